@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# make build | demo | test | bench | lint | format | wheel | clean. Everything is installed into .venv/.
+#
+# PYTHON=python3.12         another interpreter (3.10 or newer, with venv)
+# CONSTRAINTS=/dev/null     the newest dependencies in place of the pinned ones
+# LONGCLOCK_CUDA=auto|0|1   CUDA kernels; LONGCLOCK_CUDA_ARCHS=ptx|all|80;90; CMAKE_ARGS=...
+# PYTEST_ARGS="-k topk -x"  arguments of pytest
+
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BUILD := build/cmake
+LOG := build/log
+
+export LONGCLOCK_CUDA LONGCLOCK_CUDA_ARCHS CMAKE_ARGS
+
+SAY = @printf '\033[1m== %s\033[0m\n'
+CXX_FILES = $(shell find kernels csrc examples -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test test-cpp test-python bench lint format wheel clean libraries gtest
+
+$(BIN)/python:
+	$(SAY) "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "longclock needs Python 3.10 or newer, $(PYTHON) is older: make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "python3 has no venv: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.tools: constraints.txt | $(BIN)/python
+	$(SAY) "installing PyTorch and the build tools"
+	@$(PIP) install -qq -c $(CONSTRAINTS) setuptools cmake ninja pybind11 numpy torch
+	@touch $@
+
+$(VENV)/.package: pyproject.toml setup.py $(VENV)/.tools
+	$(SAY) "building and installing longclock and what training and tests need"
+	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation -e '.[train,test]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.package
+	$(SAY) "installing the format, lint and type checkers"
+	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation ruff mypy clang-format pre-commit
+	@touch $@
+
+# Python is seen as it is edited; C++ is compiled here where it changed.
+libraries: $(VENV)/.package
+	$(SAY) "bringing the libraries up to date"
+	@mkdir -p build && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python setup.py -q build_ext --inplace \
+	  > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	@grep -h -E '^-- longclock:|warning:' $(LOG) || true
+
+build: libraries
+	@$(BIN)/python -m longclock.info
+
+demo: libraries
+	$(SAY) "training and ranking in a stream of check-ins"
+	@$(BIN)/python -m longclock.train --out build/demo
+
+gtest:
+	@if ! echo '#include <gtest/gtest.h>' | $${CXX:-c++} -E -x c++ - > /dev/null 2>&1; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    printf '\033[1m== installing GoogleTest (libgtest-dev)\033[0m\n'; \
+	    apt-get -qq update && apt-get -qq install -y libgtest-dev > /dev/null; \
+	  else \
+	    echo "GoogleTest is missing: sudo apt-get install libgtest-dev" >&2; exit 1; \
+	  fi; \
+	fi
+
+test-cpp: gtest libraries
+	$(SAY) "GoogleTest: the kernels without PyTorch"
+	@export PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	  { cmake $(BUILD) && cmake --build $(BUILD) --target longclock_core_test; } > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --progress -Q \
+	  -O $(CURDIR)/build/ctest.log || { cat build/ctest.log; exit 1; }
+	@grep -E 'tests passed' build/ctest.log
+
+test-python: libraries
+	$(SAY) "pytest: the ops, the modules, training"
+	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test: test-cpp test-python
+
+bench: libraries
+	$(SAY) "benchmarks"
+	@if [ -f bench/__main__.py ]; then $(BIN)/python -m bench; else echo "there are no benchmarks yet"; fi
+
+lint: $(VENV)/.dev
+	$(SAY) "clang-format"
+	@$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(SAY) "ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	$(SAY) "mypy"
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(SAY) "clang-format and ruff"
+	@$(BIN)/clang-format -i $(CXX_FILES)
+	@$(BIN)/ruff check --fix-only -q .
+	@$(BIN)/ruff format .
+
+wheel: $(VENV)/.tools
+	$(SAY) "building a wheel in dist/ for every CUDA architecture"
+	@LONGCLOCK_CUDA_ARCHS=$${LONGCLOCK_CUDA_ARCHS:-all} \
+	  $(PIP) wheel -qq --no-build-isolation --no-deps -w dist .
+	@ls -l dist/*.whl
+
+clean:
+	rm -rf build dist $(VENV) python/longclock.egg-info python/longclock/*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +

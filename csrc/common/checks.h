@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <initializer_list>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include "../../kernels/common/dtype.h"
+#include "../../kernels/time_similarity/time_similarity.h"
+
+namespace longclock {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// Throws a runtime error of the parts, one after the other: "op: argument must ..., got ...; remedy".
+template <class... Parts>
+void check(bool holds, const Parts&... parts) {
+  if (holds) return;
+  std::ostringstream text;
+  ((text << parts), ...);
+  throw std::runtime_error(text.str());
+}
+
+std::string shape_of(const Tensor& tensor);  // "[32, 10000]"
+const char* dtype_of(const Tensor& tensor);  // "float32"
+
+struct Dim {
+  const char* name;
+  int64_t size;
+};
+// The shape must be `dims`; `why` ends the sentence: "to match keys".
+void check_shape(const char* op, const char* argument, const Tensor& tensor,
+                 std::initializer_list<Dim> dims, const char* why);
+
+// float32, float16 or bfloat16; float64 is pointed to the reference.
+DType check_float(const char* op, const char* argument, const Tensor& tensor);
+// int32 or int64.
+void check_int(const char* op, const char* argument, const Tensor& tensor);
+void check_period(const char* op, int64_t period);
+void check_unit(const char* op, double unit);
+// How many are selected: 0 to 2048.
+void check_k(const char* op, int64_t k);
+// How many there are to select from: what 31 bits index.
+void check_count(const char* op, const char* argument, int64_t count);
+
+// Rows of 32-bit values, rounded to `rounded_to` first, each padded with zeros to a multiple of 16
+// elements: what the kernels expect of queries.
+Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to);
+// A contiguous tensor as the kernels read integers. The tensor must outlive the array.
+IntArray int_array(const Tensor& contiguous);
+
+// The parameters of s(), checked and contiguous.
+struct TimeMlpArguments {
+  Tensor w1, b1, w2, b2;
+  TimeMlp mlp;
+  TimeMlpArguments(const char* op, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                   const Tensor& b2, double unit);
+};
+
+}  // namespace longclock

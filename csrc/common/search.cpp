@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "search.h"
+
+#include <algorithm>
+
+#include "parallel.h"
+#include "time_term.h"
+
+namespace longclock {
+namespace {
+
+// The least behaviours of a part.
+constexpr int64_t kLeastPart = 16384;
+
+std::vector<int64_t> int_values(const char* op, const char* argument, const Tensor& tensor, Dim dim,
+                                const char* why) {
+  check_int(op, argument, tensor);
+  check_shape(op, argument, tensor, {dim}, why);
+  const Tensor contiguous = torch::stable::contiguous(tensor);
+  const IntArray from = int_array(contiguous);
+  std::vector<int64_t> values(static_cast<size_t>(dim.size));
+  for (int64_t i = 0; i < dim.size; ++i) values[i] = from[i];
+  return values;
+}
+
+// Offsets [S + 1] that run from 0 to `total` and never fall.
+std::vector<int64_t> offset_values(const char* op, const char* argument, const Tensor& tensor,
+                                   int64_t sequences, const char* total_name, int64_t total) {
+  const auto values = int_values(op, argument, tensor, {"S + 1", sequences + 1},
+                                 "to match query_time [S]");
+  check(values.front() == 0, op, ": ", argument, " must start at 0, got ", values.front());
+  for (int64_t s = 0; s < sequences; ++s) {
+    check(values[s] <= values[s + 1], op, ": ", argument, " must not decrease, got ", values[s],
+          " then ", values[s + 1], " at ", s + 1);
+  }
+  check(values.back() == total, op, ": ", argument, " must end at ", total_name, " = ", total,
+        ", got ", values.back());
+  return values;
+}
+
+// Keys, or a table, with rows that a kernel can walk.
+Tensor unit_stride(const Tensor& keys) {
+  const int64_t last = keys.dim() - 1;
+  return keys.stride(last) == 1 || keys.size(last) <= 1 ? keys : torch::stable::contiguous(keys);
+}
+
+}  // namespace
+
+Search::Search(const char* op, const SearchArguments& a)
+    : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
+  behaviours.dtype = check_float(op, "keys", a.keys);
+  check_float(op, "query", a.query);
+  check(a.query.scalar_type() == a.keys.scalar_type() || a.query.scalar_type() == ScalarType::Float,
+        op, ": query must be ", dtype_of(a.keys), " to match keys, or float32, got ",
+        dtype_of(a.query));
+  check_int(op, "key_time", a.key_time);
+  check_int(op, "query_time", a.query_time);
+  check_period(op, a.period);
+  keys_ = unit_stride(a.keys);
+  key_time_ = torch::stable::contiguous(a.key_time);
+  dense = !a.starts && !a.offsets;
+  const int64_t key_dims = a.ids ? 2 : dense ? 3 : 2;
+  check(a.keys.dim() == key_dims, op, ": keys must have shape ",
+        a.ids   ? "[N, D] with ids"
+        : dense ? "[S, M, D] for dense histories; pass offsets, or starts and ends, for [T, D]"
+                : "[T, D] with offsets, or starts and ends",
+        ", got ", shape_of(a.keys));
+  const int64_t dim = a.keys.size(key_dims - 1);
+  check(a.query.dim() == 2 || (dense && a.query.dim() == 3), op, ": query must have shape ",
+        dense ? "[S, D] or [S, C, D]" : "[Q, D]", ", got ", shape_of(a.query));
+  check(a.query.size(a.query.dim() - 1) == dim, op, ": query must have D = ", dim,
+        " in its last dimension to match keys, got ", shape_of(a.query));
+  check(a.query_time.dim() == 1, op, ": query_time must have shape ", a.starts ? "[Q]" : "[S]",
+        ", got ", shape_of(a.query_time));
+
+  behaviours.keys = keys_.const_data_ptr();
+  behaviours.key_row_stride = keys_.stride(key_dims - 2);
+  behaviours.dim = dim;
+  behaviours.key_time = int_array(key_time_);
+  behaviours.mask = nullptr;
+  behaviours.exclude_future = a.exclude_future;
+  behaviours.period = a.period;
+  behaviours.mlp = mlp.mlp;
+  behaviours.time_table = nullptr;
+  query_shape.assign(a.query.sizes().begin(), a.query.sizes().end() - 1);
+  query_count = 1;
+  for (int64_t size : query_shape) query_count *= size;
+  queries = padded_rows(a.query, a.keys.scalar_type());
+  query_stride = (dim + 15) / 16 * 16;
+
+  check(!(a.starts && a.offsets), op, ": offsets and starts exclude each other, got both");
+  check(a.starts.has_value() == a.ends.has_value(), op, ": starts and ends must come together");
+  check(a.offsets || !a.query_offsets, op, ": query_offsets must come with offsets");
+  check(dense || !a.lengths, op, ": lengths is for dense histories only, got it with ",
+        a.starts ? "starts" : "offsets");
+  if (dense) {
+    read_dense(op, a);
+  } else if (a.starts) {
+    read_windows(op, a);
+  } else {
+    read_ragged(op, a);
+  }
+
+  evaluations = 0;
+  for (const Group& group : groups) evaluations += group.length;
+  if (a.mask) {
+    check(a.mask->scalar_type() == ScalarType::Bool && shape_of(*a.mask) == shape_of(a.key_time), op,
+          ": mask must be bool of key_time's shape ", shape_of(a.key_time), ", got ",
+          dtype_of(*a.mask), " ", shape_of(*a.mask));
+    mask_ = torch::stable::contiguous(*a.mask);
+    behaviours.mask = static_cast<const uint8_t*>(mask_.const_data_ptr());
+  }
+  if (a.ids) {
+    check_int(op, "ids", *a.ids);
+    check(shape_of(*a.ids) == shape_of(a.key_time), op, ": ids must have key_time's shape ",
+          shape_of(a.key_time), ", got ", shape_of(*a.ids));
+    ids_ = torch::stable::contiguous(*a.ids);
+    behaviours.ids = int_array(ids_);
+    check_ids(op, a.keys.size(0));
+  }
+}
+
+void Search::read_dense(const char* op, const SearchArguments& a) {
+  check(a.key_time.dim() == 2, op, ": key_time must have shape [S, M], got ", shape_of(a.key_time));
+  const int64_t sequences = a.ids ? a.key_time.size(0) : a.keys.size(0);
+  const int64_t m = a.ids ? a.key_time.size(1) : a.keys.size(1);
+  check_shape(op, "key_time", a.key_time, {{"S", sequences}, {"M", m}}, "to match keys");
+  check_shape(op, "query_time", a.query_time, {{"S", sequences}},
+              a.ids ? "to match key_time" : "to match keys");
+  check(a.query.size(0) == sequences, op, ": query must have S = ", sequences,
+        " in its first dimension to match ", a.ids ? "key_time" : "keys", ", got ",
+        shape_of(a.query));
+  check_count(op, "M", m);
+  const int64_t candidates = a.query.dim() == 3 ? a.query.size(1) : 1;
+  const auto now = int_values(op, "query_time", a.query_time, {"S", sequences}, "");
+  std::vector<int64_t> lengths(static_cast<size_t>(sequences), m);
+  if (a.lengths) lengths = int_values(op, "lengths", *a.lengths, {"S", sequences}, "to match keys");
+  for (int64_t s = 0; s < sequences; ++s) {
+    check(lengths[s] >= 0 && lengths[s] <= m, op, ": lengths must be from 0 to M = ", m, ", got ",
+          lengths[s], " at ", s);
+    groups.push_back({s * candidates, (s + 1) * candidates, now[s], s * m,
+                      a.ids ? 0 : s * keys_.stride(0), lengths[s], s * candidates * m, m});
+  }
+  positions = sequences * m;
+  score_shape = query_shape;
+  score_shape.push_back(m);
+  score_count = query_count * m;
+}
+
+void Search::read_ragged(const char* op, const SearchArguments& a) {
+  const int64_t sequences = a.query_time.size(0);
+  check_shape(op, "key_time", a.key_time, {{"T", a.ids ? a.key_time.numel() : a.keys.size(0)}},
+              a.ids ? "with offsets" : "to match keys");
+  positions = a.key_time.size(0);
+  const auto offsets = offset_values(op, "offsets", *a.offsets, sequences, "T", positions);
+  std::vector<int64_t> query_offsets;
+  if (a.query_offsets) {
+    query_offsets =
+        offset_values(op, "query_offsets", *a.query_offsets, sequences, "Q", query_count);
+  } else {
+    check_shape(op, "query_time", a.query_time, {{"S", query_count}},
+                "to match query, one a sequence; pass query_offsets for more");
+  }
+  const auto now = int_values(op, "query_time", a.query_time, {"S", sequences}, "");
+  score_count = 0;
+  for (int64_t s = 0; s < sequences; ++s) {
+    const int64_t length = offsets[s + 1] - offsets[s];
+    check_count(op, "a sequence's length", length);
+    const int64_t first = a.query_offsets ? query_offsets[s] : s;
+    const int64_t last = a.query_offsets ? query_offsets[s + 1] : s + 1;
+    groups.push_back({first, last, now[s], offsets[s], offsets[s] * behaviours.key_row_stride, length,
+                      score_count, length});
+    score_count += (last - first) * length;
+  }
+}
+
+void Search::read_windows(const char* op, const SearchArguments& a) {
+  check_shape(op, "query_time", a.query_time, {{"Q", query_count}}, "to match query");
+  check_shape(op, "key_time", a.key_time, {{"T", a.ids ? a.key_time.numel() : a.keys.size(0)}},
+              a.ids ? "with starts and ends" : "to match keys");
+  positions = a.key_time.size(0);
+  const auto starts = int_values(op, "starts", *a.starts, {"Q", query_count}, "to match query");
+  const auto ends = int_values(op, "ends", *a.ends, {"Q", query_count}, "to match query");
+  const auto now = int_values(op, "query_time", a.query_time, {"Q", query_count}, "");
+  score_count = 0;
+  for (int64_t q = 0; q < query_count; ++q) {
+    check(starts[q] >= 0 && starts[q] <= ends[q] && ends[q] <= positions, op,
+          ": starts and ends must satisfy 0 <= start <= end <= T = ", positions, ", got ", starts[q],
+          " and ", ends[q], " at ", q);
+    const int64_t length = ends[q] - starts[q];
+    check_count(op, "a window's length", length);
+    groups.push_back({q, q + 1, now[q], starts[q], starts[q] * behaviours.key_row_stride, length,
+                      score_count, length});
+    score_count += length;
+  }
+}
+
+void Search::check_ids(const char* op, int64_t table_rows) const {
+  parallel_tasks(static_cast<int64_t>(groups.size()), evaluations, [&](int64_t begin, int64_t end) {
+    for (int64_t index = begin; index < end; ++index) {
+      const Group& g = groups[index];
+      for (int64_t at = g.position; at < g.position + g.length; ++at) {
+        const int64_t id = behaviours.ids[at];
+        if (id >= 0 && id < table_rows) continue;
+        const bool there = (behaviours.mask == nullptr || behaviours.mask[at] != 0) &&
+                           !(behaviours.exclude_future && behaviours.key_time[at] >= g.now);
+        check(!there, op, ": ids must be from 0 to N - 1 = ", table_rows - 1, ", got ", id,
+              " at position ", at, "; mask what is not there, or shorten its sequence");
+      }
+    }
+  });
+}
+
+int64_t Search::work() const {
+  int64_t total = 0;
+  for (const Group& group : groups) {
+    total += group.length * (group.query_end - group.query_begin) * (behaviours.dim + 8);
+  }
+  return total;
+}
+
+void Search::tabulate() {
+  int64_t times = 0;  // s is computed once a behaviour for each task's queries
+  for (const Group& group : groups) {
+    times += group.length * ((group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries);
+  }
+  table_ = time_table(mlp.mlp, behaviours.period, times);
+  behaviours.time_table = table_.empty() ? nullptr : table_.data();
+}
+
+const std::vector<SearchTask>& Search::cut(bool into_parts) {
+  tasks_.clear();
+  int64_t whole = 0;
+  for (const Group& group : groups) {
+    whole += (group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries;
+  }
+  const int64_t wanted = whole == 0 ? 1 : (2 * worthwhile_threads(work()) + whole - 1) / whole;
+  parts_ = 1;
+  for (size_t index = 0; index < groups.size(); ++index) {
+    const Group& g = groups[index];
+    const int64_t parts = into_parts ? std::clamp<int64_t>(g.length / kLeastPart, 1, wanted) : 1;
+    const int64_t step = (g.length + parts - 1) / parts;
+    parts_ = std::max(parts_, parts);
+    for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
+      for (int64_t part = 0; part < parts; ++part) {
+        tasks_.push_back({static_cast<int64_t>(index), q, std::min(q + kTaskQueries, g.query_end),
+                          std::min(part * step, g.length), std::min((part + 1) * step, g.length),
+                          part});
+      }
+    }
+  }
+  return tasks_;
+}
+
+}  // namespace longclock

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../kernels/esu_attention/esu_attention.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include "common/parallel.h"
+#include "common/time_term.h"
+
+namespace longclock {
+namespace {
+
+#define LONGCLOCK_ESU_SCHEMA                                                                       \
+  "Tensor u, Tensor z, Tensor? ids, Tensor z_time, Tensor query_time, Tensor w1, Tensor b1, Tensor " \
+  "w2, Tensor b2, Tensor? valid, int period, float unit"
+#define LONGCLOCK_ESU_PARAMETERS                                                               \
+  const Tensor &u, const Tensor &z, const OptionalTensor &ids, const Tensor &z_time,           \
+      const Tensor &query_time, const Tensor &w1, const Tensor &b1, const Tensor &w2,          \
+      const Tensor &b2, const OptionalTensor &valid, int64_t period, double unit
+#define LONGCLOCK_ESU_ARGUMENTS \
+  u, z, ids, z_time, query_time, w1, b1, w2, b2, valid, period, unit
+
+// The arguments checked and brought to the kernel's form. Holds what its pointers point to.
+struct Attention {
+  EsuAttentionParams params{};
+  TimeMlpArguments mlp;
+  Tensor u, z, ids, z_time, query_time, valid;
+  std::vector<float> table;
+  int64_t queries;
+
+  Attention(const char* op, const Tensor& u_in, const Tensor& z_in, const OptionalTensor& ids_in,
+            const Tensor& z_time_in, const Tensor& query_time_in, const Tensor& w1, const Tensor& b1,
+            const Tensor& w2, const Tensor& b2, const OptionalTensor& valid_in, int64_t period,
+            double unit)
+      : mlp(op, w1, b1, w2, b2, unit) {
+    Behaviours& b = params.behaviours;
+    b.dtype = check_float(op, "z", z_in);
+    check_float(op, "u", u_in);
+    check(u_in.scalar_type() == z_in.scalar_type() || u_in.scalar_type() == ScalarType::Float, op,
+          ": u must be ", dtype_of(z_in), " to match z, or float32, got ", dtype_of(u_in));
+    check_int(op, "z_time", z_time_in);
+    check_int(op, "query_time", query_time_in);
+    check_period(op, period);
+    check(u_in.dim() == 3, op, ": u must have shape [Q, n, L], got ", shape_of(u_in));
+    queries = u_in.size(0);
+    check(z_time_in.dim() == 2 && z_time_in.size(0) == queries, op,
+          ": z_time must have shape [Q, K] with Q = ", queries, " to match u, got ",
+          shape_of(z_time_in));
+    const int64_t k = z_time_in.size(1), dim = u_in.size(2);
+    if (ids_in) {
+      check(z_in.dim() == 2 && z_in.size(1) == dim, op,
+            ": the table must have shape [N, L] with L = ", dim, " to match u, got ",
+            shape_of(z_in));
+      check_int(op, "ids", *ids_in);
+      check_shape(op, "ids", *ids_in, {{"Q", queries}, {"K", k}}, "to match z_time");
+    } else {
+      check_shape(op, "z", z_in, {{"Q", queries}, {"K", k}, {"L", dim}}, "to match u and z_time");
+    }
+    check_shape(op, "query_time", query_time_in, {{"Q", queries}}, "to match u");
+    if (valid_in) {
+      check(valid_in->scalar_type() == ScalarType::Bool, op, ": valid must be bool, got ",
+            dtype_of(*valid_in));
+      check_shape(op, "valid", *valid_in, {{"Q", queries}, {"K", k}}, "to match z_time");
+    }
+
+    u = padded_rows(u_in, z_in.scalar_type());
+    const int64_t last = z_in.dim() - 1;
+    z = z_in.stride(last) == 1 || dim <= 1 ? z_in : torch::stable::contiguous(z_in);
+    z_time = torch::stable::contiguous(z_time_in);
+    query_time = torch::stable::contiguous(query_time_in);
+    b.keys = z.const_data_ptr();
+    b.key_row_stride = z.stride(last - 1);
+    b.dim = dim;
+    b.key_time = int_array(z_time);
+    b.period = period;
+    b.mlp = mlp.mlp;
+    if (valid_in) {
+      valid = torch::stable::contiguous(*valid_in);
+      b.mask = static_cast<const uint8_t*>(valid.const_data_ptr());
+    }
+    if (ids_in) {
+      ids = torch::stable::contiguous(*ids_in);
+      b.ids = int_array(ids);
+      for (int64_t at = 0; at < queries * k; ++at) {
+        const int64_t id = b.ids[at];
+        check((id >= 0 && id < z.size(0)) || (b.mask != nullptr && b.mask[at] == 0), op,
+              ": ids must be from 0 to N - 1 = ", z.size(0) - 1, ", got ", id, " at [",
+              at / std::max<int64_t>(k, 1), ", ", at % std::max<int64_t>(k, 1),
+              "]; mark what is not there in valid");
+      }
+    }
+    params.z_query_stride = ids_in ? 0 : z.stride(0);
+    params.query_time = int_array(query_time);
+    params.heads = u_in.size(1);
+    params.k = k;
+    params.u = static_cast<const float*>(u.const_data_ptr());
+    params.u_stride = (dim + 15) / 16 * 16;
+    table = time_table(mlp.mlp, period, queries * k);
+    b.time_table = table.empty() ? nullptr : table.data();
+  }
+
+  int64_t work() const { return queries * params.k * (params.behaviours.dim * params.heads + 32); }
+};
+
+std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
+  Attention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
+  Tensor context = torch::stable::new_empty(
+      z, {a.queries, a.params.heads, a.params.behaviours.dim + kTimeFeatures}, ScalarType::Float);
+  Tensor lse = torch::stable::new_empty(z, {a.queries, a.params.heads}, ScalarType::Float);
+  a.params.context = static_cast<float*>(context.mutable_data_ptr());
+  a.params.lse = static_cast<float*>(lse.mutable_data_ptr());
+  parallel_tasks(a.queries, a.work(),
+                 [&](int64_t begin, int64_t end) { esu_attention_cpu(a.params, begin, end); });
+  return {context, lse};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backward(
+    const Tensor& grad_in, LONGCLOCK_ESU_PARAMETERS, const Tensor& context_in, const Tensor& lse_in,
+    bool need_u, bool need_z, bool need_mlp) {
+  constexpr const char* op = "esu_attention_backward";
+  Attention a(op, LONGCLOCK_ESU_ARGUMENTS);
+  const int64_t k = a.params.k, dim = a.params.behaviours.dim;
+  for (const auto& [name, tensor] : {std::pair<const char*, const Tensor&>{"grad", grad_in},
+                                     std::pair<const char*, const Tensor&>{"context", context_in}}) {
+    check(tensor.scalar_type() == ScalarType::Float, op, ": ", name, " must be float32, got ",
+          dtype_of(tensor));
+    check_shape(op, name, tensor,
+                {{"Q", a.queries}, {"n", a.params.heads}, {"L + 4", dim + kTimeFeatures}},
+                "to match u");
+  }
+  check(lse_in.scalar_type() == ScalarType::Float, op, ": lse must be float32, got ",
+        dtype_of(lse_in));
+  check_shape(op, "lse", lse_in, {{"Q", a.queries}, {"n", a.params.heads}}, "to match u");
+  const Tensor grad = torch::stable::contiguous(grad_in);
+  const Tensor context = torch::stable::contiguous(context_in);
+  const Tensor lse = torch::stable::contiguous(lse_in);
+  a.params.context = static_cast<float*>(context.data_ptr());  // read only
+  a.params.lse = static_cast<float*>(lse.data_ptr());
+
+  const auto none = [&](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
+  Tensor u_grad = none(u), z_grad = none(z), w1_grad = none(w1), b1_grad = none(b1),
+         w2_grad = none(w2), b2_grad = none(b2);
+  EsuAttentionBackwardParams params{};
+  params.forward = a.params;
+  params.grad = static_cast<const float*>(grad.const_data_ptr());
+  if (need_u) {
+    u_grad = torch::stable::new_empty(u, u.sizes(), ScalarType::Float);
+    params.u_grad = static_cast<float*>(u_grad.mutable_data_ptr());
+  }
+  if (need_z) {
+    z_grad = torch::stable::new_empty(z, {a.queries, k, dim});
+    params.z_grad = z_grad.mutable_data_ptr();
+  }
+  const size_t pairs = need_mlp ? static_cast<size_t>(a.queries * k) : 0;
+  std::vector<float> s_grad(pairs);
+  std::vector<int32_t> s_delta(pairs);
+  params.s_grad = need_mlp ? s_grad.data() : nullptr;
+  params.s_delta = s_delta.data();
+  parallel_tasks(a.queries, 2 * a.work(),
+                 [&](int64_t begin, int64_t end) { esu_attention_backward_cpu(params, begin, end); });
+  if (need_u) u_grad = torch::stable::to(u_grad, u.scalar_type());
+  if (need_mlp) {
+    std::tie(w1_grad, b1_grad, w2_grad, b2_grad) = time_mlp_gradient(
+        a.mlp, {s_delta.data(), false}, s_grad.data(), static_cast<int64_t>(pairs));
+  }
+  return {u_grad, z_grad, w1_grad, b1_grad, w2_grad, b2_grad};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
+  m.def("esu_attention(" LONGCLOCK_ESU_SCHEMA ", bool sparse_grad) -> (Tensor context, Tensor lse)");
+  m.def("esu_attention_backward(Tensor grad, " LONGCLOCK_ESU_SCHEMA
+        ", Tensor context, Tensor lse, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, Tensor "
+        "z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {
+  m.impl("esu_attention", TORCH_BOX(&esu_attention));
+  m.impl("esu_attention_backward", TORCH_BOX(&esu_attention_backward));
+}
+
+}  // namespace longclock

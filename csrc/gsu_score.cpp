@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../kernels/gsu_score/gsu_score.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include "common/parallel.h"
+#include "common/search.h"
+#include "common/time_term.h"
+
+namespace longclock {
+namespace {
+
+Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
+  Search search("gsu_score", LONGCLOCK_SEARCH_ARGUMENTS);
+  check(!total || *total == search.score_count, "gsu_score: total must be ", search.score_count,
+        ", the number of scores, got ", total.value_or(0), "; None has it counted");
+  Tensor scores = torch::stable::new_empty(
+      keys, search.dense ? search.score_shape : std::vector<int64_t>{search.score_count},
+      ScalarType::Float);
+  search.tabulate();
+  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true);
+  const GsuScoreParams params{search.behaviours,
+                              static_cast<const float*>(search.queries.const_data_ptr()),
+                              search.query_stride,
+                              search.groups.data(),
+                              tasks.data(),
+                              static_cast<float>(scale),
+                              static_cast<float*>(scores.mutable_data_ptr())};
+  parallel_tasks(static_cast<int64_t>(tasks.size()), search.work(),
+                 [&](int64_t begin, int64_t end) { gsu_score_cpu(params, begin, end); });
+  return scores;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
+    const Tensor& grad_in, LONGCLOCK_SEARCH_PARAMETERS, bool need_query, bool need_keys,
+    bool need_mlp) {
+  constexpr const char* op = "gsu_score_backward";
+  Search search(op, LONGCLOCK_SEARCH_ARGUMENTS);
+  check(grad_in.scalar_type() == ScalarType::Float && grad_in.numel() == search.score_count, op,
+        ": grad must be float32 with ", search.score_count, " elements, as the scores, got ",
+        dtype_of(grad_in), " ", shape_of(grad_in));
+  const Tensor grad = torch::stable::contiguous(grad_in);
+  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/false);
+  GsuScoreBackwardParams params{};
+  params.behaviours = search.behaviours;
+  params.queries = static_cast<const float*>(search.queries.const_data_ptr());
+  params.query_stride = search.query_stride;
+  params.groups = search.groups.data();
+  params.group_count = static_cast<int64_t>(search.groups.size());
+  params.tasks = tasks.data();
+  params.scale = static_cast<float>(scale);
+  params.grad = static_cast<const float*>(grad.const_data_ptr());
+
+  const auto none = [&](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
+  Tensor query_grad = none(query), key_grad = none(keys), w1_grad = none(w1), b1_grad = none(b1),
+         w2_grad = none(w2), b2_grad = none(b2);
+  if (need_query) {
+    query_grad = torch::stable::new_empty(query, query.sizes(), ScalarType::Float);
+    params.query_grad = static_cast<float*>(query_grad.mutable_data_ptr());
+    parallel_tasks(static_cast<int64_t>(tasks.size()), search.work(),
+                   [&](int64_t begin, int64_t end) { gsu_score_query_grad_cpu(params, begin, end); });
+    query_grad = torch::stable::to(query_grad, query.scalar_type());
+  }
+  if (need_keys) {
+    key_grad = torch::stable::new_empty(keys, keys.sizes());
+    params.key_grad = key_grad.mutable_data_ptr();
+    if (ids) {
+      // A task reads all ids: as many tasks as threads.
+      const int64_t rows = keys.size(0), threads = worthwhile_threads(search.work());
+      const int64_t step = std::max<int64_t>(1, (rows + threads - 1) / threads);
+      parallel_tasks((rows + step - 1) / step, search.work(), [&](int64_t begin, int64_t end) {
+        for (int64_t task = begin; task < end; ++task) {
+          gsu_score_table_grad_cpu(params, task * step, std::min(rows, (task + 1) * step));
+        }
+      });
+    } else {
+      constexpr int64_t kStep = 1024;
+      parallel_tasks((search.positions + kStep - 1) / kStep, search.work(),
+                     [&](int64_t begin, int64_t end) {
+                       gsu_score_key_grad_cpu(params, begin * kStep,
+                                              std::min(end * kStep, search.positions));
+                     });
+    }
+  }
+  if (need_mlp) {
+    std::vector<int64_t> s_begin;
+    int64_t count = 0;
+    for (const Group& group : search.groups) {
+      s_begin.push_back(count);
+      count += group.length;
+    }
+    std::vector<float> s_grad(static_cast<size_t>(count));
+    std::vector<int32_t> s_delta(static_cast<size_t>(count));
+    params.s_begin = s_begin.data();
+    params.s_grad = s_grad.data();
+    params.s_delta = s_delta.data();
+    parallel_tasks(params.group_count, grad.numel() + count,
+                   [&](int64_t begin, int64_t end) { gsu_score_s_grad_cpu(params, begin, end); });
+    std::tie(w1_grad, b1_grad, w2_grad, b2_grad) =
+        time_mlp_gradient(search.mlp, {s_delta.data(), false}, s_grad.data(), count);
+  }
+  return {query_grad, key_grad, w1_grad, b1_grad, w2_grad, b2_grad};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
+  m.def("gsu_score(" LONGCLOCK_SEARCH_SCHEMA ", int? total) -> Tensor");
+  m.def("gsu_score_backward(Tensor grad, " LONGCLOCK_SEARCH_SCHEMA
+        ", bool need_query, bool need_keys, bool need_mlp) -> (Tensor query, Tensor keys, Tensor w1, "
+        "Tensor b1, Tensor w2, Tensor b2)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {
+  m.impl("gsu_score", TORCH_BOX(&gsu_score));
+  m.impl("gsu_score_backward", TORCH_BOX(&gsu_score_backward));
+}
+
+}  // namespace longclock

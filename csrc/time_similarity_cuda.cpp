@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <torch/csrc/stable/library.h>
+
+#include <tuple>
+#include <vector>
+
+#include "../kernels/time_similarity/time_similarity.h"
+#include "common/checks.h"
+#include "common/cuda.h"
+
+namespace longclock {
+namespace {
+
+void check_mlp_device(const CudaCall& call, const TimeMlpArguments& arguments) {
+  call.check_device("mlp w1", arguments.w1);
+  call.check_device("mlp b1", arguments.b1);
+  call.check_device("mlp w2", arguments.w2);
+  call.check_device("mlp b2", arguments.b2);
+}
+
+float* floats(const Tensor& tensor) { return static_cast<float*>(tensor.mutable_data_ptr()); }
+
+Tensor time_features(const Tensor& delta_in, double unit) {
+  constexpr const char* op = "time_features";
+  check_int(op, "delta", delta_in);
+  check_unit(op, unit);
+  const CudaCall call(op, "delta", delta_in);
+  const Tensor delta = torch::stable::contiguous(delta_in);
+  std::vector<int64_t> shape(delta.sizes().begin(), delta.sizes().end());
+  shape.push_back(kTimeFeatures);
+  Tensor out = torch::stable::new_empty(delta, shape, ScalarType::Float);
+  const TimeFeaturesParams params{int_array(delta), delta.numel(), unit, floats(out)};
+  call.check_launch(launch_time_features(params, call.stream()));
+  return out;
+}
+
+Tensor time_similarity(const Tensor& delta_in, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                       const Tensor& b2, double unit) {
+  constexpr const char* op = "time_similarity";
+  check_int(op, "delta", delta_in);
+  check(delta_in.is_cuda(), op, ": delta must be on the device of mlp, CUDA; move it with .to()");
+  const CudaCall call(op, "delta", delta_in);
+  const TimeMlpArguments arguments(op, w1, b1, w2, b2, unit);
+  check_mlp_device(call, arguments);
+  const Tensor delta = torch::stable::contiguous(delta_in);
+  Tensor out = torch::stable::new_empty(delta, delta.sizes(), ScalarType::Float);
+  const TimeSimilarityParams params{int_array(delta), delta.numel(), arguments.mlp, floats(out)};
+  call.check_launch(launch_time_similarity(params, call.stream()));
+  return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
+    const Tensor& grad_in, const Tensor& delta_in, const Tensor& w1, const Tensor& b1,
+    const Tensor& w2, const Tensor& b2, double unit) {
+  constexpr const char* op = "time_similarity_backward";
+  check_int(op, "delta", delta_in);
+  check(delta_in.is_cuda(), op, ": delta must be on the device of mlp, CUDA; move it with .to()");
+  const CudaCall call(op, "delta", delta_in);
+  const TimeMlpArguments arguments(op, w1, b1, w2, b2, unit);
+  check_mlp_device(call, arguments);
+  check(grad_in.scalar_type() == ScalarType::Float && shape_of(grad_in) == shape_of(delta_in), op,
+        ": grad must be float32 of delta's shape ", shape_of(delta_in), ", got ", dtype_of(grad_in),
+        " ", shape_of(grad_in));
+  call.check_device("grad", grad_in);
+  const Tensor grad = torch::stable::contiguous(grad_in);
+  const Tensor delta = torch::stable::contiguous(delta_in);
+  const int64_t count = delta.numel();
+  const Tensor partial = torch::stable::new_empty(
+      delta, {time_similarity_backward_chunks(count), time_mlp_size(arguments.mlp.hidden)},
+      ScalarType::Double);
+  const auto empty_like = [](const Tensor& tensor) {
+    return torch::stable::new_empty(tensor, tensor.sizes());
+  };
+  std::tuple out{empty_like(arguments.w1), empty_like(arguments.b1), empty_like(arguments.w2),
+                 empty_like(arguments.b2)};
+  const TimeMlpGradient gradient{floats(std::get<0>(out)), floats(std::get<1>(out)),
+                                 floats(std::get<2>(out)), floats(std::get<3>(out))};
+  const TimeSimilarityBackwardParams params{
+      int_array(delta), static_cast<const float*>(grad.const_data_ptr()),
+      count,            arguments.mlp,
+      static_cast<double*>(partial.mutable_data_ptr()), nullptr};
+  call.check_launch(launch_time_similarity_backward(params, gradient, call.stream()));
+  return out;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(longclock, CUDA, m) {
+  m.impl("time_features", TORCH_BOX(&time_features));
+  m.impl("time_similarity", TORCH_BOX(&time_similarity));
+  m.impl("time_similarity_backward", TORCH_BOX(&time_similarity_backward));
+}
+
+}  // namespace longclock

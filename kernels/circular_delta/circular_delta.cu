@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// One element a thread and step; memory-bound. Neighbouring dimensions are merged on the host, so
+// that contiguous and evenly strided tensors need no index arithmetic.
+#include <type_traits>
+
+#include "../common/launch.cuh"
+#include "circular_delta.h"
+
+namespace longclock {
+namespace {
+
+constexpr int kBlockThreads = 256;
+
+struct Shape {
+  int dims;  // 1..8, merged
+  int64_t sizes[kCircularDeltaMaxDims];
+  int64_t a_strides[kCircularDeltaMaxDims];
+  int64_t b_strides[kCircularDeltaMaxDims];
+};
+
+// t mod period in [0, period), period < 2^31. A 64-bit division costs several times a 32-bit one.
+__device__ __forceinline__ int32_t clock_time(int64_t t, int32_t period) {
+  const int32_t narrow = static_cast<int32_t>(t);
+  const int32_t r =
+      narrow == t ? narrow % period : static_cast<int32_t>(t % static_cast<int64_t>(period));
+  return r < 0 ? r + period : r;
+}
+
+template <class A, class B, class Out>
+__global__ void __launch_bounds__(kBlockThreads)
+    circular_delta_kernel(const A* __restrict__ a, const B* __restrict__ b, Out* __restrict__ out,
+                          int64_t count, int32_t period, const Shape shape) {
+  for (int64_t i = grid_index(); i < count; i += grid_stride()) {
+    int64_t a_at = 0, b_at = 0, rest = i;
+    for (int d = shape.dims - 1; d > 0; --d) {
+      const int64_t before = rest / shape.sizes[d];
+      const int64_t at = rest - before * shape.sizes[d];
+      a_at += at * shape.a_strides[d];
+      b_at += at * shape.b_strides[d];
+      rest = before;
+    }
+    a_at += rest * shape.a_strides[0];
+    b_at += rest * shape.b_strides[0];
+    const int32_t x = abs(clock_time(a[a_at], period) - clock_time(b[b_at], period));
+    out[i] = min(x, period - x);
+  }
+}
+
+// Drops dimensions of size 1 and merges those that both inputs walk with one stride.
+Shape merge_dimensions(const CircularDeltaParams& p) {
+  Shape s = {};
+  for (int d = 0; d < p.dims; ++d) {
+    if (p.sizes[d] == 1) continue;
+    const int last = s.dims - 1;
+    if (s.dims > 0 && s.a_strides[last] == p.a_strides[d] * p.sizes[d] &&
+        s.b_strides[last] == p.b_strides[d] * p.sizes[d]) {
+      s.sizes[last] *= p.sizes[d];
+      s.a_strides[last] = p.a_strides[d];
+      s.b_strides[last] = p.b_strides[d];
+    } else {
+      s.sizes[s.dims] = p.sizes[d];
+      s.a_strides[s.dims] = p.a_strides[d];
+      s.b_strides[s.dims] = p.b_strides[d];
+      ++s.dims;
+    }
+  }
+  if (s.dims == 0) s.sizes[s.dims++] = 1;
+  return s;
+}
+
+}  // namespace
+
+int launch_circular_delta(const CircularDeltaParams& params, CudaStream stream) {
+  int64_t count = 1;
+  for (int d = 0; d < params.dims; ++d) count *= params.sizes[d];
+  if (count == 0) return cudaSuccess;
+  const Shape shape = merge_dimensions(params);
+  with_ints(params.a, [&](auto* a) {
+    with_ints(params.b, [&](auto* b) {
+      using Out = std::common_type_t<std::remove_cvref_t<decltype(*a)>,
+                                     std::remove_cvref_t<decltype(*b)>>;
+      circular_delta_kernel<<<grid_for(count, kBlockThreads), kBlockThreads, 0, stream>>>(
+          a, b, static_cast<Out*>(params.out), count, static_cast<int32_t>(params.period), shape);
+    });
+  });
+  return cudaGetLastError();
+}
+
+}  // namespace longclock

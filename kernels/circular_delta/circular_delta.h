@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "../common/cuda.h"
+#include "../common/dtype.h"
+#include "../common/simd_level.h"
+
+namespace longclock {
+
+constexpr int kCircularDeltaMaxDims = 8;
+
+// out = min(x, period - x) with x = |a mod period - b mod period|.
+struct CircularDeltaParams {
+  IntArray a, b;                            // seconds, any epoch and sign; broadcast by strides of 0
+  int dims;                                 // of the broadcast shape, 1..8
+  int64_t sizes[kCircularDeltaMaxDims];     // outermost first
+  int64_t a_strides[kCircularDeltaMaxDims]; // elements
+  int64_t b_strides[kCircularDeltaMaxDims];
+  int64_t period;                           // 1..2^31 - 1
+  void* out;                                // contiguous, int64 where a or b is, else int32
+};
+
+LONGCLOCK_INLINE int64_t circular_delta_rows(const CircularDeltaParams& p) {
+  int64_t rows = 1;
+  for (int d = 0; d + 1 < p.dims; ++d) rows *= p.sizes[d];
+  return rows;
+}
+
+LONGCLOCK_DECLARE_LEVELS(void circular_delta(const CircularDeltaParams&, int64_t row_begin,
+                                             int64_t row_end))
+
+// Rows [row_begin, row_end) of the innermost dimension.
+void circular_delta_cpu(const CircularDeltaParams& params, int64_t row_begin, int64_t row_end);
+
+// All elements, on the device of the stream. Returns a cudaError_t: 0 is success.
+int launch_circular_delta(const CircularDeltaParams& params, CudaStream stream);
+
+}  // namespace longclock

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "inline.h"
+
+namespace longclock {
+
+// Element types of keys, tables and z. Storage only: all arithmetic is fp32.
+enum class DType : int8_t { kFloat32, kFloat16, kBFloat16 };
+
+struct Float16 {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+LONGCLOCK_INLINE constexpr int64_t size_of(DType type) { return type == DType::kFloat32 ? 4 : 2; }
+
+// Runs the statements with `T` naming the element type of `dtype`.
+#define LONGCLOCK_WITH_DTYPE(dtype, T, ...)              \
+  switch (dtype) {                                       \
+    case ::longclock::DType::kFloat32: {                 \
+      using T = float;                                   \
+      __VA_ARGS__;                                       \
+      break;                                             \
+    }                                                    \
+    case ::longclock::DType::kFloat16: {                 \
+      using T = ::longclock::Float16;                    \
+      __VA_ARGS__;                                       \
+      break;                                             \
+    }                                                    \
+    case ::longclock::DType::kBFloat16: {                \
+      using T = ::longclock::BFloat16;                   \
+      __VA_ARGS__;                                       \
+      break;                                             \
+    }                                                    \
+  }
+
+// A read-only array of int32 or int64: times, ids, lengths.
+struct IntArray {
+  const void* data = nullptr;
+  bool is_64 = true;
+  LONGCLOCK_INLINE int64_t operator[](int64_t i) const {
+    return is_64 ? static_cast<const int64_t*>(data)[i] : static_cast<const int32_t*>(data)[i];
+  }
+  LONGCLOCK_INLINE explicit operator bool() const { return data != nullptr; }
+};
+
+}  // namespace longclock

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "cuda.h"
+#include "dtype.h"
+
+namespace longclock {
+
+// Blocks for `count` items, `per_block` a block. Kernels stride over the grid, so that the cap, several
+// waves of the largest GPU, only bounds the number of blocks.
+inline unsigned grid_for(int64_t count, int64_t per_block) {
+  constexpr int64_t kMaxBlocks = 1 << 16;
+  const int64_t blocks = (count + per_block - 1) / per_block;
+  return static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
+}
+
+// This thread's first item and the step to its next, in 64 bits.
+__device__ __forceinline__ int64_t grid_index() {
+  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ __forceinline__ int64_t grid_stride() {
+  return static_cast<int64_t>(gridDim.x) * blockDim.x;
+}
+
+// Calls f(typed pointer) for int32 or int64 data.
+template <class F>
+void with_ints(const IntArray& ints, F&& f) {
+  if (ints.is_64) {
+    f(static_cast<const int64_t*>(ints.data));
+  } else {
+    f(static_cast<const int32_t*>(ints.data));
+  }
+}
+
+}  // namespace longclock

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two loops that all of the library's time goes to: dot products of rows, and weighted sums of
+// rows. Each result is accumulated in an order that depends on its own operands only (lane i takes
+// elements i, i + kLanes, ...; rows in sequence), never on how many rows or queries are done at once:
+// that is what makes a row's bits independent of the rest of the batch.
+#pragma once
+
+#include "simd-inl.h"
+
+namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
+
+// Hints the row into the cache, one line at a time.
+inline void prefetch_row(const void* row, int64_t bytes) {
+  const char* at = static_cast<const char*>(row);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+}
+
+// Lane sums of q . row, not yet reduced. q is padded with zeros to a multiple of kLanes.
+template <class T>
+inline Vf dot_lanes(const float* q, const T* row, int64_t dim) {
+  Vf acc = {};
+  int64_t i = 0;
+  for (; i + kLanes <= dim; i += kLanes) acc = fma(load(q + i), load(row + i), acc);
+  if (i < dim) acc = fma(load(q + i), load_partial(row + i, dim - i), acc);
+  return acc;
+}
+
+// out[r] = q . rows[r], one row after the other. out has room for n rounded up to kLanes.
+// `ahead` > 0 prefetches that many rows ahead: for rows gathered from a table.
+template <class T>
+inline void dot_rows(const float* q, const T* const* rows, int64_t n, int64_t dim, int64_t ahead,
+                     float* out) {
+  for (int64_t r = 0; r < n; r += kLanes) {
+    Vf acc[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) {
+      const int64_t row = smaller(r + i, n - 1);
+      if (ahead > 0) prefetch_row(rows[smaller(row + ahead, n - 1)], dim * sizeof(T));
+      acc[i] = dot_lanes(q, rows[row], dim);
+      end_of_row();
+    }
+    store(reduce_rows(acc), out + r);
+  }
+}
+
+inline constexpr int kTileQueries = kLanes == 16 ? 4 : 2;
+inline constexpr int kTileKeys = kLanes / kTileQueries;
+
+// out[i * out_stride + j] = queries[i] . keys[j] for 32-bit rows padded to `dim` = a multiple of
+// kLanes. The same bits as dot_rows gives.
+inline void dot_tiles(const float* const* queries, int64_t query_count, const float* const* keys,
+                      int64_t key_count, int64_t dim, float* out, int64_t out_stride) {
+  for (int64_t i = 0; i < query_count; i += kTileQueries) {
+    const float* q[kTileQueries];
+    for (int t = 0; t < kTileQueries; ++t) q[t] = queries[smaller(i + t, query_count - 1)];
+    for (int64_t j = 0; j < key_count; j += kTileKeys) {
+      const float* k[kTileKeys];
+      for (int t = 0; t < kTileKeys; ++t) k[t] = keys[smaller(j + t, key_count - 1)];
+      Vf acc[kLanes] = {};
+      for (int64_t v = 0; v < dim; v += kLanes) {
+        Vf key[kTileKeys];
+#pragma GCC unroll 4
+        for (int t = 0; t < kTileKeys; ++t) key[t] = load(k[t] + v);
+#pragma GCC unroll 4
+        for (int a = 0; a < kTileQueries; ++a) {
+          const Vf query = load(q[a] + v);
+#pragma GCC unroll 4
+          for (int b = 0; b < kTileKeys; ++b) {
+            acc[a * kTileKeys + b] = fma(query, key[b], acc[a * kTileKeys + b]);
+          }
+        }
+      }
+      alignas(64) float sums[kLanes];
+      store(reduce_rows(acc), sums);
+      const int64_t wanted = smaller(kTileKeys, key_count - j);
+      for (int a = 0; a < smaller(kTileQueries, query_count - i); ++a) {
+        for (int b = 0; b < wanted; ++b) out[(i + a) * out_stride + j + b] = sums[a * kTileKeys + b];
+      }
+    }
+  }
+}
+
+template <int kOuts, int kVectors>
+inline void add_weighted_tile(const float* weights, int64_t out_step, int64_t row_step,
+                              const float* const* rows, int64_t n, int64_t v, float* out,
+                              int64_t out_stride) {
+  Vf acc[kOuts][kVectors];
+#pragma GCC unroll 4
+  for (int a = 0; a < kOuts; ++a) {
+#pragma GCC unroll 4
+    for (int b = 0; b < kVectors; ++b) acc[a][b] = load(out + a * out_stride + v + b * kLanes);
+  }
+  for (int64_t r = 0; r < n; ++r) {
+    Vf row[kVectors];
+#pragma GCC unroll 4
+    for (int b = 0; b < kVectors; ++b) row[b] = load(rows[r] + v + b * kLanes);
+#pragma GCC unroll 4
+    for (int a = 0; a < kOuts; ++a) {
+      const Vf weight = splat(weights[a * out_step + r * row_step]);
+#pragma GCC unroll 4
+      for (int b = 0; b < kVectors; ++b) acc[a][b] = fma(weight, row[b], acc[a][b]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int a = 0; a < kOuts; ++a) {
+#pragma GCC unroll 4
+    for (int b = 0; b < kVectors; ++b) store(acc[a][b], out + a * out_stride + v + b * kLanes);
+  }
+}
+
+// out[i * out_stride ..] += sum over r of weights[i * out_step + r * row_step] * rows[r], for 32-bit
+// rows padded to `dim` = a multiple of kLanes.
+inline void add_weighted_rows(const float* weights, int64_t out_step, int64_t row_step,
+                              int64_t out_count, const float* const* rows, int64_t n, int64_t dim,
+                              float* out, int64_t out_stride) {
+  constexpr int kVectors = kLanes == 16 ? 4 : 2;
+  int64_t i = 0;
+  for (; i + 4 <= out_count; i += 4) {
+    const float* w = weights + i * out_step;
+    float* o = out + i * out_stride;
+    int64_t v = 0;
+    for (; v + kVectors * kLanes <= dim; v += kVectors * kLanes) {
+      add_weighted_tile<4, kVectors>(w, out_step, row_step, rows, n, v, o, out_stride);
+    }
+    for (; v < dim; v += kLanes) {
+      add_weighted_tile<4, 1>(w, out_step, row_step, rows, n, v, o, out_stride);
+    }
+  }
+  for (; i < out_count; ++i) {
+    const float* w = weights + i * out_step;
+    float* o = out + i * out_stride;
+    int64_t v = 0;
+    for (; v + kVectors * kLanes <= dim; v += kVectors * kLanes) {
+      add_weighted_tile<1, kVectors>(w, out_step, row_step, rows, n, v, o, out_stride);
+    }
+    for (; v < dim; v += kLanes) {
+      add_weighted_tile<1, 1>(w, out_step, row_step, rows, n, v, o, out_stride);
+    }
+  }
+}
+
+// Points `out` at 32-bit copies of the rows, padded with zeros to a multiple of kLanes, made in
+// `copies` [n, round_up(dim, kLanes)]; rows that are so already are not copied.
+template <class T>
+inline void widen_rows(const T* const* rows, int64_t n, int64_t dim, float* copies,
+                       const float** out) {
+  if constexpr (sizeof(T) == 4) {
+    if (dim % kLanes == 0) {
+      for (int64_t r = 0; r < n; ++r) out[r] = rows[r];
+      return;
+    }
+  }
+  const int64_t padded = round_up(dim, kLanes);
+  for (int64_t r = 0; r < n; ++r) {
+    float* copy = copies + r * padded;
+    int64_t i = 0;
+    for (; i + kLanes <= dim; i += kLanes) store(load(rows[r] + i), copy + i);
+    if (i < dim) store(load_partial(rows[r] + i, dim - i), copy + i);
+    out[r] = copy;
+  }
+}
+
+// Rounds a 32-bit row to T and stores its first `dim` elements.
+template <class T>
+inline void narrow_row(const float* from, int64_t dim, T* to) {
+  for (int64_t i = 0; i < dim; ++i) from_float(from[i], to + i);
+}
+
+}  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

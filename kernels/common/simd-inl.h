@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vectors of one SIMD level. The including .cpp defines LONGCLOCK_SIMD_NAMESPACE (scalar, avx2 or
+// avx512) and is compiled with that level's flags. Include guards only: one level a .cpp.
+//
+// Vectors are the compiler's own vector types, so + - * and comparisons are operators; what needs an
+// instruction of its own (fused multiply-add, half conversion, masks) is a function. The scalar level
+// is 4 lanes of plain code that any compiler turns into what its baseline has.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "dtype.h"
+
+namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+inline constexpr int kLanes = 8;
+#else
+inline constexpr int kLanes = 4;
+#endif
+
+typedef float Vf __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Vi __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t Vu __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t Vh __attribute__((vector_size(kLanes * 2)));
+
+constexpr int64_t round_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+inline Vf splat(float value) { return Vf{} + value; }
+
+// a * b + c: one rounding at the levels that have the instruction, in vector and scalar code alike.
+inline float fma(float a, float b, float c) {
+#if defined(__FMA__)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+inline Vf fma(Vf a, Vf b, Vf c) {
+#if defined(__AVX512F__)
+  return (Vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (Vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+inline float bits_to_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline uint32_t float_to_bits(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+
+inline float to_float(float value) { return value; }
+inline float to_float(BFloat16 value) { return bits_to_float(uint32_t{value.bits} << 16); }
+inline float to_float(Float16 value) {
+#if defined(__F16C__)
+  return _cvtsh_ss(value.bits);
+#else
+  const uint32_t sign = uint32_t{value.bits & 0x8000u} << 16;
+  const uint32_t rest = value.bits & 0x7fffu;
+  if (rest >= 0x7c00u) return bits_to_float(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
+  if (rest < 0x400u) {  // zero or subnormal: rest * 2^-24, exact
+    const float magnitude = static_cast<float>(rest) * 5.9604644775390625e-8f;
+    return bits_to_float(sign | float_to_bits(magnitude));
+  }
+  return bits_to_float(sign | ((rest << 13) + 0x38000000u));
+#endif
+}
+
+// Nearest, ties to even.
+inline void from_float(float value, float* out) { *out = value; }
+inline void from_float(float value, BFloat16* out) {
+  const uint32_t bits = float_to_bits(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) {
+    out->bits = static_cast<uint16_t>(bits >> 16 | 0x40u);
+  } else {
+    out->bits = static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+  }
+}
+inline void from_float(float value, Float16* out) {
+#if defined(__F16C__)
+  out->bits = static_cast<uint16_t>(_cvtss_sh(value, 0));
+#else
+  const uint32_t bits = float_to_bits(value);
+  const uint32_t sign = bits >> 16 & 0x8000u;
+  const uint32_t rest = bits & 0x7fffffffu;
+  uint32_t half;
+  if (rest > 0x7f800000u) {
+    half = 0x7e00u | (rest >> 13 & 0x3ffu);
+  } else if (rest >= 0x477ff000u) {  // rounds to 2^16 or more
+    half = 0x7c00u;
+  } else if (rest < 0x38800000u) {  // subnormal: adding 0.5 puts 2^-24 at the last mantissa bit
+    half = float_to_bits(bits_to_float(rest) + 0.5f) - 0x3f000000u;
+  } else {
+    half = (rest - 0x38000000u + 0xfffu + (rest >> 13 & 1u)) >> 13;
+  }
+  out->bits = static_cast<uint16_t>(sign | half);
+#endif
+}
+
+template <class V, class T>
+inline V load_raw(const T* from) {
+  V v;
+  std::memcpy(&v, from, sizeof(V));
+  return v;
+}
+
+inline Vf load(const float* from) { return load_raw<Vf>(from); }
+inline Vf load(const BFloat16* from) {
+  return (Vf)(__builtin_convertvector(load_raw<Vh>(from), Vu) << 16);
+}
+inline Vf load(const Float16* from) {
+#if defined(__AVX512F__)
+  return (Vf)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__)
+  return (Vf)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+  Vf v;
+  for (int lane = 0; lane < kLanes; ++lane) v[lane] = to_float(from[lane]);
+  return v;
+#endif
+}
+// The first `count` < kLanes elements, then zeros; reads nothing beyond them.
+template <class T>
+inline Vf load_partial(const T* from, int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    return (Vf)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1u), from);
+  }
+#endif
+  T padded[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) padded[i] = from[i];
+  return load(padded);
+}
+
+inline void store(Vf v, float* to) { std::memcpy(to, &v, sizeof(v)); }
+template <class T>
+inline void store(Vf v, T* to) {
+  for (int lane = 0; lane < kLanes; ++lane) from_float(v[lane], to + lane);
+}
+
+// One bit a lane of a comparison's result.
+inline uint32_t bitmask(Vi comparison) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)comparison);
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps((__m256)comparison));
+#else
+  uint32_t bits = 0;
+  for (int lane = 0; lane < kLanes; ++lane) bits |= (comparison[lane] & 1u) << lane;
+  return bits;
+#endif
+}
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define LONGCLOCK_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+#if !defined(LONGCLOCK_SHUFFLE)
+#define LONGCLOCK_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Vi{__VA_ARGS__})
+#endif
+
+// Lanes in blocks of h: sums each vector's neighbouring blocks, x's into the even ones, y's odd.
+template <int h, std::size_t... lane>
+inline Vf add_blocks(Vf x, Vf y, std::index_sequence<lane...>) {
+  return LONGCLOCK_SHUFFLE(x, y, (lane / h % 2 == 0 ? int(lane) : int(lane) - h + kLanes)...) +
+         LONGCLOCK_SHUFFLE(x, y, (lane / h % 2 == 0 ? int(lane) + h : int(lane) + kLanes)...);
+}
+template <int h>
+inline void reduce_rows_step(Vf* rows) {
+  for (int r = 0; r < h; ++r) {
+    rows[r] = add_blocks<h>(rows[r], rows[r + h], std::make_index_sequence<kLanes>());
+  }
+  if constexpr (h > 1) reduce_rows_step<h / 2>(rows);
+}
+// Lane r of the result is the sum over the lanes of rows[r], always in the same order: lane i with
+// lane i + kLanes / 2, and so on down. Overwrites rows.
+inline Vf reduce_rows(Vf* rows) {
+  reduce_rows_step<kLanes / 2>(rows);
+  return rows[0];
+}
+
+// Nothing in memory moves across it: keeps row loads in row order, which is what
+// the hardware prefetcher follows.
+inline void end_of_row() { __asm__ volatile("" ::: "memory"); }
+
+}  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "esu_attention.h"
+
+namespace longclock {
+
+void esu_attention_cpu(const EsuAttentionParams& params, int64_t begin, int64_t end) {
+  LONGCLOCK_CALL_LEVEL(esu_attention(params, begin, end));
+}
+
+void esu_attention_backward_cpu(const EsuAttentionBackwardParams& params, int64_t begin,
+                                int64_t end) {
+  LONGCLOCK_CALL_LEVEL(esu_attention_backward(params, begin, end));
+}
+
+}  // namespace longclock

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "../common/dtype.h"
+#include "../time_similarity/time_similarity.h"
+
+namespace longclock {
+
+// The histories that a search reads, whatever their layout: positions are rows of one flat list.
+struct Behaviours {
+  DType dtype;
+  const void* keys;        // rows of `dim` elements, unit stride; the table [N, D] where ids are given
+  int64_t key_row_stride;  // elements
+  int64_t dim;             // D
+  IntArray ids;            // [positions], in [0, N) where the position counts; or none
+  IntArray key_time;       // [positions], seconds
+  const uint8_t* mask;     // [positions], 0: not there; or none
+  bool exclude_future;     // key_time >= the query's time: not there
+  int64_t period;
+  TimeMlp mlp;
+  const float* time_table;  // [period / 2 + 1], s of every delta; or none: computed on the spot
+};
+
+// The queries that look at one sequence or window at one moment.
+struct Group {
+  int64_t query_begin, query_end;
+  int64_t now;         // query_time, seconds
+  int64_t position;    // of the first behaviour
+  int64_t key_offset;  // elements from keys to its row, without ids
+  int64_t length;      // behaviours
+  int64_t out_begin;   // elements from the scores [.., M] to the first query's
+  int64_t out_stride;  // to the next query's; what lies past `length` is -inf
+};
+
+// Queries [query_begin, query_end) of one group against its behaviours [begin, end).
+struct SearchTask {
+  int64_t group;
+  int64_t query_begin, query_end;
+  int64_t begin, end;
+  int64_t part;  // of the group's behaviours, 0 where they are not cut
+};
+
+// Queries done together by one task: their rows and a block of keys share the second-level cache.
+constexpr int64_t kTaskQueries = 64;
+
+}  // namespace longclock

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "../common/simd_level.h"
+#include "behaviours.h"
+
+namespace longclock {
+
+// score = scale * key . query + s(delta(key_time, query_time) / unit), -inf where not there.
+struct GsuScoreParams {
+  Behaviours behaviours;
+  const float* queries;  // [Q, round_up(D, 16)], padded with zeros
+  int64_t query_stride;  // elements, a multiple of 16
+  const Group* groups;
+  const SearchTask* tasks;  // cover every query of every group, and all of its behaviours
+  float scale;
+  float* scores;  // by Group::out_begin and out_stride
+};
+
+// The gradients, each by tasks of its own that write apart from each other: any number of them, on
+// any threads, gives the same bits.
+struct GsuScoreBackwardParams {
+  Behaviours behaviours;
+  const float* queries;
+  int64_t query_stride;
+  const Group* groups;
+  int64_t group_count;
+  const SearchTask* tasks;  // whole groups
+  float scale;
+  const float* grad;  // laid out as the scores
+  float* query_grad;  // [Q, D]
+  void* key_grad;     // [rows, D], contiguous, the keys' dtype
+  const int64_t* s_begin;  // [groups], elements from s_grad to a group's first behaviour
+  float* s_grad;           // one value a behaviour of a group: the sum over its queries
+  int32_t* s_delta;        // its delta
+};
+
+LONGCLOCK_DECLARE_LEVELS(
+    void gsu_score(const GsuScoreParams&, int64_t begin, int64_t end);
+    void gsu_score_query_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end);
+    void gsu_score_key_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end);
+    void gsu_score_table_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end);
+    void gsu_score_s_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end))
+
+// Tasks [begin, end).
+void gsu_score_cpu(const GsuScoreParams& params, int64_t begin, int64_t end);
+// Tasks [begin, end).
+void gsu_score_query_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
+// Positions [begin, end) of the keys, without ids.
+void gsu_score_key_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
+// Rows [begin, end) of the table, with ids.
+void gsu_score_table_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
+// Groups [begin, end).
+void gsu_score_s_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
+
+}  // namespace longclock

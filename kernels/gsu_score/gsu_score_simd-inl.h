@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "behaviour_block-inl.h"
+#include "gsu_score.h"
+
+namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
+namespace {
+
+template <class T>
+void score(const GsuScoreParams& p, const SearchTask& task) {
+  const Group& group = p.groups[task.group];
+  const int64_t count = task.query_end - task.query_begin;
+  Scratch scratch;
+  BlockScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
+                        p.query_stride, count, &scratch);
+  float* out = p.scores + group.out_begin + (task.query_begin - group.query_begin) * group.out_stride;
+  for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
+    const int64_t n = smaller(kBehaviourBlock, task.end - at);
+    const BehaviourBlock<T>& block = scorer.score(group, at, n);
+    for (int64_t q = 0; q < count; ++q) {
+      const float* scores = scorer.scores(q);
+      float* to = out + q * group.out_stride + at;
+      for (int64_t i = 0; i < n; ++i) {
+        const bool there = block.all_kept || block.keep[i] != 0;
+        to[i] = there ? scores[i] : -__builtin_inff();
+      }
+    }
+  }
+  for (int64_t q = 0; q < count; ++q) {
+    for (int64_t i = group.length; i < group.out_stride; ++i) {
+      out[q * group.out_stride + i] = -__builtin_inff();
+    }
+  }
+}
+
+// The gradient of up to kTaskQueries queries over a block of behaviours, times scale, and exactly 0
+// where a behaviour is not there: [kTaskQueries, kBehaviourBlock].
+class GradBlock {
+ public:
+  explicit GradBlock(Scratch* scratch)
+      : values_(scratch->take<float>(kTaskQueries * kBehaviourBlock)) {}
+
+  template <class T>
+  const float* read(const GsuScoreBackwardParams& p, const Group& g, const BehaviourBlock<T>& block,
+                    int64_t query_begin, int64_t count, int64_t begin, float scale) {
+    for (int64_t q = 0; q < count; ++q) {
+      const float* from =
+          p.grad + g.out_begin + (query_begin - g.query_begin + q) * g.out_stride + begin;
+      float* to = values_ + q * kBehaviourBlock;
+      for (int64_t i = 0; i < block.n; ++i) {
+        to[i] = block.all_kept || block.keep[i] != 0 ? scale * from[i] : 0.0f;
+      }
+    }
+    return values_;
+  }
+
+ private:
+  float* values_;
+};
+
+// query_grad = scale * sum over behaviours of grad * key: within a block, then block by block.
+template <class T>
+void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
+  const Behaviours& b = p.behaviours;
+  const Group& group = p.groups[task.group];
+  const int64_t count = task.query_end - task.query_begin;
+  const int64_t padded = round_up(b.dim, kLanes);
+  Scratch scratch;
+  GradBlock grads(&scratch);
+  auto* block = scratch.take<BehaviourBlock<T>>(1);
+  auto* rows = scratch.take<const float*>(kBehaviourBlock);
+  float* copies = scratch.take<float>(kBehaviourBlock * padded);
+  float* nothing = scratch.take<float>(padded);
+  float* part = scratch.take<float>(count * padded);
+  float* sum = scratch.take<float>(count * padded);
+  for (int64_t i = 0; i < padded; ++i) nothing[i] = 0.0f;
+  for (int64_t i = 0; i < count * padded; ++i) sum[i] = 0.0f;
+  for (int64_t at = 0; at < group.length; at += kBehaviourBlock) {
+    const int64_t n = smaller(kBehaviourBlock, group.length - at);
+    read_times(b, group, at, n, block);
+    find_rows(b, group, at, n, block);
+    if (!block->any_kept) continue;
+    widen_rows(block->rows, n, b.dim, copies, rows);
+    if (!block->all_kept) {
+      for (int64_t i = 0; i < n; ++i) rows[i] = block->keep[i] != 0 ? rows[i] : nothing;
+    }
+    const float* weights = grads.read(p, group, *block, task.query_begin, count, at, p.scale);
+    for (int64_t i = 0; i < count * padded; ++i) part[i] = 0.0f;
+    add_weighted_rows(weights, kBehaviourBlock, 1, count, rows, n, padded, part, padded);
+    for (int64_t i = 0; i < count * padded; ++i) sum[i] += part[i];
+  }
+  for (int64_t q = 0; q < count; ++q) {
+    narrow_row(sum + q * padded, b.dim, p.query_grad + (task.query_begin + q) * b.dim);
+  }
+}
+
+// key_grad = scale * sum over queries of grad * query, for one block of positions after another:
+// groups in order (windows overlap), queries in order.
+template <class T>
+void key_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
+  const Behaviours& b = p.behaviours;
+  const int64_t padded = round_up(b.dim, kLanes);
+  Scratch scratch;
+  GradBlock grads(&scratch);
+  auto* block = scratch.take<BehaviourBlock<T>>(1);
+  const float* queries[kTaskQueries];
+  float* sum = scratch.take<float>(kBehaviourBlock * padded);
+  for (int64_t at = begin; at < end; at += kBehaviourBlock) {
+    const int64_t n = smaller(kBehaviourBlock, end - at);
+    for (int64_t i = 0; i < n * padded; ++i) sum[i] = 0.0f;
+    for (int64_t index = 0; index < p.group_count; ++index) {
+      const Group& g = p.groups[index];
+      const int64_t first = at > g.position ? at : g.position;
+      const int64_t last = smaller(at + n, g.position + g.length);
+      if (first >= last) continue;
+      read_times(b, g, first - g.position, last - first, block);
+      for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
+        const int64_t count = smaller(kTaskQueries, g.query_end - q);
+        for (int64_t i = 0; i < count; ++i) queries[i] = p.queries + (q + i) * p.query_stride;
+        const float* weights = grads.read(p, g, *block, q, count, first - g.position, p.scale);
+        add_weighted_rows(weights, 1, kBehaviourBlock, last - first, queries, count, padded,
+                          sum + (first - at) * padded, padded);
+      }
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      narrow_row(sum + i * padded, b.dim, static_cast<T*>(p.key_grad) + (at + i) * b.dim);
+    }
+  }
+}
+
+// The same for table rows [begin, end): all behaviours in order, those of other rows passed over.
+template <class T>
+void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
+  const Behaviours& b = p.behaviours;
+  const int64_t padded = round_up(b.dim, kLanes);
+  Scratch scratch;
+  GradBlock grads(&scratch);
+  auto* block = scratch.take<BehaviourBlock<T>>(1);
+  const float* queries[kTaskQueries];
+  float* sum = scratch.take<float>((end - begin) * padded);
+  for (int64_t i = 0; i < (end - begin) * padded; ++i) sum[i] = 0.0f;
+  for (int64_t index = 0; index < p.group_count; ++index) {
+    const Group& g = p.groups[index];
+    for (int64_t at = 0; at < g.length; at += kBehaviourBlock) {
+      const int64_t n = smaller(kBehaviourBlock, g.length - at);
+      read_times(b, g, at, n, block);
+      for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
+        const int64_t count = smaller(kTaskQueries, g.query_end - q);
+        for (int64_t i = 0; i < count; ++i) queries[i] = p.queries + (q + i) * p.query_stride;
+        const float* weights = grads.read(p, g, *block, q, count, at, p.scale);
+        for (int64_t i = 0; i < n; ++i) {
+          if (!block->all_kept && block->keep[i] == 0) continue;
+          const int64_t row = b.ids[g.position + at + i];
+          if (row < begin || row >= end) continue;
+          add_weighted_rows(weights + i, 1, kBehaviourBlock, 1, queries, count, padded,
+                            sum + (row - begin) * padded, padded);
+        }
+      }
+    }
+  }
+  for (int64_t row = begin; row < end; ++row) {
+    narrow_row(sum + (row - begin) * padded, b.dim, static_cast<T*>(p.key_grad) + row * b.dim);
+  }
+}
+
+}  // namespace
+
+void gsu_score(const GsuScoreParams& p, int64_t begin, int64_t end) {
+  for (int64_t task = begin; task < end; ++task) {
+    LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, score<T>(p, p.tasks[task]));
+  }
+}
+
+void gsu_score_query_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
+  for (int64_t task = begin; task < end; ++task) {
+    LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, query_grad<T>(p, p.tasks[task]));
+  }
+}
+
+void gsu_score_key_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
+  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, key_grad<T>(p, begin, end));
+}
+
+void gsu_score_table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
+  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, table_grad<T>(p, begin, end));
+}
+
+void gsu_score_s_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
+  Scratch scratch;
+  GradBlock grads(&scratch);
+  auto* block = scratch.take<BehaviourBlock<float>>(1);
+  for (int64_t index = begin; index < end; ++index) {
+    const Group& g = p.groups[index];
+    for (int64_t at = 0; at < g.length; at += kBehaviourBlock) {
+      const int64_t n = smaller(kBehaviourBlock, g.length - at);
+      read_times(p.behaviours, g, at, n, block);
+      float* sum = p.s_grad + p.s_begin[index] + at;
+      int32_t* delta = p.s_delta + p.s_begin[index] + at;
+      for (int64_t i = 0; i < n; ++i) sum[i] = 0.0f;
+      for (int64_t i = 0; i < n; ++i) delta[i] = block->delta[i];
+      for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
+        const int64_t count = smaller(kTaskQueries, g.query_end - q);
+        const float* weights = grads.read(p, g, *block, q, count, at, 1.0f);
+        for (int64_t k = 0; k < count; ++k) {
+          for (int64_t i = 0; i < n; ++i) sum[i] += weights[k * kBehaviourBlock + i];
+        }
+      }
+    }
+  }
+}
+
+}  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// The time features, the time term s and its backward. The backward is deterministic: chunks of a
+// fixed size are summed each by one block, in an order that depends on nothing but the chunk, and
+// a second kernel adds the chunks in a fixed order. There are no atomics and no host round trip.
+#include "../common/launch.cuh"
+#include "time_similarity.h"
+
+namespace longclock {
+namespace {
+
+constexpr int kBlockThreads = 256;
+constexpr int kWarp = 32;
+constexpr int kWarps = kBlockThreads / kWarp;
+constexpr int kTile = 1024;  // elements whose features a backward block holds at a time: 20 KB
+constexpr int kUnitSums = kTimeFeatures + 2;  // of a hidden unit: dw1[4], db1, dw2
+static_assert(kTimeSimilarityChunk % kTile == 0);
+static_assert(kTile % kBlockThreads == 0);
+
+struct Features {
+  float x, root, square, log;
+};
+
+__device__ __forceinline__ Features time_features(int64_t delta, double per_unit) {
+  const float x = static_cast<float>(static_cast<double>(delta) * per_unit);
+  return {x, sqrtf(x), x * x, log1pf(x)};
+}
+
+// The input of a hidden unit's ReLU.
+__device__ __forceinline__ float time_hidden(const float* w, float bias, const Features& f) {
+  float h = fmaf(w[0], f.x, bias);
+  h = fmaf(w[1], f.root, h);
+  h = fmaf(w[2], f.square, h);
+  return fmaf(w[3], f.log, h);
+}
+
+// The MLP but for b2, in shared memory.
+struct SharedMlp {
+  float w1[kMaxTimeHidden * kTimeFeatures];
+  float b1[kMaxTimeHidden];
+  float w2[kMaxTimeHidden];
+};
+
+__device__ __forceinline__ void load_mlp(const TimeMlp& mlp, SharedMlp* shared) {
+  for (int i = threadIdx.x; i < mlp.hidden * kTimeFeatures; i += kBlockThreads) {
+    shared->w1[i] = mlp.w1[i];
+  }
+  for (int i = threadIdx.x; i < mlp.hidden; i += kBlockThreads) {
+    shared->b1[i] = mlp.b1[i];
+    shared->w2[i] = mlp.w2[i];
+  }
+  __syncthreads();
+}
+
+template <class Int>
+__global__ void __launch_bounds__(kBlockThreads)
+    time_features_kernel(const Int* __restrict__ delta, int64_t count, double per_unit,
+                         float4* __restrict__ out) {
+  for (int64_t i = grid_index(); i < count; i += grid_stride()) {
+    const Features f = time_features(delta[i], per_unit);
+    out[i] = make_float4(f.x, f.root, f.square, f.log);
+  }
+}
+
+template <class Int>
+__global__ void __launch_bounds__(kBlockThreads)
+    time_similarity_kernel(const Int* __restrict__ delta, int64_t count, double per_unit,
+                           const TimeMlp mlp, float* __restrict__ out) {
+  __shared__ SharedMlp shared;
+  load_mlp(mlp, &shared);
+  const float b2 = *mlp.b2;
+  for (int64_t i = grid_index(); i < count; i += grid_stride()) {
+    const Features f = time_features(delta[i], per_unit);
+    float s = b2;
+    for (int j = 0; j < mlp.hidden; ++j) {
+      const float h = time_hidden(shared.w1 + j * kTimeFeatures, shared.b1[j], f);
+      s = fmaf(shared.w2[j], h <= 0.0f ? 0.0f : h, s);  // NaN passes, as through torch's relu
+    }
+    out[i] = s;
+  }
+}
+
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    value += __shfl_xor_sync(0xffffffffu, value, offset);
+  }
+  return value;
+}
+
+// One block a chunk. A tile's features go to shared memory; then each warp takes its hidden units
+// in turn, 32 elements at a time, and adds a tile's sums to the unit's in double.
+template <class Int>
+__global__ void __launch_bounds__(kBlockThreads)
+    time_similarity_backward_kernel(const Int* __restrict__ delta, const float* __restrict__ grad,
+                                    int64_t count, double per_unit, const TimeMlp mlp,
+                                    double* __restrict__ partial) {
+  __shared__ SharedMlp shared;
+  __shared__ float tile_x[kTile], tile_root[kTile], tile_square[kTile], tile_log[kTile],
+      tile_grad[kTile];
+  __shared__ double sums[kMaxTimeHidden * kUnitSums];
+  __shared__ double bias_sums[kWarps];
+  load_mlp(mlp, &shared);
+  const int lane = threadIdx.x % kWarp;
+  const int warp = threadIdx.x / kWarp;
+  const int size = mlp.hidden * kUnitSums + 1;
+  const int64_t chunks = (count + kTimeSimilarityChunk - 1) / kTimeSimilarityChunk;
+
+  for (int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
+    const int64_t begin = chunk * kTimeSimilarityChunk;
+    const int length = static_cast<int>(min(kTimeSimilarityChunk, count - begin));
+    double bias_sum = 0.0;
+    for (int i = threadIdx.x; i < mlp.hidden * kUnitSums; i += kBlockThreads) sums[i] = 0.0;
+
+    for (int tile = 0; tile < length; tile += kTile) {
+      __syncthreads();
+      for (int i = threadIdx.x; i < kTile; i += kBlockThreads) {
+        // Past the end: finite features and a gradient of 0, which contributes nothing.
+        const bool inside = tile + i < length;
+        const Features f = time_features(inside ? delta[begin + tile + i] : 0, per_unit);
+        const float g = inside ? grad[begin + tile + i] : 0.0f;
+        tile_x[i] = f.x;
+        tile_root[i] = f.root;
+        tile_square[i] = f.square;
+        tile_log[i] = f.log;
+        tile_grad[i] = g;
+        bias_sum += g;
+      }
+      __syncthreads();
+      for (int j = warp; j < mlp.hidden; j += kWarps) {
+        const float* w = shared.w1 + j * kTimeFeatures;
+        const float weight = shared.w2[j];
+        float unit[kUnitSums] = {};
+        for (int i = lane; i < kTile; i += kWarp) {
+          const Features f = {tile_x[i], tile_root[i], tile_square[i], tile_log[i]};
+          const float g = tile_grad[i];
+          const float h = time_hidden(w, shared.b1[j], f);
+          const bool dead = h <= 0.0f || g == 0.0f;
+          const float gh = dead ? 0.0f : g * weight;
+          unit[0] = fmaf(gh, f.x, unit[0]);
+          unit[1] = fmaf(gh, f.root, unit[1]);
+          unit[2] = fmaf(gh, f.square, unit[2]);
+          unit[3] = fmaf(gh, f.log, unit[3]);
+          unit[4] += gh;
+          unit[5] = fmaf(g, dead ? 0.0f : h, unit[5]);
+        }
+#pragma unroll
+        for (int k = 0; k < kUnitSums; ++k) {
+          const float sum = warp_sum(unit[k]);
+          if (lane == k) sums[j * kUnitSums + k] += sum;
+        }
+      }
+    }
+
+    bias_sum = warp_sum(bias_sum);
+    if (lane == 0) bias_sums[warp] = bias_sum;
+    __syncthreads();
+    // Laid out as the parameters: w1 [hidden, 4], b1 [hidden], w2 [hidden], b2.
+    double* out = partial + chunk * size;
+    for (int i = threadIdx.x; i < mlp.hidden * kUnitSums; i += kBlockThreads) {
+      const int j = i / kUnitSums, k = i % kUnitSums;
+      const int at = k < kTimeFeatures ? j * kTimeFeatures + k
+                                       : mlp.hidden * k + j;  // b1 at 4 hidden, w2 at 5 hidden
+      out[at] = sums[i];
+    }
+    if (threadIdx.x == 0) {
+      double sum = 0.0;
+      for (int w = 0; w < kWarps; ++w) sum += bias_sums[w];
+      out[size - 1] = sum;
+    }
+    __syncthreads();
+  }
+}
+
+// One warp a parameter, in the order w1, b1, w2, b2.
+__global__ void __launch_bounds__(kWarp)
+    time_similarity_backward_reduce_kernel(const double* __restrict__ partial, int64_t chunks,
+                                           int hidden, const TimeMlpGradient gradient) {
+  const int size = hidden * kUnitSums + 1;
+  double sum = 0.0;
+  for (int64_t chunk = threadIdx.x; chunk < chunks; chunk += kWarp) {
+    sum += partial[chunk * size + blockIdx.x];
+  }
+  sum = warp_sum(sum);
+  if (threadIdx.x != 0) return;
+  const int at = blockIdx.x;
+  const int b1 = hidden * kTimeFeatures, w2 = b1 + hidden, b2 = w2 + hidden;
+  float* out = at < b1   ? gradient.w1 + at
+               : at < w2 ? gradient.b1 + (at - b1)
+               : at < b2 ? gradient.w2 + (at - w2)
+                         : gradient.b2;
+  *out = static_cast<float>(sum);
+}
+
+}  // namespace
+
+int launch_time_features(const TimeFeaturesParams& p, CudaStream stream) {
+  if (p.count == 0) return cudaSuccess;
+  with_ints(p.delta, [&](auto* delta) {
+    time_features_kernel<<<grid_for(p.count, kBlockThreads), kBlockThreads, 0, stream>>>(
+        delta, p.count, 1.0 / p.unit, reinterpret_cast<float4*>(p.out));
+  });
+  return cudaGetLastError();
+}
+
+int launch_time_similarity(const TimeSimilarityParams& p, CudaStream stream) {
+  if (p.count == 0) return cudaSuccess;
+  with_ints(p.delta, [&](auto* delta) {
+    time_similarity_kernel<<<grid_for(p.count, kBlockThreads), kBlockThreads, 0, stream>>>(
+        delta, p.count, 1.0 / p.mlp.unit, p.mlp, p.out);
+  });
+  return cudaGetLastError();
+}
+
+int launch_time_similarity_backward(const TimeSimilarityBackwardParams& p,
+                                    const TimeMlpGradient& gradient, CudaStream stream) {
+  const int64_t chunks = time_similarity_backward_chunks(p.count);
+  if (chunks > 0) {
+    with_ints(p.delta, [&](auto* delta) {
+      time_similarity_backward_kernel<<<grid_for(chunks, 1), kBlockThreads, 0, stream>>>(
+          delta, p.grad, p.count, 1.0 / p.mlp.unit, p.mlp, p.partial);
+    });
+    if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
+  }
+  const unsigned size = static_cast<unsigned>(time_mlp_size(p.mlp.hidden));
+  time_similarity_backward_reduce_kernel<<<size, kWarp, 0, stream>>>(p.partial, chunks,
+                                                                     p.mlp.hidden, gradient);
+  return cudaGetLastError();
+}
+
+}  // namespace longclock

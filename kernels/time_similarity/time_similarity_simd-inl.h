@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "time_similarity.h"
+#include "time_term-inl.h"
+
+namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
+
+void time_features(const TimeFeaturesParams& p, int64_t begin, int64_t end) {
+  TimeFeatureBlock f;
+  for (int64_t at = begin; at < end; at += kTimeBlock) {
+    const int64_t n = smaller(kTimeBlock, end - at);
+    with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.unit, &f); });
+    for (int64_t i = 0; i < n; ++i) {
+      float* out = p.out + (at + i) * kTimeFeatures;
+      out[0] = f.x[i];
+      out[1] = f.root[i];
+      out[2] = f.square[i];
+      out[3] = f.log[i];
+    }
+  }
+}
+
+void time_similarity(const TimeSimilarityParams& p, int64_t begin, int64_t end) {
+  TimeFeatureBlock f;
+  for (int64_t at = begin; at < end; at += kTimeBlock) {
+    const int64_t n = smaller(kTimeBlock, end - at);
+    with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.mlp.unit, &f); });
+    time_similarity(p.mlp, f, n, p.out + at);
+  }
+}
+
+namespace {
+
+inline double sum_lanes(Vf v) {
+  double sum = 0.0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += v[lane];
+  return sum;
+}
+
+// Adds one block's share to gradient, laid out as time_mlp_size() says. grad holds zeros from n to
+// the next multiple of kLanes, where the features may hold anything finite.
+void add_block_gradient(const TimeMlp& mlp, const TimeFeatureBlock& f, const float* grad, int64_t n,
+                        double* gradient) {
+  double* w1 = gradient;
+  double* b1 = w1 + mlp.hidden * kTimeFeatures;
+  double* w2 = b1 + mlp.hidden;
+  double* b2 = w2 + mlp.hidden;
+  for (int j = 0; j < mlp.hidden; ++j) {
+    const float* w = mlp.w1 + j * kTimeFeatures;
+    const Vf weight = splat(mlp.w2[j]);
+    Vf x_sum = {}, root_sum = {}, square_sum = {}, log_sum = {}, bias_sum = {}, out_sum = {};
+    for (int64_t i = 0; i < n; i += kLanes) {
+      const Vf x = load(f.x + i), root = load(f.root + i), square = load(f.square + i),
+               log = load(f.log + i), g = load(grad + i);
+      Vf h = fma(splat(w[0]), x, splat(mlp.b1[j]));
+      h = fma(splat(w[1]), root, h);
+      h = fma(splat(w[2]), square, h);
+      h = fma(splat(w[3]), log, h);
+      const Vi dead = (h <= splat(0.0f)) | (g == splat(0.0f));
+      const Vf gh = dead ? Vf{} : g * weight;
+      out_sum = fma(g, dead ? Vf{} : h, out_sum);
+      bias_sum = bias_sum + gh;
+      x_sum = fma(gh, x, x_sum);
+      root_sum = fma(gh, root, root_sum);
+      square_sum = fma(gh, square, square_sum);
+      log_sum = fma(gh, log, log_sum);
+    }
+    w1[j * kTimeFeatures + 0] += sum_lanes(x_sum);
+    w1[j * kTimeFeatures + 1] += sum_lanes(root_sum);
+    w1[j * kTimeFeatures + 2] += sum_lanes(square_sum);
+    w1[j * kTimeFeatures + 3] += sum_lanes(log_sum);
+    b1[j] += sum_lanes(bias_sum);
+    w2[j] += sum_lanes(out_sum);
+  }
+  Vf bias_sum = {};
+  for (int64_t i = 0; i < n; i += kLanes) bias_sum = bias_sum + load(grad + i);
+  *b2 += sum_lanes(bias_sum);
+}
+
+}  // namespace
+
+void time_similarity_backward(const TimeSimilarityBackwardParams& p, int64_t chunk_begin,
+                              int64_t chunk_end) {
+  TimeFeatureBlock f = {};
+  alignas(64) float grad[kTimeBlock];
+  const int64_t size = time_mlp_size(p.mlp.hidden);
+  for (int64_t chunk = chunk_begin; chunk < chunk_end; ++chunk) {
+    double* sum = p.partial + chunk * size;
+    for (int64_t i = 0; i < size; ++i) sum[i] = 0.0;
+    const int64_t end = smaller(p.count, (chunk + 1) * kTimeSimilarityChunk);
+    for (int64_t at = chunk * kTimeSimilarityChunk; at < end; at += kTimeBlock) {
+      const int64_t n = smaller(kTimeBlock, end - at);
+      with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.mlp.unit, &f); });
+      for (int64_t i = 0; i < n; ++i) grad[i] = p.grad[at + i];
+      for (int64_t i = n; i < round_up(n, kLanes); ++i) grad[i] = 0.0f;
+      add_block_gradient(p.mlp, f, grad, n, sum);
+    }
+  }
+}
+
+}  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
