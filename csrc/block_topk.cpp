@@ -34,9 +34,9 @@ std::tuple<Tensor, Tensor> block_topk(const Tensor& scores_in, int64_t k,
   if (lengths_in) {
     check_int(op, "lengths", *lengths_in);
     std::vector<int64_t> leading(scores.sizes().begin(), scores.sizes().end() - 1);
-    check(std::vector<int64_t>(lengths_in->sizes().begin(), lengths_in->sizes().end()) == leading, op,
-          ": lengths must have the shape of scores without its last dimension, ", shape_of(scores),
-          ", got ", shape_of(*lengths_in));
+    check(std::vector<int64_t>(lengths_in->sizes().begin(), lengths_in->sizes().end()) == leading,
+          op, ": lengths must have the shape of scores without its last dimension, ",
+          shape_of(scores), ", got ", shape_of(*lengths_in));
     lengths = torch::stable::contiguous(*lengths_in);
     const IntArray values = int_array(lengths);
     for (int64_t row = 0; row < rows; ++row) {
@@ -82,14 +82,12 @@ Tensor block_topk_backward(const Tensor& grad_in, const Tensor& indices_in, int6
   Tensor out = torch::stable::new_empty(grad, with_last(grad, m));
   const int64_t k = grad.size(grad.dim() - 1);
   const int64_t rows = m == 0 ? 0 : out.numel() / m;
-  const BlockTopKBackwardParams params{dtype,
-                                       grad.const_data_ptr(),
-                                       static_cast<const int64_t*>(indices.const_data_ptr()),
-                                       k,
-                                       m,
-                                       out.mutable_data_ptr()};
+  const BlockTopKBackwardParams params{
+      dtype, grad.const_data_ptr(), static_cast<const int64_t*>(indices.const_data_ptr()), k,
+      m,     out.mutable_data_ptr()};
   for (int64_t i = 0; i < indices.numel(); ++i) {
-    check(params.indices[i] < m, op, ": indices must be less than ", m, ", got ", params.indices[i]);
+    check(params.indices[i] < m, op, ": indices must be less than ", m, ", got ",
+          params.indices[i]);
   }
   parallel_tasks(rows, out.numel(),
                  [&](int64_t begin, int64_t end) { block_topk_backward_cpu(params, begin, end); });

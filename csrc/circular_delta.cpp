@@ -20,8 +20,7 @@ Tensor circular_delta(const Tensor& a_in, const Tensor& b_in, int64_t period) {
   const Tensor a = many ? torch::stable::contiguous(a_in) : a_in;
   const Tensor b = many ? torch::stable::contiguous(b_in) : b_in;
   const bool wide = a.scalar_type() == ScalarType::Long || b.scalar_type() == ScalarType::Long;
-  Tensor out =
-      torch::stable::new_empty(a, a.sizes(), wide ? ScalarType::Long : ScalarType::Int);
+  Tensor out = torch::stable::new_empty(a, a.sizes(), wide ? ScalarType::Long : ScalarType::Int);
   CircularDeltaParams params{};
   params.a = int_array(a);
   params.b = int_array(b);
@@ -39,9 +38,8 @@ Tensor circular_delta(const Tensor& a_in, const Tensor& b_in, int64_t period) {
     }
   }
   if (out.numel() == 0) return out;
-  parallel_tasks(circular_delta_rows(params), out.numel(), [&](int64_t begin, int64_t end) {
-    circular_delta_cpu(params, begin, end);
-  });
+  parallel_tasks(circular_delta_rows(params), out.numel(),
+                 [&](int64_t begin, int64_t end) { circular_delta_cpu(params, begin, end); });
   return out;
 }
 

@@ -21,7 +21,8 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
   search.tabulate();
   const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true);
   std::vector<TopKEntry> entries;
-  if (search.parts() > 1) entries.resize(static_cast<size_t>(search.query_count * search.parts() * k));
+  if (search.parts() > 1)
+    entries.resize(static_cast<size_t>(search.query_count * search.parts() * k));
   ClockGsuParams params{};
   params.behaviours = search.behaviours;
   params.queries = static_cast<const float*>(search.queries.const_data_ptr());

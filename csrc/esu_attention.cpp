@@ -9,15 +9,15 @@
 namespace longclock {
 namespace {
 
-#define LONGCLOCK_ESU_SCHEMA                                                                       \
-  "Tensor u, Tensor z, Tensor? ids, Tensor z_time, Tensor query_time, Tensor w1, Tensor b1, Tensor " \
+#define LONGCLOCK_ESU_SCHEMA                                                                  \
+  "Tensor u, Tensor z, Tensor? ids, Tensor z_time, Tensor query_time, Tensor w1, Tensor b1, " \
+  "Tensor "                                                                                   \
   "w2, Tensor b2, Tensor? valid, int period, float unit"
-#define LONGCLOCK_ESU_PARAMETERS                                                               \
-  const Tensor &u, const Tensor &z, const OptionalTensor &ids, const Tensor &z_time,           \
-      const Tensor &query_time, const Tensor &w1, const Tensor &b1, const Tensor &w2,          \
+#define LONGCLOCK_ESU_PARAMETERS                                                      \
+  const Tensor &u, const Tensor &z, const OptionalTensor &ids, const Tensor &z_time,  \
+      const Tensor &query_time, const Tensor &w1, const Tensor &b1, const Tensor &w2, \
       const Tensor &b2, const OptionalTensor &valid, int64_t period, double unit
-#define LONGCLOCK_ESU_ARGUMENTS \
-  u, z, ids, z_time, query_time, w1, b1, w2, b2, valid, period, unit
+#define LONGCLOCK_ESU_ARGUMENTS u, z, ids, z_time, query_time, w1, b1, w2, b2, valid, period, unit
 
 // The arguments checked and brought to the kernel's form. Holds what its pointers point to.
 struct Attention {
@@ -28,9 +28,9 @@ struct Attention {
   int64_t queries;
 
   Attention(const char* op, const Tensor& u_in, const Tensor& z_in, const OptionalTensor& ids_in,
-            const Tensor& z_time_in, const Tensor& query_time_in, const Tensor& w1, const Tensor& b1,
-            const Tensor& w2, const Tensor& b2, const OptionalTensor& valid_in, int64_t period,
-            double unit)
+            const Tensor& z_time_in, const Tensor& query_time_in, const Tensor& w1,
+            const Tensor& b1, const Tensor& w2, const Tensor& b2, const OptionalTensor& valid_in,
+            int64_t period, double unit)
       : mlp(op, w1, b1, w2, b2, unit) {
     Behaviours& b = params.behaviours;
     b.dtype = check_float(op, "z", z_in);
@@ -119,8 +119,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   constexpr const char* op = "esu_attention_backward";
   Attention a(op, LONGCLOCK_ESU_ARGUMENTS);
   const int64_t k = a.params.k, dim = a.params.behaviours.dim;
-  for (const auto& [name, tensor] : {std::pair<const char*, const Tensor&>{"grad", grad_in},
-                                     std::pair<const char*, const Tensor&>{"context", context_in}}) {
+  for (const auto& [name, tensor] :
+       {std::pair<const char*, const Tensor&>{"grad", grad_in},
+        std::pair<const char*, const Tensor&>{"context", context_in}}) {
     check(tensor.scalar_type() == ScalarType::Float, op, ": ", name, " must be float32, got ",
           dtype_of(tensor));
     check_shape(op, name, tensor,
@@ -155,8 +156,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   std::vector<int32_t> s_delta(pairs);
   params.s_grad = need_mlp ? s_grad.data() : nullptr;
   params.s_delta = s_delta.data();
-  parallel_tasks(a.queries, 2 * a.work(),
-                 [&](int64_t begin, int64_t end) { esu_attention_backward_cpu(params, begin, end); });
+  parallel_tasks(a.queries, 2 * a.work(), [&](int64_t begin, int64_t end) {
+    esu_attention_backward_cpu(params, begin, end);
+  });
   if (need_u) u_grad = torch::stable::to(u_grad, u.scalar_type());
   if (need_mlp) {
     std::tie(w1_grad, b1_grad, w2_grad, b2_grad) = time_mlp_gradient(
@@ -168,10 +170,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
-  m.def("esu_attention(" LONGCLOCK_ESU_SCHEMA ", bool sparse_grad) -> (Tensor context, Tensor lse)");
-  m.def("esu_attention_backward(Tensor grad, " LONGCLOCK_ESU_SCHEMA
-        ", Tensor context, Tensor lse, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, Tensor "
-        "z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
+  m.def("esu_attention(" LONGCLOCK_ESU_SCHEMA
+        ", bool sparse_grad) -> (Tensor context, Tensor lse)");
+  m.def(
+      "esu_attention_backward(Tensor grad, " LONGCLOCK_ESU_SCHEMA
+      ", Tensor context, Tensor lse, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, Tensor "
+      "z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {

@@ -57,8 +57,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   if (need_query) {
     query_grad = torch::stable::new_empty(query, query.sizes(), ScalarType::Float);
     params.query_grad = static_cast<float*>(query_grad.mutable_data_ptr());
-    parallel_tasks(static_cast<int64_t>(tasks.size()), search.work(),
-                   [&](int64_t begin, int64_t end) { gsu_score_query_grad_cpu(params, begin, end); });
+    parallel_tasks(
+        static_cast<int64_t>(tasks.size()), search.work(),
+        [&](int64_t begin, int64_t end) { gsu_score_query_grad_cpu(params, begin, end); });
     query_grad = torch::stable::to(query_grad, query.scalar_type());
   }
   if (need_keys) {
@@ -75,11 +76,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
       });
     } else {
       constexpr int64_t kStep = 1024;
-      parallel_tasks((search.positions + kStep - 1) / kStep, search.work(),
-                     [&](int64_t begin, int64_t end) {
-                       gsu_score_key_grad_cpu(params, begin * kStep,
-                                              std::min(end * kStep, search.positions));
-                     });
+      parallel_tasks(
+          (search.positions + kStep - 1) / kStep, search.work(), [&](int64_t begin, int64_t end) {
+            gsu_score_key_grad_cpu(params, begin * kStep, std::min(end * kStep, search.positions));
+          });
     }
   }
   if (need_mlp) {
@@ -106,9 +106,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
   m.def("gsu_score(" LONGCLOCK_SEARCH_SCHEMA ", int? total) -> Tensor");
-  m.def("gsu_score_backward(Tensor grad, " LONGCLOCK_SEARCH_SCHEMA
-        ", bool need_query, bool need_keys, bool need_mlp) -> (Tensor query, Tensor keys, Tensor w1, "
-        "Tensor b1, Tensor w2, Tensor b2)");
+  m.def(
+      "gsu_score_backward(Tensor grad, " LONGCLOCK_SEARCH_SCHEMA
+      ", bool need_query, bool need_keys, bool need_mlp) -> (Tensor query, Tensor keys, Tensor w1, "
+      "Tensor b1, Tensor w2, Tensor b2)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {

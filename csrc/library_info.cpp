@@ -11,12 +11,9 @@ constexpr struct {
   const char* key;
   const char* value;
 } kBuildInfo[] = {
-    {"version", LONGCLOCK_VERSION},
-    {"compiler", LONGCLOCK_COMPILER},
-    {"cuda", LONGCLOCK_CUDA_VERSION},
-    {"cuda_archs", LONGCLOCK_CUDA_ARCHS},
-    {"torch_target", "2.10"},
-    {"torch_built_with", LONGCLOCK_BUILD_TORCH},
+    {"version", LONGCLOCK_VERSION},   {"compiler", LONGCLOCK_COMPILER},
+    {"cuda", LONGCLOCK_CUDA_VERSION}, {"cuda_archs", LONGCLOCK_CUDA_ARCHS},
+    {"torch_target", "2.10"},         {"torch_built_with", LONGCLOCK_BUILD_TORCH},
 };
 static_assert(TORCH_TARGET_VERSION >> 56 == 2 && (TORCH_TARGET_VERSION >> 48 & 0xff) == 10);
 

@@ -4,8 +4,8 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/checks.h"
-#include "common/time_term.h"
 #include "common/parallel.h"
+#include "common/time_term.h"
 
 namespace longclock {
 namespace {
@@ -19,9 +19,8 @@ Tensor time_features(const Tensor& delta_in, double unit) {
   Tensor out = torch::stable::new_empty(delta, shape, ScalarType::Float);
   const TimeFeaturesParams params{int_array(delta), delta.numel(), unit,
                                   static_cast<float*>(out.mutable_data_ptr())};
-  parallel_elements(params.count, [&](int64_t begin, int64_t end) {
-    time_features_cpu(params, begin, end);
-  });
+  parallel_elements(params.count,
+                    [&](int64_t begin, int64_t end) { time_features_cpu(params, begin, end); });
   return out;
 }
 
@@ -33,9 +32,8 @@ Tensor time_similarity(const Tensor& delta_in, const Tensor& w1, const Tensor& b
   Tensor out = torch::stable::new_empty(delta, delta.sizes(), ScalarType::Float);
   const TimeSimilarityParams params{int_array(delta), delta.numel(), arguments.mlp,
                                     static_cast<float*>(out.mutable_data_ptr())};
-  parallel_elements(params.count, [&](int64_t begin, int64_t end) {
-    time_similarity_cpu(params, begin, end);
-  });
+  parallel_elements(params.count,
+                    [&](int64_t begin, int64_t end) { time_similarity_cpu(params, begin, end); });
   return out;
 }
 

@@ -76,9 +76,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
   const TimeMlpGradient gradient{floats(std::get<0>(out)), floats(std::get<1>(out)),
                                  floats(std::get<2>(out)), floats(std::get<3>(out))};
   const TimeSimilarityBackwardParams params{
-      int_array(delta), static_cast<const float*>(grad.const_data_ptr()),
-      count,            arguments.mlp,
-      static_cast<double*>(partial.mutable_data_ptr()), nullptr};
+      int_array(delta), static_cast<const float*>(grad.const_data_ptr()), count,
+      arguments.mlp,    static_cast<double*>(partial.mutable_data_ptr()), nullptr};
   call.check_launch(launch_time_similarity_backward(params, gradient, call.stream()));
   return out;
 }

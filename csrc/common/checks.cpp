@@ -77,20 +77,20 @@ DType check_float(const char* op, const char* argument, const Tensor& tensor) {
       break;
   }
   check(false, op, ": ", argument, " must be float32, float16 or bfloat16, got ", dtype_of(tensor),
-        tensor.scalar_type() == ScalarType::Double
-            ? "; longclock.reference takes float64"
-            : "; convert it with .float()");
+        tensor.scalar_type() == ScalarType::Double ? "; longclock.reference takes float64"
+                                                   : "; convert it with .float()");
   return DType::kFloat32;
 }
 
 void check_int(const char* op, const char* argument, const Tensor& tensor) {
-  check(tensor.scalar_type() == ScalarType::Int || tensor.scalar_type() == ScalarType::Long, op, ": ",
-        argument, " must be int32 or int64, got ", dtype_of(tensor), "; convert it with .long()");
+  check(tensor.scalar_type() == ScalarType::Int || tensor.scalar_type() == ScalarType::Long, op,
+        ": ", argument, " must be int32 or int64, got ", dtype_of(tensor),
+        "; convert it with .long()");
 }
 
 void check_period(const char* op, int64_t period) {
-  check(period >= 1 && period <= 2147483647, op, ": period must be from 1 to 2147483647 seconds, got ",
-        period, "; a day is 86400");
+  check(period >= 1 && period <= 2147483647, op,
+        ": period must be from 1 to 2147483647 seconds, got ", period, "; a day is 86400");
 }
 
 void check_unit(const char* op, double unit) {

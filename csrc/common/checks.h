@@ -20,7 +20,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-// Throws a runtime error of the parts, one after the other: "op: argument must ..., got ...; remedy".
+// Throws a runtime error of the parts, one after the other: "op: argument must ..., got ...;
+// remedy".
 template <class... Parts>
 void check(bool holds, const Parts&... parts) {
   if (holds) return;

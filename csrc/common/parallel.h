@@ -9,8 +9,8 @@
 
 namespace longclock {
 
-// Threads that `work` (about one an element read) is worth: PyTorch's, at most; 1 in a forked child,
-// whose OpenMP workers did not survive the fork.
+// Threads that `work` (about one an element read) is worth: PyTorch's, at most; 1 in a forked
+// child, whose OpenMP workers did not survive the fork.
 int64_t worthwhile_threads(int64_t work);
 
 // Calls f(begin, end) until [0, count) is done, ranges handed to whichever thread is free. f's

@@ -26,8 +26,8 @@ std::vector<int64_t> int_values(const char* op, const char* argument, const Tens
 // Offsets [S + 1] that run from 0 to `total` and never fall.
 std::vector<int64_t> offset_values(const char* op, const char* argument, const Tensor& tensor,
                                    int64_t sequences, const char* total_name, int64_t total) {
-  const auto values = int_values(op, argument, tensor, {"S + 1", sequences + 1},
-                                 "to match query_time [S]");
+  const auto values =
+      int_values(op, argument, tensor, {"S + 1", sequences + 1}, "to match query_time [S]");
   check(values.front() == 0, op, ": ", argument, " must start at 0, got ", values.front());
   for (int64_t s = 0; s < sequences; ++s) {
     check(values[s] <= values[s + 1], op, ": ", argument, " must not decrease, got ", values[s],
@@ -46,8 +46,7 @@ Tensor unit_stride(const Tensor& keys) {
 
 }  // namespace
 
-Search::Search(const char* op, const SearchArguments& a)
-    : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
+Search::Search(const char* op, const SearchArguments& a) : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
   behaviours.dtype = check_float(op, "keys", a.keys);
   check_float(op, "query", a.query);
   check(a.query.scalar_type() == a.keys.scalar_type() || a.query.scalar_type() == ScalarType::Float,
@@ -104,8 +103,8 @@ Search::Search(const char* op, const SearchArguments& a)
   evaluations = 0;
   for (const Group& group : groups) evaluations += group.length;
   if (a.mask) {
-    check(a.mask->scalar_type() == ScalarType::Bool && shape_of(*a.mask) == shape_of(a.key_time), op,
-          ": mask must be bool of key_time's shape ", shape_of(a.key_time), ", got ",
+    check(a.mask->scalar_type() == ScalarType::Bool && shape_of(*a.mask) == shape_of(a.key_time),
+          op, ": mask must be bool of key_time's shape ", shape_of(a.key_time), ", got ",
           dtype_of(*a.mask), " ", shape_of(*a.mask));
     mask_ = torch::stable::contiguous(*a.mask);
     behaviours.mask = static_cast<const uint8_t*>(mask_.const_data_ptr());
@@ -168,8 +167,8 @@ void Search::read_ragged(const char* op, const SearchArguments& a) {
     check_count(op, "a sequence's length", length);
     const int64_t first = a.query_offsets ? query_offsets[s] : s;
     const int64_t last = a.query_offsets ? query_offsets[s + 1] : s + 1;
-    groups.push_back({first, last, now[s], offsets[s], offsets[s] * behaviours.key_row_stride, length,
-                      score_count, length});
+    groups.push_back({first, last, now[s], offsets[s], offsets[s] * behaviours.key_row_stride,
+                      length, score_count, length});
     score_count += (last - first) * length;
   }
 }
@@ -185,8 +184,8 @@ void Search::read_windows(const char* op, const SearchArguments& a) {
   score_count = 0;
   for (int64_t q = 0; q < query_count; ++q) {
     check(starts[q] >= 0 && starts[q] <= ends[q] && ends[q] <= positions, op,
-          ": starts and ends must satisfy 0 <= start <= end <= T = ", positions, ", got ", starts[q],
-          " and ", ends[q], " at ", q);
+          ": starts and ends must satisfy 0 <= start <= end <= T = ", positions, ", got ",
+          starts[q], " and ", ends[q], " at ", q);
     const int64_t length = ends[q] - starts[q];
     check_count(op, "a window's length", length);
     groups.push_back({q, q + 1, now[q], starts[q], starts[q] * behaviours.key_row_stride, length,
@@ -222,7 +221,8 @@ int64_t Search::work() const {
 void Search::tabulate() {
   int64_t times = 0;  // s is computed once a behaviour for each task's queries
   for (const Group& group : groups) {
-    times += group.length * ((group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries);
+    times +=
+        group.length * ((group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries);
   }
   table_ = time_table(mlp.mlp, behaviours.period, times);
   behaviours.time_table = table_.empty() ? nullptr : table_.data();
@@ -230,20 +230,23 @@ void Search::tabulate() {
 
 const std::vector<SearchTask>& Search::cut(bool into_parts) {
   tasks_.clear();
+  // Queries of a task: as many as pay, but enough tasks for all threads.
+  constexpr int64_t kTile = 12;
+  const int64_t threads = worthwhile_threads(work());
+  const int64_t fair = (query_count + 2 * threads - 1) / (2 * threads);
+  const int64_t chunk = std::clamp((fair + kTile - 1) / kTile * kTile, kTile, kTaskQueries);
   int64_t whole = 0;
-  for (const Group& group : groups) {
-    whole += (group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries;
-  }
-  const int64_t wanted = whole == 0 ? 1 : (2 * worthwhile_threads(work()) + whole - 1) / whole;
+  for (const Group& g : groups) whole += (g.query_end - g.query_begin + chunk - 1) / chunk;
+  const int64_t wanted = whole == 0 ? 1 : (2 * threads + whole - 1) / whole;
   parts_ = 1;
   for (size_t index = 0; index < groups.size(); ++index) {
     const Group& g = groups[index];
     const int64_t parts = into_parts ? std::clamp<int64_t>(g.length / kLeastPart, 1, wanted) : 1;
     const int64_t step = (g.length + parts - 1) / parts;
     parts_ = std::max(parts_, parts);
-    for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
+    for (int64_t q = g.query_begin; q < g.query_end; q += chunk) {
       for (int64_t part = 0; part < parts; ++part) {
-        tasks_.push_back({static_cast<int64_t>(index), q, std::min(q + kTaskQueries, g.query_end),
+        tasks_.push_back({static_cast<int64_t>(index), q, std::min(q + chunk, g.query_end),
                           std::min(part * step, g.length), std::min((part + 1) * step, g.length),
                           part});
       }

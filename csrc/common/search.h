@@ -9,9 +9,9 @@
 namespace longclock {
 
 // What gsu_score, its backward and clock_gsu take. Shapes by layout: dense, query [S, D] or
-// [S, C, D], keys [S, M, D], key_time [S, M], query_time [S], lengths [S]; ragged, query [Q, D], keys
-// [T, D], key_time [T], query_time [S], offsets [S + 1], query_offsets [S + 1]; windows, query_time,
-// starts and ends [Q]. With ids [S, M] or [T], keys is the table [N, D].
+// [S, C, D], keys [S, M, D], key_time [S, M], query_time [S], lengths [S]; ragged, query [Q, D],
+// keys [T, D], key_time [T], query_time [S], offsets [S + 1], query_offsets [S + 1]; windows,
+// query_time, starts and ends [Q]. With ids [S, M] or [T], keys is the table [N, D].
 struct SearchArguments {
   const Tensor &query, &keys, &key_time, &query_time, &w1, &b1, &w2, &b2;
   const OptionalTensor &ids, &lengths, &offsets, &query_offsets, &starts, &ends, &mask;
@@ -20,22 +20,22 @@ struct SearchArguments {
   double unit;
 };
 
-#define LONGCLOCK_SEARCH_SCHEMA                                                             \
-  "Tensor query, Tensor keys, Tensor key_time, Tensor query_time, Tensor w1, Tensor b1, "   \
-  "Tensor w2, Tensor b2, Tensor? ids, Tensor? lengths, Tensor? offsets, "                   \
+#define LONGCLOCK_SEARCH_SCHEMA                                                              \
+  "Tensor query, Tensor keys, Tensor key_time, Tensor query_time, Tensor w1, Tensor b1, "    \
+  "Tensor w2, Tensor b2, Tensor? ids, Tensor? lengths, Tensor? offsets, "                    \
   "Tensor? query_offsets, Tensor? starts, Tensor? ends, Tensor? mask, bool exclude_future, " \
   "float scale, int period, float unit"
-#define LONGCLOCK_SEARCH_PARAMETERS                                                           \
-  const Tensor &query, const Tensor &keys, const Tensor &key_time, const Tensor &query_time,  \
-      const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2,                 \
-      const OptionalTensor &ids, const OptionalTensor &lengths, const OptionalTensor &offsets, \
-      const OptionalTensor &query_offsets, const OptionalTensor &starts,                      \
-      const OptionalTensor &ends, const OptionalTensor &mask, bool exclude_future,            \
-      double scale, int64_t period, double unit
-#define LONGCLOCK_SEARCH_ARGUMENTS                                                        \
-  ::longclock::SearchArguments {                                                          \
-    query, keys, key_time, query_time, w1, b1, w2, b2, ids, lengths, offsets,             \
-        query_offsets, starts, ends, mask, exclude_future, period, unit                   \
+#define LONGCLOCK_SEARCH_PARAMETERS                                                              \
+  const Tensor &query, const Tensor &keys, const Tensor &key_time, const Tensor &query_time,     \
+      const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2,                    \
+      const OptionalTensor &ids, const OptionalTensor &lengths, const OptionalTensor &offsets,   \
+      const OptionalTensor &query_offsets, const OptionalTensor &starts,                         \
+      const OptionalTensor &ends, const OptionalTensor &mask, bool exclude_future, double scale, \
+      int64_t period, double unit
+#define LONGCLOCK_SEARCH_ARGUMENTS                                                           \
+  ::longclock::SearchArguments {                                                             \
+    query, keys, key_time, query_time, w1, b1, w2, b2, ids, lengths, offsets, query_offsets, \
+        starts, ends, mask, exclude_future, period, unit                                     \
   }
 
 // The arguments checked, data included, and brought to the kernels' one form. Holds what the
@@ -53,12 +53,12 @@ class Search {
 
   Behaviours behaviours;
   std::vector<Group> groups;
-  Tensor queries;             // padded_rows()
+  Tensor queries;  // padded_rows()
   int64_t query_stride;
-  int64_t query_count;        // Q, or S * C
-  int64_t positions;          // S * M, or T
-  int64_t score_count;        // elements of gsu_score's output
-  int64_t evaluations;        // behaviours of all groups
+  int64_t query_count;  // Q, or S * C
+  int64_t positions;    // S * M, or T
+  int64_t score_count;  // elements of gsu_score's output
+  int64_t evaluations;  // behaviours of all groups
   bool dense;
   std::vector<int64_t> score_shape;  // of a dense score
   std::vector<int64_t> query_shape;  // without D

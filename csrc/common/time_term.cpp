@@ -14,9 +14,8 @@ std::vector<float> time_table(const TimeMlp& mlp, int64_t period, int64_t evalua
   std::iota(deltas.begin(), deltas.end(), 0);
   std::vector<float> table(static_cast<size_t>(size));
   const TimeSimilarityParams params{{deltas.data(), false}, size, mlp, table.data()};
-  parallel_elements(size, [&](int64_t begin, int64_t end) {
-    time_similarity_cpu(params, begin, end);
-  });
+  parallel_elements(size,
+                    [&](int64_t begin, int64_t end) { time_similarity_cpu(params, begin, end); });
   return table;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "block_topk.h"
-
 #include <algorithm>
 #include <cstring>
+
+#include "block_topk.h"
 
 namespace longclock {
 namespace {

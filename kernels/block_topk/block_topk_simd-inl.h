@@ -26,6 +26,38 @@ void select_part(const T* row, int64_t begin, int64_t end, TopKBuffer* best) {
   }
 }
 
+// A bar that somewhat more than k scores of [begin, end) should pass, from evenly spaced ones; NaN
+// where sampling does not pay.
+template <class T>
+float sampled_bar(const T* row, int64_t begin, int64_t end, int64_t k) {
+  constexpr int64_t kSamples = 512;
+  const int64_t step = (end - begin) / kSamples;
+  if (step < 8) return __builtin_nanf("");
+  TopKEntry samples[kSamples];
+  for (int64_t i = 0; i < kSamples; ++i) {
+    samples[i] = topk_entry(to_float(row[begin + i * step]), i);
+  }
+  const float expected = static_cast<float>(k) / static_cast<float>(step);
+  const int64_t rank = static_cast<int64_t>(expected + 3.0f * __builtin_sqrtf(expected)) + 3;
+  if (rank > kSamples / 2) return __builtin_nanf("");
+  select_largest(samples, kSamples, rank);
+  const uint32_t ordered = static_cast<uint32_t>(samples[rank - 1] >> 32);
+  return entry_score(uint64_t{ordered - 1} << 32);  // ties of the sample pass as well
+}
+
+template <class T>
+TopKBuffer select(const T* row, int64_t begin, int64_t end, int64_t k, TopKEntry* buffer) {
+  const float bar = sampled_bar(row, begin, end, k);
+  if (bar == bar) {
+    TopKBuffer best(buffer, k, bar);
+    select_part(row, begin, end, &best);
+    if (best.size() >= k) return best;
+  }
+  TopKBuffer best(buffer, k);
+  select_part(row, begin, end, &best);
+  return best;
+}
+
 }  // namespace
 
 void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
@@ -37,10 +69,10 @@ void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
     const int64_t part_length = (length + p.parts - 1) / p.parts;
     const int64_t first = smaller(length, part * part_length);
     const int64_t last = smaller(length, first + part_length);
-    TopKBuffer best(buffer, p.k);
+    TopKBuffer best;
     LONGCLOCK_WITH_DTYPE(p.dtype, T,
-                         select_part(static_cast<const T*>(p.scores) + row * p.row_stride, first,
-                                     last, &best));
+                         const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;
+                         best = select<T>(scores, first, last, p.k, buffer));
     int64_t count = best.size();
     if (count > p.k) {
       select_largest(buffer, count, p.k);

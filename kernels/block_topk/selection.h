@@ -23,7 +23,8 @@ LONGCLOCK_INLINE uint32_t ordered_score(float score) {
 }
 
 LONGCLOCK_INLINE TopKEntry topk_entry(float score, int64_t index) {
-  return uint64_t{ordered_score(score)} << 32 | static_cast<uint32_t>(~static_cast<uint32_t>(index));
+  return uint64_t{ordered_score(score)} << 32 |
+         static_cast<uint32_t>(~static_cast<uint32_t>(index));
 }
 
 LONGCLOCK_INLINE int64_t entry_index(TopKEntry entry) {

@@ -19,6 +19,9 @@ class TopKBuffer {
  public:
   // entries: room for topk_capacity(k). k >= 1.
   TopKBuffer(TopKEntry* entries, int64_t k) : entries_(entries), k_(k) {}
+  // Only scores above the bar count: exact where at least k are, which the caller must see to.
+  TopKBuffer(TopKEntry* entries, int64_t k, float bar)
+      : entries_(entries), k_(k), bar_entry_(topk_entry(bar, 0)), bar_(bar), full_(true) {}
   TopKBuffer() = default;
 
   // Up to kTopKBlock scores, of indices first .. first + n - 1, larger than all before. Where keep

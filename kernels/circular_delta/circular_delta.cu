@@ -77,8 +77,8 @@ int launch_circular_delta(const CircularDeltaParams& params, CudaStream stream) 
   const Shape shape = merge_dimensions(params);
   with_ints(params.a, [&](auto* a) {
     with_ints(params.b, [&](auto* b) {
-      using Out = std::common_type_t<std::remove_cvref_t<decltype(*a)>,
-                                     std::remove_cvref_t<decltype(*b)>>;
+      using Out =
+          std::common_type_t<std::remove_cvref_t<decltype(*a)>, std::remove_cvref_t<decltype(*b)>>;
       circular_delta_kernel<<<grid_for(count, kBlockThreads), kBlockThreads, 0, stream>>>(
           a, b, static_cast<Out*>(params.out), count, static_cast<int32_t>(params.period), shape);
     });

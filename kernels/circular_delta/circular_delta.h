@@ -13,13 +13,13 @@ constexpr int kCircularDeltaMaxDims = 8;
 
 // out = min(x, period - x) with x = |a mod period - b mod period|.
 struct CircularDeltaParams {
-  IntArray a, b;                            // seconds, any epoch and sign; broadcast by strides of 0
-  int dims;                                 // of the broadcast shape, 1..8
-  int64_t sizes[kCircularDeltaMaxDims];     // outermost first
-  int64_t a_strides[kCircularDeltaMaxDims]; // elements
+  IntArray a, b;                         // seconds, any epoch and sign; broadcast by strides of 0
+  int dims;                              // of the broadcast shape, 1..8
+  int64_t sizes[kCircularDeltaMaxDims];  // outermost first
+  int64_t a_strides[kCircularDeltaMaxDims];  // elements
   int64_t b_strides[kCircularDeltaMaxDims];
-  int64_t period;                           // 1..2^31 - 1
-  void* out;                                // contiguous, int64 where a or b is, else int32
+  int64_t period;  // 1..2^31 - 1
+  void* out;       // contiguous, int64 where a or b is, else int32
 };
 
 LONGCLOCK_INLINE int64_t circular_delta_rows(const CircularDeltaParams& p) {

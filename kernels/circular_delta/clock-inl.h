@@ -16,8 +16,8 @@ inline int32_t circular_delta(int32_t a, int32_t b, int32_t period) {
   return x < period - x ? x : period - x;
 }
 
-// out[i] = t[i * stride] mod period. Times within 32 bits take a vectorised way: a quotient in double
-// that is off by one at most, put right after.
+// out[i] = t[i * stride] mod period. Times within 32 bits take a vectorised way: a quotient in
+// double that is off by one at most, put right after.
 template <class Time>
 inline void clock_times(const Time* t, int64_t stride, int64_t n, int64_t period, int32_t* out) {
   bool narrow = true;

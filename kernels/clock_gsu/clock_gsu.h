@@ -16,11 +16,11 @@ struct ClockGsuParams {
   const Group* groups;
   const SearchTask* tasks;
   float scale;
-  int64_t k;            // 0..2048
-  int64_t parts;        // at most, of any group
-  TopKEntry* entries;   // [Q, parts, k], zeros, a part fills its own; none where parts is 1
-  float* scores;        // [Q, k]
-  int64_t* indices;     // [Q, k], from the start of the sequence or window; -1 for padding
+  int64_t k;           // 0..2048
+  int64_t parts;       // at most, of any group
+  TopKEntry* entries;  // [Q, parts, k], zeros, a part fills its own; none where parts is 1
+  float* scores;       // [Q, k]
+  int64_t* indices;    // [Q, k], from the start of the sequence or window; -1 for padding
 };
 
 LONGCLOCK_DECLARE_LEVELS(void clock_gsu(const ClockGsuParams&, int64_t begin, int64_t end))

@@ -17,16 +17,17 @@ void search(const ClockGsuParams& p, const SearchTask& task) {
   const int64_t count = task.query_end - task.query_begin;
   Scratch scratch;
   BlockScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
-                        p.query_stride, count, &scratch);
+                        p.query_stride, count, group.query_end - group.query_begin > 1, &scratch);
+  float* scores = scratch.take<float>(count * kBehaviourBlock);
   TopKEntry* entries = scratch.take<TopKEntry>(count * topk_capacity(p.k));
   TopKBuffer best[kTaskQueries];
   for (int64_t q = 0; q < count; ++q) best[q] = TopKBuffer(entries + q * topk_capacity(p.k), p.k);
   for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
     const int64_t n = smaller(kBehaviourBlock, task.end - at);
-    const BehaviourBlock<T>& block = scorer.score(group, at, n);
+    const BehaviourBlock<T>& block = scorer.score(group, at, n, scores, kBehaviourBlock);
     if (!block.any_kept) continue;
     const uint8_t* keep = block.all_kept ? nullptr : block.keep;
-    for (int64_t q = 0; q < count; ++q) best[q].push(scorer.scores(q), keep, n, at);
+    for (int64_t q = 0; q < count; ++q) best[q].push(scores + q * kBehaviourBlock, keep, n, at);
   }
   for (int64_t q = 0; q < count; ++q) {
     const int64_t query = task.query_begin + q;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda.h"
-
 #include <cuda_runtime.h>
+
+#include "cuda.h"
 
 namespace longclock {
 

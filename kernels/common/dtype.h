@@ -20,23 +20,23 @@ struct BFloat16 {
 LONGCLOCK_INLINE constexpr int64_t size_of(DType type) { return type == DType::kFloat32 ? 4 : 2; }
 
 // Runs the statements with `T` naming the element type of `dtype`.
-#define LONGCLOCK_WITH_DTYPE(dtype, T, ...)              \
-  switch (dtype) {                                       \
-    case ::longclock::DType::kFloat32: {                 \
-      using T = float;                                   \
-      __VA_ARGS__;                                       \
-      break;                                             \
-    }                                                    \
-    case ::longclock::DType::kFloat16: {                 \
-      using T = ::longclock::Float16;                    \
-      __VA_ARGS__;                                       \
-      break;                                             \
-    }                                                    \
-    case ::longclock::DType::kBFloat16: {                \
-      using T = ::longclock::BFloat16;                   \
-      __VA_ARGS__;                                       \
-      break;                                             \
-    }                                                    \
+#define LONGCLOCK_WITH_DTYPE(dtype, T, ...) \
+  switch (dtype) {                          \
+    case ::longclock::DType::kFloat32: {    \
+      using T = float;                      \
+      __VA_ARGS__;                          \
+      break;                                \
+    }                                       \
+    case ::longclock::DType::kFloat16: {    \
+      using T = ::longclock::Float16;       \
+      __VA_ARGS__;                          \
+      break;                                \
+    }                                       \
+    case ::longclock::DType::kBFloat16: {   \
+      using T = ::longclock::BFloat16;      \
+      __VA_ARGS__;                          \
+      break;                                \
+    }                                       \
   }
 
 // A read-only array of int32 or int64: times, ids, lengths.

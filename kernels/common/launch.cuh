@@ -10,8 +10,8 @@
 
 namespace longclock {
 
-// Blocks for `count` items, `per_block` a block. Kernels stride over the grid, so that the cap, several
-// waves of the largest GPU, only bounds the number of blocks.
+// Blocks for `count` items, `per_block` a block. Kernels stride over the grid, so that the cap,
+// several waves of the largest GPU, only bounds the number of blocks.
 inline unsigned grid_for(int64_t count, int64_t per_block) {
   constexpr int64_t kMaxBlocks = 1 << 16;
   const int64_t blocks = (count + per_block - 1) / per_block;

@@ -8,8 +8,8 @@
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
-// log(1 + x) for x > -1, within 2 ulp: 1 + x = 2^e m with m in [sqrt(1/2), sqrt(2)), a polynomial of
-// relative error 1e-9 in m - 1, and the rounding of 1 + x put back to first order.
+// log(1 + x) for x > -1, within 2 ulp: 1 + x = 2^e m with m in [sqrt(1/2), sqrt(2)), a polynomial
+// of relative error 1e-9 in m - 1, and the rounding of 1 + x put back to first order.
 inline float log1p(float x) {
   const float y = x + 1.0f;
   const float lost = (x - (y - 1.0f)) / y;
@@ -31,7 +31,8 @@ inline float log1p(float x) {
   float low = fma(e, -2.12194440e-4f, fma(f * f2, p, lost));
   low = fma(f2, -0.5f, low);
   const float value = fma(e, 0.693359375f, f + low);
-  return y > 0.0f ? (y <= 3.0e38f ? value : y) : (y == 0.0f ? -__builtin_inff() : __builtin_nanf(""));
+  return y > 0.0f ? (y <= 3.0e38f ? value : y)
+                  : (y == 0.0f ? -__builtin_inff() : __builtin_nanf(""));
 }
 
 // exp(x) for x <= 0, within 2 ulp, 0 below -87.3 (no subnormals); NaN stays NaN.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two loops that all of the library's time goes to: dot products of rows, and weighted sums of
 // rows. Each result is accumulated in an order that depends on its own operands only (lane i takes
-// elements i, i + kLanes, ...; rows in sequence), never on how many rows or queries are done at once:
-// that is what makes a row's bits independent of the rest of the batch.
+// elements i, i + kLanes, ...; rows in sequence), never on how many rows or queries are done at
+// once: that is what makes a row's bits independent of the rest of the batch.
 #pragma once
 
 #include "simd-inl.h"
@@ -73,7 +73,8 @@ inline void dot_tiles(const float* const* queries, int64_t query_count, const fl
       store(reduce_rows(acc), sums);
       const int64_t wanted = smaller(kTileKeys, key_count - j);
       for (int a = 0; a < smaller(kTileQueries, query_count - i); ++a) {
-        for (int b = 0; b < wanted; ++b) out[(i + a) * out_stride + j + b] = sums[a * kTileKeys + b];
+        for (int b = 0; b < wanted; ++b)
+          out[(i + a) * out_stride + j + b] = sums[a * kTileKeys + b];
       }
     }
   }
@@ -84,7 +85,7 @@ inline void add_weighted_tile(const float* weights, int64_t out_step, int64_t ro
                               const float* const* rows, int64_t n, int64_t v, float* out,
                               int64_t out_stride) {
   Vf acc[kOuts][kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
   for (int a = 0; a < kOuts; ++a) {
 #pragma GCC unroll 4
     for (int b = 0; b < kVectors; ++b) acc[a][b] = load(out + a * out_stride + v + b * kLanes);
@@ -93,48 +94,57 @@ inline void add_weighted_tile(const float* weights, int64_t out_step, int64_t ro
     Vf row[kVectors];
 #pragma GCC unroll 4
     for (int b = 0; b < kVectors; ++b) row[b] = load(rows[r] + v + b * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int a = 0; a < kOuts; ++a) {
       const Vf weight = splat(weights[a * out_step + r * row_step]);
 #pragma GCC unroll 4
       for (int b = 0; b < kVectors; ++b) acc[a][b] = fma(weight, row[b], acc[a][b]);
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
   for (int a = 0; a < kOuts; ++a) {
 #pragma GCC unroll 4
     for (int b = 0; b < kVectors; ++b) store(acc[a][b], out + a * out_stride + v + b * kLanes);
   }
 }
 
-// out[i * out_stride ..] += sum over r of weights[i * out_step + r * row_step] * rows[r], for 32-bit
-// rows padded to `dim` = a multiple of kLanes.
+template <int kVectors>
+inline void add_weighted_columns(const float* weights, int64_t out_step, int64_t row_step,
+                                 int64_t out_count, const float* const* rows, int64_t n, int64_t v,
+                                 float* out, int64_t out_stride) {
+  constexpr int64_t kRows = 64;  // of kVectors vectors: they stay in the first-level cache
+  for (int64_t r = 0; r < n; r += kRows) {
+    const int64_t count = smaller(kRows, n - r);
+    const float* w = weights + r * row_step;
+    int64_t i = 0;
+    for (; i + 6 <= out_count; i += 6) {
+      add_weighted_tile<6, kVectors>(w + i * out_step, out_step, row_step, rows + r, count, v,
+                                     out + i * out_stride, out_stride);
+    }
+    for (; i + 4 <= out_count; i += 4) {
+      add_weighted_tile<4, kVectors>(w + i * out_step, out_step, row_step, rows + r, count, v,
+                                     out + i * out_stride, out_stride);
+    }
+    for (; i < out_count; ++i) {
+      add_weighted_tile<1, kVectors>(w + i * out_step, out_step, row_step, rows + r, count, v,
+                                     out + i * out_stride, out_stride);
+    }
+  }
+}
+
+// out[i * out_stride ..] += sum over r of weights[i * out_step + r * row_step] * rows[r], for
+// 32-bit rows padded to `dim` = a multiple of kLanes.
 inline void add_weighted_rows(const float* weights, int64_t out_step, int64_t row_step,
                               int64_t out_count, const float* const* rows, int64_t n, int64_t dim,
                               float* out, int64_t out_stride) {
   constexpr int kVectors = kLanes == 16 ? 4 : 2;
-  int64_t i = 0;
-  for (; i + 4 <= out_count; i += 4) {
-    const float* w = weights + i * out_step;
-    float* o = out + i * out_stride;
-    int64_t v = 0;
-    for (; v + kVectors * kLanes <= dim; v += kVectors * kLanes) {
-      add_weighted_tile<4, kVectors>(w, out_step, row_step, rows, n, v, o, out_stride);
-    }
-    for (; v < dim; v += kLanes) {
-      add_weighted_tile<4, 1>(w, out_step, row_step, rows, n, v, o, out_stride);
-    }
+  int64_t v = 0;
+  for (; v + kVectors * kLanes <= dim; v += kVectors * kLanes) {
+    add_weighted_columns<kVectors>(weights, out_step, row_step, out_count, rows, n, v, out,
+                                   out_stride);
   }
-  for (; i < out_count; ++i) {
-    const float* w = weights + i * out_step;
-    float* o = out + i * out_stride;
-    int64_t v = 0;
-    for (; v + kVectors * kLanes <= dim; v += kVectors * kLanes) {
-      add_weighted_tile<1, kVectors>(w, out_step, row_step, rows, n, v, o, out_stride);
-    }
-    for (; v < dim; v += kLanes) {
-      add_weighted_tile<1, 1>(w, out_step, row_step, rows, n, v, o, out_stride);
-    }
+  for (; v < dim; v += kLanes) {
+    add_weighted_columns<1>(weights, out_step, row_step, out_count, rows, n, v, out, out_stride);
   }
 }
 

@@ -2,9 +2,9 @@
 // Vectors of one SIMD level. The including .cpp defines LONGCLOCK_SIMD_NAMESPACE (scalar, avx2 or
 // avx512) and is compiled with that level's flags. Include guards only: one level a .cpp.
 //
-// Vectors are the compiler's own vector types, so + - * and comparisons are operators; what needs an
-// instruction of its own (fused multiply-add, half conversion, masks) is a function. The scalar level
-// is 4 lanes of plain code that any compiler turns into what its baseline has.
+// Vectors are the compiler's own vector types, so + - * and comparisons are operators; what needs
+// an instruction of its own (fused multiply-add, half conversion, masks) is a function. The scalar
+// level is 4 lanes of plain code that any compiler turns into what its baseline has.
 #pragma once
 
 #include <cstddef>
@@ -38,7 +38,9 @@ constexpr int64_t round_up(int64_t n, int64_t multiple) {
 }
 constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-inline Vf splat(float value) { return Vf{} + value; }
+inline Vf splat(float value) {
+  return value - Vf{};
+}  // exact, -0 included: no code but the broadcast
 
 // a * b + c: one rounding at the levels that have the instruction, in vector and scalar code alike.
 inline float fma(float a, float b, float c) {
@@ -130,7 +132,8 @@ inline Vf load(const BFloat16* from) {
 }
 inline Vf load(const Float16* from) {
 #if defined(__AVX512F__)
-  return (Vf)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return (Vf)_mm512_maskz_cvtph_ps(0xffff,
+                                   _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 #elif defined(__F16C__)
   return (Vf)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 #else

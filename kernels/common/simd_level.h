@@ -31,14 +31,14 @@ bool parse_simd_level(const char* text, SimdLevel* level);
   namespace avx512 {                  \
   __VA_ARGS__;                        \
   }
-#define LONGCLOCK_CALL_LEVEL(...)                                        \
-  switch (::longclock::simd_level()) {                                   \
-    case ::longclock::SimdLevel::kAvx512:                                \
-      return avx512::__VA_ARGS__;                                        \
-    case ::longclock::SimdLevel::kAvx2:                                  \
-      return avx2::__VA_ARGS__;                                          \
-    default:                                                             \
-      return scalar::__VA_ARGS__;                                        \
+#define LONGCLOCK_CALL_LEVEL(...)         \
+  switch (::longclock::simd_level()) {    \
+    case ::longclock::SimdLevel::kAvx512: \
+      return avx512::__VA_ARGS__;         \
+    case ::longclock::SimdLevel::kAvx2:   \
+      return avx2::__VA_ARGS__;           \
+    default:                              \
+      return scalar::__VA_ARGS__;         \
   }
 #else
 #define LONGCLOCK_DECLARE_LEVELS(...) \

@@ -7,6 +7,7 @@
 #include "../common/scratch.h"
 #include "../time_similarity/time_term-inl.h"
 #include "behaviours.h"
+#include "panel-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
@@ -16,10 +17,10 @@ inline constexpr int64_t kPrefetchRows = 32;
 template <class T>
 struct BehaviourBlock {
   int64_t n;
-  bool all_kept;                    // else `keep` says which count
-  uint8_t keep[kBehaviourBlock];    // 0: not there, its row is never read
-  int32_t delta[kBehaviourBlock];   // seconds; 0 where not there
-  const T* rows[kBehaviourBlock];   // where not there: some row that is; none where none is
+  bool all_kept;                   // else `keep` says which count
+  uint8_t keep[kBehaviourBlock];   // 0: not there, its row is never read
+  int32_t delta[kBehaviourBlock];  // seconds; 0 where not there
+  const T* rows[kBehaviourBlock];  // where not there: some row that is; none where none is
   bool any_kept;
   TimeFeatureBlock features;
   alignas(64) float s[kBehaviourBlock];
@@ -92,50 +93,48 @@ inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64
 template <class T>
 class BlockScorer {
  public:
-  // queries: [count, dim], 32-bit, padded with zeros to a multiple of kLanes.
+  // queries: [count, dim], 32-bit, padded with zeros to a multiple of kLanes. A group of one query
+  // is scored row by row straight from memory, one of many through panels.
   BlockScorer(const Behaviours& b, float scale, const float* queries, int64_t query_stride,
-              int64_t count, Scratch* scratch)
-      : b_(b), scale_(scale), queries_(queries), count_(count), padded_(round_up(b.dim, kLanes)) {
+              int64_t count, bool many, Scratch* scratch)
+      : b_(b), scale_(scale), count_(count) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
-    scores_ = scratch->take<float>(count * kBehaviourBlock);
-    if (count > 1) {
-      wide_rows_ = scratch->take<const float*>(kBehaviourBlock);
-      copies_ = scratch->take<float>(kBehaviourBlock * padded_);
-      for (int64_t i = 0; i < count; ++i) query_rows_[i] = queries + i * query_stride;
-    }
+    if (many) panel_ = scratch->take<float>(kPanelKeys * b.dim);
+    for (int64_t i = 0; i < count; ++i) queries_[i] = queries + i * query_stride;
   }
 
-  // Behaviours [begin, begin + n) of the group, n <= kBehaviourBlock.
-  const BehaviourBlock<T>& score(const Group& g, int64_t begin, int64_t n) {
+  // Scores behaviours [begin, begin + n) of the group, n <= kBehaviourBlock, into rows of out, a
+  // query each, that have room for n rounded up to kPanelKeys. Scores of what is not kept mean
+  // nothing.
+  const BehaviourBlock<T>& score(const Group& g, int64_t begin, int64_t n, float* out,
+                                 int64_t out_stride) {
     BehaviourBlock<T>& block = *block_;
     read_block(b_, g, begin, n, &block);
     if (!block.any_kept) return block;
-    if (count_ == 1) {
-      dot_rows(queries_, block.rows, n, b_.dim, b_.ids ? kPrefetchRows : 0, scores_);
+    if (panel_ == nullptr) {
+      dot_rows(queries_[0], block.rows, n, b_.dim, b_.ids ? kPrefetchRows : 0, out);
+      for (int64_t i = 0; i < n; ++i) out[i] = fma(scale_, out[i], block.s[i]);
     } else {
-      widen_rows(block.rows, n, b_.dim, copies_, wide_rows_);
-      dot_tiles(query_rows_, count_, wide_rows_, n, padded_, scores_, kBehaviourBlock);
-    }
-    for (int64_t q = 0; q < count_; ++q) {
-      float* scores = scores_ + q * kBehaviourBlock;
-      for (int64_t i = 0; i < n; ++i) scores[i] = fma(scale_, scores[i], block.s[i]);
+      for (int64_t at = 0; at < n; at += kPanelKeys) {
+        if (b_.ids) {
+          for (int64_t i = at + kPanelKeys; i < smaller(n, at + 2 * kPanelKeys); ++i) {
+            prefetch_row(block.rows[i], b_.dim * static_cast<int64_t>(sizeof(T)));
+          }
+        }
+        pack_panel(block.rows + at, smaller(kPanelKeys, n - at), b_.dim, panel_);
+        score_panel(queries_, count_, panel_, b_.dim, scale_, block.s + at, out + at, out_stride);
+      }
     }
     return block;
   }
 
-  // Of the latest block; meaningless where not kept.
-  const float* scores(int64_t query) const { return scores_ + query * kBehaviourBlock; }
-
  private:
   const Behaviours& b_;
   float scale_;
-  const float* queries_;
-  int64_t count_, padded_;
+  int64_t count_;
   BehaviourBlock<T>* block_;
-  float* scores_;
-  const float** wide_rows_ = nullptr;
-  float* copies_ = nullptr;
-  const float* query_rows_[kTaskQueries] = {};
+  float* panel_ = nullptr;
+  const float* queries_[kTaskQueries];
 };
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -11,7 +11,7 @@ namespace longclock {
 // The histories that a search reads, whatever their layout: positions are rows of one flat list.
 struct Behaviours {
   DType dtype;
-  const void* keys;        // rows of `dim` elements, unit stride; the table [N, D] where ids are given
+  const void* keys;  // rows of `dim` elements, unit stride; the table [N, D] where ids are given
   int64_t key_row_stride;  // elements
   int64_t dim;             // D
   IntArray ids;            // [positions], in [0, N) where the position counts; or none
@@ -42,7 +42,8 @@ struct SearchTask {
   int64_t part;  // of the group's behaviours, 0 where they are not cut
 };
 
-// Queries done together by one task: their rows and a block of keys share the second-level cache.
-constexpr int64_t kTaskQueries = 64;
+// Queries done together by one task, at most: enough to pay for turning keys into panels, few
+// enough that their scores for a block of keys stay in the second-level cache.
+constexpr int64_t kTaskQueries = 120;
 
 }  // namespace longclock

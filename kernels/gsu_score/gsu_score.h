@@ -27,9 +27,9 @@ struct GsuScoreBackwardParams {
   int64_t group_count;
   const SearchTask* tasks;  // whole groups
   float scale;
-  const float* grad;  // laid out as the scores
-  float* query_grad;  // [Q, D]
-  void* key_grad;     // [rows, D], contiguous, the keys' dtype
+  const float* grad;       // laid out as the scores
+  float* query_grad;       // [Q, D]
+  void* key_grad;          // [rows, D], contiguous, the keys' dtype
   const int64_t* s_begin;  // [groups], elements from s_grad to a group's first behaviour
   float* s_grad;           // one value a behaviour of a group: the sum over its queries
   int32_t* s_delta;        // its delta

@@ -11,17 +11,24 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
   const int64_t count = task.query_end - task.query_begin;
   Scratch scratch;
   BlockScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
-                        p.query_stride, count, &scratch);
-  float* out = p.scores + group.out_begin + (task.query_begin - group.query_begin) * group.out_stride;
+                        p.query_stride, count, group.query_end - group.query_begin > 1, &scratch);
+  float* out =
+      p.scores + group.out_begin + (task.query_begin - group.query_begin) * group.out_stride;
+  float* last = scratch.take<float>(count * kBehaviourBlock);
   for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
     const int64_t n = smaller(kBehaviourBlock, task.end - at);
-    const BehaviourBlock<T>& block = scorer.score(group, at, n);
+    // A whole block goes to its place at once, the last may not write past its end.
+    float* to = n == kBehaviourBlock ? out + at : last;
+    const int64_t stride = n == kBehaviourBlock ? group.out_stride : kBehaviourBlock;
+    const BehaviourBlock<T>& block = scorer.score(group, at, n, to, stride);
     for (int64_t q = 0; q < count; ++q) {
-      const float* scores = scorer.scores(q);
-      float* to = out + q * group.out_stride + at;
+      float* scores = out + q * group.out_stride + at;
+      if (to == last) {
+        for (int64_t i = 0; i < n; ++i) scores[i] = last[q * kBehaviourBlock + i];
+      }
+      if (block.all_kept) continue;
       for (int64_t i = 0; i < n; ++i) {
-        const bool there = block.all_kept || block.keep[i] != 0;
-        to[i] = there ? scores[i] : -__builtin_inff();
+        if (block.keep[i] == 0) scores[i] = -__builtin_inff();
       }
     }
   }
@@ -136,7 +143,10 @@ void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
   GradBlock grads(&scratch);
   auto* block = scratch.take<BehaviourBlock<T>>(1);
   const float* queries[kTaskQueries];
-  float* sum = scratch.take<float>((end - begin) * padded);
+  // 32-bit rows of whole vectors are summed where they will lie.
+  const bool in_place = sizeof(T) == 4 && padded == b.dim;
+  float* sum = in_place ? static_cast<float*>(p.key_grad) + begin * padded
+                        : scratch.take<float>((end - begin) * padded);
   for (int64_t i = 0; i < (end - begin) * padded; ++i) sum[i] = 0.0f;
   for (int64_t index = 0; index < p.group_count; ++index) {
     const Group& g = p.groups[index];
@@ -157,7 +167,7 @@ void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
       }
     }
   }
-  for (int64_t row = begin; row < end; ++row) {
+  for (int64_t row = begin; !in_place && row < end; ++row) {
     narrow_row(sum + (row - begin) * padded, b.dim, static_cast<T*>(p.key_grad) + row * b.dim);
   }
 }

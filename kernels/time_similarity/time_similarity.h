@@ -23,7 +23,9 @@ struct TimeMlp {
 };
 
 // Parameters of the MLP, or a gradient of them, side by side: w1, b1, w2, b2.
-LONGCLOCK_INLINE constexpr int64_t time_mlp_size(int hidden) { return int64_t{hidden} * (kTimeFeatures + 2) + 1; }
+LONGCLOCK_INLINE constexpr int64_t time_mlp_size(int hidden) {
+  return int64_t{hidden} * (kTimeFeatures + 2) + 1;
+}
 
 struct TimeFeaturesParams {
   IntArray delta;  // [count], seconds

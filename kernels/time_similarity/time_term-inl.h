@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The time term s over short arrays. Straight-line code an element, so its bits do not depend on
-// the block or vector it falls into: an entry of a table of s and a value computed on the spot agree.
+// the block or vector it falls into: an entry of a table of s and a value computed on the spot
+// agree.
 #pragma once
 
 #include "../common/math-inl.h"

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gsu_score.h"
+
+#include <gtest/gtest.h>
+
+#include "../common/for_each_level.h"
+#include "search_fixture.h"
+
+namespace longclock {
+namespace {
+
+std::vector<float> scores_of(const SearchFixture& f, int64_t chunk, int64_t parts) {
+  std::vector<float> scores(static_cast<size_t>(f.sequences * f.candidates * f.length), NAN);
+  const auto tasks = f.tasks(chunk, parts);
+  const GsuScoreParams p{f.behaviours, f.queries.data(), f.stride,     f.groups.data(),
+                         tasks.data(), f.scale,          scores.data()};
+  gsu_score_cpu(p, 0, static_cast<int64_t>(tasks.size()));
+  return scores;
+}
+
+TEST(GsuScore, AgreesWithDoublesHoweverTheWorkIsCut) {
+  for_each_level([] {
+    for (int64_t candidates : {1, 2, 13, 30}) {
+      for (int64_t dim : {1, 7, 16, 33}) {
+        SearchFixture f(2, candidates, 300, dim);
+        for (int64_t i = 0; i < 600; i += 5) f.mask[i] = 0;
+        f.behaviours.mask = f.mask.data();
+        f.behaviours.exclude_future = true;
+        const auto scores = scores_of(f, kTaskQueries, 1);
+        for (int64_t q = 0; q < 2 * candidates; ++q) {
+          for (int64_t m = 0; m < f.length; ++m) {
+            const float score = scores[q * f.length + m];
+            if (f.there(q / candidates, m)) {
+              ASSERT_NEAR(score, f.score(q, m), 1e-4) << q << " " << m;
+            } else {
+              ASSERT_EQ(score, -INFINITY) << q << " " << m;
+            }
+          }
+        }
+        EXPECT_EQ(scores, scores_of(f, 12, 1));
+        EXPECT_EQ(scores, scores_of(f, 12, 3));
+      }
+    }
+  });
+}
+
+TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
+  for_each_level([] {
+    for (int64_t candidates : {1, 5}) {
+      SearchFixture f(2, candidates, 300, 7);
+      for (int64_t i = 0; i < 600; i += 5) f.mask[i] = 0;
+      f.behaviours.mask = f.mask.data();
+      const int64_t queries = 2 * candidates, n = f.length, dim = f.dim;
+      std::vector<float> grad(queries * n);
+      for (size_t i = 0; i < grad.size(); ++i) grad[i] = static_cast<float>(i * 31 % 7) - 3.0f;
+      std::vector<float> query_grad(queries * dim), key_grad(2 * n * dim), s_grad(2 * n);
+      std::vector<int32_t> s_delta(2 * n);
+      const int64_t s_begin[] = {0, n};
+      const auto tasks = f.tasks(kTaskQueries, 1);
+      GsuScoreBackwardParams p{};
+      p.behaviours = f.behaviours;
+      p.queries = f.queries.data();
+      p.query_stride = f.stride;
+      p.groups = f.groups.data();
+      p.group_count = 2;
+      p.tasks = tasks.data();
+      p.scale = f.scale;
+      p.grad = grad.data();
+      p.query_grad = query_grad.data();
+      p.key_grad = key_grad.data();
+      p.s_begin = s_begin;
+      p.s_grad = s_grad.data();
+      p.s_delta = s_delta.data();
+      gsu_score_query_grad_cpu(p, 0, static_cast<int64_t>(tasks.size()));
+      gsu_score_key_grad_cpu(p, 0, 2 * n);
+      gsu_score_s_grad_cpu(p, 0, 2);
+      std::vector<double> q_sum(query_grad.size()), k_sum(key_grad.size()), s_sum(s_grad.size());
+      for (int64_t q = 0; q < queries; ++q) {
+        for (int64_t m = 0; m < n; ++m) {
+          const int64_t at = q / candidates * n + m;
+          if (f.mask[at] == 0) continue;
+          const double g = grad[q * n + m];
+          s_sum[at] += g;
+          for (int64_t i = 0; i < dim; ++i) {
+            q_sum[q * dim + i] += f.scale * g * f.keys[at * dim + i];
+            k_sum[at * dim + i] += f.scale * g * f.queries[q * f.stride + i];
+          }
+        }
+      }
+      for (size_t i = 0; i < q_sum.size(); ++i) EXPECT_EQ(query_grad[i], q_sum[i]) << i;
+      for (size_t i = 0; i < k_sum.size(); ++i) EXPECT_EQ(key_grad[i], k_sum[i]) << i;
+      for (size_t i = 0; i < s_sum.size(); ++i) EXPECT_EQ(s_grad[i], s_sum[i]) << i;
+
+      // The same through a table whose row r is position 599 - r.
+      std::vector<int32_t> ids(2 * n);
+      std::vector<float> table(f.keys.size()), table_grad(f.keys.size());
+      for (int64_t at = 0; at < 2 * n; ++at) {
+        ids[at] = static_cast<int32_t>(2 * n - 1 - at);
+        std::copy_n(&f.keys[at * dim], dim, &table[ids[at] * dim]);
+      }
+      p.behaviours.keys = table.data();
+      p.behaviours.ids = {ids.data(), false};
+      p.key_grad = table_grad.data();
+      gsu_score_table_grad_cpu(p, 0, 250);
+      gsu_score_table_grad_cpu(p, 250, 2 * n);
+      for (int64_t at = 0; at < 2 * n; ++at) {
+        for (int64_t i = 0; i < dim; ++i) {
+          EXPECT_EQ(table_grad[ids[at] * dim + i], k_sum[at * dim + i]) << at;
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace longclock
