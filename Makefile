@@ -18,7 +18,7 @@ LOG := build/log
 export LONGCLOCK_CUDA LONGCLOCK_CUDA_ARCHS CMAKE_ARGS
 
 SAY = @printf '\033[1m== %s\033[0m\n'
-CXX_FILES = $(shell find kernels csrc examples -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+CXX_FILES = $(shell find kernels csrc examples -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
 .PHONY: build demo test test-cpp test-python bench lint format wheel clean libraries gtest
@@ -63,7 +63,7 @@ gtest:
 	@if ! echo '#include <gtest/gtest.h>' | $${CXX:-c++} -E -x c++ - > /dev/null 2>&1; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 	    printf '\033[1m== installing GoogleTest (libgtest-dev)\033[0m\n'; \
-	    apt-get -qq update && apt-get -qq install -y libgtest-dev > /dev/null; \
+	    export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install -y libgtest-dev > /dev/null; \
 	  else \
 	    echo "GoogleTest is missing: sudo apt-get install libgtest-dev" >&2; exit 1; \
 	  fi; \

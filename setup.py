@@ -20,7 +20,9 @@ class CMakeBuild(build_ext):
     """Configures, builds, and installs the libraries into the package: the source tree's when editable."""
 
     def run(self) -> None:
-        build_dir = ROOT / "build" / ("cmake" if self.inplace else f"cmake-{sys.implementation.cache_tag}")
+        build_dir = (
+            ROOT / "build" / ("cmake" if self.inplace else f"cmake-{sys.implementation.cache_tag}")
+        )
         options = [f"-DPython_EXECUTABLE={sys.executable}"]
         for name in ("LONGCLOCK_CUDA", "LONGCLOCK_CUDA_ARCHS"):
             if os.environ.get(name):
@@ -32,7 +34,9 @@ class CMakeBuild(build_ext):
         self._cmake(["-S", str(ROOT), "-B", str(build_dir), "-G", "Ninja", *options], env)
         self._cmake(["--build", str(build_dir)], env)
         package = Path(self.get_ext_fullpath("longclock._native")).resolve().parent
-        self._cmake(["--install", str(build_dir), "--component", "python", "--prefix", str(package)], env)
+        self._cmake(
+            ["--install", str(build_dir), "--component", "python", "--prefix", str(package)], env
+        )
 
     def _cmake(self, arguments: list[str], env: dict[str, str]) -> None:
         if subprocess.run(["cmake", *arguments], check=False, env=env).returncode != 0:
