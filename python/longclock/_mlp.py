@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the arguments ``mlp``, ``unit`` and ``period`` are read, in one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from longclock.types import Mlp
+
+DEFAULT_PERIOD = 86400
+DEFAULT_UNIT = 3600.0
+MAX_PERIOD = 2**31 - 1
+
+
+def resolve_unit(op: str, unit: float | None, module_unit: float | None = None) -> float:
+    """``unit``, else the module's, else 3600 seconds; two that differ are an error."""
+    if unit is not None and module_unit is not None and float(unit) != float(module_unit):
+        raise ValueError(
+            f"{op}: unit must equal the unit of the TimeSimilarity module = {module_unit}, got {unit}; "
+            "leave unit out, or build the module with it"
+        )
+    chosen = unit if unit is not None else module_unit
+    chosen = DEFAULT_UNIT if chosen is None else float(chosen)
+    if not 0.0 < chosen < float("inf"):
+        raise ValueError(f"{op}: unit must be a positive number of seconds, got {chosen}")
+    return chosen
+
+
+def resolve_period(op: str, period: int) -> int:
+    """An integer number of seconds from 1 to 2^31 - 1."""
+    if isinstance(period, bool) or not isinstance(period, (int, torch.SymInt)):
+        raise ValueError(f"{op}: period must be an int, got {type(period).__name__}")
+    if not 1 <= period <= MAX_PERIOD:
+        raise ValueError(f"{op}: period must be from 1 to {MAX_PERIOD} seconds, got {period}")
+    return period
+
+
+def resolve_mlp(
+    op: str, mlp: Mlp, unit: float | None
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], float]:
+    """(w1, b1, w2, b2) and the unit; ``mlp`` is such a tuple or a TimeSimilarity module."""
+    weights: Any = mlp
+    module_unit = None
+    if isinstance(mlp, torch.nn.Module):
+        weights, module_unit = mlp.mlp(), float(mlp.unit)
+    if (
+        not isinstance(weights, (tuple, list))
+        or len(weights) != 4
+        or not all(isinstance(weight, Tensor) for weight in weights)
+    ):
+        raise ValueError(
+            f"{op}: mlp must be (w1, b1, w2, b2) or a TimeSimilarity module, "
+            f"got {type(mlp).__name__}"
+        )
+    w1, b1, w2, b2 = weights
+    return (w1, b1, w2, b2), resolve_unit(op, unit, module_unit)
+
+
+def require_integers(op: str, **arguments: Tensor | None) -> None:
+    """Times, ids and lengths are integers: a floating timestamp loses seconds."""
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+        if value.dtype not in (torch.int32, torch.int64):
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{op}: {name} must be int32 or int64, got {kind}; "
+                f"convert with {name}.to(torch.int64)"
+            )

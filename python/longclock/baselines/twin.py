@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TWIN-like search: the Long-term Interest Clock with its time switched off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longclock.nn import LongTermInterestClock
+from longclock.types import Lookup
+
+
+class ContentSearch(LongTermInterestClock):
+    """Search and attention by content alone, through the same ops: ``s = 0`` and no time features.
+
+    Search and attention share their projections, as in TWIN (arXiv 2302.02352). Every time is replaced
+    by 0, so every difference and all four time features are 0, and ``s`` is a constant, which moves
+    neither a selection nor a softmax; its parameters are set so that the constant is 0, and frozen.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if kwargs.get("exclude_future"):
+            raise ValueError("ContentSearch: exclude_future needs times; pass windows instead")
+        self.time.requires_grad_(False)
+        with torch.no_grad():
+            self.time.w2.zero_()
+            self.time.b2.zero_()
+
+    def forward(
+        self,
+        candidate: Tensor,
+        behaviours: Tensor | Lookup,
+        behaviour_time: Tensor,
+        query_time: Tensor,
+        *args: Any,
+        **layout: Any,
+    ) -> Any:
+        no_time = torch.zeros_like(behaviour_time), torch.zeros_like(query_time)
+        return super().forward(candidate, behaviours, *no_time, *args, **layout)

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Event streams, their histories and their candidates: what training and evaluation read."""
+
+from longclock.data.builtin import load, music, nyc
+from longclock.data.candidates import Candidates, labelled_candidates, sampled_candidates
+from longclock.data.event_file import EventFileError, read_events
+from longclock.data.histories import Histories
+from longclock.data.stream import EventStream
+
+__all__ = [
+    "Candidates",
+    "EventFileError",
+    "EventStream",
+    "Histories",
+    "labelled_candidates",
+    "load",
+    "music",
+    "nyc",
+    "read_events",
+    "sampled_candidates",
+]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is scored at every event: its own item, and sampled negatives where a stream has no labels."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from longclock.data.stream import EventStream, IntArray
+
+TRIES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """``R`` rows to score, in the order of their events.
+
+    Args:
+        event, item, label: ``[R]``; ``event`` never decreases.
+        first_row: ``[E + 1]``: event ``e`` has rows ``first_row[e]`` to ``first_row[e + 1] - 1``.
+    """
+
+    event: IntArray
+    item: IntArray
+    label: IntArray
+    first_row: IntArray
+
+    def rows(self, events: IntArray) -> IntArray:
+        """Rows of the given events, event after event."""
+        counts = self.first_row[events + 1] - self.first_row[events]
+        ends = np.cumsum(counts)
+        within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - counts, counts)
+        return np.repeat(self.first_row[events], counts) + within
+
+
+def labelled_candidates(stream: EventStream) -> Candidates:
+    """One row an event: its item with its real label."""
+    if stream.label is None:
+        raise ValueError(f"labelled_candidates: {stream.name} has no labels; sample negatives")
+    event = np.arange(len(stream))
+    return Candidates(event, stream.item, stream.label, np.arange(len(stream) + 1))
+
+
+def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -> Candidates:
+    """The event's item as the positive, and ``negatives`` items from the past.
+
+    Even negatives are drawn by popularity so far (a uniform draw over all earlier events), odd ones
+    from the items that the user has taken before, each equally likely (these alone would make every
+    new item a positive). A draw that hits the positive is repeated, up to 16 times, then by popularity; a
+    negative that still hits it is left out, as are all of the first event, which has no past. Each
+    draw depends on the seed, the event and the negative alone: the same for every model, and later
+    events cannot change it.
+    """
+    events = np.arange(len(stream))
+    own_items, own_starts, own_counts = _items_so_far(stream)
+    items = np.empty((len(stream), 1 + negatives), np.int64)
+    items[:, 0] = stream.item
+    for column in range(negatives):
+        drawn = stream.item.copy()  # equal to the positive: not found yet
+        for attempt in range(2 * TRIES):
+            todo = np.flatnonzero(drawn == stream.item)
+            own = column % 2 == 1 and attempt < TRIES
+            if own:
+                todo = todo[own_counts[todo] > 0]
+            u = _uniform(seed, events[todo], column * 2 * TRIES + attempt)
+            if own:
+                place = own_starts[todo] + (u * own_counts[todo]).astype(np.int64)
+                drawn[todo] = own_items[place]
+            else:  # event 0 draws itself and is left out
+                drawn[todo] = stream.item[(u * todo).astype(np.int64)]
+        items[:, 1 + column] = drawn
+    keep = items != stream.item[:, None]
+    keep[:, 0] = True
+    label = np.zeros_like(items)
+    label[:, 0] = 1
+    first_row = np.concatenate([[0], np.cumsum(keep.sum(1))])
+    return Candidates(np.nonzero(keep)[0], items[keep], label[keep], first_row)
+
+
+def _items_so_far(stream: EventStream) -> tuple[IntArray, IntArray, IntArray]:
+    """Each user's different items in order of first event; where an event's user begins in it, and how
+    many of the user's items came before the event, both ``[E]``."""
+    pair = stream.user * stream.items + stream.item
+    _, first = np.unique(pair, return_index=True)
+    new = np.zeros(len(stream), np.int64)
+    new[first] = 1
+    order = np.argsort(stream.user, kind="stable")
+    before = np.cumsum(new[order]) - new[order]  # new items in earlier rows, users one by one
+    begin = before[np.searchsorted(stream.user[order], stream.user)]
+    so_far = np.empty_like(before)
+    so_far[order] = before
+    return stream.item[order][new[order] == 1], begin, so_far - begin
+
+
+def _uniform(seed: int, events: IntArray, draw: int) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for every event: splitmix64 of (seed, draw, event)."""
+    x = events.astype(np.uint64) + np.uint64((seed * 0x9E3779B1 + draw + 1) << 32 & (2**64 - 1))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modules for any PyTorch model."""
+
+from longclock.nn.long_term_interest_clock import LongTermInterestClock
+from longclock.nn.time_similarity import TimeSimilarity
+
+__all__ = ["LongTermInterestClock", "TimeSimilarity"]

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from longclock import ops
+from longclock._mlp import DEFAULT_PERIOD, DEFAULT_UNIT, resolve_period, resolve_unit
+
+
+class TimeSimilarity(nn.Module):
+    """The learned similarity of two times of day, ``s(x) = w2 . relu(w1 phi(x) + b1) + b2``.
+
+    ``phi(x) = [x, sqrt(x), x^2, log(x + 1)]`` of ``x = delta / unit``. ``forward`` takes integer
+    circular differences in seconds, any shape, and returns fp32 of that shape. Pass the module
+    itself as the ``mlp`` of an op.
+
+    Args:
+        hidden: width h of the hidden layer, 1 to 64.
+        unit: seconds in one x; 3600 counts in hours.
+        period: seconds of the clock; only the initial weights depend on it.
+
+    Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [].
+    """
+
+    ops: ModuleType = ops
+
+    def __init__(
+        self, hidden: int = 8, unit: float = DEFAULT_UNIT, *, period: int = DEFAULT_PERIOD
+    ) -> None:
+        super().__init__()
+        if not 1 <= hidden <= 64:
+            raise ValueError(f"TimeSimilarity: hidden must be from 1 to 64, got {hidden}")
+        self.hidden = hidden
+        self.unit = resolve_unit("TimeSimilarity", unit)
+        self.period = resolve_period("TimeSimilarity", period)
+        self.w1 = nn.Parameter(torch.empty(hidden, 4))
+        self.b1 = nn.Parameter(torch.empty(hidden))
+        self.w2 = nn.Parameter(torch.empty(hidden))
+        self.b2 = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        # Unit j is the hinge relu(1 - x / c_j), the c_j spread over the half period: every unit is
+        # alive for near times, none equals another, and s falls smoothly from 1 at 0 to 0.
+        farthest = max(self.period / 2 / self.unit, 1e-6)
+        knots = torch.arange(1, self.hidden + 1, dtype=self.w1.dtype, device=self.w1.device)
+        self.w1.zero_()
+        self.w1[:, 0] = -self.hidden / (farthest * knots)
+        self.b1.fill_(1.0)
+        self.w2.fill_(1.0 / self.hidden)
+        self.b2.zero_()
+
+    def mlp(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(w1, b1, w2, b2) as the ops take them: 16-bit weights become fp32."""
+        dtype = torch.promote_types(self.w1.dtype, torch.float32)
+        return self.w1.to(dtype), self.b1.to(dtype), self.w2.to(dtype), self.b2.to(dtype)
+
+    def forward(self, delta: Tensor) -> Tensor:
+        similarity: Tensor = self.ops.time_similarity(delta, *self.mlp(), unit=self.unit)
+        return similarity
+
+    def extra_repr(self) -> str:
+        return f"hidden={self.hidden}, unit={self.unit:g}"

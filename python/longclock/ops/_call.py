@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every op does around its call: errors as ValueError, no fp64, no double backward."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+
+def call(op: Any, *arguments: Any) -> Any:
+    """The raw op; its complaint about an argument becomes a ValueError (left alone in a graph)."""
+    if torch.compiler.is_compiling():
+        return op(*arguments)
+    try:
+        return op(*arguments)
+    except RuntimeError as error:
+        name = op._schema.name.removeprefix("longclock::")
+        start = str(error).find(f"{name}: ")
+        if type(error) is not RuntimeError or start < 0:
+            raise
+        raise ValueError(str(error)[start:].splitlines()[0]) from None
+
+
+def refuse_float64(op: str, **arguments: Tensor | None) -> None:
+    for name, value in arguments.items():
+        if value is not None and value.dtype == torch.float64:
+            raise ValueError(
+                f"{op}: {name} must be float32, float16 or bfloat16, got float64; "
+                f"longclock.reference.{op} takes float64"
+            )
+
+
+def check_k(op: str, k: int) -> int:
+    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
+        raise ValueError(f"{op}: k must be an int, got {type(k).__name__}")
+    if not 0 <= k <= 2048:
+        raise ValueError(
+            f"{op}: k must be from 0 to 2048, got {k}; sort the scores of gsu_score for more"
+        )
+    return k
+
+
+def forbid_double_backward(backward_op: str) -> None:
+    """Gives the op of a backward pass an autograd formula that only explains itself."""
+    op = backward_op.removesuffix("_backward")
+
+    def backward(ctx: Any, *grads: Tensor) -> NoReturn:
+        raise RuntimeError(
+            f"{backward_op}: a double backward is not implemented; "
+            f"differentiate longclock.reference.{op} twice in its place"
+        )
+
+    torch.library.register_autograd(f"longclock::{backward_op}", backward)

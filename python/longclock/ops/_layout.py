@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layouts of gsu_score and clock_gsu, checked and flattened in one place."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypedDict
+
+from torch import Tensor
+
+from longclock._mlp import require_integers, resolve_mlp, resolve_period
+from longclock.ops._call import refuse_float64
+from longclock.types import Mlp
+
+
+class Layout(TypedDict, total=False):
+    """Where behaviours and queries lie; which arguments are given tells the layout.
+
+    dense: key_time [S, M], query [S, D] or [S, C, D], ``lengths`` [S] or None; ragged: key_time
+    [T], query [Q, D], query_time [S], ``offsets`` [S + 1], ``query_offsets`` [S + 1] or None (one
+    query a sequence); windows: key_time [T], query and query_time [Q], ``starts`` and ``ends`` [Q].
+    ``ids`` (shape of key_time) makes ``keys`` a table [N, D].
+    """
+
+    ids: Tensor | None
+    lengths: Tensor | None
+    offsets: Tensor | None
+    query_offsets: Tensor | None
+    starts: Tensor | None
+    ends: Tensor | None
+    mask: Tensor | None
+    exclude_future: bool
+    scale: float | None
+    period: int
+    unit: float | None
+
+
+def _check_combination(
+    op: str,
+    key_time: Tensor,
+    lengths: Tensor | None,
+    offsets: Tensor | None,
+    query_offsets: Tensor | None,
+    starts: Tensor | None,
+    ends: Tensor | None,
+) -> None:
+    if (starts is None) != (ends is None):
+        given, other = ("starts", "ends") if ends is None else ("ends", "starts")
+        raise ValueError(f"{op}: {given} must come with {other} (windows), got {other}=None")
+    if starts is not None and offsets is not None:
+        raise ValueError(
+            f"{op}: starts must not be given with offsets; windows take starts and ends, "
+            "ragged takes offsets"
+        )
+    if query_offsets is not None and offsets is None:
+        raise ValueError(f"{op}: query_offsets must come with offsets (ragged), got offsets=None")
+    flat = starts is not None or offsets is not None
+    if flat and lengths is not None:
+        raise ValueError(
+            f"{op}: lengths must be None for ragged and windows; it belongs to the dense layout"
+        )
+    if flat and key_time.dim() != 1:
+        raise ValueError(
+            f"{op}: key_time must have shape [T] for ragged and windows, "
+            f"got {list(key_time.shape)}; flatten the sequences into one"
+        )
+    if not flat and key_time.dim() != 2:
+        raise ValueError(
+            f"{op}: key_time must have shape [S, M], got {list(key_time.shape)}; "
+            "for flat sequences give offsets, or starts and ends"
+        )
+
+
+def flatten_layout(
+    op: str,
+    query: Tensor,
+    keys: Tensor,
+    key_time: Tensor,
+    query_time: Tensor,
+    mlp: Mlp,
+    *,
+    ids: Tensor | None = None,
+    lengths: Tensor | None = None,
+    offsets: Tensor | None = None,
+    query_offsets: Tensor | None = None,
+    starts: Tensor | None = None,
+    ends: Tensor | None = None,
+    mask: Tensor | None = None,
+    exclude_future: bool = False,
+    scale: float | None = None,
+    period: int = 86400,
+    unit: float | None = None,
+) -> list[Any]:
+    """The arguments of the raw op, up to and with ``unit``."""
+    weights, unit = resolve_mlp(op, mlp, unit)
+    refuse_float64(op, query=query, keys=keys, w1=weights[0], b1=weights[1], w2=weights[2],
+                   b2=weights[3])  # fmt: skip
+    require_integers(op, key_time=key_time, query_time=query_time, ids=ids, lengths=lengths,
+                     offsets=offsets, query_offsets=query_offsets, starts=starts,
+                     ends=ends)  # fmt: skip
+    _check_combination(op, key_time, lengths, offsets, query_offsets, starts, ends)
+    period = resolve_period(op, period)
+    if scale is None:
+        scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
+    return [query, keys, key_time, query_time, *weights, ids, lengths, offsets, query_offsets,
+            starts, ends, mask, exclude_future, float(scale), period, unit]  # fmt: skip

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from longclock._library import raw
+from longclock.ops._call import call, check_k
+from longclock.ops._layout import Layout, flatten_layout
+from longclock.types import Mlp, TopK
+
+
+def clock_gsu(
+    query: Tensor,
+    keys: Tensor,
+    key_time: Tensor,
+    query_time: Tensor,
+    mlp: Mlp,
+    k: int = 100,
+    **layout: Unpack[Layout],
+) -> TopK:
+    """Clock-GSU: the k behaviours that matter most to each query, now.
+
+    The best k by ``scale key_m . query + s(delta(t_m, t_now) / unit)``, score descending, then
+    index ascending; NaN before every number. The scores never lie in memory. Not differentiable:
+    a search that trains scores what it found with ``gsu_score``, or attends with ``esu_attention``.
+    Source: Long-term Interest Clock, arXiv 2501.15817.
+
+    Args:
+        query: [S, D], [S, C, D] or [Q, D]; keys' dtype, or float32.
+        keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
+            given. Table rows are gathered in the kernel.
+        key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
+            [T] and [Q] (windows).
+        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
+        k: 0 to 2048.
+        ids: [S, M] or [T], rows of the table.
+        lengths: [S], behaviours that count in each dense row; None is M.
+        offsets, query_offsets: [S + 1], where each ragged sequence's behaviours and queries begin.
+        starts, ends: [Q]; query q sees rows starts[q] to ends[q] - 1 of keys.
+        mask: bool, shape of key_time; False is as if the behaviour were not there.
+        exclude_future: nor is one whose key_time is at or after query_time.
+        scale: None is 1 / sqrt(D), right for one head; 1 / (n sqrt(d)) for n heads of width d.
+        period: seconds of the clock. unit: seconds of one x; None is the module's, else 3,600.
+    Returns:
+        TopK(scores float32, indices int64), [S, k], [S, C, k] or [Q, k]; indices count from the
+        start of the sequence or window; padded with -inf and -1.
+    Raises:
+        ValueError: an argument that does not fit; the message names it and the remedy.
+
+    Reads every key once: O(Q M D) operations, O(M D) bytes a sequence, O(k) memory a query.
+    """
+    arguments = flatten_layout("clock_gsu", query, keys, key_time, query_time, mlp, **layout)
+    return TopK(*call(raw.clock_gsu.default, *arguments, check_k("clock_gsu", k)))
+
+
+@torch.library.register_fake("longclock::clock_gsu")
+def _(query: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    shape = (*query.shape[:-1], rest[-1])
+    return (
+        query.new_empty(shape, dtype=torch.float32),
+        query.new_empty(shape, dtype=torch.int64),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(*output)
+    ctx.arguments = len(inputs)
+
+
+def _backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+    return (None,) * int(ctx.arguments)
+
+
+torch.library.register_autograd("longclock::clock_gsu", _backward, setup_context=_setup_context)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longclock._library import raw
+from longclock._mlp import require_integers, resolve_mlp, resolve_period
+from longclock.ops._call import call, forbid_double_backward, refuse_float64
+from longclock.types import Lookup, Mlp
+
+
+def esu_attention(
+    u: Tensor,
+    z: Tensor | Lookup,
+    z_time: Tensor,
+    query_time: Tensor,
+    mlp: Mlp,
+    valid: Tensor | None = None,
+    period: int = 86400,
+    unit: float | None = None,
+) -> Tensor:
+    """Clock-ESU: each head's time-aware attention from a candidate to its behaviours.
+
+    ``p_i = softmax_k(u_i . z_k + s(x_k))``, ``c_i = sum_k p_ik [z_k ; phi(x_k)]``,
+    ``x_k = delta(t_k, t_now) / unit``. Differentiable in u, z (or the table) and mlp.
+    Source: Long-term Interest Clock, arXiv 2501.15817.
+
+    Args:
+        u: [Q, n, L], ``W_b^i^T W_q^i q / sqrt(d)`` of each head; z's dtype, or float32.
+        z: [Q, K, L], float32, float16 or bfloat16, any K; or Lookup(table [N, L], ids [Q, K]):
+            rows are gathered in the kernel, and the table gets its gradient as from
+            ``nn.Embedding``, dense or (Lookup.sparse) sparse.
+        z_time: int32 or int64 [Q, K], seconds. query_time: [Q].
+        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
+        valid: bool [Q, K]; where False, z, its time and its id are never read and the gradient is
+            exactly 0. None: all count.
+        period: seconds of the clock. unit: seconds of one x; None is the module's, else 3,600.
+    Returns:
+        float32 [Q, n, L + 4]; exactly 0 where nothing is valid.
+    Raises:
+        ValueError: an argument that does not fit; the message names it and the remedy.
+
+    O(Q n K L) operations; the backward reads z once more and stores nothing of size [Q, n, K, L].
+    """
+    weights, unit = resolve_mlp("esu_attention", mlp, unit)
+    rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
+    refuse_float64("esu_attention", u=u, z=rows, w1=weights[0], b1=weights[1], w2=weights[2],
+                   b2=weights[3])  # fmt: skip
+    require_integers("esu_attention", z_time=z_time, query_time=query_time, ids=ids)
+    context, _ = call(
+        raw.esu_attention.default, u, rows, ids, z_time, query_time, *weights, valid,
+        resolve_period("esu_attention", period), unit, sparse,
+    )  # fmt: skip
+    result: Tensor = context
+    return result
+
+
+@torch.library.register_fake("longclock::esu_attention")
+def _(u: Tensor, z: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    queries, heads, width = u.shape
+    return (
+        u.new_empty((queries, heads, width + 4), dtype=torch.float32),
+        u.new_empty((queries, heads), dtype=torch.float32),
+    )
+
+
+@torch.library.register_fake("longclock::esu_attention_backward")
+def _(
+    grad: Tensor, u: Tensor, z: Tensor, ids: Tensor | None, z_time: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    need_u, need_z, need_mlp = rest[-3:]
+    return (
+        u.new_empty(u.shape if need_u else (0,)),
+        z.new_empty((*z_time.shape, z.shape[-1]) if need_z else (0,)),
+        *(weight.new_empty(weight.shape if need_mlp else (0,)) for weight in rest[1:5]),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    # u .. valid are the 10 tensors; period, unit; sparse_grad
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*inputs[:10], *output)
+    ctx.options = inputs[10:12]
+    ctx.sparse = inputs[12]
+
+
+def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: bool) -> Tensor:
+    if table.shape[0] == 0:
+        return torch.zeros_like(table)
+    ids = (ids if valid is None else ids.masked_fill(~valid, 0)).to(torch.int64)
+    if sparse:
+        return torch.sparse_coo_tensor(
+            ids.reshape(1, -1), dz.flatten(0, 1), table.shape, check_invariants=False
+        )
+    return torch.ops.aten.embedding_dense_backward.default(dz, ids, table.shape[0], -1, False)
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, context, lse = ctx.saved_tensors
+    _, table, ids, *_, valid = tensors
+    u, z, *mlp = ctx.needs_input_grad[:2] + ctx.needs_input_grad[5:9]
+    needs = (u, z, any(mlp))
+    found = raw.esu_attention_backward.default(grad, *tensors, *ctx.options, context, lse, *needs)
+    du, dz, *d_mlp = (
+        value if need else None for value, need in zip(found, (*needs, *needs[2:] * 3), strict=True)
+    )
+    if dz is not None and ids is not None:
+        dz = _table_gradient(dz, table, ids, valid, ctx.sparse)
+    return du, dz, None, None, None, *d_mlp, None, None, None, None
+
+
+torch.library.register_autograd("longclock::esu_attention", _backward, setup_context=_setup_context)
+forbid_double_backward("esu_attention_backward")

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from longclock._library import raw
+from longclock.ops._call import call, forbid_double_backward
+from longclock.ops._layout import Layout, flatten_layout
+from longclock.types import Mlp
+
+
+def gsu_score(
+    query: Tensor,
+    keys: Tensor,
+    key_time: Tensor,
+    query_time: Tensor,
+    mlp: Mlp,
+    total: int | None = None,
+    **layout: Unpack[Layout],
+) -> Tensor:
+    """Scores of Clock-GSU: how much each behaviour matters to each query, now.
+
+    ``scale key_m . query + s(delta(t_m, t_now) / unit)``; -inf where a behaviour does not count.
+    Differentiable in query, keys (or the table) and mlp.
+    Source: Long-term Interest Clock, arXiv 2501.15817.
+
+    Args:
+        query: [S, D], [S, C, D] or [Q, D]; keys' dtype, or float32.
+        keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
+            given. Table rows are gathered in the kernel.
+        key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
+            [T] and [Q] (windows).
+        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
+        total: elements of a flat result. None: T for ragged with one query a sequence, else
+            counted, on the CPU only.
+        ids: [S, M] or [T], rows of the table.
+        lengths: [S], behaviours that count in each dense row; None is M.
+        offsets, query_offsets: [S + 1], where each ragged sequence's behaviours and queries begin.
+        starts, ends: [Q]; query q sees rows starts[q] to ends[q] - 1 of keys.
+        mask: bool, shape of key_time; False is as if the behaviour were not there.
+        exclude_future: nor is one whose key_time is at or after query_time.
+        scale: None is 1 / sqrt(D), right for one head; 1 / (n sqrt(d)) for n heads of width d.
+        period: seconds of the clock. unit: seconds of one x; None is the module's, else 3,600.
+    Returns:
+        float32 [S, M] or [S, C, M]; flat [total], query after query, for ragged and windows.
+    Raises:
+        ValueError: an argument that does not fit; the message names it and the remedy.
+
+    Reads every key once: O(Q M D) operations, O(M D) bytes a sequence.
+    """
+    arguments = flatten_layout("gsu_score", query, keys, key_time, query_time, mlp, **layout)
+    counted = layout.get("starts") is not None or layout.get("query_offsets") is not None
+    if total is None and counted and query.is_cuda:
+        raise ValueError(
+            "gsu_score: total must be given on CUDA for windows and for ragged with query_offsets, "
+            "got None; count it where the starts and ends are made"
+        )
+    scores: Tensor = call(raw.gsu_score.default, *arguments, total)
+    return scores
+
+
+@torch.library.register_fake("longclock::gsu_score")
+def _(query: Tensor, keys: Tensor, key_time: Tensor, *rest: Any) -> Tensor:
+    query_offsets, starts, total = rest[8], rest[9], rest[-1]
+    size: tuple[Any, ...]
+    if key_time.dim() == 2:
+        size = (*query.shape[:-1], key_time.shape[1])
+    elif total is not None:
+        size = (total,)
+    elif query_offsets is None and starts is None:
+        size = (key_time.shape[0],)
+    else:
+        size = (torch.library.get_ctx().new_dynamic_size(),)
+    return query.new_empty(size, dtype=torch.float32)
+
+
+@torch.library.register_fake("longclock::gsu_score_backward")
+def _(grad: Tensor, query: Tensor, keys: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    need_query, need_keys, need_mlp = rest[-3:]
+    return (
+        query.new_empty(query.shape if need_query else (0,)),
+        keys.new_empty(keys.shape if need_keys else (0,)),
+        *(weight.new_empty(weight.shape if need_mlp else (0,)) for weight in rest[2:6]),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    # query .. mask are the 15 tensors; exclude_future, scale, period, unit; total
+    ctx.save_for_backward(*inputs[:15])
+    ctx.options = inputs[15:19]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    query, keys, *mlp = ctx.needs_input_grad[:2] + ctx.needs_input_grad[4:8]
+    needs = (query, keys, any(mlp))
+    found = raw.gsu_score_backward.default(grad, *ctx.saved_tensors, *ctx.options, *needs)
+    d_query, d_keys, *d_mlp = (
+        value if need else None for value, need in zip(found, (*needs, *needs[2:] * 3), strict=True)
+    )
+    return d_query, d_keys, None, None, *d_mlp, *(None,) * 12
+
+
+torch.library.register_autograd("longclock::gsu_score", _backward, setup_context=_setup_context)
+forbid_double_backward("gsu_score_backward")

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longclock._library import raw
+from longclock._mlp import require_integers, resolve_unit
+from longclock.ops._call import call, forbid_double_backward, refuse_float64
+
+
+def time_features(delta: Tensor, unit: float | None = None) -> Tensor:
+    """The four features of a time difference.
+
+    ``phi(x) = [x, sqrt(x), x^2, log(x + 1)]`` of ``x = delta / unit``.
+    Source: Long-term Interest Clock, arXiv 2501.15817.
+
+    Args:
+        delta: int32 or int64, any shape, seconds, not negative: ``circular_delta``'s output.
+        unit: seconds in one x; None is 3,600, so that x counts hours.
+    Returns:
+        float32 [..., 4].
+    Raises:
+        ValueError: a floating delta, or a unit that is not positive.
+    """
+    require_integers("time_features", delta=delta)
+    phi: Tensor = call(raw.time_features.default, delta, resolve_unit("time_features", unit))
+    return phi
+
+
+def time_similarity(
+    delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float | None = None
+) -> Tensor:
+    """Learned similarity of two times of day, differentiable in the weights.
+
+    ``s(x) = w2 . relu(w1 phi(x) + b1) + b2``, ``phi(x) = [x, sqrt(x), x^2, log(x + 1)]``,
+    ``x = delta / unit``. Source: Long-term Interest Clock, arXiv 2501.15817.
+
+    Args:
+        delta: int32 or int64, any shape, seconds, not negative.
+        w1, b1, w2, b2: float32 [h, 4], [h], [h] and [], h from 1 to 64.
+        unit: seconds in one x; None is 3,600.
+    Returns:
+        float32 of delta's shape. h multiply-adds of width 4 an element; no [..., h] in memory.
+    Raises:
+        ValueError: a floating delta, float64 weights, shapes that do not fit.
+    """
+    require_integers("time_similarity", delta=delta)
+    refuse_float64("time_similarity", w1=w1, b1=b1, w2=w2, b2=b2)
+    unit = resolve_unit("time_similarity", unit)
+    s: Tensor = call(raw.time_similarity.default, delta, w1, b1, w2, b2, unit)
+    return s
+
+
+@torch.library.register_fake("longclock::time_features")
+def _(delta: Tensor, unit: float) -> Tensor:
+    return delta.new_empty((*delta.shape, 4), dtype=torch.float32)
+
+
+@torch.library.register_fake("longclock::time_similarity")
+def _(delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float) -> Tensor:
+    return delta.new_empty(delta.shape, dtype=torch.float32)
+
+
+@torch.library.register_fake("longclock::time_similarity_backward")
+def _(
+    grad: Tensor, delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float
+) -> tuple[Tensor, ...]:
+    return tuple(weight.new_empty(weight.shape) for weight in (w1, b1, w2, b2))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.unit = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = raw.time_similarity_backward.default(grad, *ctx.saved_tensors, ctx.unit)
+    return None, *grads, None
+
+
+torch.library.register_autograd(
+    "longclock::time_similarity", _backward, setup_context=_setup_context
+)
+forbid_double_backward("time_similarity_backward")

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reference's functions alone, for its modules."""
+
+from longclock.reference.block_topk import block_topk
+from longclock.reference.circular_delta import circular_delta, clock_time
+from longclock.reference.clock_gsu import clock_gsu
+from longclock.reference.esu_attention import esu_attention
+from longclock.reference.gsu_score import gsu_score
+from longclock.reference.time_similarity import time_features, time_similarity
+
+__all__ = [
+    "block_topk",
+    "circular_delta",
+    "clock_gsu",
+    "clock_time",
+    "esu_attention",
+    "gsu_score",
+    "time_features",
+    "time_similarity",
+]

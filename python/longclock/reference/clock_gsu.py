@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longclock._mlp import resolve_mlp, resolve_period
+from longclock.reference.block_topk import select
+from longclock.reference.gsu_score import accumulate, blocks, score
+from longclock.types import Mlp, TopK
+
+
+@torch.no_grad()
+def clock_gsu(
+    query: Tensor,
+    keys: Tensor,
+    key_time: Tensor,
+    query_time: Tensor,
+    mlp: Mlp,
+    k: int = 100,
+    *,
+    scale: float | None = None,
+    period: int = 86400,
+    unit: float | None = None,
+    **layout: Any,
+) -> TopK:
+    """The best k behaviours of each query by ``gsu_score``: [S, K], [S, C, K] or [Q, K]."""
+    weights, unit = resolve_mlp("clock_gsu", mlp, unit)
+    period = resolve_period("clock_gsu", period)
+    best = [
+        select(
+            score(piece, weights, scale, period, unit),
+            k,
+            None if piece.live is None else piece.live[:, None],
+        )
+        for piece in blocks(query, keys, key_time, query_time, **layout)
+    ]
+    if key_time.dim() == 2:
+        return best[0] if query.dim() == 3 else TopK(best[0].scores[:, 0], best[0].indices[:, 0])
+    if not best:
+        dtype = accumulate(query, keys)[0].dtype
+        return TopK(
+            query.new_zeros((0, k), dtype=dtype), key_time.new_zeros((0, k), dtype=torch.int64)
+        )
+    return TopK(
+        torch.cat([piece.scores.flatten(0, 1) for piece in best]),
+        torch.cat([piece.indices.flatten(0, 1) for piece in best]),
+    )

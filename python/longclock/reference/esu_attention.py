@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from longclock._mlp import require_integers, resolve_mlp, resolve_period
+from longclock.reference.circular_delta import circular_delta
+from longclock.reference.gsu_score import accumulate
+from longclock.reference.time_similarity import time_features, time_similarity
+from longclock.types import Lookup, Mlp
+
+
+def esu_attention(
+    u: Tensor,
+    z: Tensor | Lookup,
+    z_time: Tensor,
+    query_time: Tensor,
+    mlp: Mlp,
+    valid: Tensor | None = None,
+    period: int = 86400,
+    unit: float | None = None,
+) -> Tensor:
+    """``p = softmax_k(u_i . z_k + s(x_k))``, ``c_i = sum_k p_k [z_k ; phi(x_k)]``: [Q, n, L + 4]."""
+    require_integers("esu_attention", z_time=z_time, query_time=query_time)
+    weights, unit = resolve_mlp("esu_attention", mlp, unit)
+    period = resolve_period("esu_attention", period)
+    if valid is None:
+        valid = torch.ones_like(z_time, dtype=torch.bool)
+    if isinstance(z, Lookup):
+        ids = z.ids.masked_fill(~valid, 0)
+        if z.table.shape[0] == 0:
+            z = z.table.new_zeros(*ids.shape, z.table.shape[1])
+        else:
+            z = embedding(ids, z.table, sparse=z.sparse)
+    u, z = accumulate(u, z.masked_fill(~valid[..., None], 0))
+    delta = circular_delta(z_time, query_time[:, None], period)
+    w1, b1, w2, b2 = (weight.to(u.dtype) for weight in weights)
+    s = time_similarity(delta, w1, b1, w2, b2, unit)
+    alpha = torch.baddbmm(s[:, None], u, z.transpose(1, 2))  # [Q, n, K]
+    alpha = alpha.masked_fill(~valid[:, None], -torch.inf)
+    nothing = ~valid.any(dim=-1)
+    alpha = alpha.masked_fill(nothing[:, None, None], 0)  # a softmax of nothing but -inf is NaN
+    p = alpha.softmax(dim=-1).masked_fill(~valid[:, None], 0)
+    phi = time_features(delta, unit, dtype=u.dtype)
+    return torch.cat([p @ z, p @ phi], dim=-1)

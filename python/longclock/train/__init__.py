@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streaming training of the Long-term Interest Clock and its rivals: ``python -m longclock.train``.
+
+Read in this order: ``config`` (what can be set), ``batches`` (events to tensors), ``ranker`` (the model
+around an interest module), ``loop`` (score, then learn), ``checkpoint``, ``results``, ``report``.
+"""

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an event stream to batches of tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from longclock.data import Candidates, EventStream, Histories
+from longclock.data.candidates import labelled_candidates, sampled_candidates
+from longclock.data.stream import IntArray
+from longclock.train.config import Config
+
+
+class Batch(NamedTuple):
+    """``R`` candidates of ``E`` events. Windows are rows of the histories, see :class:`Histories`."""
+
+    user: Tensor  # [E]
+    time: Tensor  # [E] int32, on the clock
+    starts: Tensor  # [E]
+    ends: Tensor  # [E]
+    event: Tensor  # [R], the row's event in this batch
+    item: Tensor  # [R]
+    label: Tensor  # [R] float32
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """A stream, its histories and its candidates, ready to be cut into batches.
+
+    Args:
+        behaviour: ``[T]``, every behaviour's row in the ranker's behaviour table.
+        behaviour_time: ``[T]`` int32, on the clock.
+    """
+
+    stream: EventStream
+    histories: Histories
+    candidates: Candidates
+    period: int
+    behaviour: Tensor
+    behaviour_time: Tensor
+
+    @classmethod
+    def of(cls, stream: EventStream, config: Config, shuffled_times: bool = False) -> TrainingData:
+        """Histories and candidates as ``config`` says; the candidates are the same for every model."""
+        histories = Histories.of(stream, config.history)
+        if stream.label is None:
+            candidates = sampled_candidates(stream, config.negatives, config.seed)
+            behaviour = histories.item
+        else:
+            candidates = labelled_candidates(stream)
+            behaviour = histories.item + stream.items * histories.label
+        if shuffled_times:
+            histories = histories.with_shuffled_times(stream, config.seed)
+        return cls(
+            stream,
+            histories,
+            candidates,
+            config.period,
+            torch.from_numpy(behaviour),
+            _clock(histories.time, config.period),
+        )
+
+    def batch(self, events: IntArray) -> Batch:
+        """All candidates of the given events, in that order."""
+        rows = self.candidates.rows(events)
+        counts = self.candidates.first_row[events + 1] - self.candidates.first_row[events]
+        return Batch(
+            user=torch.from_numpy(self.stream.user[events]),
+            time=_clock(self.stream.time[events], self.period),
+            starts=torch.from_numpy(self.histories.starts[events]),
+            ends=torch.from_numpy(self.histories.ends[events]),
+            event=torch.from_numpy(np.repeat(np.arange(len(events)), counts)),
+            item=torch.from_numpy(self.candidates.item[rows]),
+            label=torch.from_numpy(self.candidates.label[rows].astype(np.float32)),
+        )
+
+
+def _clock(time: IntArray, period: int) -> Tensor:
+    return torch.from_numpy((time % period).astype(np.int32))

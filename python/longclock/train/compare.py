@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs every model of a comparison over the same stream and gathers the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from longclock import metrics
+from longclock.data import EventStream
+from longclock.train import checkpoint, results
+from longclock.train.batches import TrainingData
+from longclock.train.config import MODELS, Config
+from longclock.train.loop import Run, chunks, train
+
+SHOW_SECONDS = 2.0  # between two updates of the metrics in the progress bar
+
+
+@dataclasses.dataclass
+class Options:
+    """How a comparison runs; nothing here changes a score."""
+
+    out: Path
+    resume: bool = False
+    checkpoint_seconds: float = 30.0
+    warmup: float = 0.4  # share of the stream that the metrics leave out
+    quiet: bool = False
+
+
+def compare(
+    stream: EventStream, names: Sequence[str], config: Config, options: Options
+) -> dict[str, Any]:
+    """Train and score every named model; returns the results, without command."""
+    found: dict[str, Any] = {}
+    models: dict[str, Any] = {}
+    for name in names:
+        data = TrainingData.of(stream, config, MODELS[name].shuffled_times)
+        counted_from = int(options.warmup * len(stream))
+        run = run_model(name, data, config, options, counted_from)
+        models[name] = {"title": MODELS[name].title, **results.measure(run, data, counted_from)}
+        models[name] = {key: _json(value) for key, value in models[name].items()}
+        models[name]["similarity"] = results.similarity_curve(run, config.period)
+        if not found:  # the first model stands for the data and for one user's interest
+            found["data"] = results.describe(data, counted_from)
+            interest = results.interest_over_a_day(run, data)
+            found["interest"] = {"model": MODELS[name].title, **interest}
+    return {
+        **found,
+        "config": dataclasses.asdict(config),
+        "versions": results.versions(),
+        "threads": torch.get_num_threads(),
+        "models": models,
+    }
+
+
+def run_model(
+    name: str, data: TrainingData, config: Config, options: Options, counted_from: int
+) -> Run:
+    """One model over the whole stream, from its checkpoint where that is asked for and there."""
+    run = Run.start(data, MODELS[name], config)
+    path = options.out / "checkpoints" / f"{name}.safetensors"
+    identity = checkpoint.identity(name, data.stream, config)
+    if options.resume and path.exists():
+        checkpoint.load(path, run, identity)
+    parts = chunks(data.stream, config)
+    done = sum(len(part) for part in parts[: run.chunk])
+    saved = shown = time.monotonic()
+
+    with tqdm(
+        total=len(data.stream), initial=done, desc=f"{MODELS[name].title:20}", unit=" events",
+        disable=options.quiet, mininterval=0.5,
+    ) as bar:  # fmt: skip
+
+        def after_chunk(run: Run, events: int) -> None:
+            nonlocal saved, shown
+            bar.update(events)
+            now = time.monotonic()
+            last = run.chunk == len(parts)
+            if last or now - shown >= SHOW_SECONDS:
+                bar.set_postfix(_so_far(run, data, bar.n, counted_from))
+                shown = now
+            if last or now - saved >= options.checkpoint_seconds:
+                checkpoint.save(path, run, identity)
+                saved = now
+
+        train(run, data, config, after_chunk)
+    return run
+
+
+def _so_far(run: Run, data: TrainingData, events: int, counted_from: int) -> dict[str, str]:
+    """AUC and UAUC of what counts; before that, of everything so far."""
+    first = counted_from if events > counted_from else 0
+    rows = slice(int(data.candidates.first_row[first]), int(data.candidates.first_row[events]))
+    label, score = data.candidates.label[rows], run.scores[rows].numpy()
+    user = data.stream.user[data.candidates.event[rows]]
+    auc, uauc = metrics.auc(label, score), metrics.uauc(user, label, score)
+    return {"AUC": f"{auc:.4f}", "UAUC": f"{uauc:.4f}"}
+
+
+def _json(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

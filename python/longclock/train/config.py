@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run depends on, and the models that can be run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from longclock import reference
+from longclock.baselines import ContentSearch, HourEmbedding, NoTime
+from longclock.nn import LongTermInterestClock
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything but the data and the model that changes a score. All models of a run share it."""
+
+    protocol: str = "daily"  # "daily" or "stream"
+    batch: int = 32  # events a step
+    learning_rate: float = 1e-2
+    spread: float = 0.5  # standard deviation of new embeddings
+    k: int = 20  # behaviours that the search keeps
+    heads: int = 4
+    head_dim: int = 16
+    recent: int = 50  # behaviours in the plain mean that every model sees
+    history: int | None = None  # longest window; None: all of it
+    negatives: int = 4  # for an event without a label
+    period: int = 86400  # of the clock, seconds
+    seed: int = 0
+    reference: bool = False  # plain PyTorch in place of the compiled ops
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model of the comparison: its name in reports, its interest module, and its data option."""
+
+    title: str
+    interest: Callable[..., nn.Module]
+    search: bool = False  # takes heads and head_dim, and has ops
+    shuffled_times: bool = False
+
+    def build(self, config: Config, behaviour_dim: int, candidate_dim: int) -> nn.Module:
+        """The interest module; ``out_dim`` is the candidate's, so that both can be multiplied."""
+        sizes: dict[str, Any] = {"k": config.k, "out_dim": candidate_dim, "period": config.period}
+        if self.search:
+            sizes.update(heads=config.heads, head_dim=config.head_dim)
+        module = self.interest(behaviour_dim, candidate_dim, **sizes)
+        if config.reference:
+            for part in module.modules():
+                if hasattr(part, "ops"):
+                    part.ops = reference  # type: ignore[assignment]
+        return module
+
+
+MODELS = {
+    "lic": Model("LIC", LongTermInterestClock, search=True),
+    "no-time": Model("no time", NoTime),
+    "hour": Model("hour embedding", HourEmbedding),
+    "twin": Model("TWIN-like", ContentSearch, search=True),
+    "lic-shuffled": Model(
+        "LIC, shuffled times", LongTermInterestClock, search=True, shuffled_times=True
+    ),
+}
+
+# Settings that suit a data set better than the defaults above.
+PRESETS: dict[str, dict[str, Any]] = {
+    "nyc": {},
+    "music": {
+        "protocol": "stream",
+        "learning_rate": 5e-3,
+        "spread": 0.1,
+        "k": 100,
+        "history": 10_000,
+        "batch": 128,
+    },
+}

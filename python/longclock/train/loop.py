@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prequential training: everything is scored before it is learned from, and learned from once."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from longclock.data import EventStream
+from longclock.data.stream import IntArray
+from longclock.train.batches import Batch, TrainingData
+from longclock.train.config import Config, Model
+from longclock.train.ranker import Ranker
+
+SCORING_EVENTS = 256  # events a forward pass when nothing is learned
+
+
+@dataclasses.dataclass
+class Run:
+    """One model on its way through a stream: all that a checkpoint has to hold.
+
+    ``chunk`` is the stream position: chunks before it have been scored and learned from. ``scores`` [R]
+    are logits, NaN where not scored yet.
+    """
+
+    ranker: Ranker
+    optimizer: torch.optim.Optimizer
+    scores: Tensor
+    chunk: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def start(cls, data: TrainingData, model: Model, config: Config) -> Run:
+        """A new model at the start of the stream; its weights depend on the seed alone."""
+        torch.manual_seed(config.seed)
+        ranker = Ranker(data.stream, model, config)
+        learned = [weight for weight in ranker.parameters() if weight.requires_grad]
+        optimizer = torch.optim.Adam(learned, lr=config.learning_rate, fused=True)
+        return cls(ranker, optimizer, torch.full((len(data.candidates.item),), torch.nan))
+
+
+def chunks(stream: EventStream, config: Config) -> list[IntArray]:
+    """Events that are scored together before any of them is learned from, in stream order.
+
+    A day for the ``daily`` protocol, one batch for ``stream``.
+    """
+    events = np.arange(len(stream))
+    if config.protocol == "daily":
+        parts = np.split(events, np.flatnonzero(np.diff(stream.day())) + 1)
+    elif config.protocol == "stream":
+        parts = np.split(events, events[config.batch :: config.batch])
+    else:
+        raise ValueError(f"protocol must be daily or stream, got {config.protocol!r}")
+    return [part for part in parts if len(part)]
+
+
+def train(
+    run: Run, data: TrainingData, config: Config, after_chunk: Callable[[Run, int], None]
+) -> None:
+    """Carry ``run`` to the end of the stream; ``after_chunk(run, events)`` after every chunk."""
+    for events in chunks(data.stream, config)[run.chunk :]:
+        started = time.perf_counter()
+        rows = torch.from_numpy(data.candidates.rows(events))
+        if config.protocol == "stream":
+            run.scores[rows] = learn(run, data, data.batch(events))
+        else:
+            run.scores[rows] = score(run.ranker, data, events)
+            shuffled = np.random.default_rng([config.seed, run.chunk]).permutation(events)
+            for first in range(0, len(events), config.batch):
+                learn(run, data, data.batch(shuffled[first : first + config.batch]))
+        run.chunk += 1
+        run.seconds += time.perf_counter() - started
+        after_chunk(run, len(events))
+
+
+@torch.no_grad()
+def score(ranker: Ranker, data: TrainingData, events: IntArray) -> Tensor:
+    """Logits of all candidates of the events."""
+    parts = np.split(events, range(SCORING_EVENTS, len(events), SCORING_EVENTS))
+    return torch.cat([ranker(data.batch(part), data) for part in parts])
+
+
+def learn(run: Run, data: TrainingData, batch: Batch) -> Tensor:
+    """One step of binary cross-entropy; returns the logits from before it."""
+    logits = run.ranker(batch, data)
+    run.optimizer.zero_grad()
+    F.binary_cross_entropy_with_logits(logits, batch.label).backward()
+    run.optimizer.step()
+    return logits.detach()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ranking model around an interest module: embeddings below it, a tower above it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longclock.baselines.recent import mean_of_last
+from longclock.data import EventStream
+from longclock.train.batches import Batch, TrainingData
+from longclock.train.config import Config, Model
+from longclock.types import Lookup
+
+ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16
+
+
+class Ranker(nn.Module):
+    """Scores candidates: everything but ``interest`` is the same for every model of a comparison.
+
+    An item's vector is its embedding beside those of its attributes; a behaviour's is its item's
+    vector, in a labelled stream beside an embedding of how it ended. The tower reads user, candidate, mean of the
+    last behaviours, ``v_cur``, ``candidate * v_cur`` and ``candidate * (context meaned over heads)``.
+    """
+
+    categories: Tensor
+
+    def __init__(self, stream: EventStream, model: Model, config: Config) -> None:
+        super().__init__()
+        self.recent = config.recent
+        self.user = nn.Embedding(stream.users, USER_DIM)
+        self.item = nn.Embedding(stream.items, ITEM_DIM)
+        tables = stream.item_categories()
+        self.category = nn.ModuleList(
+            nn.Embedding(stream.category_sizes[name], CATEGORY_DIM) for name in tables
+        )
+        ids = [torch.from_numpy(table) for table in tables.values()]
+        none = torch.empty(0, stream.items, dtype=torch.int64)
+        self.register_buffer("categories", torch.stack(ids) if ids else none, persistent=False)
+        self.outcome = nn.Embedding(2, CATEGORY_DIM) if stream.label is not None else None
+        for embedding in self.modules():
+            if isinstance(embedding, nn.Embedding):
+                nn.init.normal_(embedding.weight, std=config.spread)
+
+        self.candidate_dim = ITEM_DIM + CATEGORY_DIM * len(ids)
+        behaviour_dim = self.candidate_dim + (CATEGORY_DIM if self.outcome is not None else 0)
+        width = USER_DIM + behaviour_dim + 4 * self.candidate_dim
+        self.tower = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.interest = model.build(config, behaviour_dim, self.candidate_dim)
+
+    def item_table(self) -> Tensor:
+        """Every item's vector, ``[items, candidate_dim]``."""
+        parts = [table(ids) for table, ids in zip(self.category, self.categories, strict=True)]
+        return torch.cat([self.item.weight, *parts], 1)
+
+    def behaviour_table(self, items: Tensor) -> Tensor:
+        """Every behaviour's vector: items; in a labelled stream items by label, label 0 first."""
+        if self.outcome is None:
+            return items
+        ended = self.outcome.weight.repeat_interleave(len(items), 0)
+        return torch.cat([items.repeat(2, 1), ended], 1)
+
+    def forward(self, batch: Batch, data: TrainingData) -> Tensor:
+        """Logit of every candidate, ``[R]``."""
+        items = self.item_table()
+        behaviours = Lookup(self.behaviour_table(items), data.behaviour)
+        recent = mean_of_last(self.recent, behaviours, batch.starts, batch.ends)
+        candidate = F.embedding(batch.item, items)
+        v, context = self.interest(
+            candidate,
+            behaviours,
+            data.behaviour_time,
+            batch.time[batch.event],
+            starts=batch.starts[batch.event],
+            ends=batch.ends[batch.event],
+            return_context=True,
+        )
+        met = context.mean(-2)[:, : self.candidate_dim]  # without outcome and time features
+        features = [
+            self.user(batch.user)[batch.event],
+            candidate,
+            recent[batch.event],
+            v,
+            candidate * v,
+            candidate * met,
+        ]
+        return self.tower(torch.cat(features, 1)).squeeze(1)

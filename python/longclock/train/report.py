@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a run's JSON, its figures, and one HTML page that holds them all."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from longclock.train.figures import all_figures
+
+CAPTIONS = {
+    "comparison": "All models share data, negatives, embeddings, tower and order of events; only the "
+    "interest module (or, for shuffled times, the behaviours' times) differs.",
+    "over_stream": "Every event was scored before it was learned from.",
+    "by_hour": "Local hour of the event.",
+    "similarity": "How much a behaviour counts by its distance in time of day alone. Attention is a "
+    "softmax, so only differences of s matter: the curves start at 0.",
+    "interest": "Lines: predicted probability of the user's most frequent items at every quarter of an "
+    "hour, at the end of the stream. Bars: when the user really chose them.",
+}
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; background: #fff }}
+table {{ border-collapse: collapse }} td, th {{ padding: .25rem .8rem; text-align: right }}
+td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px solid #ddd }}
+img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption, .note {{ color: #555 }}
+code {{ background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere }}
+</style></head><body>
+<h1>{title}</h1>
+<p class="note">{data}</p>
+<p><code>{command}</code></p>
+{table}
+{figures}
+<h2>Run</h2>
+<table>{settings}</table>
+</body></html>
+"""
+
+
+def write(results: dict[str, Any], out: Path) -> list[Path]:
+    """Write ``results.json``, ``<figure>.png`` and ``report.html`` into ``out``; returns the paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / "results.json"]
+    paths[0].write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    images = {}
+    for name, figure in all_figures(results).items():
+        images[name] = _png(figure)
+        paths.append(out / f"{name}.png")
+        paths[-1].write_bytes(images[name])
+    paths.append(out / "report.html")
+    paths[-1].write_text(_page(results, images), encoding="utf-8")
+    return paths
+
+
+def table(results: dict[str, Any]) -> list[list[str]]:
+    """The comparison as rows of text, header first."""
+    rows = [["model", "AUC", "UAUC", "log loss", "events/s", "seconds"]]
+    for model in results["models"].values():
+        figures = [_number(model[name]) for name in ("auc", "uauc", "logloss")]
+        speed = [f"{model['events_per_second']:,.0f}", f"{model['seconds']:.1f}"]
+        rows.append([model["title"], *figures, *speed])
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # Without the Software entry the same figure gives the same file.
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _page(results: dict[str, Any], images: dict[str, bytes]) -> str:
+    data = results["data"]
+    head, *rows = table(results)
+    figures = "\n".join(
+        f'<figure><img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
+        f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption></figure>"
+        for name, image in images.items()
+    )
+    settings = {**results["config"], **results["versions"], "threads": results["threads"]}
+    return PAGE.format(
+        title=html.escape(f"Long-term Interest Clock on {data['name']}"),
+        data=html.escape(
+            f"{data['events']:,} events of {data['users']:,} users over {data['days']} days, "
+            f"{data['items']:,} items, {data['candidates']:,} candidates ({data['labels']}); histories: "
+            f"median {data['history_median']:,}, longest {data['history_longest']:,}. Protocol: "
+            f"{results['config']['protocol']}; metrics count from event "
+            f"{data['counted_from_event']:,} on."
+        ),
+        command=html.escape(results["command"]),
+        table=f"<table>{_row('th', head)}{''.join(_row('td', row) for row in rows)}</table>",
+        figures=figures,
+        settings="".join(_row("td", [key, str(value)]) for key, value in settings.items()),
+    )
+
+
+def _row(tag: str, cells: list[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>\n"

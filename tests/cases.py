@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inputs of gsu_score and clock_gsu in every layout, poisoned wherever nothing may be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LAYOUTS = ("dense", "candidates", "ragged", "ragged_many", "windows")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+NOWHERE = 10**9  # an id that no table has
+
+
+@dataclass
+class Case:
+    query: Tensor
+    keys: Tensor
+    key_time: Tensor
+    query_time: Tensor
+    mlp: tuple[Tensor, ...]
+    layout: dict[str, Any] = field(default_factory=dict)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Case:
+        def visit(value: Any) -> Any:
+            return change(value) if isinstance(value, Tensor) else value
+
+        return Case(
+            visit(self.query), visit(self.keys), visit(self.key_time), visit(self.query_time),
+            tuple(visit(weight) for weight in self.mlp),
+            {name: visit(value) for name, value in self.layout.items()},
+        )  # fmt: skip
+
+    def double(self) -> Case:
+        return self.map(lambda x: x.detach().double() if x.is_floating_point() else x)
+
+    def to(self, device: str) -> Case:
+        return self.map(lambda x: x.to(device))
+
+    def trained(self) -> Case:
+        """A copy whose floats are leaves that ask for their gradient."""
+        return self.map(
+            lambda x: x.detach().clone().requires_grad_() if x.is_floating_point() else x
+        )
+
+    def leaves(self) -> dict[str, Tensor]:
+        names = ("query", "keys", "w1", "b1", "w2", "b2")
+        return dict(zip(names, (self.query, self.keys, *self.mlp), strict=True))
+
+    def run(self, op: Callable[..., Any], *extra: Any, **options: Any) -> Any:
+        return op(
+            self.query, self.keys, self.key_time, self.query_time, self.mlp, *extra,
+            **(self.layout | options),
+        )  # fmt: skip
+
+    def raw(self, extra: Any, **options: Any) -> tuple[Any, ...]:
+        """The positional arguments of the raw op."""
+        given = self.layout | options
+        names = ("ids", "lengths", "offsets", "query_offsets", "starts", "ends", "mask")
+        return (
+            self.query, self.keys, self.key_time, self.query_time, *self.mlp,
+            *(given.get(name) for name in names), given.get("exclude_future", False),
+            given.get("scale", 0.5), given.get("period", 86400), given.get("unit", 3600.0), extra,
+        )  # fmt: skip
+
+    def with_layout(self, **changes: Any) -> Case:
+        return replace(self, layout=self.layout | changes)
+
+
+def make_mlp(hidden: int = 8, reach: float = 12.0) -> tuple[Tensor, ...]:
+    """Weights whose s() is of size 1 for x up to reach."""
+    sizes = torch.tensor([reach, reach**0.5, reach**2, torch.log1p(torch.tensor(reach))])
+    return (
+        torch.randn(hidden, 4) / sizes, torch.randn(hidden),
+        torch.randn(hidden) / hidden**0.5, torch.randn(()),
+    )  # fmt: skip
+
+
+def integer_mlp() -> tuple[Tensor, ...]:
+    """Weights that make s() exact on a clock of 16 seconds with unit=1."""
+    w1 = torch.tensor([[1.0, 0, 0, 0], [-2.0, 0, 1.0, 0], [0, 0, -1.0, 0]])
+    return w1, torch.tensor([-3.0, 1.0, 9.0]), torch.tensor([1.0, -1.0, 2.0]), torch.tensor(2.0)
+
+
+def make_case(
+    layout: str = "dense",
+    dtype: torch.dtype = torch.float32,
+    *,
+    table: bool = False,
+    counts: tuple[int, ...] = (37, 0, 5, 64),
+    candidates: int = 3,
+    width: int = 7,
+    hidden: int = 8,
+    integers: bool = False,
+    mask: bool = False,
+    exclude_future: bool = False,
+    time_dtype: torch.dtype = torch.int64,
+    period: int = 86400,
+    poison: bool = True,
+) -> Case:
+    """counts: behaviours of each sequence. Dense rows are as long as the longest."""
+    s, m, total = len(counts), max(counts, default=0), sum(counts)
+    flat = layout not in ("dense", "candidates")
+    shape = (total,) if flat else (s, m)
+    many = {"dense": (s,), "candidates": (s, candidates), "ragged": (s,),
+            "ragged_many": (sum(range(s)),), "windows": (2 * s,)}[layout]  # fmt: skip
+
+    def floats(*size: int) -> Tensor:
+        if integers:
+            return torch.randint(-3, 4, size).to(dtype)
+        return torch.randn(size).to(dtype)
+
+    query, keys = floats(*many, width), floats(*shape, width)
+    edge = 2**31 - 1 if time_dtype == torch.int32 else 2**33
+    key_time = torch.randint(-edge, edge, shape).to(time_dtype)
+    times = 2 * s if layout == "windows" else s
+    query_time = torch.randint(-edge, edge, (times,)).to(time_dtype)
+    given: dict[str, Any] = {"period": period}
+    dead = torch.zeros(shape, dtype=torch.bool)
+    if not flat:
+        lengths = torch.tensor(counts, dtype=time_dtype)
+        given["lengths"] = lengths
+        dead = torch.arange(m) >= lengths[:, None]
+    bounds = torch.tensor([0, *counts]).cumsum(0)
+    if layout.startswith("ragged"):
+        given["offsets"] = bounds.to(time_dtype)
+    if layout == "ragged_many":  # 0, 1, 2, .. queries a sequence
+        given["query_offsets"] = torch.tensor([0, *range(s)]).cumsum(0).to(time_dtype)
+    if layout == "windows":  # of each sequence its whole, and a part of it
+        starts, ends = bounds[:-1].repeat(2), bounds[1:].repeat(2)
+        starts[s:] += (ends - starts)[s:] // 3
+        given |= {"starts": starts.to(time_dtype), "ends": ends.to(time_dtype)}
+    if mask:
+        given["mask"] = torch.rand(shape) < 0.7
+        dead = dead | ~given["mask"]
+    if exclude_future:
+        given["exclude_future"] = True
+    if integers:
+        given |= {"period": 16, "unit": 1.0, "scale": 0.5}
+    if table:
+        n = max(dead.numel(), 1)
+        order = torch.randperm(n)[: dead.numel()].view(shape)
+        rows = floats(n, width)
+        rows[order.flatten()] = keys.flatten(0, -2)
+        ids = order.masked_fill(dead, NOWHERE if poison else 0)
+        keys, given["ids"] = rows, ids.to(time_dtype)
+        if poison and dead.any():
+            rows[order[dead]] = torch.nan
+    elif poison:
+        keys[dead] = torch.nan
+    mlp = integer_mlp() if integers else make_mlp(hidden, reach=period / 7200)
+    return Case(query, keys, key_time, query_time, mlp, given)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from tolerance import assert_bitwise
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        choices=("cpu", "emulated", "cuda"),
+        default="cpu",
+        help="where the ops run; emulated needs LONGCLOCK_LIBRARY to name the emulated library",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    device = config.getoption("--device")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda: PyTorch finds no GPU on this machine")
+    if device == "emulated" and not os.environ.get("LONGCLOCK_LIBRARY"):
+        raise pytest.UsageError("--device emulated: LONGCLOCK_LIBRARY must name its library")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "level" in metafunc.fixturenames:
+        levels = ["device"]
+        if metafunc.config.getoption("--device") == "cpu":
+            from longclock import _native
+
+            levels = _native.simd_levels()
+        metafunc.parametrize("level", levels, indirect=True)
+
+
+@pytest.fixture
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every SIMD level of this machine in turn."""
+    if request.param == "device":
+        yield request.param
+        return
+    from longclock import _native
+
+    before = _native.simd_level()
+    _native.set_simd_level(request.param)
+    yield request.param
+    _native.set_simd_level(before)
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """Where tensors live: the emulated ops take CPU tensors."""
+    return "cuda" if request.config.getoption("--device") == "cuda" else "cpu"
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def same_at_any_threads() -> Callable[[Callable[[], object]], None]:
+    """Runs a function twice on 1, 2 and 3 threads: every result is bitwise the first one."""
+
+    def check(function: Callable[[], object]) -> None:
+        results = []
+        for threads in (1, 1, 2, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(function())
+        for other in results[1:]:
+            assert_bitwise(other, results[0])
+
+    return check

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import FLOATS
+from hypothesis import given
+from hypothesis import strategies as st
+from tolerance import assert_bitwise
+
+import longclock as lc
+
+ODD = [torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 65504.0]
+
+
+def check(scores: torch.Tensor, k: int, lengths: torch.Tensor | None, device: str) -> None:
+    """The reference is exact, so ours is equal to it, to the bit."""
+    ours = lc.block_topk(scores.to(device), k, None if lengths is None else lengths.to(device))
+    expected = lc.reference.block_topk(scores, k, lengths)
+    assert ours.scores.dtype == scores.dtype
+    assert ours.indices.dtype == torch.int64
+    assert torch.equal(ours.indices.cpu(), expected.indices)
+    torch.testing.assert_close(ours.scores.cpu(), expected.scores, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("m", [0, 1, 2, 15, 16, 17, 255, 256, 257, 1000, 5000])
+@pytest.mark.parametrize("k", [0, 1, 2, 100, 256, 2048])
+def test_random(level: str, device: str, dtype: torch.dtype, m: int, k: int) -> None:
+    scores = torch.randn(3, m).to(dtype)
+    check(scores, k, None, device)
+    check(scores, k, torch.tensor([0, m // 2, m]), device)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("k", [1, 7, 100, 700, 2048])
+def test_ties_and_odd_values(level: str, device: str, dtype: torch.dtype, k: int) -> None:
+    choice = torch.randint(0, len(ODD), (4, 1500))
+    scores = torch.tensor(ODD)[choice].to(dtype)
+    check(scores, k, None, device)
+    check(scores, k, torch.tensor([1500, 1, 0, 777], dtype=torch.int32), device)
+    check(torch.zeros(2, 1500, dtype=dtype), k, None, device)
+    check(torch.full((2, 1500), -torch.inf, dtype=dtype), k, None, device)
+    check(torch.full((2, 1500), torch.nan, dtype=dtype), k, None, device)
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "saw"])
+def test_the_order_of_the_data_does_not_matter(level: str, device: str, order: str) -> None:
+    scores = torch.arange(9000, dtype=torch.float32)
+    scores = {"ascending": scores, "descending": scores.flip(0), "saw": scores % 301}[order]
+    for k in (1, 100, 2048):
+        check(scores[None], k, None, device)
+
+
+def test_zeros_of_either_sign_tie(device: str, level: str) -> None:
+    scores = torch.tensor([-1.0, -0.0, 0.0, -0.0, 0.0], device=device)
+    assert lc.block_topk(scores, 4).indices.tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
+def test_what_lies_past_the_length_never_counts(level: str, device: str, bad: float) -> None:
+    scores = torch.randn(5, 300)
+    lengths = torch.tensor([0, 1, 16, 299, 300])
+    scores[torch.arange(300) >= lengths[:, None]] = bad
+    check(scores, 20, lengths, device)
+    assert lc.block_topk(scores.to(device), 20, lengths.to(device)).indices[0].eq(-1).all()
+
+
+@pytest.mark.parametrize("shape", [(50,), (0, 50), (2, 0, 50), (2, 3, 50), (4, 0)])
+def test_shapes(level: str, device: str, shape: tuple[int, ...]) -> None:
+    scores = torch.randn(shape)
+    check(scores, 5, None, device)
+    check(scores, 5, torch.randint(0, shape[-1] + 1, shape[:-1]), device)
+
+
+def test_not_contiguous(level: str, device: str) -> None:
+    wide = torch.randn(300, 8).to(device)
+    for scores in (wide.T, wide[::3, ::2].T, wide[:1].expand(4, 8), wide.T[:, 50:]):
+        ours = lc.block_topk(scores, 9)
+        assert_bitwise(ours, lc.block_topk(scores.contiguous(), 9))
+
+
+def test_agrees_with_torch_topk(level: str, device: str) -> None:
+    scores = torch.randn(6, 3000, device=device)
+    expected = torch.topk(scores, 100)
+    ours = lc.block_topk(scores, 100)
+    assert torch.equal(ours.scores, expected.values)
+    assert torch.equal(ours.indices, expected.indices)
+
+
+@given(st.data())
+def test_any_rows(data: st.DataObject) -> None:
+    m, k = data.draw(st.integers(0, 600)), data.draw(st.integers(0, 700))
+    values = st.sampled_from([*ODD, 2.0, 3.0, 4.0])
+    seed = data.draw(st.lists(values, min_size=1, max_size=20))
+    row = torch.tensor((seed * (m // len(seed) + 1))[:m])
+    length = torch.tensor(data.draw(st.integers(0, m)))
+    check(row, k, length, "cpu")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradient(level: str, device: str, dtype: torch.dtype) -> None:
+    values = torch.randn(4, 300).to(dtype)
+    lengths, grad = torch.tensor([300, 5, 0, 77]), torch.randn(4, 20).to(dtype)
+    ours, expected = (values.to(d).requires_grad_() for d in (device, "cpu"))
+    lc.block_topk(ours, 20, lengths.to(device)).scores.backward(grad.to(device))
+    lc.reference.block_topk(expected, 20, lengths).scores.backward(grad)
+    assert ours.grad is not None
+    assert ours.grad.dtype == dtype
+    assert torch.equal(ours.grad.cpu(), expected.grad)
+    assert ours.grad[2].eq(0).all()
+
+
+def test_indices_are_not_differentiable(device: str) -> None:
+    top = lc.block_topk(torch.randn(2, 9, device=device, requires_grad=True), 3)
+    assert top.scores.requires_grad
+    assert not top.indices.requires_grad
+
+
+def test_bitwise_repeatable(level: str, device: str, same_at_any_threads) -> None:  # type: ignore[no-untyped-def]
+    scores = (torch.randn(64, 3000) * 8).round().to(device)
+    same_at_any_threads(lambda: lc.block_topk(scores, 200))
+    alone = [lc.block_topk(row, 200) for row in scores[:5]]
+    assert_bitwise(lc.block_topk(scores, 200).indices[:5], torch.stack([a.indices for a in alone]))
+
+
+def test_opcheck(device: str) -> None:
+    op = torch.ops.longclock.block_topk.default
+    scores = torch.randn(3, 20, device=device, requires_grad=True)
+    torch.library.opcheck(op, (scores, 5, None))
+    torch.library.opcheck(op, (scores, 30, torch.tensor([0, 7, 20], device=device)))
+
+
+def test_double_backward_explains_itself(device: str) -> None:
+    scores = torch.randn(2, 9, device=device, requires_grad=True)
+    top = lc.block_topk(scores, 3).scores
+    (first,) = torch.autograd.grad(top.square().sum(), scores, create_graph=True)
+    with pytest.raises(RuntimeError, match="block_topk_backward: a double backward is not impl"):
+        first.sum().backward()
+
+
+def test_errors(device: str) -> None:
+    scores = torch.randn(3, 20, device=device)
+    for k in (-1, 2049):
+        with pytest.raises(ValueError, match=f"block_topk: k must be from 0 to 2048, got {k}"):
+            lc.block_topk(scores, k)
+        with pytest.raises(RuntimeError, match="block_topk: k must"):
+            torch.ops.longclock.block_topk(scores, k, None)
+    with pytest.raises(
+        ValueError, match=r"scores must be .*float64; longclock.reference.block_topk"
+    ):
+        lc.block_topk(scores.double(), 3)
+    with pytest.raises(ValueError, match="block_topk: lengths must"):
+        lc.block_topk(scores, 3, torch.zeros(4, dtype=torch.int64, device=device))
+    with pytest.raises(ValueError, match="block_topk: lengths must be int32 or int64"):
+        lc.block_topk(scores, 3, torch.zeros(3, device=device))
+    if device == "cpu":
+        for bad in (-1, 21):
+            with pytest.raises(ValueError, match="block_topk: lengths must"):
+                lc.block_topk(scores, 3, torch.tensor([0, bad, 20]))

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The binary: what it links to and exports, what its objects share, and who can use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from longclock import _native, info
+from longclock._library import PACKAGED
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "cmake"
+
+# What any Linux with a PyTorch has. libtorch_cpu alone of PyTorch: no libc10, libtorch, libtorch_python
+# or CUDA, whose C++ symbols differ from one release to the next.
+ALLOWED = re.compile(
+    r"libtorch_cpu\.so|lib(stdc\+\+|m|gcc_s|c|dl|rt|pthread)\.so\.\d+|ld-linux[\w.-]*\.so\.\d+"
+)
+OPS_WITH_CUDA = (
+    "circular_delta",
+    "time_features",
+    "time_similarity",
+    "time_similarity_backward",
+)
+
+
+def run(*command: str | Path, **options) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def needed(library: Path) -> list[str]:
+    return re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", library))
+
+
+def test_library_links_to_torch_cpu_alone():
+    libraries = needed(PACKAGED)
+    assert "libtorch_cpu.so" in libraries
+    assert [name for name in libraries if not ALLOWED.fullmatch(name)] == []
+
+
+def test_library_exports_only_its_c_functions():
+    symbols = [
+        line.split()[-1] for line in run("nm", "-D", "--defined-only", PACKAGED).splitlines()
+    ]
+    assert symbols
+    assert [name for name in symbols if not name.startswith("longclock_")] == []
+
+
+def test_module_binds_to_the_loaded_library():
+    """By its SONAME, so that a library named by LONGCLOCK_LIBRARY takes the packaged one's place."""
+    assert "liblongclock.so" in needed(Path(_native.__file__))
+    assert re.search(r"SONAME.*\[liblongclock\.so\]", run("readelf", "-d", PACKAGED))
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_objects_of_a_simd_level_share_no_function(isa):
+    """The linker keeps one copy of a weak function: were it this level's, others would crash."""
+    if isa not in _native.build_info()["simd_levels"]:
+        assert not list(BUILD.rglob(f"*_{isa}.cpp.o"))
+        return
+    objects = sorted(BUILD.rglob(f"*_{isa}.cpp.o"))
+    assert objects, f"there are no {isa} objects in {BUILD}: run `make build`"
+    shared = []
+    for path in objects:
+        for line in run("nm", "-C", "--defined-only", path).splitlines():
+            _, kind, symbol = line.split(" ", 2)
+            # The personality's reference is data, the same at every level.
+            if kind not in "WVuwv" or symbol.startswith("DW.ref."):
+                continue
+            if f"longclock::{isa}::" not in symbol:
+                shared.append(f"{path.name}: {kind} {symbol}")
+    assert shared == []
+
+
+def test_cuda_kernels_are_registered_as_built():
+    built = _native.build_info()["cuda"] is not None
+    for op in OPS_WITH_CUDA:
+        registered = torch._C._dispatch_has_kernel_for_dispatch_key(f"longclock::{op}", "CUDA")
+        assert registered == built, op
+
+
+def test_build_info_and_simd_levels():
+    build = _native.build_info()
+    assert build["version"] == "0.1.0"
+    assert build["torch_target"] == "2.10"
+    assert (build["cuda"] is None) == (build["cuda_archs"] == [])
+    assert _native.simd_level() in _native.simd_levels()
+    assert _native.simd_levels()[0] == "scalar"
+    before = _native.simd_level()
+    try:
+        for level in _native.simd_levels():
+            _native.set_simd_level(level)
+            assert _native.simd_level() == level
+    finally:
+        _native.set_simd_level(before)
+    with pytest.raises(ValueError, match=r"set_simd_level: level must be .*got 'sse'"):
+        _native.set_simd_level("sse")
+
+
+def test_info_command():
+    text = run(sys.executable, "-m", "longclock.info")
+    for name, value in info.describe().items():
+        assert re.search(rf"^{re.escape(name)} +\S", text, re.MULTILINE), name
+        assert value
+
+
+def test_environment_chooses_the_simd_level():
+    script = "import longclock; from longclock import _native; print(_native.simd_level())"
+    env = {**os.environ, "LONGCLOCK_SIMD": "scalar"}
+    assert run(sys.executable, "-c", script, env=env).strip() == "scalar"
+
+
+def test_installed_cmake_package_serves_the_example(tmp_path):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    cmake = shutil.which("cmake", path=path)
+    assert cmake, "cmake is missing"
+    env = {**os.environ, "PATH": path}
+    prefix, build = tmp_path / "prefix", tmp_path / "build"
+    run(cmake, "--install", BUILD, "--component", "cpp", "--prefix", prefix, env=env)
+    assert not list(prefix.rglob("*-inl.h"))
+    run(
+        cmake,
+        *("-G", "Ninja", "-S", ROOT / "examples" / "cpp", "-B", build),
+        f"-DCMAKE_PREFIX_PATH={prefix}",
+        env=env,
+    )
+    run(cmake, "--build", build, env=env)
+    assert run(build / "clock_distance").split() == ["120", "720", "30", "0"]

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from streams import stream
+
+from longclock import data
+from longclock.data import EventStream, Histories, labelled_candidates, sampled_candidates
+
+
+def test_histories_are_what_the_user_did_before():
+    events = stream()
+    histories = Histories.of(events)
+    for e in range(len(events)):
+        before = np.flatnonzero(events.user[:e] == events.user[e])
+        window = slice(histories.starts[e], histories.ends[e])
+        np.testing.assert_array_equal(histories.item[window], events.item[before])
+        np.testing.assert_array_equal(histories.time[window], events.time[before])
+
+
+def test_longest_keeps_the_last_behaviours():
+    events = stream()
+    whole, capped = Histories.of(events), Histories.of(events, longest=5)
+    np.testing.assert_array_equal(capped.lengths, np.minimum(whole.lengths, 5))
+    np.testing.assert_array_equal(capped.ends, whole.ends)
+
+
+def test_shuffled_times_come_from_earlier_behaviours_of_the_same_user():
+    events = stream()
+    histories = Histories.of(events)
+    shuffled = histories.with_shuffled_times(events, seed=1)
+    np.testing.assert_array_equal(shuffled.item, histories.item)
+    for e in np.flatnonzero(histories.lengths > 0):
+        own = histories.ends[e]  # the row of the event itself
+        assert shuffled.time[own] in histories.time[histories.starts[e] : own]
+    again = histories.with_shuffled_times(events, seed=1)
+    np.testing.assert_array_equal(shuffled.time, again.time)
+
+
+def test_negatives_come_from_the_past_only_and_are_never_the_positive():
+    events = stream()
+    candidates = sampled_candidates(events, negatives=4, seed=3)
+    own = 0
+    for e in range(len(events)):
+        rows = candidates.rows(np.array([e]))
+        assert (candidates.event[rows] == e).all()
+        assert candidates.item[rows[0]] == events.item[e]
+        assert candidates.label[rows].tolist() == [1] + [0] * (len(rows) - 1)
+        negatives = candidates.item[rows[1:]]
+        assert len(negatives) <= 4
+        assert set(negatives) <= set(events.item[:e]) - {events.item[e]}
+        own += sum(item in events.item[:e][events.user[:e] == events.user[e]] for item in negatives)
+    assert own >= len(candidates.item[candidates.label == 0]) / 2
+    assert len(candidates.rows(np.array([0]))) == 1  # no past, no negatives
+
+
+def test_later_events_change_no_earlier_negative():
+    events = stream()
+    cut = 150
+    rng = np.random.default_rng(9)
+    item, user = events.item.copy(), events.user.copy()
+    item[cut:], user[cut:] = rng.permutation(item[cut:]), rng.permutation(user[cut:])
+    before = sampled_candidates(events, seed=3)
+    after = sampled_candidates(dataclasses.replace(events, item=item, user=user), seed=3)
+    rows = before.first_row[cut]
+    assert after.first_row[cut] == rows
+    np.testing.assert_array_equal(before.item[:rows], after.item[:rows])
+
+
+def test_candidates_follow_the_seed():
+    events = stream()
+    first, same, other = (sampled_candidates(events, seed=seed).item for seed in (0, 0, 1))
+    assert first.tolist() == same.tolist()
+    assert first.tolist() != other.tolist()
+
+
+def test_candidate_rows_keep_the_order_of_events():
+    candidates = sampled_candidates(stream())
+    events = np.array([7, 3, 0, 200])
+    np.testing.assert_array_equal(
+        candidates.rows(events),
+        np.concatenate([candidates.rows(events[i : i + 1]) for i in range(4)]),
+    )
+    assert len(candidates.rows(np.array([], np.int64))) == 0
+
+
+def test_labelled_candidates_are_the_events():
+    events = stream(labels=True)
+    candidates = labelled_candidates(events)
+    np.testing.assert_array_equal(candidates.item, events.item)
+    np.testing.assert_array_equal(candidates.label, events.label)
+    with pytest.raises(ValueError, match="has no labels; sample negatives"):
+        labelled_candidates(stream())
+
+
+def test_head_keeps_days_and_numbers_of_ids():
+    events = stream()
+    first = events.head(days=2)
+    assert set(first.day()) == {0, 1}
+    assert (first.users, first.items) == (events.users, events.items)
+    assert len(events.head(max_events=10)) == 10
+
+
+def test_stream_refuses_disorder_and_wrong_columns():
+    events = stream()
+    with pytest.raises(ValueError, match="order_time must not decrease"):
+        dataclasses.replace(events, order_time=events.order_time[::-1])
+    with pytest.raises(ValueError, match="column 'item' must be int64 of shape"):
+        dataclasses.replace(events, item=events.item[:-1])
+
+
+def test_digest_tells_streams_apart():
+    assert stream().digest() == stream().digest()
+    assert stream().digest() != stream(seed=1).digest()
+
+
+@pytest.mark.parametrize(("name", "events"), [("nyc", 95_000), ("music", 233_860)])
+def test_example_data(name, events):
+    found: EventStream = data.load(name)
+    assert len(found) == events
+    assert (found.label is None) == (name == "nyc")
+    for column, ids in found.categories.items():
+        assert ids.min() >= 0
+        assert found.category_sizes[column] == ids.max() + 1
+
+
+def test_missing_example_data_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nyc_checkins.npz was not found .* --data-dir"):
+        data.nyc(tmp_path)
+    with pytest.raises(ValueError, match="must be one of nyc, music, got 'paris'"):
+        data.load("paris")

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from cases import FLOATS
+from esu_cases import EsuCase, make_esu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerance import assert_bitwise, assert_close
+
+import longclock as lc
+
+
+def check(case: EsuCase, device: str) -> None:
+    """Values and every gradient against fp64."""
+    ours, exact, rival = case.to(device).trained(), case.double().trained(), case.trained()
+    context = ours.run(lc.esu_attention)
+    assert context.dtype == torch.float32
+    fine, other = exact.run(lc.reference.esu_attention), rival.run(lc.reference.esu_attention)
+    grad = torch.randn(context.shape)
+    largest, sizes = case.sizes(grad)
+    # Every column counts as much as the others: x^2 is far larger than sqrt(x).
+    columns = torch.cat([torch.ones(context.shape[-1] - 4), largest])
+    assert_close(context.cpu() / columns.float(), fine / columns, other / columns, "context")
+    context.backward(grad.to(device))
+    fine.backward(grad.double())
+    other.backward(grad)
+    for name, leaf in ours.leaves().items():
+        assert leaf.grad is not None, name
+        assert leaf.grad.dtype == leaf.dtype, name
+        mine, good, torchs = leaf.grad.cpu(), exact.leaves()[name].grad, rival.leaves()[name].grad
+        if name == "w1":
+            mine, good, torchs = (g / largest.to(g.dtype) for g in (mine, good, torchs))
+        terms = 1 if name in ("u", "z") else case.u[..., 0].numel() * case.z_time.shape[1]
+        assert_close(mine, good, torchs, name, terms, sizes[name])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize("some_invalid", [False, True])
+@pytest.mark.parametrize("width", [1, 7, 16, 33, 64])
+def test_value_and_gradients(
+    level: str, device: str, dtype: torch.dtype, table: bool, some_invalid: bool, width: int
+) -> None:
+    check(make_esu(dtype, table=table, some_invalid=some_invalid, width=width), device)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 100, 255, 256, 257, 2048, 3001])
+@pytest.mark.parametrize("table", [False, True])
+def test_lengths(level: str, device: str, k: int, table: bool) -> None:
+    check(make_esu(k=k, table=table, queries=3, width=8), device)
+
+
+@pytest.mark.parametrize("queries", [0, 1, 2])
+@pytest.mark.parametrize("heads", [1, 3, 8, 9])
+def test_queries_and_heads(level: str, device: str, queries: int, heads: int) -> None:
+    check(make_esu(queries=queries, heads=heads, width=12), device)
+
+
+@pytest.mark.parametrize("period", [1, 2, 86399, 604800, 2**31 - 1])
+@pytest.mark.parametrize("time_dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("hidden", [1, 8, 33, 64])
+def test_clocks(level: str, device: str, period: int, time_dtype: torch.dtype, hidden: int) -> None:
+    check(make_esu(period=period, time_dtype=time_dtype, hidden=hidden, table=True), device)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_wider_u_is_rounded_first(level: str, device: str, dtype: torch.dtype) -> None:
+    case = make_esu(dtype, width=16)
+    case.u = torch.randn_like(case.u, dtype=torch.float32)
+    ours = case.to(device).run(lc.esu_attention)
+    case.u = case.u.to(dtype)
+    assert_bitwise(ours, case.to(device).run(lc.esu_attention))
+
+
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_nothing_valid_is_exactly_zero(
+    level: str, device: str, table: bool, dtype: torch.dtype
+) -> None:
+    case = make_esu(dtype, table=table, queries=1).to(device).trained()  # query 0 has nothing
+    context = case.run(lc.esu_attention)
+    assert (context == 0).all()
+    context.backward(torch.randn_like(context))
+    for name, leaf in case.leaves().items():
+        assert leaf.grad is not None, name
+        assert (leaf.grad == 0).all(), name
+
+
+def test_invalid_positions_get_exactly_no_gradient(level: str, device: str) -> None:
+    case = make_esu().to(device).trained()
+    case.run(lc.esu_attention).sum().backward()
+    assert case.valid is not None
+    assert case.z.grad is not None
+    assert (case.z.grad[~case.valid] == 0).all()
+    assert (case.z.grad[2:][case.valid[2:]] != 0).all()
+
+
+def test_nan_at_a_valid_position_is_seen(level: str, device: str) -> None:
+    case = make_esu(some_invalid=False)
+    case.u[1, 2, 0] = torch.nan  # one head of one query
+    case.z[3, 5, 0] = torch.nan  # every head of one query
+    context = case.to(device).run(lc.esu_attention).cpu()
+    expected = torch.zeros(5, 4, dtype=torch.bool)
+    expected[1, 2] = expected[3] = True
+    assert torch.equal(context.isnan().all(-1), expected)
+    assert torch.equal(context.isnan().any(-1), expected)
+
+
+@pytest.mark.parametrize("size", [30.0, 1e4])
+def test_large_alphas_do_not_overflow(level: str, device: str, size: float) -> None:
+    case = make_esu(width=8)
+    case.u = case.u * size
+    ours = case.to(device).run(lc.esu_attention)
+    exact = case.double().run(lc.reference.esu_attention)
+    assert ours.isfinite().all()
+    assert_close(ours, exact, case.run(lc.reference.esu_attention))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sparse_table_gradient_is_the_dense_one(
+    level: str, device: str, dtype: torch.dtype
+) -> None:
+    grads = []
+    for sparse in (False, True):
+        torch.manual_seed(1)
+        case = make_esu(dtype, table=True, queries=3, k=4).to(device).trained()
+        case.sparse = sparse
+        case.run(lc.esu_attention).sum().backward()
+        assert case.z.grad is not None
+        assert case.z.grad.is_sparse == sparse
+        grads.append(case.z.grad.to_dense().float().cpu())
+    # 16-bit rows add up in another order
+    torch.testing.assert_close(*grads, rtol=1e-5 if dtype == torch.float32 else 0.05, atol=1e-2)
+
+
+def test_not_contiguous(level: str, device: str) -> None:
+    case = make_esu(queries=4, k=10, width=6).to(device)
+    expected = case.run(lc.esu_attention)
+    wide = torch.full((10, 5, 12), torch.nan, device=device)
+    wide[:, :4, ::2] = case.z.transpose(0, 1)
+    case.z = wide[:, :4, ::2].transpose(0, 1)
+    case.u = case.u.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    case.z_time = case.z_time.T.contiguous().T
+    case.query_time = case.query_time.repeat_interleave(2)[::2]
+    assert case.valid is not None
+    case.valid = case.valid.T.contiguous().T
+    assert_bitwise(case.run(lc.esu_attention), expected)
+
+
+@given(st.integers(0, 4), st.integers(0, 70), st.integers(1, 40), st.integers(1, 5), st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_size(queries: int, k: int, width: int, heads: int, data: Any) -> None:
+    case = make_esu(
+        data.draw(st.sampled_from(FLOATS)), queries=queries, k=k, width=width, heads=heads,
+        table=data.draw(st.booleans()), some_invalid=data.draw(st.booleans()),
+    )  # fmt: skip
+    check(case, "cpu")
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_bitwise_repeatable(level: str, device: str, table: bool, same_at_any_threads) -> None:  # type: ignore[no-untyped-def]
+    case = make_esu(queries=40, k=300, width=24, table=table).to(device).trained()
+    grad = torch.randn(40, 4, 28, device=device)
+
+    def run() -> list[torch.Tensor]:
+        context = case.run(lc.esu_attention)
+        return [context, *torch.autograd.grad(context, list(case.leaves().values()), grad)]
+
+    same_at_any_threads(run)
+
+
+def test_a_query_does_not_depend_on_its_batch(level: str, device: str) -> None:
+    case = make_esu(k=300, width=24).to(device)
+    together = case.run(lc.esu_attention)
+    assert case.valid is not None
+    for q in range(5):
+        one = slice(q, q + 1)
+        alone = lc.esu_attention(
+            case.u[one], case.z[one], case.z_time[one], case.query_time[one], case.mlp,
+            case.valid[one],
+        )  # fmt: skip
+        assert_bitwise(alone, together[one])

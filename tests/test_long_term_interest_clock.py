@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import longclock as lc
+
+L, H, D, N, K = 16, 12, 8, 4, 10
+COUNTS = (50, 3, 0, 31)
+
+
+@dataclass
+class Batch:
+    """C candidates of each request over dense histories that are poisoned past their lengths."""
+
+    candidate: Tensor
+    behaviours: Any
+    behaviour_time: Tensor
+    query_time: Tensor
+    lengths: Tensor | None
+
+    def run(self, module: torch.nn.Module, **options: Any) -> Any:
+        return module(
+            self.candidate, self.behaviours, self.behaviour_time, self.query_time, self.lengths,
+            **options,
+        )  # fmt: skip
+
+
+def make_batch(device: str, candidates: int = 3) -> Batch:
+    s, m = len(COUNTS), max(COUNTS)
+    behaviours, lengths = torch.randn(s, m, L), torch.tensor(COUNTS)
+    behaviours[torch.arange(m) >= lengths[:, None]] = torch.nan
+    time, now = torch.randint(0, 10**9, (s, m)), torch.randint(0, 10**9, (s,))
+    candidate = torch.randn(s, candidates, H)
+    return Batch(*(x.to(device) for x in (candidate, behaviours, time, now, lengths)))
+
+
+def flat(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows that count, their times, and where each sequence begins."""
+    rows = [batch.behaviours[s, :count] for s, count in enumerate(COUNTS)]
+    times = [batch.behaviour_time[s, :count] for s, count in enumerate(COUNTS)]
+    return (
+        torch.cat(rows),
+        torch.cat(times),
+        torch.tensor([0, *COUNTS]).cumsum(0).to(rows[0].device),
+    )
+
+
+def build(device: str, kind: type = lc.LongTermInterestClock, **options: Any) -> Any:
+    torch.manual_seed(7)
+    return kind(L, H, D, N, K, 9, 24, **options).to(device)
+
+
+def close(ours: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_agrees_with_the_reference(level: str, device: str) -> None:
+    batch, ours = make_batch(device), build(device)
+    reference = build("cpu", lc.reference.LongTermInterestClock)
+    reference.load_state_dict(ours.state_dict())
+    on_cpu = Batch(*(x.cpu() for x in vars(batch).values()))
+    v, c = batch.run(ours, return_context=True)
+    v_expected, c_expected = on_cpu.run(reference, return_context=True)
+    assert v.shape == (4, 3, 9)
+    assert c.shape == (4, 3, N, L + 4)
+    close(v.cpu(), v_expected)
+    torch.testing.assert_close(c.cpu(), c_expected, rtol=1e-3, atol=1e-3)
+    v.square().sum().backward()
+    v_expected.square().sum().backward()
+    for (name, mine), other in zip(ours.named_parameters(), reference.parameters(), strict=True):
+        assert mine.grad is not None, name
+        assert mine.grad.abs().sum() > 0, name
+        torch.testing.assert_close(mine.grad.cpu(), other.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("literal_scale", [False, True])
+def test_folded_and_precomputed_select_the_same(
+    level: str, device: str, literal_scale: bool
+) -> None:
+    batch = make_batch(device)
+    folded = build(device, literal_scale=literal_scale)
+    precomputed = build(device, literal_scale=literal_scale, scoring="precomputed")
+    precomputed.load_state_dict(folded.state_dict())
+    for module in (folded, precomputed):
+        module.ops = Recorder()
+    v = batch.run(folded)
+    close(batch.run(precomputed), v)
+    assert torch.equal(folded.ops.found.indices, precomputed.ops.found.indices)
+    close(precomputed.ops.found.scores, folded.ops.found.scores)
+    keys = precomputed.project(batch.behaviours)
+    assert keys.shape == (4, 50, N * D)
+    assert torch.equal(batch.run(precomputed, keys=keys), batch.run(precomputed))
+    table = lc.Lookup(batch.behaviours.flatten(0, 1), torch.arange(200, device=device).view(4, 50))
+    close(replace(batch, behaviours=table).run(precomputed), v)
+    with pytest.raises(ValueError, match="keys must be None for folded scoring; build the module"):
+        batch.run(folded, keys=keys)
+
+
+class Recorder:
+    """longclock.ops, remembering the last search."""
+
+    def clock_gsu(self, *args: Any, **options: Any) -> lc.TopK:
+        self.found = lc.clock_gsu(*args, **options)
+        return self.found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(lc.ops, name)
+
+
+def test_the_search_scores_the_mean_of_the_heads(device: str) -> None:
+    batch, module = make_batch(device, 1), build(device)
+    module.ops = Recorder()
+    batch.run(module)
+    q = torch.einsum("sh,ndh->snd", batch.candidate[:, 0], module.w_q)
+    alpha = torch.einsum("sml,ndl,snd->smn", batch.behaviours, module.w_b, q) / D**0.5
+    delta = lc.circular_delta(batch.behaviour_time, batch.query_time[:, None])
+    scores = alpha.mean(-1) + module.time(delta)
+    found = module.ops.found
+    for s, count in enumerate(COUNTS):
+        close(found.scores[s, 0, : min(K, count)], scores[s, :count].sort(descending=True)[0][:K])
+
+
+def test_candidates_are_each_on_their_own(level: str, device: str) -> None:
+    batch, module = make_batch(device), build(device)
+    together = batch.run(module)
+    for c in range(3):
+        close(replace(batch, candidate=batch.candidate[:, c]).run(module), together[:, c])
+
+
+def test_windows_and_ragged_equal_dense_prefixes(level: str, device: str) -> None:
+    batch, module = make_batch(device), build(device)
+    expected, (rows, times, offsets) = batch.run(module).flatten(0, 1), flat(batch)
+    candidate, bounds = batch.candidate.flatten(0, 1), offsets.repeat_interleave(3)
+    windows = module(
+        candidate, rows, times, batch.query_time.repeat_interleave(3),
+        starts=bounds[:-3], ends=bounds[3:],
+    )  # fmt: skip
+    close(windows, expected)
+    query_offsets = torch.arange(0, 13, 3, device=device)
+    ragged = {"offsets": offsets, "query_offsets": query_offsets}
+    close(module(candidate, rows, times, batch.query_time, **ragged), expected)
+    one = module(candidate[::3], rows, times, batch.query_time, offsets=offsets)
+    close(one, expected[::3])
+    ids = torch.randperm(len(rows), device=device)
+    table = lc.Lookup(rows[ids.argsort()], ids)
+    close(module(candidate, table, times, batch.query_time, **ragged), expected)
+    with pytest.raises(ValueError, match=r"offsets|starts"):
+        module(candidate, rows, times, batch.query_time)
+
+
+def test_a_left_padded_mask_equals_lengths(level: str, device: str) -> None:
+    batch, module = make_batch(device), build(device)
+    left = replace(
+        batch,
+        behaviours=torch.stack(
+            [x.roll(50 - n, 0) for x, n in zip(batch.behaviours, COUNTS, strict=False)]
+        ),
+        behaviour_time=torch.stack(
+            [x.roll(50 - n) for x, n in zip(batch.behaviour_time, COUNTS, strict=False)]
+        ),
+        lengths=None,
+    )
+    mask = torch.arange(50, device=device) >= 50 - batch.lengths[:, None]  # type: ignore[index]
+    close(left.run(module, mask=mask), batch.run(module))
+
+
+def test_exclude_future_equals_a_prefix(level: str, device: str) -> None:
+    batch = make_batch(device)
+    batch.behaviour_time = batch.behaviour_time.sort(dim=1).values
+    batch.query_time = batch.behaviour_time[:, 20].clone()  # as late as now is the future too
+    earlier = replace(batch, lengths=batch.lengths.clamp(max=20))  # type: ignore[union-attr]
+    close(batch.run(build(device, exclude_future=True)), earlier.run(build(device)))
+
+
+def test_only_selected_rows_get_gradient(level: str, device: str) -> None:
+    batch, module = make_batch(device, 1), build(device)
+    module.ops = Recorder()
+    rows = batch.behaviours.clone().requires_grad_()
+    replace(batch, behaviours=rows).run(module).sum().backward()
+    table = batch.behaviours.flatten(0, 1).clone().requires_grad_()
+    ids = torch.arange(200, device=device).view(4, 50)
+    for sparse in (False, True):
+        table.grad = None
+        replace(batch, behaviours=lc.Lookup(table, ids, sparse)).run(module).sum().backward()
+        close(table.grad.to_dense().view(4, 50, L), rows.grad)
+    hit = (rows.grad != 0).any(-1)
+    for s in range(4):
+        chosen = module.ops.found.indices[s, 0]
+        assert set(hit[s].nonzero().flatten().tolist()) == set(chosen[chosen >= 0].tolist())
+
+
+def test_not_contiguous_histories(level: str, device: str) -> None:
+    batch, module = make_batch(device), build(device)
+    wide = torch.full((4, 70, L), torch.nan, device=device)
+    wide[:, 5:55] = batch.behaviours
+    close(replace(batch, behaviours=wide[:, 5:55]).run(module), batch.run(module))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 5), (2, 0, 5), (2, 3, 0)])
+def test_empty(device: str, shape: tuple[int, int, int]) -> None:
+    s, c, m = shape
+    module, times = build(device), torch.zeros(s, m, dtype=torch.int64, device=device)
+    candidate = torch.randn(s, c, H, device=device)
+    v = module(candidate, torch.randn(s, m, L, device=device), times, times.new_zeros(s))
+    assert v.shape == (s, c, 9)
+    assert v.isfinite().all()
+    v.sum().backward()
+
+
+def test_state_dict_and_copies(device: str) -> None:
+    batch, module = make_batch(device), build(device)
+    names = {"w_b", "w_q", "w_v", "time.w1", "time.b1", "time.w2", "time.b2"}
+    head = {f"head.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
+    assert set(module.state_dict()) == names | head
+    other = lc.LongTermInterestClock(L, H, D, N, K, 9, 24).to(device)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(batch.run(other), batch.run(module))
+    assert torch.equal(batch.run(copy.deepcopy(module)), batch.run(module))
+    assert "heads=4" in repr(module)
+    with pytest.raises(ValueError, match="scoring must be 'folded' or 'precomputed', got 'x'"):
+        build(device, scoring="x")

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from streams import stream
+
+from longclock.train import checkpoint
+from longclock.train.batches import TrainingData
+from longclock.train.cli import main
+from longclock.train.compare import Options, run_model
+from longclock.train.config import MODELS, Config
+from longclock.train.loop import Run, chunks, score, train
+
+SMALL = Config(batch=16, k=3, heads=2, head_dim=4, recent=5)
+every_protocol = pytest.mark.parametrize("protocol", ["daily", "stream"])
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def scores_of(events, config=SMALL, name="lic"):
+    data = TrainingData.of(events, config, MODELS[name].shuffled_times)
+    run = Run.start(data, MODELS[name], config)
+    train(run, data, config, lambda run, events: None)
+    return run.scores, data
+
+
+@every_protocol
+@every_model
+@pytest.mark.parametrize("labels", [False, True], ids=["sampled", "labels"])
+def test_the_future_changes_no_score(name, protocol, labels):
+    """Altering every event after a cut leaves all scores up to it bitwise as they were."""
+    config = dataclasses.replace(SMALL, protocol=protocol)
+    events = stream(labels=labels)
+    cut = 140
+    rng = np.random.default_rng(5)
+    columns = {}
+    for column in ("user", "item"):
+        columns[column] = getattr(events, column).copy()
+        columns[column][cut:] = rng.permutation(columns[column][cut:])
+    time = events.time.copy()
+    time[cut:] += rng.integers(0, 86400, len(time) - cut)
+    columns["time"] = time
+    if labels:
+        columns["label"] = np.append(events.label[:cut], 1 - events.label[cut:])
+    category = {
+        "category": np.append(events.categories["category"][:cut], columns["item"][cut:] % 4)
+    }
+    altered = dataclasses.replace(events, categories=category, **columns)
+
+    before, data = scores_of(events, config, name)
+    after, _ = scores_of(altered, config, name)
+    # Within the cut's own chunk later events are not scored yet, but share its batch: rows up to the cut.
+    rows = data.candidates.first_row[cut]
+    assert torch.equal(before[:rows], after[:rows])
+    assert not torch.equal(before[rows:], after[rows : len(before)])
+
+
+@every_protocol
+@every_model
+def test_resumed_is_bitwise_uninterrupted(tmp_path, name, protocol):
+    config = dataclasses.replace(SMALL, protocol=protocol)
+    data = TrainingData.of(stream(), config, MODELS[name].shuffled_times)
+    path = tmp_path / "checkpoints" / f"{name}.safetensors"
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(run, events):
+        if run.chunk == 3:
+            checkpoint.save(path, run, checkpoint.identity(name, data.stream, config))
+        if run.chunk == 5:  # what came after the checkpoint is lost
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(Run.start(data, MODELS[name], config), data, config, stop)
+    torch.rand(7)  # another state of the generator
+    resumed = run_model(name, data, config, Options(tmp_path, resume=True, quiet=True), 0)
+    whole = run_model(name, data, config, Options(tmp_path / "whole", quiet=True), 0)
+    assert torch.equal(resumed.scores, whole.scores)
+    assert not whole.scores.isnan().any()
+    for one, other in zip(resumed.ranker.parameters(), whole.ranker.parameters(), strict=True):
+        assert torch.equal(one, other)
+    again = run_model(name, data, config, Options(tmp_path, resume=True, quiet=True), 0)
+    assert torch.equal(again.scores, whole.scores)  # finished: nothing left to do
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path):
+    data = TrainingData.of(stream(events=60), SMALL)
+    options = Options(tmp_path, resume=True, quiet=True)
+    run_model("no-time", data, SMALL, options, 0)
+    other = dataclasses.replace(SMALL, seed=1, learning_rate=1.0)
+    with pytest.raises(ValueError, match="by a run with another learning_rate, seed: resume"):
+        run_model("no-time", data, other, options, 0)
+    other_data = TrainingData.of(stream(events=60, seed=1), SMALL)
+    with pytest.raises(ValueError, match="by a run with another events"):
+        run_model("no-time", other_data, SMALL, options, 0)
+
+
+def test_chunks_of_both_protocols():
+    events = stream()
+    days = chunks(events, dataclasses.replace(SMALL, protocol="daily"))
+    assert [len(set(events.day()[part])) for part in days] == [1] * 6
+    batches = chunks(events, dataclasses.replace(SMALL, protocol="stream"))
+    assert [len(part) for part in batches] == [16] * 15
+    for parts in (days, batches):
+        np.testing.assert_array_equal(np.concatenate(parts), np.arange(len(events)))
+    with pytest.raises(ValueError, match="must be daily or stream, got 'weekly'"):
+        chunks(events, dataclasses.replace(SMALL, protocol="weekly"))
+
+
+@every_protocol
+def test_a_chunk_is_scored_before_it_is_learned_from(protocol):
+    config = dataclasses.replace(SMALL, protocol=protocol)
+    data = TrainingData.of(stream(), config)
+    first, second = chunks(data.stream, config)[:2]
+    fresh = Run.start(data, MODELS["lic"], config)
+    scores, _ = scores_of(stream(), config)
+    expected = score(fresh.ranker, data, first)
+    torch.testing.assert_close(scores[data.candidates.rows(first)], expected)
+
+    one_chunk_later = []
+
+    def keep(run, events):
+        if run.chunk == 1:
+            one_chunk_later.append(score(run.ranker, data, second))
+
+    train(Run.start(data, MODELS["lic"], config), data, config, keep)
+    torch.testing.assert_close(scores[data.candidates.rows(second)], one_chunk_later[0])
+
+
+def test_every_event_is_learned_from_once():
+    seen = []
+    for protocol in ("daily", "stream"):
+        config = dataclasses.replace(SMALL, protocol=protocol)
+        data = TrainingData.of(stream(), config)
+        run = Run.start(data, MODELS["no-time"], config)
+        run.optimizer.register_step_post_hook(lambda *_: seen.append(protocol))  # noqa: B023
+        train(run, data, config, lambda run, events: None)
+    days = [len(part) for part in chunks(stream(), SMALL)]
+    assert seen.count("daily") == sum(-(-day // 16) for day in days)
+    assert seen.count("stream") == 15
+
+
+def test_seed_decides_everything():
+    again, other = scores_of(stream())[0], scores_of(stream(), Config(seed=1))[0]
+    assert torch.equal(scores_of(stream())[0], again)
+    assert again.shape != other.shape or not torch.equal(again, other)
+
+
+def test_reference_and_compiled_ops_agree():
+    events = stream(events=64)
+    compiled, _ = scores_of(events)
+    reference, _ = scores_of(events, dataclasses.replace(SMALL, reference=True))
+    torch.testing.assert_close(compiled, reference, rtol=1e-3, atol=1e-3)
+
+
+def test_command_line_from_events_to_report(tmp_path, capsys):
+    events = stream(events=300)
+    frame = pd.DataFrame({"user": events.user, "item": events.item, "time": events.time})
+    frame["category"] = [f"<kind {c}>" for c in events.categories["category"]]
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    out = tmp_path / "out"
+    arguments = ["--events", str(tmp_path / "mine.csv"), "--out", str(out), "--quiet", "--k", "3"]
+    assert main(arguments) == 0
+    assert "LIC, shuffled times" in capsys.readouterr().out
+
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["models"]) == list(MODELS)
+    assert results["config"]["k"] == 3
+    assert results["config"]["seed"] == 0
+    assert results["data"]["events"] == 300
+    assert results["versions"]["torch"] == torch.__version__
+    assert results["command"].startswith("python -m longclock.train --events")
+    for model in results["models"].values():
+        assert 0 <= model["auc"] <= 1
+        assert len(model["auc_by_hour"]) == 24
+    assert len(results["models"]["lic"]["similarity"]["s"]) == 49
+    assert results["models"]["twin"]["similarity"] is None
+    assert len(results["interest"]["items"][0]["probability"]) == 96
+
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert 'src="http' not in page
+    assert sorted(path.stem for path in out.glob("*.png")) == [
+        "by_hour", "comparison", "interest", "over_stream", "similarity",
+    ]  # fmt: skip
+    first = results["models"]["lic"]["auc"]
+    assert main([*arguments, "--resume", "--model", "lic"]) == 0
+    assert json.loads((out / "results.json").read_text())["models"]["lic"]["auc"] == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "lic,clock"], "unknown model 'clock'; choose from lic, no-time"),
+        (["--model", "lic", "--models", "lic"], "exclude each other"),
+        (["--k", "0"], "--k must be at least 1, got 0"),
+        (["--warmup", "1"], "--warmup must be at least 0 and below 1"),
+        (["--data-dir", "absent"], "was not found in absent"),
+        (["--events", "absent.csv"], "event file not found: absent.csv"),
+        (["--max-events", "0"], "no events are left"),
+    ],
+)
+def test_mistakes_get_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_music_and_nyc_start(tmp_path):
+    for data in ("nyc", "music"):
+        arguments = ["--data", data, "--max-events", "200", "--model", "lic", "--quiet"]
+        assert main([*arguments, "--out", str(tmp_path / data)]) == 0
