@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../kernels/circular_delta/circular_delta.h"
+#include "circular_delta.h"
 
 #include <torch/csrc/stable/library.h>
 
-#include "common/checks.h"
 #include "common/parallel.h"
 
 namespace longclock {
-namespace {
 
-Tensor circular_delta(const Tensor& a_in, const Tensor& b_in, int64_t period) {
+CircularDeltaCall::CircularDeltaCall(const Tensor& a_in, const Tensor& b_in, int64_t period) {
   constexpr const char* op = "circular_delta";
   check_int(op, "a", a_in);
   check_int(op, "b", b_in);
@@ -17,30 +15,36 @@ Tensor circular_delta(const Tensor& a_in, const Tensor& b_in, int64_t period) {
   check(shape_of(a_in) == shape_of(b_in), op, ": a and b must have one shape, got ", shape_of(a_in),
         " and ", shape_of(b_in), "; broadcast them first");
   const bool many = a_in.dim() > kCircularDeltaMaxDims;
-  const Tensor a = many ? torch::stable::contiguous(a_in) : a_in;
-  const Tensor b = many ? torch::stable::contiguous(b_in) : b_in;
+  a = many ? torch::stable::contiguous(a_in) : a_in;
+  b = many ? torch::stable::contiguous(b_in) : b_in;
   const bool wide = a.scalar_type() == ScalarType::Long || b.scalar_type() == ScalarType::Long;
-  Tensor out = torch::stable::new_empty(a, a.sizes(), wide ? ScalarType::Long : ScalarType::Int);
-  CircularDeltaParams params{};
+  out = torch::stable::new_empty(a, a.sizes(), wide ? ScalarType::Long : ScalarType::Int);
   params.a = int_array(a);
   params.b = int_array(b);
-  params.dims = many || a.dim() == 0 ? 1 : static_cast<int>(a.dim());
   params.period = period;
   params.out = out.mutable_data_ptr();
   if (many || a.dim() == 0) {
+    params.dims = 1;
     params.sizes[0] = a.numel();
     params.a_strides[0] = params.b_strides[0] = 1;
-  } else {
-    for (int d = 0; d < params.dims; ++d) {
-      params.sizes[d] = a.size(d);
-      params.a_strides[d] = a.stride(d);
-      params.b_strides[d] = b.stride(d);
-    }
+    return;
   }
-  if (out.numel() == 0) return out;
-  parallel_tasks(circular_delta_rows(params), out.numel(),
-                 [&](int64_t begin, int64_t end) { circular_delta_cpu(params, begin, end); });
-  return out;
+  params.dims = static_cast<int>(a.dim());
+  for (int d = 0; d < params.dims; ++d) {
+    params.sizes[d] = a.size(d);
+    params.a_strides[d] = a.stride(d);
+    params.b_strides[d] = b.stride(d);
+  }
+}
+
+namespace {
+
+Tensor circular_delta(const Tensor& a, const Tensor& b, int64_t period) {
+  const CircularDeltaCall call(a, b, period);
+  if (call.out.numel() == 0) return call.out;
+  parallel_tasks(circular_delta_rows(call.params), call.out.numel(),
+                 [&](int64_t begin, int64_t end) { circular_delta_cpu(call.params, begin, end); });
+  return call.out;
 }
 
 }  // namespace

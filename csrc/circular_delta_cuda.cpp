@@ -1,49 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "../kernels/circular_delta/circular_delta.h"
-#include "common/checks.h"
+#include "circular_delta.h"
 #include "common/cuda.h"
 
 namespace longclock {
 namespace {
 
-Tensor circular_delta(const Tensor& a_in, const Tensor& b_in, int64_t period) {
-  constexpr const char* op = "circular_delta";
-  check_int(op, "a", a_in);
-  check_int(op, "b", b_in);
-  check_period(op, period);
-  check(shape_of(a_in) == shape_of(b_in), op, ": a and b must have one shape, got ", shape_of(a_in),
-        " and ", shape_of(b_in), "; broadcast them first");
-  const bool a_leads = a_in.is_cuda();
-  const CudaCall call(op, a_leads ? "a" : "b", a_leads ? a_in : b_in);
-  call.check_device("a", a_in);
-  call.check_device("b", b_in);
-  const bool many = a_in.dim() > kCircularDeltaMaxDims;
-  const Tensor a = many ? torch::stable::contiguous(a_in) : a_in;
-  const Tensor b = many ? torch::stable::contiguous(b_in) : b_in;
-  const bool wide = a.scalar_type() == ScalarType::Long || b.scalar_type() == ScalarType::Long;
-  Tensor out = torch::stable::new_empty(a, a.sizes(), wide ? ScalarType::Long : ScalarType::Int);
-
-  CircularDeltaParams params{};
-  params.a = int_array(a);
-  params.b = int_array(b);
-  params.period = period;
-  params.out = out.mutable_data_ptr();
-  if (many || a.dim() == 0) {
-    params.dims = 1;
-    params.sizes[0] = a.numel();
-    params.a_strides[0] = params.b_strides[0] = 1;
-  } else {
-    params.dims = static_cast<int>(a.dim());
-    for (int d = 0; d < params.dims; ++d) {
-      params.sizes[d] = a.size(d);
-      params.a_strides[d] = a.stride(d);
-      params.b_strides[d] = b.stride(d);
-    }
-  }
-  call.check_launch(launch_circular_delta(params, call.stream()));
-  return out;
+Tensor circular_delta(const Tensor& a, const Tensor& b, int64_t period) {
+  const bool a_leads = a.is_cuda();
+  const CudaCall cuda("circular_delta", a_leads ? "a" : "b", a_leads ? a : b);
+  cuda.check_device("a", a);
+  cuda.check_device("b", b);
+  const CircularDeltaCall call(a, b, period);
+  cuda.check_launch(launch_circular_delta(call.params, cuda.stream()));
+  return call.out;
 }
 
 }  // namespace

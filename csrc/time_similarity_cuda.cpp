@@ -68,18 +68,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
   const Tensor partial = torch::stable::new_empty(
       delta, {time_similarity_backward_chunks(count), time_mlp_size(arguments.mlp.hidden)},
       ScalarType::Double);
-  const auto empty_like = [](const Tensor& tensor) {
-    return torch::stable::new_empty(tensor, tensor.sizes());
-  };
-  std::tuple out{empty_like(arguments.w1), empty_like(arguments.b1), empty_like(arguments.w2),
-                 empty_like(arguments.b2)};
-  const TimeMlpGradient gradient{floats(std::get<0>(out)), floats(std::get<1>(out)),
-                                 floats(std::get<2>(out)), floats(std::get<3>(out))};
+  const TimeMlpGradients out(arguments);
   const TimeSimilarityBackwardParams params{
       int_array(delta), static_cast<const float*>(grad.const_data_ptr()), count,
-      arguments.mlp,    static_cast<double*>(partial.mutable_data_ptr()), nullptr};
-  call.check_launch(launch_time_similarity_backward(params, gradient, call.stream()));
-  return out;
+      arguments.mlp,    static_cast<double*>(partial.mutable_data_ptr()), out.view()};
+  call.check_launch(launch_time_similarity_backward(params, call.stream()));
+  return out.tensors;
 }
 
 }  // namespace

@@ -162,4 +162,20 @@ TimeMlpArguments::TimeMlpArguments(const char* op, const Tensor& w1_in, const Te
   mlp.unit = unit;
 }
 
+TimeMlpGradients::TimeMlpGradients(const TimeMlpArguments& arguments) {
+  const auto empty_like = [](const Tensor& tensor) {
+    return torch::stable::new_empty(tensor, tensor.sizes());
+  };
+  tensors = {empty_like(arguments.w1), empty_like(arguments.b1), empty_like(arguments.w2),
+             empty_like(arguments.b2)};
+}
+
+TimeMlpGradient TimeMlpGradients::view() const {
+  const auto floats = [](const Tensor& tensor) {
+    return static_cast<float*>(tensor.mutable_data_ptr());
+  };
+  const auto& [w1, b1, w2, b2] = tensors;
+  return {floats(w1), floats(b1), floats(w2), floats(b2)};
+}
+
 }  // namespace longclock

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "../../kernels/common/dtype.h"
 #include "../../kernels/time_similarity/time_similarity.h"
@@ -64,6 +65,13 @@ struct TimeMlpArguments {
   TimeMlp mlp;
   TimeMlpArguments(const char* op, const Tensor& w1, const Tensor& b1, const Tensor& w2,
                    const Tensor& b2, double unit);
+};
+
+// Tensors for its gradients.
+struct TimeMlpGradients {
+  std::tuple<Tensor, Tensor, Tensor, Tensor> tensors;  // w1, b1, w2, b2
+  explicit TimeMlpGradients(const TimeMlpArguments& arguments);
+  TimeMlpGradient view() const;
 };
 
 }  // namespace longclock

@@ -211,8 +211,7 @@ int launch_time_similarity(const TimeSimilarityParams& p, CudaStream stream) {
   return cudaGetLastError();
 }
 
-int launch_time_similarity_backward(const TimeSimilarityBackwardParams& p,
-                                    const TimeMlpGradient& gradient, CudaStream stream) {
+int launch_time_similarity_backward(const TimeSimilarityBackwardParams& p, CudaStream stream) {
   const int64_t chunks = time_similarity_backward_chunks(p.count);
   if (chunks > 0) {
     with_ints(p.delta, [&](auto* delta) {
@@ -223,7 +222,7 @@ int launch_time_similarity_backward(const TimeSimilarityBackwardParams& p,
   }
   const unsigned size = static_cast<unsigned>(time_mlp_size(p.mlp.hidden));
   time_similarity_backward_reduce_kernel<<<size, kWarp, 0, stream>>>(p.partial, chunks,
-                                                                     p.mlp.hidden, gradient);
+                                                                     p.mlp.hidden, p.out);
   return cudaGetLastError();
 }
 

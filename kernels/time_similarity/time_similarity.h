@@ -41,6 +41,14 @@ struct TimeSimilarityParams {
   float* out;  // [count]
 };
 
+// Where the gradient of each parameter goes.
+struct TimeMlpGradient {
+  float* w1;  // [hidden, 4]
+  float* b1;  // [hidden]
+  float* w2;  // [hidden]
+  float* b2;  // []
+};
+
 // The gradient of the MLP from that of s, summed over all elements. Deterministic: elements are
 // cut into chunks of a fixed size, each summed on its own, and the chunks are added in order.
 struct TimeSimilarityBackwardParams {
@@ -49,7 +57,7 @@ struct TimeSimilarityBackwardParams {
   int64_t count;
   TimeMlp mlp;
   double* partial;  // [time_similarity_backward_chunks(count), time_mlp_size(hidden)]
-  float* out;       // [time_mlp_size(hidden)]
+  TimeMlpGradient out;
 };
 
 constexpr int64_t kTimeSimilarityChunk = 8192;
@@ -75,14 +83,6 @@ void time_similarity_backward_reduce_cpu(const TimeSimilarityBackwardParams& par
 // the device's; the launchers allocate nothing and wait for nothing.
 int launch_time_features(const TimeFeaturesParams& params, CudaStream stream);
 int launch_time_similarity(const TimeSimilarityParams& params, CudaStream stream);
-// params.out is left alone: the sums go to tensors of their own.
-struct TimeMlpGradient {
-  float* w1;  // [hidden, 4]
-  float* b1;  // [hidden]
-  float* w2;  // [hidden]
-  float* b2;  // []
-};
-int launch_time_similarity_backward(const TimeSimilarityBackwardParams& params,
-                                    const TimeMlpGradient& gradient, CudaStream stream);
+int launch_time_similarity_backward(const TimeSimilarityBackwardParams& params, CudaStream stream);
 
 }  // namespace longclock

@@ -2,6 +2,15 @@
 #include "time_similarity.h"
 
 namespace longclock {
+namespace {
+
+// The place of the i-th of all parameters: w1, b1, w2, b2.
+float* gradient_at(const TimeMlpGradient& out, int hidden, int64_t i) {
+  const int64_t b1 = int64_t{hidden} * kTimeFeatures, w2 = b1 + hidden, b2 = w2 + hidden;
+  return i < b1 ? out.w1 + i : i < w2 ? out.b1 + (i - b1) : i < b2 ? out.w2 + (i - w2) : out.b2;
+}
+
+}  // namespace
 
 void time_features_cpu(const TimeFeaturesParams& params, int64_t begin, int64_t end) {
   LONGCLOCK_CALL_LEVEL(time_features(params, begin, end));
@@ -22,7 +31,7 @@ void time_similarity_backward_reduce_cpu(const TimeSimilarityBackwardParams& par
   for (int64_t i = 0; i < size; ++i) {
     double sum = 0.0;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += params.partial[chunk * size + i];
-    params.out[i] = static_cast<float>(sum);
+    *gradient_at(params.out, params.mlp.hidden, i) = static_cast<float>(sum);
   }
 }
 

@@ -95,8 +95,13 @@ TEST(TimeSimilarity, GradientAgreesWithDoublesAndIgnoresZeros) {
     }
     std::vector<double> partial(time_similarity_backward_chunks(n) * time_mlp_size(8));
     std::vector<float> out(time_mlp_size(8));
-    const TimeSimilarityBackwardParams p{{delta.data(), false}, grad.data(), n, mlp.view,
-                                         partial.data(),        out.data()};
+    const TimeSimilarityBackwardParams p{
+        {delta.data(), false},
+        grad.data(),
+        n,
+        mlp.view,
+        partial.data(),
+        {out.data(), out.data() + 32, out.data() + 40, out.data() + 48}};
     time_similarity_backward_cpu(p, 0, time_similarity_backward_chunks(n));
     time_similarity_backward_reduce_cpu(p);
     for (size_t i = 0; i < out.size(); ++i) {

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "../kernels/circular_delta/circular_delta.h"
+#include "common/checks.h"
+
+namespace longclock {
+
+// The arguments of circular_delta, checked, and its output. Holds what the pointers point to.
+struct CircularDeltaCall {
+  Tensor a, b, out;
+  CircularDeltaParams params{};
+  CircularDeltaCall(const Tensor& a, const Tensor& b, int64_t period);
+};
+
+}  // namespace longclock
