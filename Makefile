@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | test | bench | lint | format | wheel | clean. Everything is installed into .venv/.
+# make build | demo | test | bench | lint | format | wheel | wheel-check | clean. Everything is installed into .venv/.
 #
 # PYTHON=python3.12         another interpreter (3.10 or newer, with venv)
 # CONSTRAINTS=/dev/null     the newest dependencies in place of the pinned ones
 # LONGCLOCK_CUDA=auto|0|1   CUDA kernels; LONGCLOCK_CUDA_ARCHS=ptx|all|80;90; CMAKE_ARGS=...
 # PYTEST_ARGS="-k topk -x"  arguments of pytest
+# TORCH=2.12.0              the PyTorch that wheel-check tries the wheel under
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?=
+TORCH ?= 2.12.0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -21,7 +23,7 @@ SAY = @printf '\033[1m== %s\033[0m\n'
 CXX_FILES = $(shell find kernels csrc examples -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-cpp test-python bench lint format wheel clean libraries gtest
+.PHONY: build demo test test-cpp test-python bench lint format wheel wheel-check clean libraries gtest
 
 $(BIN)/python:
 	$(SAY) "making $(VENV) with $(PYTHON)"
@@ -107,6 +109,13 @@ wheel: $(VENV)/.tools
 	@LONGCLOCK_CUDA_ARCHS=$${LONGCLOCK_CUDA_ARCHS:-all} \
 	  $(PIP) wheel -qq --no-build-isolation --no-deps -w dist .
 	@ls -l dist/*.whl
+
+# One binary for every PyTorch from 2.10 on: the wheel, built against the pinned one, under another.
+wheel-check: wheel
+	$(SAY) "trying the wheel under PyTorch $(TORCH)"
+	@rm -rf build/wheel-check && $(PYTHON) -m venv build/wheel-check
+	@build/wheel-check/bin/python -m pip install -qq torch==$(TORCH) dist/longclock-*.whl
+	@cd build && wheel-check/bin/python ../tests/wheel_smoke.py
 
 clean:
 	rm -rf build dist $(VENV) python/longclock.egg-info python/longclock/*.so

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../common/for_each_level.h"
+#include "../common/levels_test.h"
 
 namespace longclock {
 namespace {

@@ -3,9 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include "../common/for_each_level.h"
+#include "../common/levels_test.h"
 #include "../gsu_score/gsu_score.h"
-#include "../gsu_score/search_fixture.h"
+#include "../gsu_score/search_test.h"
 
 namespace longclock {
 namespace {

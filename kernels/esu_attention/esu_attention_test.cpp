@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "../common/for_each_level.h"
+#include "../common/levels_test.h"
 
 namespace longclock {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "../common/for_each_level.h"
-#include "search_fixture.h"
+#include "../common/levels_test.h"
+#include "search_test.h"
 
 namespace longclock {
 namespace {
