@@ -44,6 +44,6 @@ struct SearchTask {
 
 // Queries done together by one task, at most: enough to pay for turning keys into panels, few
 // enough that their scores for a block of keys stay in the second-level cache.
-constexpr int64_t kTaskQueries = 120;
+constexpr int64_t kTaskQueries = 252;
 
 }  // namespace longclock
