@@ -16,7 +16,7 @@ std::vector<int64_t> with_last(const Tensor& tensor, int64_t last) {
 }
 
 // A part of a row that is worth a task of its own.
-constexpr int64_t kLeastPart = 65536;
+constexpr int64_t kLeastScores = 65536;
 
 std::tuple<Tensor, Tensor> block_topk(const Tensor& scores_in, int64_t k,
                                       const OptionalTensor& lengths_in) {
@@ -33,9 +33,12 @@ std::tuple<Tensor, Tensor> block_topk(const Tensor& scores_in, int64_t k,
   Tensor lengths;
   if (lengths_in) {
     check_int(op, "lengths", *lengths_in);
-    std::vector<int64_t> leading(scores.sizes().begin(), scores.sizes().end() - 1);
-    check(std::vector<int64_t>(lengths_in->sizes().begin(), lengths_in->sizes().end()) == leading,
-          op, ": lengths must have the shape of scores without its last dimension, ",
+    bool fits = lengths_in->dim() + 1 == scores.dim();
+    for (int64_t d = 0; fits && d < lengths_in->dim(); ++d) {
+      fits = lengths_in->size(d) == scores.size(d);
+    }
+    check(fits, op,
+          ": lengths must have the shape of scores without its last dimension; scores has ",
           shape_of(scores), ", got ", shape_of(*lengths_in));
     lengths = torch::stable::contiguous(*lengths_in);
     const IntArray values = int_array(lengths);
@@ -58,7 +61,7 @@ std::tuple<Tensor, Tensor> block_topk(const Tensor& scores_in, int64_t k,
   params.row_stride = strided ? scores.stride(0) : columns;
   if (lengths_in) params.lengths = int_array(lengths);
   params.k = k;
-  params.parts = std::clamp<int64_t>(columns / kLeastPart, 1, std::max<int64_t>(wanted, 1));
+  params.parts = std::clamp<int64_t>(columns / kLeastScores, 1, std::max<int64_t>(wanted, 1));
   std::vector<TopKEntry> entries(static_cast<size_t>(rows * params.parts * k));
   params.entries = entries.data();
   params.top_scores = top_scores.mutable_data_ptr();
@@ -73,10 +76,12 @@ std::tuple<Tensor, Tensor> block_topk(const Tensor& scores_in, int64_t k,
 Tensor block_topk_backward(const Tensor& grad_in, const Tensor& indices_in, int64_t m) {
   constexpr const char* op = "block_topk_backward";
   const DType dtype = check_float(op, "grad", grad_in);
-  check(grad_in.dim() >= 1 && shape_of(grad_in) == shape_of(indices_in) &&
+  check(grad_in.dim() >= 1 && same_shape(grad_in, indices_in) &&
             indices_in.scalar_type() == ScalarType::Long,
         op, ": indices must be int64 of grad's shape ", shape_of(grad_in), ", got ",
         dtype_of(indices_in), " ", shape_of(indices_in));
+  check(m >= 0, op, ": m must be at least 0, got ", m);
+  check_count(op, "m", m);
   const Tensor grad = torch::stable::contiguous(grad_in);
   const Tensor indices = torch::stable::contiguous(indices_in);
   Tensor out = torch::stable::new_empty(grad, with_last(grad, m));

@@ -11,6 +11,9 @@ struct CircularDeltaCall {
   Tensor a, b, out;
   CircularDeltaParams params{};
   CircularDeltaCall(const Tensor& a, const Tensor& b, int64_t period);
+
+ private:
+  void merge_dimensions();
 };
 
 }  // namespace longclock

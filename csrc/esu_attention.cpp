@@ -11,8 +11,7 @@ namespace {
 
 #define LONGCLOCK_ESU_SCHEMA                                                                  \
   "Tensor u, Tensor z, Tensor? ids, Tensor z_time, Tensor query_time, Tensor w1, Tensor b1, " \
-  "Tensor "                                                                                   \
-  "w2, Tensor b2, Tensor? valid, int period, float unit"
+  "Tensor w2, Tensor b2, Tensor? valid, int period, float unit"
 #define LONGCLOCK_ESU_PARAMETERS                                                      \
   const Tensor &u, const Tensor &z, const OptionalTensor &ids, const Tensor &z_time,  \
       const Tensor &query_time, const Tensor &w1, const Tensor &b1, const Tensor &w2, \
@@ -34,9 +33,7 @@ struct Attention {
       : mlp(op, w1, b1, w2, b2, unit) {
     Behaviours& b = params.behaviours;
     b.dtype = check_float(op, "z", z_in);
-    check_float(op, "u", u_in);
-    check(u_in.scalar_type() == z_in.scalar_type() || u_in.scalar_type() == ScalarType::Float, op,
-          ": u must be ", dtype_of(z_in), " to match z, or float32, got ", dtype_of(u_in));
+    check_matches(op, "u", u_in, "z", z_in);
     check_int(op, "z_time", z_time_in);
     check_int(op, "query_time", query_time_in);
     check_period(op, period);
@@ -82,10 +79,8 @@ struct Attention {
       b.ids = int_array(ids);
       for (int64_t at = 0; at < queries * k; ++at) {
         const int64_t id = b.ids[at];
-        check((id >= 0 && id < z.size(0)) || (b.mask != nullptr && b.mask[at] == 0), op,
-              ": ids must be from 0 to N - 1 = ", z.size(0) - 1, ", got ", id, " at [",
-              at / std::max<int64_t>(k, 1), ", ", at % std::max<int64_t>(k, 1),
-              "]; mark what is not there in valid");
+        const bool unread = b.mask != nullptr && b.mask[at] == 0;
+        check_id(op, unread || (id >= 0 && id < z.size(0)), id, z.size(0), at);
       }
     }
     params.z_query_stride = ids_in ? 0 : z.stride(0);
@@ -93,7 +88,7 @@ struct Attention {
     params.heads = u_in.size(1);
     params.k = k;
     params.u = static_cast<const float*>(u.const_data_ptr());
-    params.u_stride = (dim + 15) / 16 * 16;
+    params.u_stride = padded_dim(dim);
     table = time_table(mlp.mlp, period, queries * k);
     b.time_table = table.empty() ? nullptr : table.data();
   }
@@ -105,17 +100,17 @@ std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse
   Attention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
   Tensor context = torch::stable::new_empty(
       z, {a.queries, a.params.heads, a.params.behaviours.dim + kTimeFeatures}, ScalarType::Float);
-  Tensor lse = torch::stable::new_empty(z, {a.queries, a.params.heads}, ScalarType::Float);
+  Tensor softmax = torch::stable::new_empty(z, {a.queries, a.params.heads, 2}, ScalarType::Float);
   a.params.context = static_cast<float*>(context.mutable_data_ptr());
-  a.params.lse = static_cast<float*>(lse.mutable_data_ptr());
+  a.params.softmax = static_cast<float*>(softmax.mutable_data_ptr());
   parallel_tasks(a.queries, a.work(),
                  [&](int64_t begin, int64_t end) { esu_attention_cpu(a.params, begin, end); });
-  return {context, lse};
+  return {context, softmax};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backward(
-    const Tensor& grad_in, LONGCLOCK_ESU_PARAMETERS, const Tensor& context_in, const Tensor& lse_in,
-    bool need_u, bool need_z, bool need_mlp) {
+    const Tensor& grad_in, LONGCLOCK_ESU_PARAMETERS, const Tensor& context_in,
+    const Tensor& softmax_in, bool need_u, bool need_z, bool need_mlp) {
   constexpr const char* op = "esu_attention_backward";
   Attention a(op, LONGCLOCK_ESU_ARGUMENTS);
   const int64_t k = a.params.k, dim = a.params.behaviours.dim;
@@ -128,14 +123,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
                 {{"Q", a.queries}, {"n", a.params.heads}, {"L + 4", dim + kTimeFeatures}},
                 "to match u");
   }
-  check(lse_in.scalar_type() == ScalarType::Float, op, ": lse must be float32, got ",
-        dtype_of(lse_in));
-  check_shape(op, "lse", lse_in, {{"Q", a.queries}, {"n", a.params.heads}}, "to match u");
+  check(softmax_in.scalar_type() == ScalarType::Float, op, ": softmax must be float32, got ",
+        dtype_of(softmax_in));
+  check_shape(op, "softmax", softmax_in, {{"Q", a.queries}, {"n", a.params.heads}, {"2", 2}},
+              "to match u");
   const Tensor grad = torch::stable::contiguous(grad_in);
   const Tensor context = torch::stable::contiguous(context_in);
-  const Tensor lse = torch::stable::contiguous(lse_in);
+  const Tensor softmax = torch::stable::contiguous(softmax_in);
   a.params.context = static_cast<float*>(context.data_ptr());  // read only
-  a.params.lse = static_cast<float*>(lse.data_ptr());
+  a.params.softmax = static_cast<float*>(softmax.data_ptr());
 
   const auto none = [&](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
   Tensor u_grad = none(u), z_grad = none(z), w1_grad = none(w1), b1_grad = none(b1),
@@ -171,11 +167,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
   m.def("esu_attention(" LONGCLOCK_ESU_SCHEMA
-        ", bool sparse_grad) -> (Tensor context, Tensor lse)");
-  m.def(
-      "esu_attention_backward(Tensor grad, " LONGCLOCK_ESU_SCHEMA
-      ", Tensor context, Tensor lse, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, Tensor "
-      "z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
+        ", bool sparse_grad) -> (Tensor context, Tensor softmax)");
+  m.def("esu_attention_backward(Tensor grad, " LONGCLOCK_ESU_SCHEMA
+        ", Tensor context, Tensor softmax, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, "
+        "Tensor "
+        "z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {

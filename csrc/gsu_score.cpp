@@ -10,6 +10,33 @@
 namespace longclock {
 namespace {
 
+// For every kKeyGradChunk positions, the groups that see some of them, in order.
+struct GroupsByChunk {
+  std::vector<int64_t> begin, groups;
+
+  GroupsByChunk(const std::vector<Group>& all, int64_t positions)
+      : begin(static_cast<size_t>((positions + kKeyGradChunk - 1) / kKeyGradChunk + 1)) {
+    for_each(all, [&](int64_t chunk, int64_t) { ++begin[chunk + 1]; });
+    for (size_t chunk = 1; chunk < begin.size(); ++chunk) begin[chunk] += begin[chunk - 1];
+    groups.resize(static_cast<size_t>(begin.back()));
+    std::vector<int64_t> next(begin.begin(), begin.end() - 1);
+    for_each(all, [&](int64_t chunk, int64_t group) { groups[next[chunk]++] = group; });
+  }
+
+ private:
+  template <class F>
+  static void for_each(const std::vector<Group>& all, const F& f) {
+    for (size_t index = 0; index < all.size(); ++index) {
+      const Group& g = all[index];
+      if (g.length == 0) continue;
+      const int64_t last = (g.position + g.length - 1) / kKeyGradChunk;
+      for (int64_t chunk = g.position / kKeyGradChunk; chunk <= last; ++chunk) {
+        f(chunk, static_cast<int64_t>(index));
+      }
+    }
+  }
+};
+
 Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
   Search search("gsu_score", LONGCLOCK_SEARCH_ARGUMENTS);
   check(!total || *total == search.score_count, "gsu_score: total must be ", search.score_count,
@@ -47,6 +74,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   params.query_stride = search.query_stride;
   params.groups = search.groups.data();
   params.group_count = static_cast<int64_t>(search.groups.size());
+  for (const Group& group : search.groups) {
+    params.most_queries = std::max(params.most_queries, group.query_end - group.query_begin);
+  }
   params.tasks = tasks.data();
   params.scale = static_cast<float>(scale);
   params.grad = static_cast<const float*>(grad.const_data_ptr());
@@ -75,11 +105,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
         }
       });
     } else {
-      constexpr int64_t kStep = 1024;
+      const GroupsByChunk index(search.groups, search.positions);
+      params.positions = search.positions;
+      params.chunk_begin = index.begin.data();
+      params.chunk_groups = index.groups.data();
       parallel_tasks(
-          (search.positions + kStep - 1) / kStep, search.work(), [&](int64_t begin, int64_t end) {
-            gsu_score_key_grad_cpu(params, begin * kStep, std::min(end * kStep, search.positions));
-          });
+          static_cast<int64_t>(index.begin.size()) - 1, search.work(),
+          [&](int64_t begin, int64_t end) { gsu_score_key_grad_cpu(params, begin, end); });
     }
   }
   if (need_mlp) {

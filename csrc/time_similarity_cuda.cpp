@@ -38,7 +38,8 @@ Tensor time_similarity(const Tensor& delta_in, const Tensor& w1, const Tensor& b
                        const Tensor& b2, double unit) {
   constexpr const char* op = "time_similarity";
   check_int(op, "delta", delta_in);
-  check(delta_in.is_cuda(), op, ": delta must be on the device of mlp, CUDA; move it with .to()");
+  check(delta_in.is_cuda(), op,
+        ": delta must be on the device of mlp, CUDA, got a CPU tensor; move it with .to()");
   const CudaCall call(op, "delta", delta_in);
   const TimeMlpArguments arguments(op, w1, b1, w2, b2, unit);
   check_mlp_device(call, arguments);
@@ -54,11 +55,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
     const Tensor& w2, const Tensor& b2, double unit) {
   constexpr const char* op = "time_similarity_backward";
   check_int(op, "delta", delta_in);
-  check(delta_in.is_cuda(), op, ": delta must be on the device of mlp, CUDA; move it with .to()");
+  check(delta_in.is_cuda(), op,
+        ": delta must be on the device of mlp, CUDA, got a CPU tensor; move it with .to()");
   const CudaCall call(op, "delta", delta_in);
   const TimeMlpArguments arguments(op, w1, b1, w2, b2, unit);
   check_mlp_device(call, arguments);
-  check(grad_in.scalar_type() == ScalarType::Float && shape_of(grad_in) == shape_of(delta_in), op,
+  check(grad_in.scalar_type() == ScalarType::Float && same_shape(grad_in, delta_in), op,
         ": grad must be float32 of delta's shape ", shape_of(delta_in), ", got ", dtype_of(grad_in),
         " ", shape_of(grad_in));
   call.check_device("grad", grad_in);

@@ -23,21 +23,21 @@ def test_meta() -> None:
     assert make_esu(table=True).to("meta").run(lc.esu_attention).shape == (5, 4, 11)
 
 
-def test_lse_is_not_differentiable(device: str) -> None:
-    context, lse = OP(*make_esu().to(device).trained().raw())
+def test_softmax_statistics_are_not_differentiable(device: str) -> None:
+    context, softmax = OP(*make_esu().to(device).trained().raw())
     assert context.requires_grad
-    assert not lse.requires_grad
-    assert lse.shape == (5, 4)
-    assert lse.dtype == torch.float32
+    assert not softmax.requires_grad
+    assert softmax.shape == (5, 4, 2)
+    assert softmax.dtype == torch.float32
 
 
-def test_lse_is_the_logarithm_of_the_sum(level: str, device: str) -> None:
+def test_softmax_statistics_give_the_logarithm_of_the_sum(level: str, device: str) -> None:
     case = make_esu(some_invalid=False)
-    _, lse = OP(*case.to(device).raw())
+    _, softmax = OP(*case.to(device).raw())
     delta = lc.reference.circular_delta(case.z_time, case.query_time[:, None])
     s = lc.reference.time_similarity(delta, *case.mlp)
     alpha = torch.einsum("qnl,qkl->qnk", case.u, case.z) + s[:, None]
-    torch.testing.assert_close(lse.cpu(), alpha.logsumexp(-1))
+    torch.testing.assert_close(softmax.cpu().sum(-1), alpha.logsumexp(-1))
 
 
 def test_only_what_is_asked_for_gets_a_gradient(device: str) -> None:

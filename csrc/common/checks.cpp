@@ -18,7 +18,17 @@ std::string bracketed(const Sizes& sizes) {
 
 }  // namespace
 
-std::string shape_of(const Tensor& tensor) { return bracketed(tensor.sizes()); }
+std::ostream& operator<<(std::ostream& out, ShapeOf shape) {
+  return out << bracketed(shape.tensor.sizes());
+}
+
+bool same_shape(const Tensor& a, const Tensor& b) {
+  if (a.dim() != b.dim()) return false;
+  for (int64_t d = 0; d < a.dim(); ++d) {
+    if (a.size(d) != b.size(d)) return false;
+  }
+  return true;
+}
 
 const char* dtype_of(const Tensor& tensor) {
   switch (tensor.scalar_type()) {
@@ -42,8 +52,12 @@ const char* dtype_of(const Tensor& tensor) {
       return "int64";
     case ScalarType::Bool:
       return "bool";
+    case ScalarType::ComplexFloat:
+      return "complex64";
+    case ScalarType::ComplexDouble:
+      return "complex128";
     default:
-      return "another dtype";
+      return "a dtype of 8 bits or fewer";
   }
 }
 
@@ -82,6 +96,15 @@ DType check_float(const char* op, const char* argument, const Tensor& tensor) {
   return DType::kFloat32;
 }
 
+void check_matches(const char* op, const char* argument, const Tensor& tensor,
+                   const char* rows_name, const Tensor& rows) {
+  check_float(op, argument, tensor);
+  const ScalarType type = tensor.scalar_type();
+  check(type == rows.scalar_type() || type == ScalarType::Float, op, ": ", argument, " must be ",
+        rows.scalar_type() == ScalarType::Float ? "" : "float32, or ", dtype_of(rows), " to match ",
+        rows_name, ", got ", dtype_of(tensor), "; convert it with .to(", rows_name, ".dtype)");
+}
+
 void check_int(const char* op, const char* argument, const Tensor& tensor) {
   check(tensor.scalar_type() == ScalarType::Int || tensor.scalar_type() == ScalarType::Long, op,
         ": ", argument, " must be int32 or int64, got ", dtype_of(tensor),
@@ -94,12 +117,21 @@ void check_period(const char* op, int64_t period) {
 }
 
 void check_unit(const char* op, double unit) {
-  check(std::isfinite(unit) && unit > 0.0, op, ": unit must be a positive number of seconds, got ",
-        unit, "; an hour is 3600");
+  check(unit > 0.0 && std::isfinite(unit) && std::isfinite(1.0 / unit), op,
+        ": unit must be a positive number of seconds, got ", unit, "; an hour is 3600");
+}
+
+void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position) {
+  if (holds) return;
+  check(table_rows > 0, op, ": ids must be all masked out, for the table has no rows, got ", id,
+        " at position ", position);
+  check(false, op, ": ids must be from 0 to N - 1 = ", table_rows - 1, ", got ", id,
+        " at position ", position, "; mask what is not there");
 }
 
 void check_k(const char* op, int64_t k) {
-  check(k >= 0 && k <= 2048, op, ": k must be from 0 to 2048, got ", k);
+  check(k >= 0 && k <= 2048, op, ": k must be from 0 to 2048, got ", k,
+        "; sort the scores of gsu_score for more");
 }
 
 void check_count(const char* op, const char* argument, int64_t count) {
@@ -112,7 +144,7 @@ Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
   if (rows.scalar_type() != ScalarType::Float) rows = torch::stable::to(rows, ScalarType::Float);
   rows = torch::stable::contiguous(rows);
   const int64_t dim = rows.size(rows.dim() - 1);
-  const int64_t padded = (dim + 15) / 16 * 16;
+  const int64_t padded = padded_dim(dim);
   if (padded == dim) return rows;
   const int64_t count = dim == 0 ? 0 : rows.numel() / dim;
   Tensor out = torch::stable::new_zeros(rows, {count, padded});

@@ -31,7 +31,13 @@ void check(bool holds, const Parts&... parts) {
   throw std::runtime_error(text.str());
 }
 
-std::string shape_of(const Tensor& tensor);  // "[32, 10000]"
+// Prints as "[32, 10000]"; costs nothing where it is not printed.
+struct ShapeOf {
+  const Tensor& tensor;
+};
+inline ShapeOf shape_of(const Tensor& tensor) { return {tensor}; }
+std::ostream& operator<<(std::ostream& out, ShapeOf shape);
+bool same_shape(const Tensor& a, const Tensor& b);
 const char* dtype_of(const Tensor& tensor);  // "float32"
 
 struct Dim {
@@ -44,15 +50,22 @@ void check_shape(const char* op, const char* argument, const Tensor& tensor,
 
 // float32, float16 or bfloat16; float64 is pointed to the reference.
 DType check_float(const char* op, const char* argument, const Tensor& tensor);
+// The dtype of `rows`, or float32.
+void check_matches(const char* op, const char* argument, const Tensor& tensor,
+                   const char* rows_name, const Tensor& rows);
 // int32 or int64.
 void check_int(const char* op, const char* argument, const Tensor& tensor);
 void check_period(const char* op, int64_t period);
 void check_unit(const char* op, double unit);
+// A row of a table, at `position` of ids.
+void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position);
 // How many are selected: 0 to 2048.
 void check_k(const char* op, int64_t k);
 // How many there are to select from: what 31 bits index.
 void check_count(const char* op, const char* argument, int64_t count);
 
+// The width of padded_rows().
+constexpr int64_t padded_dim(int64_t dim) { return (dim + 15) / 16 * 16; }
 // Rows of 32-bit values, rounded to `rounded_to` first, each padded with zeros to a multiple of 16
 // elements: what the kernels expect of queries.
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to);

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
+#include <limits>
+#include <mutex>
 
 namespace longclock {
 
@@ -13,8 +16,29 @@ namespace longclock {
 // child, whose OpenMP workers did not survive the fork.
 int64_t worthwhile_threads(int64_t work);
 
+// The exception of the first task, in order of tasks, that threw one. Exceptions may not cross
+// parallel_for, which is a C function.
+class FirstException {
+ public:
+  void keep(int64_t task, std::exception_ptr exception) {
+    const std::lock_guard lock(mutex_);
+    if (task < task_) {
+      task_ = task;
+      exception_ = exception;
+    }
+  }
+  void rethrow() const {
+    if (exception_) std::rethrow_exception(exception_);
+  }
+
+ private:
+  std::mutex mutex_;
+  int64_t task_ = std::numeric_limits<int64_t>::max();
+  std::exception_ptr exception_;
+};
+
 // Calls f(begin, end) until [0, count) is done, ranges handed to whichever thread is free. f's
-// results must not depend on how the range is cut.
+// results must not depend on how the range is cut. What f throws is thrown here.
 template <class F>
 void parallel_tasks(int64_t count, int64_t work, const F& f) {
   const int64_t threads = std::min(worthwhile_threads(work), count);
@@ -24,12 +48,27 @@ void parallel_tasks(int64_t count, int64_t work, const F& f) {
   }
   const int64_t step = std::max<int64_t>(1, count / (threads * 16));
   std::atomic<int64_t> next{0};
+  FirstException first;
   torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
     for (;;) {
       const int64_t begin = next.fetch_add(step, std::memory_order_relaxed);
       if (begin >= count) return;
-      f(begin, std::min(begin + step, count));
+      try {
+        f(begin, std::min(begin + step, count));
+      } catch (...) {
+        first.keep(begin, std::current_exception());
+      }
     }
+  });
+  first.rethrow();
+}
+
+// parallel_tasks over single elements, in ranges that are worth a call.
+template <class F>
+void parallel_elements(int64_t count, const F& f) {
+  constexpr int64_t kStep = 4096;
+  parallel_tasks((count + kStep - 1) / kStep, count * 16, [&](int64_t begin, int64_t end) {
+    f(begin * kStep, std::min(end * kStep, count));
   });
 }
 

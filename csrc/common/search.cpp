@@ -9,25 +9,30 @@
 namespace longclock {
 namespace {
 
-// The least behaviours of a part.
-constexpr int64_t kLeastPart = 16384;
+// A part of a sequence that is worth a task of its own.
+constexpr int64_t kLeastBehaviours = 16384;
 
-std::vector<int64_t> int_values(const char* op, const char* argument, const Tensor& tensor, Dim dim,
-                                const char* why) {
-  check_int(op, argument, tensor);
-  check_shape(op, argument, tensor, {dim}, why);
+// The values of a checked one-dimensional tensor of integers.
+std::vector<int64_t> int_values(const Tensor& tensor) {
   const Tensor contiguous = torch::stable::contiguous(tensor);
   const IntArray from = int_array(contiguous);
-  std::vector<int64_t> values(static_cast<size_t>(dim.size));
-  for (int64_t i = 0; i < dim.size; ++i) values[i] = from[i];
+  std::vector<int64_t> values(static_cast<size_t>(tensor.numel()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = from[static_cast<int64_t>(i)];
   return values;
+}
+
+std::vector<int64_t> checked_values(const char* op, const char* argument, const Tensor& tensor,
+                                    Dim dim, const char* why) {
+  check_int(op, argument, tensor);
+  check_shape(op, argument, tensor, {dim}, why);
+  return int_values(tensor);
 }
 
 // Offsets [S + 1] that run from 0 to `total` and never fall.
 std::vector<int64_t> offset_values(const char* op, const char* argument, const Tensor& tensor,
                                    int64_t sequences, const char* total_name, int64_t total) {
   const auto values =
-      int_values(op, argument, tensor, {"S + 1", sequences + 1}, "to match query_time [S]");
+      checked_values(op, argument, tensor, {"S + 1", sequences + 1}, "to match query_time [S]");
   check(values.front() == 0, op, ": ", argument, " must start at 0, got ", values.front());
   for (int64_t s = 0; s < sequences; ++s) {
     check(values[s] <= values[s + 1], op, ": ", argument, " must not decrease, got ", values[s],
@@ -47,23 +52,60 @@ Tensor unit_stride(const Tensor& keys) {
 }  // namespace
 
 Search::Search(const char* op, const SearchArguments& a) : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
+  dense = !a.starts && !a.offsets;
+  check_combination(op, a);
+  read_rows(op, a);
+  if (dense) {
+    read_dense(op, a);
+  } else if (a.starts) {
+    read_windows(op, a);
+  } else {
+    read_ragged(op, a);
+  }
+  evaluations = 0;
+  for (const Group& group : groups) evaluations += group.length;
+  if (a.mask) {
+    check(a.mask->scalar_type() == ScalarType::Bool && same_shape(*a.mask, a.key_time), op,
+          ": mask must be bool of key_time's shape ", shape_of(a.key_time), ", got ",
+          dtype_of(*a.mask), " ", shape_of(*a.mask));
+    mask_ = torch::stable::contiguous(*a.mask);
+    behaviours.mask = static_cast<const uint8_t*>(mask_.const_data_ptr());
+  }
+  if (a.ids) {
+    check_int(op, "ids", *a.ids);
+    check(same_shape(*a.ids, a.key_time), op, ": ids must have key_time's shape ",
+          shape_of(a.key_time), ", got ", shape_of(*a.ids));
+    ids_ = torch::stable::contiguous(*a.ids);
+    behaviours.ids = int_array(ids_);
+    check_ids(op, a.keys.size(0));
+  }
+}
+
+// Which arguments go together: they tell the layout.
+void Search::check_combination(const char* op, const SearchArguments& a) const {
+  check(!(a.starts && a.offsets), op,
+        ": starts must not be given with offsets, got both; windows take starts and ends, ragged "
+        "takes offsets");
+  check(a.starts.has_value() == a.ends.has_value(), op,
+        ": starts and ends must come together, got ", a.starts ? "starts" : "ends", " alone");
+  check(a.offsets || !a.query_offsets, op,
+        ": query_offsets must come with offsets, got query_offsets alone");
+  check(dense || !a.lengths, op, ": lengths must be None with ", a.starts ? "starts" : "offsets",
+        ", got a tensor; it belongs to dense histories");
+}
+
+void Search::read_rows(const char* op, const SearchArguments& a) {
   behaviours.dtype = check_float(op, "keys", a.keys);
-  check_float(op, "query", a.query);
-  check(a.query.scalar_type() == a.keys.scalar_type() || a.query.scalar_type() == ScalarType::Float,
-        op, ": query must be ", dtype_of(a.keys), " to match keys, or float32, got ",
-        dtype_of(a.query));
+  check_matches(op, "query", a.query, "keys", a.keys);
   check_int(op, "key_time", a.key_time);
   check_int(op, "query_time", a.query_time);
   check_period(op, a.period);
-  keys_ = unit_stride(a.keys);
-  key_time_ = torch::stable::contiguous(a.key_time);
-  dense = !a.starts && !a.offsets;
   const int64_t key_dims = a.ids ? 2 : dense ? 3 : 2;
   check(a.keys.dim() == key_dims, op, ": keys must have shape ",
         a.ids   ? "[N, D] with ids"
-        : dense ? "[S, M, D] for dense histories; pass offsets, or starts and ends, for [T, D]"
+        : dense ? "[S, M, D] for dense histories"
                 : "[T, D] with offsets, or starts and ends",
-        ", got ", shape_of(a.keys));
+        ", got ", shape_of(a.keys), dense ? "; for [T, D] pass offsets, or starts and ends" : "");
   const int64_t dim = a.keys.size(key_dims - 1);
   check(a.query.dim() == 2 || (dense && a.query.dim() == 3), op, ": query must have shape ",
         dense ? "[S, D] or [S, C, D]" : "[Q, D]", ", got ", shape_of(a.query));
@@ -72,6 +114,8 @@ Search::Search(const char* op, const SearchArguments& a) : mlp(op, a.w1, a.b1, a
   check(a.query_time.dim() == 1, op, ": query_time must have shape ", a.starts ? "[Q]" : "[S]",
         ", got ", shape_of(a.query_time));
 
+  keys_ = unit_stride(a.keys);
+  key_time_ = torch::stable::contiguous(a.key_time);
   behaviours.keys = keys_.const_data_ptr();
   behaviours.key_row_stride = keys_.stride(key_dims - 2);
   behaviours.dim = dim;
@@ -85,38 +129,7 @@ Search::Search(const char* op, const SearchArguments& a) : mlp(op, a.w1, a.b1, a
   query_count = 1;
   for (int64_t size : query_shape) query_count *= size;
   queries = padded_rows(a.query, a.keys.scalar_type());
-  query_stride = (dim + 15) / 16 * 16;
-
-  check(!(a.starts && a.offsets), op, ": offsets and starts exclude each other, got both");
-  check(a.starts.has_value() == a.ends.has_value(), op, ": starts and ends must come together");
-  check(a.offsets || !a.query_offsets, op, ": query_offsets must come with offsets");
-  check(dense || !a.lengths, op, ": lengths is for dense histories only, got it with ",
-        a.starts ? "starts" : "offsets");
-  if (dense) {
-    read_dense(op, a);
-  } else if (a.starts) {
-    read_windows(op, a);
-  } else {
-    read_ragged(op, a);
-  }
-
-  evaluations = 0;
-  for (const Group& group : groups) evaluations += group.length;
-  if (a.mask) {
-    check(a.mask->scalar_type() == ScalarType::Bool && shape_of(*a.mask) == shape_of(a.key_time),
-          op, ": mask must be bool of key_time's shape ", shape_of(a.key_time), ", got ",
-          dtype_of(*a.mask), " ", shape_of(*a.mask));
-    mask_ = torch::stable::contiguous(*a.mask);
-    behaviours.mask = static_cast<const uint8_t*>(mask_.const_data_ptr());
-  }
-  if (a.ids) {
-    check_int(op, "ids", *a.ids);
-    check(shape_of(*a.ids) == shape_of(a.key_time), op, ": ids must have key_time's shape ",
-          shape_of(a.key_time), ", got ", shape_of(*a.ids));
-    ids_ = torch::stable::contiguous(*a.ids);
-    behaviours.ids = int_array(ids_);
-    check_ids(op, a.keys.size(0));
-  }
+  query_stride = padded_dim(dim);
 }
 
 void Search::read_dense(const char* op, const SearchArguments& a) {
@@ -131,9 +144,10 @@ void Search::read_dense(const char* op, const SearchArguments& a) {
         shape_of(a.query));
   check_count(op, "M", m);
   const int64_t candidates = a.query.dim() == 3 ? a.query.size(1) : 1;
-  const auto now = int_values(op, "query_time", a.query_time, {"S", sequences}, "");
+  const auto now = int_values(a.query_time);
   std::vector<int64_t> lengths(static_cast<size_t>(sequences), m);
-  if (a.lengths) lengths = int_values(op, "lengths", *a.lengths, {"S", sequences}, "to match keys");
+  if (a.lengths)
+    lengths = checked_values(op, "lengths", *a.lengths, {"S", sequences}, "to match keys");
   for (int64_t s = 0; s < sequences; ++s) {
     check(lengths[s] >= 0 && lengths[s] <= m, op, ": lengths must be from 0 to M = ", m, ", got ",
           lengths[s], " at ", s);
@@ -160,7 +174,7 @@ void Search::read_ragged(const char* op, const SearchArguments& a) {
     check_shape(op, "query_time", a.query_time, {{"S", query_count}},
                 "to match query, one a sequence; pass query_offsets for more");
   }
-  const auto now = int_values(op, "query_time", a.query_time, {"S", sequences}, "");
+  const auto now = int_values(a.query_time);
   score_count = 0;
   for (int64_t s = 0; s < sequences; ++s) {
     const int64_t length = offsets[s + 1] - offsets[s];
@@ -178,9 +192,9 @@ void Search::read_windows(const char* op, const SearchArguments& a) {
   check_shape(op, "key_time", a.key_time, {{"T", a.ids ? a.key_time.numel() : a.keys.size(0)}},
               a.ids ? "with starts and ends" : "to match keys");
   positions = a.key_time.size(0);
-  const auto starts = int_values(op, "starts", *a.starts, {"Q", query_count}, "to match query");
-  const auto ends = int_values(op, "ends", *a.ends, {"Q", query_count}, "to match query");
-  const auto now = int_values(op, "query_time", a.query_time, {"Q", query_count}, "");
+  const auto starts = checked_values(op, "starts", *a.starts, {"Q", query_count}, "to match query");
+  const auto ends = checked_values(op, "ends", *a.ends, {"Q", query_count}, "to match query");
+  const auto now = int_values(a.query_time);
   score_count = 0;
   for (int64_t q = 0; q < query_count; ++q) {
     check(starts[q] >= 0 && starts[q] <= ends[q] && ends[q] <= positions, op,
@@ -203,8 +217,7 @@ void Search::check_ids(const char* op, int64_t table_rows) const {
         if (id >= 0 && id < table_rows) continue;
         const bool there = (behaviours.mask == nullptr || behaviours.mask[at] != 0) &&
                            !(behaviours.exclude_future && behaviours.key_time[at] >= g.now);
-        check(!there, op, ": ids must be from 0 to N - 1 = ", table_rows - 1, ", got ", id,
-              " at position ", at, "; mask what is not there, or shorten its sequence");
+        check_id(op, !there, id, table_rows, at);
       }
     }
   });
@@ -241,7 +254,8 @@ const std::vector<SearchTask>& Search::cut(bool into_parts) {
   parts_ = 1;
   for (size_t index = 0; index < groups.size(); ++index) {
     const Group& g = groups[index];
-    const int64_t parts = into_parts ? std::clamp<int64_t>(g.length / kLeastPart, 1, wanted) : 1;
+    const int64_t parts =
+        into_parts ? std::clamp<int64_t>(g.length / kLeastBehaviours, 1, wanted) : 1;
     const int64_t step = (g.length + parts - 1) / parts;
     parts_ = std::max(parts_, parts);
     for (int64_t q = g.query_begin; q < g.query_end; q += chunk) {

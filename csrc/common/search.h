@@ -70,6 +70,8 @@ class Search {
   void tabulate();
 
  private:
+  void check_combination(const char* op, const SearchArguments& a) const;
+  void read_rows(const char* op, const SearchArguments& a);
   void read_dense(const char* op, const SearchArguments& a);
   void read_ragged(const char* op, const SearchArguments& a);
   void read_windows(const char* op, const SearchArguments& a);

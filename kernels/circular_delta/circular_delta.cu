@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One element a thread and step; memory-bound. Neighbouring dimensions are merged on the host, so
-// that contiguous and evenly strided tensors need no index arithmetic.
+// One element a thread and step; memory-bound. Dimensions come merged, so that contiguous and
+// evenly strided tensors need no index arithmetic.
 #include <type_traits>
 
 #include "../common/launch.cuh"
@@ -12,7 +12,7 @@ namespace {
 constexpr int kBlockThreads = 256;
 
 struct Shape {
-  int dims;  // 1..8, merged
+  int dims;  // 1..8
   int64_t sizes[kCircularDeltaMaxDims];
   int64_t a_strides[kCircularDeltaMaxDims];
   int64_t b_strides[kCircularDeltaMaxDims];
@@ -46,35 +46,19 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-// Drops dimensions of size 1 and merges those that both inputs walk with one stride.
-Shape merge_dimensions(const CircularDeltaParams& p) {
-  Shape s = {};
-  for (int d = 0; d < p.dims; ++d) {
-    if (p.sizes[d] == 1) continue;
-    const int last = s.dims - 1;
-    if (s.dims > 0 && s.a_strides[last] == p.a_strides[d] * p.sizes[d] &&
-        s.b_strides[last] == p.b_strides[d] * p.sizes[d]) {
-      s.sizes[last] *= p.sizes[d];
-      s.a_strides[last] = p.a_strides[d];
-      s.b_strides[last] = p.b_strides[d];
-    } else {
-      s.sizes[s.dims] = p.sizes[d];
-      s.a_strides[s.dims] = p.a_strides[d];
-      s.b_strides[s.dims] = p.b_strides[d];
-      ++s.dims;
-    }
-  }
-  if (s.dims == 0) s.sizes[s.dims++] = 1;
-  return s;
-}
-
 }  // namespace
 
 int launch_circular_delta(const CircularDeltaParams& params, CudaStream stream) {
   int64_t count = 1;
   for (int d = 0; d < params.dims; ++d) count *= params.sizes[d];
   if (count == 0) return cudaSuccess;
-  const Shape shape = merge_dimensions(params);
+  Shape shape = {};
+  shape.dims = params.dims;
+  for (int d = 0; d < params.dims; ++d) {
+    shape.sizes[d] = params.sizes[d];
+    shape.a_strides[d] = params.a_strides[d];
+    shape.b_strides[d] = params.b_strides[d];
+  }
   with_ints(params.a, [&](auto* a) {
     with_ints(params.b, [&](auto* b) {
       using Out =

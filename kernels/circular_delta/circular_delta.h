@@ -22,17 +22,11 @@ struct CircularDeltaParams {
   void* out;       // contiguous, int64 where a or b is, else int32
 };
 
-LONGCLOCK_INLINE int64_t circular_delta_rows(const CircularDeltaParams& p) {
-  int64_t rows = 1;
-  for (int d = 0; d + 1 < p.dims; ++d) rows *= p.sizes[d];
-  return rows;
-}
+LONGCLOCK_DECLARE_LEVELS(void circular_delta(const CircularDeltaParams&, int64_t begin,
+                                             int64_t end))
 
-LONGCLOCK_DECLARE_LEVELS(void circular_delta(const CircularDeltaParams&, int64_t row_begin,
-                                             int64_t row_end))
-
-// Rows [row_begin, row_end) of the innermost dimension.
-void circular_delta_cpu(const CircularDeltaParams& params, int64_t row_begin, int64_t row_end);
+// Elements [begin, end) of the output.
+void circular_delta_cpu(const CircularDeltaParams& params, int64_t begin, int64_t end);
 
 // All elements, on the device of the stream. Returns a cudaError_t: 0 is success.
 int launch_circular_delta(const CircularDeltaParams& params, CudaStream stream);

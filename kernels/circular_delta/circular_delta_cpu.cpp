@@ -3,8 +3,8 @@
 
 namespace longclock {
 
-void circular_delta_cpu(const CircularDeltaParams& params, int64_t row_begin, int64_t row_end) {
-  LONGCLOCK_CALL_LEVEL(circular_delta(params, row_begin, row_end));
+void circular_delta_cpu(const CircularDeltaParams& params, int64_t begin, int64_t end) {
+  LONGCLOCK_CALL_LEVEL(circular_delta(params, begin, end));
 }
 
 }  // namespace longclock

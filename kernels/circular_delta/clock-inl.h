@@ -20,6 +20,11 @@ inline int32_t circular_delta(int32_t a, int32_t b, int32_t period) {
 // double that is off by one at most, put right after.
 template <class Time>
 inline void clock_times(const Time* t, int64_t stride, int64_t n, int64_t period, int32_t* out) {
+  if (stride == 0) {  // broadcast
+    const int32_t value = clock_time(*t, period);
+    for (int64_t i = 0; i < n; ++i) out[i] = value;
+    return;
+  }
   bool narrow = true;
   if constexpr (sizeof(Time) == 8) {
     int64_t outside = 0;

@@ -8,6 +8,10 @@ namespace {
 
 static_assert(kBehaviourBlock <= kTopKBlock);
 
+// Between the queries' scores: not a power of two of cache lines, so that a tile of queries spreads
+// over all sets of the cache.
+constexpr int64_t kScoreStride = kBehaviourBlock + 16;
+
 // One pass over the behaviours. Memory-bound for one query: every key is read once, in order; a
 // block's scores go to the selection while they are in the first-level cache. Many queries of one
 // moment share the time term and each block of keys.
@@ -18,16 +22,16 @@ void search(const ClockGsuParams& p, const SearchTask& task) {
   Scratch scratch;
   BlockScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
                         p.query_stride, count, group.query_end - group.query_begin > 1, &scratch);
-  float* scores = scratch.take<float>(count * kBehaviourBlock);
+  float* scores = scratch.take<float>(count * kScoreStride);
   TopKEntry* entries = scratch.take<TopKEntry>(count * topk_capacity(p.k));
-  TopKBuffer best[kTaskQueries];
+  TopKBuffer* best = scratch.take<TopKBuffer>(count);
   for (int64_t q = 0; q < count; ++q) best[q] = TopKBuffer(entries + q * topk_capacity(p.k), p.k);
   for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
     const int64_t n = smaller(kBehaviourBlock, task.end - at);
-    const BehaviourBlock<T>& block = scorer.score(group, at, n, scores, kBehaviourBlock);
+    const BehaviourBlock<T>& block = scorer.score(group, at, n, scores, kScoreStride);
     if (!block.any_kept) continue;
     const uint8_t* keep = block.all_kept ? nullptr : block.keep;
-    for (int64_t q = 0; q < count; ++q) best[q].push(scores + q * kBehaviourBlock, keep, n, at);
+    for (int64_t q = 0; q < count; ++q) best[q].push(scores + q * kScoreStride, keep, n, at);
   }
   for (int64_t q = 0; q < count; ++q) {
     const int64_t query = task.query_begin + q;

@@ -31,7 +31,7 @@ inline float log1p(float x) {
   float low = fma(e, -2.12194440e-4f, fma(f * f2, p, lost));
   low = fma(f2, -0.5f, low);
   const float value = fma(e, 0.693359375f, f + low);
-  return y > 0.0f ? (y <= 3.0e38f ? value : y)
+  return y > 0.0f ? (y < __builtin_inff() ? value : y)
                   : (y == 0.0f ? -__builtin_inff() : __builtin_nanf(""));
 }
 

@@ -17,7 +17,8 @@ struct EsuAttentionParams {
   const float* u;          // [Q, n, round_up(L, 16)], padded with zeros
   int64_t u_stride;        // elements from head to head, a multiple of 16
   float* context;          // [Q, n, L + 4]; 0 where a query has no valid behaviour
-  float* lse;              // [Q, n], log of the sum of exp(alpha); kept for the backward
+  float* softmax;          // [Q, n, 2], the largest alpha, and the log of the sum of
+                           // exp(alpha - largest); kept for the backward
 };
 
 // Recomputes alpha from z, in the one pass over z that the gradients need anyway.

@@ -91,6 +91,15 @@ inline float weighted_sum(const float* weights, const float* values, int64_t n) 
   return sum_lanes(sum);
 }
 
+// dot + the product of the four time features with their gradient.
+inline float add_time_product(float dot, const float* grad, float x, float root, float square,
+                              float log) {
+  dot = fma(grad[0], x, dot);
+  dot = fma(grad[1], root, dot);
+  dot = fma(grad[2], square, dot);
+  return fma(grad[3], log, dot);
+}
+
 // Online softmax: a running maximum, sum and weighted sum a head; a block is summed on its own and
 // then added, so that a long row does not gather the rounding of one long chain.
 template <class T>
@@ -150,7 +159,9 @@ void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
       const float divisor = any ? sum[h] : 1.0f;
       for (int64_t i = 0; i < dim; ++i) out[i] = from[i] / divisor;
       for (int64_t i = 0; i < kTimeFeatures; ++i) out[dim + i] = from[padded + i] / divisor;
-      p.lse[q * p.heads + h] = any ? highest[h] + __builtin_logf(sum[h]) : -__builtin_inff();
+      float* softmax = p.softmax + (q * p.heads + h) * 2;
+      softmax[0] = highest[h];
+      softmax[1] = any ? __builtin_logf(sum[h]) : 0.0f;
     }
   }
 }
@@ -178,9 +189,12 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       const float* context = f.context + (q * heads + h) * wide;
       for (int64_t i = 0; i < padded; ++i) grad[h * padded + i] = i < dim ? from[i] : 0.0f;
       rows[heads + h] = grad + h * padded;
-      float dot = 0.0f;
-      for (int64_t i = 0; i < wide; ++i) dot = fma(from[i], context[i], dot);
-      share[h] = dot;
+      // Summed as g is, so that their difference is exactly 0 where one behaviour has all the
+      // weight.
+      alignas(64) float dot[kLanes];
+      dot_rows(grad + h * padded, &context, 1, dim, 0, dot);
+      const float* time = context + dim;
+      share[h] = add_time_product(dot[0], from + dim, time[0], time[1], time[2], time[3]);
     }
     for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] = 0.0f;
     T* z_out = p.z_grad == nullptr ? nullptr : static_cast<T*>(p.z_grad) + q * f.k * dim;
@@ -201,16 +215,14 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
         rows[h] = block.u_rows()[h];
         const float* alpha = block.alpha(h);
         const float* time_grad = p.grad + (q * heads + h) * wide + dim;
-        const float lse = f.lse[q * heads + h];
+        const float* softmax = f.softmax + (q * heads + h) * 2;
         float* ds = weights + h * kEsuBlock;
         float* weight = weights + (heads + h) * kEsuBlock;
         for (int64_t i = 0; i < count; ++i) {
-          float gain = g[h * kEsuBlock + i];
-          gain = fma(time_grad[0], phi.x[i], gain);
-          gain = fma(time_grad[1], phi.root[i], gain);
-          gain = fma(time_grad[2], phi.square[i], gain);
-          gain = fma(time_grad[3], phi.log[i], gain);
-          weight[i] = exp_negative(alpha[i] - lse);
+          const float gain = add_time_product(g[h * kEsuBlock + i], time_grad, phi.x[i],
+                                              phi.root[i], phi.square[i], phi.log[i]);
+          // In two steps: largest + log(sum) would lose the logarithm's digits to a large alpha.
+          weight[i] = exp_negative((alpha[i] - softmax[0]) - softmax[1]);
           ds[i] = weight[i] * (gain - share[h]);
         }
       }

@@ -15,14 +15,21 @@ namespace {
 // One query with random data, and the attention in double.
 struct Attention {
   int64_t heads = 3, k, dim = 5;
-  std::vector<float> u, z, mlp, context, lse, grad;
+  std::vector<float> u, z, mlp, context, softmax, grad;
   std::vector<int32_t> times;
   std::vector<uint8_t> valid;
   int64_t now = 1700000000;
   EsuAttentionParams params{};
 
   explicit Attention(int64_t k_in)
-      : k(k_in), u(3 * 16), z(k * dim), context(3 * 9), lse(3), grad(3 * 9), times(k), valid(k, 1) {
+      : k(k_in),
+        u(3 * 16),
+        z(k * dim),
+        context(3 * 9),
+        softmax(6),
+        grad(3 * 9),
+        times(k),
+        valid(k, 1) {
     std::mt19937 random(5);
     std::normal_distribution<float> normal;
     for (int64_t h = 0; h < heads; ++h) {
@@ -47,7 +54,7 @@ struct Attention {
     params.u = u.data();
     params.u_stride = 16;
     params.context = context.data();
-    params.lse = lse.data();
+    params.softmax = softmax.data();
   }
 
   std::vector<double> row(int64_t j) const {  // [z ; phi]
@@ -170,6 +177,35 @@ TEST(EsuAttention, GradientsAgreeWithDifferences) {
       }
     }
     EXPECT_NEAR(s_sum, 0.0, 1e-5);  // a softmax does not feel a constant
+  });
+}
+
+// 100 equal alphas share the weight evenly, however large they are; one alone has all of it.
+TEST(EsuAttention, GradientsHoldForLargeAlphas) {
+  for_each_level([] {
+    for (float alpha : {1e2f, 1e5f, 1e8f}) {
+      for (int64_t k : {1, 100}) {
+        Attention a(k);
+        std::fill(a.z.begin(), a.z.end(), 1.0f);
+        std::fill(a.times.begin(), a.times.end(), 0);
+        std::fill(a.u.begin(), a.u.end(), 0.0f);
+        for (int64_t h = 0; h < 3; ++h) a.u[h * 16] = alpha;
+        esu_attention_cpu(a.params, 0, 1);
+        std::vector<float> z_grad(k * 5);
+        const EsuAttentionBackwardParams p{a.params,      a.grad.data(), nullptr,
+                                           z_grad.data(), nullptr,       nullptr};
+        esu_attention_backward_cpu(p, 0, 1);
+        for (int64_t j = 0; j < k; ++j) {
+          for (int64_t i = 1; i < 5; ++i) {  // u is 0 there: only p * grad is left
+            const float expected = (a.grad[i] + a.grad[9 + i] + a.grad[18 + i]) / k;
+            EXPECT_NEAR(z_grad[j * 5 + i], expected, 1e-5f / k) << alpha;
+          }
+          if (k == 1) {
+            EXPECT_NEAR(z_grad[0], a.grad[0] + a.grad[9] + a.grad[18], 1e-6f) << alpha;
+          }
+        }
+      }
+    }
   });
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A block of behaviours made ready for scoring, and its scores. Used by gsu_score and clock_gsu.
+// A block of behaviours made ready for scoring, and its scores. Used by gsu_score, clock_gsu and
+// esu_attention.
 #pragma once
 
 #include "../circular_delta/clock-inl.h"
@@ -18,7 +19,7 @@ template <class T>
 struct BehaviourBlock {
   int64_t n;
   bool all_kept;                   // else `keep` says which count
-  uint8_t keep[kBehaviourBlock];   // 0: not there, its row is never read
+  uint8_t keep[kBehaviourBlock];   // 0: not there, it never counts
   int32_t delta[kBehaviourBlock];  // seconds; 0 where not there
   const T* rows[kBehaviourBlock];  // where not there: some row that is; none where none is
   bool any_kept;

@@ -17,6 +17,9 @@ struct GsuScoreParams {
   float* scores;  // by Group::out_begin and out_stride
 };
 
+// Positions of the keys whose gradients are summed by one task.
+constexpr int64_t kKeyGradChunk = 1024;
+
 // The gradients, each by tasks of its own that write apart from each other: any number of them, on
 // any threads, gives the same bits.
 struct GsuScoreBackwardParams {
@@ -25,14 +28,18 @@ struct GsuScoreBackwardParams {
   int64_t query_stride;
   const Group* groups;
   int64_t group_count;
+  int64_t most_queries;     // of a group
   const SearchTask* tasks;  // whole groups
   float scale;
-  const float* grad;       // laid out as the scores
-  float* query_grad;       // [Q, D]
-  void* key_grad;          // [rows, D], contiguous, the keys' dtype
-  const int64_t* s_begin;  // [groups], elements from s_grad to a group's first behaviour
-  float* s_grad;           // one value a behaviour of a group: the sum over its queries
-  int32_t* s_delta;        // its delta
+  const float* grad;           // laid out as the scores
+  float* query_grad;           // [Q, D]
+  void* key_grad;              // [rows, D], contiguous, the keys' dtype
+  const int64_t* chunk_begin;  // [chunks + 1]: chunk c of kKeyGradChunk positions is seen by groups
+  const int64_t* chunk_groups;  // chunk_groups[chunk_begin[c]] to [chunk_begin[c + 1]], in order
+  int64_t positions;            // of the keys
+  const int64_t* s_begin;       // [groups], elements from s_grad to a group's first behaviour
+  float* s_grad;                // one value a behaviour of a group: the sum over its queries
+  int32_t* s_delta;             // its delta
 };
 
 LONGCLOCK_DECLARE_LEVELS(
@@ -46,7 +53,7 @@ LONGCLOCK_DECLARE_LEVELS(
 void gsu_score_cpu(const GsuScoreParams& params, int64_t begin, int64_t end);
 // Tasks [begin, end).
 void gsu_score_query_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
-// Positions [begin, end) of the keys, without ids.
+// Chunks [begin, end) of the keys' positions, without ids.
 void gsu_score_key_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
 // Rows [begin, end) of the table, with ids.
 void gsu_score_table_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);

@@ -32,30 +32,35 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
       }
     }
   }
-  for (int64_t q = 0; q < count; ++q) {
+  for (int64_t q = 0; task.part == 0 && q < count; ++q) {
     for (int64_t i = group.length; i < group.out_stride; ++i) {
       out[q * group.out_stride + i] = -__builtin_inff();
     }
   }
 }
 
-// The gradient of up to kTaskQueries queries over a block of behaviours, times scale, and exactly 0
-// where a behaviour is not there: [kTaskQueries, kBehaviourBlock].
+// The gradient of up to kTaskQueries queries over a block of behaviours, times scale, exactly 0
+// where a behaviour is not there.
 class GradBlock {
  public:
-  explicit GradBlock(Scratch* scratch)
-      : values_(scratch->take<float>(kTaskQueries * kBehaviourBlock)) {}
+  // Whole cache lines, but not a power of two of them: a column's values then spread over all sets.
+  static constexpr int64_t kStride = kBehaviourBlock + 16;
 
+  // For up to `most` queries at a time, kTaskQueries at most.
+  GradBlock(int64_t most, Scratch* scratch)
+      : values_(scratch->take<float>(smaller(most, kTaskQueries) * kStride)) {}
+
+  // A row of kStride values a query.
   template <class T>
   const float* read(const GsuScoreBackwardParams& p, const Group& g, const BehaviourBlock<T>& block,
-                    int64_t query_begin, int64_t count, int64_t begin, float scale) {
+                    int64_t query_begin, int64_t count, int64_t begin) {
     for (int64_t q = 0; q < count; ++q) {
       const float* from =
           p.grad + g.out_begin + (query_begin - g.query_begin + q) * g.out_stride + begin;
-      float* to = values_ + q * kBehaviourBlock;
-      for (int64_t i = 0; i < block.n; ++i) {
-        to[i] = block.all_kept || block.keep[i] != 0 ? scale * from[i] : 0.0f;
-      }
+      float* to = values_ + q * kStride;
+      for (int64_t i = 0; i < block.n; ++i) to[i] = p.scale * from[i];
+      if (block.all_kept) continue;
+      for (int64_t i = 0; i < block.n; ++i) to[i] = block.keep[i] != 0 ? to[i] : 0.0f;
     }
     return values_;
   }
@@ -72,7 +77,7 @@ void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
   const int64_t count = task.query_end - task.query_begin;
   const int64_t padded = round_up(b.dim, kLanes);
   Scratch scratch;
-  GradBlock grads(&scratch);
+  GradBlock grads(count, &scratch);
   auto* block = scratch.take<BehaviourBlock<T>>(1);
   auto* rows = scratch.take<const float*>(kBehaviourBlock);
   float* copies = scratch.take<float>(kBehaviourBlock * padded);
@@ -90,9 +95,9 @@ void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
     if (!block->all_kept) {
       for (int64_t i = 0; i < n; ++i) rows[i] = block->keep[i] != 0 ? rows[i] : nothing;
     }
-    const float* weights = grads.read(p, group, *block, task.query_begin, count, at, p.scale);
+    const float* weights = grads.read(p, group, *block, task.query_begin, count, at);
     for (int64_t i = 0; i < count * padded; ++i) part[i] = 0.0f;
-    add_weighted_rows(weights, kBehaviourBlock, 1, count, rows, n, padded, part, padded);
+    add_weighted_rows(weights, GradBlock::kStride, 1, count, rows, n, padded, part, padded);
     for (int64_t i = 0; i < count * padded; ++i) sum[i] += part[i];
   }
   for (int64_t q = 0; q < count; ++q) {
@@ -103,28 +108,29 @@ void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
 // key_grad = scale * sum over queries of grad * query, for one block of positions after another:
 // groups in order (windows overlap), queries in order.
 template <class T>
-void key_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
+void key_grad(const GsuScoreBackwardParams& p, int64_t chunk) {
   const Behaviours& b = p.behaviours;
   const int64_t padded = round_up(b.dim, kLanes);
+  const int64_t end = smaller(p.positions, (chunk + 1) * kKeyGradChunk);
   Scratch scratch;
-  GradBlock grads(&scratch);
+  GradBlock grads(p.most_queries, &scratch);
   auto* block = scratch.take<BehaviourBlock<T>>(1);
   const float* queries[kTaskQueries];
   float* sum = scratch.take<float>(kBehaviourBlock * padded);
-  for (int64_t at = begin; at < end; at += kBehaviourBlock) {
+  for (int64_t at = chunk * kKeyGradChunk; at < end; at += kBehaviourBlock) {
     const int64_t n = smaller(kBehaviourBlock, end - at);
     for (int64_t i = 0; i < n * padded; ++i) sum[i] = 0.0f;
-    for (int64_t index = 0; index < p.group_count; ++index) {
-      const Group& g = p.groups[index];
+    for (int64_t i = p.chunk_begin[chunk]; i < p.chunk_begin[chunk + 1]; ++i) {
+      const Group& g = p.groups[p.chunk_groups[i]];
       const int64_t first = at > g.position ? at : g.position;
       const int64_t last = smaller(at + n, g.position + g.length);
       if (first >= last) continue;
       read_times(b, g, first - g.position, last - first, block);
       for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
         const int64_t count = smaller(kTaskQueries, g.query_end - q);
-        for (int64_t i = 0; i < count; ++i) queries[i] = p.queries + (q + i) * p.query_stride;
-        const float* weights = grads.read(p, g, *block, q, count, first - g.position, p.scale);
-        add_weighted_rows(weights, 1, kBehaviourBlock, last - first, queries, count, padded,
+        for (int64_t j = 0; j < count; ++j) queries[j] = p.queries + (q + j) * p.query_stride;
+        const float* weights = grads.read(p, g, *block, q, count, first - g.position);
+        add_weighted_rows(weights, 1, GradBlock::kStride, last - first, queries, count, padded,
                           sum + (first - at) * padded, padded);
       }
     }
@@ -140,7 +146,7 @@ void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
   const Behaviours& b = p.behaviours;
   const int64_t padded = round_up(b.dim, kLanes);
   Scratch scratch;
-  GradBlock grads(&scratch);
+  GradBlock grads(p.most_queries, &scratch);
   auto* block = scratch.take<BehaviourBlock<T>>(1);
   const float* queries[kTaskQueries];
   // 32-bit rows of whole vectors are summed where they will lie.
@@ -156,12 +162,12 @@ void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
       for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
         const int64_t count = smaller(kTaskQueries, g.query_end - q);
         for (int64_t i = 0; i < count; ++i) queries[i] = p.queries + (q + i) * p.query_stride;
-        const float* weights = grads.read(p, g, *block, q, count, at, p.scale);
+        const float* weights = grads.read(p, g, *block, q, count, at);
         for (int64_t i = 0; i < n; ++i) {
           if (!block->all_kept && block->keep[i] == 0) continue;
           const int64_t row = b.ids[g.position + at + i];
           if (row < begin || row >= end) continue;
-          add_weighted_rows(weights + i, 1, kBehaviourBlock, 1, queries, count, padded,
+          add_weighted_rows(weights + i, 1, GradBlock::kStride, 1, queries, count, padded,
                             sum + (row - begin) * padded, padded);
         }
       }
@@ -187,7 +193,9 @@ void gsu_score_query_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_
 }
 
 void gsu_score_key_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
-  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, key_grad<T>(p, begin, end));
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, key_grad<T>(p, chunk));
+  }
 }
 
 void gsu_score_table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
@@ -196,7 +204,6 @@ void gsu_score_table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_
 
 void gsu_score_s_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
   Scratch scratch;
-  GradBlock grads(&scratch);
   auto* block = scratch.take<BehaviourBlock<float>>(1);
   for (int64_t index = begin; index < end; ++index) {
     const Group& g = p.groups[index];
@@ -205,15 +212,14 @@ void gsu_score_s_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t en
       read_times(p.behaviours, g, at, n, block);
       float* sum = p.s_grad + p.s_begin[index] + at;
       int32_t* delta = p.s_delta + p.s_begin[index] + at;
-      for (int64_t i = 0; i < n; ++i) sum[i] = 0.0f;
       for (int64_t i = 0; i < n; ++i) delta[i] = block->delta[i];
-      for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
-        const int64_t count = smaller(kTaskQueries, g.query_end - q);
-        const float* weights = grads.read(p, g, *block, q, count, at, 1.0f);
-        for (int64_t k = 0; k < count; ++k) {
-          for (int64_t i = 0; i < n; ++i) sum[i] += weights[k * kBehaviourBlock + i];
-        }
+      for (int64_t i = 0; i < n; ++i) sum[i] = 0.0f;
+      for (int64_t q = 0; q < g.query_end - g.query_begin; ++q) {
+        const float* grad = p.grad + g.out_begin + q * g.out_stride + at;
+        for (int64_t i = 0; i < n; ++i) sum[i] += grad[i];
       }
+      if (block->all_kept) continue;
+      for (int64_t i = 0; i < n; ++i) sum[i] = block->keep[i] != 0 ? sum[i] : 0.0f;
     }
   }
 }

@@ -63,6 +63,11 @@ TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
       p.query_stride = f.stride;
       p.groups = f.groups.data();
       p.group_count = 2;
+      p.most_queries = candidates;
+      const int64_t chunk_begin[] = {0, 2}, chunk_groups[] = {0, 1};
+      p.chunk_begin = chunk_begin;
+      p.chunk_groups = chunk_groups;
+      p.positions = 2 * n;
       p.tasks = tasks.data();
       p.scale = f.scale;
       p.grad = grad.data();
@@ -72,7 +77,7 @@ TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
       p.s_grad = s_grad.data();
       p.s_delta = s_delta.data();
       gsu_score_query_grad_cpu(p, 0, static_cast<int64_t>(tasks.size()));
-      gsu_score_key_grad_cpu(p, 0, 2 * n);
+      gsu_score_key_grad_cpu(p, 0, 1);
       gsu_score_s_grad_cpu(p, 0, 2);
       std::vector<double> q_sum(query_grad.size()), k_sum(key_grad.size()), s_sum(s_grad.size());
       for (int64_t q = 0; q < queries; ++q) {

@@ -30,7 +30,7 @@ void time_similarity(const TimeSimilarityParams& p, int64_t begin, int64_t end) 
 
 namespace {
 
-inline double sum_lanes(Vf v) {
+inline double sum_in_double(Vf v) {
   double sum = 0.0;
   for (int lane = 0; lane < kLanes; ++lane) sum += v[lane];
   return sum;
@@ -64,16 +64,16 @@ void add_block_gradient(const TimeMlp& mlp, const TimeFeatureBlock& f, const flo
       square_sum = fma(gh, square, square_sum);
       log_sum = fma(gh, log, log_sum);
     }
-    w1[j * kTimeFeatures + 0] += sum_lanes(x_sum);
-    w1[j * kTimeFeatures + 1] += sum_lanes(root_sum);
-    w1[j * kTimeFeatures + 2] += sum_lanes(square_sum);
-    w1[j * kTimeFeatures + 3] += sum_lanes(log_sum);
-    b1[j] += sum_lanes(bias_sum);
-    w2[j] += sum_lanes(out_sum);
+    w1[j * kTimeFeatures + 0] += sum_in_double(x_sum);
+    w1[j * kTimeFeatures + 1] += sum_in_double(root_sum);
+    w1[j * kTimeFeatures + 2] += sum_in_double(square_sum);
+    w1[j * kTimeFeatures + 3] += sum_in_double(log_sum);
+    b1[j] += sum_in_double(bias_sum);
+    w2[j] += sum_in_double(out_sum);
   }
   Vf bias_sum = {};
   for (int64_t i = 0; i < n; i += kLanes) bias_sum = bias_sum + load(grad + i);
-  *b2 += sum_lanes(bias_sum);
+  *b2 += sum_in_double(bias_sum);
 }
 
 }  // namespace

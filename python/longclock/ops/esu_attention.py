@@ -43,7 +43,8 @@ def esu_attention(
     Raises:
         ValueError: an argument that does not fit; the message names it and the remedy.
 
-    O(Q n K L) operations; the backward reads z once more and stores nothing of size [Q, n, K, L].
+    O(Q n K L) operations. The backward reads z once more; beyond the gradients it needs 8 bytes a
+    behaviour. A 16-bit table's repeated rows add up their gradients in 16 bits, as in nn.Embedding.
     """
     weights, unit = resolve_mlp("esu_attention", mlp, unit)
     rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
@@ -63,7 +64,7 @@ def _(u: Tensor, z: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     queries, heads, width = u.shape
     return (
         u.new_empty((queries, heads, width + 4), dtype=torch.float32),
-        u.new_empty((queries, heads), dtype=torch.float32),
+        u.new_empty((queries, heads, 2), dtype=torch.float32),
     )
 
 
@@ -99,11 +100,13 @@ def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: 
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, context, lse = ctx.saved_tensors
+    *tensors, context, softmax = ctx.saved_tensors
     _, table, ids, *_, valid = tensors
     u, z, *mlp = ctx.needs_input_grad[:2] + ctx.needs_input_grad[5:9]
     needs = (u, z, any(mlp))
-    found = raw.esu_attention_backward.default(grad, *tensors, *ctx.options, context, lse, *needs)
+    found = raw.esu_attention_backward.default(
+        grad, *tensors, *ctx.options, context, softmax, *needs
+    )
     du, dz, *d_mlp = (
         value if need else None for value, need in zip(found, (*needs, *needs[2:] * 3), strict=True)
     )

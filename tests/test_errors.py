@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that belong to no single op: from threads, and of raw ops called past the wrappers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import longclock as lc
+
+RAW = torch.ops.longclock
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_first_bad_id_is_named_whatever_the_threads(threads: int) -> None:
+    ids = torch.randint(0, 100, (64, 5_000))
+    ids[50, 7] = ids[20, 4_000] = ids[63, 4_999] = 100
+    time, now = torch.zeros(64, 5_000, dtype=torch.int64), torch.zeros(64, dtype=torch.int64)
+    table, query, s = torch.randn(100, 4), torch.randn(64, 4), lc.TimeSimilarity()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.raises(
+            ValueError, match="ids must be from 0 to N - 1 = 99, got 100 at position 104000"
+        ):
+            lc.clock_gsu(query, table, time, now, s, k=3, ids=ids)
+    finally:
+        torch.set_num_threads(before)
+
+
+def raw_search(**changes: object) -> list[object]:
+    """Arguments of the raw clock_gsu, dense [2, 5, 3], up to and with k."""
+    arguments: dict[str, object] = {
+        "query": torch.randn(2, 3), "keys": torch.randn(2, 5, 3),
+        "key_time": torch.zeros(2, 5, dtype=torch.int64),
+        "query_time": torch.zeros(2, dtype=torch.int64),
+        "w1": torch.randn(8, 4), "b1": torch.randn(8), "w2": torch.randn(8), "b2": torch.randn(()),
+        "ids": None, "lengths": None, "offsets": None, "query_offsets": None, "starts": None,
+        "ends": None, "mask": None, "exclude_future": False, "scale": 1.0, "period": 86400,
+        "unit": 3600.0, "k": 2,
+    }  # fmt: skip
+    return list((arguments | changes).values())
+
+
+INTS = torch.tensor([0, 5])
+FLAT = {"keys": torch.randn(5, 3), "key_time": torch.zeros(5, dtype=torch.int64)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keys": torch.tensor(1.0)}, r"keys must have shape \[S, M, D\].*got \[\]"),
+        ({"keys": torch.randn(2, 5, 3).double()}, "keys must be .*longclock.reference"),
+        ({"query": torch.randn(2, 3).half()}, "query must be float32 to match keys, got float16"),
+        ({"query": torch.randn(2, 4)}, "query must have D = 3"),
+        ({"lengths": torch.tensor([1, 6])}, "lengths must be from 0 to M = 5, got 6 at 1"),
+        ({"starts": INTS}, "starts and ends must come together, got starts alone"),
+        ({"ends": INTS}, "starts and ends must come together, got ends alone"),
+        ({"starts": INTS, "ends": INTS, "offsets": INTS}, "starts must not be given with offsets"),
+        ({"query_offsets": INTS}, "query_offsets must come with offsets"),
+        (FLAT | {"offsets": torch.tensor([0, 6, 5])}, "offsets must not decrease, got 6 then 5"),
+        (FLAT | {"offsets": torch.tensor([0, 2, 4])}, "offsets must end at T = 5, got 4"),
+        (
+            FLAT | {"starts": INTS, "ends": INTS + 1},
+            "starts and ends must satisfy .*, got 5 and 6 at 1",
+        ),
+        ({"mask": torch.ones(2, 4, dtype=torch.bool)}, r"mask must be bool of key_time's shape"),
+        ({"period": 0}, "period must be from 1 to"),
+        ({"unit": 1e-320}, "unit must be a positive number"),
+        ({"k": -1}, "k must be from 0 to 2048, got -1"),
+        ({"w1": torch.randn(65, 4)}, r"mlp w1 must have shape \[h, 4\] with h from 1 to 64"),
+        ({"b1": torch.randn(7)}, r"mlp b1 must have shape \[h\] = \[8\] to match w1, got \[7\]"),
+    ],
+)
+def test_raw_search(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RuntimeError, match=f"clock_gsu: {message}"):
+        RAW.clock_gsu(*raw_search(**changes))
+
+
+def test_an_empty_table_says_so() -> None:
+    ids = torch.zeros(2, 5, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="the table has no rows, got 0 at position 0"):
+        RAW.clock_gsu(*raw_search(keys=torch.randn(0, 3), ids=ids))
+
+
+@pytest.mark.parametrize("m", [-1, 2**62])
+def test_block_topk_backward_refuses_impossible_sizes(m: int) -> None:
+    with pytest.raises(RuntimeError, match="block_topk_backward: m must be at"):
+        RAW.block_topk_backward(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.int64), m)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README and the pages do what they say: code runs, commands exist, figures are the JSON's."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+RESULTS = {
+    name: json.loads((ROOT / "examples" / "results" / f"{name}.json").read_text())
+    for name in ("demo_nyc", "music")
+}
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Lines of every shell block, without comments."""
+    lines = "\n".join(blocks("sh")).splitlines()
+    return [line for line in (line.partition("  #")[0].strip() for line in lines) if line]
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_code_runs_as_written(number, capsys):
+    exec(compile(blocks("python")[number], f"README block {number}", "exec"), {})
+
+
+def test_first_example_is_short_and_on_the_first_screen():
+    assert len(blocks("python")[0].splitlines()) <= 10
+    assert README.index("```python") < 3000
+    first = README[: README.index("```python")]
+    assert "make demo" in first
+    assert "make test" in first
+    assert first.count("![") == 1
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_is_known(command):
+    words = shlex.split(command)
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+        assert targets is not None
+        assert set(words[1:]) <= set(targets.group(1).split())
+    elif words[:3] == ["python", "-m", "longclock.train"]:
+        from longclock.train.cli import _names, parser
+
+        assert _names(parser().parse_args(words[3:]))
+    elif words[:3] == ["python", "-m", "longclock.info"]:
+        done = subprocess.run(
+            [sys.executable, *words[1:]], check=True, capture_output=True, text=True
+        )
+        assert "SIMD level" in done.stdout
+    elif words[:2] == ["pip", "install"]:
+        assert (ROOT / "setup.py").exists()
+        needs = re.search(r"^requires = (.*)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+        assert needs is not None
+        for word in words[2:]:
+            assert word in (".", "--no-build-isolation") or f'"{word}' in needs.group(1)
+    else:
+        pytest.fail(f"the README shows a command that no test knows: {command}")
+
+
+def test_commands_in_the_text_parse():
+    from longclock.train.cli import parser
+
+    for text in re.findall(r"`python -m longclock\.train([^`]*)`", README):
+        parser().parse_args(shlex.split(text))
+    for text in re.findall(r"`(--models [^`]*)`", README):
+        parser().parse_args(shlex.split(text))
+    for target in re.findall(r"`make (\w+)`", README):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
+def test_environment_variables_are_read_somewhere():
+    names = set(re.findall(r"`(LONGCLOCK_\w+)`", README))
+    assert names == {
+        "LONGCLOCK_CUDA", "LONGCLOCK_CUDA_ARCHS", "LONGCLOCK_LIBRARY", "LONGCLOCK_SIMD",
+    }  # fmt: skip
+    sources = [ROOT / "setup.py", ROOT / "kernels/common/simd_level.cpp"]
+    sources.append(ROOT / "python/longclock/_library.py")
+    text = "".join(source.read_text() for source in sources)
+    for name in names:
+        assert f'"{name}"' in text, name
+
+
+def rows_after(heading: str, text: str) -> list[list[str]]:
+    """Cells of the first table after a heading, without its head."""
+    table = re.search(r"((?:^\|.*\n)+)", text[text.index(heading) :], re.MULTILINE)
+    assert table is not None
+    lines = table.group(1).splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "heading"), [("demo_nyc", "## What it gains"), ("music", "A null result")]
+)
+def test_result_tables_are_the_committed_results(name, heading):
+    models = list(RESULTS[name]["models"].values())
+    rows = rows_after(heading, README)
+    for model, row in zip(models, rows, strict=True):
+        assert row[0].startswith(model["title"])
+        assert row[1:] == [f"{model[key]:.4f}" for key in ("auc", "uauc", "logloss")]
+
+
+def test_other_figures_of_the_results():
+    models, music = RESULTS["demo_nyc"]["models"], RESULTS["music"]["models"]
+    for rival in ("no-time", "hour", "twin"):
+        gain = models["lic"]["auc"] - models[rival]["auc"]
+        assert gain >= 0.02
+        # "Most of the gain goes with it" is said of the control.
+        assert models["lic"]["auc"] - models["lic-shuffled"]["auc"] > 0.5 * gain
+    auc = [model["auc"] for model in music.values()]
+    assert f"differ by {max(auc) - min(auc):.4f} AUC" in README
+    assert f"{RESULTS['music']['data']['events']:,} plays" in README
+    config = RESULTS["demo_nyc"]["config"]
+    assert f"K = {config['k']}" in README
+    assert f"{config['negatives']}\nsampled negatives" in README
+
+
+def test_what_is_said_of_cuda_is_so():
+    """The ops that the README calls CUDA ops are those with CUDA kernels."""
+    kernels = {path.stem for path in (ROOT / "kernels").glob("*/*.cu")} - {"cuda"}
+    assert kernels == {"circular_delta", "time_similarity"}
+    assert "`circular_delta`, `time_features` and `time_similarity` have CUDA kernels" in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = page if not path else Path(os.path.normpath(page.parent / path))
+        assert found.exists(), target
+        assert found.is_relative_to(ROOT), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index
+
+
+def test_files_that_the_pages_name_exist():
+    """`kernels/.../x.h` in code marks; a name with a placeholder or a star is none."""
+    for page in PAGES:
+        for name in re.findall(
+            r"`((?:kernels|csrc|python|tests|bench|docs|examples|cmake)/[\w./-]+)`",
+            page.read_text(encoding="utf-8"),
+        ):
+            if "recency_decay" not in name:  # the walk-through's op, which does not exist
+                assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_api_page_is_up_to_date():
+    spec = importlib.util.spec_from_file_location("build_api", ROOT / "docs" / "build_api.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert module.page() == page, "run python docs/build_api.py"
+
+
+def test_api_page_has_everything_public():
+    import longclock as lc
+
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in lc.__all__:
+        assert f"### {name}\n" in page or f"`lc.{name}`" in page or name == "ops"
+
+
+def test_the_op_of_the_walk_through_compiles(tmp_path):
+    """Every file that docs/adding-an-op.md shows, put beside the real ones."""
+    import torch
+    from torch.utils.cpp_extension import include_paths
+
+    page = (ROOT / "docs" / "adding-an-op.md").read_text(encoding="utf-8")
+    for folder in ("kernels", "csrc"):
+        (tmp_path / folder).mkdir()
+        for child in (ROOT / folder).iterdir():
+            (tmp_path / folder / child.name).symlink_to(child)
+    files = {}
+    for block in blocks("cpp", page) + blocks("python", page):
+        name = re.match(r"(?://|#) (\S+)\n", block)
+        assert name is not None
+        files[name.group(1)] = block
+        path = tmp_path / name.group(1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block)
+    assert len(files) == 7
+    flags = [
+        "-std=c++20",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wextra",
+        "-Wno-psabi",
+        "-Werror",
+        "-fsyntax-only",
+    ]
+    flags += [f"-isystem{path}" for path in include_paths()]
+    flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{tmp_path / 'csrc'}"]
+    for name in files:
+        source = tmp_path / name
+        if name.endswith(".cpp"):
+            level = ["-mavx2", "-mfma", "-mf16c", "-DLONGCLOCK_X86"] if "_avx2" in name else []
+            compiler = os.environ.get("CXX", "c++")
+            subprocess.run([compiler, *flags, *level, str(source)], check=True)
+        elif name.endswith(".py"):
+            compile(source.read_text(), name, "exec")
+    module = runpy.run_path(str(tmp_path / "python/longclock/reference/recency_decay.py"))
+    decay = module["recency_decay"](torch.tensor([0, 60, 120]), 60.0)
+    assert decay.tolist() == [1.0, 0.5, 0.25]
