@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m bench``: how fast the ops are beside plain PyTorch, in one table and one JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import harness, report
+
+OPS = tuple(
+    sorted(
+        path.stem
+        for path in Path(__file__).parent.glob("*.py")
+        if "def cases(" in path.read_text(encoding="utf-8") and path.stem != "__main__"
+    )
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    p.add_argument("ops", nargs="*", help=f"(all): {', '.join(OPS)}")
+    p.add_argument("--quick", action="store_true", help="tiny sizes, two repetitions: does it run?")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    p.add_argument("--threads", type=int, help="(PyTorch's default)")
+    p.add_argument("--compile", action="store_true", help="torch.compile as a rival: slow to start")
+    return p
+
+
+def cases_of(op: str) -> Callable[[bool], Iterator[harness.Case]]:
+    found: Callable[[bool], Iterator[harness.Case]] = importlib.import_module(f"bench.{op}").cases
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    p = parser()
+    args = p.parse_args(argv)
+    for op in args.ops:
+        if op not in OPS:
+            p.error(f"unknown op {op!r}; choose from {', '.join(OPS)}")
+    if args.threads is not None:
+        if args.threads < 1:
+            p.error(f"--threads must be at least 1, got {args.threads}")
+        torch.set_num_threads(args.threads)
+    ops = {op: cases_of(op) for op in args.ops or OPS}
+
+    def show(op: str, result: dict[str, Any]) -> None:
+        print(report.line(op, result), flush=True)
+
+    results = harness.run(ops, args.quick, args.compile, show)
+    print(report.footer(results))
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(results, indent=1, allow_nan=False) + "\n"
+        args.json.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+import longclock as lc
+from bench.checks import selection
+from bench.harness import Case, Check
+from bench.inputs import DTYPES, Search, make_ragged, make_search, make_windows
+
+
+def rows_of(scores: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Flat scores, query after query, as [Q, longest] padded with -inf."""
+    return pad_sequence(list(scores.split(counts)), batch_first=True, padding_value=-torch.inf)
+
+
+def search_case(
+    name: str, case: Search, k: int, sizes: dict[str, Any], counts: list[int] | None = None
+) -> Case:
+    """counts: behaviours of each query, for ragged and windows."""
+    rivals: dict[str, Callable[[], Any]] = {
+        "longclock": lambda: case.run(lc.clock_gsu, k),
+        "reference": lambda: case.run(lc.reference.clock_gsu, k),
+    }
+    many = case.query.dim() == 3
+    if counts is None:
+        rivals["torch"] = lambda: case.plain_scores().topk(k)
+    if many:
+        rivals["matmul alone"] = lambda: torch.bmm(case.query, case.keys.transpose(1, 2))
+
+    def check() -> Check:
+        exact, eager = case.exact(), case.run(lc.reference.gsu_score)
+        if counts is not None:
+            exact, eager = rows_of(exact, counts), rows_of(eager, counts)
+        return selection(case.run(lc.clock_gsu, k), exact, eager)
+
+    windows = "starts" in case.layout
+    evaluations = sum(counts) if counts else case.query[..., 0].numel() * case.key_time.shape[-1]
+    return Case(
+        name,
+        sizes | {"K": k},
+        rivals,
+        check,
+        read=None if many or windows else case.gathered().keys,
+        flops=2 * evaluations * case.query.shape[-1] if many or windows else 0,
+        compiled="torch" if counts is None else None,
+    )
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    s, m, d, rows, k = (3, 300, 16, 500, 10) if quick else (32, 10_000, 128, 1_000_000, 100)
+    candidates = 7 if quick else 500
+    for name, dtype in DTYPES.items():
+        sizes = {"S": s, "M": m, "D": d, "dtype": name}
+        yield search_case(f"dense, {name}", make_search(s, m, d, dtype), k, sizes)
+    for name in ("fp32", "bf16"):
+        sizes = {"S": s, "M": m, "N": rows, "D": d // 2, "dtype": name}
+        case = make_search(s, m, d // 2, DTYPES[name], table=rows)
+        yield search_case(f"table, {name}", case, k, sizes)
+    for name in ("fp32", "bf16"):
+        sizes = {"S": 1, "C": candidates, "M": m, "D": d, "dtype": name}
+        case = make_search(1, m, d, DTYPES[name], candidates=candidates)
+        yield search_case(f"{candidates} candidates, {name}", case, k, sizes)
+    case = make_ragged(2 * s, m, d)
+    sizes = {"S": 2 * s, "M": f"1 to {m}", "D": d, "dtype": "fp32"}
+    counts = case.layout["offsets"].diff().tolist()
+    yield search_case("ragged, fp32", case, k, sizes, counts)
+    windows = 5 if quick else 500
+    sizes = {"Q": windows, "M": m, "D": d // 2, "dtype": "fp32"}
+    case = make_windows(windows, m, d // 2)
+    yield search_case(f"{windows} windows, fp32", case, k, sizes, [m] * windows)

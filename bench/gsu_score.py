@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import longclock as lc
+from bench.checks import close
+from bench.harness import Case
+from bench.inputs import DTYPES, Search, check_step, make_search, train_step, trained
+
+
+def forward_case(name: str, case: Search, sizes: dict[str, Any]) -> Case:
+    rivals: dict[str, Callable[[], Any]] = {
+        "longclock": lambda: case.run(lc.gsu_score),
+        "reference": lambda: case.run(lc.reference.gsu_score),
+        "torch": case.plain_scores,
+    }
+    many = case.query.dim() == 3
+    if many:
+        rivals["matmul alone"] = lambda: torch.bmm(case.query, case.keys.transpose(1, 2))
+    d = case.query.shape[-1]
+    return Case(
+        name,
+        sizes,
+        rivals,
+        lambda: close(case.run(lc.gsu_score), case.exact(), case.run(lc.reference.gsu_score), d),
+        read=None if many else case.gathered().keys,
+        flops=2 * case.query[..., 0].numel() * case.key_time.shape[1] * d if many else 0,
+        compiled="torch",
+    )
+
+
+def training_case(name: str, case: Search, sizes: dict[str, Any]) -> Case:
+    """Forward and backward into query, keys or table, and mlp."""
+    leaves = trained(case.query, case.keys, *case.mlp)
+    many = (case.query.shape[1],) if case.query.dim() == 3 else ()
+    grad = torch.randn(case.key_time.shape[0], *many, case.key_time.shape[1])
+
+    def step(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def forward(query: Tensor, keys: Tensor, *mlp: Tensor) -> Tensor:
+            return op(query, keys, case.key_time, case.query_time, mlp, **case.layout)
+
+        return forward
+
+    ours, reference = step(lc.gsu_score), step(lc.reference.gsu_score)
+    return Case(
+        name,
+        sizes,
+        {
+            "longclock": train_step(ours, leaves, grad),
+            "reference": train_step(reference, leaves, grad),
+        },
+        lambda: check_step(ours, reference, leaves, grad, grad.numel()),
+    )
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    s, m, d, rows, few = (3, 300, 16, 500, 2) if quick else (32, 10_000, 128, 1_000_000, 8)
+    candidates = 7 if quick else 500
+    for name, dtype in DTYPES.items():
+        sizes = {"S": s, "M": m, "D": d, "dtype": name}
+        yield forward_case(f"dense, {name}", make_search(s, m, d, dtype), sizes)
+    for name in ("fp32", "bf16"):
+        case = make_search(1, m, d, DTYPES[name], candidates=candidates)
+        sizes = {"S": 1, "C": candidates, "M": m, "D": d, "dtype": name}
+        yield forward_case(f"{candidates} candidates, {name}", case, sizes)
+    half = max(s // 2, 1)
+    yield training_case(
+        "dense, fp32, forward and backward",
+        make_search(half, m, d, torch.float32),
+        {"S": half, "M": m, "D": d, "dtype": "fp32"},
+    )
+    yield training_case(
+        f"{candidates} candidates, fp32, forward and backward",
+        make_search(1, m, d, torch.float32, candidates=candidates),
+        {"S": 1, "C": candidates, "M": m, "D": d, "dtype": "fp32"},
+    )
+    yield training_case(
+        "table, fp32, forward and backward",
+        make_search(few, m, d // 2, torch.float32, table=rows),
+        {"S": few, "M": m, "N": rows, "D": d // 2, "dtype": "fp32"},
+    )

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks a result, then times the rivals in turns within one process.
+
+A case's rivals run one after the other, round after round, so that what else the machine does hits
+all of them. Figures are the median and the smallest of many short repetitions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import longclock as lc
+from longclock import _native
+
+OURS = "longclock"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass
+class Check:
+    """What was compared, how far off we are, and how far off we may be."""
+
+    against: str
+    error: float
+    allowed: float
+
+
+@dataclasses.dataclass
+class Case:
+    """One thing to measure. ``rivals`` maps a name to a call; the first is ours."""
+
+    name: str
+    sizes: dict[str, Any]
+    rivals: dict[str, Callable[[], Any]]
+    check: Callable[[], Check]
+    read: Tensor | None = None  # what must be read at least once, where that is the limit
+    passes: int = 1  # how often at least it crosses the memory bus: 3 for read, read, write
+    flops: int = 0
+    compiled: str | None = None  # the rival that --compile gives to torch.compile
+
+
+class WrongResult(AssertionError):
+    """A rival that computes something else is not measured."""
+
+
+@dataclasses.dataclass
+class Effort:
+    """How long a case is measured."""
+
+    seconds: float = 6.0
+    rounds: tuple[int, int] = (7, 40)
+    warm_up: int = 2
+    shortest: float = 2e-3  # seconds of one repetition; a quicker call is repeated within it
+
+
+QUICK = Effort(seconds=0.0, rounds=(2, 2), warm_up=1, shortest=0.0)
+
+
+def once(call: Callable[[], Any], times: int) -> float:
+    """Seconds of one of ``times`` calls."""
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
+
+
+def interleave(calls: dict[str, Callable[[], Any]], effort: Effort) -> dict[str, list[float]]:
+    """Seconds of every repetition of every call, taken in turns."""
+    inner = {}
+    for name, call in calls.items():
+        for _ in range(effort.warm_up):
+            call()
+        inner[name] = max(1, int(effort.shortest / max(once(call, 1), 1e-7)))
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    started = time.perf_counter()
+    fewest, most = effort.rounds
+    for number in range(most):
+        if number >= fewest and time.perf_counter() - started > effort.seconds:
+            break
+        order = list(calls)
+        for name in order[number % len(order) :] + order[: number % len(order)]:
+            taken[name].append(once(calls[name], inner[name]))
+    return taken
+
+
+def summary(seconds: list[float]) -> dict[str, Any]:
+    """Median, smallest and quartiles in milliseconds."""
+    ordered = sorted(seconds)
+    quartiles = statistics.quantiles(ordered, n=4) if len(ordered) > 1 else [ordered[0]] * 3
+    return {
+        "median_ms": statistics.median(ordered) * 1e3,
+        "min_ms": ordered[0] * 1e3,
+        "quartiles_ms": [quartiles[0] * 1e3, quartiles[2] * 1e3],
+        "repetitions": len(ordered),
+    }
+
+
+def measure(case: Case, effort: Effort, compile_too: bool = False) -> dict[str, Any]:
+    """Checks and times one case; raises WrongResult where ours is wrong."""
+    check = case.check()
+    if not check.error <= check.allowed:
+        raise WrongResult(
+            f"{case.name}: error {check.error:.3e} against {check.against}, "
+            f"allowed {check.allowed:.3e}"
+        )
+    calls = dict(case.rivals)
+    if compile_too and case.compiled is not None:
+        torch.compiler.reset()  # else the cases before count as other shapes of the same code
+        calls["torch.compile"] = torch.compile(calls[case.compiled])
+    if case.read is not None:
+        words = case.read.view(torch.float32)  # the same bytes, whatever the dtype
+        calls["read"] = words.sum
+    timings = {name: summary(seconds) for name, seconds in interleave(calls, effort).items()}
+    ours = timings[OURS]
+    found: dict[str, Any] = {
+        "case": case.name,
+        "sizes": case.sizes,
+        "check": dataclasses.asdict(check),
+        "timings": timings,
+        "ratio": {
+            name: {
+                "median": timing["median_ms"] / ours["median_ms"],
+                "min": timing["min_ms"] / ours["min_ms"],
+            }
+            for name, timing in timings.items()
+            if name not in (OURS, "read")
+        },
+    }
+    if case.read is not None:
+        size = case.read.numel() * case.read.element_size()
+        found["gb_per_s"] = case.passes * size / ours["median_ms"] / 1e6
+        found["read_gb_per_s"] = size / timings["read"]["median_ms"] / 1e6
+        found["of_read_bandwidth"] = found["gb_per_s"] / found["read_gb_per_s"]
+    if case.flops:
+        found["gflop_per_s"] = case.flops / ours["median_ms"] / 1e6
+    return found
+
+
+def cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The commit that was measured, marked where the tree differs from it; None outside git."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def surroundings() -> dict[str, Any]:
+    """All that the figures depend on besides the cases."""
+    build = _native.build_info()
+    return {
+        "machine": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "simd_level": _native.simd_level(),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {
+            "longclock": lc.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "compiler": build["compiler"],
+        },
+        "commit": commit(),
+    }
+
+
+def load() -> float | None:
+    """How many processes wanted a core over the last minute."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None
+
+
+def run(
+    ops: dict[str, Callable[[bool], Iterator[Case]]],
+    quick: bool,
+    compile_too: bool = False,
+    report: Callable[[str, dict[str, Any]], None] = lambda op, result: None,
+) -> dict[str, Any]:
+    """Measures every case of the ops. The result is plain numbers and text, for JSON."""
+    effort = QUICK if quick else Effort()
+    found: dict[str, Any] = {**surroundings(), "quick": quick, "load": {"before": load()}}
+    results = []
+    for op, cases in ops.items():
+        torch.manual_seed(0)
+        for case in cases(quick):
+            result = {"op": op, **measure(case, effort, compile_too)}
+            results.append(result)
+            report(op, result)
+    found["load"]["after"] = load()
+    found["results"] = results
+    return found

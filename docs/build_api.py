@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes docs/api.md from the docstrings: ``python docs/build_api.py``. A test keeps them in step."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import longclock as lc
+
+HEAD = """# API
+
+<!-- made by docs/build_api.py from the docstrings; change those -->
+
+`import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
+padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op and both modules under the same
+names in plain PyTorch, for any float dtype and device.
+
+`mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`. `unit=None` is the module's unit, else 3,600 seconds; two that differ are an
+error. `**layout` of `lc.gsu_score` and `lc.clock_gsu` are the keyword arguments from `ids` on; those that are given tell the layout:
+
+| layout | query | keys | key_time | query_time | extra |
+|---|---|---|---|---|---|
+| dense, one candidate | [S, D] | [S, M, D] | [S, M] | [S] | `lengths` [S] or None |
+| dense, C candidates of a request | [S, C, D] | [S, M, D] | [S, M] | [S] | `lengths` |
+| ragged | [Q, D] | [T, D] | [T] | [S] | `offsets` [S + 1], `query_offsets` [S + 1] or None (one query each) |
+| windows into shared histories | [Q, D] | [T, D] | [T] | [Q] | `starts`, `ends` [Q] |
+| table, any of the above | as above | table [N, D] | as above | as above | `ids`: [S, M] or [T] |
+
+"""
+SECTIONS = (
+    ("Modules", (lc.LongTermInterestClock, lc.TimeSimilarity)),
+    ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
+    ("Attention", (lc.esu_attention,)),
+    ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
+    ("Types", (lc.Lookup, lc.TopK)),
+)
+
+
+def code(text: str) -> str:
+    """Docstrings mark code with two backticks, Markdown with one."""
+    return text.replace("``", "`")
+
+
+def shapes(text: str) -> str:
+    """Shapes in brackets as code, so that none reads as a link."""
+    parts = re.split(r"(`[^`]*`)", code(text))
+    pattern = re.compile(r"(\w*\([^()\[\]]*\[[^()]*\]\))|(\w*\[[^\[\]]*\])")
+    return "".join(
+        part if part.startswith("`") else pattern.sub(lambda m: f"`{m.group(0)}`", part)
+        for part in parts
+    )
+
+
+def entries(lines: list[str]) -> list[str]:
+    """The indented entries of Args and the like, one list item each."""
+    items: list[str] = []
+    for line in lines:
+        if line.startswith("     ") or not items:
+            items = [*items[:-1], f"{items[-1]} {line.strip()}"] if items else [line.strip()]
+        else:
+            items.append(line.strip())
+    return ["- " + re.sub(r"^([\w, ]+): ", r"`\1`: ", shapes(item)) for item in items]
+
+
+def markdown(doc: str) -> str:
+    """A docstring as Markdown: text, and its headed parts as lists."""
+    out: list[str] = []
+    for block in doc.split("\n\n"):
+        lines, text = block.splitlines(), list[str]()
+        while lines:
+            line = lines.pop(0)
+            if re.fullmatch(r"(Args|Returns|Raises):", line):
+                if text:
+                    out.append(shapes("\n".join(text)))
+                    text = []
+                indented = []
+                while lines and lines[0].startswith("    "):
+                    indented.append(lines.pop(0))
+                if line == "Args:":
+                    found = "\n".join(entries(indented))
+                else:
+                    found = shapes(" ".join(part.strip() for part in indented))
+                out.append(f"**{line[:-1]}**\n\n{found}")
+            else:
+                text.append(line)
+        if text:
+            out.append(shapes("\n".join(text)))
+    return "\n\n".join(out)
+
+
+def signature(thing: Callable[..., Any]) -> str:
+    parameters = inspect.signature(thing).parameters.values()
+    parts, star = [], False
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and not star:
+            parts.append("*")
+            star = True
+        name = f"**{parameter.name}" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
+        default = parameter.default
+        parts.append(name if default is parameter.empty else f"{name}={default!r}")
+    return f"lc.{thing.__name__}({', '.join(parts)})"
+
+
+def section(thing: Any) -> str:
+    parts = [f"### {thing.__name__}", f"```python\n{signature(thing)}\n```"]
+    parts.append(markdown(inspect.getdoc(thing) or ""))
+    if thing is lc.LongTermInterestClock:
+        for method in (thing.forward, thing.project):
+            doc = markdown(inspect.getdoc(method) or "")
+            parts.append(f"#### .{method.__name__}\n\n{doc}")
+    return "\n\n".join(parts)
+
+
+def page() -> str:
+    text = HEAD
+    for title, things in SECTIONS:
+        text += f"## {title}\n\n" + "\n\n".join(section(thing) for thing in things) + "\n\n"
+    return text.rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("api.md").write_text(page(), encoding="utf-8")
