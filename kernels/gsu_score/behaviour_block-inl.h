@@ -98,10 +98,13 @@ class BlockScorer {
   // is scored row by row straight from memory, one of many through panels.
   BlockScorer(const Behaviours& b, float scale, const float* queries, int64_t query_stride,
               int64_t count, bool many, Scratch* scratch)
-      : b_(b), scale_(scale), count_(count) {
+      : b_(b), scale_(scale), count_(count), queries_(queries) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
-    if (many) panel_ = scratch->take<float>(kPanelKeys * b.dim);
-    for (int64_t i = 0; i < count; ++i) queries_[i] = queries + i * query_stride;
+    if (!many) return;
+    panel_ = scratch->take<float>(kPanelKeys * b.dim);
+    float* packed = scratch->take<float>((count + 1) * b.dim);
+    pack_queries(queries, query_stride, count, b.dim, packed);
+    queries_ = packed;
   }
 
   // Scores behaviours [begin, begin + n) of the group, n <= kBehaviourBlock, into rows of out, a
@@ -113,7 +116,7 @@ class BlockScorer {
     read_block(b_, g, begin, n, &block);
     if (!block.any_kept) return block;
     if (panel_ == nullptr) {
-      dot_rows(queries_[0], block.rows, n, b_.dim, b_.ids ? kPrefetchRows : 0, out);
+      dot_rows(queries_, block.rows, n, b_.dim, b_.ids ? kPrefetchRows : 0, out);
       for (int64_t i = 0; i < n; ++i) out[i] = fma(scale_, out[i], block.s[i]);
     } else {
       for (int64_t at = 0; at < n; at += kPanelKeys) {
@@ -133,9 +136,9 @@ class BlockScorer {
   const Behaviours& b_;
   float scale_;
   int64_t count_;
+  const float* queries_;  // packed, where there is a panel
   BehaviourBlock<T>* block_;
   float* panel_ = nullptr;
-  const float* queries_[kTaskQueries];
 };
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

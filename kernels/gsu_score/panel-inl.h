@@ -51,15 +51,31 @@ inline void pack_panel(const T* const* rows, int64_t n, int64_t dim, float* pane
   }
 }
 
+// Queries of tiles of kPanelQueries, what is left over of tiles of 2 (an odd last one twice): each
+// tile is [dim][its queries], and the tile of query i starts at i * dim. Room for count + 1
+// queries.
+inline void pack_queries(const float* queries, int64_t stride, int64_t count, int64_t dim,
+                         float* packed) {
+  for (int64_t i = 0; i < count;) {
+    const int64_t width = i + kPanelQueries <= count ? kPanelQueries : 2;
+    float* tile = packed + i * dim;
+    for (int64_t a = 0; a < width; ++a) {
+      const float* query = queries + smaller(i + a, count - 1) * stride;
+      for (int64_t d = 0; d < dim; ++d) tile[d * width + a] = query[d];
+    }
+    i += width;
+  }
+}
+
 template <int kQueries>
-inline void panel_tile(const float* const* queries, const float* panel, int64_t dim, float scale,
+inline void panel_tile(const float* queries, const float* panel, int64_t dim, float scale,
                        const float* s, int64_t wanted, float* out, int64_t out_stride) {
   Vf acc[kQueries][2] = {};
   for (int64_t d = 0; d < dim; ++d) {
     const Vf low = load(panel + d * kPanelKeys), high = load(panel + d * kPanelKeys + kLanes);
 #pragma GCC unroll 12
     for (int a = 0; a < kQueries; ++a) {
-      const Vf q = splat(queries[a][d]);
+      const Vf q = splat(queries[d * kQueries + a]);
       acc[a][0] = fma(q, low, acc[a][0]);
       acc[a][1] = fma(q, high, acc[a][1]);
     }
@@ -73,18 +89,18 @@ inline void panel_tile(const float* const* queries, const float* panel, int64_t 
   }
 }
 
-// out[i * out_stride + key] = scale * queries[i] . key + s[key], for the kPanelKeys keys of a
-// panel.
-inline void score_panel(const float* const* queries, int64_t count, const float* panel, int64_t dim,
+// out[i * out_stride + key] = scale * query i . key + s[key], for the kPanelKeys keys of a panel
+// and packed queries.
+inline void score_panel(const float* queries, int64_t count, const float* panel, int64_t dim,
                         float scale, const float* s, float* out, int64_t out_stride) {
   int64_t i = 0;
   for (; i + kPanelQueries <= count; i += kPanelQueries) {
-    panel_tile<kPanelQueries>(queries + i, panel, dim, scale, s, kPanelQueries,
+    panel_tile<kPanelQueries>(queries + i * dim, panel, dim, scale, s, kPanelQueries,
                               out + i * out_stride, out_stride);
   }
   for (; i < count; i += 2) {
-    const float* pair[2] = {queries[i], queries[smaller(i + 1, count - 1)]};
-    panel_tile<2>(pair, panel, dim, scale, s, count - i, out + i * out_stride, out_stride);
+    panel_tile<2>(queries + i * dim, panel, dim, scale, s, count - i, out + i * out_stride,
+                  out_stride);
   }
 }
 
