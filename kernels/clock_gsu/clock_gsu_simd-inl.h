@@ -8,10 +8,6 @@ namespace {
 
 static_assert(kBehaviourBlock <= kTopKBlock);
 
-// Between the queries' scores: not a power of two of cache lines, so that a tile of queries spreads
-// over all sets of the cache.
-constexpr int64_t kScoreStride = kBehaviourBlock + 16;
-
 // One pass over the behaviours. Memory-bound for one query: every key is read once, in order; a
 // block's scores go to the selection while they are in the first-level cache. Many queries of one
 // moment share the time term and each block of keys.

@@ -48,7 +48,7 @@ TEST(ClockGsu, SelectsByTheScoresOfGsuScore) {
       std::vector<float> scores(queries * f.length);
       const auto tasks = f.tasks(kTaskQueries, 1);
       gsu_score_cpu({f.behaviours, f.queries.data(), f.stride, f.groups.data(), tasks.data(),
-                     f.scale, scores.data()},
+                     f.scale, scores.data(), false},
                     0, static_cast<int64_t>(tasks.size()));
       for (int64_t k : {1, 50, 600}) {
         const Found found = search(f, k, kTaskQueries, 1);

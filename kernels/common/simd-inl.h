@@ -161,6 +161,31 @@ inline void store(Vf v, T* to) {
   for (int lane = 0; lane < kLanes; ++lane) from_float(v[lane], to + lane);
 }
 
+// Copies n values past the caches, to where they will not be read soon: a large output then costs
+// one write, and no read of what it replaces. end_stream() must follow before others may read.
+inline void stream(const float* from, int64_t n, float* to) {
+#if defined(__AVX2__)
+  const auto aligned = [](float* at) { return reinterpret_cast<uintptr_t>(at) % sizeof(Vf) == 0; };
+  int64_t i = 0;
+  for (; i < n && !aligned(to + i); ++i) to[i] = from[i];
+  for (; i + kLanes <= n; i += kLanes) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(to + i, (__m512)load(from + i));
+#else
+    _mm256_stream_ps(to + i, (__m256)load(from + i));
+#endif
+  }
+  for (; i < n; ++i) to[i] = from[i];
+#else
+  std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+#endif
+}
+inline void end_stream() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 // One bit a lane of a comparison's result.
 inline uint32_t bitmask(Vi comparison) {
 #if defined(__AVX512F__)

@@ -14,6 +14,9 @@ namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 inline constexpr int64_t kBehaviourBlock = kTimeBlock;
 inline constexpr int64_t kPrefetchRows = 32;
+// Between queries' scores of a block: not a power of two of cache lines, so that a column of them
+// spreads over all sets of the cache.
+inline constexpr int64_t kScoreStride = kBehaviourBlock + 16;
 
 template <class T>
 struct BehaviourBlock {

@@ -15,6 +15,7 @@ struct GsuScoreParams {
   const SearchTask* tasks;  // cover every query of every group, and all of its behaviours
   float scale;
   float* scores;  // by Group::out_begin and out_stride
+  bool stream;    // write past the caches: for outputs that do not fit them
 };
 
 // Positions of the keys whose gradients are summed by one task.

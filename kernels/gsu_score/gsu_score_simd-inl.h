@@ -14,24 +14,26 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
                         p.query_stride, count, group.query_end - group.query_begin > 1, &scratch);
   float* out =
       p.scores + group.out_begin + (task.query_begin - group.query_begin) * group.out_stride;
-  float* last = scratch.take<float>(count * kBehaviourBlock);
+  float* block_scores = scratch.take<float>(count * kScoreStride);
   for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
     const int64_t n = smaller(kBehaviourBlock, task.end - at);
-    // A whole block goes to its place at once, the last may not write past its end.
-    float* to = n == kBehaviourBlock ? out + at : last;
-    const int64_t stride = n == kBehaviourBlock ? group.out_stride : kBehaviourBlock;
-    const BehaviourBlock<T>& block = scorer.score(group, at, n, to, stride);
+    const BehaviourBlock<T>& block = scorer.score(group, at, n, block_scores, kScoreStride);
     for (int64_t q = 0; q < count; ++q) {
-      float* scores = out + q * group.out_stride + at;
-      if (to == last) {
-        for (int64_t i = 0; i < n; ++i) scores[i] = last[q * kBehaviourBlock + i];
+      float* scores = block_scores + q * kScoreStride;
+      if (!block.all_kept) {
+        for (int64_t i = 0; i < n; ++i) {
+          if (block.keep[i] == 0) scores[i] = -__builtin_inff();
+        }
       }
-      if (block.all_kept) continue;
-      for (int64_t i = 0; i < n; ++i) {
-        if (block.keep[i] == 0) scores[i] = -__builtin_inff();
+      float* to = out + q * group.out_stride + at;
+      if (p.stream) {
+        stream(scores, n, to);
+      } else {
+        for (int64_t i = 0; i < n; ++i) to[i] = scores[i];
       }
     }
   }
+  if (p.stream) end_stream();
   for (int64_t q = 0; task.part == 0 && q < count; ++q) {
     for (int64_t i = group.length; i < group.out_stride; ++i) {
       out[q * group.out_stride + i] = -__builtin_inff();
@@ -43,21 +45,18 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
 // where a behaviour is not there.
 class GradBlock {
  public:
-  // Whole cache lines, but not a power of two of them: a column's values then spread over all sets.
-  static constexpr int64_t kStride = kBehaviourBlock + 16;
-
   // For up to `most` queries at a time, kTaskQueries at most.
   GradBlock(int64_t most, Scratch* scratch)
-      : values_(scratch->take<float>(smaller(most, kTaskQueries) * kStride)) {}
+      : values_(scratch->take<float>(smaller(most, kTaskQueries) * kScoreStride)) {}
 
-  // A row of kStride values a query.
+  // A row of kScoreStride values a query.
   template <class T>
   const float* read(const GsuScoreBackwardParams& p, const Group& g, const BehaviourBlock<T>& block,
                     int64_t query_begin, int64_t count, int64_t begin) {
     for (int64_t q = 0; q < count; ++q) {
       const float* from =
           p.grad + g.out_begin + (query_begin - g.query_begin + q) * g.out_stride + begin;
-      float* to = values_ + q * kStride;
+      float* to = values_ + q * kScoreStride;
       for (int64_t i = 0; i < block.n; ++i) to[i] = p.scale * from[i];
       if (block.all_kept) continue;
       for (int64_t i = 0; i < block.n; ++i) to[i] = block.keep[i] != 0 ? to[i] : 0.0f;
@@ -97,7 +96,7 @@ void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
     }
     const float* weights = grads.read(p, group, *block, task.query_begin, count, at);
     for (int64_t i = 0; i < count * padded; ++i) part[i] = 0.0f;
-    add_weighted_rows(weights, GradBlock::kStride, 1, count, rows, n, padded, part, padded);
+    add_weighted_rows(weights, kScoreStride, 1, count, rows, n, padded, part, padded);
     for (int64_t i = 0; i < count * padded; ++i) sum[i] += part[i];
   }
   for (int64_t q = 0; q < count; ++q) {
@@ -130,7 +129,7 @@ void key_grad(const GsuScoreBackwardParams& p, int64_t chunk) {
         const int64_t count = smaller(kTaskQueries, g.query_end - q);
         for (int64_t j = 0; j < count; ++j) queries[j] = p.queries + (q + j) * p.query_stride;
         const float* weights = grads.read(p, g, *block, q, count, first - g.position);
-        add_weighted_rows(weights, 1, GradBlock::kStride, last - first, queries, count, padded,
+        add_weighted_rows(weights, 1, kScoreStride, last - first, queries, count, padded,
                           sum + (first - at) * padded, padded);
       }
     }
@@ -167,7 +166,7 @@ void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
           if (!block->all_kept && block->keep[i] == 0) continue;
           const int64_t row = b.ids[g.position + at + i];
           if (row < begin || row >= end) continue;
-          add_weighted_rows(weights + i, 1, GradBlock::kStride, 1, queries, count, padded,
+          add_weighted_rows(weights + i, 1, kScoreStride, 1, queries, count, padded,
                             sum + (row - begin) * padded, padded);
         }
       }

@@ -9,11 +9,12 @@
 namespace longclock {
 namespace {
 
-std::vector<float> scores_of(const SearchFixture& f, int64_t chunk, int64_t parts) {
+std::vector<float> scores_of(const SearchFixture& f, int64_t chunk, int64_t parts,
+                             bool stream = false) {
   std::vector<float> scores(static_cast<size_t>(f.sequences * f.candidates * f.length), NAN);
   const auto tasks = f.tasks(chunk, parts);
-  const GsuScoreParams p{f.behaviours, f.queries.data(), f.stride,     f.groups.data(),
-                         tasks.data(), f.scale,          scores.data()};
+  const GsuScoreParams p{f.behaviours, f.queries.data(), f.stride,      f.groups.data(),
+                         tasks.data(), f.scale,          scores.data(), stream};
   gsu_score_cpu(p, 0, static_cast<int64_t>(tasks.size()));
   return scores;
 }
@@ -39,6 +40,7 @@ TEST(GsuScore, AgreesWithDoublesHoweverTheWorkIsCut) {
         }
         EXPECT_EQ(scores, scores_of(f, 12, 1));
         EXPECT_EQ(scores, scores_of(f, 12, 3));
+        EXPECT_EQ(scores, scores_of(f, 12, 3, /*stream=*/true));
       }
     }
   });
