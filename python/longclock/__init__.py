@@ -4,33 +4,10 @@ over behaviour histories of 10,000 and more."""
 
 from longclock import ops, reference
 from longclock.nn import LongTermInterestClock, TimeSimilarity
-from longclock.ops import (
-    block_topk,
-    circular_delta,
-    clock_gsu,
-    clock_time,
-    esu_attention,
-    gsu_score,
-    time_features,
-    time_similarity,
-)
+from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists them
 from longclock.types import Lookup, TopK
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "LongTermInterestClock",
-    "Lookup",
-    "TimeSimilarity",
-    "TopK",
-    "block_topk",
-    "circular_delta",
-    "clock_gsu",
-    "clock_time",
-    "esu_attention",
-    "gsu_score",
-    "ops",
-    "reference",
-    "time_features",
-    "time_similarity",
-]
+__all__ = ["LongTermInterestClock", "Lookup", "TimeSimilarity", "TopK", "ops", "reference"]
+__all__ += ops.__all__
