@@ -104,6 +104,19 @@ void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
   }
 }
 
+// Calls f(begin, end) for every run of behaviours that are there: what is not gets no product, not
+// even 0 times a NaN.
+template <class T, class F>
+void for_each_run(const BehaviourBlock<T>& block, const F& f) {
+  if (block.all_kept) return f(0, block.n);
+  for (int64_t i = 0; i < block.n; ++i) {
+    if (block.keep[i] == 0) continue;
+    const int64_t begin = i;
+    while (i < block.n && block.keep[i] != 0) ++i;
+    f(begin, i);
+  }
+}
+
 // key_grad = scale * sum over queries of grad * query, for one block of positions after another:
 // groups in order (windows overlap), queries in order.
 template <class T>
@@ -129,8 +142,10 @@ void key_grad(const GsuScoreBackwardParams& p, int64_t chunk) {
         const int64_t count = smaller(kTaskQueries, g.query_end - q);
         for (int64_t j = 0; j < count; ++j) queries[j] = p.queries + (q + j) * p.query_stride;
         const float* weights = grads.read(p, g, *block, q, count, first - g.position);
-        add_weighted_rows(weights, 1, kScoreStride, last - first, queries, count, padded,
-                          sum + (first - at) * padded, padded);
+        for_each_run(*block, [&](int64_t begin, int64_t end) {
+          add_weighted_rows(weights + begin, 1, kScoreStride, end - begin, queries, count, padded,
+                            sum + (first - at + begin) * padded, padded);
+        });
       }
     }
     for (int64_t i = 0; i < n; ++i) {

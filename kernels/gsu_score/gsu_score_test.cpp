@@ -119,5 +119,38 @@ TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
   });
 }
 
+TEST(GsuScore, ANanQueryLeavesWhatIsNotThereAlone) {
+  for_each_level([] {
+    SearchFixture f(1, 3, 20, 5);
+    for (int64_t m : {0, 3, 4, 19}) f.mask[m] = 0;
+    f.behaviours.mask = f.mask.data();
+    f.queries[0] = NAN;
+    const std::vector<float> grad(60, 1.0f);
+    std::vector<float> key_grad(100, 7.0f);
+    const int64_t chunk_begin[] = {0, 1}, chunk_groups[] = {0};
+    GsuScoreBackwardParams p{};
+    p.behaviours = f.behaviours;
+    p.queries = f.queries.data();
+    p.query_stride = f.stride;
+    p.groups = f.groups.data();
+    p.group_count = 1;
+    p.most_queries = 3;
+    p.scale = 1.0f;
+    p.grad = grad.data();
+    p.key_grad = key_grad.data();
+    p.chunk_begin = chunk_begin;
+    p.chunk_groups = chunk_groups;
+    p.positions = 20;
+    gsu_score_key_grad_cpu(p, 0, 1);
+    for (int64_t m = 0; m < 20; ++m) {
+      if (f.mask[m] == 0) {
+        EXPECT_EQ(key_grad[m * 5], 0.0f) << m;
+      } else {
+        EXPECT_TRUE(std::isnan(key_grad[m * 5])) << m;
+      }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace longclock
