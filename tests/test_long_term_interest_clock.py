@@ -224,5 +224,91 @@ def test_state_dict_and_copies(device: str) -> None:
     assert torch.equal(batch.run(other), batch.run(module))
     assert torch.equal(batch.run(copy.deepcopy(module)), batch.run(module))
     assert "heads=4" in repr(module)
-    with pytest.raises(ValueError, match="scoring must be 'folded' or 'precomputed', got 'x'"):
-        build(device, scoring="x")
+    other = build(device, literal_scale=True, unit=60)
+    for text in ("out_dim=9", "unit=60", "literal_scale=True"):
+        assert text in repr(other).splitlines()[0] + other.extra_repr()
+
+
+@pytest.mark.parametrize("layout", ["dense", "lookup", "windows", "ragged", "one a sequence"])
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("kind", [lc.LongTermInterestClock, lc.reference.LongTermInterestClock])
+def test_the_whole_sequence(device: str, layout: str, restricted: bool, kind: type) -> None:
+    """No k finds what the k of the longest history finds."""
+    batch, ours = make_batch(device), build(device, kind, exclude_future=restricted)
+    search = build(device, kind, exclude_future=restricted)
+    ours.k, search.k = None, max(COUNTS)
+    rows, times, offsets = flat(batch)
+    behaviours, layouts, candidate = rows, {"offsets": offsets}, batch.candidate.flatten(0, 1)
+    now = batch.query_time
+    if layout in ("dense", "lookup"):
+        behaviours, times, candidate = batch.behaviours, batch.behaviour_time, batch.candidate
+        layouts = {"lengths": batch.lengths}
+        if layout == "lookup":
+            ids = torch.arange(200, device=device).view(4, 50)
+            behaviours = lc.Lookup(behaviours.flatten(0, 1), ids)
+    elif layout == "windows":
+        bounds = offsets.repeat_interleave(3)
+        layouts, now = {"starts": bounds[:-3], "ends": bounds[3:]}, now.repeat_interleave(3)
+    elif layout == "ragged":
+        layouts["query_offsets"] = torch.arange(0, 13, 3, device=device)
+    else:
+        candidate = candidate[::3]
+    if restricted:
+        layouts["mask"] = torch.rand(times.shape, device=device) < 0.7
+    results = [
+        module(candidate, behaviours, times, now, **layouts, return_context=True)
+        for module in (ours, search)
+    ]
+    close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-3)
+    for v, _ in results:
+        v.square().sum().backward()
+    for mine, other in zip(ours.parameters(), search.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [0, None])
+def test_arguments_are_checked_without_a_search(device: str, k: int | None) -> None:
+    batch, module = make_batch(device), build(device)
+    module.k = k
+    assert batch.run(module).shape == (4, 3, 9)
+    if device == "cpu":
+        batch.lengths = torch.tensor([50, 3, 0, 51])
+        with pytest.raises(ValueError, match="lengths must be from 0 to M = 50, got 51"):
+            batch.run(module)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scoring": "x"}, "scoring must be 'folded' or 'precomputed', got 'x'"),
+        ({"behaviour_dim": 0}, "behaviour_dim must be at least 1, got 0"),
+        ({"candidate_dim": -1}, "candidate_dim must be at least 1, got -1"),
+        ({"head_dim": 0}, "head_dim must be at least 1, got 0"),
+        ({"heads": 0}, "heads must be at least 1, got 0"),
+        ({"heads": 2.0}, "heads must be an int, got float"),
+        ({"out_dim": 0}, "out_dim must be at least 1, got 0"),
+        ({"hidden_dim": 0}, "hidden_dim must be at least 1, got 0"),
+        ({"k": -1}, "k must be from 0 to 2048, got -1; k=None attends to the whole sequence"),
+        ({"k": 2049}, "k must be from 0 to 2048, got 2049; k=None attends"),
+        ({"k": True}, "k must be an int, got bool"),
+    ],
+)
+def test_wrong_sizes(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^LongTermInterestClock: " + message):
+        lc.LongTermInterestClock(**{"behaviour_dim": L, "candidate_dim": H, **options})
+
+
+def test_wrong_widths(device: str) -> None:
+    batch, module = make_batch(device), build(device)
+    with pytest.raises(
+        ValueError, match=r"candidate must have candidate_dim = 12 in the last .*16"
+    ):
+        replace(batch, candidate=torch.randn(4, 3, 16, device=device)).run(module)
+    narrow = batch.behaviours[..., :-1]
+    ids = torch.zeros(4, 50, dtype=torch.int64, device=device)
+    for behaviours in (narrow, lc.Lookup(narrow.flatten(0, 1), ids)):
+        with pytest.raises(
+            ValueError, match=r"behaviours must have behaviour_dim = 16 .*15\]; build"
+        ):
+            replace(batch, behaviours=behaviours).run(module)

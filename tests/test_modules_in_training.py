@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,20 +49,39 @@ def grads_of(module: torch.nn.Module, batch: Batch) -> list[torch.Tensor]:
     return [p.grad.clone() for p in module.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("kind", ["rows", "lookup", "precomputed"])
+def as_lookup(batch: Batch) -> Batch:
+    ids = torch.arange(200, device=batch.behaviours.device).view(4, 50)
+    return replace(batch, behaviours=lc.Lookup(batch.behaviours.flatten(0, 1), ids))
+
+
+@pytest.mark.parametrize("kind", ["rows", "lookup", "precomputed", "whole"])
 def test_compile(device: str, kind: str) -> None:
     torch._dynamo.reset()
     batch = make_batch(device)
     module = build(device, scoring="precomputed" if kind == "precomputed" else "folded")
+    if kind == "whole":
+        module.k = None
     if kind == "lookup":
-        ids = torch.arange(200, device=device).view(4, 50)
-        batch.behaviours = lc.Lookup(batch.behaviours.flatten(0, 1), ids)
+        batch = as_lookup(batch)
     # The compiler's own code generation is not what is tested: graphs, fakes and autograd are.
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(batch.run(compiled), batch.run(module))
     expected = grads_of(module, batch)
     for mine, other in zip(grads_of(compiled, batch), expected, strict=True):
         torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="inductor needs a C++ compiler"
+)
+def test_compile_with_generated_code(device: str) -> None:
+    torch._dynamo.reset()
+    batch, module = as_lookup(make_batch(device)), build(device)
+    compiled = torch.compile(module, fullgraph=True)
+    torch.testing.assert_close(batch.run(compiled), batch.run(module))
+    expected = grads_of(module, batch)
+    for mine, other in zip(grads_of(compiled, batch), expected, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
 
 
 def test_compile_of_windows_with_other_sizes(device: str) -> None:

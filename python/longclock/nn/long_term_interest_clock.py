@@ -14,11 +14,54 @@ from longclock.nn.time_similarity import TimeSimilarity
 from longclock.types import Lookup
 
 
+def _check_size(name: str, value: int, least: int, most: int | None = None, hint: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(
+            f"LongTermInterestClock: {name} must be an int, got {type(value).__name__}{hint}"
+        )
+    if value < least or (most is not None and value > most):
+        span = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"LongTermInterestClock: {name} must be {span}, got {value}{hint}")
+
+
+def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
+    if rows.dim() == 0 or rows.shape[-1] != width:
+        raise ValueError(
+            f"LongTermInterestClock: {name} must have {argument} = {width} in the last dimension, "
+            f"got {list(rows.shape)}; build the module with the {argument} of your data"
+        )
+
+
 def _as_query(query: Tensor, rows: Tensor) -> Tensor:
     """In the rows' dtype, or at least fp32 (autocast hands over 16-bit queries of fp32 rows)."""
     if query.dtype == rows.dtype:
         return query
     return query.to(torch.promote_types(rows.dtype, torch.float32))
+
+
+def _whole(
+    shape: torch.Size,
+    behaviour_time: Tensor,
+    lengths: Tensor | None,
+    starts: Tensor | None,
+    ends: Tensor | None,
+    offsets: Tensor | None,
+    query_offsets: Tensor | None,
+) -> Tensor:
+    """Every behaviour of each query, as a search for all of them would find: [*shape, longest]."""
+    count, longest = lengths, behaviour_time.shape[-1]
+    if starts is not None and ends is not None:
+        count = ends - starts
+    elif offsets is not None:
+        count = offsets.diff()
+        if query_offsets is not None:
+            count = count.repeat_interleave(query_offsets.diff())
+    if count is not None and behaviour_time.dim() == 1:
+        longest = int(count.max()) if count.numel() > 0 else 0
+    place = torch.arange(longest, device=behaviour_time.device)
+    if count is not None:
+        place = torch.where(place < count.view(-1, *(1,) * len(shape)), place, -1)
+    return place.expand(*shape, longest)
 
 
 def _places(
@@ -81,7 +124,7 @@ class LongTermInterestClock(nn.Module):
         behaviour_dim: L, width of a behaviour.
         candidate_dim: H, width of a candidate.
         head_dim, heads: d and n.
-        k: behaviours kept, up to 2048.
+        k: behaviours kept, up to 2048; None attends to the whole sequence without a search.
         out_dim, hidden_dim: sizes of the two-layer network.
         period, unit: the clock in seconds and the seconds of one x (None: 3600).
         time_hidden: hidden width of s.
@@ -104,7 +147,7 @@ class LongTermInterestClock(nn.Module):
         candidate_dim: int,
         head_dim: int = 32,
         heads: int = 4,
-        k: int = 100,
+        k: int | None = 100,
         out_dim: int = 64,
         hidden_dim: int = 128,
         *,
@@ -120,10 +163,19 @@ class LongTermInterestClock(nn.Module):
             raise ValueError(
                 f"LongTermInterestClock: scoring must be 'folded' or 'precomputed', got {scoring!r}"
             )
+        for name, size in (
+            ("behaviour_dim", behaviour_dim), ("candidate_dim", candidate_dim),
+            ("head_dim", head_dim), ("heads", heads), ("out_dim", out_dim),
+            ("hidden_dim", hidden_dim),
+        ):  # fmt: skip
+            _check_size(name, size, 1)
+        if k is not None:
+            _check_size("k", k, 0, 2048, "; k=None attends to the whole sequence")
         self.behaviour_dim, self.candidate_dim = behaviour_dim, candidate_dim
-        self.head_dim, self.heads, self.k = head_dim, heads, k
+        self.head_dim, self.heads, self.k, self.out_dim = head_dim, heads, k, out_dim
         self.period = resolve_period("LongTermInterestClock", period)
         self.scoring = scoring
+        self.literal_scale = literal_scale
         self.scale = 1 / math.sqrt(head_dim) / (1 if literal_scale else heads)
         self.exclude_future = exclude_future
         unit_options = {} if unit is None else {"unit": unit}
@@ -197,31 +249,39 @@ class LongTermInterestClock(nn.Module):
                 "LongTermInterestClock: keys must be None for folded scoring; "
                 "build the module with scoring='precomputed'"
             )
+        rows = behaviours.table if isinstance(behaviours, Lookup) else behaviours
+        _check_width("candidate", candidate, self.candidate_dim, "candidate_dim")
+        _check_width("behaviours", rows, self.behaviour_dim, "behaviour_dim")
         projected = torch.einsum("...h,ndh->...nd", candidate, self.w_q)
         u = torch.einsum("...nd,ndl->...nl", projected, self.w_b) / math.sqrt(self.head_dim)
         mlp = self.time.mlp()
         options = {"period": self.period, "unit": self.time.unit}
         with torch.no_grad():
-            rows = behaviours.table if isinstance(behaviours, Lookup) else behaviours
-            if self.scoring == "folded":
+            if self.scoring == "folded" or self.k is None:
                 query, keys, scale = u.sum(-2), rows, self.scale * math.sqrt(self.head_dim)
             else:
                 query, scale = projected.flatten(-2), self.scale
                 keys = self.project(rows) if keys is None else keys
             found = self.ops.clock_gsu(
-                _as_query(query, keys), keys, behaviour_time, query_time, mlp, self.k, scale=scale,
+                _as_query(query, keys), keys, behaviour_time, query_time, mlp, self.k or 0, scale=scale,
                 ids=behaviours.ids if isinstance(behaviours, Lookup) else None,
                 lengths=lengths, mask=mask, starts=starts, ends=ends,
                 offsets=offsets, query_offsets=query_offsets,
                 exclude_future=self.exclude_future, **options,
             ).indices  # fmt: skip
+            if self.k is None:  # the search for none has checked the arguments
+                found = _whole(
+                    found.shape[:-1], behaviour_time, lengths, starts, ends, offsets, query_offsets
+                )
             at, now = _places(found, behaviour_time, query_time, starts, offsets, query_offsets)
+            valid, time = (found >= 0).flatten(0, -2), _pick(behaviour_time, at)
+            if self.k is None and mask is not None:
+                valid = valid & _pick(mask, at)
+            if self.k is None and self.exclude_future:
+                valid = valid & (time < now[:, None])
         z = _selected(behaviours, at)
         u = _as_query(u.flatten(0, -3), z.table if isinstance(z, Lookup) else z)
-        valid = (found >= 0).flatten(0, -2)
-        context = self.ops.esu_attention(
-            u, z, _pick(behaviour_time, at), now, mlp, valid, **options
-        )
+        context = self.ops.esu_attention(u, z, time, now, mlp, valid, **options)
         mixed = torch.einsum("qnl,nld->qnd", context.to(self.w_v.dtype), self.w_v)
         v_cur = self.head(mixed.flatten(1)).unflatten(0, found.shape[:-1])
         if not return_context:
@@ -231,6 +291,8 @@ class LongTermInterestClock(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"behaviour_dim={self.behaviour_dim}, candidate_dim={self.candidate_dim}, "
-            f"head_dim={self.head_dim}, heads={self.heads}, k={self.k}, period={self.period}, "
-            f"scoring={self.scoring!r}, exclude_future={self.exclude_future}"
+            f"head_dim={self.head_dim}, heads={self.heads}, k={self.k}, "
+            f"out_dim={self.out_dim}, period={self.period}, unit={self.time.unit:g}, "
+            f"scoring={self.scoring!r}, literal_scale={self.literal_scale}, "
+            f"exclude_future={self.exclude_future}"
         )
