@@ -25,9 +25,12 @@ class ContentSearch(LongTermInterestClock):
         if kwargs.get("exclude_future"):
             raise ValueError("ContentSearch: exclude_future needs times; pass windows instead")
         self.time.requires_grad_(False)
-        with torch.no_grad():
-            self.time.w2.zero_()
-            self.time.b2.zero_()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.time.w2.zero_()
+        self.time.b2.zero_()
 
     def forward(
         self,

@@ -46,14 +46,15 @@ def labelled_candidates(stream: EventStream) -> Candidates:
 def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -> Candidates:
     """The event's item as the positive, and ``negatives`` items from the past.
 
-    Even negatives are drawn by popularity so far (a uniform draw over all earlier events), odd ones
-    from the items that the user has taken before, each equally likely (these alone would make every
+    Even negatives are drawn by popularity so far (a uniform draw over all events of earlier
+    ``order_time``), odd ones from the items that the user has taken before, each equally likely (these alone would make every
     new item a positive). A draw that hits the positive is repeated, up to 16 times, then by popularity; a
-    negative that still hits it is left out, as are all of the first event, which has no past. Each
+    negative that still hits it is left out, as are all of the first moment, which has no past. Each
     draw depends on the seed, the event and the negative alone: the same for every model, and later
     events cannot change it.
     """
     events = np.arange(len(stream))
+    earlier = np.searchsorted(stream.order_time, stream.order_time)
     own_items, own_starts, own_counts = _items_so_far(stream)
     items = np.empty((len(stream), 1 + negatives), np.int64)
     items[:, 0] = stream.item
@@ -68,8 +69,9 @@ def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -
             if own:
                 place = own_starts[todo] + (u * own_counts[todo]).astype(np.int64)
                 drawn[todo] = own_items[place]
-            else:  # event 0 draws itself and is left out
-                drawn[todo] = stream.item[(u * todo).astype(np.int64)]
+            else:
+                todo, u = todo[earlier[todo] > 0], u[earlier[todo] > 0]
+                drawn[todo] = stream.item[(u * earlier[todo]).astype(np.int64)]
         items[:, 1 + column] = drawn
     keep = items != stream.item[:, None]
     keep[:, 0] = True
@@ -81,16 +83,16 @@ def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -
 
 def _items_so_far(stream: EventStream) -> tuple[IntArray, IntArray, IntArray]:
     """Each user's different items in order of first event; where an event's user begins in it, and how
-    many of the user's items came before the event, both ``[E]``."""
+    many of the user's items came before the event's moment, both ``[E]``."""
     pair = stream.user * stream.items + stream.item
     _, first = np.unique(pair, return_index=True)
     new = np.zeros(len(stream), np.int64)
     new[first] = 1
-    order = np.argsort(stream.user, kind="stable")
+    order, moment = stream.by_user()
     before = np.cumsum(new[order]) - new[order]  # new items in earlier rows, users one by one
     begin = before[np.searchsorted(stream.user[order], stream.user)]
     so_far = np.empty_like(before)
-    so_far[order] = before
+    so_far[order] = before[moment]
     return stream.item[order][new[order] == 1], begin, so_far - begin
 
 

@@ -14,8 +14,8 @@ from longclock.data.stream import EventStream, IntArray
 class Histories:
     """Behaviours of all users, one user after another, each in stream order.
 
-    The event ``e`` sees rows ``starts[e]`` to ``ends[e] - 1``: what its user did before it, at most the
-    last ``longest`` behaviours. This is the windows layout of the ops: nothing is copied per event.
+    The event ``e`` sees rows ``starts[e]`` to ``ends[e] - 1``: what its user did before its ``order_time``,
+    at most the last ``longest`` behaviours. This is the windows layout of the ops: nothing is copied per event.
 
     Args:
         item, time, label: ``[T]``; ``time`` is local seconds, ``label`` is 1 where the stream has none.
@@ -31,15 +31,15 @@ class Histories:
     @classmethod
     def of(cls, stream: EventStream, longest: int | None = None) -> Histories:
         """Build the histories of a stream, windows of at most ``longest`` behaviours."""
-        order = np.argsort(stream.user, kind="stable")
-        place = np.empty(len(stream), np.int64)
-        place[order] = np.arange(len(stream))  # the event's own row: its window ends before it
+        order, moment = stream.by_user()
+        ends = np.empty_like(moment)
+        ends[order] = moment
         first_row = np.searchsorted(stream.user[order], np.arange(stream.users))
         starts = first_row[stream.user]
         if longest is not None:
-            starts = np.maximum(starts, place - longest)
+            starts = np.maximum(starts, ends - longest)
         label = np.ones_like(stream.user) if stream.label is None else stream.label
-        return cls(stream.item[order], stream.time[order], label[order], starts, place)
+        return cls(stream.item[order], stream.time[order], label[order], starts, ends)
 
     @property
     def lengths(self) -> IntArray:
@@ -49,12 +49,13 @@ class Histories:
     def with_shuffled_times(self, stream: EventStream, seed: int) -> Histories:
         """The control: each behaviour gets the time of a random earlier behaviour of its user.
 
-        What a user did, and at what hours, stay; which was done at which hour is lost. Drawn from earlier
-        behaviours rather than permuted, so that no window holds a time from its own future.
+        What a user did stays; which was done at which hour is lost. Drawn from earlier behaviours rather
+        than permuted, so that no window holds a time from its own future; early times are thus drawn
+        more often, and a user's first behaviours keep the first one's time.
         """
-        user = np.sort(stream.user)
+        order, moment = stream.by_user()
+        user = stream.user[order]
         first_row = np.searchsorted(user, np.arange(stream.users))[user]
-        before = np.arange(len(user)) - first_row
         draw = np.random.default_rng([seed, 0x5117]).random(len(user))
-        source = first_row + (draw * np.maximum(before, 1)).astype(np.int64)
+        source = first_row + (draw * np.maximum(moment - first_row, 1)).astype(np.int64)
         return dataclasses.replace(self, time=self.time[source])

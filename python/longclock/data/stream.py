@@ -90,6 +90,18 @@ class EventStream:
             categories={name: ids[:count] for name, ids in self.categories.items()},
         )
 
+    def by_user(self) -> tuple[IntArray, IntArray]:
+        """The events user by user, each in stream order; and each one's past, both ``[E]``.
+
+        The past of row ``r`` of that order are its user's rows before ``moment[r]``, the first one of the
+        same user and ``order_time``: what happens at one moment does not see itself.
+        """
+        order = np.argsort(self.user, kind="stable")
+        user, time = self.user[order], self.order_time[order]
+        starts = np.ones(len(self), bool)
+        starts[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
+        return order, np.maximum.accumulate(np.where(starts, np.arange(len(self)), 0))
+
     def item_categories(self) -> dict[str, IntArray]:
         """Attributes of every item as its first event gives them, name to ids ``[items]``.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from longclock.data import EventStream
@@ -20,7 +20,13 @@ from longclock.train.loop import Run
 
 def identity(name: str, stream: EventStream, config: Config) -> dict[str, Any]:
     """What must be equal for a checkpoint to be resumed: model, events and configuration."""
-    return {"model": name, "events": stream.digest(), **dataclasses.asdict(config)}
+    sizes = [stream.users, stream.items, *stream.category_sizes.values()]
+    return {
+        "model": name,
+        "events": stream.digest(),
+        "numbers of ids": sizes,
+        **dataclasses.asdict(config),
+    }
 
 
 def save(path: Path, run: Run, identity: dict[str, Any]) -> None:
@@ -48,9 +54,15 @@ def load(path: Path, run: Run, identity: dict[str, Any]) -> None:
     Raises:
         ValueError: the checkpoint is of another model, other events or another configuration.
     """
-    with safe_open(path, framework="pt") as file:
-        found = json.loads(file.metadata()["identity"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = json.loads(file.metadata()["identity"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path.name} is not a checkpoint of longclock.train ({error}): delete it, or start anew "
+            "without --resume"
+        ) from None
     differing = sorted(key for key in identity if found.get(key) != identity[key])
     if differing:
         raise ValueError(

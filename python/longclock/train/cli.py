@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _names(args: argparse.Namespace) -> list[str]:
     if args.model and args.models:
         raise ValueError("--model and --models exclude each other")
-    names = [args.model] if args.model else (args.models or ",".join(MODELS)).split(",")
+    listed = (args.models or ",".join(MODELS)).split(",")
+    names = [args.model] if args.model else [name.strip() for name in listed]
     for name in names:
         if name not in MODELS:
             raise ValueError(f"--models: unknown model {name!r}; choose from {', '.join(MODELS)}")
@@ -106,6 +107,11 @@ def _config(args: argparse.Namespace) -> Config:
         raise ValueError(f"--history must be at least 1, got {config.history}")
     if config.seed < 0 or config.negatives < 0:
         raise ValueError("--seed and --negatives must not be negative")
+    if config.k > 2048:
+        raise ValueError(f"--k must be at most 2048, got {config.k}")
+    for name in ("days", "max_events"):
+        if (getattr(args, name) or 0) < 0:
+            raise ValueError(f"--{name.replace('_', '-')} must not be negative")
     if args.threads < 1:
         raise ValueError(f"--threads must be at least 1, got {args.threads}")
     if not 0 <= args.warmup < 1:
@@ -114,6 +120,8 @@ def _config(args: argparse.Namespace) -> Config:
 
 
 def _stream(args: argparse.Namespace) -> EventStream:
+    if args.categories and not args.events:
+        raise ValueError("--categories names columns of --events; give a file")
     if args.events:
         categories = args.categories.split(",") if args.categories else None
         stream, days = read_events(args.events, categories), args.days

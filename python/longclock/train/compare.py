@@ -47,8 +47,8 @@ def compare(
         models[name] = {"title": MODELS[name].title, **results.measure(run, data, counted_from)}
         models[name] = {key: _json(value) for key, value in models[name].items()}
         models[name]["similarity"] = results.similarity_curve(run, config.period)
-        if not found:  # the first model stands for the data and for one user's interest
-            found["data"] = results.describe(data, counted_from)
+        found.setdefault("data", results.describe(data, counted_from))
+        if not found.get("interest") or name == "lic":  # the clock's, else the first model's
             interest = results.interest_over_a_day(run, data)
             found["interest"] = {"model": MODELS[name].title, **interest}
     return {

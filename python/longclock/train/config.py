@@ -21,6 +21,7 @@ class Config:
     protocol: str = "daily"  # "daily" or "stream"
     batch: int = 32  # events a step
     learning_rate: float = 1e-2
+    time_share: float = 0.1  # of the learning rate, for the parameters of s
     spread: float = 0.5  # standard deviation of new embeddings
     k: int = 20  # behaviours that the search keeps
     heads: int = 4
@@ -29,6 +30,7 @@ class Config:
     history: int | None = None  # longest window; None: all of it
     negatives: int = 4  # for an event without a label
     period: int = 86400  # of the clock, seconds
+    unit: float = 43200.0  # seconds of one x of s: half a day, so that x runs 0 to 1
     seed: int = 0
     reference: bool = False  # plain PyTorch in place of the compiled ops
 
@@ -46,7 +48,7 @@ class Model:
         """The interest module; ``out_dim`` is the candidate's, so that both can be multiplied."""
         sizes: dict[str, Any] = {"k": config.k, "out_dim": candidate_dim, "period": config.period}
         if self.search:
-            sizes.update(heads=config.heads, head_dim=config.head_dim)
+            sizes.update(heads=config.heads, head_dim=config.head_dim, unit=config.unit)
         module = self.interest(behaviour_dim, candidate_dim, **sizes)
         if config.reference:
             for part in module.modules():

@@ -91,8 +91,10 @@ def similarity(results: Results) -> Figure | None:
             found = True
             s = np.array(curve["s"])
             axes.plot(curve["hours"], s - s[0], color=colour, label=model["title"], linewidth=1.8)
+    if not found:
+        return None
     axes.legend(fontsize=8, frameon=False)
-    return _figure(axes) if found else None
+    return _figure(axes)
 
 
 def interest(results: Results) -> Figure:

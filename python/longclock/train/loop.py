@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -40,9 +40,25 @@ class Run:
         """A new model at the start of the stream; its weights depend on the seed alone."""
         torch.manual_seed(config.seed)
         ranker = Ranker(data.stream, model, config)
-        learned = [weight for weight in ranker.parameters() if weight.requires_grad]
-        optimizer = torch.optim.Adam(learned, lr=config.learning_rate, fused=True)
+        rates = {False: config.learning_rate, True: config.learning_rate * config.time_share}
+        groups = [
+            {"params": weights, "lr": rate}
+            for of_time, rate in rates.items()
+            if (weights := list(learned(ranker, of_time)))
+        ]
+        optimizer = torch.optim.Adam(groups, fused=True)
         return cls(ranker, optimizer, torch.full((len(data.candidates.item),), torch.nan))
+
+
+def learned(ranker: Ranker, of_time: bool) -> Iterator[Tensor]:
+    """The weights that are trained: those of the time similarity s, or all others.
+
+    s has few weights, and features that all behaviours share: at the pace of embeddings it can turn over
+    in its first days and not find back.
+    """
+    for name, weight in ranker.named_parameters():
+        if weight.requires_grad and name.startswith("interest.time.") == of_time:
+            yield weight
 
 
 def chunks(stream: EventStream, config: Config) -> list[IntArray]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import longclock
-from longclock import metrics
+from longclock import _native, metrics
 from longclock.data import EventStream
 from longclock.data.stream import DAY, IntArray
 from longclock.nn import LongTermInterestClock
@@ -31,6 +31,7 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "simd": _native.simd_level(),
     }
 
 

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens at one moment does not see itself; and s learns the right way round."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from streams import stream
+from test_train import SMALL, scores_of
+
+from longclock.data import Histories, nyc, sampled_candidates
+from longclock.train import results
+from longclock.train.batches import TrainingData
+from longclock.train.config import MODELS, Config
+from longclock.train.loop import Run, train
+
+
+def slates(labels):
+    """A stream whose events come five at a time, of one user and moment."""
+    events = stream(events=60, labels=labels)
+    five = {name: np.repeat(column, 5) for name, column in events.columns().items()}
+    five["item"] = (five["item"] + np.tile(np.arange(5), 60)) % events.items
+    five["category"] = 1 + five["item"] % 3
+    label = five.pop("label", None)
+    category = five.pop("category")
+    return dataclasses.replace(events, **five, label=label, categories={"category": category})
+
+
+def test_windows_end_before_the_moment():
+    events = slates(labels=True)
+    ends = Histories.of(events).ends.reshape(60, 5)
+    assert (ends == ends[:, :1]).all()
+    order, _ = events.by_user()
+    for event, (start, end) in enumerate(
+        zip(Histories.of(events).starts, Histories.of(events).ends, strict=True)
+    ):
+        seen = order[start:end]
+        assert (events.user[seen] == events.user[event]).all()
+        assert (events.order_time[seen] < events.order_time[event]).all()
+        own = (events.user == events.user[event]) & (events.order_time < events.order_time[event])
+        assert len(seen) == own.sum()
+
+
+@pytest.mark.parametrize("name", ["lic", "no-time", "lic-shuffled"])
+def test_labels_of_one_moment_change_none_of_its_scores(name):
+    # Protocol daily: the last day is scored before anything of it is learned.
+    events = slates(labels=True)
+    last = events.day() == events.day()[-1]
+    moment = np.flatnonzero(last)[-5:]
+    label = events.label.copy()
+    label[moment] = 1 - label[moment]
+    before, _ = scores_of(events, SMALL, name)
+    after, _ = scores_of(dataclasses.replace(events, label=label), SMALL, name)
+    assert torch.equal(before[moment], after[moment])
+
+
+def test_negatives_come_from_earlier_moments():
+    events = slates(labels=False)
+    found = sampled_candidates(events, negatives=4)
+    for event, item in zip(
+        found.event[found.label == 0], found.item[found.label == 0], strict=True
+    ):
+        assert item in events.item[events.order_time < events.order_time[event]]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_behaviours_near_on_the_clock_count_more(seed):
+    """On real check-ins s must fall from a difference of 0 to half a day, whatever the first weights."""
+    config = Config(seed=seed)
+    data = TrainingData.of(nyc().head(max_events=12_000), config)
+    run = Run.start(data, MODELS["lic"], config)
+    train(run, data, config, lambda run, events: None)
+    s = results.similarity_curve(run, config.period)["s"]
+    assert s[0] > s[len(s) // 4] > s[-1]
