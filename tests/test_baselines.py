@@ -5,21 +5,13 @@ import pytest
 import torch
 
 from longclock import Lookup, reference
-from longclock.baselines import ContentSearch, HourEmbedding, NoTime
+from longclock.baselines import ContentSearch, HourEmbedding, NoTime, ReferenceContentSearch
 
 S, M, L, H, C, K, N = 3, 9, 5, 6, 2, 4, 11
 LENGTHS = torch.tensor([9, 2, 0])
 
 
-def content_search(*args, **kwargs):
-    module = ContentSearch(*args, **kwargs)
-    for part in module.modules():
-        if hasattr(part, "ops"):
-            part.ops = reference
-    return module
-
-
-MODELS = {"no-time": NoTime, "hour": HourEmbedding, "twin": content_search}
+MODELS = {"no-time": NoTime, "hour": HourEmbedding, "twin": ReferenceContentSearch}
 every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 
 
@@ -135,9 +127,23 @@ def test_hour_embedding_changes_at_the_hours_edge_only():
 
 def test_content_search_learns_no_time():
     table, ids, time, now, candidate = inputs()
-    model = content_search(L, H, k=K)
+    model = ReferenceContentSearch(L, H, k=K)
+    model.reset_parameters()
+    assert not model.time.w2.any()
+    assert not model.time.b2.any()
     _, context = model(candidate, table[ids], time, now, LENGTHS, return_context=True)
     assert torch.equal(context[..., L:], torch.zeros_like(context[..., L:]))
     assert not any(weight.requires_grad for weight in model.time.parameters())
     with pytest.raises(ValueError, match="exclude_future needs times"):
         ContentSearch(L, H, exclude_future=True)
+
+
+def test_content_search_in_plain_pytorch_is_the_same():
+    table, ids, time, now, candidate = inputs()
+    compiled, plain = ContentSearch(L, H, k=K), ReferenceContentSearch(L, H, k=K)
+    assert isinstance(plain.time, reference.TimeSimilarity)
+    plain.load_state_dict(compiled.state_dict())
+    torch.testing.assert_close(
+        compiled(candidate, table[ids], time, now, LENGTHS),
+        plain(candidate, table[ids], time, now, LENGTHS),
+    )

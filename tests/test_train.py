@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from streams import stream
 
-from longclock.train import checkpoint
+from longclock.train import checkpoint, results
 from longclock.train.batches import TrainingData
 from longclock.train.cli import main
 from longclock.train.compare import Options, run_model
@@ -160,6 +164,49 @@ def test_reference_and_compiled_ops_agree():
     torch.testing.assert_close(compiled, reference, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("reference", [False, True])
+@every_model
+def test_interest_modules_can_be_copied_and_pickled(name, reference):
+    module = MODELS[name].build(dataclasses.replace(SMALL, reference=reference), 6, 5)
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert type(copied) is type(module)
+        for one, other in zip(copied.parameters(), module.parameters(), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_unit_is_half_the_period_and_s_has_its_own_rate():
+    assert Config().unit == 43_200
+    assert Config(period=604_800).unit == 302_400
+    assert Config(unit=3600).unit == 3600
+    data = TrainingData.of(stream(events=40), SMALL)
+    run = Run.start(data, MODELS["lic"], SMALL)
+    others, of_time = run.optimizer.param_groups
+    assert (others["lr"], of_time["lr"]) == (1e-2, pytest.approx(1e-3))
+    assert {id(weight) for weight in of_time["params"]} == {
+        id(weight) for weight in run.ranker.interest.time.parameters()
+    }
+    assert run.ranker.interest.time.unit == 43_200
+    for name in ("twin", "hour"):  # nothing of theirs is in it
+        assert len(Run.start(data, MODELS[name], SMALL).optimizer.param_groups) == 1
+
+
+def test_interest_of_a_day_sees_the_whole_last_moment():
+    events = stream(events=60)
+    last = np.flatnonzero(events.user == np.bincount(events.user).argmax())[-3:]
+    order_time = events.order_time.copy()
+    order_time[last[0] :] = order_time[-1]
+    data = TrainingData.of(dataclasses.replace(events, order_time=order_time), SMALL)
+    run = Run.start(data, MODELS["lic"], SMALL)
+    seen = []
+
+    def look(module, args, kwargs):
+        seen.extend((kwargs["ends"] - kwargs["starts"]).tolist())
+
+    run.ranker.interest.register_forward_pre_hook(look, with_kwargs=True)
+    found = results.interest_over_a_day(run, data)
+    assert set(seen) == {found["events"]}
+
+
 def test_command_line_from_events_to_report(tmp_path, capsys):
     events = stream(events=300)
     frame = pd.DataFrame({"user": events.user, "item": events.item, "time": events.time})
@@ -209,6 +256,7 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
         (["--days", "-1"], "--days must not be negative"),
         (["--k", "2049"], "--k must be at most 2048, got 2049"),
         (["--categories", "genre"], "--categories names columns of --events"),
+        (["--data", "nyc", "--events", "mine.csv"], "--data and --events exclude each other"),
     ],
 )
 def test_mistakes_get_one_line(arguments, message, capsys):
@@ -223,10 +271,41 @@ def test_mistakes_get_one_line(arguments, message, capsys):
 def test_a_broken_checkpoint_gets_one_line(tmp_path, capsys):
     arguments = ["--max-events", "60", "--models", "lic, hour", "--quiet", "--out", str(tmp_path)]
     assert main(arguments) == 0
-    (tmp_path / "checkpoints" / "lic.safetensors").write_bytes(b"not a checkpoint")
-    with pytest.raises(SystemExit):
-        main([*arguments, "--resume"])
-    assert "lic.safetensors is not a checkpoint of longclock.train" in capsys.readouterr().err
+    path = tmp_path / "checkpoints" / "lic.safetensors"
+    whole = path.read_bytes()
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    without_scores = {key: value for key, value in tensors.items() if key != "scores"}
+    other_shape = {**tensors, "model.item.weight": torch.zeros(3, 2)}
+    broken = [
+        b"not a checkpoint",
+        b"",
+        whole[: len(whole) // 2],
+        save(tensors),
+        save(tensors, {"identity": "{"}),
+        save(without_scores, metadata),
+        save(other_shape, metadata),
+        save({**tensors, "scores": torch.zeros(7)}, metadata),
+    ]
+    for content in broken:
+        path.write_bytes(content)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments, "--resume"])
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert "lic.safetensors is not a checkpoint of longclock.train" in error
+        assert error.count("\n") == 1
+
+
+def test_more_items_than_the_checkpoint_knows_is_another_run(tmp_path):
+    data = TrainingData.of(stream(events=60), SMALL)
+    options = Options(tmp_path, resume=True, quiet=True)
+    run_model("no-time", data, SMALL, options, 0)
+    more = TrainingData.of(dataclasses.replace(data.stream, items=20), SMALL)
+    with pytest.raises(ValueError, match="by a run with another numbers of ids: resume"):
+        run_model("no-time", more, SMALL, options, 0)
 
 
 def test_music_and_nyc_start(tmp_path):

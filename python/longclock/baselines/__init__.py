@@ -6,6 +6,6 @@ The fourth control, shuffled behaviour times, is not a model but an option of th
 """
 
 from longclock.baselines.recent import HourEmbedding, NoTime
-from longclock.baselines.twin import ContentSearch
+from longclock.baselines.twin import ContentSearch, ReferenceContentSearch
 
-__all__ = ["ContentSearch", "HourEmbedding", "NoTime"]
+__all__ = ["ContentSearch", "HourEmbedding", "NoTime", "ReferenceContentSearch"]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longclock import reference
 from longclock.nn import LongTermInterestClock
 from longclock.types import Lookup
 
@@ -43,3 +44,7 @@ class ContentSearch(LongTermInterestClock):
     ) -> Any:
         no_time = torch.zeros_like(behaviour_time), torch.zeros_like(query_time)
         return super().forward(candidate, behaviours, *no_time, *args, **layout)
+
+
+class ReferenceContentSearch(ContentSearch, reference.LongTermInterestClock):
+    """:class:`ContentSearch` in plain PyTorch; the same parameters."""

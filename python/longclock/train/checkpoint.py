@@ -12,10 +12,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from longclock.data import EventStream
 from longclock.train.config import Config
 from longclock.train.loop import Run
+
+# What reading and restoring raise where a file is torn, of another program or of other shapes.
+BROKEN = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError)
 
 
 def identity(name: str, stream: EventStream, config: Config) -> dict[str, Any]:
@@ -52,23 +56,34 @@ def load(path: Path, run: Run, identity: dict[str, Any]) -> None:
     """Put a new run where the checkpoint stands.
 
     Raises:
-        ValueError: the checkpoint is of another model, other events or another configuration.
+        ValueError: the checkpoint is of another model, other events or another configuration, or broken.
     """
     try:
         with safe_open(path, framework="pt") as file:
             found = json.loads(file.metadata()["identity"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path.name} is not a checkpoint of longclock.train ({error}): delete it, or start anew "
-            "without --resume"
-        ) from None
+    except BROKEN as error:
+        raise _broken(path, error) from error
     differing = sorted(key for key in identity if found.get(key) != identity[key])
     if differing:
         raise ValueError(
             f"{path.name} was written by a run with another {', '.join(differing)}: resume with the same "
             "arguments, or start anew without --resume or in another --out"
         )
+    try:
+        _restore(run, tensors)
+    except BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path.name} is not a checkpoint of longclock.train ({type(error).__name__}): delete it, or "
+        "start anew without --resume"
+    )
+
+
+def _restore(run: Run, tensors: dict[str, Tensor]) -> None:
     optimizer = run.optimizer.state_dict()
     optimizer["state"] = {}
     model = {}
@@ -81,7 +96,7 @@ def load(path: Path, run: Run, identity: dict[str, Any]) -> None:
             optimizer["state"].setdefault(int(index), {})[name] = tensor
     run.ranker.load_state_dict(model)
     run.optimizer.load_state_dict(optimizer)
-    run.scores = tensors["scores"]
+    run.scores.copy_(tensors["scores"])
     run.chunk = int(tensors["chunk"])
     run.seconds = float(tensors["seconds"])
     torch.set_rng_state(tensors["rng"])

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "scored before it is learned from, and learned from once.",
     )
     data = p.add_argument_group("data")
-    data.add_argument("--data", choices=sorted(PRESETS), default="nyc", help="an example data set")
+    data.add_argument("--data", choices=sorted(PRESETS), help="an example data set (nyc)")
     data.add_argument("--events", metavar="FILE", help="your own events: Parquet or CSV")
     data.add_argument("--categories", help="attribute columns of --events, comma-separated")
     data.add_argument("--data-dir", help="folder of the example data")
@@ -85,16 +85,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _names(args: argparse.Namespace) -> list[str]:
     if args.model and args.models:
         raise ValueError("--model and --models exclude each other")
-    listed = (args.models or ",".join(MODELS)).split(",")
-    names = [args.model] if args.model else [name.strip() for name in listed]
+    names = _list(args.model or args.models or ",".join(MODELS))
     for name in names:
         if name not in MODELS:
             raise ValueError(f"--models: unknown model {name!r}; choose from {', '.join(MODELS)}")
     return list(dict.fromkeys(names))
 
 
+def _list(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",")]
+
+
 def _config(args: argparse.Namespace) -> Config:
-    settings: dict[str, Any] = {} if args.events else dict(PRESETS[args.data])
+    settings: dict[str, Any] = {} if args.events else dict(PRESETS[args.data or "nyc"])
     for field in dataclasses.fields(Config):
         value = getattr(args, field.name, None)
         if value is not None:
@@ -120,14 +123,17 @@ def _config(args: argparse.Namespace) -> Config:
 
 
 def _stream(args: argparse.Namespace) -> EventStream:
+    if args.data and args.events:
+        raise ValueError("--data and --events exclude each other")
     if args.categories and not args.events:
         raise ValueError("--categories names columns of --events; give a file")
     if args.events:
-        categories = args.categories.split(",") if args.categories else None
+        categories = _list(args.categories) if args.categories else None
         stream, days = read_events(args.events, categories), args.days
     else:
-        stream = load(args.data, args.data_dir)
-        days = 60 if args.days is None and args.data == "nyc" else args.days
+        name = args.data or "nyc"
+        stream = load(name, args.data_dir)
+        days = 60 if args.days is None and name == "nyc" else args.days
     stream = stream.head(days or None, args.max_events)
     if len(stream) == 0:
         raise ValueError("no events are left: raise --days or --max-events")

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from longclock import reference
-from longclock.baselines import ContentSearch, HourEmbedding, NoTime
+from longclock.baselines import ContentSearch, HourEmbedding, NoTime, ReferenceContentSearch
 from longclock.nn import LongTermInterestClock
 
 
@@ -30,9 +30,12 @@ class Config:
     history: int | None = None  # longest window; None: all of it
     negatives: int = 4  # for an event without a label
     period: int = 86400  # of the clock, seconds
-    unit: float = 43200.0  # seconds of one x of s: half a day, so that x runs 0 to 1
+    unit: float = 0.0  # seconds of one x of s; 0: half the period, so that x runs 0 to 1
     seed: int = 0
     reference: bool = False  # plain PyTorch in place of the compiled ops
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", self.unit or self.period / 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,29 +44,29 @@ class Model:
 
     title: str
     interest: Callable[..., nn.Module]
-    search: bool = False  # takes heads and head_dim, and has ops
+    reference: Callable[..., nn.Module] | None = None  # of a model that searches: in plain PyTorch
     shuffled_times: bool = False
 
     def build(self, config: Config, behaviour_dim: int, candidate_dim: int) -> nn.Module:
         """The interest module; ``out_dim`` is the candidate's, so that both can be multiplied."""
         sizes: dict[str, Any] = {"k": config.k, "out_dim": candidate_dim, "period": config.period}
-        if self.search:
+        interest = self.interest
+        if self.reference is not None:
             sizes.update(heads=config.heads, head_dim=config.head_dim, unit=config.unit)
-        module = self.interest(behaviour_dim, candidate_dim, **sizes)
-        if config.reference:
-            for part in module.modules():
-                if hasattr(part, "ops"):
-                    part.ops = reference  # type: ignore[assignment]
-        return module
+            interest = self.reference if config.reference else interest
+        return interest(behaviour_dim, candidate_dim, **sizes)
 
 
 MODELS = {
-    "lic": Model("LIC", LongTermInterestClock, search=True),
+    "lic": Model("LIC", LongTermInterestClock, reference.LongTermInterestClock),
     "no-time": Model("no time", NoTime),
     "hour": Model("hour embedding", HourEmbedding),
-    "twin": Model("TWIN-like", ContentSearch, search=True),
+    "twin": Model("TWIN-like", ContentSearch, ReferenceContentSearch),
     "lic-shuffled": Model(
-        "LIC, shuffled times", LongTermInterestClock, search=True, shuffled_times=True
+        "LIC, shuffled times",
+        LongTermInterestClock,
+        reference.LongTermInterestClock,
+        shuffled_times=True,
     ),
 }
 

@@ -96,7 +96,8 @@ def similarity_curve(run: Run, period: int) -> dict[str, Any] | None:
 def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any]:
     """How likely the most active user takes each of their most frequent items, over 24 hours.
 
-    On the day of the user's last event, with all of the user's behaviours (at most the last ``history``) in view.
+    On the day of the user's last event, with all of the user's behaviours in view from where the last
+    event's window starts.
     """
     stream = data.stream
     user = int(np.bincount(stream.user).argmax())
@@ -106,11 +107,12 @@ def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any]:
     last_day = stream.time[own[-1]] // DAY * DAY
     clock = (last_day + np.arange(POINTS) * (DAY // POINTS)) % data.period
     many = torch.zeros(POINTS, dtype=torch.int64)
+    last_moment = int((stream.order_time[own] == stream.order_time[own[-1]]).sum())
     batch = Batch(
         user=many + user,
         time=torch.from_numpy(clock.astype(np.int32)),
         starts=many + int(data.histories.starts[own[-1]]),
-        ends=many + int(data.histories.ends[own[-1]]) + 1,
+        ends=many + int(data.histories.ends[own[-1]]) + last_moment,
         event=torch.arange(POINTS).repeat(len(items)),
         item=torch.from_numpy(items).repeat_interleave(POINTS),
         label=torch.zeros(POINTS * len(items)),
