@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a profiler would show of a launch. Exact and independent of the machine: nothing here is a
+// time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "../memory/access.h"
+
+namespace longclock::emulator {
+
+struct MemoryCounters {
+  uint64_t requests = 0;         // warp-wide instructions
+  uint64_t bytes = 0;            // of all lanes
+  uint64_t sectors = 0;          // of 32 bytes, distinct in each request
+  uint64_t minimum_sectors = 0;  // had each request's distinct bytes been contiguous and aligned
+  uint64_t first_bytes = 0;      // touched for the first time in this launch (4-byte granules)
+  uint64_t again_bytes = 0;      // touched before
+};
+
+struct SharedCounters {
+  uint64_t requests = 0;
+  uint64_t wavefronts = 0;          // passes over the 32 banks of 4 bytes
+  uint64_t minimum_wavefronts = 0;  // had no two words of a request shared a bank
+};
+
+struct LaunchCounters {
+  std::string kernel;  // demangled
+  uint32_t grid[3] = {0, 0, 0};
+  uint32_t block[3] = {0, 0, 0};
+  uint64_t shared_bytes = 0;                                      // a block, static and dynamic
+  uint64_t instructions[static_cast<size_t>(Unit::count_)] = {};  // of warps
+  uint64_t lane_instructions[static_cast<size_t>(Unit::count_)] = {};  // of threads
+  MemoryCounters global_loads, global_stores, global_atomics;
+  SharedCounters shared_loads, shared_stores, shared_atomics;
+  uint64_t local_load_bytes = 0, local_store_bytes = 0;
+  uint64_t barriers = 0;  // of warps
+  uint64_t atomics = 0;   // of lanes
+  uint64_t divergent_branches = 0;
+
+  void add(const LaunchCounters& other);
+  std::string json() const;
+};
+
+void count_global(MemoryCounters& counters, const Access& access, uint32_t lanes);
+void count_shared(SharedCounters& counters, const Access& access, uint32_t lanes);
+void keep_counters(LaunchCounters counters);  // for take_counters_json()
+
+}  // namespace longclock::emulator
