@@ -47,6 +47,8 @@ struct Report {
   std::string text() const;  // several lines, as printed
 };
 std::vector<Report> take_reports();
+// Device memory that was allocated and not freed: adds a report for each.
+std::vector<Report> find_leaks();
 
 // Host memory that kernels may use: a tensor's. Launches see nothing else but CUDA allocations.
 // Declaring a range again replaces it. `undefined`: its present content counts as never written.

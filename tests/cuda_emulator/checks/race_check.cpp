@@ -88,11 +88,18 @@ class Checker {
     return me_.foreign && (*me_.foreign)[state_.all->index_of(e.agent)] >= e.clock;
   }
 
+  bool reads_done(const Epoch& e) const {
+    const auto& done = state_.all->reads_done;
+    return e.agent < done.size() && e.agent - state_.first_agent >= state_.warps.size() &&
+           done[e.agent].load(std::memory_order_relaxed) >= e.clock;
+  }
+
   void against(unsigned lane, uint64_t packed, uint32_t pc, bool other_writes) {
     const Epoch e = Epoch::unpack(packed);
     if (e.pending) return conflict(lane, e, pc, other_writes);
     if (e.strong && access_.strong) return;
     if (e.agent != agent_) {
+      if (!other_writes && reads_done(e)) return;
       if (!known(e)) conflict(lane, e, pc, other_writes);
       return;
     }

@@ -33,6 +33,9 @@ struct GridRaces::State {
     std::mutex mutex;
     std::unordered_map<uint64_t, Knowledge> published;  // by address
   };
+  // Up to which clock each warp's reads came before a strong write of its block, with a fence or
+  // without: the written value may depend on them, and hardware respects that.
+  std::vector<std::atomic<uint32_t>> reads_done;
   std::array<Shard, kShards> shards;
   std::atomic<bool> any_published = false;
 

@@ -89,6 +89,7 @@ GridRaces::GridRaces(const Grid& grid) : state_(std::make_unique<State>()) {
   s.warps = uint64_t{c.grid[0]} * c.grid[1] * c.grid[2] * s.block_warps;
   s.by_block = s.warps > State::kMostWarps;
   s.between_blocks = s.warps <= Epoch::kMaxAgents;
+  if (s.between_blocks) s.reads_done = std::vector<std::atomic<uint32_t>>(s.warps);
 }
 GridRaces::~GridRaces() = default;
 
@@ -159,6 +160,13 @@ void BlockRaces::relaxed_read(Warp& warp, const Access& access, uint32_t lanes) 
 
 void BlockRaces::relaxed_write(Warp& warp, const Access& access, uint32_t lanes) {
   State::WarpState& w = state_->warps[warp.index];
+  if (access.space != ptx::Space::shared && state_->all->between_blocks) {
+    for (uint32_t v = 0; v < state_->warps.size(); ++v) {
+      std::atomic<uint32_t>& done = state_->all->reads_done[state_->first_agent + v];
+      const uint32_t clock = v == warp.index ? w.clock : w.known[v];
+      if (done.load(std::memory_order_relaxed) < clock) done.store(clock, std::memory_order_relaxed);
+    }
+  }
   publish(*state_, access, lanes, w.fenced ? to_knowledge(*state_, *w.fenced) : nullptr);
 }
 

@@ -29,6 +29,9 @@ namespace {
 constexpr size_t kResidentBlocks = 4;    // a host thread; all of them in a cooperative launch
 constexpr auto kPatience = std::chrono::seconds(20);  // without a barrier passed or a warp ended
 
+constexpr uint64_t kSyncWorkspaceBytes = 256;
+constexpr int kOutOfMemory = 2;  // cudaErrorMemoryAllocation
+
 uint64_t align_up(uint64_t value, uint64_t align) { return (value + align - 1) / align * align; }
 
 struct Shared {  // by the host threads of a launch
@@ -39,6 +42,8 @@ struct Shared {  // by the host threads of a launch
   std::vector<Executions> executions;  // summed at the end
   LaunchCounters counters;
   std::mutex mutex;
+
+  explicit Shared(Grid& g) : grid(g) {}
 };
 
 // A block and the memory of its threads, used again for later blocks.
@@ -258,11 +263,22 @@ int run_kernel(const Program& program, const LaunchConfig& config) {
   memory_map().begin_launch();
   if (grid.checks(kCheckRaces)) grid.races = std::make_unique<GridRaces>(grid);
 
-  Shared shared{.grid = grid, .blocks = uint64_t{config.grid[0]} * config.grid[1] * config.grid[2]};
+  Allocation* workspace = nullptr;
+  if (config.cooperative) {
+    workspace = memory_map().allocate(kSyncWorkspaceBytes, MemoryKind::variable, "the grid's barrier");
+    if (workspace == nullptr) return kOutOfMemory;
+    grid.sync_workspace = workspace->begin;
+    std::memset(reinterpret_cast<void*>(workspace->begin), 0, kSyncWorkspaceBytes);
+    memory_map().define(reinterpret_cast<const void*>(workspace->begin), kSyncWorkspaceBytes);
+  }
+
+  Shared shared(grid);
+  shared.blocks = uint64_t{config.grid[0]} * config.grid[1] * config.grid[2];
   const unsigned cores = grid.options.threads != 0 ? grid.options.threads : std::max(1u, std::thread::hardware_concurrency());
   const uint64_t useful = config.cooperative ? 1 : (shared.blocks + kResidentBlocks - 1) / kResidentBlocks;
   run_on_workers(static_cast<unsigned>(std::min<uint64_t>(cores, useful)), [&](unsigned worker) { work(shared, worker); });
 
+  if (workspace != nullptr) memory_map().release(reinterpret_cast<const void*>(workspace->begin));
   if (grid.options.counters) {
     LaunchCounters& counters = shared.counters;
     counters.kernel = program.name;

@@ -5,6 +5,7 @@
 
 #include "../checks/report.h"
 #include "../counters/counters.h"
+#include "async_copies.h"
 #include "lanes.h"
 
 namespace longclock::emulator {
@@ -240,6 +241,7 @@ void split(Warp& w, uint32_t lanes, uint32_t pc) {
 void exit_lanes(Warp& w, uint32_t lanes) {
   w.exited |= lanes;
   w.active &= ~lanes;
+  if (w.block->async) w.block->async->finish(w, lanes);
   if (w.active == 0) w.limit = 0;
   recheck_barriers(*w.block);
 }

@@ -63,7 +63,7 @@ inline std::string fault_name_of(const testing::TestParamInfo<FaultCase>& info) 
 
 // Launches kernel<faulty> with the arguments, dynamic shared memory in bytes.
 #define LAUNCH(kernel, grid, block, shared, ...)                  \
-  [=](bool faulty) {                                              \
+  [&](bool faulty) {                                              \
     if (faulty) {                                                 \
       kernel<true><<<grid, block, shared>>>(__VA_ARGS__);         \
     } else {                                                      \
