@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include "common/dispatch.h"
 #include "common/parallel.h"
 
 namespace longclock {
@@ -76,7 +77,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
   m.def("circular_delta(Tensor a, Tensor b, int period) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {
   m.impl("circular_delta", TORCH_BOX(&circular_delta));
 }
 

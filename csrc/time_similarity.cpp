@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/checks.h"
+#include "common/dispatch.h"
 #include "common/parallel.h"
 #include "common/time_term.h"
 
@@ -64,7 +65,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
       "Tensor b2, float unit) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {
   m.impl("time_features", TORCH_BOX(&time_features));
   m.impl("time_similarity", TORCH_BOX(&time_similarity));
   m.impl("time_similarity_backward", TORCH_BOX(&time_similarity_backward));

@@ -11,11 +11,30 @@
 namespace longclock {
 namespace {
 
-void check_mlp_device(const CudaCall& call, const TimeMlpArguments& arguments) {
-  call.check_device("mlp w1", arguments.w1);
-  call.check_device("mlp b1", arguments.b1);
-  call.check_device("mlp w2", arguments.w2);
-  call.check_device("mlp b2", arguments.b2);
+void use_mlp(CudaCall& call, const TimeMlpArguments& arguments) {
+  const std::pair<const char*, const Tensor*> tensors[] = {{"mlp w1", &arguments.w1},
+                                                           {"mlp b1", &arguments.b1},
+                                                           {"mlp w2", &arguments.w2},
+                                                           {"mlp b2", &arguments.b2}};
+  for (const auto& [name, tensor] : tensors) {
+    call.check_device(name, *tensor);
+    call.reads(*tensor);
+  }
+}
+
+// Contiguous, for the kernels to read.
+Tensor input(CudaCall& call, const Tensor& tensor) {
+  Tensor out = torch::stable::contiguous(tensor);
+  call.reads(out);
+  return out;
+}
+
+// Uninitialised, for the kernels to write; on the device of `like`.
+Tensor output(CudaCall& call, const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape,
+              ScalarType dtype) {
+  Tensor out = torch::stable::new_empty(like, shape, dtype);
+  call.writes(out);
+  return out;
 }
 
 float* floats(const Tensor& tensor) { return static_cast<float*>(tensor.mutable_data_ptr()); }
@@ -24,11 +43,11 @@ Tensor time_features(const Tensor& delta_in, double unit) {
   constexpr const char* op = "time_features";
   check_int(op, "delta", delta_in);
   check_unit(op, unit);
-  const CudaCall call(op, "delta", delta_in);
-  const Tensor delta = torch::stable::contiguous(delta_in);
+  CudaCall call(op, "delta", delta_in);
+  const Tensor delta = input(call, delta_in);
   std::vector<int64_t> shape(delta.sizes().begin(), delta.sizes().end());
   shape.push_back(kTimeFeatures);
-  Tensor out = torch::stable::new_empty(delta, shape, ScalarType::Float);
+  const Tensor out = output(call, delta, shape, ScalarType::Float);
   const TimeFeaturesParams params{int_array(delta), delta.numel(), unit, floats(out)};
   call.check_launch(launch_time_features(params, call.stream()));
   return out;
@@ -38,13 +57,11 @@ Tensor time_similarity(const Tensor& delta_in, const Tensor& w1, const Tensor& b
                        const Tensor& b2, double unit) {
   constexpr const char* op = "time_similarity";
   check_int(op, "delta", delta_in);
-  check(delta_in.is_cuda(), op,
-        ": delta must be on the device of mlp, CUDA, got a CPU tensor; move it with .to()");
-  const CudaCall call(op, "delta", delta_in);
+  CudaCall call(op, "delta", delta_in);
   const TimeMlpArguments arguments(op, w1, b1, w2, b2, unit);
-  check_mlp_device(call, arguments);
-  const Tensor delta = torch::stable::contiguous(delta_in);
-  Tensor out = torch::stable::new_empty(delta, delta.sizes(), ScalarType::Float);
+  use_mlp(call, arguments);
+  const Tensor delta = input(call, delta_in);
+  const Tensor out = output(call, delta, delta.sizes(), ScalarType::Float);
   const TimeSimilarityParams params{int_array(delta), delta.numel(), arguments.mlp, floats(out)};
   call.check_launch(launch_time_similarity(params, call.stream()));
   return out;
@@ -55,22 +72,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
     const Tensor& w2, const Tensor& b2, double unit) {
   constexpr const char* op = "time_similarity_backward";
   check_int(op, "delta", delta_in);
-  check(delta_in.is_cuda(), op,
-        ": delta must be on the device of mlp, CUDA, got a CPU tensor; move it with .to()");
-  const CudaCall call(op, "delta", delta_in);
+  CudaCall call(op, "delta", delta_in);
   const TimeMlpArguments arguments(op, w1, b1, w2, b2, unit);
-  check_mlp_device(call, arguments);
+  use_mlp(call, arguments);
   check(grad_in.scalar_type() == ScalarType::Float && same_shape(grad_in, delta_in), op,
         ": grad must be float32 of delta's shape ", shape_of(delta_in), ", got ", dtype_of(grad_in),
         " ", shape_of(grad_in));
   call.check_device("grad", grad_in);
-  const Tensor grad = torch::stable::contiguous(grad_in);
-  const Tensor delta = torch::stable::contiguous(delta_in);
+  const Tensor grad = input(call, grad_in);
+  const Tensor delta = input(call, delta_in);
   const int64_t count = delta.numel();
-  const Tensor partial = torch::stable::new_empty(
-      delta, {time_similarity_backward_chunks(count), time_mlp_size(arguments.mlp.hidden)},
+  const Tensor partial = output(
+      call, delta, {time_similarity_backward_chunks(count), time_mlp_size(arguments.mlp.hidden)},
       ScalarType::Double);
   const TimeMlpGradients out(arguments);
+  std::apply([&](const auto&... gradient) { (call.writes(gradient), ...); }, out.tensors);
   const TimeSimilarityBackwardParams params{
       int_array(delta), static_cast<const float*>(grad.const_data_ptr()), count,
       arguments.mlp,    static_cast<double*>(partial.mutable_data_ptr()), out.view()};
@@ -80,7 +96,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(longclock, CUDA, m) {
+STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CUDA_KEY, m) {
   m.impl("time_features", TORCH_BOX(&time_features));
   m.impl("time_similarity", TORCH_BOX(&time_similarity));
   m.impl("time_similarity_backward", TORCH_BOX(&time_similarity_backward));

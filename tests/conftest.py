@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import emulator
 import pytest
 import torch
 from tolerance import assert_bitwise
@@ -24,6 +26,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--device cuda: PyTorch finds no GPU on this machine")
     if device == "emulated" and not os.environ.get("LONGCLOCK_LIBRARY"):
         raise pytest.UsageError("--device emulated: LONGCLOCK_LIBRARY must name its library")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    # It tells of the emulator, not of longclock.
+    if collection_path.name == "test_emulator.py" and config.getoption("--device") != "emulated":
+        return True
+    return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -54,6 +63,15 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
 def device(request: pytest.FixtureRequest) -> str:
     """Where tensors live: the emulated ops take CPU tensors."""
     return "cuda" if request.config.getoption("--device") == "cuda" else "cpu"
+
+
+@pytest.fixture(autouse=True)
+def no_emulator_reports(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On the emulated device a test fails for every fault that its kernels had, raised or not."""
+    yield
+    if request.config.getoption("--device") == "emulated":
+        reports = emulator.take_reports()
+        assert not reports, "\n\n".join(report["text"] for report in reports)
 
 
 @pytest.fixture(autouse=True)

@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/csrc/stable/accelerator.h>
+#include <memory>
 
 #include "../../kernels/common/cuda.h"
 #include "checks.h"
+#include "dispatch.h"
 
 namespace longclock {
 
-// PyTorch's current stream of a device. libtorch_cuda is asked at run time: the library links to
-// libtorch_cpu alone, so that it also loads where PyTorch has no CUDA.
-CudaStream current_cuda_stream(int32_t device_index);
-
-// A call on the device of `tensor`: makes it current for its lifetime and takes PyTorch's stream.
+// A call on the device of `tensor`, which must be CUDA: makes it current for its lifetime and takes
+// PyTorch's stream. device_cuda.cpp implements it; tests/cuda_emulator has one for CPU tensors.
 class CudaCall {
  public:
   CudaCall(const char* op, const char* argument, const Tensor& tensor);
+  ~CudaCall();
 
-  CudaStream stream() const { return stream_; }
+  CudaStream stream() const;
   // The other arguments must be on the same device.
   void check_device(const char* argument, const Tensor& tensor) const;
+  // What the kernels of the call may touch; to a GPU all memory is the same.
+  void reads(const Tensor& tensor);
+  void writes(const Tensor& tensor);  // of which nothing is written yet
   // What a launcher returned.
   void check_launch(int error) const;
 
  private:
-  const char* op_;
-  const char* argument_;  // whose device is used
-  int32_t device_index_;
-  torch::stable::accelerator::DeviceGuard guard_;
-  CudaStream stream_;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace longclock

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <dlfcn.h>
+#include <torch/csrc/stable/accelerator.h>
 
 #include "cuda.h"
 
@@ -16,12 +17,8 @@ CurrentStream find_current_stream() {
   return reinterpret_cast<CurrentStream>(symbol);
 }
 
-std::string device_of(const Tensor& tensor) {
-  return tensor.is_cuda() ? "cuda:" + std::to_string(tensor.get_device_index()) : "another device";
-}
-
-}  // namespace
-
+// PyTorch's current stream of a device. libtorch_cuda is asked at run time: the library links to
+// libtorch_cpu alone, so that it also loads where PyTorch has no CUDA.
 CudaStream current_cuda_stream(int32_t device_index) {
   static const CurrentStream current_stream = find_current_stream();
   check(current_stream != nullptr,
@@ -33,21 +30,52 @@ CudaStream current_cuda_stream(int32_t device_index) {
   return static_cast<CudaStream>(stream);
 }
 
+std::string device_of(const Tensor& tensor) {
+  return tensor.is_cuda() ? "cuda:" + std::to_string(tensor.get_device_index()) : "another device";
+}
+
+int32_t cuda_index(const char* op, const char* argument, const Tensor& tensor) {
+  check(
+      tensor.is_cuda(), op, ": ", argument,
+      " must be on the device of the other arguments, CUDA, got a CPU tensor; move it with .to()");
+  return tensor.get_device_index();
+}
+
+}  // namespace
+
+struct CudaCall::State {
+  const char* op;
+  const char* argument;  // whose device is used
+  int32_t device_index;
+  torch::stable::accelerator::DeviceGuard guard;
+  CudaStream stream;
+
+  State(const char* op_in, const char* argument_in, const Tensor& tensor)
+      : op(op_in),
+        argument(argument_in),
+        device_index(cuda_index(op, argument, tensor)),
+        guard(device_index),
+        stream(current_cuda_stream(device_index)) {}
+};
+
 CudaCall::CudaCall(const char* op, const char* argument, const Tensor& tensor)
-    : op_(op),
-      argument_(argument),
-      device_index_(tensor.get_device_index()),
-      guard_(device_index_),
-      stream_(current_cuda_stream(device_index_)) {}
+    : state_(std::make_unique<State>(op, argument, tensor)) {}
+CudaCall::~CudaCall() = default;
+
+CudaStream CudaCall::stream() const { return state_->stream; }
 
 void CudaCall::check_device(const char* argument, const Tensor& tensor) const {
-  check(tensor.is_cuda() && tensor.get_device_index() == device_index_, op_, ": ", argument,
-        " must be on the device of ", argument_, ", cuda:", device_index_, ", got ",
+  const State& s = *state_;
+  check(tensor.is_cuda() && tensor.get_device_index() == s.device_index, s.op, ": ", argument,
+        " must be on the device of ", s.argument, ", cuda:", s.device_index, ", got ",
         device_of(tensor), "; move it there with .to()");
 }
 
+void CudaCall::reads(const Tensor&) {}
+void CudaCall::writes(const Tensor&) {}
+
 void CudaCall::check_launch(int error) const {
-  check(error == 0, op_, ": CUDA error ", error, ": ", cuda_error_text(error));
+  check(error == 0, state_->op, ": CUDA error ", error, ": ", cuda_error_text(error));
 }
 
 }  // namespace longclock

@@ -62,6 +62,7 @@ std::string take_counters_json();  // of the launches since the last call: a JSO
 
 // The same for Python's ctypes. Strings stay valid until the thread's next call.
 extern "C" {
+#pragma GCC visibility push(default)
 const char* longclock_emulator_take_reports();   // a JSON array
 const char* longclock_emulator_take_counters();  // a JSON array, one object a launch
 // key: sm, checks, counters, seed, threads, print. Returns 0, or 1 for an unknown key or value.
@@ -70,4 +71,5 @@ const char* longclock_emulator_get(const char* key);
 void longclock_emulator_declare_memory(const void* address, uint64_t bytes, int read_only,
                                        int undefined);
 void longclock_emulator_forget_memory(const void* address);
+#pragma GCC visibility pop
 }

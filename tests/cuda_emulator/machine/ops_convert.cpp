@@ -15,7 +15,7 @@ namespace {
 using std::type_identity;
 
 // Rare modifiers, kept in Instruction::immediate: looked at once a warp.
-enum Flag : int64_t { kFtz = 1, kSat = 2, kRelu = 4, kSatFinite = 8 };
+constexpr int64_t kFtz = 1, kSat = 2, kRelu = 4, kSatFinite = 8;
 
 int64_t flags_of(const Decode& d) {
   return (d.has("ftz") ? kFtz : 0) | (d.has("sat") ? kSat : 0) | (d.has("relu") ? kRelu : 0) |

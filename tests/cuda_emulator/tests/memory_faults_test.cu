@@ -35,12 +35,11 @@ __global__ void null_pointer(int* out, const int* factor) {
   out[threadIdx.x] = value;
 }
 
+// Pointer arithmetic multiplies by the size of an element already.
 template <bool kFaulty>
-__global__ void integer_overflow_of_index(float* out, int stride) {
-  // 70000 * 70000 does not fit in int.
-  const int64_t at = kFaulty ? static_cast<int64_t>(static_cast<int>(static_cast<unsigned>(stride) * stride)) % 64
-                             : static_cast<int64_t>(stride) * stride % 64;
-  out[at] = 1.0f;  // fault: integer_overflow_of_index
+__global__ void index_in_bytes(float* out) {
+  const size_t at = kFaulty ? threadIdx.x * sizeof(float) : threadIdx.x;
+  out[at] = 1.0f;  // fault: index_in_bytes
 }
 
 template <bool kFaulty>
@@ -98,10 +97,10 @@ __global__ void freed_memory(int* out, const int* stale) {
 
 __constant__ int constant_table[64] = {1, 2, 3};
 
+// The address of a __constant__ variable came to the kernel as any other.
 template <bool kFaulty>
-__global__ void write_to_const(int* out) {
-  int* to = kFaulty ? const_cast<int*>(constant_table) : out;
-  to[threadIdx.x] = 1;  // fault: write_to_const
+__global__ void write_to_const(int* table, int* out) {
+  (kFaulty ? table : out)[threadIdx.x] = constant_table[threadIdx.x];  // fault: write_to_const
 }
 
 template <bool kFaulty>
@@ -118,9 +117,9 @@ __global__ void unwritten_shared_to_global(int* out) {
 }
 
 template <bool kFaulty>
-__global__ void unwritten_branch(int* out) {
+__global__ void unwritten_branch(int* out, int first) {
   __shared__ int flag;
-  if (!kFaulty && threadIdx.x == 0) flag = 1;
+  if (static_cast<int>(threadIdx.x) == (kFaulty ? first + kThreads : first)) flag = first + 7;
   __syncthreads();
   if (flag > 0) {  // fault: unwritten_branch
     atomicAdd(out, 1);
@@ -194,8 +193,7 @@ INSTANTIATE_TEST_SUITE_P(
         CASE(global_write_past_end, "out of bounds", 700, ZEROS(int, 100, global_write_past_end, 2, 0, data, 100)),
         CASE(global_write_before_begin, "out of bounds", 700, ZEROS(int, 64, global_write_before_begin, 1, 0, data)),
         CASE(null_pointer, "out of bounds", 700, ZEROS(int, 64, null_pointer, 1, 0, data, nullptr)),
-        CASE(integer_overflow_of_index, "out of bounds", 700,
-             ZEROS(float, 64, integer_overflow_of_index, 1, 0, data, 70001)),
+        CASE(index_in_bytes, "out of bounds", 700, ZEROS(float, 64, index_in_bytes, 1, 0, data)),
         CASE(vector_past_end, "out of bounds", 700, ([](bool faulty) {
                const DeviceVector<float> in(std::vector<float>(254, 1.0f)), out(kThreads);
                LAUNCH(vector_past_end, 1, kThreads, 0, in.data(), out.data(), 254)(faulty);
@@ -218,13 +216,18 @@ INSTANTIATE_TEST_SUITE_P(
                LAUNCH(freed_memory, 1, kThreads, 0, out.data(), stale)(faulty);
                if (!faulty) EXPECT_CUDA(cudaFree(stale));
              })),
-        CASE(write_to_const, "write to constant memory", 700, ZEROS(int, 64, write_to_const, 1, 0, data)),
+        CASE(write_to_const, "write to constant memory", 700, ([](bool faulty) {
+               const DeviceVector<int> out(kThreads);
+               void* table = nullptr;
+               EXPECT_CUDA(cudaGetSymbolAddress(&table, constant_table));
+               LAUNCH(write_to_const, 1, kThreads, 0, static_cast<int*>(table), out.data())(faulty);
+             })),
         CASE(unwritten_global, "uninitialised value", 719, with_unwritten([](bool faulty, int* in, int* out) {
                LAUNCH(unwritten_global, 1, kThreads, 0, in, out)(faulty);
              })),
         CASE(unwritten_shared_to_global, "uninitialised value", 719,
              ZEROS(int, 64, unwritten_shared_to_global, 1, 0, data)),
-        CASE(unwritten_branch, "uninitialised value", 719, ZEROS(int, 64, unwritten_branch, 1, 0, data)),
+        CASE(unwritten_branch, "uninitialised value", 719, ZEROS(int, 64, unwritten_branch, 1, 0, data, 0)),
         CASE(unwritten_index, "uninitialised value", 719, ZEROS(int, 64, unwritten_index, 1, 0, data, data)),
         CASE(unwritten_but_discarded, "uninitialised value", 719,
              ZEROS(int, 64, unwritten_but_discarded, 1, 0, data, 50)),

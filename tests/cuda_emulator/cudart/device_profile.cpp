@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "device_profile.h"
+
+#include "../emulator.h"
+
+namespace longclock::emulator {
+namespace {
+
+constexpr uint32_t kKB = 1024;
+
+// CUDA C++ Programming Guide, "Compute Capabilities", table "Technical Specifications per Compute
+// Capability"; multiprocessors from the data sheets of T4, A100, RTX 3090, L40, H100 PCIe, B200 and
+// RTX PRO 6000.
+constexpr DeviceProfile kProfiles[] = {
+    // sm, multiprocessors, per SM: threads, blocks, shared; per block: shared, opt-in, reserved;
+    // registers per SM and block
+    {75, 40, 1024, 16, 64 * kKB, 48 * kKB, 64 * kKB, 0, 65536, 65536},
+    {80, 108, 2048, 32, 164 * kKB, 48 * kKB, 163 * kKB, kKB, 65536, 65536},
+    {86, 82, 1536, 16, 100 * kKB, 48 * kKB, 99 * kKB, kKB, 65536, 65536},
+    {89, 142, 1536, 24, 100 * kKB, 48 * kKB, 99 * kKB, kKB, 65536, 65536},
+    {90, 114, 2048, 32, 228 * kKB, 48 * kKB, 227 * kKB, kKB, 65536, 65536},
+    {100, 148, 2048, 32, 228 * kKB, 48 * kKB, 227 * kKB, kKB, 65536, 65536},
+    {120, 188, 1536, 24, 100 * kKB, 48 * kKB, 99 * kKB, kKB, 65536, 65536},
+};
+constexpr const DeviceProfile& kDefault = kProfiles[1];
+
+}  // namespace
+
+const DeviceProfile* find_profile(int sm) {
+  for (const DeviceProfile& profile : kProfiles) {
+    if (profile.sm == sm) return &profile;
+  }
+  return nullptr;
+}
+
+const DeviceProfile& current_profile() {
+  const DeviceProfile* profile = find_profile(options().sm);
+  return profile == nullptr ? kDefault : *profile;
+}
+
+}  // namespace longclock::emulator
