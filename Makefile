@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | test | bench | lint | format | wheel | wheel-check | clean. Everything is installed into .venv/.
+# make build | demo | test | test-emulated | bench | lint | format | wheel | wheel-check | clean. Everything is installed into .venv/.
 #
 # PYTHON=python3.12         another interpreter (3.10 or newer, with venv)
 # CONSTRAINTS=/dev/null     the newest dependencies in place of the pinned ones
@@ -16,14 +16,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BUILD := build/cmake
 LOG := build/log
+EMULATED := LONGCLOCK_LIBRARY=$(BUILD)/emulated/liblongclock.so $(BIN)/python -m pytest -q --device emulated
+WHEELS := build/wheels
+NVCC := $(shell command -v "$${CUDACXX:-nvcc}" || ls "$${CUDA_HOME:-/usr/local/cuda}"/bin/nvcc 2> /dev/null)
 
 export LONGCLOCK_CUDA LONGCLOCK_CUDA_ARCHS CMAKE_ARGS
 
 SAY = @printf '\033[1m== %s\033[0m\n'
-CXX_FILES = $(shell find kernels csrc examples -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
+CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-cpp test-python bench lint format wheel wheel-check clean libraries gtest
+.PHONY: build demo test test-cpp test-python test-emulated test-emulated-quick bench lint format wheel wheel-check clean \
+  libraries emulated gtest
 
 $(BIN)/python:
 	$(SAY) "making $(VENV) with $(PYTHON)"
@@ -35,6 +39,20 @@ $(BIN)/python:
 $(VENV)/.tools: constraints.txt | $(BIN)/python
 	$(SAY) "installing PyTorch and the build tools"
 	@$(PIP) install -qq -c $(CONSTRAINTS) setuptools cmake ninja pybind11 numpy torch
+	@touch $@
+
+# nvcc for the emulated kernels, where the machine has none.
+$(VENV)/.nvcc: constraints.txt $(VENV)/.tools
+ifeq ($(NVCC),)
+	$(SAY) "installing nvcc into $(VENV)"
+	@$(PIP) install -qq -c $(CONSTRAINTS) nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-runtime nvidia-nvvm 'nvidia-cuda-cccl<13.1'
+endif
+	@touch $@
+
+# Headers that the emulator's tests compile: CUTLASS, and a CUB newer than the toolkit's.
+$(WHEELS)/.installed: constraints.txt $(VENV)/.tools
+	$(SAY) "installing CUTLASS and the newest CUB into $(WHEELS)"
+	@rm -rf $(WHEELS) && $(PIP) install -qq --no-deps --target $(WHEELS) nvidia-cutlass==4.2.0.0 nvidia-cuda-cccl==13.3.5.0.6
 	@touch $@
 
 $(VENV)/.package: pyproject.toml setup.py $(VENV)/.tools
@@ -75,7 +93,7 @@ test-cpp: gtest libraries
 	$(SAY) "GoogleTest: the kernels without PyTorch"
 	@export PATH="$(CURDIR)/$(BIN):$$PATH"; \
 	  { cmake $(BUILD) && cmake --build $(BUILD) --target longclock_core_test; } > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
-	@PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(BUILD) --output-on-failure --no-tests=error --progress -Q \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(BUILD) -LE emulator --output-on-failure --no-tests=error --progress -Q \
 	  -O $(CURDIR)/build/ctest.log || { cat build/ctest.log; exit 1; }
 	@grep -E 'tests passed' build/ctest.log
 
@@ -83,7 +101,29 @@ test-python: libraries
 	$(SAY) "pytest: the ops, the modules, training"
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-test: test-cpp test-python
+# The CUDA kernels, executed on the CPU: see tests/cuda_emulator/README.md.
+emulated: $(VENV)/.nvcc libraries
+	$(SAY) "building the emulator and the ops on it"
+	@export PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	  { cmake $(BUILD) && cmake --build $(BUILD) --target longclock_emulated; } > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+
+test-emulated-quick: emulated
+	$(SAY) "pytest: circular_delta and time_similarity on the emulator"
+	@$(EMULATED) tests/test_emulator.py tests/test_circular_delta.py tests/test_time_similarity.py
+
+test-emulated: emulated gtest $(WHEELS)/.installed
+	$(SAY) "building the tests of the emulator: CUB, Thrust, CUTLASS, faulty kernels"
+	@export PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	  { cmake $(BUILD) -DLONGCLOCK_EMULATOR_WHEELS=$(CURDIR)/$(WHEELS) && \
+	    cmake --build $(BUILD) --target longclock_emulator_tests; } > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	$(SAY) "the emulator against the standard library, CuTe and kernels with known faults and counts"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(BUILD) -L emulator -j2 --output-on-failure --no-tests=error --progress -Q \
+	  -O $(CURDIR)/build/emulator.log || { cat build/emulator.log; exit 1; }
+	@grep -E 'tests passed' build/emulator.log
+	$(SAY) "pytest: every op on the emulator"
+	@$(EMULATED) $(PYTEST_ARGS)
+
+test: $(VENV)/.nvcc test-cpp test-python test-emulated-quick
 
 bench: libraries
 	$(SAY) "benchmarks"

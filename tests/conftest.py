@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import emulator
 import pytest
@@ -28,11 +27,18 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--device emulated: LONGCLOCK_LIBRARY must name its library")
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    # It tells of the emulator, not of longclock.
-    if collection_path.name == "test_emulator.py" and config.getoption("--device") != "emulated":
-        return True
-    return None
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the emulator: the tests of ops, which take a device, and those of the emulator itself."""
+    emulated = config.getoption("--device") == "emulated"
+
+    def runs(item: pytest.Item) -> bool:
+        if item.path.name == "test_emulator.py":
+            return emulated
+        return not emulated or "device" in getattr(item, "fixturenames", ())
+
+    dropped = [item for item in items if not runs(item)]
+    items[:] = [item for item in items if runs(item)]
+    config.hook.pytest_deselected(items=dropped)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

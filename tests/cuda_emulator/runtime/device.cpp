@@ -16,6 +16,13 @@ constexpr int kVersion = CUDART_VERSION;
 constexpr int kL2Bytes = 40 << 20;
 thread_local size_t limits[cudaLimitPersistingL2CacheSize + 1] = {1024, 1 << 20, 8 << 20};
 
+// There is no driver.
+cudaError_t no_entry_point(void** function, cudaDriverEntryPointQueryResult* status) {
+  *function = nullptr;
+  if (status != nullptr) *status = cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
+
 }  // namespace
 
 extern "C" {
@@ -169,13 +176,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device) {
 }
 
 cudaError_t cudaGetDriverEntryPoint(const char*, void** function, unsigned long long, cudaDriverEntryPointQueryResult* status) {
-  *function = nullptr;
-  if (status != nullptr) *status = cudaDriverEntryPointSymbolNotFound;
-  return cudaSuccess;
+  return no_entry_point(function, status);
 }
-cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long flags,
+cudaError_t cudaGetDriverEntryPointByVersion(const char*, void** function, unsigned, unsigned long long,
                                              cudaDriverEntryPointQueryResult* status) {
-  return cudaGetDriverEntryPoint(name, function, flags, status);
+  return no_entry_point(function, status);
 }
 cudaError_t cudaProfilerStart() { return cudaSuccess; }
 cudaError_t cudaProfilerStop() { return cudaSuccess; }
