@@ -94,7 +94,8 @@ std::span<const Opcode> atomic_opcodes();   // ops_atomic.cpp: atom, red, membar
 std::span<const Opcode> async_opcodes();    // ops_async.cpp: cp.async, mbarrier
 std::span<const Opcode> warp_opcodes();     // ops_warp.cpp: shfl, vote, match, redux, activemask
 std::span<const Opcode>
-matrix_opcodes();  // ops_matrix.cpp: mma, ldmatrix, stmatrix, movmatrix, wmma
+matrix_opcodes();  // ops_matrix.cpp: mma, ldmatrix, stmatrix, movmatrix
+std::span<const Opcode> wmma_opcodes();     // ops_wmma.cpp
 std::span<const Opcode> control_opcodes();  // ops_control.cpp: bra, call, ret, exit, bar, trap
 // An opcode such as add stands in several tables: each select returns nullptr, with nothing laid
 // out, for types that are not its own.

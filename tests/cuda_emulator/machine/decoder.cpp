@@ -47,7 +47,7 @@ const Table& opcode_table() {
     for (const auto& opcodes :
          {integer_opcodes(), float_opcodes(), half_opcodes(), bit_opcodes(), compare_opcodes(),
           convert_opcodes(), memory_opcodes(), atomic_opcodes(), async_opcodes(), warp_opcodes(),
-          matrix_opcodes(), control_opcodes()}) {
+          matrix_opcodes(), wmma_opcodes(), control_opcodes()}) {
       for (const Opcode& opcode : opcodes) made[opcode.name].push_back(opcode.select);
     }
     return made;

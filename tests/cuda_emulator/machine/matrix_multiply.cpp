@@ -339,7 +339,13 @@ Handler lay_out_multiply(Decode& d, const MultiplyForm& form) {
   d.source(1, accumulator_bits);
   d.source(2, accumulator_bits);
   d.source(3, accumulator_bits);
+  all_lanes_are_members(d);
   return handler;
+}
+
+void all_lanes_are_members(Decode& d) {
+  d.source_constant(kAllLanes, 32);
+  d.out.member_mask = static_cast<int8_t>(d.out.count - 1);
 }
 
 void require_all_lanes(Warp& w, const Instruction& in, uint32_t lanes) {
