@@ -101,20 +101,36 @@ BlockRaces::BlockRaces(Block& block) : state_(std::make_unique<State>()) {
 }
 BlockRaces::~BlockRaces() = default;
 
+// What a warp fenced or saw before the barrier holds for all of them after it.
 void BlockRaces::barrier(uint32_t warps) {
   State& s = *state_;
   std::array<uint32_t, State::kMostWarps> known{};
   Knowledge foreign;
+  State::Snapshot fenced{};
+  bool any_fenced = false;
+  const auto raise = [&](auto& to, const auto& from) {
+    for (uint32_t u = 0; u < s.warps.size(); ++u) to[u] = std::max(to[u], from[u]);
+  };
   for_lanes(warps, [&](unsigned v) {
     State::WarpState& w = s.warps[v];
-    for (uint32_t u = 0; u < s.warps.size(); ++u) known[u] = std::max(known[u], w.known[u]);
+    for (const Knowledge& news : w.pending) learn(s, w, news);
+    w.pending.clear();
+    raise(known, w.known);
     known[v] = std::max(known[v], w.clock);
     foreign = join(foreign, w.foreign);
+    if (!w.fenced) return;
+    any_fenced = true;
+    raise(fenced.known, w.fenced->known);
+    fenced.foreign = join(fenced.foreign, w.fenced->foreign);
   });
   for_lanes(warps, [&](unsigned v) {
     State::WarpState& w = s.warps[v];
     w.known = known;
     w.foreign = foreign;
+    if (any_fenced) {
+      if (!w.fenced) w.fenced = std::make_unique<State::Snapshot>();
+      *w.fenced = fenced;
+    }
     w.synced.fill(w.clock);
     tick(w);
   });

@@ -200,7 +200,7 @@ Handler select_transfer(Decode& d, bool store) {
   return store ? store_fragment<uint32_t> : load_fragment<uint32_t>;
 }
 
-// wmma.mma{.xor.popc | .and.popc}.sync.aligned.ALAYOUT.BLAYOUT.SHAPE{.rn}.D{.A.B}.C{.satfinite}
+// wmma.mma{.xor.popc | .and.popc}.sync.aligned.ALAYOUT.BLAYOUT.SHAPE.D{.A.B}.C{.satfinite | .rn}
 Handler select_mma(Decode& d) {
   MultiplyForm form;
   form.wmma = true;
@@ -211,8 +211,7 @@ Handler select_mma(Decode& d) {
   form.b_by_columns = d.modifier(at - 2) == "col";
   form.and_popc = d.has("and");
   form.saturate = d.has("satfinite");
-  if (d.modifier(at) == "rn") ++at;
-  const size_t types = d.modifiers() - at - (form.saturate ? 1 : 0);
+  const size_t types = d.modifiers() - at - (form.saturate || d.has("rn") ? 1 : 0);
   form.d = d.modifier(at);
   form.c = d.modifier(at + types - 1);
   form.a = types == 4 ? d.modifier(at + 1) : "f16";
