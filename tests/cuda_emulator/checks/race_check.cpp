@@ -48,7 +48,8 @@ class Checker {
   void word(unsigned lane, RaceCell& cell, uint32_t bytes) {
     const uint64_t write = load(cell.write);
     if (!Epoch::apart(write, bytes, launch_)) against(lane, write, cell.write_pc, true);
-    uint64_t mine = Epoch{agent_, me_.clock, lane, bytes, access_.strong, false, false, launch_}.pack();
+    uint64_t mine =
+        Epoch{agent_, me_.clock, lane, bytes, access_.strong, false, false, launch_}.pack();
     if (!access_.write) {
       remember_read(cell, mine);
       return;
@@ -71,7 +72,8 @@ class Checker {
     if (first != 0 && first >> 51 == launch_) {
       const Epoch e = Epoch::unpack(first);
       if (e.agent == agent_) {
-        if (e.clock == me_.clock && (e.lane != (mine >> 39 & 31) || e.several)) mine |= uint64_t{1} << 49;
+        if (e.clock == me_.clock && (e.lane != (mine >> 39 & 31) || e.several))
+          mine |= uint64_t{1} << 49;
         if (e.clock == me_.clock && !access_.strong) mine |= uint64_t{e.bytes} << 44;
       } else if (!known(e)) {
         slot = 1;
@@ -111,9 +113,11 @@ class Checker {
     conflict(lane, e, pc, other_writes);
   }
 
-  // Lanes of one instruction that write one value to one place: whichever is last, the result is the same.
+  // Lanes of one instruction that write one value to one place: whichever is last, the result is
+  // the same.
   bool same_value(unsigned a, unsigned b) const {
-    return values_ != nullptr && (access_.lanes >> b & 1) != 0 && access_.address[a] == access_.address[b] &&
+    return values_ != nullptr && (access_.lanes >> b & 1) != 0 &&
+           access_.address[a] == access_.address[b] &&
            std::memcmp(values_[a], values_[b], access_.bytes) == 0;
   }
 
@@ -125,19 +129,24 @@ class Checker {
     const uint32_t* grid = block.grid->config.grid;
     const uint32_t* size = block.grid->config.block;
     const uint64_t thread = uint64_t{e.agent % warps} * kWarpLanes + e.lane;
-    std::string who = "thread " + three(thread % size[0], thread / size[0] % size[1], thread / size[0] / size[1]);
+    std::string who =
+        "thread " + three(thread % size[0], thread / size[0] % size[1], thread / size[0] / size[1]);
     if (other_block != block.linear_index) {
-      who += " of block " + three(other_block % grid[0], other_block / grid[0] % grid[1], other_block / grid[0] / grid[1]);
+      who += " of block " + three(other_block % grid[0], other_block / grid[0] % grid[1],
+                                  other_block / grid[0] / grid[1]);
     }
     const std::string space(space_name(static_cast<uint8_t>(access_.space)));
-    const std::string what = std::string(access_.write ? "write to " : "read of ") + space + " memory";
+    const std::string what =
+        std::string(access_.write ? "write to " : "read of ") + space + " memory";
     if (e.pending) {
       report(w_, in_, lane, Fault::async_race, access_.address[lane],
-             what + " that " + who + " copies asynchronously, at " + source_of(program, pc) + ", and has not waited for");
+             what + " that " + who + " copies asynchronously, at " + source_of(program, pc) +
+                 ", and has not waited for");
       return;
     }
     report(w_, in_, lane, Fault::race, access_.address[lane],
-           what + ", which " + who + (other_writes ? " wrote" : " read") + " at " + source_of(program, pc) +
+           what + ", which " + who + (other_writes ? " wrote" : " read") + " at " +
+               source_of(program, pc) +
                (other_block != block.linear_index ? ", and nothing orders the two blocks"
                 : e.agent == agent_               ? " with no __syncwarp in between"
                                                   : " with no barrier in between"));
@@ -159,12 +168,15 @@ class Checker {
 void check_races(Warp& w, const Instruction& in, const Access& access, uint32_t lanes,
                  RaceCell* const cells[kWarpLanes], const std::byte* const* values) {
   Checker checker(w, in, access, values);
-  for_lanes(lanes, [&](unsigned l) { checker.check(l, cells[l], static_cast<uint32_t>(access.address[l])); });
+  for_lanes(lanes, [&](unsigned l) {
+    checker.check(l, cells[l], static_cast<uint32_t>(access.address[l]));
+  });
 }
 
 void mark_async_pending(Warp& w, RaceCell* cell, uint32_t bytes, uint32_t pc) {
   const BlockRaces::State& s = w.block->races->state();
-  const Epoch e{s.first_agent + w.index, s.warps[w.index].clock, 0, 0xf, false, true, true, s.all->launch};
+  const Epoch e{
+      s.first_agent + w.index, s.warps[w.index].clock, 0, 0xf, false, true, true, s.all->launch};
   for (uint32_t i = 0; i < bytes / 4; ++i) {
     store(cell[i].write, e.pack());
     cell[i].write_pc = pc;

@@ -15,8 +15,9 @@
 
 namespace longclock::emulator {
 
-// The last clock that is known of each agent of the grid: of each warp in small grids, of each block
-// in large ones, where it is the latest of its warps' (coarser: may hide a race, never invents one).
+// The last clock that is known of each agent of the grid: of each warp in small grids, of each
+// block in large ones, where it is the latest of its warps' (coarser: may hide a race, never
+// invents one).
 using Knowledge = std::shared_ptr<const std::vector<uint32_t>>;
 
 struct GridRaces::State {
@@ -39,7 +40,9 @@ struct GridRaces::State {
   std::array<Shard, kShards> shards;
   std::atomic<bool> any_published = false;
 
-  size_t knowledge_size() const { return by_block ? (warps + block_warps - 1) / block_warps : warps; }
+  size_t knowledge_size() const {
+    return by_block ? (warps + block_warps - 1) / block_warps : warps;
+  }
   size_t index_of(uint32_t agent) const { return by_block ? agent / block_warps : agent; }
   Shard& shard_of(uint64_t address) { return shards[(address >> 2 ^ address >> 12) % kShards]; }
 };
@@ -53,11 +56,12 @@ struct BlockRaces::State {
   };
   struct WarpState {
     uint32_t clock = 1;
-    std::array<uint32_t, kMostWarps> known{};    // clocks of the block's warps
-    std::array<uint32_t, kWarpLanes> synced{};   // own clock at the last __syncwarp or barrier of a lane
-    Knowledge foreign;                           // of other blocks
+    std::array<uint32_t, kMostWarps> known{};  // clocks of the block's warps
+    std::array<uint32_t, kWarpLanes>
+        synced{};       // own clock at the last __syncwarp or barrier of a lane
+    Knowledge foreign;  // of other blocks
     std::unique_ptr<Snapshot> fenced;
-    std::vector<Knowledge> pending;              // read by strong reads, known after the next fence
+    std::vector<Knowledge> pending;  // read by strong reads, known after the next fence
   };
 
   Grid* grid = nullptr;

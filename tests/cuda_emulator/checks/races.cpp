@@ -84,7 +84,8 @@ Knowledge join(const Knowledge& a, const Knowledge& b) {
 GridRaces::GridRaces(const Grid& grid) : state_(std::make_unique<State>()) {
   const LaunchConfig& c = grid.config;
   State& s = *state_;
-  s.launch = launches.fetch_add(1, std::memory_order_relaxed) % ((1u << Epoch::kLaunchBits) - 1) + 1;
+  s.launch =
+      launches.fetch_add(1, std::memory_order_relaxed) % ((1u << Epoch::kLaunchBits) - 1) + 1;
   s.block_warps = (c.block[0] * c.block[1] * c.block[2] + kWarpLanes - 1) / kWarpLanes;
   s.warps = uint64_t{c.grid[0]} * c.grid[1] * c.grid[2] * s.block_warps;
   s.by_block = s.warps > State::kMostWarps;
@@ -97,7 +98,8 @@ BlockRaces::BlockRaces(Block& block) : state_(std::make_unique<State>()) {
   state_->grid = block.grid;
   state_->all = &block.grid->races->state();
   state_->warps.resize(block.warps.size());
-  state_->first_agent = static_cast<uint32_t>(block.linear_index * block.warps.size() % Epoch::kMaxAgents);
+  state_->first_agent =
+      static_cast<uint32_t>(block.linear_index * block.warps.size() % Epoch::kMaxAgents);
 }
 BlockRaces::~BlockRaces() = default;
 
@@ -170,7 +172,8 @@ void BlockRaces::release(Warp& warp, const Access& access, uint32_t lanes) {
 void BlockRaces::relaxed_read(Warp& warp, const Access& access, uint32_t lanes) {
   State::WarpState& w = state_->warps[warp.index];
   for_published(*state_, access, lanes, [&](const Knowledge& news) {
-    if (std::find(w.pending.begin(), w.pending.end(), news) == w.pending.end()) w.pending.push_back(news);
+    if (std::find(w.pending.begin(), w.pending.end(), news) == w.pending.end())
+      w.pending.push_back(news);
   });
 }
 
@@ -180,7 +183,8 @@ void BlockRaces::relaxed_write(Warp& warp, const Access& access, uint32_t lanes)
     for (uint32_t v = 0; v < state_->warps.size(); ++v) {
       std::atomic<uint32_t>& done = state_->all->reads_done[state_->first_agent + v];
       const uint32_t clock = v == warp.index ? w.clock : w.known[v];
-      if (done.load(std::memory_order_relaxed) < clock) done.store(clock, std::memory_order_relaxed);
+      if (done.load(std::memory_order_relaxed) < clock)
+        done.store(clock, std::memory_order_relaxed);
     }
   }
   publish(*state_, access, lanes, w.fenced ? to_knowledge(*state_, *w.fenced) : nullptr);

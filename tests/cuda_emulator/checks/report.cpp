@@ -42,7 +42,8 @@ static_assert(std::size(kKinds) == static_cast<size_t>(Fault::leak) + 1);
 struct Reports {
   std::mutex mutex;
   std::vector<Report> all;
-  std::map<std::tuple<std::string, uint32_t, Fault>, size_t> known;  // kernel, pc, kind -> index of all
+  std::map<std::tuple<std::string, uint32_t, Fault>, size_t>
+      known;  // kernel, pc, kind -> index of all
 };
 Reports& reports() {
   static Reports& made = *new Reports;  // leaks are reported after static destructors
@@ -56,7 +57,8 @@ std::string place(const ptx::Module& module, int32_t location) {
 }
 
 std::string three(const uint32_t v[3]) {
-  return "(" + std::to_string(v[0]) + ", " + std::to_string(v[1]) + ", " + std::to_string(v[2]) + ")";
+  return "(" + std::to_string(v[0]) + ", " + std::to_string(v[1]) + ", " + std::to_string(v[2]) +
+         ")";
 }
 
 void print(const Report& report) { std::fputs((report.text() + "\n").c_str(), stderr); }
@@ -88,7 +90,8 @@ std::string_view space_name(uint8_t space) {
   }
 }
 
-void report(Warp& w, const Instruction& in, unsigned lane, Fault fault, uint64_t address, const std::string& message) {
+void report(Warp& w, const Instruction& in, unsigned lane, Fault fault, uint64_t address,
+            const std::string& message) {
   Grid& grid = *w.block->grid;
   const Program& program = *grid.program;
   int none = 0;
@@ -163,7 +166,12 @@ const char* longclock_emulator_take_reports() {
     json.field("file", r.file).field("line", uint64_t{r.line}).field("instruction", r.instruction);
     json.field("address", r.address).field("count", r.count).field("text", r.text());
     const auto list = [&](const char* name, const uint32_t* v) {
-      json.key(name).open('[').value(uint64_t{v[0]}).value(uint64_t{v[1]}).value(uint64_t{v[2]}).close(']');
+      json.key(name)
+          .open('[')
+          .value(uint64_t{v[0]})
+          .value(uint64_t{v[1]})
+          .value(uint64_t{v[2]})
+          .close(']');
     };
     list("block", r.block);
     list("thread", r.thread);

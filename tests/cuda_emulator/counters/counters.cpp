@@ -54,7 +54,8 @@ struct Sectors {
 // Marks 4-byte granules as touched in this launch; returns how many were not, before.
 unsigned touch(Allocation& allocation, uint64_t sector, uint32_t bytes) {
   const uint64_t begin = sector * kSectorBytes;
-  if (begin + kSectorBytes <= allocation.begin || begin >= allocation.begin + allocation.bytes) return 0;
+  if (begin + kSectorBytes <= allocation.begin || begin >= allocation.begin + allocation.bytes)
+    return 0;
   std::atomic<uint64_t>* words = allocation.touched_words();
   unsigned fresh = 0;
   for (unsigned granule = 0; granule < 8; ++granule) {
@@ -68,7 +69,11 @@ unsigned touch(Allocation& allocation, uint64_t sector, uint32_t bytes) {
 }
 
 void write(JsonWriter& json, const char* name, const MemoryCounters& c) {
-  json.key(name).open('{').field("requests", c.requests).field("bytes", c.bytes).field("sectors", c.sectors);
+  json.key(name)
+      .open('{')
+      .field("requests", c.requests)
+      .field("bytes", c.bytes)
+      .field("sectors", c.sectors);
   json.field("minimum_sectors", c.minimum_sectors).field("first_bytes", c.first_bytes);
   json.field("again_bytes", c.again_bytes).close('}');
 }
@@ -84,7 +89,8 @@ void count_global(MemoryCounters& counters, const Access& access, uint32_t lanes
   Sectors sectors;
   for_lanes(lanes, [&](unsigned l) {
     const uint64_t address = access.address[l];
-    const uint64_t first = address / kSectorBytes, last = (address + access.bytes - 1) / kSectorBytes;
+    const uint64_t first = address / kSectorBytes,
+                   last = (address + access.bytes - 1) / kSectorBytes;
     const auto ones = static_cast<uint32_t>((uint64_t{1} << access.bytes) - 1);
     sectors.add(first, ones << (address % kSectorBytes));
     if (last != first) sectors.add(last, ones >> (last * kSectorBytes - address));
@@ -93,7 +99,8 @@ void count_global(MemoryCounters& counters, const Access& access, uint32_t lanes
   Allocation* allocation = nullptr;
   for (unsigned i = 0; i < sectors.size; ++i) {
     unique += static_cast<unsigned>(std::popcount(sectors.bytes[i]));
-    const uint64_t at = sectors.index[i] * kSectorBytes + static_cast<unsigned>(std::countr_zero(sectors.bytes[i]));
+    const uint64_t at =
+        sectors.index[i] * kSectorBytes + static_cast<unsigned>(std::countr_zero(sectors.bytes[i]));
     if (allocation == nullptr || !allocation->contains(at, 1)) allocation = memory_map().find(at);
     if (allocation == nullptr) continue;
     fresh += touch(*allocation, sectors.index[i], sectors.bytes[i]);
@@ -107,19 +114,21 @@ void count_global(MemoryCounters& counters, const Access& access, uint32_t lanes
   counters.again_bytes += 4 * (granules - fresh);
 }
 
-// 4 bytes a lane pass in one wavefront, 8 bytes by half-warps, 16 bytes by quarters; of each part, as
-// many wavefronts as the fullest bank has different words.
+// 4 bytes a lane pass in one wavefront, 8 bytes by half-warps, 16 bytes by quarters; of each part,
+// as many wavefronts as the fullest bank has different words.
 void count_shared(SharedCounters& counters, const Access& access, uint32_t lanes) {
   const unsigned parts = access.bytes <= 4 ? 1 : access.bytes / 4;
   const unsigned part_lanes = kWarpLanes / parts;
   ++counters.requests;
   for (unsigned part = 0; part < parts; ++part) {
-    const uint32_t mine = static_cast<uint32_t>(((uint64_t{1} << part_lanes) - 1) << (part * part_lanes)) & lanes;
+    const uint32_t mine =
+        static_cast<uint32_t>(((uint64_t{1} << part_lanes) - 1) << (part * part_lanes)) & lanes;
     uint64_t words[4 * kWarpLanes];
     unsigned count = 0;
     for_lanes(mine, [&](unsigned l) {
       const uint64_t last = (access.address[l] + access.bytes - 1) / 4;
-      for (uint64_t word = access.address[l] / 4; word <= last && count < std::size(words); ++word) words[count++] = word;
+      for (uint64_t word = access.address[l] / 4; word <= last && count < std::size(words); ++word)
+        words[count++] = word;
     });
     if (count == 0) continue;
     std::sort(words, words + count);
@@ -166,7 +175,12 @@ std::string LaunchCounters::json() const {
   JsonWriter json;
   json.open('{').field("kernel", kernel);
   const auto three = [&](const char* name, const uint32_t* v) {
-    json.key(name).open('[').value(uint64_t{v[0]}).value(uint64_t{v[1]}).value(uint64_t{v[2]}).close(']');
+    json.key(name)
+        .open('[')
+        .value(uint64_t{v[0]})
+        .value(uint64_t{v[1]})
+        .value(uint64_t{v[2]})
+        .close(']');
   };
   three("grid", grid);
   three("block", block);
@@ -185,7 +199,10 @@ std::string LaunchCounters::json() const {
     warps += instructions[i];
     lanes += lane_instructions[i];
   }
-  json.key("lane_utilisation").raw(warps == 0 ? "0" : std::to_string(static_cast<double>(lanes) / static_cast<double>(warps * kWarpLanes)));
+  json.key("lane_utilisation")
+      .raw(warps == 0 ? "0"
+                      : std::to_string(static_cast<double>(lanes) /
+                                       static_cast<double>(warps * kWarpLanes)));
   write(json, "global_loads", global_loads);
   write(json, "global_stores", global_stores);
   write(json, "global_atomics", global_atomics);
@@ -193,7 +210,9 @@ std::string LaunchCounters::json() const {
   write(json, "shared_stores", shared_stores);
   write(json, "shared_atomics", shared_atomics);
   json.field("local_load_bytes", local_load_bytes).field("local_store_bytes", local_store_bytes);
-  json.field("barriers", barriers).field("atomics", atomics).field("divergent_branches", divergent_branches);
+  json.field("barriers", barriers)
+      .field("atomics", atomics)
+      .field("divergent_branches", divergent_branches);
   json.close('}');
   return json.text();
 }

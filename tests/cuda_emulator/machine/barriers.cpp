@@ -24,7 +24,8 @@ uint32_t lanes_at(const Warp& w, uint32_t id) {
 std::string thread_text(const Block& block, const Warp& w, unsigned lane) {
   uint32_t t[3];
   block.thread_of(w, lane, t);
-  return "(" + std::to_string(t[0]) + ", " + std::to_string(t[1]) + ", " + std::to_string(t[2]) + ")";
+  return "(" + std::to_string(t[0]) + ", " + std::to_string(t[1]) + ", " + std::to_string(t[2]) +
+         ")";
 }
 
 // bar.red: the vote of all, to every lane that waited.
@@ -33,7 +34,8 @@ void write_vote(Warp& w, const Instruction& in, uint32_t lanes, const Barrier& b
   const Operand& result = in.operands[0];
   if (result.kind == Operand::predicate) {
     const auto& source = *static_cast<const ptx::Instruction*>(in.source);
-    const bool all = std::find(source.modifiers.begin(), source.modifiers.end(), "and") != source.modifiers.end();
+    const bool all = std::find(source.modifiers.begin(), source.modifiers.end(), "and") !=
+                     source.modifiers.end();
     const bool value = all ? barrier.true_votes == barrier.votes : barrier.true_votes != 0;
     w.set_predicate(result, value ? kAllLanes : 0, lanes);
   } else {
@@ -70,9 +72,10 @@ void report_absent(Block& block, uint32_t id) {
   for (Warp& w : block.warps) {
     if (w.exited == 0 || here == nullptr) continue;
     const unsigned lane = static_cast<unsigned>(std::countr_zero(w.exited));
-    report(*here, in, static_cast<unsigned>(std::countr_zero(lanes_at(*here, id))), Fault::divergent_barrier, 0,
-           "not every thread of the block comes to this barrier: thread " + thread_text(block, w, lane) +
-               " has exited");
+    report(*here, in, static_cast<unsigned>(std::countr_zero(lanes_at(*here, id))),
+           Fault::divergent_barrier, 0,
+           "not every thread of the block comes to this barrier: thread " +
+               thread_text(block, w, lane) + " has exited");
     return;
   }
 }
@@ -87,7 +90,8 @@ bool try_complete(Block& block, uint32_t id) {
   }
   bool exited = false;
   for (const Warp& w : block.warps) {
-    if (w.live() != 0 && (lanes_at(w, id) != w.live() || (barrier.warps >> w.index & 1) == 0)) return false;
+    if (w.live() != 0 && (lanes_at(w, id) != w.live() || (barrier.warps >> w.index & 1) == 0))
+      return false;
     exited |= w.exited != 0;
   }
   if (exited && block.grid->checks(kCheckSync)) report_absent(block, id);
@@ -95,7 +99,8 @@ bool try_complete(Block& block, uint32_t id) {
   return true;
 }
 
-void arrive(Warp& w, const Instruction& in, uint32_t lanes, uint32_t id, uint32_t count, bool aligned, uint32_t pc) {
+void arrive(Warp& w, const Instruction& in, uint32_t lanes, uint32_t id, uint32_t count,
+            bool aligned, uint32_t pc) {
   Block& block = *w.block;
   Barrier& barrier = block.barriers[id];
   const unsigned lane = static_cast<unsigned>(std::countr_zero(lanes));
@@ -105,12 +110,13 @@ void arrive(Warp& w, const Instruction& in, uint32_t lanes, uint32_t id, uint32_
   } else if (block.grid->checks(kCheckSync)) {
     if (barrier.expected != count) {
       report(w, in, lane, Fault::mismatched_barrier, 0,
-             "barrier " + std::to_string(id) + " is for " + std::to_string(count) + " threads here and for " +
-                 std::to_string(barrier.expected) + " at " + source_of(*block.grid->program, barrier.pc) +
-                 " (0: all)");
+             "barrier " + std::to_string(id) + " is for " + std::to_string(count) +
+                 " threads here and for " + std::to_string(barrier.expected) + " at " +
+                 source_of(*block.grid->program, barrier.pc) + " (0: all)");
     } else if (count == 0 && barrier.pc != pc) {
       report(w, in, lane, Fault::mismatched_barrier, 0,
-             "threads of the block wait at another barrier, at " + source_of(*block.grid->program, barrier.pc));
+             "threads of the block wait at another barrier, at " +
+                 source_of(*block.grid->program, barrier.pc));
     }
   }
   barrier.warps |= 1u << w.index;
@@ -140,12 +146,14 @@ void arrive_at_barrier(Warp& w, const Instruction& in, uint32_t lanes, uint32_t 
   }
   uint32_t here = 0;
   for (const ThreadGroup& group : w.waiting) {
-    if (group.state == ThreadGroup::at_barrier && group.pc == pc && group.barrier == id) here |= group.lanes;
+    if (group.state == ThreadGroup::at_barrier && group.pc == pc && group.barrier == id)
+      here |= group.lanes;
   }
   if (here == w.live()) arrive(w, in, here, id, count, true, pc - 1);
 }
 
-// Called where no group of the warp can run: some lanes wait at one aligned barrier, others at another.
+// Called where no group of the warp can run: some lanes wait at one aligned barrier, others at
+// another.
 void settle_divergent_barriers(Warp& w) {
   Block& block = *w.block;
   const Instruction* code = block.grid->program->code.data();
@@ -158,7 +166,8 @@ void settle_divergent_barriers(Warp& w) {
     const uint32_t pc = group->pc - 1;
     if (block.grid->checks(kCheckSync) && !block.grid->stop) {
       const uint32_t absent = w.exists & ~group->lanes;
-      report(w, code[pc], static_cast<unsigned>(std::countr_zero(group->lanes)), Fault::divergent_barrier, 0,
+      report(w, code[pc], static_cast<unsigned>(std::countr_zero(group->lanes)),
+             Fault::divergent_barrier, 0,
              "only some lanes of the warp come to this barrier: thread " +
                  thread_text(block, w, static_cast<unsigned>(std::countr_zero(absent))) +
                  ((w.exited & absent) != 0 ? " has exited" : " waits elsewhere"));
@@ -179,10 +188,11 @@ void report_deadlock(Block& block) {
       for (Warp& w : block.warps) {
         const uint32_t lanes = lanes_at(w, id);
         if (lanes == 0) continue;
-        report(w, block.grid->program->code[barrier.pc], static_cast<unsigned>(std::countr_zero(lanes)),
-               Fault::deadlock, 0,
+        report(w, block.grid->program->code[barrier.pc],
+               static_cast<unsigned>(std::countr_zero(lanes)), Fault::deadlock, 0,
                "every thread that is left waits; barrier " + std::to_string(id) + " has " +
-                   std::to_string(barrier.arrived) + " of " + std::to_string(barrier.expected) + " threads (0: all)");
+                   std::to_string(barrier.arrived) + " of " + std::to_string(barrier.expected) +
+                   " threads (0: all)");
         block.grid->stop = true;
         return;
       }

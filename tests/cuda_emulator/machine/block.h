@@ -26,7 +26,7 @@ struct Grid {
   LaunchConfig config;
   Options options;                    // as they were at the launch
   std::vector<std::byte> parameters;  // param space of the kernel
-  uint64_t sync_workspace = 0;           // of a cooperative launch: where its barrier counts
+  uint64_t sync_workspace = 0;        // of a cooperative launch: where its barrier counts
   std::unique_ptr<GridRaces> races;   // where they are checked
   std::atomic<int> error = 0;         // cudaError_t of the first fault
   std::atomic<bool> stop = false;     // after a trap, or too many faults

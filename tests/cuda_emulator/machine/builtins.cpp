@@ -24,7 +24,8 @@ T read_local(const Warp& w, unsigned lane, const Range& range) {
 }
 
 const char* string_at(uint64_t address) {
-  return memory_map().find(address) != nullptr ? reinterpret_cast<const char*>(address) : "(not a string)";
+  return memory_map().find(address) != nullptr ? reinterpret_cast<const char*>(address)
+                                               : "(not a string)";
 }
 
 // Arguments lie as C promotes them, each at a multiple of its size.
@@ -102,9 +103,9 @@ void call_builtin(Warp& w, const Instruction& in, uint32_t lanes, const CallSite
     switch (site.builtin) {
       case Builtin::vprintf: {
         static std::mutex& mutex = *new std::mutex;
-        const std::string text =
-            format(string_at(read_local<uint64_t>(w, l, site.arguments.at(0))),
-                   reinterpret_cast<const std::byte*>(read_local<uint64_t>(w, l, site.arguments.at(1))));
+        const std::string text = format(
+            string_at(read_local<uint64_t>(w, l, site.arguments.at(0))),
+            reinterpret_cast<const std::byte*>(read_local<uint64_t>(w, l, site.arguments.at(1))));
         const std::lock_guard lock(mutex);
         std::fwrite(text.data(), 1, text.size(), stdout);
         result = text.size();
@@ -112,17 +113,20 @@ void call_builtin(Warp& w, const Instruction& in, uint32_t lanes, const CallSite
       }
       case Builtin::assertfail:
         report(w, in, l, Fault::assertion, 0,
-               std::string("assertion `") + string_at(read_local<uint64_t>(w, l, site.arguments.at(0))) + "` failed at " +
+               std::string("assertion `") +
+                   string_at(read_local<uint64_t>(w, l, site.arguments.at(0))) + "` failed at " +
                    string_at(read_local<uint64_t>(w, l, site.arguments.at(1))) + ":" +
                    std::to_string(read_local<uint32_t>(w, l, site.arguments.at(2))));
         break;
       case Builtin::malloc: {
-        Allocation* made = memory_map().allocate(read_local<uint64_t>(w, l, site.arguments.at(0)), MemoryKind::device);
+        Allocation* made = memory_map().allocate(read_local<uint64_t>(w, l, site.arguments.at(0)),
+                                                 MemoryKind::device);
         result = made == nullptr ? 0 : made->begin;
         break;
       }
       case Builtin::free:
-        if (const uint64_t address = read_local<uint64_t>(w, l, site.arguments.at(0)); address != 0) {
+        if (const uint64_t address = read_local<uint64_t>(w, l, site.arguments.at(0));
+            address != 0) {
           memory_map().release(reinterpret_cast<const void*>(address));
         }
         break;
@@ -133,7 +137,8 @@ void call_builtin(Warp& w, const Instruction& in, uint32_t lanes, const CallSite
     std::byte* to = w.local + l * w.local_stride + site.results[0].offset;
     std::memcpy(to, &result, std::min<uint64_t>(site.results[0].bytes, sizeof(result)));
     if (w.local_undefined != nullptr) {
-      std::memset(w.local_undefined + l * w.local_stride + site.results[0].offset, 0, site.results[0].bytes);
+      std::memset(w.local_undefined + l * w.local_stride + site.results[0].offset, 0,
+                  site.results[0].bytes);
     }
   });
   if (site.builtin == Builtin::assertfail) {

@@ -18,7 +18,8 @@ constexpr size_t kMaxDepth = 4096;
 
 std::byte* local_of(Warp& w, unsigned lane) { return w.local + lane * w.local_stride; }
 
-void copy_ranges(Warp& w, unsigned lane, const std::vector<Range>& from, const std::vector<Range>& to) {
+void copy_ranges(Warp& w, unsigned lane, const std::vector<Range>& from,
+                 const std::vector<Range>& to) {
   for (size_t i = 0; i < std::min(from.size(), to.size()); ++i) {
     const uint64_t bytes = std::min(from[i].bytes, to[i].bytes);
     std::memmove(local_of(w, lane) + to[i].offset, local_of(w, lane) + from[i].offset, bytes);
@@ -28,8 +29,8 @@ void copy_ranges(Warp& w, unsigned lane, const std::vector<Range>& from, const s
   }
 }
 
-// Copies a lane's registers of a function out (kSave) or back in: whatever its instructions write, as
-// wide as they write it.
+// Copies a lane's registers of a function out (kSave) or back in: whatever its instructions write,
+// as wide as they write it.
 template <bool kSave>
 void transfer(Warp& w, unsigned lane, const FunctionCode& function, std::vector<std::byte>& saved) {
   size_t at = 0;
@@ -48,13 +49,18 @@ void transfer(Warp& w, unsigned lane, const FunctionCode& function, std::vector<
     for (unsigned i = 0; i < in.results; ++i) {
       const Operand& result = in.operands[i];
       if (result.kind == Operand::predicate) {
-        if (result.offset < function.first_predicate || result.offset >= function.first_predicate + function.predicates) return;
+        if (result.offset < function.first_predicate ||
+            result.offset >= function.first_predicate + function.predicates)
+          return;
         std::byte bit{static_cast<uint8_t>(w.predicates[result.offset] >> lane & 1)};
         move(&bit, 1);
-        if constexpr (!kSave) w.set_predicate(result, bit == std::byte{0} ? 0 : kAllLanes, 1u << lane);
+        if constexpr (!kSave)
+          w.set_predicate(result, bit == std::byte{0} ? 0 : kAllLanes, 1u << lane);
         continue;
       }
-      if (result.unit() < function.first_unit || result.unit() >= function.first_unit + function.units) return;
+      if (result.unit() < function.first_unit ||
+          result.unit() >= function.first_unit + function.units)
+        return;
       const size_t bytes = result.bits / 8;
       move(w.registers + result.offset + lane * bytes, bytes);
       if (w.undefined == nullptr) continue;
@@ -66,16 +72,23 @@ void transfer(Warp& w, unsigned lane, const FunctionCode& function, std::vector<
   }
 }
 
-void transfer_frame(Warp& w, unsigned lane, const FunctionCode& function, std::vector<std::byte>& saved, bool save) {
+void transfer_frame(Warp& w, unsigned lane, const FunctionCode& function,
+                    std::vector<std::byte>& saved, bool save) {
   std::byte* frame = local_of(w, lane) + function.frame;
-  std::byte* undefined = w.local_undefined == nullptr ? nullptr : w.local_undefined + lane * w.local_stride + function.frame;
+  std::byte* undefined = w.local_undefined == nullptr
+                             ? nullptr
+                             : w.local_undefined + lane * w.local_stride + function.frame;
   if (save) {
     saved.assign(frame, frame + function.frame_bytes);
-    if (undefined != nullptr) saved.insert(saved.end(), undefined, undefined + function.frame_bytes);
+    if (undefined != nullptr)
+      saved.insert(saved.end(), undefined, undefined + function.frame_bytes);
   } else {
     std::memcpy(frame, saved.data(), function.frame_bytes);
-    if (undefined != nullptr) std::memcpy(undefined, saved.data() + function.frame_bytes, function.frame_bytes);
-    saved.erase(saved.begin(), saved.begin() + static_cast<ptrdiff_t>(function.frame_bytes * (undefined != nullptr ? 2 : 1)));
+    if (undefined != nullptr)
+      std::memcpy(undefined, saved.data() + function.frame_bytes, function.frame_bytes);
+    saved.erase(saved.begin(),
+                saved.begin() +
+                    static_cast<ptrdiff_t>(function.frame_bytes * (undefined != nullptr ? 2 : 1)));
   }
 }
 
@@ -86,13 +99,15 @@ void enter(Warp& w, const Instruction& in, uint32_t lanes, const CallSite& site,
   for_lanes(lanes, [&](unsigned l) {
     std::vector<CallFrame>& stack = w.calls[l];
     if (stack.size() >= kMaxDepth) {
-      report(w, in, l, Fault::trap, 0, "the call stack is deeper than " + std::to_string(kMaxDepth));
+      report(w, in, l, Fault::trap, 0,
+             "the call stack is deeper than " + std::to_string(kMaxDepth));
       w.block->grid->stop = true;
       entering &= ~(1u << l);
       return;
     }
     CallFrame frame{w.pc, callee, &site, {}};
-    if (std::any_of(stack.begin(), stack.end(), [&](const CallFrame& f) { return f.function == callee; })) {
+    if (std::any_of(stack.begin(), stack.end(),
+                    [&](const CallFrame& f) { return f.function == callee; })) {
       transfer_frame(w, l, function, frame.saved, true);
       transfer<true>(w, l, function, frame.saved);
     }
@@ -127,11 +142,13 @@ void call_function(Warp& w, const Instruction& in, uint32_t lanes) {
     // Those that call something else, or nothing: again from here, or from after it.
     const uint32_t again = lanes & ~same;
     if (again != 0) w.waiting.push_back({again, w.pc - 1, w.depth, ThreadGroup::ready, 0, 0});
-    if (others & ~again) w.waiting.push_back({others & ~again, w.pc, w.depth, ThreadGroup::ready, 0, 0});
+    if (others & ~again)
+      w.waiting.push_back({others & ~again, w.pc, w.depth, ThreadGroup::ready, 0, 0});
     w.active = same;
   }
   for (uint32_t f = 0; f < program.functions.size(); ++f) {
-    const auto index = static_cast<uint64_t>(program.functions[f].ptx - program.module->functions.data());
+    const auto index =
+        static_cast<uint64_t>(program.functions[f].ptx - program.module->functions.data());
     if (function_address(index) == address[first]) return enter(w, in, same, site, f);
   }
   report(w, in, first, Fault::out_of_bounds, address[first], "a call of what is not a function");
@@ -170,7 +187,8 @@ void return_from_function(Warp& w, const Instruction&, uint32_t lanes) {
         const uint64_t bytes = std::min(to.bytes, function.results[i].bytes);
         std::memcpy(local_of(w, l) + to.offset, values.data() + at, bytes);
         if (w.local_undefined != nullptr) {
-          std::memcpy(w.local_undefined + l * w.local_stride + to.offset, undefined.data() + at, bytes);
+          std::memcpy(w.local_undefined + l * w.local_stride + to.offset, undefined.data() + at,
+                      bytes);
         }
         at += function.results[i].bytes;
       }

@@ -212,7 +212,8 @@ class Layout {
     }
     return child;
   }
-  // The node of the region that stands for a block: itself, or the header of its loop; kNone: outside.
+  // The node of the region that stands for a block: itself, or the header of its loop; kNone:
+  // outside.
   uint32_t item_of(uint32_t region, uint32_t block) const {
     uint32_t item = block;
     for (uint32_t loop = loop_of_[block]; loop != region; loop = loops_[loop].outer) {
@@ -244,8 +245,8 @@ ControlFlow analyse_control_flow(const ptx::Function& function) {
   flow.blocks = split_blocks(function, flow.block_of);
   if (flow.blocks.empty()) return flow;
   link_blocks(function, flow.block_of, flow.blocks);
-  const std::vector<uint32_t> order =
-      reverse_postorder(0, flow.blocks.size(), [&](uint32_t b) { return flow.blocks[b].successors; });
+  const std::vector<uint32_t> order = reverse_postorder(
+      0, flow.blocks.size(), [&](uint32_t b) { return flow.blocks[b].successors; });
   std::vector<std::vector<uint32_t>> predecessors(flow.blocks.size());
   for (uint32_t b : order) {
     for (uint32_t s : flow.blocks[b].successors) predecessors[s].push_back(b);

@@ -141,7 +141,8 @@ inline double to_odd_double(From x) {
     return static_cast<double>(x);
   } else {
     const bool negative = x < 0;
-    const uint64_t bits = negative ? uint64_t{0} - static_cast<uint64_t>(x) : static_cast<uint64_t>(x);
+    const uint64_t bits =
+        negative ? uint64_t{0} - static_cast<uint64_t>(x) : static_cast<uint64_t>(x);
     // Twelve bits may be too many: the last that stays collects them.
     const uint64_t low = bits & 0xfff;
     const uint64_t kept = bits < (uint64_t{1} << 53) || low == 0 ? bits : (bits - low) | 0x1000;

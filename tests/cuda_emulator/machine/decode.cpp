@@ -43,7 +43,9 @@ void Decode::append(const ptx::Operand& operand, unsigned bits, bool is_result) 
     kernel_.operands_.push_back({offset, kind, operand.negated, static_cast<uint8_t>(width)});
     ++out.count;
   };
-  const auto constant = [&](uint64_t value) { add(kernel_.constant_row(value, bits), Operand::constant, bits); };
+  const auto constant = [&](uint64_t value) {
+    add(kernel_.constant_row(value, bits), Operand::constant, bits);
+  };
   switch (operand.kind) {
     case Kind::vector:
     case Kind::pair:
@@ -58,7 +60,8 @@ void Decode::append(const ptx::Operand& operand, unsigned bits, bool is_result) 
     case Kind::sink:
       if (!is_result) throw std::runtime_error("_ as a source");
       kernel_.register_bits_.push_back(static_cast<uint8_t>(bits));
-      add(static_cast<uint32_t>(kernel_.register_bits_.size() - 1), bits == 1 ? Operand::predicate : Operand::reg, bits);
+      add(static_cast<uint32_t>(kernel_.register_bits_.size() - 1),
+          bits == 1 ? Operand::predicate : Operand::reg, bits);
       return;
     case Kind::integer:
       if (!is_result) return constant(operand.bits);
@@ -85,7 +88,8 @@ void Decode::append(const ptx::Operand& operand, unsigned bits, bool is_result) 
 }
 
 void Decode::source_constant(uint64_t value, unsigned bits) {
-  kernel_.operands_.push_back({kernel_.constant_row(value, bits), Operand::constant, false, static_cast<uint8_t>(bits)});
+  kernel_.operands_.push_back(
+      {kernel_.constant_row(value, bits), Operand::constant, false, static_cast<uint8_t>(bits)});
   ++out.count;
 }
 
@@ -104,7 +108,8 @@ ptx::Space Decode::parameter_space(size_t i) const {
 }
 
 int64_t Decode::integer(size_t i) const {
-  if (i >= operands() || operand(i).kind != Kind::integer) throw std::runtime_error("not an integer");
+  if (i >= operands() || operand(i).kind != Kind::integer)
+    throw std::runtime_error("not an integer");
   return static_cast<int64_t>(operand(i).bits);
 }
 
@@ -157,6 +162,8 @@ void Decode::call() {
 
 int Decode::sm_target() const { return kernel_.module_.target; }
 
-void Decode::keep(std::shared_ptr<void> data) { kernel_.program_->extras.push_back(std::move(data)); }
+void Decode::keep(std::shared_ptr<void> data) {
+  kernel_.program_->extras.push_back(std::move(data));
+}
 
 }  // namespace longclock::emulator

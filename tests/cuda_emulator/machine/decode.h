@@ -58,11 +58,11 @@ class Decode {
     out.extra = data.get();
     return data.get();
   }
-  // Sets out.target to the label of operand i, once the layout is known; the same for a table, whose
-  // pcs become out.extra, a std::vector<uint32_t>.
+  // Sets out.target to the label of operand i, once the layout is known; the same for a table,
+  // whose pcs become out.extra, a std::vector<uint32_t>.
   void branch_to(size_t i);
   void branch_table(size_t i);
-  void call();  // lays out a call; out.extra becomes a CallSite (program.h)
+  void call();            // lays out a call; out.extra becomes a CallSite (program.h)
   int sm_target() const;  // of the PTX
 
  private:
@@ -93,8 +93,7 @@ std::span<const Opcode> memory_opcodes();   // ops_memory.cpp: ld, st, prefetch
 std::span<const Opcode> atomic_opcodes();   // ops_atomic.cpp: atom, red, membar, fence
 std::span<const Opcode> async_opcodes();    // ops_async.cpp: cp.async, mbarrier
 std::span<const Opcode> warp_opcodes();     // ops_warp.cpp: shfl, vote, match, redux, activemask
-std::span<const Opcode>
-matrix_opcodes();  // ops_matrix.cpp: mma, ldmatrix, stmatrix, movmatrix
+std::span<const Opcode> matrix_opcodes();   // ops_matrix.cpp: mma, ldmatrix, stmatrix, movmatrix
 std::span<const Opcode> wmma_opcodes();     // ops_wmma.cpp
 std::span<const Opcode> control_opcodes();  // ops_control.cpp: bra, call, ret, exit, bar, trap
 // An opcode such as add stands in several tables: each select returns nullptr, with nothing laid

@@ -42,7 +42,7 @@ bool is_indirect_call(const ptx::Instruction& in) {
 using Table = std::unordered_map<std::string_view, std::vector<Select>>;
 
 const Table& opcode_table() {
-  static const Table& table = [] () -> const Table& {
+  static const Table& table = []() -> const Table& {
     Table& made = *new Table;
     for (const auto& opcodes :
          {integer_opcodes(), float_opcodes(), half_opcodes(), bit_opcodes(), compare_opcodes(),
@@ -133,7 +133,9 @@ void KernelDecoder::place_shared() {
       for (const ptx::Operand& operand : in.operands) {
         for_each_symbol(operand, [&](std::string_view name) {
           const ptx::Variable* variable = module_.find_variable(name);
-          if (variable == nullptr || variable->space != ptx::Space::shared || shared_.contains(name)) return;
+          if (variable == nullptr || variable->space != ptx::Space::shared ||
+              shared_.contains(name))
+            return;
           shared_[name] = 0;
           if (variable->is_extern || variable->bytes == 0) {
             extern_align = std::max<uint64_t>(extern_align, variable->align);
@@ -149,7 +151,8 @@ void KernelDecoder::place_shared() {
   }
   program_->facts.static_shared = at;
   program_->dynamic_shared_at = align_up(at, extern_align);
-  for (const auto& [f, v] : extern_locals) places_[f][v] = {ptx::Space::shared, program_->dynamic_shared_at};
+  for (const auto& [f, v] : extern_locals)
+    places_[f][v] = {ptx::Space::shared, program_->dynamic_shared_at};
   for (std::string_view name : extern_symbols) shared_[name] = program_->dynamic_shared_at;
 }
 
@@ -176,8 +179,10 @@ void KernelDecoder::place_locals(size_t number) {
   code.frame_bytes = at - code.frame;
   facts.local_bytes = at;
   if (function.is_kernel) return;
-  for (uint32_t v : function.parameters) code.parameters.push_back({places_[number][v].offset, function.variables[v].bytes});
-  for (uint32_t v : function.results) code.results.push_back({places_[number][v].offset, function.variables[v].bytes});
+  for (uint32_t v : function.parameters)
+    code.parameters.push_back({places_[number][v].offset, function.variables[v].bytes});
+  for (uint32_t v : function.results)
+    code.results.push_back({places_[number][v].offset, function.variables[v].bytes});
 }
 
 void KernelDecoder::decode_function(size_t number) {
@@ -200,11 +205,13 @@ void KernelDecoder::decode_function(size_t number) {
     place[b] = static_cast<uint32_t>(i);
     CodeBlock& made = blocks.emplace_back();
     made.begin = static_cast<uint32_t>(program_->code.size());
-    for (uint32_t p = block.begin; p < block.end; ++p) decode_instruction(function_->instructions[p]);
+    for (uint32_t p = block.begin; p < block.end; ++p)
+      decode_instruction(function_->instructions[p]);
     const bool last = i + 1 == flow_.order.size();
     if (block.falls_through && (last || flow_.order[i + 1] != block.successors[0])) {
       append_jump(function_->instructions[block.end - 1], block.successors[0]);
-    } else if (block.end == function_->instructions.size() && !ends_block(function_->instructions[block.end - 1])) {
+    } else if (block.end == function_->instructions.size() &&
+               !ends_block(function_->instructions[block.end - 1])) {
       append_jump(function_->instructions[block.end - 1], 0xffffffffu);  // off the end: return
     }
     made.end = static_cast<uint32_t>(program_->code.size());
@@ -280,7 +287,8 @@ void KernelDecoder::append_jump(const ptx::Instruction& after, uint32_t block) {
   out.own_definedness = true;
   operands_.clear();
   out.operands = store_operands();
-  if (block != 0xffffffffu) fixups_.push_back({static_cast<uint32_t>(program_->code.size()), block, -1});
+  if (block != 0xffffffffu)
+    fixups_.push_back({static_cast<uint32_t>(program_->code.size()), block, -1});
   program_->code.push_back(out);
 }
 

@@ -21,12 +21,13 @@ namespace longclock::emulator {
 
 class KernelDecoder {
  public:
-  KernelDecoder(const ptx::Module& module, const ptx::Function& kernel, const AddressOf& address_of);
+  KernelDecoder(const ptx::Module& module, const ptx::Function& kernel,
+                const AddressOf& address_of);
   std::shared_ptr<Program> decode();
 
  private:
   friend class Decode;
-  struct Place {  // of a variable of a function
+  struct Place {                          // of a variable of a function
     ptx::Space space = ptx::Space::none;  // param: the kernel's; else shared or local
     uint64_t offset = 0;
   };
@@ -53,7 +54,7 @@ class KernelDecoder {
   const ptx::Function& kernel_;
   const AddressOf& address_of_;
   std::shared_ptr<Program> program_;
-  std::vector<std::vector<Place>> places_;               // function -> variable
+  std::vector<std::vector<Place>> places_;                 // function -> variable
   std::unordered_map<std::string_view, uint64_t> shared_;  // module's shared variables
   std::map<std::pair<uint64_t, unsigned>, uint32_t> constants_;
   size_t operands_left_ = 0, chunk_size_ = 0;  // of the last chunk of operands

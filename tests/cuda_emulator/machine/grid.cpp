@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a grid. Each host thread holds a few resident blocks and runs one of them, chosen at random by
-// the seed, until it ends or only loops: it may wait for another block. Blocks become resident in the
-// order of their indices, as on hardware: what waits for a lower block is sure to see it run.
+// Runs a grid. Each host thread holds a few resident blocks and runs one of them, chosen at random
+// by the seed, until it ends or only loops: it may wait for another block. Blocks become resident
+// in the order of their indices, as on hardware: what waits for a lower block is sure to see it
+// run.
 #include <algorithm>
-#include <bit>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -26,7 +27,7 @@
 namespace longclock::emulator {
 namespace {
 
-constexpr size_t kResidentBlocks = 4;    // a host thread; all of them in a cooperative launch
+constexpr size_t kResidentBlocks = 4;  // a host thread; all of them in a cooperative launch
 constexpr auto kPatience = std::chrono::seconds(20);  // without a barrier passed or a warp ended
 
 constexpr uint64_t kSyncWorkspaceBytes = 256;
@@ -56,11 +57,13 @@ class Resident {
     block_.grid = &grid;
     block_.counters = counters;
     block_.shared_bytes = static_cast<uint32_t>(program.dynamic_shared_at + config.dynamic_shared);
-    if (config.dynamic_shared == 0) block_.shared_bytes = static_cast<uint32_t>(program.facts.static_shared);
+    if (config.dynamic_shared == 0)
+      block_.shared_bytes = static_cast<uint32_t>(program.facts.static_shared);
     local_stride_ = align_up(program.facts.local_bytes, 16);
     const bool defined = grid.checks(kCheckInitialised);
     shared_.resize(align_up(block_.shared_bytes, 256) + 256);
-    block_.shared = reinterpret_cast<std::byte*>(align_up(reinterpret_cast<uint64_t>(shared_.data()), 256));
+    block_.shared =
+        reinterpret_cast<std::byte*>(align_up(reinterpret_cast<uint64_t>(shared_.data()), 256));
     if (defined) shared_undefined_.resize(block_.shared_bytes);
     if (grid.races) cells_.resize((block_.shared_bytes + 3) / 4);
     block_.shared_undefined = defined ? shared_undefined_.data() : nullptr;
@@ -142,7 +145,8 @@ class Resident {
         }
       }
       progress.fetch_add(block_.progress - before, std::memory_order_relaxed);
-      if (done_ == block_.warps.size() || grid_.stop.load(std::memory_order_relaxed)) return Turn::ended;
+      if (done_ == block_.warps.size() || grid_.stop.load(std::memory_order_relaxed))
+        return Turn::ended;
       if (block_.progress != before) continue;
       if (looping) return Turn::looping;
       report_deadlock(block_);
@@ -157,7 +161,8 @@ class Resident {
   uint64_t local_stride_ = 0;
   size_t done_ = 0;
   std::vector<bool> done_warps_;
-  std::vector<std::byte> shared_, shared_undefined_, registers_, undefined_bits_, local_, local_undefined_;
+  std::vector<std::byte> shared_, shared_undefined_, registers_, undefined_bits_, local_,
+      local_undefined_;
   std::vector<uint32_t> predicates_, undefined_, undefined_predicates_;
   std::vector<RaceCell> cells_;
 };
@@ -166,7 +171,8 @@ class Resident {
 void report_endless(Block& block) {
   for (Warp& w : block.warps) {
     if (w.live() == 0 || w.active == 0) continue;
-    report(w, block.grid->program->code[w.pc], static_cast<unsigned>(std::countr_zero(w.active)), Fault::deadlock, 0,
+    report(w, block.grid->program->code[w.pc], static_cast<unsigned>(std::countr_zero(w.active)),
+           Fault::deadlock, 0,
            "no warp of the grid ended or passed a barrier for 20 s; this one loops here");
     break;
   }
@@ -179,7 +185,8 @@ void work(Shared& shared, unsigned worker) {
   LaunchCounters counters;
   std::vector<Executions> executions(counted ? grid.program->code.size() : 0);
   std::minstd_rand random(static_cast<uint32_t>(grid.options.seed * 7919 + worker + 1));
-  const size_t most = grid.config.cooperative ? static_cast<size_t>(shared.blocks) : kResidentBlocks;
+  const size_t most =
+      grid.config.cooperative ? static_cast<size_t>(shared.blocks) : kResidentBlocks;
   std::vector<std::unique_ptr<Resident>> residents, idle;
   uint64_t seen = 0;
   auto changed = std::chrono::steady_clock::now();
@@ -265,7 +272,8 @@ int run_kernel(const Program& program, const LaunchConfig& config) {
 
   Allocation* workspace = nullptr;
   if (config.cooperative) {
-    workspace = memory_map().allocate(kSyncWorkspaceBytes, MemoryKind::variable, "the grid's barrier");
+    workspace =
+        memory_map().allocate(kSyncWorkspaceBytes, MemoryKind::variable, "the grid's barrier");
     if (workspace == nullptr) return kOutOfMemory;
     grid.sync_workspace = workspace->begin;
     std::memset(reinterpret_cast<void*>(workspace->begin), 0, kSyncWorkspaceBytes);
@@ -274,9 +282,13 @@ int run_kernel(const Program& program, const LaunchConfig& config) {
 
   Shared shared(grid);
   shared.blocks = uint64_t{config.grid[0]} * config.grid[1] * config.grid[2];
-  const unsigned cores = grid.options.threads != 0 ? grid.options.threads : std::max(1u, std::thread::hardware_concurrency());
-  const uint64_t useful = config.cooperative ? 1 : (shared.blocks + kResidentBlocks - 1) / kResidentBlocks;
-  run_on_workers(static_cast<unsigned>(std::min<uint64_t>(cores, useful)), [&](unsigned worker) { work(shared, worker); });
+  const unsigned cores = grid.options.threads != 0
+                             ? grid.options.threads
+                             : std::max(1u, std::thread::hardware_concurrency());
+  const uint64_t useful =
+      config.cooperative ? 1 : (shared.blocks + kResidentBlocks - 1) / kResidentBlocks;
+  run_on_workers(static_cast<unsigned>(std::min<uint64_t>(cores, useful)),
+                 [&](unsigned worker) { work(shared, worker); });
 
   if (workspace != nullptr) memory_map().release(reinterpret_cast<const void*>(workspace->begin));
   if (grid.options.counters) {

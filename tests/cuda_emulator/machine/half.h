@@ -14,7 +14,8 @@
 
 namespace longclock::emulator {
 
-// A sign, kExponent bits, kMantissa bits. Without infinities the largest exponent is one of numbers.
+// A sign, kExponent bits, kMantissa bits. Without infinities the largest exponent is one of
+// numbers.
 template <unsigned kExponentBits, unsigned kMantissaBits, bool kHasInfinity = true>
 struct Format {
   static constexpr unsigned kExponent = kExponentBits, kMantissa = kMantissaBits;

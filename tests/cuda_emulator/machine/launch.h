@@ -17,8 +17,8 @@ struct Program;  // machine/program.h
 // Host address of a variable of the module (__device__, __constant__), which the runtime allocated.
 using AddressOf = std::function<uint64_t(std::string_view name)>;
 
-// The address of a function, as kernels see it: meaningful to calls only, the same in every kernel of
-// the module. `index`: of Module::functions.
+// The address of a function, as kernels see it: meaningful to calls only, the same in every kernel
+// of the module. `index`: of Module::functions.
 constexpr uint64_t kFunctionAddress = 0x0f17c00000000000;
 constexpr uint64_t function_address(uint64_t index) { return kFunctionAddress + 16 * index; }
 

@@ -25,8 +25,8 @@ struct MultiplyForm {
 Handler lay_out_multiply(Decode& d, const MultiplyForm& form);
 
 // All 32 lanes take part in any matrix instruction. Lays out, as the last operand, the member mask
-// that makes lanes of diverged groups wait for each other; at run time, the first lane that does not
-// exist, has ended or never comes is reported.
+// that makes lanes of diverged groups wait for each other; at run time, the first lane that does
+// not exist, has ended or never comes is reported.
 void all_lanes_are_members(Decode& d);
 void require_all_lanes(Warp& w, const Instruction& in, uint32_t lanes);
 

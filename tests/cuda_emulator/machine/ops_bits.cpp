@@ -16,7 +16,8 @@ using S = Shadowed<T>;
 // A source of this opcode in one unsigned width; b, u and s are the same to it.
 template <class F>
 Handler for_bits(std::string_view type, F f) {
-  return for_integer(type, [&]<class T>() -> Handler { return f.template operator()<std::make_unsigned_t<T>>(); });
+  return for_integer(
+      type, [&]<class T>() -> Handler { return f.template operator()<std::make_unsigned_t<T>>(); });
 }
 
 void lay_out(Decode& d, unsigned bits, size_t sources) {
@@ -25,11 +26,14 @@ void lay_out(Decode& d, unsigned bits, size_t sources) {
   for (size_t i = 1; i <= sources; ++i) d.source(i, bits);
 }
 
-// ---- and, or, xor, not ----------------------------------------------------------------------------
+// ---- and, or, xor, not
+// ----------------------------------------------------------------------------
 
 struct And {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(a & b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a & b);
+  }
   template <class T>
   T operator()(S<T> a, S<T> b) const {  // a defined 0 decides
     return static_cast<T>((a.bits | b.bits) & (a.value | a.bits) & (b.value | b.bits));
@@ -37,7 +41,9 @@ struct And {
 };
 struct Or {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(a | b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a | b);
+  }
   template <class T>
   T operator()(S<T> a, S<T> b) const {
     return static_cast<T>((a.bits | b.bits) & (~a.value | a.bits) & (~b.value | b.bits));
@@ -45,14 +51,19 @@ struct Or {
 };
 struct Xor {
   template <class T>
-  T operator()(T a, T b) const { return static_cast<T>(a ^ b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a ^ b);
+  }
   template <class T>
-  T operator()(S<T> a, S<T> b) const { return static_cast<T>(a.bits | b.bits); }
+  T operator()(S<T> a, S<T> b) const {
+    return static_cast<T>(a.bits | b.bits);
+  }
 };
 
 template <class F>
 void predicate_logic(Warp& w, const Instruction& in, uint32_t lanes) {
-  w.set_predicate(in.operands[0], F()(w.predicate(in.operands[1]), w.predicate(in.operands[2])), lanes);
+  w.set_predicate(in.operands[0], F()(w.predicate(in.operands[1]), w.predicate(in.operands[2])),
+                  lanes);
 }
 template <class F>
 void define_predicate_logic(Warp& w, const Instruction& in, uint32_t lanes) {
@@ -70,8 +81,12 @@ Handler select_logic(Decode& d) {
   }
   return for_bits(d.type(), [&]<class T>() -> Handler {
     lay_out(d, kBits<T>, 2);
-    d.out.define = [](Warp& w, const Instruction& in, uint32_t lanes) { define_lanes<T, T, T>(w, in, lanes, F()); };
-    return [](Warp& w, const Instruction& in, uint32_t lanes) { map_lanes<T, T, T>(w, in, lanes, F()); };
+    d.out.define = [](Warp& w, const Instruction& in, uint32_t lanes) {
+      define_lanes<T, T, T>(w, in, lanes, F());
+    };
+    return [](Warp& w, const Instruction& in, uint32_t lanes) {
+      map_lanes<T, T, T>(w, in, lanes, F());
+    };
   });
 }
 
@@ -96,7 +111,8 @@ Handler select_not(Decode& d) {
   });
 }
 
-// ---- lop3: any function of three bits, by its truth table -----------------------------------------------
+// ---- lop3: any function of three bits, by its truth table
+// -----------------------------------------------
 
 uint32_t lop3(uint32_t a, uint32_t b, uint32_t c, unsigned table) {
   uint32_t out = 0;
@@ -166,12 +182,18 @@ Handler select_lop3(Decode& d) {
   return kHandlers[static_cast<size_t>(d.out.immediate)];
 }
 
-// ---- Shifts: an amount beyond the width shifts everything out ---------------------------------------------
+// ---- Shifts: an amount beyond the width shifts everything out
+// ---------------------------------------------
 
 template <class T>
-T shift_left(T a, uint32_t by) { return by >= kBits<T> ? T{0} : static_cast<T>(a << by); }
+T shift_left(T a, uint32_t by) {
+  return by >= kBits<T> ? T{0} : static_cast<T>(a << by);
+}
 template <class T>
-T shift_right(T a, uint32_t by) { return static_cast<T>(a >> std::min(by, kBits<T> - 1) >> (by >= kBits<T> && std::is_unsigned_v<T> ? 1 : 0)); }
+T shift_right(T a, uint32_t by) {
+  return static_cast<T>(a >> std::min(by, kBits<T> - 1) >>
+                        (by >= kBits<T> && std::is_unsigned_v<T> ? 1 : 0));
+}
 
 template <class T, class F, class G>
 Handler select_shift(Decode& d, F, G) {
@@ -182,26 +204,36 @@ Handler select_shift(Decode& d, F, G) {
   using U = std::make_unsigned_t<T>;
   d.out.define = [](Warp& w, const Instruction& in, uint32_t lanes) {
     define_lanes<U, U, uint32_t>(w, in, lanes, [](S<U> a, S<uint32_t> by) {
-      return by.bits != 0 ? static_cast<U>(-1) : static_cast<U>(G()(static_cast<T>(a.bits), by.value));
+      return by.bits != 0 ? static_cast<U>(-1)
+                          : static_cast<U>(G()(static_cast<T>(a.bits), by.value));
     });
   };
-  return [](Warp& w, const Instruction& in, uint32_t lanes) { map_lanes<T, T, uint32_t>(w, in, lanes, F()); };
+  return [](Warp& w, const Instruction& in, uint32_t lanes) {
+    map_lanes<T, T, uint32_t>(w, in, lanes, F());
+  };
 }
 
 struct ShiftLeft {
   template <class T>
-  T operator()(T a, uint32_t by) const { return shift_left(a, by); }
+  T operator()(T a, uint32_t by) const {
+    return shift_left(a, by);
+  }
 };
 struct ShiftRight {
   template <class T>
-  T operator()(T a, uint32_t by) const { return shift_right(a, by); }
+  T operator()(T a, uint32_t by) const {
+    return shift_right(a, by);
+  }
 };
 
 Handler select_shl(Decode& d) {
-  return for_bits(d.type(), [&]<class T>() -> Handler { return select_shift<T>(d, ShiftLeft(), ShiftLeft()); });
+  return for_bits(
+      d.type(), [&]<class T>() -> Handler { return select_shift<T>(d, ShiftLeft(), ShiftLeft()); });
 }
 Handler select_shr(Decode& d) {
-  return for_integer(d.type(), [&]<class T>() -> Handler { return select_shift<T>(d, ShiftRight(), ShiftRight()); });
+  return for_integer(d.type(), [&]<class T>() -> Handler {
+    return select_shift<T>(d, ShiftRight(), ShiftRight());
+  });
 }
 
 // shf: a 32-bit window into {b, a}.
@@ -218,9 +250,10 @@ Handler funnel(Decode& d) {
   lay_out(d, 32, 3);
   using F = Funnel<kLeft, kWrap>;
   d.out.define = [](Warp& w, const Instruction& in, uint32_t lanes) {
-    define_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(w, in, lanes, [](S<uint32_t> a, S<uint32_t> b, S<uint32_t> by) {
-      return by.bits != 0 ? 0xffffffffu : F()(a.bits, b.bits, by.value);
-    });
+    define_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(
+        w, in, lanes, [](S<uint32_t> a, S<uint32_t> b, S<uint32_t> by) {
+          return by.bits != 0 ? 0xffffffffu : F()(a.bits, b.bits, by.value);
+        });
   };
   return [](Warp& w, const Instruction& in, uint32_t lanes) {
     map_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(w, in, lanes, F());
@@ -233,7 +266,8 @@ Handler select_shf(Decode& d) {
   return wrap ? funnel<false, true>(d) : funnel<false, false>(d);
 }
 
-// ---- Fields -----------------------------------------------------------------------------------------------
+// ---- Fields
+// -----------------------------------------------------------------------------------------------
 
 template <class T>
 T extract(T a, uint32_t at, uint32_t length) {
@@ -243,7 +277,8 @@ T extract(T a, uint32_t at, uint32_t length) {
   if (length == 0) return 0;
   U field = at >= kBits<T> ? U{0} : static_cast<U>(static_cast<U>(a) >> at);
   const bool is_signed = std::is_signed_v<T>;
-  const bool sign = is_signed && (static_cast<U>(a) >> std::min(at + length - 1, kBits<T> - 1) & 1) != 0;
+  const bool sign =
+      is_signed && (static_cast<U>(a) >> std::min(at + length - 1, kBits<T> - 1) & 1) != 0;
   const uint32_t kept = at >= kBits<T> ? 0 : std::min(length, kBits<T> - at);
   const U mask = kept >= kBits<T> ? static_cast<U>(-1) : static_cast<U>((U{1} << kept) - 1);
   field &= mask;
@@ -268,13 +303,15 @@ Handler select_bfe(Decode& d) {
     d.source(3, 32);
     using U = std::make_unsigned_t<T>;
     d.out.define = [](Warp& w, const Instruction& in, uint32_t lanes) {
-      define_lanes<U, U, uint32_t, uint32_t>(w, in, lanes, [](S<U> a, S<uint32_t> at, S<uint32_t> length) {
-        if ((at.bits | length.bits) != 0) return static_cast<U>(-1);
-        return static_cast<U>(extract(static_cast<T>(a.bits), at.value, length.value));
-      });
+      define_lanes<U, U, uint32_t, uint32_t>(
+          w, in, lanes, [](S<U> a, S<uint32_t> at, S<uint32_t> length) {
+            if ((at.bits | length.bits) != 0) return static_cast<U>(-1);
+            return static_cast<U>(extract(static_cast<T>(a.bits), at.value, length.value));
+          });
     };
     return [](Warp& w, const Instruction& in, uint32_t lanes) {
-      map_lanes<T, T, uint32_t, uint32_t>(w, in, lanes, [](T a, uint32_t at, uint32_t n) { return extract(a, at, n); });
+      map_lanes<T, T, uint32_t, uint32_t>(
+          w, in, lanes, [](T a, uint32_t at, uint32_t n) { return extract(a, at, n); });
     };
   });
 }
@@ -288,12 +325,15 @@ Handler select_bfi(Decode& d) {
     d.source(3, 32);
     d.source(4, 32);
     d.out.define = [](Warp& w, const Instruction& in, uint32_t lanes) {
-      define_lanes<T, T, T, uint32_t, uint32_t>(w, in, lanes, [](S<T> a, S<T> b, S<uint32_t> at, S<uint32_t> n) {
-        return (at.bits | n.bits) != 0 ? static_cast<T>(-1) : insert(a.bits, b.bits, at.value, n.value);
-      });
+      define_lanes<T, T, T, uint32_t, uint32_t>(
+          w, in, lanes, [](S<T> a, S<T> b, S<uint32_t> at, S<uint32_t> n) {
+            return (at.bits | n.bits) != 0 ? static_cast<T>(-1)
+                                           : insert(a.bits, b.bits, at.value, n.value);
+          });
     };
     return [](Warp& w, const Instruction& in, uint32_t lanes) {
-      map_lanes<T, T, T, uint32_t, uint32_t>(w, in, lanes, [](T a, T b, uint32_t at, uint32_t n) { return insert(a, b, at, n); });
+      map_lanes<T, T, T, uint32_t, uint32_t>(
+          w, in, lanes, [](T a, T b, uint32_t at, uint32_t n) { return insert(a, b, at, n); });
     };
   });
 }
@@ -311,9 +351,13 @@ uint32_t bit_mask(uint32_t at, uint32_t length) {
 Handler select_bmsk(Decode& d) {
   lay_out(d, 32, 2);
   if (d.has("clamp")) {
-    return [](Warp& w, const Instruction& in, uint32_t lanes) { map_lanes<uint32_t, uint32_t, uint32_t>(w, in, lanes, bit_mask<true>); };
+    return [](Warp& w, const Instruction& in, uint32_t lanes) {
+      map_lanes<uint32_t, uint32_t, uint32_t>(w, in, lanes, bit_mask<true>);
+    };
   }
-  return [](Warp& w, const Instruction& in, uint32_t lanes) { map_lanes<uint32_t, uint32_t, uint32_t>(w, in, lanes, bit_mask<false>); };
+  return [](Warp& w, const Instruction& in, uint32_t lanes) {
+    map_lanes<uint32_t, uint32_t, uint32_t>(w, in, lanes, bit_mask<false>);
+  };
 }
 
 // szext: the low n bits, extended by their sign or by zeros.
@@ -331,16 +375,23 @@ Handler select_szext(Decode& d) {
   d.source(1, 32);
   d.source(2, 32);
   const auto select = [&]<class T>() -> Handler {
-    if (clamp) return [](Warp& w, const Instruction& in, uint32_t lanes) { map_lanes<T, T, uint32_t>(w, in, lanes, sign_extend<T, true>); };
-    return [](Warp& w, const Instruction& in, uint32_t lanes) { map_lanes<T, T, uint32_t>(w, in, lanes, sign_extend<T, false>); };
+    if (clamp)
+      return [](Warp& w, const Instruction& in, uint32_t lanes) {
+        map_lanes<T, T, uint32_t>(w, in, lanes, sign_extend<T, true>);
+      };
+    return [](Warp& w, const Instruction& in, uint32_t lanes) {
+      map_lanes<T, T, uint32_t>(w, in, lanes, sign_extend<T, false>);
+    };
   };
-  return d.type() == "s32" ? select.template operator()<int32_t>() : select.template operator()<uint32_t>();
+  return d.type() == "s32" ? select.template operator()<int32_t>()
+                           : select.template operator()<uint32_t>();
 }
 
 template <class T>
 T reverse_bits(T a) {
   T out = 0;
-  for (unsigned i = 0; i < kBits<T>; ++i) out = static_cast<T>(out | static_cast<T>(a >> i & 1) << (kBits<T> - 1 - i));
+  for (unsigned i = 0; i < kBits<T>; ++i)
+    out = static_cast<T>(out | static_cast<T>(a >> i & 1) << (kBits<T> - 1 - i));
   return out;
 }
 Handler select_brev(Decode& d) {
@@ -349,7 +400,9 @@ Handler select_brev(Decode& d) {
     d.out.define = [](Warp& w, const Instruction& in, uint32_t lanes) {
       define_lanes<T, T>(w, in, lanes, [](S<T> a) { return reverse_bits(a.bits); });
     };
-    return [](Warp& w, const Instruction& in, uint32_t lanes) { map_lanes<T, T>(w, in, lanes, reverse_bits<T>); };
+    return [](Warp& w, const Instruction& in, uint32_t lanes) {
+      map_lanes<T, T>(w, in, lanes, reverse_bits<T>);
+    };
   });
 }
 
@@ -370,7 +423,8 @@ Handler select_fns(Decode& d) {
   };
 }
 
-// ---- prmt: four bytes chosen of eight -----------------------------------------------------------------------
+// ---- prmt: four bytes chosen of eight
+// -----------------------------------------------------------------------
 
 uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
   const uint64_t bytes = static_cast<uint64_t>(b) << 32 | a;
@@ -385,11 +439,18 @@ uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
 }
 // The modes choose by the low two bits of c.
 uint32_t mode_selector(std::string_view mode, uint32_t c) {
-  constexpr uint32_t kF4e[] = {0x3210, 0x4321, 0x5432, 0x6543}, kB4e[] = {0x5670, 0x6701, 0x7012, 0x0123},
-                     kRc8[] = {0x0000, 0x1111, 0x2222, 0x3333}, kEcl[] = {0x3210, 0x3211, 0x3222, 0x3333},
-                     kEcr[] = {0x0000, 0x1110, 0x2210, 0x3210}, kRc16[] = {0x1010, 0x3232, 0x1010, 0x3232};
-  const uint32_t* table = mode == "f4e" ? kF4e : mode == "b4e" ? kB4e : mode == "rc8" ? kRc8 : mode == "ecl" ? kEcl
-                        : mode == "ecr" ? kEcr : kRc16;
+  constexpr uint32_t kF4e[] = {0x3210, 0x4321, 0x5432, 0x6543},
+                     kB4e[] = {0x5670, 0x6701, 0x7012, 0x0123},
+                     kRc8[] = {0x0000, 0x1111, 0x2222, 0x3333},
+                     kEcl[] = {0x3210, 0x3211, 0x3222, 0x3333},
+                     kEcr[] = {0x0000, 0x1110, 0x2210, 0x3210},
+                     kRc16[] = {0x1010, 0x3232, 0x1010, 0x3232};
+  const uint32_t* table = mode == "f4e"   ? kF4e
+                          : mode == "b4e" ? kB4e
+                          : mode == "rc8" ? kRc8
+                          : mode == "ecl" ? kEcl
+                          : mode == "ecr" ? kEcr
+                                          : kRc16;
   return table[c & 3];
 }
 Handler select_prmt(Decode& d) {
@@ -400,20 +461,24 @@ Handler select_prmt(Decode& d) {
     return [](Warp& w, const Instruction& in, uint32_t lanes) {
       const std::string_view which = *static_cast<const std::string_view*>(in.extra);
       map_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(
-          w, in, lanes, [=](uint32_t a, uint32_t b, uint32_t c) { return permute(a, b, mode_selector(which, c)); });
+          w, in, lanes, [=](uint32_t a, uint32_t b, uint32_t c) {
+            return permute(a, b, mode_selector(which, c));
+          });
     };
   }
   d.out.define = [](Warp& w, const Instruction& in, uint32_t lanes) {
-    define_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(w, in, lanes, [](S<uint32_t> a, S<uint32_t> b, S<uint32_t> c) {
-      return c.bits != 0 ? 0xffffffffu : permute(a.bits, b.bits, c.value);
-    });
+    define_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(
+        w, in, lanes, [](S<uint32_t> a, S<uint32_t> b, S<uint32_t> c) {
+          return c.bits != 0 ? 0xffffffffu : permute(a.bits, b.bits, c.value);
+        });
   };
   return [](Warp& w, const Instruction& in, uint32_t lanes) {
     map_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(w, in, lanes, permute);
   };
 }
 
-// ---- selp, slct ------------------------------------------------------------------------------------------------
+// ---- selp, slct
+// ------------------------------------------------------------------------------------------------
 
 template <class T>
 void select_lanes(Warp& w, const Instruction& in, uint32_t lanes) {
@@ -428,16 +493,19 @@ template <class T>
 void define_select(Warp& w, const Instruction& in, uint32_t lanes) {
   const uint32_t chosen = w.predicate(in.operands[3]), unknown = w.undefined_lanes(in.operands[3]);
   define_result<T>(w, in.operands[0], lanes, [&](unsigned l) {
-    const T a = undefined_bits<T>(w, in.operands[1], l), b = undefined_bits<T>(w, in.operands[2], l);
+    const T a = undefined_bits<T>(w, in.operands[1], l),
+            b = undefined_bits<T>(w, in.operands[2], l);
     if ((unknown >> l & 1) == 0) return chosen >> l & 1 ? a : b;
-    return static_cast<T>(a | b | (w.source<T>(in.operands[1])[l] ^ w.source<T>(in.operands[2])[l]));
+    return static_cast<T>(a | b |
+                          (w.source<T>(in.operands[1])[l] ^ w.source<T>(in.operands[2])[l]));
   });
 }
 
 template <class F>
 Handler for_width(std::string_view type, F f) {
   if (type == "f16" || type == "bf16") return f.template operator()<uint16_t>();
-  if (type == "f32" || type == "f16x2" || type == "bf16x2") return f.template operator()<uint32_t>();
+  if (type == "f32" || type == "f16x2" || type == "bf16x2")
+    return f.template operator()<uint32_t>();
   if (type == "f64") return f.template operator()<uint64_t>();
   return for_bits(type, f);
 }
@@ -465,7 +533,8 @@ Handler select_slct(Decode& d) {
     d.source(3, 32);
     if (by_float) {
       return [](Warp& w, const Instruction& in, uint32_t lanes) {
-        map_lanes<T, T, T, float>(w, in, lanes, [](T a, T b, float c) { return c >= 0.0f ? a : b; });
+        map_lanes<T, T, T, float>(w, in, lanes,
+                                  [](T a, T b, float c) { return c >= 0.0f ? a : b; });
       };
     }
     return [](Warp& w, const Instruction& in, uint32_t lanes) {
@@ -480,11 +549,12 @@ Handler select_mov(Decode& d);  // ops_move.cpp
 
 std::span<const Opcode> bit_opcodes() {
   static constexpr Opcode kOpcodes[] = {
-      {"and", select_logic<And>}, {"or", select_logic<Or>}, {"xor", select_logic<Xor>}, {"not", select_not},
-      {"lop3", select_lop3},      {"shl", select_shl},      {"shr", select_shr},        {"shf", select_shf},
-      {"bfe", select_bfe},        {"bfi", select_bfi},      {"bmsk", select_bmsk},      {"szext", select_szext},
-      {"brev", select_brev},      {"fns", select_fns},      {"prmt", select_prmt},      {"selp", select_selp},
-      {"slct", select_slct},      {"mov", select_mov},
+      {"and", select_logic<And>}, {"or", select_logic<Or>}, {"xor", select_logic<Xor>},
+      {"not", select_not},        {"lop3", select_lop3},    {"shl", select_shl},
+      {"shr", select_shr},        {"shf", select_shf},      {"bfe", select_bfe},
+      {"bfi", select_bfi},        {"bmsk", select_bmsk},    {"szext", select_szext},
+      {"brev", select_brev},      {"fns", select_fns},      {"prmt", select_prmt},
+      {"selp", select_selp},      {"slct", select_slct},    {"mov", select_mov},
   };
   return kOpcodes;
 }

@@ -13,17 +13,20 @@
 
 namespace longclock::emulator {
 
-// Calls f.operator()<T>() with the C++ type of .u16 .. .s64, or of .b16 .. .b64 as unsigned. nullptr
-// for any other type.
+// Calls f.operator()<T>() with the C++ type of .u16 .. .s64, or of .b16 .. .b64 as unsigned.
+// nullptr for any other type.
 template <class F>
 Handler for_integer(std::string_view type, F f) {
   if (type.size() != 3) return nullptr;
   const std::string_view bits = type.substr(1);
   const bool is_signed = type[0] == 's';
   if (!is_signed && type[0] != 'u' && type[0] != 'b') return nullptr;
-  if (bits == "16") return is_signed ? f.template operator()<int16_t>() : f.template operator()<uint16_t>();
-  if (bits == "32") return is_signed ? f.template operator()<int32_t>() : f.template operator()<uint32_t>();
-  if (bits == "64") return is_signed ? f.template operator()<int64_t>() : f.template operator()<uint64_t>();
+  if (bits == "16")
+    return is_signed ? f.template operator()<int16_t>() : f.template operator()<uint16_t>();
+  if (bits == "32")
+    return is_signed ? f.template operator()<int32_t>() : f.template operator()<uint32_t>();
+  if (bits == "64")
+    return is_signed ? f.template operator()<int64_t>() : f.template operator()<uint64_t>();
   return nullptr;
 }
 
@@ -74,7 +77,8 @@ void define_upwards(Warp& w, const Instruction& in, uint32_t lanes) {
   using U = std::make_unsigned_t<T>;
   define_result<U>(w, in.operands[0], lanes, [&](unsigned l) {
     U bits = 0;
-    for (unsigned s = 1; s <= kSources; ++s) bits = static_cast<U>(bits | undefined_bits<U>(w, in.operands[s], l));
+    for (unsigned s = 1; s <= kSources; ++s)
+      bits = static_cast<U>(bits | undefined_bits<U>(w, in.operands[s], l));
     return static_cast<U>(bits | (U{0} - bits));
   });
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // setp, set, testp. Every type is brought to one that the host compares: halves to float.
-#include <cmath>
 #include <bit>
+#include <cmath>
 
 #include "half.h"
 #include "ops_common.h"
@@ -15,20 +15,34 @@ enum class Relation : uint8_t { eq, ne, lt, le, gt, ge, equ, neu, ltu, leu, gtu,
 template <Relation kRelation, class T>
 bool holds(T a, T b) {
   switch (kRelation) {
-    case Relation::eq: return a == b;
-    case Relation::ne: return a < b || a > b;
-    case Relation::lt: return a < b;
-    case Relation::le: return a <= b;
-    case Relation::gt: return a > b;
-    case Relation::ge: return a >= b;
-    case Relation::equ: return !(a < b || a > b);
-    case Relation::neu: return !(a == b);
-    case Relation::ltu: return !(a >= b);
-    case Relation::leu: return !(a > b);
-    case Relation::gtu: return !(a <= b);
-    case Relation::geu: return !(a < b);
-    case Relation::num: return a == a && b == b;
-    case Relation::nan: return !(a == a && b == b);
+    case Relation::eq:
+      return a == b;
+    case Relation::ne:
+      return a < b || a > b;
+    case Relation::lt:
+      return a < b;
+    case Relation::le:
+      return a <= b;
+    case Relation::gt:
+      return a > b;
+    case Relation::ge:
+      return a >= b;
+    case Relation::equ:
+      return !(a < b || a > b);
+    case Relation::neu:
+      return !(a == b);
+    case Relation::ltu:
+      return !(a >= b);
+    case Relation::leu:
+      return !(a > b);
+    case Relation::gtu:
+      return !(a <= b);
+    case Relation::geu:
+      return !(a < b);
+    case Relation::num:
+      return a == a && b == b;
+    case Relation::nan:
+      return !(a == a && b == b);
   }
   return false;
 }
@@ -61,14 +75,18 @@ uint32_t compare(Warp& w, const Operand& a, const Operand& b) {
   using Row = typename Form::Row;
   const Row *x = w.source<Row>(a), *y = w.source<Row>(b);
   alignas(32) uint8_t bools[kWarpLanes];
-  for (unsigned l = 0; l < kWarpLanes; ++l) bools[l] = holds<kRelation>(Form::value(x[l]), Form::value(y[l])) ? 0xff : 0;
+  for (unsigned l = 0; l < kWarpLanes; ++l)
+    bools[l] = holds<kRelation>(Form::value(x[l]), Form::value(y[l])) ? 0xff : 0;
   return pack_lanes(bools);
 }
 
 enum class Combine : uint8_t { none, and_, or_, xor_ };
 template <Combine kCombine>
 uint32_t combine(uint32_t held, uint32_t c) {
-  return kCombine == Combine::and_ ? held & c : kCombine == Combine::or_ ? held | c : kCombine == Combine::xor_ ? held ^ c : held;
+  return kCombine == Combine::and_   ? held & c
+         : kCombine == Combine::or_  ? held | c
+         : kCombine == Combine::xor_ ? held ^ c
+                                     : held;
 }
 
 // setp.rel{.bool}.type p{|q}, a, b{, c}: q combines the opposite.
@@ -96,10 +114,13 @@ void set_value(Warp& w, const Instruction& in, uint32_t lanes) {
 template <Combine kCombine>
 void define_combined(Warp& w, const Instruction& in, uint32_t lanes) {
   const unsigned first = in.results;
-  const uint32_t ab = w.undefined_lanes(in.operands[first]) | w.undefined_lanes(in.operands[first + 1]);
+  const uint32_t ab =
+      w.undefined_lanes(in.operands[first]) | w.undefined_lanes(in.operands[first + 1]);
   const Operand& operand = in.operands[first + 2];
   const uint32_t c = w.undefined_lanes(operand), value = w.predicate(operand);
-  const uint32_t decides = kCombine == Combine::and_ ? ~value : kCombine == Combine::or_ ? value : 0;
+  const uint32_t decides = kCombine == Combine::and_  ? ~value
+                           : kCombine == Combine::or_ ? value
+                                                      : 0;
   const uint32_t undefined = (ab | c) & ~(~c & decides);
   for (unsigned r = 0; r < in.results; ++r) w.mark(in.operands[r], undefined, lanes);
 }
@@ -151,7 +172,10 @@ Handler select_compare(Decode& d) {
   std::string_view how = d.modifier(1);
   if (how != "and" && how != "or" && how != "xor") how = "";
   const bool packed = type == "f16x2" || type == "bf16x2";
-  const unsigned bits = type == "pred" || type.size() < 3 ? 0 : packed ? 32 : type == "bf16" ? 16 : static_cast<unsigned>(std::atoi(type.data() + 1));
+  const unsigned bits = type == "pred" || type.size() < 3 ? 0
+                        : packed                          ? 32
+                        : type == "bf16" ? 16
+                                         : static_cast<unsigned>(std::atoi(type.data() + 1));
   if (bits == 0 || packed) return nullptr;
   d.out.unit = Unit::compare;
   d.result(0, kValue ? 32 : 1);
@@ -164,12 +188,14 @@ Handler select_compare(Decode& d) {
     d.out.immediate = to == "f32" ? 0x3f800000 : 0xffffffff;
   }
   if (type == "f32") {
-    return d.has("ftz") ? by_relation<kValue, FlushedFloat>(d, relation, how) : by_relation<kValue, Plain<float>>(d, relation, how);
+    return d.has("ftz") ? by_relation<kValue, FlushedFloat>(d, relation, how)
+                        : by_relation<kValue, Plain<float>>(d, relation, how);
   }
   if (type == "f64") return by_relation<kValue, Plain<double>>(d, relation, how);
   if (type == "f16") return by_relation<kValue, HalfRow>(d, relation, how);
   if (type == "bf16") return by_relation<kValue, BfloatRow>(d, relation, how);
-  return for_integer(type, [&]<class T>() -> Handler { return by_relation<kValue, Plain<T>>(d, relation, how); });
+  return for_integer(
+      type, [&]<class T>() -> Handler { return by_relation<kValue, Plain<T>>(d, relation, how); });
 }
 
 // setp of two halves at once: p of the lower, q of the upper.
@@ -179,7 +205,8 @@ void set_predicates_of_halves(Warp& w, const Instruction& in, uint32_t lanes) {
   uint32_t held[2] = {};
   for (unsigned l = 0; l < kWarpLanes; ++l) {
     for (unsigned h = 0; h < 2; ++h) {
-      const auto x = static_cast<uint16_t>(a[l] >> 16 * h), y = static_cast<uint16_t>(b[l] >> 16 * h);
+      const auto x = static_cast<uint16_t>(a[l] >> 16 * h),
+                 y = static_cast<uint16_t>(b[l] >> 16 * h);
       held[h] |= static_cast<uint32_t>(holds<kRelation>(Form::value(x), Form::value(y))) << l;
     }
   }
@@ -189,13 +216,20 @@ void set_predicates_of_halves(Warp& w, const Instruction& in, uint32_t lanes) {
 template <class Form>
 Handler halves_by_relation(std::string_view relation) {
   constexpr std::pair<std::string_view, Handler> kHandlers[] = {
-      {"eq", set_predicates_of_halves<Form, Relation::eq>},   {"ne", set_predicates_of_halves<Form, Relation::ne>},
-      {"lt", set_predicates_of_halves<Form, Relation::lt>},   {"le", set_predicates_of_halves<Form, Relation::le>},
-      {"gt", set_predicates_of_halves<Form, Relation::gt>},   {"ge", set_predicates_of_halves<Form, Relation::ge>},
-      {"equ", set_predicates_of_halves<Form, Relation::equ>}, {"neu", set_predicates_of_halves<Form, Relation::neu>},
-      {"ltu", set_predicates_of_halves<Form, Relation::ltu>}, {"leu", set_predicates_of_halves<Form, Relation::leu>},
-      {"gtu", set_predicates_of_halves<Form, Relation::gtu>}, {"geu", set_predicates_of_halves<Form, Relation::geu>},
-      {"num", set_predicates_of_halves<Form, Relation::num>}, {"nan", set_predicates_of_halves<Form, Relation::nan>},
+      {"eq", set_predicates_of_halves<Form, Relation::eq>},
+      {"ne", set_predicates_of_halves<Form, Relation::ne>},
+      {"lt", set_predicates_of_halves<Form, Relation::lt>},
+      {"le", set_predicates_of_halves<Form, Relation::le>},
+      {"gt", set_predicates_of_halves<Form, Relation::gt>},
+      {"ge", set_predicates_of_halves<Form, Relation::ge>},
+      {"equ", set_predicates_of_halves<Form, Relation::equ>},
+      {"neu", set_predicates_of_halves<Form, Relation::neu>},
+      {"ltu", set_predicates_of_halves<Form, Relation::ltu>},
+      {"leu", set_predicates_of_halves<Form, Relation::leu>},
+      {"gtu", set_predicates_of_halves<Form, Relation::gtu>},
+      {"geu", set_predicates_of_halves<Form, Relation::geu>},
+      {"num", set_predicates_of_halves<Form, Relation::num>},
+      {"nan", set_predicates_of_halves<Form, Relation::nan>},
   };
   for (const auto& [name, handler] : kHandlers) {
     if (name == relation) return handler;
@@ -211,7 +245,8 @@ Handler select_compare_halves(Decode& d) {
   if (d.out.results != 2) return nullptr;
   d.source(1, 32);
   d.source(2, 32);
-  return type == "f16x2" ? halves_by_relation<HalfRow>(d.modifier(0)) : halves_by_relation<BfloatRow>(d.modifier(0));
+  return type == "f16x2" ? halves_by_relation<HalfRow>(d.modifier(0))
+                         : halves_by_relation<BfloatRow>(d.modifier(0));
 }
 
 // set.rel.f16.f16, .f16x2.f16x2 and of bf16: 1.0 or 0 in the format (or all ones in .u16 and .u32).
@@ -223,7 +258,8 @@ void set_halves(Warp& w, const Instruction& in, uint32_t lanes) {
     uint32_t out = 0;
     for (unsigned h = 0; h < kParts; ++h) {
       const auto x = static_cast<uint16_t>(a >> 16 * h), y = static_cast<uint16_t>(b >> 16 * h);
-      if (holds<kRelation>(Form::value(x), Form::value(y))) out |= static_cast<uint32_t>(one) << 16 * h;
+      if (holds<kRelation>(Form::value(x), Form::value(y)))
+        out |= static_cast<uint32_t>(one) << 16 * h;
     }
     return static_cast<Row>(out);
   });
@@ -232,13 +268,20 @@ void set_halves(Warp& w, const Instruction& in, uint32_t lanes) {
 template <class Form, unsigned kParts>
 Handler set_by_relation(std::string_view relation) {
   constexpr std::pair<std::string_view, Handler> kHandlers[] = {
-      {"eq", set_halves<Form, Relation::eq, kParts>},   {"ne", set_halves<Form, Relation::ne, kParts>},
-      {"lt", set_halves<Form, Relation::lt, kParts>},   {"le", set_halves<Form, Relation::le, kParts>},
-      {"gt", set_halves<Form, Relation::gt, kParts>},   {"ge", set_halves<Form, Relation::ge, kParts>},
-      {"equ", set_halves<Form, Relation::equ, kParts>}, {"neu", set_halves<Form, Relation::neu, kParts>},
-      {"ltu", set_halves<Form, Relation::ltu, kParts>}, {"leu", set_halves<Form, Relation::leu, kParts>},
-      {"gtu", set_halves<Form, Relation::gtu, kParts>}, {"geu", set_halves<Form, Relation::geu, kParts>},
-      {"num", set_halves<Form, Relation::num, kParts>}, {"nan", set_halves<Form, Relation::nan, kParts>},
+      {"eq", set_halves<Form, Relation::eq, kParts>},
+      {"ne", set_halves<Form, Relation::ne, kParts>},
+      {"lt", set_halves<Form, Relation::lt, kParts>},
+      {"le", set_halves<Form, Relation::le, kParts>},
+      {"gt", set_halves<Form, Relation::gt, kParts>},
+      {"ge", set_halves<Form, Relation::ge, kParts>},
+      {"equ", set_halves<Form, Relation::equ, kParts>},
+      {"neu", set_halves<Form, Relation::neu, kParts>},
+      {"ltu", set_halves<Form, Relation::ltu, kParts>},
+      {"leu", set_halves<Form, Relation::leu, kParts>},
+      {"gtu", set_halves<Form, Relation::gtu, kParts>},
+      {"geu", set_halves<Form, Relation::geu, kParts>},
+      {"num", set_halves<Form, Relation::num, kParts>},
+      {"nan", set_halves<Form, Relation::nan, kParts>},
   };
   for (const auto& [name, handler] : kHandlers) {
     if (name == relation) return handler;
@@ -257,8 +300,11 @@ Handler select_set_halves(Decode& d) {
   d.source(2, bits);
   d.out.immediate = to[0] == 'f' ? 0x3c00 : to[0] == 'b' ? 0x3f80 : 0xffff;
   const bool half = type[0] == 'f';
-  if (packed) return half ? set_by_relation<HalfRow, 2>(d.modifier(0)) : set_by_relation<BfloatRow, 2>(d.modifier(0));
-  return half ? set_by_relation<HalfRow, 1>(d.modifier(0)) : set_by_relation<BfloatRow, 1>(d.modifier(0));
+  if (packed)
+    return half ? set_by_relation<HalfRow, 2>(d.modifier(0))
+                : set_by_relation<BfloatRow, 2>(d.modifier(0));
+  return half ? set_by_relation<HalfRow, 1>(d.modifier(0))
+              : set_by_relation<BfloatRow, 1>(d.modifier(0));
 }
 
 template <class T>
@@ -289,11 +335,8 @@ Handler select_testp(Decode& d) {
 
 std::span<const Opcode> compare_opcodes() {
   static constexpr Opcode kOpcodes[] = {
-      {"setp", select_compare<false>},
-      {"setp", select_compare_halves},
-      {"set", select_set_halves},
-      {"set", select_compare<true>},
-      {"testp", select_testp},
+      {"setp", select_compare<false>}, {"setp", select_compare_halves}, {"set", select_set_halves},
+      {"set", select_compare<true>},   {"testp", select_testp},
   };
   return kOpcodes;
 }

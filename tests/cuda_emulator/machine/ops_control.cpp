@@ -28,8 +28,9 @@ void branch_indexed(Warp& w, const Instruction& in, uint32_t lanes) {
     for_lanes(rest, [&](unsigned l) { same |= index[l] == index[first] ? 1u << l : 0; });
     rest &= ~same;
     if (index[first] >= table.size()) {
-      report(w, in, first, Fault::trap, 0, "entry " + std::to_string(index[first]) + " of a branch table of " +
-                                               std::to_string(table.size()));
+      report(w, in, first, Fault::trap, 0,
+             "entry " + std::to_string(index[first]) + " of a branch table of " +
+                 std::to_string(table.size()));
       exit_lanes(w, same);
       continue;
     }
@@ -66,7 +67,8 @@ void barrier(Warp& w, const Instruction& in, uint32_t lanes) {
   report_undefined(w, in, which, lanes, "the number of a barrier");
   const uint32_t id = w.source<uint32_t>(which)[first];
   if (id >= std::size(w.block->barriers)) {
-    report(w, in, first, Fault::mismatched_barrier, 0, "there are 16 barriers, this is number " + std::to_string(id));
+    report(w, in, first, Fault::mismatched_barrier, 0,
+           "there are 16 barriers, this is number " + std::to_string(id));
     return;
   }
   const uint32_t count = barrier_count(w, in);
@@ -111,7 +113,8 @@ Handler select_plain(Decode& d) {
   return kHandler;
 }
 
-// bar{.warp}.sync, bar.arrive, bar.red; barrier{.cta} is the same and aligned only where it says so.
+// bar{.warp}.sync, bar.arrive, bar.red; barrier{.cta} is the same and aligned only where it says
+// so.
 Handler select_barrier(Decode& d) {
   d.out.unit = Unit::sync;
   d.out.own_definedness = true;

@@ -254,7 +254,7 @@ template <class To, class From>
 void from_small_pair(Warp& w, const Instruction& in, uint32_t lanes) {
   uint16_t spare[kWarpLanes];
   const uint16_t* from = source_row(w, in.operands[1], spare);
-  constexpr uint32_t kMask = (1u << kStep<From>) - 1;
+  constexpr uint32_t kMask = (1u << kStep<From>)-1;
   uint32_t values[kWarpLanes];
   for (unsigned l = 0; l < kWarpLanes; ++l) {
     float low = widen<From>(from[l] & kMask), high = widen<From>(from[l] >> kStep<From> & kMask);
@@ -266,7 +266,8 @@ void from_small_pair(Warp& w, const Instruction& in, uint32_t lanes) {
 
 // ---- cvt.pack -----------------------------------------------------------------------------------
 
-// a and b saturated to `immediate` bits (negative: unsigned), side by side, above them c's low bits.
+// a and b saturated to `immediate` bits (negative: unsigned), side by side, above them c's low
+// bits.
 void pack(Warp& w, const Instruction& in, uint32_t lanes) {
   const bool is_signed = in.immediate > 0;
   const unsigned bits = static_cast<unsigned>(is_signed ? in.immediate : -in.immediate);
@@ -519,9 +520,8 @@ Handler with_window(const Decode& d, F f) {
 Handler select_address(Decode& d) {
   lay_out(d, 64, Unit::move);
   return with_window(d, [&](auto window) {
-    return with_flag(d.has("to"), [&](auto to) -> Handler {
-      return convert_address<window.value, to.value>;
-    });
+    return with_flag(d.has("to"),
+                     [&](auto to) -> Handler { return convert_address<window.value, to.value>; });
   });
 }
 

@@ -207,9 +207,8 @@ Handler select_quotient(Decode& d) {
     lay_out_as<T>(d, approximate || d.has("full") ? Unit::special : kUnit<T>);
     if constexpr (sizeof(T) == 8) {
       if (approximate) return nullptr;
-      return with_rounding(d, [&](auto r) -> Handler {
-        return compute<Exact, T, 1, r.value, false, false, true>;
-      });
+      return with_rounding(
+          d, [&](auto r) -> Handler { return compute<Exact, T, 1, r.value, false, false, true>; });
     } else {
       return with_flag(d.has("ftz"), [&](auto ftz) -> Handler {
         if (approximate) {
@@ -232,8 +231,7 @@ void compute_upper_word(Warp& w, const Instruction& in, uint32_t lanes) {
     };
     const double source = flush(upper(a));
     // A NaN whose payload is in the lower word stays one.
-    return a != a ? std::bit_cast<double>(0x7fffffff00000000u)
-                  : upper(flush(Op::run(source)));
+    return a != a ? std::bit_cast<double>(0x7fffffff00000000u) : upper(flush(Op::run(source)));
   });
 }
 

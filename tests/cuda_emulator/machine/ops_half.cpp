@@ -134,7 +134,7 @@ void compute(Warp& w, const Instruction& in, uint32_t lanes) {
   constexpr unsigned kCount = kWarpLanes * kParts;
   map_halves<Type, kParts, kFtz, Op::kSources>(
       w, in, lanes, [](auto... sources) { return Op::template run<Type>(sources...); },
-      [](const float(*rows)[kCount], float* values) {
+      [](const float (*rows)[kCount], float* values) {
         if constexpr (requires { Op::template finish<Type, kCount>(rows, values); }) {
           Op::template finish<Type, kCount>(rows, values);
         }
@@ -266,16 +266,11 @@ Handler select_sign(Decode& d) {
 
 std::span<const Opcode> half_opcodes() {
   static constexpr Opcode kOpcodes[] = {
-      {"add", select_arithmetic<Add>},
-      {"sub", select_arithmetic<Subtract>},
-      {"mul", select_arithmetic<Multiply>},
-      {"fma", select_arithmetic<FusedMultiplyAdd>},
-      {"min", select_extremum<false>},
-      {"max", select_extremum<true>},
-      {"abs", select_sign<0x7fff, 0>},
-      {"neg", select_sign<0xffff, 0x8000>},
-      {"ex2", select_function<Exponential>},
-      {"tanh", select_function<Tangent>},
+      {"add", select_arithmetic<Add>},       {"sub", select_arithmetic<Subtract>},
+      {"mul", select_arithmetic<Multiply>},  {"fma", select_arithmetic<FusedMultiplyAdd>},
+      {"min", select_extremum<false>},       {"max", select_extremum<true>},
+      {"abs", select_sign<0x7fff, 0>},       {"neg", select_sign<0xffff, 0x8000>},
+      {"ex2", select_function<Exponential>}, {"tanh", select_function<Tangent>},
   };
   return kOpcodes;
 }

@@ -18,16 +18,25 @@ template <class T>
 using Bits = std::make_unsigned_t<T>;
 
 template <class T>
-T wrap_add(T a, T b) { return static_cast<T>(static_cast<Bits<T>>(a) + static_cast<Bits<T>>(b)); }
+T wrap_add(T a, T b) {
+  return static_cast<T>(static_cast<Bits<T>>(a) + static_cast<Bits<T>>(b));
+}
 template <class T>
-T wrap_sub(T a, T b) { return static_cast<T>(static_cast<Bits<T>>(a) - static_cast<Bits<T>>(b)); }
+T wrap_sub(T a, T b) {
+  return static_cast<T>(static_cast<Bits<T>>(a) - static_cast<Bits<T>>(b));
+}
 template <class T>
-T low_product(T a, T b) { return static_cast<T>(uint64_t{static_cast<Bits<T>>(a)} * uint64_t{static_cast<Bits<T>>(b)}); }
+T low_product(T a, T b) {
+  return static_cast<T>(uint64_t{static_cast<Bits<T>>(a)} * uint64_t{static_cast<Bits<T>>(b)});
+}
 template <class T>
-T high_product(T a, T b) { return static_cast<T>(static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b) >> kBits<T>); }
+T high_product(T a, T b) {
+  return static_cast<T>(static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b) >> kBits<T>);
+}
 template <class T>
 T saturate(int64_t value) {
-  return static_cast<T>(std::clamp<int64_t>(value, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
+  return static_cast<T>(
+      std::clamp<int64_t>(value, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
 }
 
 // Results and sources of `sources` operands of one width.
@@ -51,7 +60,8 @@ void ternary(Warp& w, const Instruction& in, uint32_t lanes) {
   map_lanes<T, T, T, T>(w, in, lanes, F());
 }
 
-// ---- Sums with a carry, of .u32, .s32, .u64, .s64 -------------------------------------------------
+// ---- Sums with a carry, of .u32, .s32, .u64, .s64
+// -------------------------------------------------
 
 // r = a + b (+ carry), a - b (- borrow), or a * b + c (+ carry); the flag is a word of the warp.
 template <class T, bool kSubtract, bool kIn, bool kOut>
@@ -111,21 +121,27 @@ Handler mad_with_carry(Decode& d) {
       return nullptr;
     } else {
       lay_out(d, kBits<T>, 3);
-      if (high) return out ? mad_carry<T, true, false, kIn, true> : mad_carry<T, true, false, kIn, false>;
+      if (high)
+        return out ? mad_carry<T, true, false, kIn, true> : mad_carry<T, true, false, kIn, false>;
       return out ? mad_carry<T, false, false, kIn, true> : mad_carry<T, false, false, kIn, false>;
     }
   });
 }
 
-// ---- Sums ------------------------------------------------------------------------------------------
+// ---- Sums
+// ------------------------------------------------------------------------------------------
 
 struct Add {
   template <class T>
-  T operator()(T a, T b) const { return wrap_add(a, b); }
+  T operator()(T a, T b) const {
+    return wrap_add(a, b);
+  }
 };
 struct Sub {
   template <class T>
-  T operator()(T a, T b) const { return wrap_sub(a, b); }
+  T operator()(T a, T b) const {
+    return wrap_sub(a, b);
+  }
 };
 struct AddSaturated {
   int32_t operator()(int32_t a, int32_t b) const { return saturate<int32_t>(int64_t{a} + b); }
@@ -135,11 +151,15 @@ struct SubSaturated {
 };
 struct Min {
   template <class T>
-  T operator()(T a, T b) const { return std::min(a, b); }
+  T operator()(T a, T b) const {
+    return std::min(a, b);
+  }
 };
 struct Max {
   template <class T>
-  T operator()(T a, T b) const { return std::max(a, b); }
+  T operator()(T a, T b) const {
+    return std::max(a, b);
+  }
 };
 
 // Two 16-bit halves at once.
@@ -156,7 +176,8 @@ struct Halves {
 template <class F>
 Handler select_halves(Decode& d) {
   lay_out(d, 32, 2);
-  return d.type() == "s16x2" ? binary<uint32_t, Halves<int16_t, F>> : binary<uint32_t, Halves<uint16_t, F>>;
+  return d.type() == "s16x2" ? binary<uint32_t, Halves<int16_t, F>>
+                             : binary<uint32_t, Halves<uint16_t, F>>;
 }
 
 template <class F, class Saturated, bool kSubtract>
@@ -186,11 +207,14 @@ Handler select_extreme(Decode& d) {
   });
 }
 
-// ---- Products ----------------------------------------------------------------------------------------
+// ---- Products
+// ----------------------------------------------------------------------------------------
 
 template <class T>
 void mul_wide(Warp& w, const Instruction& in, uint32_t lanes) {
-  map_lanes<Wide<T>, T, T>(w, in, lanes, [](T a, T b) { return static_cast<Wide<T>>(static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b)); });
+  map_lanes<Wide<T>, T, T>(w, in, lanes, [](T a, T b) {
+    return static_cast<Wide<T>>(static_cast<Wide<T>>(a) * static_cast<Wide<T>>(b));
+  });
 }
 template <class T>
 void mad_wide(Warp& w, const Instruction& in, uint32_t lanes) {
@@ -200,27 +224,39 @@ void mad_wide(Warp& w, const Instruction& in, uint32_t lanes) {
 }
 struct MulLow {
   template <class T>
-  T operator()(T a, T b) const { return low_product(a, b); }
+  T operator()(T a, T b) const {
+    return low_product(a, b);
+  }
 };
 struct MulHigh {
   template <class T>
-  T operator()(T a, T b) const { return high_product(a, b); }
+  T operator()(T a, T b) const {
+    return high_product(a, b);
+  }
 };
 struct MadLow {
   template <class T>
-  T operator()(T a, T b, T c) const { return wrap_add(low_product(a, b), c); }
+  T operator()(T a, T b, T c) const {
+    return wrap_add(low_product(a, b), c);
+  }
 };
 struct MadHigh {
   template <class T>
-  T operator()(T a, T b, T c) const { return wrap_add(high_product(a, b), c); }
+  T operator()(T a, T b, T c) const {
+    return wrap_add(high_product(a, b), c);
+  }
 };
 struct MadHighSaturated {
-  int32_t operator()(int32_t a, int32_t b, int32_t c) const { return saturate<int32_t>(int64_t{high_product(a, b)} + c); }
+  int32_t operator()(int32_t a, int32_t b, int32_t c) const {
+    return saturate<int32_t>(int64_t{high_product(a, b)} + c);
+  }
 };
 template <class T, bool kHigh>
 struct Mul24 {
   T operator()(T a, T b) const {
-    const auto low = [](T v) { return static_cast<int64_t>(static_cast<T>(static_cast<uint32_t>(v) << 8) >> 8); };
+    const auto low = [](T v) {
+      return static_cast<int64_t>(static_cast<T>(static_cast<uint32_t>(v) << 8) >> 8);
+    };
     return static_cast<T>(low(a) * low(b) >> (kHigh ? 16 : 0));
   }
 };
@@ -273,20 +309,25 @@ Handler select_24(Decode& d) {
   const auto select = [&]<class T>() -> Handler {
     lay_out(d, 32, kAdd ? 3 : 2);
     if constexpr (kAdd) {
-      if (high) return [](Warp& w, const Instruction& in, uint32_t lanes) {
-        map_lanes<T, T, T, T>(w, in, lanes, [](T a, T b, T c) { return wrap_add(Mul24<T, true>()(a, b), c); });
-      };
+      if (high)
+        return [](Warp& w, const Instruction& in, uint32_t lanes) {
+          map_lanes<T, T, T, T>(w, in, lanes,
+                                [](T a, T b, T c) { return wrap_add(Mul24<T, true>()(a, b), c); });
+        };
       return [](Warp& w, const Instruction& in, uint32_t lanes) {
-        map_lanes<T, T, T, T>(w, in, lanes, [](T a, T b, T c) { return wrap_add(Mul24<T, false>()(a, b), c); });
+        map_lanes<T, T, T, T>(w, in, lanes,
+                              [](T a, T b, T c) { return wrap_add(Mul24<T, false>()(a, b), c); });
       };
     } else {
       return high ? binary<T, Mul24<T, true>> : binary<T, Mul24<T, false>>;
     }
   };
-  return d.type() == "s32" ? select.template operator()<int32_t>() : select.template operator()<uint32_t>();
+  return d.type() == "s32" ? select.template operator()<int32_t>()
+                           : select.template operator()<uint32_t>();
 }
 
-// ---- Quotients: by zero all ones and the dividend, as hardware gives --------------------------------
+// ---- Quotients: by zero all ones and the dividend, as hardware gives
+// --------------------------------
 
 struct Div {
   template <class T>
@@ -313,19 +354,26 @@ Handler select_binary(Decode& d) {
   });
 }
 
-// ---- One source ----------------------------------------------------------------------------------------
+// ---- One source
+// ----------------------------------------------------------------------------------------
 
 struct Abs {
   template <class T>
-  T operator()(T a) const { return a < 0 ? wrap_sub(T{0}, a) : a; }
+  T operator()(T a) const {
+    return a < 0 ? wrap_sub(T{0}, a) : a;
+  }
 };
 struct Neg {
   template <class T>
-  T operator()(T a) const { return wrap_sub(T{0}, a); }
+  T operator()(T a) const {
+    return wrap_sub(T{0}, a);
+  }
 };
 struct CNot {
   template <class T>
-  T operator()(T a) const { return a == 0; }
+  T operator()(T a) const {
+    return a == 0;
+  }
 };
 
 template <class F>
@@ -339,18 +387,24 @@ Handler select_unary(Decode& d) {
 // A 32-bit count of something in 32 or 64 bits.
 struct PopCount {
   template <class T>
-  uint32_t operator()(T a) const { return static_cast<uint32_t>(std::popcount(static_cast<Bits<T>>(a))); }
+  uint32_t operator()(T a) const {
+    return static_cast<uint32_t>(std::popcount(static_cast<Bits<T>>(a)));
+  }
 };
 struct LeadingZeros {
   template <class T>
-  uint32_t operator()(T a) const { return static_cast<uint32_t>(std::countl_zero(static_cast<Bits<T>>(a))); }
+  uint32_t operator()(T a) const {
+    return static_cast<uint32_t>(std::countl_zero(static_cast<Bits<T>>(a)));
+  }
 };
 // The highest bit that differs from the sign; all ones where there is none.
 struct FindHigh {
   template <class T>
   uint32_t operator()(T a) const {
     const auto bits = static_cast<Bits<T>>(std::is_signed_v<T> && a < 0 ? ~a : a);
-    return bits == 0 ? 0xffffffffu : static_cast<uint32_t>(kBits<T> - 1 - static_cast<unsigned>(std::countl_zero(bits)));
+    return bits == 0 ? 0xffffffffu
+                     : static_cast<uint32_t>(kBits<T> - 1 -
+                                             static_cast<unsigned>(std::countl_zero(bits)));
   }
 };
 struct FindHighShift {
@@ -377,15 +431,20 @@ Handler select_count(Decode& d) {
   });
 }
 
-Handler select_find(Decode& d) { return d.has("shiftamt") ? select_count<FindHighShift>(d) : select_count<FindHigh>(d); }
+Handler select_find(Decode& d) {
+  return d.has("shiftamt") ? select_count<FindHighShift>(d) : select_count<FindHigh>(d);
+}
 
-// ---- Others ----------------------------------------------------------------------------------------------
+// ---- Others
+// ----------------------------------------------------------------------------------------------
 
 Handler select_sad(Decode& d) {
   return for_integer(d.type(), [&]<class T>() -> Handler {
     lay_out(d, kBits<T>, 3);
     return [](Warp& w, const Instruction& in, uint32_t lanes) {
-      map_lanes<T, T, T, T>(w, in, lanes, [](T a, T b, T c) { return wrap_add(c, a < b ? wrap_sub(b, a) : wrap_sub(a, b)); });
+      map_lanes<T, T, T, T>(w, in, lanes, [](T a, T b, T c) {
+        return wrap_add(c, a < b ? wrap_sub(b, a) : wrap_sub(a, b));
+      });
     };
   });
 }
@@ -393,21 +452,25 @@ Handler select_sad(Decode& d) {
 // dp4a and dp2a: bytes of b with bytes, or with the halves, of a.
 template <class A, class B>
 void dot_bytes(Warp& w, const Instruction& in, uint32_t lanes) {
-  map_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(w, in, lanes, [](uint32_t a, uint32_t b, uint32_t c) {
-    for (unsigned i = 0; i < 4; ++i) {
-      c += static_cast<uint32_t>(static_cast<int32_t>(static_cast<A>(a >> 8 * i)) * static_cast<int32_t>(static_cast<B>(b >> 8 * i)));
-    }
-    return c;
-  });
+  map_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(
+      w, in, lanes, [](uint32_t a, uint32_t b, uint32_t c) {
+        for (unsigned i = 0; i < 4; ++i) {
+          c += static_cast<uint32_t>(static_cast<int32_t>(static_cast<A>(a >> 8 * i)) *
+                                     static_cast<int32_t>(static_cast<B>(b >> 8 * i)));
+        }
+        return c;
+      });
 }
 template <class A, class B, unsigned kShift>
 void dot_halves(Warp& w, const Instruction& in, uint32_t lanes) {
-  map_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(w, in, lanes, [](uint32_t a, uint32_t b, uint32_t c) {
-    for (unsigned i = 0; i < 2; ++i) {
-      c += static_cast<uint32_t>(static_cast<int32_t>(static_cast<A>(a >> 16 * i)) * static_cast<int32_t>(static_cast<B>(b >> (8 * i + kShift))));
-    }
-    return c;
-  });
+  map_lanes<uint32_t, uint32_t, uint32_t, uint32_t>(
+      w, in, lanes, [](uint32_t a, uint32_t b, uint32_t c) {
+        for (unsigned i = 0; i < 2; ++i) {
+          c += static_cast<uint32_t>(static_cast<int32_t>(static_cast<A>(a >> 16 * i)) *
+                                     static_cast<int32_t>(static_cast<B>(b >> (8 * i + kShift))));
+        }
+        return c;
+      });
 }
 
 Handler select_dp4a(Decode& d) {
@@ -427,7 +490,6 @@ Handler select_dp2a(Decode& d) {
   const bool a = d.type(1) == "s32", b = d.type() == "s32";
   return d.has("hi") ? dp2a<16>(a, b) : dp2a<0>(a, b);
 }
-
 
 }  // namespace
 

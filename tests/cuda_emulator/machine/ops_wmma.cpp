@@ -21,11 +21,11 @@ struct Transfer {
   unsigned registers = 0;
   unsigned register_bytes = 4;
   unsigned element_bits = 16;
-  unsigned line = 0;          // elements that lie side by side in memory
-  unsigned columns = 0;       // of an accumulator by columns: elements in a row
-  bool scattered = false;     // that is what it is
+  unsigned line = 0;       // elements that lie side by side in memory
+  unsigned columns = 0;    // of an accumulator by columns: elements in a row
+  bool scattered = false;  // that is what it is
   bool has_stride = false;
-  unsigned stride_unit = 1;  // 32 for b1, whose elements are words here
+  unsigned stride_unit = 1;        // 32 for b1, whose elements are words here
   uint8_t stride = 0, values = 0;  // operands
 
   unsigned piece_bytes() const { return scattered ? element_bits / 8 : chunks.bytes; }
@@ -168,7 +168,8 @@ Handler select_transfer(Decode& d, bool store) {
   t.element_bits = type.bits;
   t.register_bytes = type.register_bits / 8;
   const ptx::Operand& list = d.operand(fragment);
-  t.registers = list.kind == ptx::Operand::Kind::vector ? static_cast<unsigned>(list.elements.size()) : 1;
+  t.registers =
+      list.kind == ptx::Operand::Kind::vector ? static_cast<unsigned>(list.elements.size()) : 1;
   t.chunks = wmma_chunks(role, shape, type, t.registers);
   if (t.chunks.bytes == 0 || t.lane_bytes() > kMostBytes) return nullptr;
   const unsigned rows = role == Role::b ? shape.k : shape.m;

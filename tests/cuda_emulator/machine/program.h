@@ -22,11 +22,11 @@ struct Range {
 // A function's share of the tables below.
 struct FunctionCode {
   const ptx::Function* ptx = nullptr;
-  uint32_t entry = 0;                             // pc
-  uint32_t first_unit = 0, units = 0;             // its registers, saved where it recurs
+  uint32_t entry = 0;                  // pc
+  uint32_t first_unit = 0, units = 0;  // its registers, saved where it recurs
   uint32_t first_predicate = 0, predicates = 0;
-  uint64_t frame = 0, frame_bytes = 0;            // its .local and .param variables, in local memory
-  std::vector<Range> parameters, results;         // in local memory; the kernel's are elsewhere
+  uint64_t frame = 0, frame_bytes = 0;     // its .local and .param variables, in local memory
+  std::vector<Range> parameters, results;  // in local memory; the kernel's are elsewhere
 };
 
 // Extern functions that the emulator knows.

@@ -138,7 +138,9 @@ std::pair<uint32_t, uint32_t> allocate_registers(std::span<Instruction> code,
 
   Rows rows, predicates;
   std::vector<uint32_t> alive;  // a heap by end
-  const auto later_end = [&](uint32_t a, uint32_t b) { return intervals[a].end > intervals[b].end; };
+  const auto later_end = [&](uint32_t a, uint32_t b) {
+    return intervals[a].end > intervals[b].end;
+  };
   for (uint32_t r : by_begin) {
     while (!alive.empty() && intervals[alive.front()].end < intervals[r].begin) {
       std::pop_heap(alive.begin(), alive.end(), later_end);

@@ -17,8 +17,8 @@ struct CodeBlock {
   std::vector<uint32_t> successors;  // indices of CodeBlocks
 };
 
-// Operands of `code`, which are changed, name virtual registers of one function: Operand::offset is an index into
-// `bits` (1: predicate). They come to name rows from `first_unit` and predicates from
+// Operands of `code`, which are changed, name virtual registers of one function: Operand::offset is
+// an index into `bits` (1: predicate). They come to name rows from `first_unit` and predicates from
 // `first_predicate` on. Returns how many units and predicates the function takes.
 // A register that may be read before it is written has its row to itself from the entry on, so that
 // it is seen as undefined.

@@ -11,8 +11,8 @@
 namespace longclock::emulator {
 namespace {
 
-constexpr int32_t kFuel = 2048;           // backward branches
-constexpr uint32_t kStarvedTurns = 8;     // of kFuel each, before the groups behind a loop run
+constexpr int32_t kFuel = 2048;        // backward branches
+constexpr uint32_t kStarvedTurns = 8;  // of kFuel each, before the groups behind a loop run
 constexpr uint32_t kNoLimit = 0xffffffffu;
 
 bool runs_before(const ThreadGroup& a, const ThreadGroup& b) {
@@ -33,7 +33,8 @@ void join_groups(Warp& w) {
       groups.erase(groups.begin() + static_cast<ptrdiff_t>(j));
     }
     ThreadGroup& group = groups[i];
-    if (group.state == ThreadGroup::at_warp_sync && (group.sync_mask & w.live() & ~group.lanes) == 0) {
+    if (group.state == ThreadGroup::at_warp_sync &&
+        (group.sync_mask & w.live() & ~group.lanes) == 0) {
       group.state = ThreadGroup::ready;
     }
   }
@@ -80,7 +81,8 @@ bool schedule(Warp& w) {
       if (group.state != ThreadGroup::ready) continue;
       const bool aside = (group.lanes & looping) != 0;
       const bool best_aside = best != nullptr && (best->lanes & looping) != 0;
-      if (best == nullptr || (best_aside && !aside) || (best_aside == aside && runs_before(group, *best))) {
+      if (best == nullptr || (best_aside && !aside) ||
+          (best_aside == aside && runs_before(group, *best))) {
         best = &group;
       }
     }
@@ -211,7 +213,8 @@ WarpState run(Warp& w, Executions* executions) {
 
 WarpState run_warp(Warp& w, Executions* executions) {
   const bool checked = w.undefined != nullptr;
-  if (executions != nullptr) return checked ? run<true, true>(w, executions) : run<false, true>(w, executions);
+  if (executions != nullptr)
+    return checked ? run<true, true>(w, executions) : run<false, true>(w, executions);
   return checked ? run<true, false>(w, nullptr) : run<false, false>(w, nullptr);
 }
 

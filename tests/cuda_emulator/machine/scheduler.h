@@ -44,13 +44,15 @@ void unknown_instruction(Warp& warp, const Instruction& in, uint32_t lanes);
 
 // ---- Barriers of a block (barriers.cpp) ---------------------------------------------------------
 
-// The lanes wait at barrier `id`. count: of threads, 0: all of the block. aligned: the whole warp must come.
-void arrive_at_barrier(Warp& warp, const Instruction& in, uint32_t lanes, uint32_t id, uint32_t count,
-                       bool aligned, bool wait);
+// The lanes wait at barrier `id`. count: of threads, 0: all of the block. aligned: the whole warp
+// must come.
+void arrive_at_barrier(Warp& warp, const Instruction& in, uint32_t lanes, uint32_t id,
+                       uint32_t count, bool aligned, bool wait);
 // Lanes that came to aligned barriers one by one, while the rest of their warp can never come.
 void settle_divergent_barriers(Warp& warp);
-uint32_t barrier_count(const Warp& warp, const Instruction& in);  // the count that it gives; 0: none
-void recheck_barriers(Block& block);  // after lanes exited
+uint32_t barrier_count(const Warp& warp,
+                       const Instruction& in);  // the count that it gives; 0: none
+void recheck_barriers(Block& block);            // after lanes exited
 // Every warp waits, for what will not come: reports that.
 void report_deadlock(Block& block);
 

@@ -29,9 +29,9 @@ struct ThreadGroup {
 // One call of one lane.
 struct CallFrame {
   uint32_t return_pc = 0;
-  uint32_t function = 0;               // that was called
+  uint32_t function = 0;  // that was called
   const struct CallSite* site = nullptr;
-  std::vector<std::byte> saved;        // registers and frame of an earlier call that this one recurs into
+  std::vector<std::byte> saved;  // registers and frame of an earlier call that this one recurs into
 };
 
 struct Warp {
@@ -56,14 +56,14 @@ struct Warp {
   uint32_t index = 0;   // in the block
   uint32_t exists = 0;  // lanes that the launch has
   uint32_t exited = 0;
-  uint32_t carry = 0;    // the flag of add.cc and its like, by lane
+  uint32_t carry = 0;  // the flag of add.cc and its like, by lane
   std::vector<ThreadGroup> waiting;
   std::vector<std::vector<CallFrame>> calls;  // [32], made at the first call
-  int32_t fuel = 0;              // backward branches until the scheduler looks around
-  uint32_t starved = 0;          // how often in a row it found the same group looping
-  bool force_sync = false;       // the next *.sync runs without its missing lanes
-  std::byte* local = nullptr;            // local memory of lane 0; local_stride bytes a lane
-  std::byte* local_undefined = nullptr;  // where definedness is checked
+  int32_t fuel = 0;                           // backward branches until the scheduler looks around
+  uint32_t starved = 0;                       // how often in a row it found the same group looping
+  bool force_sync = false;                    // the next *.sync runs without its missing lanes
+  std::byte* local = nullptr;                 // local memory of lane 0; local_stride bytes a lane
+  std::byte* local_undefined = nullptr;       // where definedness is checked
   uint64_t local_stride = 0;
 
   uint32_t live() const { return exists & ~exited; }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "workers.h"
 
+#include <unistd.h>
+
 #include <condition_variable>
 #include <mutex>
 #include <thread>
-#include <unistd.h>
 
 namespace longclock::emulator {
 namespace {
@@ -16,8 +17,8 @@ struct Pool {
   std::condition_variable wake, finished;
   const std::function<void(unsigned)>* work = nullptr;
   uint64_t round = 0;
-  unsigned threads = 0;    // made so far
-  unsigned wanted = 0;     // of this round
+  unsigned threads = 0;  // made so far
+  unsigned wanted = 0;   // of this round
   unsigned running = 0;
   pid_t owner = getpid();
 

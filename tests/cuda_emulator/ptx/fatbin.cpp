@@ -41,13 +41,15 @@ std::map<std::string, KernelResources> read_cubin(const unsigned char* elf, size
   Elf64_Ehdr header;
   if (size < sizeof(header)) return out;
   std::memcpy(&header, elf, sizeof(header));
-  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_shoff + header.e_shnum * sizeof(Elf64_Shdr) > size) {
+  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+      header.e_shoff + header.e_shnum * sizeof(Elf64_Shdr) > size) {
     return out;
   }
   std::vector<Elf64_Shdr> sections(header.e_shnum);
   std::memcpy(sections.data(), elf + header.e_shoff, sections.size() * sizeof(Elf64_Shdr));
   const auto name_of = [&](const Elf64_Shdr& section) {
-    return reinterpret_cast<const char*>(elf + sections[header.e_shstrndx].sh_offset + section.sh_name);
+    return reinterpret_cast<const char*>(elf + sections[header.e_shstrndx].sh_offset +
+                                         section.sh_name);
   };
   const Elf64_Shdr* symbols = nullptr;
   for (const Elf64_Shdr& section : sections) {
@@ -57,7 +59,8 @@ std::map<std::string, KernelResources> read_cubin(const unsigned char* elf, size
   const auto symbol_name = [&](uint32_t index) {
     Elf64_Sym symbol;
     std::memcpy(&symbol, elf + symbols->sh_offset + index * sizeof(symbol), sizeof(symbol));
-    return std::string(reinterpret_cast<const char*>(elf + sections[symbols->sh_link].sh_offset + symbol.st_name));
+    return std::string(
+        reinterpret_cast<const char*>(elf + sections[symbols->sh_link].sh_offset + symbol.st_name));
   };
   for (const Elf64_Shdr& section : sections) {
     if (std::strcmp(name_of(section), ".nv.info") != 0) continue;
@@ -85,11 +88,13 @@ std::map<std::string, KernelResources> read_cubin(const unsigned char* elf, size
 std::vector<FatbinEntry> read_fatbin(const void* pointer) {
   Wrapper wrapper;
   std::memcpy(&wrapper, pointer, sizeof(wrapper));
-  if (wrapper.magic != kWrapperMagic) throw std::runtime_error("not a wrapper of a fatbin: its magic number is wrong");
+  if (wrapper.magic != kWrapperMagic)
+    throw std::runtime_error("not a wrapper of a fatbin: its magic number is wrong");
   const auto* data = static_cast<const unsigned char*>(wrapper.data);
   Header header;
   std::memcpy(&header, data, sizeof(header));
-  if (header.magic != kFatbinMagic) throw std::runtime_error("not a fatbin: its magic number is wrong");
+  if (header.magic != kFatbinMagic)
+    throw std::runtime_error("not a fatbin: its magic number is wrong");
   std::vector<FatbinEntry> out;
   const unsigned char* at = data + header.header_bytes;
   const unsigned char* const end = at + header.bytes;

@@ -19,7 +19,9 @@ std::vector<Token> tokenize(std::string_view text) {
   tokens.reserve(text.size() / 4);
   uint32_t line = 1;
   size_t at = 0;
-  const auto peek = [&](size_t ahead) { return at + ahead < text.size() ? text[at + ahead] : '\0'; };
+  const auto peek = [&](size_t ahead) {
+    return at + ahead < text.size() ? text[at + ahead] : '\0';
+  };
   const auto add = [&](Token::Kind kind, size_t begin) {
     tokens.push_back({kind, text.substr(begin, at - begin), line});
   };
@@ -46,7 +48,8 @@ std::vector<Token> tokenize(std::string_view text) {
       ++at;
       bool real = false;
       while (is_word(peek(0)) || (peek(0) == '.' && is_digit(peek(1))) ||
-             (real && (peek(0) == '+' || peek(0) == '-') && (text[at - 1] == 'e' || text[at - 1] == 'E'))) {
+             (real && (peek(0) == '+' || peek(0) == '-') &&
+              (text[at - 1] == 'e' || text[at - 1] == 'E'))) {
         real |= peek(0) == '.';
         ++at;
       }

@@ -14,7 +14,8 @@ struct Token {
   uint32_t line = 0;
 };
 
-// Words are identifiers, registers (%r1) and directives or modifiers with their dot (.u32, .L2::128B).
+// Words are identifiers, registers (%r1) and directives or modifiers with their dot (.u32,
+// .L2::128B).
 std::vector<Token> tokenize(std::string_view text);
 
 }  // namespace longclock::emulator::ptx

@@ -17,7 +17,8 @@ namespace longclock::emulator::ptx {
 
 enum class Space : uint8_t { none, reg, param, local, shared, global, constant };
 
-// Of a declaration. Instructions keep their types as modifiers: their meaning depends on the opcode.
+// Of a declaration. Instructions keep their types as modifiers: their meaning depends on the
+// opcode.
 struct Type {
   uint8_t bits = 0;  // 1 for .pred; 8, 16, 32, 64, 128
   bool is_float = false;
@@ -33,20 +34,20 @@ struct Location {
 
 struct Operand {
   enum class Kind : uint8_t {
-    reg,       // index: Function::registers; `negated`: !%p
-    integer,   // bits
-    real,      // bits: those of a double, exact also for 0f literals
-    special,   // name: "%tid.x", "%laneid", "%envreg1", "WARP_SZ"
-    local,     // index: Function::variables (its parameters are there too)
-    symbol,    // name: of a variable or function of the module
-    label,     // index: Function::labels
-    table,     // index: Function::branch_tables
-    prototype, // name: a .callprototype; its only use is the shape of an indirect call
-    vector,    // elements: {a, b}
-    pair,      // elements: d|p
-    list,      // elements: (a, b) of a call
-    address,   // elements[0]: reg, local, symbol or integer; plus `offset`
-    sink,      // _
+    reg,        // index: Function::registers; `negated`: !%p
+    integer,    // bits
+    real,       // bits: those of a double, exact also for 0f literals
+    special,    // name: "%tid.x", "%laneid", "%envreg1", "WARP_SZ"
+    local,      // index: Function::variables (its parameters are there too)
+    symbol,     // name: of a variable or function of the module
+    label,      // index: Function::labels
+    table,      // index: Function::branch_tables
+    prototype,  // name: a .callprototype; its only use is the shape of an indirect call
+    vector,     // elements: {a, b}
+    pair,       // elements: d|p
+    list,       // elements: (a, b) of a call
+    address,    // elements[0]: reg, local, symbol or integer; plus `offset`
+    sink,       // _
   };
   Kind kind = Kind::sink;
   bool negated = false;
@@ -89,7 +90,7 @@ struct Variable {
   uint32_t align = 1;  // bytes
   uint64_t bytes = 0;  // 0: extern shared memory, sized by the launch
   bool is_extern = false;
-  bool is_parameter = false;  // of the function, in Function::parameters or Function::results
+  bool is_parameter = false;       // of the function, in Function::parameters or Function::results
   std::vector<std::byte> initial;  // empty: zeros
   std::vector<Relocation> relocations;
 };
@@ -103,10 +104,10 @@ struct Function {
   std::string_view name;
   bool is_kernel = false;
   bool has_body = false;
-  std::vector<Register> registers;    // of every scope
-  std::vector<Variable> variables;    // of every scope: parameters, .local, .shared, .param of calls
-  std::vector<uint32_t> parameters;   // indices into variables, in order
-  std::vector<uint32_t> results;      // .func (result) name (...)
+  std::vector<Register> registers;   // of every scope
+  std::vector<Variable> variables;   // of every scope: parameters, .local, .shared, .param of calls
+  std::vector<uint32_t> parameters;  // indices into variables, in order
+  std::vector<uint32_t> results;     // .func (result) name (...)
   std::vector<Label> labels;
   std::vector<std::vector<uint32_t>> branch_tables;  // .branchtargets: labels
   std::vector<Instruction> instructions;
@@ -119,8 +120,8 @@ struct Function {
 struct Module {
   std::string text;               // what the string_views point into, and
   std::deque<std::string> names;  // those that are not in it, such as %r7 of .reg .b32 %r<9>
-  int version = 0;   // 90 for .version 9.0
-  int target = 0;    // 80 for sm_80, 90 also for sm_90a
+  int version = 0;                // 90 for .version 9.0
+  int target = 0;                 // 80 for sm_80, 90 also for sm_90a
   std::map<uint32_t, std::string> files;
   std::vector<Location> locations;
   std::vector<Variable> variables;
@@ -130,7 +131,8 @@ struct Module {
   const Variable* find_variable(std::string_view name) const;
 };
 
-// Throws std::runtime_error naming the PTX line that it does not understand. Debug sections are skipped.
+// Throws std::runtime_error naming the PTX line that it does not understand. Debug sections are
+// skipped.
 std::unique_ptr<Module> parse(std::string text);
 
 }  // namespace longclock::emulator::ptx

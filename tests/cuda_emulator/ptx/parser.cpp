@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "lexer.h"
+#include "literals.h"
 #include "module.h"
 
 namespace longclock::emulator::ptx {
@@ -26,35 +27,6 @@ struct Scope {
   std::unordered_map<std::string_view, Name> names;
 };
 
-Type type_of(std::string_view name) {
-  if (name == ".pred") return {1, false, false};
-  if (name == ".f16x2" || name == ".bf16x2") return {32, true, false};
-  if (name == ".bf16") return {16, true, false};
-  if (name.size() < 3) return {};
-  const int bits = std::atoi(std::string(name.substr(2)).c_str());
-  if (bits != 8 && bits != 16 && bits != 32 && bits != 64 && bits != 128) return {};
-  switch (name[1]) {
-    case 'b':
-    case 'u':
-      return {static_cast<uint8_t>(bits), false, false};
-    case 's':
-      return {static_cast<uint8_t>(bits), false, true};
-    case 'f':
-      return {static_cast<uint8_t>(bits), true, false};
-    default:
-      return {};
-  }
-}
-
-Space space_of(std::string_view name) {
-  if (name == ".param") return Space::param;
-  if (name == ".local") return Space::local;
-  if (name == ".shared") return Space::shared;
-  if (name == ".global") return Space::global;
-  if (name == ".const") return Space::constant;
-  return Space::none;
-}
-
 class Parser {
  public:
   explicit Parser(Module& module) : module_(module), tokens_(tokenize(module.text)) {}
@@ -64,11 +36,16 @@ class Parser {
   }
 
  private:
-  // ---- Tokens ------------------------------------------------------------------------------------
+  // ---- Tokens
+  // ------------------------------------------------------------------------------------
 
-  const Token& peek(size_t ahead = 0) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }
+  const Token& peek(size_t ahead = 0) const {
+    return tokens_[std::min(at_ + ahead, tokens_.size() - 1)];
+  }
   const Token& next() { return tokens_[at_ + 1 < tokens_.size() ? at_++ : at_]; }
-  bool is(std::string_view text) const { return peek().text == text && peek().kind != Token::string; }
+  bool is(std::string_view text) const {
+    return peek().text == text && peek().kind != Token::string;
+  }
   bool accept(std::string_view text) {
     if (!is(text)) return false;
     next();
@@ -79,9 +56,9 @@ class Parser {
     const std::string_view all = module_.text;
     const size_t at = static_cast<size_t>(token.text.data() - all.data());
     const size_t begin = all.rfind('\n', at == 0 ? 0 : at - 1) + 1;
-    throw std::runtime_error("PTX line " + std::to_string(token.line) + ": expected " + expected + ", got '" +
-                             std::string(token.text) + "': " +
-                             std::string(all.substr(begin, all.find('\n', at) - begin)));
+    throw std::runtime_error("PTX line " + std::to_string(token.line) + ": expected " + expected +
+                             ", got '" + std::string(token.text) +
+                             "': " + std::string(all.substr(begin, all.find('\n', at) - begin)));
   }
   void expect(std::string_view text) {
     if (!accept(text)) fail("'" + std::string(text) + "'");
@@ -90,18 +67,10 @@ class Parser {
     if (peek().kind != Token::word) fail("a name");
     return next().text;
   }
-  static uint64_t to_integer(std::string_view text) {
-    std::string digits(text);
-    while (!digits.empty() && (digits.back() == 'U' || digits.back() == 'u')) digits.pop_back();
-    if (digits.size() > 2 && digits[0] == '0' && (digits[1] == 'b' || digits[1] == 'B')) {
-      return std::strtoull(digits.c_str() + 2, nullptr, 2);
-    }
-    return std::strtoull(digits.c_str(), nullptr, 0);
-  }
   uint64_t integer() {
     const bool negative = accept("-");
     if (peek().kind != Token::number) fail("an integer");
-    const uint64_t value = to_integer(next().text);
+    const uint64_t value = literal(next().text).bits;
     return negative ? 0 - value : value;
   }
   void skip_statement() {
@@ -117,14 +86,16 @@ class Parser {
     }
   }
 
-  // ---- Module --------------------------------------------------------------------------------------
+  // ---- Module
+  // --------------------------------------------------------------------------------------
 
   void parse_top_level() {
     const std::string_view directive = peek().text;
     if (directive == ".version") {
       next();
       const std::string version(next().text);  // 9.0
-      module_.version = std::atoi(version.c_str()) * 10 + std::atoi(version.c_str() + version.find('.') + 1);
+      module_.version =
+          std::atoi(version.c_str()) * 10 + std::atoi(version.c_str() + version.find('.') + 1);
     } else if (directive == ".target") {
       next();
       const std::string_view target = word();
@@ -156,7 +127,8 @@ class Parser {
 
   void parse_declaration() {
     bool is_extern = false;
-    while (is(".visible") || is(".extern") || is(".weak") || is(".common")) is_extern |= next().text == ".extern";
+    while (is(".visible") || is(".extern") || is(".weak") || is(".common"))
+      is_extern |= next().text == ".extern";
     if (is(".entry") || is(".func")) {
       parse_function();
     } else if (space_of(peek().text) != Space::none) {
@@ -239,13 +211,15 @@ class Parser {
       value.bits = std::bit_cast<uint32_t>(static_cast<float>(std::bit_cast<double>(value.bits)));
     } else if (value.kind == Kind::integer && v.type.is_float) {
       const auto number = static_cast<double>(static_cast<int64_t>(value.bits));
-      value.bits = element == 4 ? std::bit_cast<uint32_t>(static_cast<float>(number)) : std::bit_cast<uint64_t>(number);
+      value.bits = element == 4 ? std::bit_cast<uint32_t>(static_cast<float>(number))
+                                : std::bit_cast<uint64_t>(number);
     }
     if (is("(")) fail("a value without a mask");
     std::memcpy(v.initial.data() + at, &value.bits, element);
   }
 
-  // ---- Functions -----------------------------------------------------------------------------------
+  // ---- Functions
+  // -----------------------------------------------------------------------------------
 
   void parse_function() {
     Function f;
@@ -422,7 +396,8 @@ class Parser {
       }
       const uint64_t count = integer();
       expect(">");
-      for (uint64_t i = 0; i < count; ++i) add_register(keep(std::string(name) + std::to_string(i)), type);
+      for (uint64_t i = 0; i < count; ++i)
+        add_register(keep(std::string(name) + std::to_string(i)), type);
     } while (accept(","));
     expect(";");
   }
@@ -433,11 +408,10 @@ class Parser {
   }
 
   // Names that are not in the text, such as %r17 of .reg .b32 %r<20>.
-  std::string_view keep(std::string name) {
-    return module_.names.emplace_back(std::move(name));
-  }
+  std::string_view keep(std::string name) { return module_.names.emplace_back(std::move(name)); }
 
-  // ---- Instructions ----------------------------------------------------------------------------------
+  // ---- Instructions
+  // ----------------------------------------------------------------------------------
 
   void parse_instruction() {
     Instruction in;
@@ -451,38 +425,24 @@ class Parser {
     }
     const std::string_view opcode = word();
     in.opcode = opcode;
-    while (peek().kind == Token::word && peek().text.starts_with(".")) in.modifiers.push_back(next().text.substr(1));
+    while (peek().kind == Token::word && peek().text.starts_with("."))
+      in.modifiers.push_back(next().text.substr(1));
     while (!is(";")) {
       if (peek().kind == Token::end) fail("';'");
       in.operands.push_back(parse_operand(opcode == "call"));
       if (!is(";")) expect(",");
     }
     const Token& last = next();
-    in.text = std::string_view(first.text.data(), static_cast<size_t>(last.text.data() - first.text.data()) + 1);
+    in.text = std::string_view(first.text.data(),
+                               static_cast<size_t>(last.text.data() - first.text.data()) + 1);
     uses_.push_back({scope_, guard_});
     function_->instructions.push_back(std::move(in));
   }
 
   Operand parse_number() {
-    Operand o;
     const bool negative = accept("-");
     if (peek().kind != Token::number) fail("a number");
-    const std::string_view text = next().text;
-    const bool hex = text.size() > 1 && (text[1] == 'x' || text[1] == 'X');
-    if (text.size() == 10 && (text[1] == 'f' || text[1] == 'F') && text[0] == '0') {
-      o.kind = Kind::real;
-      const auto bits = static_cast<uint32_t>(std::strtoul(std::string(text.substr(2)).c_str(), nullptr, 16));
-      o.bits = std::bit_cast<uint64_t>(static_cast<double>(std::bit_cast<float>(bits)));
-    } else if (text.size() == 18 && (text[1] == 'd' || text[1] == 'D') && text[0] == '0') {
-      o.kind = Kind::real;
-      o.bits = std::strtoull(std::string(text.substr(2)).c_str(), nullptr, 16);
-    } else if (!hex && text.find_first_of(".eE") != std::string_view::npos) {
-      o.kind = Kind::real;
-      o.bits = std::bit_cast<uint64_t>(std::strtod(std::string(text).c_str(), nullptr));
-    } else {
-      o.kind = Kind::integer;
-      o.bits = to_integer(text);
-    }
+    Operand o = literal(next().text);
     if (negative) o.bits = o.kind == Kind::integer ? 0 - o.bits : o.bits ^ (uint64_t{1} << 63);
     return o;
   }
@@ -549,10 +509,12 @@ class Parser {
     return o;
   }
 
-  // ---- Names ---------------------------------------------------------------------------------------
+  // ---- Names
+  // ---------------------------------------------------------------------------------------
 
   const Name* find(std::string_view name, size_t scope) const {
-    for (int32_t s = static_cast<int32_t>(scope); s >= 0; s = scopes_[static_cast<size_t>(s)].outer) {
+    for (int32_t s = static_cast<int32_t>(scope); s >= 0;
+         s = scopes_[static_cast<size_t>(s)].outer) {
       const auto& names = scopes_[static_cast<size_t>(s)].names;
       if (const auto found = names.find(name); found != names.end()) return &found->second;
     }
@@ -577,8 +539,9 @@ class Parser {
       if (uses_[i].guard.empty()) continue;
       const Name* guard = find(uses_[i].guard, uses_[i].scope);
       if (guard == nullptr || guard->kind != Kind::reg) {
-        throw std::runtime_error("PTX line " + std::to_string(in.line) + ": expected a predicate, got '" +
-                                 std::string(uses_[i].guard) + "': " + std::string(in.text));
+        throw std::runtime_error("PTX line " + std::to_string(in.line) +
+                                 ": expected a predicate, got '" + std::string(uses_[i].guard) +
+                                 "': " + std::string(in.text));
       }
       in.guard = static_cast<int32_t>(guard->index);
     }
@@ -615,20 +578,6 @@ class Parser {
 };
 
 }  // namespace
-
-const Function* Module::find_function(std::string_view name) const {
-  for (const Function& f : functions) {
-    if (f.name == name) return &f;
-  }
-  return nullptr;
-}
-
-const Variable* Module::find_variable(std::string_view name) const {
-  for (const Variable& v : variables) {
-    if (v.name == name) return &v;
-  }
-  return nullptr;
-}
 
 std::unique_ptr<Module> parse(std::string text) {
   auto module = std::make_unique<Module>();

@@ -7,14 +7,14 @@ namespace longclock::emulator {
 
 // Limits of a compute capability. Source: CUDA C++ Programming Guide, "Compute Capabilities".
 struct DeviceProfile {
-  int sm;                       // 80
-  uint32_t multiprocessors;     // of a typical part
+  int sm;                    // 80
+  uint32_t multiprocessors;  // of a typical part
   uint32_t threads_per_sm;
   uint32_t blocks_per_sm;
-  uint32_t shared_per_sm;       // bytes
-  uint32_t shared_per_block;    // without opt-in
-  uint32_t shared_opt_in;       // cudaFuncAttributeMaxDynamicSharedMemorySize
-  uint32_t shared_reserved;     // by the system, a block
+  uint32_t shared_per_sm;     // bytes
+  uint32_t shared_per_block;  // without opt-in
+  uint32_t shared_opt_in;     // cudaFuncAttributeMaxDynamicSharedMemorySize
+  uint32_t shared_reserved;   // by the system, a block
   uint32_t registers_per_sm;
   uint32_t registers_per_block;
 };

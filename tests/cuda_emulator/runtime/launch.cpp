@@ -40,9 +40,12 @@ uint64_t resident_blocks(const LoadedKernel& loaded, uint64_t threads, uint64_t 
   const uint64_t warps = (threads + kWarp - 1) / kWarp;
   if (threads == 0 || threads > kMaxThreads) return 0;
   uint64_t blocks = std::min<uint64_t>(p.blocks_per_sm, p.threads_per_sm / kWarp / warps);
-  const uint64_t shared = round_up(kernel_facts(*loaded.program).static_shared + dynamic_shared, 128);
-  if (shared + p.shared_reserved > 0) blocks = std::min(blocks, p.shared_per_sm / std::max<uint64_t>(1, shared + p.shared_reserved));
-  if (loaded.registers != 0) blocks = std::min(blocks, p.registers_per_sm / registers_of_block(loaded.registers, threads));
+  const uint64_t shared =
+      round_up(kernel_facts(*loaded.program).static_shared + dynamic_shared, 128);
+  if (shared + p.shared_reserved > 0)
+    blocks = std::min(blocks, p.shared_per_sm / std::max<uint64_t>(1, shared + p.shared_reserved));
+  if (loaded.registers != 0)
+    blocks = std::min(blocks, p.registers_per_sm / registers_of_block(loaded.registers, threads));
   return blocks;
 }
 
@@ -52,7 +55,8 @@ LoadedKernel load(const void* stub, cudaError_t& error) {
   try {
     loaded = registry().load(stub);
     if (loaded.program == nullptr) {
-      error = fail(loaded.kernel == nullptr ? cudaErrorInvalidDeviceFunction : cudaErrorNoKernelImageForDevice);
+      error = fail(loaded.kernel == nullptr ? cudaErrorInvalidDeviceFunction
+                                            : cudaErrorNoKernelImageForDevice);
     }
   } catch (const std::exception& problem) {
     error = fail(cudaErrorInvalidPtx, problem.what());
@@ -60,17 +64,21 @@ LoadedKernel load(const void* stub, cudaError_t& error) {
   return loaded;
 }
 
-cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size_t shared, bool cooperative) {
+cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size_t shared,
+                         bool cooperative) {
   const DeviceProfile& p = current_profile();
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
-  if (threads == 0 || block.x > kMaxThreads || block.y > kMaxThreads || block.z > 64 || threads > kMaxThreads) {
+  if (threads == 0 || block.x > kMaxThreads || block.y > kMaxThreads || block.z > 64 ||
+      threads > kMaxThreads) {
     return cudaErrorInvalidConfiguration;
   }
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > kMaxGridYz || grid.z > kMaxGridYz) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > kMaxGridYz ||
+      grid.z > kMaxGridYz) {
     return cudaErrorInvalidConfiguration;
   }
   const uint32_t* required = loaded.function->required_threads;
-  if (required[0] != 0 && (required[0] != block.x || required[1] != block.y || required[2] != block.z)) {
+  if (required[0] != 0 &&
+      (required[0] != block.x || required[1] != block.y || required[2] != block.z)) {
     return cudaErrorInvalidConfiguration;
   }
   const uint32_t* most = loaded.function->max_threads;
@@ -78,18 +86,23 @@ cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size
     return cudaErrorLaunchOutOfResources;
   }
   const uint64_t all_shared = kernel_facts(*loaded.program).static_shared + shared;
-  const uint64_t limit = std::max<uint64_t>(p.shared_per_block, kernel_facts(*loaded.program).static_shared + loaded.kernel->opt_in_shared);
+  const uint64_t limit =
+      std::max<uint64_t>(p.shared_per_block, kernel_facts(*loaded.program).static_shared +
+                                                 loaded.kernel->opt_in_shared);
   if (all_shared > std::min<uint64_t>(limit, p.shared_opt_in)) return cudaErrorInvalidValue;
-  if (loaded.registers != 0 && registers_of_block(loaded.registers, threads) > p.registers_per_block) {
+  if (loaded.registers != 0 &&
+      registers_of_block(loaded.registers, threads) > p.registers_per_block) {
     return cudaErrorLaunchOutOfResources;
   }
-  if (cooperative && uint64_t{grid.x} * grid.y * grid.z > resident_blocks(loaded, threads, shared) * p.multiprocessors) {
+  if (cooperative && uint64_t{grid.x} * grid.y * grid.z >
+                         resident_blocks(loaded, threads, shared) * p.multiprocessors) {
     return cudaErrorCooperativeLaunchTooLarge;
   }
   return cudaSuccess;
 }
 
-cudaError_t launch(const void* stub, dim3 grid, dim3 block, void** arguments, size_t shared, bool cooperative) {
+cudaError_t launch(const void* stub, dim3 grid, dim3 block, void** arguments, size_t shared,
+                   bool cooperative) {
   static std::mutex& one_at_a_time = *new std::mutex;
   cudaError_t error;
   const LoadedKernel loaded = load(stub, error);
@@ -115,7 +128,8 @@ using namespace longclock::emulator;
 
 extern "C" {
 
-unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, struct CUstream_st* stream) {
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared,
+                                     struct CUstream_st* stream) {
   pushed.push_back({grid, block, shared, stream});
   return 0;
 }
@@ -136,29 +150,37 @@ cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* stub) {
   return cudaSuccess;
 }
 
-cudaError_t cudaGetKernel(cudaKernel_t* kernel, const void* stub) { return __cudaGetKernel(kernel, stub); }
+cudaError_t cudaGetKernel(cudaKernel_t* kernel, const void* stub) {
+  return __cudaGetKernel(kernel, stub);
+}
 
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, size_t shared, cudaStream_t) {
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
+                               size_t shared, cudaStream_t) {
   return launch(kernel, grid, block, arguments, shared, false);
 }
 
-cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, size_t shared, cudaStream_t) {
+cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
+                                    size_t shared, cudaStream_t) {
   return launch(kernel, grid, block, arguments, shared, false);
 }
 
-cudaError_t cudaLaunchKernel(const void* stub, dim3 grid, dim3 block, void** arguments, size_t shared, cudaStream_t) {
+cudaError_t cudaLaunchKernel(const void* stub, dim3 grid, dim3 block, void** arguments,
+                             size_t shared, cudaStream_t) {
   return launch(stub, grid, block, arguments, shared, false);
 }
 
-cudaError_t cudaLaunchCooperativeKernel(const void* stub, dim3 grid, dim3 block, void** arguments, size_t shared, cudaStream_t) {
+cudaError_t cudaLaunchCooperativeKernel(const void* stub, dim3 grid, dim3 block, void** arguments,
+                                        size_t shared, cudaStream_t) {
   return launch(stub, grid, block, arguments, shared, true);
 }
 
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* stub, void** arguments) {
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* stub,
+                                void** arguments) {
   bool cooperative = false;
   for (unsigned i = 0; i < config->numAttrs; ++i) {
     const cudaLaunchAttribute& attribute = config->attrs[i];
-    if (attribute.id == cudaLaunchAttributeCooperative) cooperative = attribute.val.cooperative != 0;
+    if (attribute.id == cudaLaunchAttributeCooperative)
+      cooperative = attribute.val.cooperative != 0;
     if (attribute.id == cudaLaunchAttributeClusterDimension) {
       const auto& size = attribute.val.clusterDim;
       if (uint64_t{size.x} * size.y * size.z > 1) {
@@ -166,7 +188,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* st
       }
     }
   }
-  return launch(stub, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes, cooperative);
+  return launch(stub, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes,
+                cooperative);
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, const void* stub) {
@@ -184,14 +207,17 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, const void* stub) {
   uint64_t most = kMaxThreads;
   if (loaded.function->max_threads[0] != 0) {
     const uint32_t* threads = loaded.function->max_threads;
-    most = std::min(most, uint64_t{threads[0]} * std::max(threads[1], 1u) * std::max(threads[2], 1u));
+    most =
+        std::min(most, uint64_t{threads[0]} * std::max(threads[1], 1u) * std::max(threads[2], 1u));
   }
   if (loaded.registers != 0) {
-    while (most > kWarp && registers_of_block(loaded.registers, most) > p.registers_per_block) most -= kWarp;
+    while (most > kWarp && registers_of_block(loaded.registers, most) > p.registers_per_block)
+      most -= kWarp;
   }
   out->maxThreadsPerBlock = static_cast<int>(most);
-  out->maxDynamicSharedSizeBytes =
-      static_cast<int>(loaded.kernel->opt_in_shared != 0 ? loaded.kernel->opt_in_shared : p.shared_per_block - facts.static_shared);
+  out->maxDynamicSharedSizeBytes = static_cast<int>(loaded.kernel->opt_in_shared != 0
+                                                        ? loaded.kernel->opt_in_shared
+                                                        : p.shared_per_block - facts.static_shared);
   return cudaSuccess;
 }
 
@@ -200,7 +226,8 @@ cudaError_t cudaFuncSetAttribute(const void* stub, cudaFuncAttribute attribute, 
   const LoadedKernel loaded = load(stub, error);
   if (error != cudaSuccess) return error;
   if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
-    if (value < 0 || kernel_facts(*loaded.program).static_shared + static_cast<uint64_t>(value) > current_profile().shared_opt_in) {
+    if (value < 0 || kernel_facts(*loaded.program).static_shared + static_cast<uint64_t>(value) >
+                         current_profile().shared_opt_in) {
       return fail(cudaErrorInvalidValue);
     }
     loaded.kernel->opt_in_shared = static_cast<uint32_t>(value);
@@ -217,7 +244,9 @@ cudaError_t cudaFuncGetName(const char** name, const void* stub) {
   return error;
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* stub, int threads, size_t shared, unsigned) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* stub,
+                                                                   int threads, size_t shared,
+                                                                   unsigned) {
   cudaError_t error;
   const LoadedKernel loaded = load(stub, error);
   if (error != cudaSuccess) return error;
@@ -226,11 +255,13 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, 
   return cudaSuccess;
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* stub, int threads, size_t shared) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* stub,
+                                                          int threads, size_t shared) {
   return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, stub, threads, shared, 0);
 }
 
-cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(size_t* bytes, const void* stub, int blocks, int) {
+cudaError_t cudaOccupancyAvailableDynamicSMemPerBlock(size_t* bytes, const void* stub, int blocks,
+                                                      int) {
   cudaError_t error;
   const LoadedKernel loaded = load(stub, error);
   if (error != cudaSuccess) return error;

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory of the device is memory of the host, at the same address. Copies are done at once; a range
 // that leaves its allocation is refused before a byte moves.
-#include "../memory/memory_map.h"
-
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
-#include "../emulator.h"
 #include "../checks/report.h"
+#include "../emulator.h"
+#include "../memory/memory_map.h"
 #include "errors.h"
 #include "registry.h"
 
@@ -46,12 +45,14 @@ cudaError_t release(void* pointer) {
 bool fits(const void* pointer, uint64_t bytes) {
   const auto address = reinterpret_cast<uint64_t>(pointer);
   const Allocation* found = memory_map().find(address);
-  return found == nullptr || !found->contains(address, 1) || (!found->freed && found->contains(address, bytes));
+  return found == nullptr || !found->contains(address, 1) ||
+         (!found->freed && found->contains(address, bytes));
 }
 
 cudaError_t copy(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return cudaSuccess;
-  if (to == nullptr || from == nullptr || !fits(to, bytes) || !fits(from, bytes)) return fail(cudaErrorInvalidValue);
+  if (to == nullptr || from == nullptr || !fits(to, bytes) || !fits(from, bytes))
+    return fail(cudaErrorInvalidValue);
   std::memmove(to, from, bytes);
   memory_map().copy_state(to, from, bytes);
   return cudaSuccess;
@@ -65,9 +66,11 @@ cudaError_t fill(void* to, int value, size_t bytes) {
   return cudaSuccess;
 }
 
-cudaError_t copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height) {
+cudaError_t copy_rows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                      size_t height) {
   for (size_t row = 0; row < height; ++row) {
-    const cudaError_t error = copy(static_cast<char*>(to) + row * to_pitch, static_cast<const char*>(from) + row * from_pitch, width);
+    const cudaError_t error = copy(static_cast<char*>(to) + row * to_pitch,
+                                   static_cast<const char*>(from) + row * from_pitch, width);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
@@ -102,14 +105,24 @@ using namespace longclock::emulator;
 
 extern "C" {
 
-cudaError_t cudaMalloc(void** out, size_t bytes) { return allocate(out, bytes, MemoryKind::device); }
-cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t) { return allocate(out, bytes, MemoryKind::device); }
+cudaError_t cudaMalloc(void** out, size_t bytes) {
+  return allocate(out, bytes, MemoryKind::device);
+}
+cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t) {
+  return allocate(out, bytes, MemoryKind::device);
+}
 cudaError_t cudaMallocFromPoolAsync(void** out, size_t bytes, cudaMemPool_t, cudaStream_t) {
   return allocate(out, bytes, MemoryKind::device);
 }
-cudaError_t cudaMallocManaged(void** out, size_t bytes, unsigned) { return allocate(out, bytes, MemoryKind::managed); }
-cudaError_t cudaMallocHost(void** out, size_t bytes) { return allocate(out, bytes, MemoryKind::pinned); }
-cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) { return allocate(out, bytes, MemoryKind::pinned); }
+cudaError_t cudaMallocManaged(void** out, size_t bytes, unsigned) {
+  return allocate(out, bytes, MemoryKind::managed);
+}
+cudaError_t cudaMallocHost(void** out, size_t bytes) {
+  return allocate(out, bytes, MemoryKind::pinned);
+}
+cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) {
+  return allocate(out, bytes, MemoryKind::pinned);
+}
 cudaError_t cudaMallocPitch(void** out, size_t* pitch, size_t width, size_t height) {
   *pitch = (width + 511) / 512 * 512;
   return allocate(out, *pitch * height, MemoryKind::device);
@@ -122,19 +135,31 @@ cudaError_t cudaHostGetDevicePointer(void** out, void* pointer, unsigned) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) { return copy(to, from, bytes); }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) { return copy(to, from, bytes); }
-cudaError_t cudaMemcpyPeer(void* to, int, const void* from, int, size_t bytes) { return copy(to, from, bytes); }
-cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, cudaStream_t) { return copy(to, from, bytes); }
-cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height, cudaMemcpyKind) {
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  return copy(to, from, bytes);
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t) {
+  return copy(to, from, bytes);
+}
+cudaError_t cudaMemcpyPeer(void* to, int, const void* from, int, size_t bytes) {
+  return copy(to, from, bytes);
+}
+cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, cudaStream_t) {
+  return copy(to, from, bytes);
+}
+cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch,
+                         size_t width, size_t height, cudaMemcpyKind) {
   return copy_rows(to, to_pitch, from, from_pitch, width, height);
 }
-cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
-                              cudaMemcpyKind, cudaStream_t) {
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
+                              size_t width, size_t height, cudaMemcpyKind, cudaStream_t) {
   return copy_rows(to, to_pitch, from, from_pitch, width, height);
 }
 cudaError_t cudaMemset(void* to, int value, size_t bytes) { return fill(to, value, bytes); }
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) { return fill(to, value, bytes); }
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  return fill(to, value, bytes);
+}
 cudaError_t cudaMemset2D(void* to, size_t pitch, int value, size_t width, size_t height) {
   for (size_t row = 0; row < height; ++row) {
     const cudaError_t error = fill(static_cast<char*>(to) + row * pitch, value, width);
@@ -142,7 +167,8 @@ cudaError_t cudaMemset2D(void* to, size_t pitch, int value, size_t width, size_t
   }
   return cudaSuccess;
 }
-cudaError_t cudaMemset2DAsync(void* to, size_t pitch, int value, size_t width, size_t height, cudaStream_t) {
+cudaError_t cudaMemset2DAsync(void* to, size_t pitch, int value, size_t width, size_t height,
+                              cudaStream_t) {
   return cudaMemset2D(to, pitch, value, width, height);
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
@@ -150,15 +176,19 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
   *free_bytes = kTotalMemory - std::min<uint64_t>(kTotalMemory, memory_map().bytes_in_use());
   return cudaSuccess;
 }
-cudaError_t cudaMemPrefetchAsync(const void*, size_t, cudaMemLocation, unsigned, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaMemAdvise(const void*, size_t, cudaMemoryAdvise, cudaMemLocation) { return cudaSuccess; }
+cudaError_t cudaMemPrefetchAsync(const void*, size_t, cudaMemLocation, unsigned, cudaStream_t) {
+  return cudaSuccess;
+}
+cudaError_t cudaMemAdvise(const void*, size_t, cudaMemoryAdvise, cudaMemLocation) {
+  return cudaSuccess;
+}
 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* out, const void* pointer) {
   *out = {};
   const auto address = reinterpret_cast<uint64_t>(pointer);
   const Allocation* found = memory_map().find(address);
   const bool known = found != nullptr && found->contains(address, 1) && !found->freed;
-  out->type = !known                                ? cudaMemoryTypeUnregistered
+  out->type = !known                               ? cudaMemoryTypeUnregistered
               : found->kind == MemoryKind::managed ? cudaMemoryTypeManaged
               : found->kind == MemoryKind::pinned  ? cudaMemoryTypeHost
                                                    : cudaMemoryTypeDevice;
@@ -179,20 +209,26 @@ cudaError_t cudaGetSymbolSize(size_t* out, const void* shadow) {
   if (error == cudaSuccess) *out = found->bytes;
   return error;
 }
-cudaError_t cudaMemcpyToSymbol(const void* shadow, const void* from, size_t bytes, size_t offset, cudaMemcpyKind) {
+cudaError_t cudaMemcpyToSymbol(const void* shadow, const void* from, size_t bytes, size_t offset,
+                               cudaMemcpyKind) {
   Allocation* found = nullptr;
   const cudaError_t error = symbol(shadow, &found);
-  return error != cudaSuccess ? error : copy(reinterpret_cast<char*>(found->begin) + offset, from, bytes);
+  return error != cudaSuccess ? error
+                              : copy(reinterpret_cast<char*>(found->begin) + offset, from, bytes);
 }
-cudaError_t cudaMemcpyFromSymbol(void* to, const void* shadow, size_t bytes, size_t offset, cudaMemcpyKind) {
+cudaError_t cudaMemcpyFromSymbol(void* to, const void* shadow, size_t bytes, size_t offset,
+                                 cudaMemcpyKind) {
   Allocation* found = nullptr;
   const cudaError_t error = symbol(shadow, &found);
-  return error != cudaSuccess ? error : copy(to, reinterpret_cast<char*>(found->begin) + offset, bytes);
+  return error != cudaSuccess ? error
+                              : copy(to, reinterpret_cast<char*>(found->begin) + offset, bytes);
 }
-cudaError_t cudaMemcpyToSymbolAsync(const void* shadow, const void* from, size_t bytes, size_t offset, cudaMemcpyKind kind, cudaStream_t) {
+cudaError_t cudaMemcpyToSymbolAsync(const void* shadow, const void* from, size_t bytes,
+                                    size_t offset, cudaMemcpyKind kind, cudaStream_t) {
   return cudaMemcpyToSymbol(shadow, from, bytes, offset, kind);
 }
-cudaError_t cudaMemcpyFromSymbolAsync(void* to, const void* shadow, size_t bytes, size_t offset, cudaMemcpyKind kind, cudaStream_t) {
+cudaError_t cudaMemcpyFromSymbolAsync(void* to, const void* shadow, size_t bytes, size_t offset,
+                                      cudaMemcpyKind kind, cudaStream_t) {
   return cudaMemcpyFromSymbol(to, shadow, bytes, offset, kind);
 }
 
@@ -201,7 +237,9 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
   *pool = nullptr;
   return cudaSuccess;
 }
-cudaError_t cudaDeviceGetMemPool(cudaMemPool_t* pool, int device) { return cudaDeviceGetDefaultMemPool(pool, device); }
+cudaError_t cudaDeviceGetMemPool(cudaMemPool_t* pool, int device) {
+  return cudaDeviceGetDefaultMemPool(pool, device);
+}
 cudaError_t cudaDeviceSetMemPool(int, cudaMemPool_t) { return cudaSuccess; }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void* value) {

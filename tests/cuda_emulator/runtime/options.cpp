@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <algorithm>
 #include <cstdlib>
 #include <optional>
 #include <string>
@@ -18,9 +18,9 @@ struct NamedCheck {
   uint32_t bits;
 };
 constexpr NamedCheck kChecks[] = {
-    {"all", kCheckAll},           {"none", 0},
-    {"bounds", kCheckBounds},     {"initialised", kCheckInitialised},
-    {"races", kCheckRaces},       {"sync", kCheckSync},
+    {"all", kCheckAll},       {"none", 0},
+    {"bounds", kCheckBounds}, {"initialised", kCheckInitialised},
+    {"races", kCheckRaces},   {"sync", kCheckSync},
     {"leaks", kCheckLeaks},
 };
 

@@ -8,23 +8,30 @@ using namespace longclock::emulator;
 
 extern "C" {
 
-void** __cudaRegisterFatBinary(void* wrapper) { return reinterpret_cast<void**>(registry().add_fatbin(wrapper)); }
+void** __cudaRegisterFatBinary(void* wrapper) {
+  return reinterpret_cast<void**>(registry().add_fatbin(wrapper));
+}
 
 void __cudaRegisterFatBinaryEnd(void**) {}
 
-void __cudaUnregisterFatBinary(void** handle) { registry().remove_fatbin(reinterpret_cast<Fatbin*>(handle)); }
+void __cudaUnregisterFatBinary(void** handle) {
+  registry().remove_fatbin(reinterpret_cast<Fatbin*>(handle));
+}
 
-void __cudaRegisterFunction(void** handle, const char* stub, char*, const char* name, int, uint3*, uint3*, dim3*, dim3*, int*) {
+void __cudaRegisterFunction(void** handle, const char* stub, char*, const char* name, int, uint3*,
+                            uint3*, dim3*, dim3*, int*) {
   const std::lock_guard lock(registry().mutex);
   registry().kernels[stub] = {reinterpret_cast<Fatbin*>(handle), name, 0};
 }
 
-void __cudaRegisterVar(void** handle, char* shadow, char*, const char* name, int, size_t bytes, int, int) {
+void __cudaRegisterVar(void** handle, char* shadow, char*, const char* name, int, size_t bytes, int,
+                       int) {
   const std::lock_guard lock(registry().mutex);
   registry().symbols[shadow] = {reinterpret_cast<Fatbin*>(handle), name, bytes, nullptr};
 }
 
-void __cudaRegisterManagedVar(void** handle, void** shadow, char*, const char* name, int, size_t bytes, int, int) {
+void __cudaRegisterManagedVar(void** handle, void** shadow, char*, const char* name, int,
+                              size_t bytes, int, int) {
   const std::lock_guard lock(registry().mutex);
   registry().symbols[shadow] = {reinterpret_cast<Fatbin*>(handle), name, bytes, shadow};
 }

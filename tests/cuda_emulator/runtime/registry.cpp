@@ -22,7 +22,8 @@ Fatbin* Registry::add_fatbin(const void* wrapper) {
   try {
     fatbin.entries = ptx::read_fatbin(wrapper);
   } catch (const std::runtime_error& error) {
-    fatbin.error = error.what();  // told at the first launch: nothing may throw out of a constructor
+    fatbin.error =
+        error.what();  // told at the first launch: nothing may throw out of a constructor
   }
   return &fatbin;
 }
@@ -42,7 +43,8 @@ LoadedModule* Registry::module_of(Fatbin& fatbin) {
   if (!fatbin.error.empty()) throw std::runtime_error(fatbin.error);
   const ptx::FatbinEntry* best = nullptr;
   for (const ptx::FatbinEntry& entry : fatbin.entries) {
-    if (entry.is_ptx && entry.arch <= options().sm && (best == nullptr || entry.arch > best->arch)) best = &entry;
+    if (entry.is_ptx && entry.arch <= options().sm && (best == nullptr || entry.arch > best->arch))
+      best = &entry;
   }
   if (best == nullptr) return nullptr;
   LoadedModule& loaded = fatbin.modules[best->arch];
@@ -57,14 +59,18 @@ void Registry::allocate_variables(Fatbin& fatbin, const ptx::Module& module) {
   std::vector<const ptx::Variable*> fresh;
   for (const ptx::Variable& variable : module.variables) {
     const bool constant = variable.space == ptx::Space::constant;
-    if ((variable.space != ptx::Space::global && !constant) || fatbin.variables.contains(variable.name)) continue;
+    if ((variable.space != ptx::Space::global && !constant) ||
+        fatbin.variables.contains(variable.name))
+      continue;
     std::string name(variable.name);
-    Allocation* made = memory_map().allocate(std::max<uint64_t>(variable.bytes, 1),
-                                             constant ? MemoryKind::constant : MemoryKind::variable, name);
+    Allocation* made =
+        memory_map().allocate(std::max<uint64_t>(variable.bytes, 1),
+                              constant ? MemoryKind::constant : MemoryKind::variable, name);
     if (made == nullptr) throw std::runtime_error("no memory for variable " + name);
     auto* data = reinterpret_cast<std::byte*>(made->begin);
     std::memset(data, 0, made->bytes);
-    if (!variable.initial.empty()) std::memcpy(data, variable.initial.data(), variable.initial.size());
+    if (!variable.initial.empty())
+      std::memcpy(data, variable.initial.data(), variable.initial.size());
     memory_map().define(data, made->bytes);
     made->read_only = constant;
     fatbin.variables.emplace(std::move(name), made);
@@ -73,13 +79,16 @@ void Registry::allocate_variables(Fatbin& fatbin, const ptx::Module& module) {
   for (const ptx::Variable* variable : fresh) {
     for (const ptx::Relocation& relocation : variable->relocations) {
       uint64_t value = static_cast<uint64_t>(relocation.offset);
-      if (const auto found = fatbin.variables.find(relocation.symbol); found != fatbin.variables.end()) {
+      if (const auto found = fatbin.variables.find(relocation.symbol);
+          found != fatbin.variables.end()) {
         value += found->second->begin;
       } else if (const ptx::Function* function = module.find_function(relocation.symbol)) {
         value += function_address(static_cast<uint64_t>(function - module.functions.data()));
       }
-      std::memcpy(reinterpret_cast<std::byte*>(fatbin.variables.find(variable->name)->second->begin) + relocation.at,
-                  &value, relocation.bytes);
+      std::memcpy(
+          reinterpret_cast<std::byte*>(fatbin.variables.find(variable->name)->second->begin) +
+              relocation.at,
+          &value, relocation.bytes);
     }
   }
 }
@@ -100,7 +109,8 @@ LoadedKernel Registry::load(const void* stub) {
   if (!program) {
     program = decode_kernel(*loaded->module, *out.function, [&](std::string_view name) {
       const auto at = fatbin.variables.find(name);
-      if (at == fatbin.variables.end()) throw std::runtime_error("no variable " + std::string(name));
+      if (at == fatbin.variables.end())
+        throw std::runtime_error("no variable " + std::string(name));
       return at->second->begin;
     });
   }
@@ -126,8 +136,10 @@ Allocation* Registry::variable(const void* shadow) {
 void Registry::init_managed(Fatbin* fatbin) {
   const std::lock_guard lock(mutex);
   for (const auto& [shadow, symbol] : symbols) {
-    if (symbol.fatbin != fatbin || symbol.managed == nullptr || *symbol.managed != nullptr) continue;
-    if (Allocation* found = variable(shadow)) *symbol.managed = reinterpret_cast<void*>(found->begin);
+    if (symbol.fatbin != fatbin || symbol.managed == nullptr || *symbol.managed != nullptr)
+      continue;
+    if (Allocation* found = variable(shadow))
+      *symbol.managed = reinterpret_cast<void*>(found->begin);
   }
 }
 

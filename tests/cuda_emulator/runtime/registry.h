@@ -28,7 +28,7 @@ struct Fatbin {
   const void* wrapper = nullptr;
   std::string error;  // why it cannot be read
   std::vector<ptx::FatbinEntry> entries;
-  std::map<int, LoadedModule> modules;                    // by architecture
+  std::map<int, LoadedModule> modules;                        // by architecture
   std::map<std::string, Allocation*, std::less<>> variables;  // of all of them: one memory
 };
 
@@ -62,7 +62,8 @@ class Registry {
 
   Fatbin* add_fatbin(const void* wrapper);
   void remove_fatbin(Fatbin* fatbin);
-  // Throws std::runtime_error with the reason; nullptr program: no PTX for this device or no such kernel.
+  // Throws std::runtime_error with the reason; nullptr program: no PTX for this device or no such
+  // kernel.
   LoadedKernel load(const void* stub);
   Allocation* variable(const void* shadow);  // nullptr: not registered
   void init_managed(Fatbin* fatbin);

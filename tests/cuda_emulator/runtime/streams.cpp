@@ -33,7 +33,9 @@ extern "C" {
 
 cudaError_t cudaStreamCreate(cudaStream_t* out) { return make_stream(out); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* out, unsigned) { return make_stream(out); }
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* out, unsigned, int) { return make_stream(out); }
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* out, unsigned, int) {
+  return make_stream(out);
+}
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   if (is_default(stream)) return fail(cudaErrorInvalidResourceHandle);
   delete reinterpret_cast<char*>(stream);
@@ -54,7 +56,8 @@ cudaError_t cudaStreamGetDevice(cudaStream_t, int* device) {
   *device = 0;
   return cudaSuccess;
 }
-cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* data, unsigned) {
+cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* data,
+                                  unsigned) {
   callback(stream, cudaSuccess, data);
   return cudaSuccess;
 }
@@ -71,10 +74,14 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status)
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
   return fail(cudaErrorNotSupported, "graphs are not emulated");
 }
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t*) { return fail(cudaErrorStreamCaptureInvalidated); }
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t*) {
+  return fail(cudaErrorStreamCaptureInvalidated);
+}
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) { return cudaSuccess; }
-cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* status, unsigned long long* id, cudaGraph_t* graph,
-                                     const cudaGraphNode_t** dependencies, const cudaGraphEdgeData** edges, size_t* count) {
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* status,
+                                     unsigned long long* id, cudaGraph_t* graph,
+                                     const cudaGraphNode_t** dependencies,
+                                     const cudaGraphEdgeData** edges, size_t* count) {
   *status = cudaStreamCaptureStatusNone;
   if (id != nullptr) *id = 0;
   if (graph != nullptr) *graph = nullptr;
@@ -99,14 +106,17 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
   *event_of(event) = {std::chrono::steady_clock::now(), true};
   return cudaSuccess;
 }
-cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned) { return cudaEventRecord(event, stream); }
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned) {
+  return cudaEventRecord(event, stream);
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
   if (from == nullptr || to == nullptr || !event_of(from)->recorded || !event_of(to)->recorded) {
     return fail(cudaErrorInvalidResourceHandle);
   }
-  *milliseconds = std::chrono::duration<float, std::milli>(event_of(to)->at - event_of(from)->at).count();
+  *milliseconds =
+      std::chrono::duration<float, std::milli>(event_of(to)->at - event_of(from)->at).count();
   return cudaSuccess;
 }
 

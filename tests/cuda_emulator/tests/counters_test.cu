@@ -7,7 +7,8 @@
 namespace longclock::emulator {
 namespace {
 
-constexpr unsigned kThreads = 256, kBlocks = 4, kWarps = kBlocks * kThreads / 32, kAll = kBlocks * kThreads;
+constexpr unsigned kThreads = 256, kBlocks = 4, kWarps = kBlocks * kThreads / 32,
+                   kAll = kBlocks * kThreads;
 
 class CountersTest : public EmulatorTest {
  protected:
@@ -54,8 +55,9 @@ TEST_P(StrideTest, Sectors) {
   EXPECT_EQ(field("sectors", "global_stores"), kWarps * 4);
 }
 INSTANTIATE_TEST_SUITE_P(Of4Bytes, StrideTest,
-                         testing::Values(Stride{1, 0, 4}, Stride{1, 1, 5}, Stride{1, 8, 4}, Stride{2, 0, 8},
-                                         Stride{3, 0, 12}, Stride{4, 0, 16}, Stride{8, 0, 32}, Stride{33, 0, 32}));
+                         testing::Values(Stride{1, 0, 4}, Stride{1, 1, 5}, Stride{1, 8, 4},
+                                         Stride{2, 0, 8}, Stride{3, 0, 12}, Stride{4, 0, 16},
+                                         Stride{8, 0, 32}, Stride{33, 0, 32}));
 
 __global__ void broadcast(const int* in, int* out) { out[thread_index()] = in[0]; }
 TEST_F(CountersTest, BroadcastIsOneSector) {
@@ -70,7 +72,8 @@ TEST_F(CountersTest, BroadcastIsOneSector) {
 __global__ void copy_vectors(const float4* in, float4* out) {
   __shared__ float4 held[kThreads];
   held[threadIdx.x] = in[thread_index()];
-  out[thread_index()] = held[threadIdx.x];
+  __syncthreads();
+  out[thread_index()] = held[threadIdx.x ^ 1];
 }
 TEST_F(CountersTest, VectorsTakeAWavefrontAQuarterWarp) {
   const DeviceVector<float4> in{std::vector<float4>(kAll)}, out{kAll};
@@ -156,7 +159,8 @@ __global__ void bank_stride(int* out, int stride) {
 }
 TEST_F(CountersTest, SharedStrides) {
   const DeviceVector<int> out(32);
-  for (const auto& [stride, wavefronts] : {std::pair{0, 1u}, {1, 1u}, {2, 2u}, {3, 1u}, {8, 8u}, {31, 1u}}) {
+  for (const auto& [stride, wavefronts] :
+       {std::pair{0, 1u}, {1, 1u}, {2, 2u}, {3, 1u}, {8, 8u}, {31, 1u}}) {
     count([&, s = stride] { bank_stride<<<1, 32>>>(out.data(), s); });
     EXPECT_EQ(field("wavefronts", "shared_loads"), wavefronts) << stride;
     EXPECT_EQ(field("minimum_wavefronts", "shared_loads"), 1u) << stride;

@@ -49,16 +49,19 @@ class CubSegmentedTest : public EmulatorTest {};
 
 TEST_F(CubSegmentedTest, SegmentsOfEveryLength) {
   std::vector<int> offsets{0};
-  for (const int length : {0, 1, 2, 31, 32, 33, 100, 700, 0, 3000, 9000, 5}) offsets.push_back(offsets.back() + length);
+  for (const int length : {0, 1, 2, 31, 32, 33, 100, 700, 0, 3000, 9000, 5})
+    offsets.push_back(offsets.back() + length);
   std::vector<uint32_t> keys = random_values<uint32_t>(offsets.back(), 3, 1000);
   const DeviceVector<uint32_t> in(keys), out(keys.size());
   const DeviceVector<int> bounds(offsets);
   const int segments = static_cast<int>(offsets.size()) - 1;
   with_workspace([&](void* workspace, size_t& bytes) {
-    return cub::DeviceSegmentedSort::SortKeys(workspace, bytes, in.data(), out.data(), static_cast<int>(keys.size()),
-                                              segments, bounds.data(), bounds.data() + 1);
+    return cub::DeviceSegmentedSort::SortKeys(workspace, bytes, in.data(), out.data(),
+                                              static_cast<int>(keys.size()), segments,
+                                              bounds.data(), bounds.data() + 1);
   });
-  for (int s = 0; s < segments; ++s) std::sort(keys.begin() + offsets[s], keys.begin() + offsets[s + 1]);
+  for (int s = 0; s < segments; ++s)
+    std::sort(keys.begin() + offsets[s], keys.begin() + offsets[s + 1]);
   EXPECT_EQ(out.host(), keys);
 }
 

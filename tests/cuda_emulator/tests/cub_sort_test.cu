@@ -19,7 +19,8 @@ TYPED_TEST(RadixSortTest, SortsKeysAsStdSort) {
     std::vector<TypeParam> keys = random_values<TypeParam>(size, size);
     const DeviceVector<TypeParam> in(keys), out(size);
     with_workspace([&](void* workspace, size_t& bytes) {
-      return cub::DeviceRadixSort::SortKeys(workspace, bytes, in.data(), out.data(), static_cast<int>(size));
+      return cub::DeviceRadixSort::SortKeys(workspace, bytes, in.data(), out.data(),
+                                            static_cast<int>(size));
     });
     std::sort(keys.begin(), keys.end());
     EXPECT_EQ(out.host(), keys) << size << " keys";
@@ -41,8 +42,9 @@ TEST_P(PairsTest, DescendingSortIsStableAtEverySeedAndProfile) {
     options().seed = seed;
     const DeviceVector<int> sorted(kSize);
     with_workspace([&](void* workspace, size_t& bytes) {
-      return cub::DeviceRadixSort::SortPairsDescending(workspace, bytes, in.data(), out.data(), values.data(),
-                                                       sorted.data(), static_cast<int>(kSize));
+      return cub::DeviceRadixSort::SortPairsDescending(workspace, bytes, in.data(), out.data(),
+                                                       values.data(), sorted.data(),
+                                                       static_cast<int>(kSize));
     });
     EXPECT_EQ(sorted.host(), order) << "seed " << seed;
   }

@@ -19,7 +19,9 @@ namespace longclock::emulator {
 template <class T>
 class DeviceVector {
  public:
-  explicit DeviceVector(size_t size) : size_(size) { EXPECT_CUDA(cudaMalloc(&data_, bytes() + !size)); }
+  explicit DeviceVector(size_t size) : size_(size) {
+    EXPECT_CUDA(cudaMalloc(&data_, bytes() + !size));
+  }
   explicit DeviceVector(const std::vector<T>& host) : DeviceVector(host.size()) {
     if (size_ != 0) EXPECT_CUDA(cudaMemcpy(data_, host.data(), bytes(), cudaMemcpyHostToDevice));
   }

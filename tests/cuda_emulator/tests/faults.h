@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A corpus of faulty kernels. Each kernel is a template over bool: <true> has the fault, on the line
-// that ends in "// fault: NAME", and must be reported with its kind and that line; <false> is its
-// correct twin and must raise nothing.
+// A corpus of faulty kernels. Each kernel is a template over bool: <true> has the fault, on the
+// line that ends in "// fault: NAME", and must be reported with its kind and that line; <false> is
+// its correct twin and must raise nothing.
 #pragma once
 
 #include <fstream>
@@ -27,7 +27,9 @@ inline uint32_t marked_line(const std::string& file, const std::string& name) {
   std::string text;
   const std::string mark = "// fault: " + name;
   for (uint32_t line = 1; std::getline(in, text); ++line) {
-    if (text.size() >= mark.size() && text.compare(text.size() - mark.size(), mark.size(), mark) == 0) return line;
+    if (text.size() >= mark.size() &&
+        text.compare(text.size() - mark.size(), mark.size(), mark) == 0)
+      return line;
   }
   return 0;
 }
@@ -53,24 +55,29 @@ class FaultTest : public EmulatorTest, public testing::WithParamInterface<FaultC
       const std::string place = file.substr(file.rfind('/') + 1) + ":" + std::to_string(line);
       for (const Report& report : reports) {
         // The line itself, where it was inlined from, or the second place of two that disagree.
-        found |= report.kind == c.kind && (report.text() + "\n").find(place + "\n") != std::string::npos;
+        found |=
+            report.kind == c.kind && (report.text() + "\n").find(place + "\n") != std::string::npos;
         all += report.text() + "\n";
       }
-      EXPECT_TRUE(found) << "expected " << c.kind << " at line " << line << ", got " << reports.size() << " reports\n" << all;
+      EXPECT_TRUE(found) << "expected " << c.kind << " at line " << line << ", got "
+                         << reports.size() << " reports\n"
+                         << all;
     }
   }
 };
 
-inline std::string fault_name_of(const testing::TestParamInfo<FaultCase>& info) { return info.param.name; }
+inline std::string fault_name_of(const testing::TestParamInfo<FaultCase>& info) {
+  return info.param.name;
+}
 
 // Launches kernel<faulty> with the arguments, dynamic shared memory in bytes.
-#define LAUNCH(kernel, grid, block, shared, ...)                  \
-  [&](bool faulty) {                                              \
-    if (faulty) {                                                 \
-      kernel<true><<<grid, block, shared>>>(__VA_ARGS__);         \
-    } else {                                                      \
-      kernel<false><<<grid, block, shared>>>(__VA_ARGS__);        \
-    }                                                             \
+#define LAUNCH(kernel, grid, block, shared, ...)           \
+  [&](bool faulty) {                                       \
+    if (faulty) {                                          \
+      kernel<true><<<grid, block, shared>>>(__VA_ARGS__);  \
+    } else {                                               \
+      kernel<false><<<grid, block, shared>>>(__VA_ARGS__); \
+    }                                                      \
   }
 
 // The same with an array of `size` elements of T, zeroed.

@@ -24,7 +24,8 @@ __host__ __device__ To bits_as(From from) {
 
 template <class F>
 __global__ void convert_all(size_t size, typename F::Bits* out) {
-  for (size_t i = blockIdx.x * size_t{blockDim.x} + threadIdx.x; i < size; i += size_t{gridDim.x} * blockDim.x)
+  for (size_t i = blockIdx.x * size_t{blockDim.x} + threadIdx.x; i < size;
+       i += size_t{gridDim.x} * blockDim.x)
     out[i] = F::run(i);
 }
 
@@ -40,18 +41,20 @@ void compare_all(size_t size) {
   }
 }
 
-#define CONVERSION(name, bits, expression)             \
-  struct name {                                        \
-    using Bits = bits;                                 \
-    static __host__ __device__ bits run(size_t i) {    \
-      return bits_as<bits>(expression);                \
-    }                                                  \
+#define CONVERSION(name, bits, expression)                                              \
+  struct name {                                                                         \
+    using Bits = bits;                                                                  \
+    static __host__ __device__ bits run(size_t i) { return bits_as<bits>(expression); } \
   };
 
 __host__ __device__ __half half_of(size_t i) { return bits_as<__half>(static_cast<uint16_t>(i)); }
-__host__ __device__ __nv_bfloat16 bfloat_of(size_t i) { return bits_as<__nv_bfloat16>(static_cast<uint16_t>(i)); }
+__host__ __device__ __nv_bfloat16 bfloat_of(size_t i) {
+  return bits_as<__nv_bfloat16>(static_cast<uint16_t>(i));
+}
 constexpr size_t kFloats = size_t{1} << 23;
-__host__ __device__ float float_of(size_t i) { return bits_as<float>(static_cast<uint32_t>(i >> 1 << 10 | (i & 1))); }
+__host__ __device__ float float_of(size_t i) {
+  return bits_as<float>(static_cast<uint32_t>(i >> 1 << 10 | (i & 1)));
+}
 
 class HalfTest : public EmulatorTest {
  protected:
@@ -71,7 +74,8 @@ TEST_F(HalfTest, ToFloat) {
 // The headers have host versions of rounding to zero only; for the others, that of the float.
 template <class Integer>
 Integer saturated(float value) {
-  constexpr auto kLow = std::numeric_limits<Integer>::min(), kHigh = std::numeric_limits<Integer>::max();
+  constexpr auto kLow = std::numeric_limits<Integer>::min(),
+                 kHigh = std::numeric_limits<Integer>::max();
   if (std::isnan(value)) return sizeof(Integer) == 8 ? static_cast<Integer>(uint64_t{1} << 63) : 0;
   if (value <= static_cast<float>(kLow)) return kLow;
   return value >= static_cast<float>(kHigh) ? kHigh : static_cast<Integer>(value);
@@ -84,37 +88,42 @@ void compare_with(Host host) {
   const std::vector<Bits> got = out.host();
   for (size_t i = 0; i < 65536; ++i) ASSERT_EQ(got[i], host(i)) << "input " << i;
 }
-#define DEVICE_CONVERSION(name, bits, expression)                           \
-  struct name {                                                             \
-    using Bits = bits;                                                      \
-    static __device__ bits run(size_t i) { return expression; }             \
+#define DEVICE_CONVERSION(name, bits, expression)               \
+  struct name {                                                 \
+    using Bits = bits;                                          \
+    static __device__ bits run(size_t i) { return expression; } \
   };
 
-#define TO_INTEGERS(type, prefix, value, to_float)                                                              \
-  CONVERSION(type##ToIntRz, int32_t, prefix##2int_rz(value))                                                    \
-  CONVERSION(type##ToShortRz, int16_t, prefix##2short_rz(value))                                                \
-  CONVERSION(type##ToUintRz, uint32_t, prefix##2uint_rz(value))                                                 \
-  CONVERSION(type##ToUlongRz, unsigned long long, prefix##2ull_rz(value))                                       \
-  DEVICE_CONVERSION(type##ToIntRn, int32_t, prefix##2int_rn(value))                                             \
-  DEVICE_CONVERSION(type##ToIntRd, int32_t, prefix##2int_rd(value))                                             \
-  DEVICE_CONVERSION(type##ToIntRu, int32_t, prefix##2int_ru(value))                                             \
-  DEVICE_CONVERSION(type##ToUintRn, uint32_t, prefix##2uint_rn(value))                                          \
-  DEVICE_CONVERSION(type##ToShortRn, int16_t, prefix##2short_rn(value))                                         \
-  DEVICE_CONVERSION(type##ToUshortRn, uint16_t, prefix##2ushort_rn(value))                                      \
-  DEVICE_CONVERSION(type##ToLongRn, long long, prefix##2ll_rn(value))                                           \
-  TEST_F(HalfTest, type##ToIntegers) {                                                                          \
-    compare_all<type##ToIntRz>(65536);                                                                          \
-    compare_all<type##ToShortRz>(65536);                                                                        \
-    compare_all<type##ToUintRz>(65536);                                                                         \
-    compare_all<type##ToUlongRz>(65536);                                                                        \
-    const auto near = [](size_t i) { return std::nearbyint(to_float(value)); };                                 \
-    compare_with<int32_t, type##ToIntRn>([&](size_t i) { return saturated<int32_t>(near(i)); });                \
-    compare_with<int32_t, type##ToIntRd>([&](size_t i) { return saturated<int32_t>(std::floor(to_float(value))); }); \
-    compare_with<int32_t, type##ToIntRu>([&](size_t i) { return saturated<int32_t>(std::ceil(to_float(value))); });  \
-    compare_with<uint32_t, type##ToUintRn>([&](size_t i) { return saturated<uint32_t>(near(i)); });             \
-    compare_with<int16_t, type##ToShortRn>([&](size_t i) { return saturated<int16_t>(near(i)); });              \
-    compare_with<uint16_t, type##ToUshortRn>([&](size_t i) { return saturated<uint16_t>(near(i)); });           \
-    compare_with<long long, type##ToLongRn>([&](size_t i) { return saturated<long long>(near(i)); });           \
+#define TO_INTEGERS(type, prefix, value, to_float)                                                 \
+  CONVERSION(type##ToIntRz, int32_t, prefix##2int_rz(value))                                       \
+  CONVERSION(type##ToShortRz, int16_t, prefix##2short_rz(value))                                   \
+  CONVERSION(type##ToUintRz, uint32_t, prefix##2uint_rz(value))                                    \
+  CONVERSION(type##ToUlongRz, unsigned long long, prefix##2ull_rz(value))                          \
+  DEVICE_CONVERSION(type##ToIntRn, int32_t, prefix##2int_rn(value))                                \
+  DEVICE_CONVERSION(type##ToIntRd, int32_t, prefix##2int_rd(value))                                \
+  DEVICE_CONVERSION(type##ToIntRu, int32_t, prefix##2int_ru(value))                                \
+  DEVICE_CONVERSION(type##ToUintRn, uint32_t, prefix##2uint_rn(value))                             \
+  DEVICE_CONVERSION(type##ToShortRn, int16_t, prefix##2short_rn(value))                            \
+  DEVICE_CONVERSION(type##ToUshortRn, uint16_t, prefix##2ushort_rn(value))                         \
+  DEVICE_CONVERSION(type##ToLongRn, long long, prefix##2ll_rn(value))                              \
+  TEST_F(HalfTest, type##ToIntegers) {                                                             \
+    compare_all<type##ToIntRz>(65536);                                                             \
+    compare_all<type##ToShortRz>(65536);                                                           \
+    compare_all<type##ToUintRz>(65536);                                                            \
+    compare_all<type##ToUlongRz>(65536);                                                           \
+    const auto near = [](size_t i) { return std::nearbyint(to_float(value)); };                    \
+    compare_with<int32_t, type##ToIntRn>([&](size_t i) { return saturated<int32_t>(near(i)); });   \
+    compare_with<int32_t, type##ToIntRd>(                                                          \
+        [&](size_t i) { return saturated<int32_t>(std::floor(to_float(value))); });                \
+    compare_with<int32_t, type##ToIntRu>(                                                          \
+        [&](size_t i) { return saturated<int32_t>(std::ceil(to_float(value))); });                 \
+    compare_with<uint32_t, type##ToUintRn>(                                                        \
+        [&](size_t i) { return saturated<uint32_t>(near(i)); });                                   \
+    compare_with<int16_t, type##ToShortRn>([&](size_t i) { return saturated<int16_t>(near(i)); }); \
+    compare_with<uint16_t, type##ToUshortRn>(                                                      \
+        [&](size_t i) { return saturated<uint16_t>(near(i)); });                                   \
+    compare_with<long long, type##ToLongRn>(                                                       \
+        [&](size_t i) { return saturated<long long>(near(i)); });                                  \
   }
 TO_INTEGERS(Half, __half, half_of(i), __half2float)
 TO_INTEGERS(Bfloat, __bfloat16, bfloat_of(i), __bfloat162float)
@@ -146,7 +155,9 @@ CONVERSION(IntToHalf, uint16_t, __int2half_rn(static_cast<int>(i * 65537)))
 CONVERSION(ShortToBfloat, uint16_t, __short2bfloat16_rn(static_cast<short>(i)))
 CONVERSION(UshortToBfloat, uint16_t, __ushort2bfloat16_rn(static_cast<unsigned short>(i)))
 CONVERSION(IntToBfloat, uint16_t, __int2bfloat16_rn(static_cast<int>(i * 65537)))
-CONVERSION(DoubleToHalf, uint16_t, __double2half(static_cast<double>(__half2float(half_of(i >> 2))) * (1.0 + (static_cast<double>(i & 3) - 1.0) * 0x1p-11)))
+CONVERSION(DoubleToHalf, uint16_t,
+           __double2half(static_cast<double>(__half2float(half_of(i >> 2))) *
+                         (1.0 + (static_cast<double>(i & 3) - 1.0) * 0x1p-11)))
 TEST_F(HalfTest, FromIntegersAndDoubles) {
   compare_all<ShortToHalf>(65536);
   compare_all<UshortToHalf>(65536);

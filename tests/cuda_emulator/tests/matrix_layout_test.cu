@@ -2,18 +2,25 @@
 // Needs: nvidia-cutlass sm_90
 // Where mma.sync, ldmatrix and stmatrix have their elements, against CuTe's traits: operands are
 // dealt to the registers by CuTe's layouts, and the product must be that of the matrices.
+#include <bit>
+#include <cstring>
 #include <cute/arch/copy_sm75.hpp>
 #include <cute/arch/copy_sm90.hpp>
 #include <cute/atom/copy_traits_sm75.hpp>
 #include <cute/atom/copy_traits_sm90.hpp>
 #include <cute/atom/mma_traits_sm75.hpp>
 #include <cute/atom/mma_traits_sm80.hpp>
-
-#include <bit>
-#include <cstring>
 #include <utility>
 
 #include "device_vector.h"
+
+// CuTe 4.2.0 gives B of this instruction columns that overlap (a stride of 4 of k for 8 values):
+// the test takes B from m8n8k32, whose register is the same.
+struct S4By32 : cute::SM80_16x8x32_S32S4S4S32_TN {};
+template <>
+struct cute::MMA_Traits<S4By32> : cute::MMA_Traits<cute::SM80_16x8x32_S32S4S4S32_TN> {
+  using BLayout = typename cute::MMA_Traits<cute::SM80_8x8x32_S32S4S4S32_TN>::BLayout;
+};
 
 namespace longclock::emulator {
 namespace {
@@ -35,7 +42,8 @@ __device__ void put(Registers& registers, int v, uint64_t bits) {
 template <int kElementBits, class Registers>
 __device__ uint64_t get(const Registers& registers, int v) {
   const auto* words = reinterpret_cast<const uint32_t*>(&registers);
-  if constexpr (kElementBits == 64) return words[2 * v] | static_cast<uint64_t>(words[2 * v + 1]) << 32;
+  if constexpr (kElementBits == 64)
+    return words[2 * v] | static_cast<uint64_t>(words[2 * v + 1]) << 32;
   if constexpr (kElementBits == 32) return words[v];
   return words[v * kElementBits / 32] >> (v * kElementBits % 32) & ((1u << kElementBits) - 1);
 }
@@ -65,8 +73,9 @@ __global__ void multiply(const uint64_t* a, const uint64_t* b, const uint64_t* c
     put<kBits<typename Traits::ValTypeB>>(rb, v, b[typename Traits::BLayout{}(lane, v)]);
   for (int v = 0; v < cute::size<1>(typename Traits::CLayout{}); ++v)
     put<kBits<typename Traits::ValTypeC>>(rc, v, c[typename Traits::CLayout{}(lane, v)]);
-  multiply_add<Op>(rd, ra, rb, rc, Indices<typename Op::DRegisters>{}, Indices<typename Op::ARegisters>{},
-                   Indices<typename Op::BRegisters>{}, Indices<typename Op::CRegisters>{});
+  multiply_add<Op>(rd, ra, rb, rc, Indices<typename Op::DRegisters>{},
+                   Indices<typename Op::ARegisters>{}, Indices<typename Op::BRegisters>{},
+                   Indices<typename Op::CRegisters>{});
   for (int v = 0; v < cute::size<1>(typename Traits::CLayout{}); ++v)
     d[typename Traits::CLayout{}(lane, v)] = get<kBits<typename Traits::ValTypeD>>(rd, v);
 }
@@ -77,7 +86,7 @@ constexpr bool kInteger = kBits<T> <= 8 || std::is_integral_v<T>;
 template <class T>
 uint64_t encode(int value) {
   if constexpr (kInteger<T>) {
-    return static_cast<uint64_t>(value) & ((uint64_t{1} << kBits<T>) - 1);
+    return static_cast<uint64_t>(value) & ((uint64_t{1} << kBits<T>)-1);
   } else {
     const T element(value);
     uint64_t bits = 0;
@@ -110,14 +119,17 @@ std::vector<int> small_values(size_t size, uint64_t seed) {
 
 template <class Op>
 struct MmaLayoutTest : EmulatorTest {};
-using Ops = testing::Types<
-    cute::SM75_16x8x8_F32F16F16F32_TN, cute::SM80_16x8x8_F16F16F16F16_TN, cute::SM80_16x8x16_F16F16F16F16_TN,
-    cute::SM80_16x8x16_F32F16F16F32_TN, cute::SM80_16x8x8_F32BF16BF16F32_TN, cute::SM80_16x8x16_F32BF16BF16F32_TN,
-    cute::SM80_16x8x4_F32TF32TF32F32_TN, cute::SM80_16x8x8_F32TF32TF32F32_TN, cute::SM80_8x8x4_F64F64F64F64_TN,
-    cute::SM80_8x8x16_S32S8S8S32_TN, cute::SM80_16x8x16_S32S8S8S32_TN, cute::SM80_16x8x32_S32S8S8S32_TN,
-    cute::SM80_16x8x32_S32U8U8S32_TN, cute::SM80_16x8x32_S32U8S8S32_TN, cute::SM80_8x8x32_S32S4S4S32_TN,
-    cute::SM80_16x8x32_S32S4S4S32_TN, cute::SM80_16x8x64_S32S4S4S32_TN, cute::SM80_16x8x64_S32U4U4S32_TN,
-    cute::SM80_8x8x128_S32U1U1S32_TN_XORPOPC, cute::SM80_16x8x256_S32U1U1S32_TN_XORPOPC>;
+using Ops =
+    testing::Types<cute::SM75_16x8x8_F32F16F16F32_TN, cute::SM80_16x8x8_F16F16F16F16_TN,
+                   cute::SM80_16x8x16_F16F16F16F16_TN, cute::SM80_16x8x16_F32F16F16F32_TN,
+                   cute::SM80_16x8x8_F32BF16BF16F32_TN, cute::SM80_16x8x16_F32BF16BF16F32_TN,
+                   cute::SM80_16x8x4_F32TF32TF32F32_TN, cute::SM80_16x8x8_F32TF32TF32F32_TN,
+                   cute::SM80_8x8x4_F64F64F64F64_TN, cute::SM80_8x8x16_S32S8S8S32_TN,
+                   cute::SM80_16x8x16_S32S8S8S32_TN, cute::SM80_16x8x32_S32S8S8S32_TN,
+                   cute::SM80_16x8x32_S32U8U8S32_TN, cute::SM80_16x8x32_S32U8S8S32_TN,
+                   cute::SM80_8x8x32_S32S4S4S32_TN, S4By32, cute::SM80_16x8x64_S32S4S4S32_TN,
+                   cute::SM80_16x8x64_S32U4U4S32_TN, cute::SM80_8x8x128_S32U1U1S32_TN_XORPOPC,
+                   cute::SM80_16x8x256_S32U1U1S32_TN_XORPOPC>;
 TYPED_TEST_SUITE(MmaLayoutTest, Ops);
 
 TYPED_TEST(MmaLayoutTest, IsThatOfCuTe) {
@@ -128,7 +140,8 @@ TYPED_TEST(MmaLayoutTest, IsThatOfCuTe) {
   constexpr int m = cute::size<0>(typename Traits::Shape_MNK{});
   constexpr int n = cute::size<1>(typename Traits::Shape_MNK{});
   constexpr int k = cute::size<2>(typename Traits::Shape_MNK{});
-  const std::vector<int> a = small_values<A>(m * k, 1), b = small_values<B>(n * k, 2), c = small_values<C>(m * n, 3);
+  const std::vector<int> a = small_values<A>(m * k, 1), b = small_values<B>(n * k, 2),
+                         c = small_values<C>(m * n, 3);
   std::vector<uint64_t> a_bits, b_bits, c_bits;
   for (const int value : a) a_bits.push_back(encode<A>(value));
   for (const int value : b) b_bits.push_back(encode<B>(value));
@@ -163,10 +176,12 @@ __device__ void copy_out(const Registers& r, cute::uint128_t& row, std::index_se
 template <class Op>
 __global__ void load_rows(uint16_t* out) {
   __shared__ alignas(16) uint16_t rows[32 * 8];
-  for (int i = static_cast<int>(threadIdx.x); i < 32 * 8; i += 32) rows[i] = static_cast<uint16_t>(i);
+  for (int i = static_cast<int>(threadIdx.x); i < 32 * 8; i += 32)
+    rows[i] = static_cast<uint16_t>(i);
   __syncthreads();
   typename Op::DRegisters r;
-  copy_in<Op>(reinterpret_cast<const cute::uint128_t&>(rows[threadIdx.x * 8]), r, Indices<typename Op::DRegisters>{});
+  copy_in<Op>(reinterpret_cast<const cute::uint128_t&>(rows[threadIdx.x * 8]), r,
+              Indices<typename Op::DRegisters>{});
   constexpr int kElements = 2 * std::extent_v<typename Op::DRegisters>;
   for (int e = 0; e < kElements; ++e)
     out[threadIdx.x * kElements + e] = static_cast<uint16_t>(r[e / 2] >> (e % 2 * 16));
@@ -174,8 +189,9 @@ __global__ void load_rows(uint16_t* out) {
 
 template <class Op>
 struct LoadMatrixTest : EmulatorTest {};
-using Loads = testing::Types<cute::SM75_U32x1_LDSM_N, cute::SM75_U32x2_LDSM_N, cute::SM75_U32x4_LDSM_N,
-                             cute::SM75_U16x2_LDSM_T, cute::SM75_U16x4_LDSM_T, cute::SM75_U16x8_LDSM_T>;
+using Loads =
+    testing::Types<cute::SM75_U32x1_LDSM_N, cute::SM75_U32x2_LDSM_N, cute::SM75_U32x4_LDSM_N,
+                   cute::SM75_U16x2_LDSM_T, cute::SM75_U16x4_LDSM_T, cute::SM75_U16x8_LDSM_T>;
 TYPED_TEST_SUITE(LoadMatrixTest, Loads);
 
 TYPED_TEST(LoadMatrixTest, IsThatOfCuTe) {
@@ -201,15 +217,17 @@ __global__ void store_rows(uint16_t* out) {
   constexpr int kElements = 2 * std::extent_v<typename Op::SRegisters>;
   typename Op::SRegisters r = {};
   for (int e = 0; e < kElements; ++e) r[e / 2] |= (threadIdx.x * kElements + e) << (e % 2 * 16);
-  copy_out<Op>(r, reinterpret_cast<cute::uint128_t&>(rows[threadIdx.x * 8]), Indices<typename Op::SRegisters>{});
+  copy_out<Op>(r, reinterpret_cast<cute::uint128_t&>(rows[threadIdx.x * 8]),
+               Indices<typename Op::SRegisters>{});
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < 32 * 8; i += 32) out[i] = rows[i];
 }
 
 template <class Op>
 struct StoreMatrixTest : EmulatorTest {};
-using Stores = testing::Types<cute::SM90_U32x1_STSM_N, cute::SM90_U32x2_STSM_N, cute::SM90_U32x4_STSM_N,
-                              cute::SM90_U16x2_STSM_T, cute::SM90_U16x4_STSM_T, cute::SM90_U16x8_STSM_T>;
+using Stores =
+    testing::Types<cute::SM90_U32x1_STSM_N, cute::SM90_U32x2_STSM_N, cute::SM90_U32x4_STSM_N,
+                   cute::SM90_U16x2_STSM_T, cute::SM90_U16x4_STSM_T, cute::SM90_U16x8_STSM_T>;
 TYPED_TEST_SUITE(StoreMatrixTest, Stores);
 
 TYPED_TEST(StoreMatrixTest, IsThatOfCuTe) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Addresses and values: out of bounds, misaligned, freed, const, never written.
+// clang-format off: a mark must stay on the line of its fault.
 #include "faults.h"
 
 namespace longclock::emulator {

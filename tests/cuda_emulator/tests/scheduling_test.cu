@@ -74,14 +74,29 @@ __global__ void virtual_kernel(int* out) {
 __global__ void switch_kernel(const int* in, int* out) {
   int value = in[threadIdx.x];
   switch (value) {
-    case 0: value = 100; break;
-    case 1: value = value * 7 - 3; break;
-    case 2: value = -value; break;
-    case 3: value = value << 5; break;
-    case 4: value = value % 3; break;
-    case 5: value = 55; break;
-    case 6: value = value * value; break;
-    default: value = 1;
+    case 0:
+      value = 100;
+      break;
+    case 1:
+      value = value * 7 - 3;
+      break;
+    case 2:
+      value = -value;
+      break;
+    case 3:
+      value = value << 5;
+      break;
+    case 4:
+      value = value % 3;
+      break;
+    case 5:
+      value = 55;
+      break;
+    case 6:
+      value = value * value;
+      break;
+    default:
+      value = 1;
   }
   out[threadIdx.x] = value;
 }
@@ -129,7 +144,8 @@ TEST_F(SchedulingTest, GridSync) {
   const DeviceVector<int> data(kBlocks * kThreads), out(kBlocks * kThreads);
   int *in = data.data(), *to = out.data();
   void* arguments[] = {&in, &to};
-  EXPECT_CUDA(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(grid_sync_kernel), kBlocks, kThreads, arguments, 0, nullptr));
+  EXPECT_CUDA(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(grid_sync_kernel), kBlocks,
+                                          kThreads, arguments, 0, nullptr));
   EXPECT_CUDA(cudaDeviceSynchronize());
   std::vector<int> expected(kBlocks * kThreads);
   std::iota(expected.rbegin(), expected.rend(), 0);
@@ -209,10 +225,13 @@ TEST_F(SchedulingTest, RefusedLaunchesGiveTheDevicesError) {
   EXPECT_EQ(launched(0, 32, 0), cudaErrorInvalidConfiguration);
   EXPECT_EQ(launched(dim3(1, 65536), 32, 0), cudaErrorInvalidConfiguration);
   EXPECT_EQ(launched(1, 64, 48 * 1024 + 1), cudaErrorInvalidValue);
-  EXPECT_EQ(cudaFuncSetAttribute(groups_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 160 * 1024), cudaSuccess);
+  EXPECT_EQ(
+      cudaFuncSetAttribute(groups_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 160 * 1024),
+      cudaSuccess);
   EXPECT_EQ(launched(1, 64, 160 * 1024), cudaSuccess);
-  EXPECT_EQ(cudaFuncSetAttribute(groups_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 164 * 1024),
-            cudaErrorInvalidValue);
+  EXPECT_EQ(
+      cudaFuncSetAttribute(groups_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 164 * 1024),
+      cudaErrorInvalidValue);
   cudaGetLastError();
   options().sm = 86;  // 99 KB
   EXPECT_EQ(launched(1, 64, 160 * 1024), cudaErrorInvalidValue);

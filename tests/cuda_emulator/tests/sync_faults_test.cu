@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Order: races within a block and between blocks, barriers, member masks, cp.async.
+// clang-format off: a mark must stay on the line of its fault.
 #include <cuda_pipeline.h>
 
 #include "faults.h"

@@ -27,7 +27,8 @@ class ThrustTest : public EmulatorTest {};
 TEST_F(ThrustTest, SortByKey) {
   std::vector<int> keys = random_values<int>(25000, 11), values(keys.size());
   std::iota(values.begin(), values.end(), 0);
-  thrust::device_vector<int> device_keys(keys.begin(), keys.end()), device_values(values.begin(), values.end());
+  thrust::device_vector<int> device_keys(keys.begin(), keys.end()),
+      device_values(values.begin(), values.end());
   thrust::sort_by_key(device_keys.begin(), device_keys.end(), device_values.begin());
   std::stable_sort(values.begin(), values.end(), [&](int a, int b) { return keys[a] < keys[b]; });
   std::vector<int> sorted(values.size());
@@ -48,8 +49,10 @@ TEST_F(ThrustTest, StableSortByAnOwnComparison) {
 TEST_F(ThrustTest, ReduceAndUnique) {
   const std::vector<int> values = random_values<int>(9000, 13, 50);
   thrust::device_vector<int> device(values.begin(), values.end());
-  const int64_t sum = thrust::transform_reduce(device.begin(), device.end(), Square(), int64_t{0}, thrust::plus<int64_t>());
-  EXPECT_EQ(sum, std::accumulate(values.begin(), values.end(), int64_t{0}, [](int64_t s, int v) { return s + Square()(v); }));
+  const int64_t sum = thrust::transform_reduce(device.begin(), device.end(), Square(), int64_t{0},
+                                               thrust::plus<int64_t>());
+  EXPECT_EQ(sum, std::accumulate(values.begin(), values.end(), int64_t{0},
+                                 [](int64_t s, int v) { return s + Square()(v); }));
   const auto end = thrust::unique(device.begin(), device.end());
   std::vector<int> expected = values;
   expected.erase(std::unique(expected.begin(), expected.end()), expected.end());

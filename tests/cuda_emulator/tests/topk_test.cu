@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Needs: nvidia-cuda-cccl
 // DeviceTopK of a CUB that is newer than the toolkit's, against the C++ standard library.
-#include <cub/device/device_topk.cuh>
 #include <cuda/__execution/determinism.h>
 #include <cuda/__execution/output_ordering.h>
 #include <cuda/__execution/require.h>
 
 #include <algorithm>
+#include <cub/device/device_topk.cuh>
 
 #include "device_vector.h"
 
@@ -22,7 +22,8 @@ TEST_P(TopKTest, KeepsTheLargest) {
   const auto requirements = cuda::execution::require(cuda::execution::determinism::not_guaranteed,
                                                      cuda::execution::output_ordering::unsorted);
   with_workspace([&](void* workspace, size_t& bytes) {
-    return cub::DeviceTopK::MaxKeys(workspace, bytes, in.data(), out.data(), static_cast<int>(keys.size()), k, requirements);
+    return cub::DeviceTopK::MaxKeys(workspace, bytes, in.data(), out.data(),
+                                    static_cast<int>(keys.size()), k, requirements);
   });
   std::vector<float> got = out.host();
   std::sort(got.begin(), got.end(), std::greater<>());

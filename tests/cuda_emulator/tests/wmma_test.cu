@@ -19,7 +19,8 @@ struct Storage<wmma::precision::tf32> {
   using type = float;
 };
 
-template <int kM, int kN, int kK, class In, class Out, bool kAByColumns, bool kBByColumns, bool kOutByColumns>
+template <int kM, int kN, int kK, class In, class Out, bool kAByColumns, bool kBByColumns,
+          bool kOutByColumns>
 struct Product {
   static constexpr int m = kM, n = kN, k = kK;
   using Input = In;
@@ -27,7 +28,8 @@ struct Product {
   using Output = Out;
   using ALayout = std::conditional_t<kAByColumns, wmma::col_major, wmma::row_major>;
   using BLayout = std::conditional_t<kBByColumns, wmma::col_major, wmma::row_major>;
-  static constexpr wmma::layout_t out_layout = kOutByColumns ? wmma::mem_col_major : wmma::mem_row_major;
+  static constexpr wmma::layout_t out_layout =
+      kOutByColumns ? wmma::mem_col_major : wmma::mem_row_major;
   // Lines are longer than the matrix: a stride that is taken for a size shows.
   static constexpr int lda = (kAByColumns ? m : k) + 16, ldb = (kBByColumns ? k : n) + 16;
   static constexpr int ldc = (kOutByColumns ? m : n) + 16;
@@ -39,8 +41,8 @@ struct Product {
 };
 
 template <class P>
-__global__ void multiply(const typename P::Element* a, const typename P::Element* b, const typename P::Output* c,
-                         typename P::Output* d) {
+__global__ void multiply(const typename P::Element* a, const typename P::Element* b,
+                         const typename P::Output* c, typename P::Output* d) {
   __shared__ alignas(32) typename P::Element shared_a[P::a_size];
   __shared__ alignas(32) typename P::Output shared_c[P::c_size];
   for (int i = static_cast<int>(threadIdx.x); i < P::a_size; i += 32) shared_a[i] = a[i];
@@ -60,17 +62,25 @@ __global__ void multiply(const typename P::Element* a, const typename P::Element
 
 template <class P>
 struct WmmaTest : EmulatorTest {};
-using Products = testing::Types<
-    Product<16, 16, 16, __half, float, false, false, false>, Product<16, 16, 16, __half, float, true, true, true>,
-    Product<16, 16, 16, __half, float, false, true, true>, Product<16, 16, 16, __half, __half, true, false, true>,
-    Product<32, 8, 16, __half, float, false, true, false>, Product<8, 32, 16, __half, float, true, false, false>,
-    Product<32, 8, 16, __half, __half, false, false, false>, Product<16, 16, 16, __nv_bfloat16, float, false, true, false>,
-    Product<32, 8, 16, __nv_bfloat16, float, true, true, true>, Product<8, 32, 16, __nv_bfloat16, float, false, false, true>,
-    Product<16, 16, 8, wmma::precision::tf32, float, false, true, false>,
-    Product<16, 16, 8, wmma::precision::tf32, float, true, false, true>,
-    Product<8, 8, 4, double, double, false, true, false>, Product<8, 8, 4, double, double, true, false, true>,
-    Product<16, 16, 16, signed char, int, false, true, false>, Product<16, 16, 16, unsigned char, int, true, false, true>,
-    Product<32, 8, 16, signed char, int, true, true, false>, Product<8, 32, 16, unsigned char, int, false, false, false>>;
+using Products =
+    testing::Types<Product<16, 16, 16, __half, float, false, false, false>,
+                   Product<16, 16, 16, __half, float, true, true, true>,
+                   Product<16, 16, 16, __half, float, false, true, true>,
+                   Product<16, 16, 16, __half, __half, true, false, true>,
+                   Product<32, 8, 16, __half, float, false, true, false>,
+                   Product<8, 32, 16, __half, float, true, false, false>,
+                   Product<32, 8, 16, __half, __half, false, false, false>,
+                   Product<16, 16, 16, __nv_bfloat16, float, false, true, false>,
+                   Product<32, 8, 16, __nv_bfloat16, float, true, true, true>,
+                   Product<8, 32, 16, __nv_bfloat16, float, false, false, true>,
+                   Product<16, 16, 8, wmma::precision::tf32, float, false, true, false>,
+                   Product<16, 16, 8, wmma::precision::tf32, float, true, false, true>,
+                   Product<8, 8, 4, double, double, false, true, false>,
+                   Product<8, 8, 4, double, double, true, false, true>,
+                   Product<16, 16, 16, signed char, int, false, true, false>,
+                   Product<16, 16, 16, unsigned char, int, true, false, true>,
+                   Product<32, 8, 16, signed char, int, true, true, false>,
+                   Product<8, 32, 16, unsigned char, int, false, false, false>>;
 TYPED_TEST_SUITE(WmmaTest, Products);
 
 TYPED_TEST(WmmaTest, IsTheProduct) {
@@ -83,10 +93,12 @@ TYPED_TEST(WmmaTest, IsTheProduct) {
     for (int& value : out) value = static_cast<int>((static_cast<unsigned>(value) >> 8) % 9) + low;
     return out;
   };
-  const std::vector<int> a = values(P::a_size, 1), b = values(P::b_size, 2), c = values(P::c_size, 3);
+  const std::vector<int> a = values(P::a_size, 1), b = values(P::b_size, 2),
+                         c = values(P::c_size, 3);
   const auto as = [](const std::vector<int>& from, auto zero) {
     std::vector<decltype(zero)> out;
-    for (const int value : from) out.push_back(static_cast<decltype(zero)>(static_cast<float>(value)));
+    for (const int value : from)
+      out.push_back(static_cast<decltype(zero)>(static_cast<float>(value)));
     return out;
   };
   const DeviceVector<Element> da(as(a, Element{})), db(as(b, Element{}));

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // CudaCall for emulated launches: the device is the CPU, and kernels may touch the memory of the
 // tensors of their call and nothing else, inputs only to read.
-#include "../../../csrc/common/cuda.h"
-
 #include <algorithm>
 #include <string>
 #include <vector>
 
+#include "../../../csrc/common/cuda.h"
 #include "../emulator.h"
 
 namespace longclock {
@@ -27,13 +26,15 @@ bool on_cpu(const Tensor& tensor) { return tensor.is_cpu(); }
 // From the first byte of a strided tensor to its last.
 std::pair<uint64_t, uint64_t> extent(const Tensor& tensor) {
   int64_t elements = tensor.numel() == 0 ? 0 : 1;
-  for (int64_t d = 0; d < tensor.dim() && elements != 0; ++d) elements += (tensor.size(d) - 1) * tensor.stride(d);
+  for (int64_t d = 0; d < tensor.dim() && elements != 0; ++d)
+    elements += (tensor.size(d) - 1) * tensor.stride(d);
   const auto begin = reinterpret_cast<uint64_t>(tensor.const_data_ptr());
   return {begin, begin + static_cast<uint64_t>(elements) * tensor.element_size()};
 }
 
 void declare(uint64_t begin, uint64_t end, bool read_only) {
-  emulator::declare_memory(reinterpret_cast<const void*>(begin), end - begin, read_only, !read_only);
+  emulator::declare_memory(reinterpret_cast<const void*>(begin), end - begin, read_only,
+                           !read_only);
 }
 
 }  // namespace
@@ -45,7 +46,8 @@ CudaCall::CudaCall(const char* op, const char* argument, const Tensor& tensor)
 
 CudaCall::~CudaCall() {
   for (const auto& ranges : {state_->read, state_->written}) {
-    for (const State::Range& range : ranges) emulator::forget_memory(reinterpret_cast<const void*>(range.begin));
+    for (const State::Range& range : ranges)
+      emulator::forget_memory(reinterpret_cast<const void*>(range.begin));
   }
 }
 
