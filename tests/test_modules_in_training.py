@@ -161,6 +161,7 @@ def _train_one_step(rank: int, port_file: str, out: str) -> None:
         torch.save([p.grad for p in module.parameters()], out)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    os._exit(0)  # gloo's threads may outlive the interpreter, which then aborts, in one run of ten
 
 
 def test_two_processes_train_as_one(device: str, tmp_path: Path) -> None:
