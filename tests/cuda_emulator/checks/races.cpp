@@ -145,7 +145,7 @@ void BlockRaces::sync_warp(Warp& warp, uint32_t lanes) {
 }
 
 // Of the whole warp: lanes are not told apart between blocks.
-void BlockRaces::fence(Warp& warp, Scope) {
+void BlockRaces::fence(Warp& warp) {
   State::WarpState& w = state_->warps[warp.index];
   for (const Knowledge& news : w.pending) learn(*state_, w, news);
   w.pending.clear();

@@ -40,11 +40,9 @@ class BlockRaces {
   // The warps of the mask met at a barrier (bar.sync, bar.red; also grid-wide ones through their
   // atomics).
   void barrier(uint32_t warps);
-  // bar.arrive of one warp, to be joined by the others when the barrier completes with them.
-  // The lanes met: __syncwarp, shfl.sync and its like.
+  // The lanes met at a __syncwarp.
   void sync_warp(Warp& warp, uint32_t lanes);
-  enum class Scope : uint8_t { block, device };
-  void fence(Warp& warp, Scope scope);
+  void fence(Warp& warp);  // of whatever scope
   // Order of one strong access, around its effect: acquire after a read, release before a write.
   void acquire(Warp& warp, const Access& access, uint32_t lanes);
   void release(Warp& warp, const Access& access, uint32_t lanes);

@@ -322,12 +322,9 @@ Handler select_atom(Decode& d) {
 }
 Handler select_red(Decode& d) { return d.has("async") ? nullptr : select_any(d, 0, false); }
 
-template <bool kDevice>
 void fence(Warp& w, const Instruction&, uint32_t) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (w.block->races != nullptr) {
-    w.block->races->fence(w, kDevice ? BlockRaces::Scope::device : BlockRaces::Scope::block);
-  }
+  if (w.block->races != nullptr) w.block->races->fence(w);
 }
 
 void do_nothing(Warp&, const Instruction&, uint32_t) {}
@@ -336,7 +333,7 @@ Handler select_fence(Decode& d) {
   d.out.unit = Unit::sync;
   // Between the generic and other views of memory, which are one here.
   if (d.modifier(0) == "proxy") return do_nothing;
-  return d.has("gpu") || d.has("sys") || d.has("gl") ? fence<true> : fence<false>;
+  return fence;
 }
 
 constexpr Opcode kOpcodes[] = {
