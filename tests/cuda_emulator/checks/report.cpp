@@ -165,16 +165,7 @@ const char* longclock_emulator_take_reports() {
     json.open('{').field("kind", r.kind).field("message", r.message).field("kernel", r.kernel);
     json.field("file", r.file).field("line", uint64_t{r.line}).field("instruction", r.instruction);
     json.field("address", r.address).field("count", r.count).field("text", r.text());
-    const auto list = [&](const char* name, const uint32_t* v) {
-      json.key(name)
-          .open('[')
-          .value(uint64_t{v[0]})
-          .value(uint64_t{v[1]})
-          .value(uint64_t{v[2]})
-          .close(']');
-    };
-    list("block", r.block);
-    list("thread", r.thread);
+    json.field("block", r.block).field("thread", r.thread);
     json.key("inlined_at").open('[');
     for (const std::string& outer : r.inlined_at) json.value(outer);
     json.close(']').close('}');

@@ -174,16 +174,7 @@ void LaunchCounters::add(const LaunchCounters& o) {
 std::string LaunchCounters::json() const {
   JsonWriter json;
   json.open('{').field("kernel", kernel);
-  const auto three = [&](const char* name, const uint32_t* v) {
-    json.key(name)
-        .open('[')
-        .value(uint64_t{v[0]})
-        .value(uint64_t{v[1]})
-        .value(uint64_t{v[2]})
-        .close(']');
-  };
-  three("grid", grid);
-  three("block", block);
+  json.field("grid", grid).field("block", block);
   json.field("shared_bytes", shared_bytes);
   uint64_t warps = 0, lanes = 0;
   const auto table = [&](const char* name, const uint64_t* values) {

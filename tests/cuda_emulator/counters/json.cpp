@@ -53,6 +53,12 @@ JsonWriter& JsonWriter::value(uint64_t number) {
   return *this;
 }
 
+JsonWriter& JsonWriter::value(const uint32_t (&numbers)[3]) {
+  open('[');
+  for (const uint64_t number : numbers) value(number);
+  return close(']');
+}
+
 JsonWriter& JsonWriter::raw(std::string_view json) {
   separate();
   text_ += json;

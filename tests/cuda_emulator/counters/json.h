@@ -15,6 +15,7 @@ class JsonWriter {
   JsonWriter& key(std::string_view name);
   JsonWriter& value(std::string_view text);
   JsonWriter& value(uint64_t number);
+  JsonWriter& value(const uint32_t (&numbers)[3]);
   template <class T>
   JsonWriter& field(std::string_view name, const T& v) {
     return key(name).value(v);

@@ -135,7 +135,7 @@ inline T add_to_odd(T a, T b) {
   return std::bit_cast<T>(inexact & ((bits & 1) == 0) ? odd : bits);
 }
 
-// ---- For select functions: a choice made once becomes a template argument. ---------------------
+// --- For select functions: a choice made once becomes a template argument.
 
 template <class F>
 inline Handler with_flag(bool flag, F f) {

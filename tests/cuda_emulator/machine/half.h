@@ -115,7 +115,7 @@ inline float widen<Bfloat>(uint32_t value) {
   return std::bit_cast<float>(value << 16);
 }
 
-// ---- One value ----------------------------------------------------------------------------------
+// --- One value
 
 inline float half_to_float(uint16_t value) { return widen<Half>(value); }
 inline float bfloat_to_float(uint16_t value) { return widen<Bfloat>(value); }
@@ -146,7 +146,7 @@ inline float round_to_tf32(float value) {
   return std::bit_cast<float>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fffffffu : rounded);
 }
 
-// ---- Rows, of a multiple of 8 values ------------------------------------------------------------
+// --- Rows, of a multiple of 8 values
 
 template <class From>
 inline void widen_row(const uint16_t* from, float* to, unsigned count) {

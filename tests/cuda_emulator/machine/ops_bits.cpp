@@ -26,8 +26,7 @@ void lay_out(Decode& d, unsigned bits, size_t sources) {
   for (size_t i = 1; i <= sources; ++i) d.source(i, bits);
 }
 
-// ---- and, or, xor, not
-// ----------------------------------------------------------------------------
+// --- and, or, xor, not
 
 struct And {
   template <class T>
@@ -111,8 +110,7 @@ Handler select_not(Decode& d) {
   });
 }
 
-// ---- lop3: any function of three bits, by its truth table
-// -----------------------------------------------
+// --- lop3: any function of three bits, by its truth table
 
 uint32_t lop3(uint32_t a, uint32_t b, uint32_t c, unsigned table) {
   uint32_t out = 0;
@@ -182,8 +180,7 @@ Handler select_lop3(Decode& d) {
   return kHandlers[static_cast<size_t>(d.out.immediate)];
 }
 
-// ---- Shifts: an amount beyond the width shifts everything out
-// ---------------------------------------------
+// --- Shifts: an amount beyond the width shifts everything out
 
 template <class T>
 T shift_left(T a, uint32_t by) {
@@ -266,8 +263,7 @@ Handler select_shf(Decode& d) {
   return wrap ? funnel<false, true>(d) : funnel<false, false>(d);
 }
 
-// ---- Fields
-// -----------------------------------------------------------------------------------------------
+// --- Fields
 
 template <class T>
 T extract(T a, uint32_t at, uint32_t length) {
@@ -423,8 +419,7 @@ Handler select_fns(Decode& d) {
   };
 }
 
-// ---- prmt: four bytes chosen of eight
-// -----------------------------------------------------------------------
+// --- prmt: four bytes chosen of eight
 
 uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
   const uint64_t bytes = static_cast<uint64_t>(b) << 32 | a;
@@ -477,8 +472,7 @@ Handler select_prmt(Decode& d) {
   };
 }
 
-// ---- selp, slct
-// ------------------------------------------------------------------------------------------------
+// --- selp, slct
 
 template <class T>
 void select_lanes(Warp& w, const Instruction& in, uint32_t lanes) {

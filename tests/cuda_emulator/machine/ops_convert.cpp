@@ -48,7 +48,7 @@ V largest() {
   }
 }
 
-// ---- Integers to integers -----------------------------------------------------------------------
+// --- Integers to integers
 
 template <class To, class From, bool kSaturate>
 void integer_to_integer(Warp& w, const Instruction& in, uint32_t lanes) {
@@ -95,7 +95,7 @@ void define_integer(Warp& w, const Instruction& in, uint32_t lanes) {
   if (result.bits == 64) write(w.bits_of<uint64_t>(result));
 }
 
-// ---- Between integers and floats ----------------------------------------------------------------
+// --- Between integers and floats
 
 template <class To, class From, Rounding kRounding>
 void integer_to_float(Warp& w, const Instruction& in, uint32_t lanes) {
@@ -142,7 +142,7 @@ void float_to_integer(Warp& w, const Instruction& in, uint32_t lanes) {
   store_row(w, in.operands[0], values, lanes);
 }
 
-// ---- Floats to floats ---------------------------------------------------------------------------
+// --- Floats to floats
 
 template <class To, Rounding kRounding, class V>
 void narrow_all(const V* from, Cell<To>* to) {
@@ -217,7 +217,7 @@ void define_pair(Warp& w, const Instruction& in, uint32_t lanes) {
   });
 }
 
-// ---- Pairs of the smallest formats --------------------------------------------------------------
+// --- Pairs of the smallest formats
 
 template <class Small>
 constexpr unsigned kStep = std::is_same_v<Small, E2m1> ? 4 : 8;
@@ -264,7 +264,7 @@ void from_small_pair(Warp& w, const Instruction& in, uint32_t lanes) {
   store_row(w, in.operands[0], values, lanes);
 }
 
-// ---- cvt.pack -----------------------------------------------------------------------------------
+// --- cvt.pack
 
 // a and b saturated to `immediate` bits (negative: unsigned), side by side, above them c's low
 // bits.
@@ -287,7 +287,7 @@ void pack(Warp& w, const Instruction& in, uint32_t lanes) {
   store_lanes(w.result<uint32_t>(in.operands[0]), values, lanes);
 }
 
-// ---- Selection ----------------------------------------------------------------------------------
+// --- Selection
 
 template <class F>
 Handler with_integer(std::string_view name, F f) {
@@ -422,7 +422,7 @@ Handler select_convert(Decode& d) {
   return scalar != nullptr ? scalar : select_small(d);
 }
 
-// ---- cvta, isspacep -----------------------------------------------------------------------------
+// --- cvta, isspacep
 
 enum class Window { none, shared, local, param, constant, global };
 

@@ -60,8 +60,7 @@ void ternary(Warp& w, const Instruction& in, uint32_t lanes) {
   map_lanes<T, T, T, T>(w, in, lanes, F());
 }
 
-// ---- Sums with a carry, of .u32, .s32, .u64, .s64
-// -------------------------------------------------
+// --- Sums with a carry, of .u32, .s32, .u64, .s64
 
 // r = a + b (+ carry), a - b (- borrow), or a * b + c (+ carry); the flag is a word of the warp.
 template <class T, bool kSubtract, bool kIn, bool kOut>
@@ -128,8 +127,7 @@ Handler mad_with_carry(Decode& d) {
   });
 }
 
-// ---- Sums
-// ------------------------------------------------------------------------------------------
+// --- Sums
 
 struct Add {
   template <class T>
@@ -207,8 +205,7 @@ Handler select_extreme(Decode& d) {
   });
 }
 
-// ---- Products
-// ----------------------------------------------------------------------------------------
+// --- Products
 
 template <class T>
 void mul_wide(Warp& w, const Instruction& in, uint32_t lanes) {
@@ -326,8 +323,7 @@ Handler select_24(Decode& d) {
                            : select.template operator()<uint32_t>();
 }
 
-// ---- Quotients: by zero all ones and the dividend, as hardware gives
-// --------------------------------
+// --- Quotients: by zero all ones and the dividend, as hardware gives
 
 struct Div {
   template <class T>
@@ -354,8 +350,7 @@ Handler select_binary(Decode& d) {
   });
 }
 
-// ---- One source
-// ----------------------------------------------------------------------------------------
+// --- One source
 
 struct Abs {
   template <class T>
@@ -435,8 +430,7 @@ Handler select_find(Decode& d) {
   return d.has("shiftamt") ? select_count<FindHighShift>(d) : select_count<FindHigh>(d);
 }
 
-// ---- Others
-// ----------------------------------------------------------------------------------------------
+// --- Others
 
 Handler select_sad(Decode& d) {
   return for_integer(d.type(), [&]<class T>() -> Handler {

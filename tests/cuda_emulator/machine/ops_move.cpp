@@ -109,8 +109,7 @@ Handler select_pack(Decode& d, bool packs) {
   return nullptr;
 }
 
-// ---- Special registers
-// --------------------------------------------------------------------------------
+// --- Special registers
 
 using Special = uint64_t (*)(const Warp& w, unsigned lane);
 

@@ -26,7 +26,7 @@ struct Executions {
 // Runs until the warp cannot go on or its fuel is gone. `executions`: [code], or nullptr.
 WarpState run_warp(Warp& warp, Executions* executions);
 
-// ---- For control instructions -----------------------------------------------------------------
+// --- For control instructions
 
 // The lanes go on at `pc`, the others of the running group where they are.
 void split(Warp& warp, uint32_t lanes, uint32_t pc);
@@ -42,7 +42,7 @@ void jump(Warp& warp, const Instruction& in, uint32_t lanes);
 void return_from_function(Warp& warp, const Instruction& in, uint32_t lanes);
 void unknown_instruction(Warp& warp, const Instruction& in, uint32_t lanes);
 
-// ---- Barriers of a block (barriers.cpp) ---------------------------------------------------------
+// --- Barriers of a block (barriers.cpp)
 
 // The lanes wait at barrier `id`. count: of threads, 0: all of the block. aligned: the whole warp
 // must come.

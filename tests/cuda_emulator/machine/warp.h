@@ -37,8 +37,8 @@ struct CallFrame {
 struct Warp {
   // The group that runs: what handlers see and control instructions change.
   uint32_t pc = 0;  // of the next instruction; in a handler, of the one after it
-  uint32_t limit =
-      0;  // reaching it gives the choice of the next group to the scheduler; 0 does so at once
+  // Reaching it gives the choice of the next group to the scheduler; 0 does so at once.
+  uint32_t limit = 0;
   uint32_t active = 0;  // lanes
   uint32_t depth = 0;
 

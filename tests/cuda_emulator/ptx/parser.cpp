@@ -36,8 +36,7 @@ class Parser {
   }
 
  private:
-  // ---- Tokens
-  // ------------------------------------------------------------------------------------
+  // --- Tokens
 
   const Token& peek(size_t ahead = 0) const {
     return tokens_[std::min(at_ + ahead, tokens_.size() - 1)];
@@ -86,8 +85,7 @@ class Parser {
     }
   }
 
-  // ---- Module
-  // --------------------------------------------------------------------------------------
+  // --- Module
 
   void parse_top_level() {
     const std::string_view directive = peek().text;
@@ -218,8 +216,7 @@ class Parser {
     std::memcpy(v.initial.data() + at, &value.bits, element);
   }
 
-  // ---- Functions
-  // -----------------------------------------------------------------------------------
+  // --- Functions
 
   void parse_function() {
     Function f;
@@ -410,8 +407,7 @@ class Parser {
   // Names that are not in the text, such as %r17 of .reg .b32 %r<20>.
   std::string_view keep(std::string name) { return module_.names.emplace_back(std::move(name)); }
 
-  // ---- Instructions
-  // ----------------------------------------------------------------------------------
+  // --- Instructions
 
   void parse_instruction() {
     Instruction in;
@@ -509,8 +505,7 @@ class Parser {
     return o;
   }
 
-  // ---- Names
-  // ---------------------------------------------------------------------------------------
+  // --- Names
 
   const Name* find(std::string_view name, size_t scope) const {
     for (int32_t s = static_cast<int32_t>(scope); s >= 0;
