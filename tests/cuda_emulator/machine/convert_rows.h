@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "half.h"
+#include "ops_common.h"
 
 namespace longclock::emulator {
 
@@ -39,9 +40,6 @@ struct CellOf<Bfloat> {
 // What a register of the type's own width holds; 8-bit types have 16-bit registers.
 template <class T>
 using Cell = typename CellOf<T>::type;
-
-template <class C>
-constexpr unsigned kBits = 8 * sizeof(C);
 
 // The row of a source, or its low parts in `spare`.
 template <class C>

@@ -14,6 +14,12 @@ namespace longclock::emulator {
 
 class KernelDecoder;  // decoder.cpp
 
+// How many registers a textual operand names: {a, b} or one.
+inline unsigned registers_of(const ptx::Operand& operand) {
+  const bool vector = operand.kind == ptx::Operand::Kind::vector;
+  return vector ? static_cast<unsigned>(operand.elements.size()) : 1;
+}
+
 class Decode {
  public:
   Decode(KernelDecoder& kernel, const ptx::Instruction& ptx, Instruction& out)

@@ -234,8 +234,8 @@ AnyDecode decode_of(std::string_view type) {
   if (type == "f16") return any<float>(decode_f16);
   if (type == "bf16") return any<float>(decode_bf16);
   if (type == "tf32") return any<float>(decode_tf32);
-  if (type == "e4m3") return any<float>(decode_e4m3);
-  if (type == "e5m2") return any<float>(decode_e5m2);
+  if (type == "e4m3") return any<float>(decode_fp8<E4m3>);
+  if (type == "e5m2") return any<float>(decode_fp8<E5m2>);
   if (type == "f64") return any<double>(decode_f64);
   if (type == "s8") return any<int32_t>(decode_bytes<int8_t>);
   if (type == "u8") return any<int32_t>(decode_bytes<uint8_t>);
@@ -270,11 +270,6 @@ Handler handler_of(const MultiplyForm& f) {
                     : multiply<FloatKind<uint16_t, uint32_t>>;
   return narrow_d ? multiply<FloatKind<uint32_t, uint16_t>>
                   : multiply<FloatKind<uint32_t, uint32_t>>;
-}
-
-unsigned registers_of(const ptx::Operand& operand) {
-  return operand.kind == ptx::Operand::Kind::vector ? static_cast<unsigned>(operand.elements.size())
-                                                    : 1;
 }
 
 // Kernels hold hundreds of instructions of one form: plans are shared, and stay.

@@ -80,7 +80,7 @@ void add_carry(Warp& w, const Instruction& in, uint32_t lanes) {
   if (kOut) w.carry = (w.carry & ~lanes) | (carries & lanes);
 }
 
-template <class T, bool kHigh, bool kSubtract, bool kIn, bool kOut>
+template <class T, bool kHigh, bool kIn, bool kOut>
 void mad_carry(Warp& w, const Instruction& in, uint32_t lanes) {
   using U = Bits<T>;
   const T *a = w.source<T>(in.operands[1]), *b = w.source<T>(in.operands[2]);
@@ -120,9 +120,8 @@ Handler mad_with_carry(Decode& d) {
       return nullptr;
     } else {
       lay_out(d, kBits<T>, 3);
-      if (high)
-        return out ? mad_carry<T, true, false, kIn, true> : mad_carry<T, true, false, kIn, false>;
-      return out ? mad_carry<T, false, false, kIn, true> : mad_carry<T, false, false, kIn, false>;
+      if (high) return out ? mad_carry<T, true, kIn, true> : mad_carry<T, true, kIn, false>;
+      return out ? mad_carry<T, false, kIn, true> : mad_carry<T, false, kIn, false>;
     }
   });
 }

@@ -7,6 +7,7 @@
 #include "../checks/report.h"
 #include "matrix_multiply.h"
 #include "memory_form.h"
+#include "ops_common.h"
 
 namespace longclock::emulator {
 namespace {
@@ -50,17 +51,12 @@ void collect(const uint32_t* words, Tile& tile) {
   }
 }
 
-// The undefined bits of a register, 0 in the lanes that are defined.
+// Its undefined bits, 0 in the lanes that are defined.
 void undefined_words(Warp& w, const Operand& operand, uint32_t* words) {
-  const uint32_t undefined = w.undefined_lanes(operand);
-  const uint32_t* bits = w.bits_of<uint32_t>(operand);
-  for (unsigned l = 0; l < kWarpLanes; ++l) words[l] = (undefined >> l) & 1 ? bits[l] : 0;
+  for (unsigned l = 0; l < kWarpLanes; ++l) words[l] = undefined_bits<uint32_t>(w, operand, l);
 }
 void define_words(Warp& w, const Operand& operand, const uint32_t* words, uint32_t lanes) {
-  uint32_t undefined = 0;
-  for (unsigned l = 0; l < kWarpLanes; ++l) undefined |= static_cast<uint32_t>(words[l] != 0) << l;
-  w.mark(operand, undefined, lanes);
-  store_lanes(w.bits_of<uint32_t>(operand), words, undefined & lanes);
+  define_result<uint32_t>(w, operand, lanes, [&](unsigned l) { return words[l]; });
 }
 
 struct TileForm {

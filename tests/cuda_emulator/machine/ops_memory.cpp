@@ -351,11 +351,6 @@ Handler with_type(ElementType type, unsigned bits, unsigned elements) {
   return nullptr;
 }
 
-unsigned textual_elements(const ptx::Operand& operand) {
-  return operand.kind == ptx::Operand::Kind::vector ? static_cast<unsigned>(operand.elements.size())
-                                                    : 1;
-}
-
 Unit unit_of(const MemoryForm& form, bool write) {
   if (form.frame) return Unit::load_param;
   switch (form.space) {
@@ -376,7 +371,7 @@ Unit unit_of(const MemoryForm& form, bool write) {
 unsigned register_bits(const Decode& d, const ptx::Operand& operand, size_t first, unsigned type) {
   using Kind = ptx::Operand::Kind;
   const bool vector = operand.kind == Kind::vector;
-  const size_t count = textual_elements(operand);
+  const size_t count = registers_of(operand);
   unsigned bits = 0;
   for (size_t k = 0; k < count; ++k) {
     const Kind kind = vector ? operand.elements[k].kind : operand.kind;
@@ -395,7 +390,7 @@ Handler select_load(Decode& d) {
   MemoryForm form = memory_form(d, 1);
   const ptx::Operand& target = d.operand(0);
   form.wide = type.bits == 128;
-  form.elements = static_cast<uint8_t>(textual_elements(target) * (form.wide ? 2 : 1));
+  form.elements = static_cast<uint8_t>(registers_of(target) * (form.wide ? 2 : 1));
   d.result(0, form.wide ? 128 : 64);
   const unsigned bits = register_bits(d, target, 0, type.bits);
   d.address(1);
@@ -415,7 +410,7 @@ Handler select_store(Decode& d) {
   MemoryForm form = memory_form(d, 0);
   const ptx::Operand& value = d.operand(1);
   form.wide = type.bits == 128;
-  form.elements = static_cast<uint8_t>(textual_elements(value) * (form.wide ? 2 : 1));
+  form.elements = static_cast<uint8_t>(registers_of(value) * (form.wide ? 2 : 1));
   d.address(0);
   d.source(1, std::max<unsigned>(type.bits, 16));
   const unsigned bits = register_bits(d, value, 1, type.bits);

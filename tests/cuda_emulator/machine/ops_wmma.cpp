@@ -8,6 +8,7 @@
 #include "../checks/report.h"
 #include "matrix_multiply.h"
 #include "memory_form.h"
+#include "ops_common.h"
 
 namespace longclock::emulator {
 namespace {
@@ -104,10 +105,7 @@ void load_fragment(Warp& w, const Instruction& in, uint32_t lanes) {
     store_lanes(w.result<Word>(in.operands[j]), row, lanes);
     if (w.undefined == nullptr) continue;
     take_register(undefined, j, row);
-    uint32_t mask = 0;
-    for (unsigned l = 0; l < kWarpLanes; ++l) mask |= static_cast<uint32_t>(row[l] != 0) << l;
-    w.mark(in.operands[j], mask, lanes);
-    store_lanes(w.bits_of<Word>(in.operands[j]), row, mask & lanes);
+    define_result<Word>(w, in.operands[j], lanes, [&](unsigned l) { return row[l]; });
   }
 }
 
@@ -167,9 +165,7 @@ Handler select_transfer(Decode& d, bool store) {
   t.space = memory_form(d, address).space;
   t.element_bits = type.bits;
   t.register_bytes = type.register_bits / 8;
-  const ptx::Operand& list = d.operand(fragment);
-  t.registers =
-      list.kind == ptx::Operand::Kind::vector ? static_cast<unsigned>(list.elements.size()) : 1;
+  t.registers = registers_of(d.operand(fragment));
   t.chunks = wmma_chunks(role, shape, type, t.registers);
   if (t.chunks.bytes == 0 || t.lane_bytes() > kMostBytes) return nullptr;
   const unsigned rows = role == Role::b ? shape.k : shape.m;

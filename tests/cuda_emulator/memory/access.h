@@ -17,7 +17,7 @@ struct Access {
   bool write = false;
   bool read = false;     // atomics: both
   bool strong = false;   // volatile, relaxed, acquire, release, atomic: no data race with its like
-  bool silent = false;   // ldmatrix and the like count themselves
+  bool silent = false;   // not counted: .param of a call, mbarriers
   bool exempt = false;   // from race checks: the words of mbarriers
   bool tracked = false;  // out: some `undefined` is not nullptr
   uint32_t align = 0;    // of each address; 0: bytes

@@ -64,6 +64,12 @@ LoadedKernel load(const void* stub, cudaError_t& error) {
   return loaded;
 }
 
+// What __launch_bounds__ allows; 0: it says nothing.
+uint64_t bound_threads(const ptx::Function& function) {
+  const uint32_t* most = function.max_threads;
+  return uint64_t{most[0]} * std::max(most[1], 1u) * std::max(most[2], 1u);
+}
+
 cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size_t shared,
                          bool cooperative) {
   const DeviceProfile& p = current_profile();
@@ -81,8 +87,8 @@ cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size
       (required[0] != block.x || required[1] != block.y || required[2] != block.z)) {
     return cudaErrorInvalidConfiguration;
   }
-  const uint32_t* most = loaded.function->max_threads;
-  if (most[0] != 0 && threads > uint64_t{most[0]} * std::max(most[1], 1u) * std::max(most[2], 1u)) {
+  const uint64_t bound = bound_threads(*loaded.function);
+  if (bound != 0 && threads > bound) {
     return cudaErrorLaunchOutOfResources;
   }
   const uint64_t all_shared = kernel_facts(*loaded.program).static_shared + shared;
@@ -205,11 +211,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, const void* stub) {
   out->ptxVersion = loaded.ptx_arch;
   out->binaryVersion = p.sm;
   uint64_t most = kMaxThreads;
-  if (loaded.function->max_threads[0] != 0) {
-    const uint32_t* threads = loaded.function->max_threads;
-    most =
-        std::min(most, uint64_t{threads[0]} * std::max(threads[1], 1u) * std::max(threads[2], 1u));
-  }
+  if (const uint64_t bound = bound_threads(*loaded.function); bound != 0)
+    most = std::min(most, bound);
   if (loaded.registers != 0) {
     while (most > kWarp && registers_of_block(loaded.registers, most) > p.registers_per_block)
       most -= kWarp;
