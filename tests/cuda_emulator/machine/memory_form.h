@@ -23,11 +23,6 @@ struct MemoryForm {
   bool frame = false;  // .param of a call: not memory that a profiler shows
 };
 
-struct ElementType {
-  uint8_t bits = 0;  // 0: not known
-  bool is_signed = false;
-};
-ElementType element_type(std::string_view name);
 // Space and order; type and vector are left to the caller. `address`: index of the textual operand.
 MemoryForm memory_form(const Decode& d, size_t address);
 

@@ -11,6 +11,7 @@
 
 #include "../checks/report.h"
 #include "../counters/counters.h"
+#include "../ptx/literals.h"
 #include "half.h"
 #include "memory_form.h"
 
@@ -263,7 +264,7 @@ Handler handler(std::string_view op, std::string_view type) {
   if (type == "bf16") return half_handler<uint16_t, true>(op);
   if (type == "f16x2") return half_handler<uint32_t, false>(op);
   if (type == "bf16x2") return half_handler<uint32_t, true>(op);
-  const ElementType known = element_type(type);
+  const ptx::Type known = ptx::type_of(type);
   switch (known.bits) {
     case 16:
       return op == "cas" || op == "exch" ? integer_handler<uint16_t>(op, false) : nullptr;
@@ -288,16 +289,16 @@ Handler select_any(Decode& d, size_t address, bool has_result) {
   }
   // ".noftz" stands before the type, or before the vector that stands before the type.
   std::string_view type = d.type();
-  if (element_type(type).bits == 0) {
+  if (ptx::type_of(type).bits == 0) {
     for (size_t i = 0; i < d.modifiers(); ++i) {
-      if (element_type(d.modifier(i)).bits != 0) type = d.modifier(i);
+      if (ptx::type_of(d.modifier(i)).bits != 0) type = d.modifier(i);
     }
   }
   const size_t values = op == "cas" ? 2 : 1;
   if (op.empty() || d.operands() < address + 1 + values) return nullptr;
   const Handler run = handler(op, type);
   if (run == nullptr) return nullptr;
-  const unsigned bits = element_type(type).bits;
+  const unsigned bits = ptx::type_of(type).bits;
   MemoryForm form = memory_form(d, address);
   const ptx::Operand& value = d.operand(address + 1);
   if (value.kind == ptx::Operand::Kind::vector) {

@@ -8,29 +8,10 @@
 #include <type_traits>
 
 #include "../checks/report.h"
+#include "../ptx/literals.h"
 #include "memory_form.h"
 
 namespace longclock::emulator {
-
-ElementType element_type(std::string_view name) {
-  struct Known {
-    std::string_view name;
-    ElementType type;
-  };
-  static constexpr Known kKnown[] = {
-      {"b32", {32, false}},    {"u32", {32, false}},   {"s32", {32, true}},
-      {"f32", {32, false}},    {"b64", {64, false}},   {"u64", {64, false}},
-      {"s64", {64, true}},     {"f64", {64, false}},   {"b16", {16, false}},
-      {"u16", {16, false}},    {"s16", {16, true}},    {"f16", {16, false}},
-      {"b8", {8, false}},      {"u8", {8, false}},     {"s8", {8, true}},
-      {"bf16", {16, false}},   {"b128", {128, false}}, {"f16x2", {32, false}},
-      {"bf16x2", {32, false}},
-  };
-  for (const Known& known : kKnown) {
-    if (known.name == name) return known.type;
-  }
-  return {};
-}
 
 MemoryForm memory_form(const Decode& d, size_t address) {
   MemoryForm form;
@@ -323,7 +304,7 @@ Handler with_register(unsigned bits, unsigned elements) {
 }
 
 template <Way way>
-Handler with_type(ElementType type, unsigned bits, unsigned elements) {
+Handler with_type(ptx::Type type, unsigned bits, unsigned elements) {
   if constexpr (way != Way::store) {
     if (type.is_signed && type.bits < bits) {
       switch (type.bits) {
@@ -385,7 +366,7 @@ unsigned register_bits(const Decode& d, const ptx::Operand& operand, size_t firs
 
 Handler select_load(Decode& d) {
   if (d.operands() < 2) return nullptr;
-  const ElementType type = element_type(d.type());
+  const ptx::Type type = ptx::type_of(d.type());
   if (type.bits == 0) return nullptr;
   MemoryForm form = memory_form(d, 1);
   const ptx::Operand& target = d.operand(0);
@@ -405,7 +386,7 @@ Handler select_load(Decode& d) {
 
 Handler select_store(Decode& d) {
   if (d.operands() < 2) return nullptr;
-  const ElementType type = element_type(d.type());
+  const ptx::Type type = ptx::type_of(d.type());
   if (type.bits == 0) return nullptr;
   MemoryForm form = memory_form(d, 0);
   const ptx::Operand& value = d.operand(1);

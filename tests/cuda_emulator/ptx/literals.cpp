@@ -36,13 +36,14 @@ Operand literal(std::string_view text) {
 }
 
 Type type_of(std::string_view name) {
-  if (name == ".pred") return {1, false, false};
-  if (name == ".f16x2" || name == ".bf16x2") return {32, true, false};
-  if (name == ".bf16") return {16, true, false};
-  if (name.size() < 3) return {};
-  const int bits = std::atoi(std::string(name.substr(2)).c_str());
+  if (name.starts_with('.')) name.remove_prefix(1);
+  if (name == "pred") return {1, false, false};
+  if (name == "f16x2" || name == "bf16x2") return {32, true, false};
+  if (name == "bf16") return {16, true, false};
+  if (name.size() < 2) return {};
+  const int bits = std::atoi(std::string(name.substr(1)).c_str());
   if (bits != 8 && bits != 16 && bits != 32 && bits != 64 && bits != 128) return {};
-  switch (name[1]) {
+  switch (name[0]) {
     case 'b':
     case 'u':
       return {static_cast<uint8_t>(bits), false, false};
