@@ -86,14 +86,14 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxThreadsPerBlock:
     case cudaDevAttrMaxBlockDimX:
     case cudaDevAttrMaxBlockDimY:
-      return give(1024);
+      return give(kMaxThreads);
     case cudaDevAttrMaxBlockDimZ:
-      return give(64);
+      return give(kMaxBlockZ);
     case cudaDevAttrMaxGridDimX:
-      return give(0x7fffffff);
+      return give(kMaxGridX);
     case cudaDevAttrMaxGridDimY:
     case cudaDevAttrMaxGridDimZ:
-      return give(65535);
+      return give(kMaxGridYz);
     case cudaDevAttrWarpSize:
       return give(32);
     case cudaDevAttrMultiProcessorCount:
@@ -158,10 +158,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device) {
   out->regsPerBlock = static_cast<int>(p.registers_per_block);
   out->regsPerMultiprocessor = static_cast<int>(p.registers_per_sm);
   out->warpSize = 32;
-  out->maxThreadsPerBlock = out->maxThreadsDim[0] = out->maxThreadsDim[1] = 1024;
-  out->maxThreadsDim[2] = 64;
-  out->maxGridSize[0] = 0x7fffffff;
-  out->maxGridSize[1] = out->maxGridSize[2] = 65535;
+  out->maxThreadsPerBlock = out->maxThreadsDim[0] = out->maxThreadsDim[1] = kMaxThreads;
+  out->maxThreadsDim[2] = kMaxBlockZ;
+  out->maxGridSize[0] = kMaxGridX;
+  out->maxGridSize[1] = out->maxGridSize[2] = kMaxGridYz;
   out->maxThreadsPerMultiProcessor = static_cast<int>(p.threads_per_sm);
   out->maxBlocksPerMultiProcessor = static_cast<int>(p.blocks_per_sm);
   out->multiProcessorCount = static_cast<int>(p.multiprocessors);

@@ -19,6 +19,12 @@ struct DeviceProfile {
   uint32_t registers_per_block;
 };
 
+// The same for all of them.
+constexpr unsigned kMaxThreads = 1024;  // of a block, and of its x and y
+constexpr unsigned kMaxBlockZ = 64;
+constexpr unsigned kMaxGridX = 0x7fffffff;
+constexpr unsigned kMaxGridYz = 65535;
+
 // nullptr for an unknown one.
 const DeviceProfile* find_profile(int sm);
 const DeviceProfile& current_profile();  // of options().sm

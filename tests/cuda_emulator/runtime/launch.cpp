@@ -16,8 +16,6 @@
 namespace longclock::emulator {
 namespace {
 
-constexpr uint64_t kMaxThreads = 1024;
-constexpr uint64_t kMaxGridYz = 65535;
 constexpr uint64_t kWarp = 32;
 constexpr uint64_t kRegisterUnit = 256;  // registers are given to a warp in units of so many
 
@@ -74,11 +72,11 @@ cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size
                          bool cooperative) {
   const DeviceProfile& p = current_profile();
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
-  if (threads == 0 || block.x > kMaxThreads || block.y > kMaxThreads || block.z > 64 ||
+  if (threads == 0 || block.x > kMaxThreads || block.y > kMaxThreads || block.z > kMaxBlockZ ||
       threads > kMaxThreads) {
     return cudaErrorInvalidConfiguration;
   }
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > kMaxGridYz ||
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > kMaxGridX || grid.y > kMaxGridYz ||
       grid.z > kMaxGridYz) {
     return cudaErrorInvalidConfiguration;
   }
