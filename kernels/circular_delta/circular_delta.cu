@@ -5,6 +5,7 @@
 
 #include "../common/launch.cuh"
 #include "circular_delta.h"
+#include "clock.cuh"
 
 namespace longclock {
 namespace {
@@ -17,14 +18,6 @@ struct Shape {
   int64_t a_strides[kCircularDeltaMaxDims];
   int64_t b_strides[kCircularDeltaMaxDims];
 };
-
-// t mod period in [0, period), period < 2^31. A 64-bit division costs several times a 32-bit one.
-__device__ __forceinline__ int32_t clock_time(int64_t t, int32_t period) {
-  const int32_t narrow = static_cast<int32_t>(t);
-  const int32_t r =
-      narrow == t ? narrow % period : static_cast<int32_t>(t % static_cast<int64_t>(period));
-  return r < 0 ? r + period : r;
-}
 
 template <class A, class B, class Out>
 __global__ void __launch_bounds__(kBlockThreads)
@@ -41,8 +34,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     }
     a_at += rest * shape.a_strides[0];
     b_at += rest * shape.b_strides[0];
-    const int32_t x = abs(clock_time(a[a_at], period) - clock_time(b[b_at], period));
-    out[i] = min(x, period - x);
+    out[i] = circular_delta(clock_time(a[a_at], period), clock_time(b[b_at], period), period);
   }
 }
 

@@ -3,60 +3,26 @@
 // fixed size are summed each by one block, in an order that depends on nothing but the chunk, and
 // a second kernel adds the chunks in a fixed order. There are no atomics and no host round trip.
 #include "../common/launch.cuh"
+#include "../common/warp.cuh"
 #include "time_similarity.h"
+#include "time_term.cuh"
 
 namespace longclock {
 namespace {
 
 constexpr int kBlockThreads = 256;
-constexpr int kWarp = 32;
 constexpr int kWarps = kBlockThreads / kWarp;
 constexpr int kTile = 1024;  // elements whose features a backward block holds at a time: 20 KB
 constexpr int kUnitSums = kTimeFeatures + 2;  // of a hidden unit: dw1[4], db1, dw2
 static_assert(kTimeSimilarityChunk % kTile == 0);
 static_assert(kTile % kBlockThreads == 0);
 
-struct Features {
-  float x, root, square, log;
-};
-
-__device__ __forceinline__ Features time_features(int64_t delta, double per_unit) {
-  const float x = static_cast<float>(static_cast<double>(delta) * per_unit);
-  return {x, sqrtf(x), x * x, log1pf(x)};
-}
-
-// The input of a hidden unit's ReLU.
-__device__ __forceinline__ float time_hidden(const float* w, float bias, const Features& f) {
-  float h = fmaf(w[0], f.x, bias);
-  h = fmaf(w[1], f.root, h);
-  h = fmaf(w[2], f.square, h);
-  return fmaf(w[3], f.log, h);
-}
-
-// The MLP but for b2, in shared memory.
-struct SharedMlp {
-  float w1[kMaxTimeHidden * kTimeFeatures];
-  float b1[kMaxTimeHidden];
-  float w2[kMaxTimeHidden];
-};
-
-__device__ __forceinline__ void load_mlp(const TimeMlp& mlp, SharedMlp* shared) {
-  for (int i = threadIdx.x; i < mlp.hidden * kTimeFeatures; i += kBlockThreads) {
-    shared->w1[i] = mlp.w1[i];
-  }
-  for (int i = threadIdx.x; i < mlp.hidden; i += kBlockThreads) {
-    shared->b1[i] = mlp.b1[i];
-    shared->w2[i] = mlp.w2[i];
-  }
-  __syncthreads();
-}
-
 template <class Int>
 __global__ void __launch_bounds__(kBlockThreads)
     time_features_kernel(const Int* __restrict__ delta, int64_t count, double per_unit,
                          float4* __restrict__ out) {
   for (int64_t i = grid_index(); i < count; i += grid_stride()) {
-    const Features f = time_features(delta[i], per_unit);
+    const TimePhi f = time_phi(delta[i], per_unit);
     out[i] = make_float4(f.x, f.root, f.square, f.log);
   }
 }
@@ -65,26 +31,12 @@ template <class Int>
 __global__ void __launch_bounds__(kBlockThreads)
     time_similarity_kernel(const Int* __restrict__ delta, int64_t count, double per_unit,
                            const TimeMlp mlp, float* __restrict__ out) {
-  __shared__ SharedMlp shared;
-  load_mlp(mlp, &shared);
-  const float b2 = *mlp.b2;
+  __shared__ SharedTimeMlp shared;
+  load_time_mlp(mlp, &shared);
+  __syncthreads();
   for (int64_t i = grid_index(); i < count; i += grid_stride()) {
-    const Features f = time_features(delta[i], per_unit);
-    float s = b2;
-    for (int j = 0; j < mlp.hidden; ++j) {
-      const float h = time_hidden(shared.w1 + j * kTimeFeatures, shared.b1[j], f);
-      s = fmaf(shared.w2[j], h <= 0.0f ? 0.0f : h, s);  // NaN passes, as through torch's relu
-    }
-    out[i] = s;
+    out[i] = time_similarity(shared, time_phi(delta[i], per_unit));
   }
-}
-
-template <class T>
-__device__ __forceinline__ T warp_sum(T value) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    value += __shfl_xor_sync(0xffffffffu, value, offset);
-  }
-  return value;
 }
 
 // One block a chunk. A tile's features go to shared memory; then each warp takes its hidden units
@@ -94,14 +46,13 @@ __global__ void __launch_bounds__(kBlockThreads)
     time_similarity_backward_kernel(const Int* __restrict__ delta, const float* __restrict__ grad,
                                     int64_t count, double per_unit, const TimeMlp mlp,
                                     double* __restrict__ partial) {
-  __shared__ SharedMlp shared;
+  __shared__ SharedTimeMlp shared;
   __shared__ float tile_x[kTile], tile_root[kTile], tile_square[kTile], tile_log[kTile],
       tile_grad[kTile];
   __shared__ double sums[kMaxTimeHidden * kUnitSums];
   __shared__ double bias_sums[kWarps];
-  load_mlp(mlp, &shared);
-  const int lane = threadIdx.x % kWarp;
-  const int warp = threadIdx.x / kWarp;
+  load_time_mlp(mlp, &shared);
+  const int lane = lane_index(), warp = warp_index();
   const int size = mlp.hidden * kUnitSums + 1;
   const int64_t chunks = (count + kTimeSimilarityChunk - 1) / kTimeSimilarityChunk;
 
@@ -116,7 +67,7 @@ __global__ void __launch_bounds__(kBlockThreads)
       for (int i = threadIdx.x; i < kTile; i += kBlockThreads) {
         // Past the end: finite features and a gradient of 0, which contributes nothing.
         const bool inside = tile + i < length;
-        const Features f = time_features(inside ? delta[begin + tile + i] : 0, per_unit);
+        const TimePhi f = time_phi(inside ? delta[begin + tile + i] : 0, per_unit);
         const float g = inside ? grad[begin + tile + i] : 0.0f;
         tile_x[i] = f.x;
         tile_root[i] = f.root;
@@ -127,15 +78,15 @@ __global__ void __launch_bounds__(kBlockThreads)
       }
       __syncthreads();
       for (int j = warp; j < mlp.hidden; j += kWarps) {
-        const float* w = shared.w1 + j * kTimeFeatures;
-        const float weight = shared.w2[j];
+        const float4 w1 = shared.w1[j];
+        const float2 b1_w2 = shared.b1_w2[j];
         float unit[kUnitSums] = {};
         for (int i = lane; i < kTile; i += kWarp) {
-          const Features f = {tile_x[i], tile_root[i], tile_square[i], tile_log[i]};
+          const TimePhi f = {tile_x[i], tile_root[i], tile_square[i], tile_log[i]};
           const float g = tile_grad[i];
-          const float h = time_hidden(w, shared.b1[j], f);
+          const float h = time_hidden(w1, b1_w2.x, f);
           const bool dead = h <= 0.0f || g == 0.0f;
-          const float gh = dead ? 0.0f : g * weight;
+          const float gh = dead ? 0.0f : g * b1_w2.y;
           unit[0] = fmaf(gh, f.x, unit[0]);
           unit[1] = fmaf(gh, f.root, unit[1]);
           unit[2] = fmaf(gh, f.square, unit[2]);
