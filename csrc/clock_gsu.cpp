@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include "common/dispatch.h"
 #include "common/parallel.h"
 #include "common/search.h"
 
@@ -50,6 +51,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
   m.def("clock_gsu(" LONGCLOCK_SEARCH_SCHEMA ", int k) -> (Tensor scores, Tensor indices)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) { m.impl("clock_gsu", TORCH_BOX(&clock_gsu)); }
+STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {
+  m.impl("clock_gsu", TORCH_BOX(&clock_gsu));
+}
 
 }  // namespace longclock

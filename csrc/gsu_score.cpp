@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include "common/dispatch.h"
 #include "common/parallel.h"
 #include "common/search.h"
 #include "common/time_term.h"
@@ -44,9 +45,8 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
   Search search("gsu_score", LONGCLOCK_SEARCH_ARGUMENTS);
   check(!total || *total == search.score_count, "gsu_score: total must be ", search.score_count,
         ", the number of scores, got ", total.value_or(0), "; None has it counted");
-  Tensor scores = torch::stable::new_empty(
-      keys, search.dense ? search.score_shape : std::vector<int64_t>{search.score_count},
-      ScalarType::Float);
+  Tensor scores =
+      torch::stable::new_empty(keys, search.score_shape(search.score_count), ScalarType::Float);
   search.tabulate();
   const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true);
   const GsuScoreParams params{search.behaviours,
@@ -148,7 +148,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
       "Tensor b1, Tensor w2, Tensor b2)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {
   m.impl("gsu_score", TORCH_BOX(&gsu_score));
   m.impl("gsu_score_backward", TORCH_BOX(&gsu_score_backward));
 }

@@ -12,35 +12,32 @@ namespace {
 // A part of a sequence that is worth a task of its own.
 constexpr int64_t kLeastBehaviours = 16384;
 
-// The values of a checked one-dimensional tensor of integers.
-std::vector<int64_t> int_values(const Tensor& tensor) {
-  const Tensor contiguous = torch::stable::contiguous(tensor);
+std::vector<int64_t> int_values(const Tensor& contiguous) {
   const IntArray from = int_array(contiguous);
-  std::vector<int64_t> values(static_cast<size_t>(tensor.numel()));
+  std::vector<int64_t> values(static_cast<size_t>(contiguous.numel()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = from[static_cast<int64_t>(i)];
   return values;
 }
 
-std::vector<int64_t> checked_values(const char* op, const char* argument, const Tensor& tensor,
-                                    Dim dim, const char* why) {
-  check_int(op, argument, tensor);
-  check_shape(op, argument, tensor, {dim}, why);
-  return int_values(tensor);
-}
-
 // Offsets [S + 1] that run from 0 to `total` and never fall.
-std::vector<int64_t> offset_values(const char* op, const char* argument, const Tensor& tensor,
-                                   int64_t sequences, const char* total_name, int64_t total) {
-  const auto values =
-      checked_values(op, argument, tensor, {"S + 1", sequences + 1}, "to match query_time [S]");
+std::vector<int64_t> offset_values(const char* op, const char* argument, const Tensor& contiguous,
+                                   const char* total_name, int64_t total) {
+  const auto values = int_values(contiguous);
   check(values.front() == 0, op, ": ", argument, " must start at 0, got ", values.front());
-  for (int64_t s = 0; s < sequences; ++s) {
+  for (size_t s = 0; s + 1 < values.size(); ++s) {
     check(values[s] <= values[s + 1], op, ": ", argument, " must not decrease, got ", values[s],
           " then ", values[s + 1], " at ", s + 1);
   }
   check(values.back() == total, op, ": ", argument, " must end at ", total_name, " = ", total,
         ", got ", values.back());
   return values;
+}
+
+// A checked integer tensor, contiguous.
+Tensor ints(const char* op, const char* argument, const Tensor& tensor, Dim dim, const char* why) {
+  check_int(op, argument, tensor);
+  check_shape(op, argument, tensor, {dim}, why);
+  return torch::stable::contiguous(tensor);
 }
 
 // Keys, or a table, with rows that a kernel can walk.
@@ -51,38 +48,42 @@ Tensor unit_stride(const Tensor& keys) {
 
 }  // namespace
 
-Search::Search(const char* op, const SearchArguments& a) : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
-  dense = !a.starts && !a.offsets;
+SearchInputs::SearchInputs(const char* op, const SearchArguments& a)
+    : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
+  layout = a.starts    ? SearchLayout::kWindows
+           : a.offsets ? SearchLayout::kRagged
+                       : SearchLayout::kDense;
   check_combination(op, a);
   read_rows(op, a);
-  if (dense) {
-    read_dense(op, a);
-  } else if (a.starts) {
-    read_windows(op, a);
-  } else {
-    read_ragged(op, a);
+  switch (layout) {
+    case SearchLayout::kDense:
+      read_dense(op, a);
+      break;
+    case SearchLayout::kRagged:
+      read_ragged(op, a);
+      break;
+    case SearchLayout::kWindows:
+      read_windows(op, a);
+      break;
   }
-  evaluations = 0;
-  for (const Group& group : groups) evaluations += group.length;
   if (a.mask) {
     check(a.mask->scalar_type() == ScalarType::Bool && same_shape(*a.mask, a.key_time), op,
           ": mask must be bool of key_time's shape ", shape_of(a.key_time), ", got ",
           dtype_of(*a.mask), " ", shape_of(*a.mask));
-    mask_ = torch::stable::contiguous(*a.mask);
-    behaviours.mask = static_cast<const uint8_t*>(mask_.const_data_ptr());
+    mask = torch::stable::contiguous(*a.mask);
+    behaviours.mask = static_cast<const uint8_t*>(mask->const_data_ptr());
   }
   if (a.ids) {
     check_int(op, "ids", *a.ids);
     check(same_shape(*a.ids, a.key_time), op, ": ids must have key_time's shape ",
           shape_of(a.key_time), ", got ", shape_of(*a.ids));
-    ids_ = torch::stable::contiguous(*a.ids);
-    behaviours.ids = int_array(ids_);
-    check_ids(op, a.keys.size(0));
+    ids = torch::stable::contiguous(*a.ids);
+    behaviours.ids = int_array(*ids);
   }
 }
 
 // Which arguments go together: they tell the layout.
-void Search::check_combination(const char* op, const SearchArguments& a) const {
+void SearchInputs::check_combination(const char* op, const SearchArguments& a) const {
   check(!(a.starts && a.offsets), op,
         ": starts must not be given with offsets, got both; windows take starts and ends, ragged "
         "takes offsets");
@@ -90,36 +91,37 @@ void Search::check_combination(const char* op, const SearchArguments& a) const {
         ": starts and ends must come together, got ", a.starts ? "starts" : "ends", " alone");
   check(a.offsets || !a.query_offsets, op,
         ": query_offsets must come with offsets, got query_offsets alone");
-  check(dense || !a.lengths, op, ": lengths must be None with ", a.starts ? "starts" : "offsets",
+  check(dense() || !a.lengths, op, ": lengths must be None with ", a.starts ? "starts" : "offsets",
         ", got a tensor; it belongs to dense histories");
 }
 
-void Search::read_rows(const char* op, const SearchArguments& a) {
+void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
   behaviours.dtype = check_float(op, "keys", a.keys);
   check_matches(op, "query", a.query, "keys", a.keys);
   check_int(op, "key_time", a.key_time);
   check_int(op, "query_time", a.query_time);
   check_period(op, a.period);
-  const int64_t key_dims = a.ids ? 2 : dense ? 3 : 2;
+  const int64_t key_dims = a.ids ? 2 : dense() ? 3 : 2;
   check(a.keys.dim() == key_dims, op, ": keys must have shape ",
-        a.ids   ? "[N, D] with ids"
-        : dense ? "[S, M, D] for dense histories"
-                : "[T, D] with offsets, or starts and ends",
-        ", got ", shape_of(a.keys), dense ? "; for [T, D] pass offsets, or starts and ends" : "");
+        a.ids     ? "[N, D] with ids"
+        : dense() ? "[S, M, D] for dense histories"
+                  : "[T, D] with offsets, or starts and ends",
+        ", got ", shape_of(a.keys), dense() ? "; for [T, D] pass offsets, or starts and ends" : "");
   const int64_t dim = a.keys.size(key_dims - 1);
-  check(a.query.dim() == 2 || (dense && a.query.dim() == 3), op, ": query must have shape ",
-        dense ? "[S, D] or [S, C, D]" : "[Q, D]", ", got ", shape_of(a.query));
+  check(a.query.dim() == 2 || (dense() && a.query.dim() == 3), op, ": query must have shape ",
+        dense() ? "[S, D] or [S, C, D]" : "[Q, D]", ", got ", shape_of(a.query));
   check(a.query.size(a.query.dim() - 1) == dim, op, ": query must have D = ", dim,
         " in its last dimension to match keys, got ", shape_of(a.query));
   check(a.query_time.dim() == 1, op, ": query_time must have shape ", a.starts ? "[Q]" : "[S]",
         ", got ", shape_of(a.query_time));
 
-  keys_ = unit_stride(a.keys);
-  key_time_ = torch::stable::contiguous(a.key_time);
-  behaviours.keys = keys_.const_data_ptr();
-  behaviours.key_row_stride = keys_.stride(key_dims - 2);
+  keys = unit_stride(a.keys);
+  key_time = torch::stable::contiguous(a.key_time);
+  query_time = torch::stable::contiguous(a.query_time);
+  behaviours.keys = keys.const_data_ptr();
+  behaviours.key_row_stride = keys.stride(key_dims - 2);
   behaviours.dim = dim;
-  behaviours.key_time = int_array(key_time_);
+  behaviours.key_time = int_array(key_time);
   behaviours.mask = nullptr;
   behaviours.exclude_future = a.exclude_future;
   behaviours.period = a.period;
@@ -128,81 +130,112 @@ void Search::read_rows(const char* op, const SearchArguments& a) {
   query_shape.assign(a.query.sizes().begin(), a.query.sizes().end() - 1);
   query_count = 1;
   for (int64_t size : query_shape) query_count *= size;
-  queries = padded_rows(a.query, a.keys.scalar_type());
-  query_stride = padded_dim(dim);
 }
 
-void Search::read_dense(const char* op, const SearchArguments& a) {
+void SearchInputs::read_dense(const char* op, const SearchArguments& a) {
   check(a.key_time.dim() == 2, op, ": key_time must have shape [S, M], got ", shape_of(a.key_time));
-  const int64_t sequences = a.ids ? a.key_time.size(0) : a.keys.size(0);
-  const int64_t m = a.ids ? a.key_time.size(1) : a.keys.size(1);
-  check_shape(op, "key_time", a.key_time, {{"S", sequences}, {"M", m}}, "to match keys");
+  sequences = a.ids ? a.key_time.size(0) : a.keys.size(0);
+  columns = a.ids ? a.key_time.size(1) : a.keys.size(1);
+  check_shape(op, "key_time", a.key_time, {{"S", sequences}, {"M", columns}}, "to match keys");
   check_shape(op, "query_time", a.query_time, {{"S", sequences}},
               a.ids ? "to match key_time" : "to match keys");
   check(a.query.size(0) == sequences, op, ": query must have S = ", sequences,
         " in its first dimension to match ", a.ids ? "key_time" : "keys", ", got ",
         shape_of(a.query));
-  check_count(op, "M", m);
-  const int64_t candidates = a.query.dim() == 3 ? a.query.size(1) : 1;
-  const auto now = int_values(a.query_time);
-  std::vector<int64_t> lengths(static_cast<size_t>(sequences), m);
-  if (a.lengths)
-    lengths = checked_values(op, "lengths", *a.lengths, {"S", sequences}, "to match keys");
-  for (int64_t s = 0; s < sequences; ++s) {
-    check(lengths[s] >= 0 && lengths[s] <= m, op, ": lengths must be from 0 to M = ", m, ", got ",
-          lengths[s], " at ", s);
-    groups.push_back({s * candidates, (s + 1) * candidates, now[s], s * m,
-                      a.ids ? 0 : s * keys_.stride(0), lengths[s], s * candidates * m, m});
-  }
-  positions = sequences * m;
-  score_shape = query_shape;
-  score_shape.push_back(m);
-  score_count = query_count * m;
+  check_count(op, "M", columns);
+  candidates = a.query.dim() == 3 ? a.query.size(1) : 1;
+  if (a.lengths) lengths = ints(op, "lengths", *a.lengths, {"S", sequences}, "to match keys");
+  positions = sequences * columns;
 }
 
-void Search::read_ragged(const char* op, const SearchArguments& a) {
-  const int64_t sequences = a.query_time.size(0);
+void SearchInputs::read_ragged(const char* op, const SearchArguments& a) {
+  constexpr const char* why = "to match query_time [S]";
+  sequences = a.query_time.size(0);
   check_shape(op, "key_time", a.key_time, {{"T", a.ids ? a.key_time.numel() : a.keys.size(0)}},
               a.ids ? "with offsets" : "to match keys");
   positions = a.key_time.size(0);
-  const auto offsets = offset_values(op, "offsets", *a.offsets, sequences, "T", positions);
-  std::vector<int64_t> query_offsets;
+  offsets = ints(op, "offsets", *a.offsets, {"S + 1", sequences + 1}, why);
   if (a.query_offsets) {
-    query_offsets =
-        offset_values(op, "query_offsets", *a.query_offsets, sequences, "Q", query_count);
+    query_offsets = ints(op, "query_offsets", *a.query_offsets, {"S + 1", sequences + 1}, why);
   } else {
     check_shape(op, "query_time", a.query_time, {{"S", query_count}},
                 "to match query, one a sequence; pass query_offsets for more");
   }
-  const auto now = int_values(a.query_time);
-  score_count = 0;
-  for (int64_t s = 0; s < sequences; ++s) {
-    const int64_t length = offsets[s + 1] - offsets[s];
-    check_count(op, "a sequence's length", length);
-    const int64_t first = a.query_offsets ? query_offsets[s] : s;
-    const int64_t last = a.query_offsets ? query_offsets[s + 1] : s + 1;
-    groups.push_back({first, last, now[s], offsets[s], offsets[s] * behaviours.key_row_stride,
-                      length, score_count, length});
-    score_count += (last - first) * length;
-  }
 }
 
-void Search::read_windows(const char* op, const SearchArguments& a) {
+void SearchInputs::read_windows(const char* op, const SearchArguments& a) {
+  sequences = query_count;
   check_shape(op, "query_time", a.query_time, {{"Q", query_count}}, "to match query");
   check_shape(op, "key_time", a.key_time, {{"T", a.ids ? a.key_time.numel() : a.keys.size(0)}},
               a.ids ? "with starts and ends" : "to match keys");
   positions = a.key_time.size(0);
-  const auto starts = checked_values(op, "starts", *a.starts, {"Q", query_count}, "to match query");
-  const auto ends = checked_values(op, "ends", *a.ends, {"Q", query_count}, "to match query");
-  const auto now = int_values(a.query_time);
+  starts = ints(op, "starts", *a.starts, {"Q", query_count}, "to match query");
+  ends = ints(op, "ends", *a.ends, {"Q", query_count}, "to match query");
+}
+
+Search::Search(const char* op, const SearchArguments& a) : SearchInputs(op, a) {
+  queries = padded_rows(a.query, a.keys.scalar_type());
+  query_stride = padded_dim(behaviours.dim);
+  switch (layout) {
+    case SearchLayout::kDense:
+      group_dense(op);
+      break;
+    case SearchLayout::kRagged:
+      group_ragged(op);
+      break;
+    case SearchLayout::kWindows:
+      group_windows(op);
+      break;
+  }
+  evaluations = 0;
+  for (const Group& group : groups) evaluations += group.length;
+  if (ids) check_ids(op, table_rows());
+}
+
+void Search::group_dense(const char* op) {
+  const int64_t m = columns;
+  const auto now = int_values(query_time);
+  const auto counts =
+      lengths ? int_values(*lengths) : std::vector<int64_t>(static_cast<size_t>(sequences), m);
+  for (int64_t s = 0; s < sequences; ++s) {
+    check(counts[s] >= 0 && counts[s] <= m, op, ": lengths must be from 0 to M = ", m, ", got ",
+          counts[s], " at ", s);
+    groups.push_back({s * candidates, (s + 1) * candidates, now[s], s * m,
+                      ids ? 0 : s * keys.stride(0), counts[s], s * candidates * m, m});
+  }
+  score_count = query_count * m;
+}
+
+void Search::group_ragged(const char* op) {
+  const auto bounds = offset_values(op, "offsets", *offsets, "T", positions);
+  std::vector<int64_t> firsts;
+  if (query_offsets) {
+    firsts = offset_values(op, "query_offsets", *query_offsets, "Q", query_count);
+  }
+  const auto now = int_values(query_time);
+  score_count = 0;
+  for (int64_t s = 0; s < sequences; ++s) {
+    const int64_t length = bounds[s + 1] - bounds[s];
+    check_count(op, "a sequence's length", length);
+    const int64_t first = query_offsets ? firsts[s] : s;
+    const int64_t last = query_offsets ? firsts[s + 1] : s + 1;
+    groups.push_back({first, last, now[s], bounds[s], bounds[s] * behaviours.key_row_stride, length,
+                      score_count, length});
+    score_count += (last - first) * length;
+  }
+}
+
+void Search::group_windows(const char* op) {
+  const auto begin = int_values(*starts), end = int_values(*ends);
+  const auto now = int_values(query_time);
   score_count = 0;
   for (int64_t q = 0; q < query_count; ++q) {
-    check(starts[q] >= 0 && starts[q] <= ends[q] && ends[q] <= positions, op,
-          ": starts and ends must satisfy 0 <= start <= end <= T = ", positions, ", got ",
-          starts[q], " and ", ends[q], " at ", q);
-    const int64_t length = ends[q] - starts[q];
+    check(begin[q] >= 0 && begin[q] <= end[q] && end[q] <= positions, op,
+          ": starts and ends must satisfy 0 <= start <= end <= T = ", positions, ", got ", begin[q],
+          " and ", end[q], " at ", q);
+    const int64_t length = end[q] - begin[q];
     check_count(op, "a window's length", length);
-    groups.push_back({q, q + 1, now[q], starts[q], starts[q] * behaviours.key_row_stride, length,
+    groups.push_back({q, q + 1, now[q], begin[q], begin[q] * behaviours.key_row_stride, length,
                       score_count, length});
     score_count += length;
   }

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "../../kernels/gsu_score/behaviours.h"
+#include "../../kernels/gsu_score/device_search.h"
 #include "checks.h"
 
 namespace longclock {
@@ -38,36 +38,35 @@ struct SearchArguments {
         starts, ends, mask, exclude_future, period, unit                                     \
   }
 
-// The arguments checked, data included, and brought to the kernels' one form. Holds what the
-// pointers in it point to.
-class Search {
- public:
-  Search(const char* op, const SearchArguments& arguments);
-  Search(const Search&) = delete;
-  Search& operator=(const Search&) = delete;
-
-  // Tasks that cover everything; long groups are cut into parts only where there are fewer tasks
-  // than threads. Sets parts() to the largest number of parts of a group.
-  const std::vector<SearchTask>& cut(bool into_parts);
-  int64_t parts() const { return parts_; }
-
+// The arguments checked but for their values, and brought to one form. Holds what the pointers in
+// it point to.
+struct SearchInputs {
   Behaviours behaviours;
-  std::vector<Group> groups;
-  Tensor queries;  // padded_rows()
-  int64_t query_stride;
-  int64_t query_count;  // Q, or S * C
-  int64_t positions;    // S * M, or T
-  int64_t score_count;  // elements of gsu_score's output
-  int64_t evaluations;  // behaviours of all groups
-  bool dense;
-  std::vector<int64_t> score_shape;  // of a dense score
+  SearchLayout layout;
+  int64_t sequences;                 // S; Q for windows
+  int64_t candidates;                // queries a sequence: dense
+  int64_t columns;                   // M: dense
+  int64_t positions;                 // S * M, or T
+  int64_t query_count;               // Q, or S * C
   std::vector<int64_t> query_shape;  // without D
   TimeMlpArguments mlp;
+  Tensor keys, key_time, query_time;
+  std::optional<Tensor> ids, lengths, offsets, query_offsets, starts, ends, mask;
 
-  // About one an element read.
-  int64_t work() const;
-  // Builds behaviours.time_table where it pays.
-  void tabulate();
+  SearchInputs(const char* op, const SearchArguments& arguments);
+  SearchInputs(const SearchInputs&) = delete;
+  SearchInputs& operator=(const SearchInputs&) = delete;
+
+  bool dense() const { return layout == SearchLayout::kDense; }
+  // Of gsu_score's result, which has `count` elements where it is flat.
+  std::vector<int64_t> score_shape(int64_t count) const {
+    if (!dense()) return {count};
+    std::vector<int64_t> shape = query_shape;
+    shape.push_back(columns);
+    return shape;
+  }
+  // Rows of a table, or none.
+  int64_t table_rows() const { return ids ? keys.size(0) : 0; }
 
  private:
   void check_combination(const char* op, const SearchArguments& a) const;
@@ -75,9 +74,35 @@ class Search {
   void read_dense(const char* op, const SearchArguments& a);
   void read_ragged(const char* op, const SearchArguments& a);
   void read_windows(const char* op, const SearchArguments& a);
+};
+
+// For the CPU: the values checked as well, and the work cut into tasks.
+class Search : public SearchInputs {
+ public:
+  Search(const char* op, const SearchArguments& arguments);
+
+  // Tasks that cover everything; long groups are cut into parts only where there are fewer tasks
+  // than threads. Sets parts() to the largest number of parts of a group.
+  const std::vector<SearchTask>& cut(bool into_parts);
+  int64_t parts() const { return parts_; }
+
+  std::vector<Group> groups;
+  Tensor queries;  // padded_rows()
+  int64_t query_stride;
+  int64_t score_count;  // elements of gsu_score's output
+  int64_t evaluations;  // behaviours of all groups
+
+  // About one an element read.
+  int64_t work() const;
+  // Builds behaviours.time_table where it pays.
+  void tabulate();
+
+ private:
+  void group_dense(const char* op);
+  void group_ragged(const char* op);
+  void group_windows(const char* op);
   void check_ids(const char* op, int64_t table_rows) const;
 
-  Tensor keys_, key_time_, ids_, mask_;
   std::vector<SearchTask> tasks_;
   std::vector<float> table_;
   int64_t parts_ = 1;

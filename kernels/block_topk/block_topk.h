@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../common/cuda.h"
 #include "../common/dtype.h"
 #include "../common/simd_level.h"
 #include "selection.h"
@@ -19,9 +20,10 @@ struct BlockTopKParams {
   IntArray lengths;    // [rows], 0..columns, or none
   int64_t k;           // 0..2048
   int64_t parts;       // >= 1
-  TopKEntry* entries;  // [rows, parts, k], 0 where a part has fewer
+  TopKEntry* entries;  // [rows, parts, k], 0 where a part has fewer; none on CUDA with one part
   void* top_scores;    // [rows, k], the input's dtype
   int64_t* indices;    // [rows, k]
+  bool check;          // CUDA: assert that lengths fit, in place of clamping them
 };
 
 LONGCLOCK_DECLARE_LEVELS(void block_topk(const BlockTopKParams&, int64_t begin, int64_t end))
@@ -35,10 +37,27 @@ struct BlockTopKBackwardParams {
   DType dtype;
   const void* grad;        // [rows, k]
   const int64_t* indices;  // [rows, k], -1 for padding
-  int64_t k, columns;
+  int64_t rows, k, columns;
   void* out;  // [rows, columns]
 };
 // Rows [begin, end).
 void block_topk_backward_cpu(const BlockTopKBackwardParams& params, int64_t begin, int64_t end);
+
+// The best k of a row's parts.
+struct TopKMergeParams {
+  DType dtype;               // of top_scores
+  const TopKEntry* entries;  // [rows, parts, k], each part's in order of index, 0 for padding
+  int64_t rows, parts, k;
+  void* top_scores;  // [rows, k], sorted
+  int64_t* indices;  // [rows, k]
+};
+
+// All rows, on the device of the stream. Each returns a cudaError_t: 0 is success. The launchers
+// allocate nothing and wait for nothing.
+int launch_block_topk(const BlockTopKParams& params, CudaStream stream);
+int launch_topk_merge(const TopKMergeParams& params, CudaStream stream);
+int launch_block_topk_backward(const BlockTopKBackwardParams& params, CudaStream stream);
+// Into how many parts each of `rows` rows, the longest with `longest` scores, fills the device.
+int topk_parts(int64_t rows, int64_t longest, int64_t* parts);
 
 }  // namespace longclock

@@ -22,9 +22,12 @@ LONGCLOCK_INLINE uint32_t ordered_score(float score) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+LONGCLOCK_INLINE TopKEntry topk_entry_of(uint32_t ordered, int64_t index) {
+  return uint64_t{ordered} << 32 | static_cast<uint32_t>(~static_cast<uint32_t>(index));
+}
+
 LONGCLOCK_INLINE TopKEntry topk_entry(float score, int64_t index) {
-  return uint64_t{ordered_score(score)} << 32 |
-         static_cast<uint32_t>(~static_cast<uint32_t>(index));
+  return topk_entry_of(ordered_score(score), index);
 }
 
 LONGCLOCK_INLINE int64_t entry_index(TopKEntry entry) {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "../block_topk/selection.h"
+#include "../common/cuda.h"
 #include "../common/simd_level.h"
 #include "../gsu_score/behaviours.h"
+#include "../gsu_score/device_search.h"
 
 namespace longclock {
 
@@ -29,5 +31,18 @@ LONGCLOCK_DECLARE_LEVELS(void clock_gsu(const ClockGsuParams&, int64_t begin, in
 void clock_gsu_cpu(const ClockGsuParams& params, int64_t begin, int64_t end);
 // Queries [begin, end): merges the parts into the outputs.
 void clock_gsu_merge_cpu(const ClockGsuParams& params, int64_t begin, int64_t end);
+
+struct ClockGsuDeviceParams {
+  DeviceSearch search;
+  int64_t k;           // 0..2048
+  int64_t parts;       // of every query's behaviours: topk_parts()
+  TopKEntry* entries;  // [Q, parts, k]; none where parts is 1
+  float* scores;       // [Q, k]
+  int64_t* indices;    // [Q, k], from the start of the sequence or window; -1 for padding
+};
+
+// All queries, on the device of the stream. Returns a cudaError_t: 0 is success. Allocates nothing
+// and waits for nothing.
+int launch_clock_gsu(const ClockGsuDeviceParams& params, CudaStream stream);
 
 }  // namespace longclock

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../../kernels/common/device.h"
+#include "device_search.h"
+
+namespace longclock {
+namespace {
+
+// Before anything else is done with them.
+const SearchArguments& on_one_device(const CudaCall& call, const SearchArguments& a) {
+  const std::pair<const char*, const Tensor*> given[] = {{"query", &a.query},
+                                                         {"keys", &a.keys},
+                                                         {"key_time", &a.key_time},
+                                                         {"query_time", &a.query_time}};
+  for (const auto& [name, tensor] : given) call.check_device(name, *tensor);
+  const std::pair<const char*, const OptionalTensor*> optional[] = {
+      {"ids", &a.ids},       {"lengths", &a.lengths}, {"offsets", &a.offsets},
+      {"starts", &a.starts}, {"ends", &a.ends},       {"query_offsets", &a.query_offsets},
+      {"mask", &a.mask}};
+  for (const auto& [name, tensor] : optional) {
+    if (*tensor) call.check_device(name, **tensor);
+  }
+  return a;
+}
+
+}  // namespace
+
+DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const SearchArguments& a)
+    : SearchInputs(op, on_one_device(call, a)) {
+  query_ = input(call, "query", a.query);
+  read_mlp(call, mlp);
+  for (const Tensor* tensor : {&keys, &key_time, &query_time}) call.reads(*tensor);
+  for (const auto* tensor : {&ids, &lengths, &offsets, &query_offsets, &starts, &ends, &mask}) {
+    if (*tensor) call.reads(**tensor);
+  }
+}
+
+DeviceSearch DeviceSearchInputs::params(double scale) const {
+  const auto array = [](const std::optional<Tensor>& tensor) {
+    return tensor ? int_array(*tensor) : IntArray{};
+  };
+  DeviceSearch p{};
+  p.behaviours = behaviours;
+  p.table_rows = table_rows();
+  p.layout = layout;
+  p.sequences = sequences;
+  p.queries = query_count;
+  p.positions = positions;
+  p.query = query_.const_data_ptr();
+  p.query_is_float = query_.scalar_type() == ScalarType::Float;
+  p.query_time = int_array(query_time);
+  p.scale = static_cast<float>(scale);
+  p.check = device_checks();
+  if (dense()) {
+    p.columns = columns;
+    p.candidates = candidates;
+    p.key_sequence_stride = ids ? 0 : keys.stride(0);
+  }
+  p.lengths = array(lengths);
+  p.offsets = array(offsets);
+  p.query_offsets = array(query_offsets);
+  p.starts = array(starts);
+  p.ends = array(ends);
+  return p;
+}
+
+}  // namespace longclock

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// The k best of any number of scores, by one block. Scores come in chunks that fit shared memory,
+// as 32-bit integers in the order of a selection; what was best so far is carried from chunk to
+// chunk. A radix search, 8 bits a pass, finds the k-th best of a chunk and the carried together;
+// one more pass, in order of index, takes what is above it and, of its equals, the first. So the
+// result is exact and unique for every input, and the cost of a chunk hardly depends on the data.
+#pragma once
+
+#include "../common/device.h"
+#include "../common/vector16.cuh"
+#include "../common/warp.cuh"
+#include "selection.h"
+
+namespace longclock {
+
+constexpr int kSelectorThreads = 256;
+constexpr int kSelectorWarps = kSelectorThreads / kWarp;
+
+// Shared memory of a selection.
+struct SelectorPlan {
+  int capacity;  // scores of a chunk
+  int room;      // entries carried: a power of two that is at least k, for the sort
+  int bytes() const { return capacity * 4 + 2 * room * 8; }
+};
+
+// For at most `longest` scores a block, beside `other` bytes of the kernel's own. Chunks are equal
+// and no longer than lets three blocks share a multiprocessor.
+inline SelectorPlan plan_selector(int64_t longest, int64_t k, int other,
+                                  const DeviceLimits& device) {
+  constexpr int kFewest = 4096;  // below this, passes over a chunk cost more than occupancy gains
+  constexpr int kStatic = 48 * 1024;  // what needs no opting in
+  SelectorPlan plan{0, 2};
+  while (plan.room < k) plan.room *= 2;
+  const int fixed = other + 2 * plan.room * 8;
+  const int third = device.shared_per_multiprocessor / 3 - device.shared_reserved;
+  int most = ((third < kStatic ? third : kStatic) - fixed) / 4;
+  if (most < kFewest) {
+    const int optin = (device.shared_optin - fixed) / 4;
+    most = optin < kFewest ? optin : kFewest;
+  }
+  most = most / kWarp * kWarp;
+  if (longest < 1) longest = 1;
+  const int64_t chunks = (longest + most - 1) / most;
+  const int64_t capacity = (longest + chunks - 1) / chunks;
+  plan.capacity = static_cast<int>((capacity + kWarp - 1) / kWarp * kWarp);
+  return plan;
+}
+
+class BlockSelector {
+ public:
+  struct Shared {
+    uint32_t histogram[256];
+    uint32_t warp_sums[2][kSelectorWarps];
+    uint32_t digit, rest, total;
+  };
+
+  // memory: plan.bytes(), aligned to 8 bytes. k >= 1.
+  __device__ BlockSelector(Shared* shared, void* memory, const SelectorPlan& plan, int k)
+      : shared_(shared),
+        best_(static_cast<TopKEntry*>(memory)),
+        next_(best_ + plan.room),
+        scores_(reinterpret_cast<uint32_t*>(next_ + plan.room)),
+        k_(k) {}
+
+  // Before the scores of a chunk.
+  __device__ void begin() {
+    shared_->histogram[threadIdx.x] = 0;
+    pushed_ = false;
+    __syncthreads();
+  }
+
+  // Score `at` of the chunk, by the thread that has it; 0: not there.
+  __device__ void push(int at, uint32_t ordered) {
+    const bool counts = ordered > bar_;
+    scores_[at] = counts ? ordered : 0;
+    if (counts) atomicAdd(&shared_->histogram[ordered >> 24], 1);
+    pushed_ |= counts;
+  }
+
+  // After `n` scores; index_of(at) is their index, larger than all before. All threads.
+  template <class IndexOf>
+  __device__ void end(int n, const IndexOf& index_of) {
+    if (!__syncthreads_or(pushed_)) return;
+    for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) {
+      atomicAdd(&shared_->histogram[best_[i] >> 56], 1);
+    }
+    __syncthreads();
+    uint32_t threshold = 0;
+    int ties = 0;
+    find_digit(k_);
+    const int total = static_cast<int>(shared_->total);
+    if (total > k_) {
+      threshold = shared_->digit;
+      ties = static_cast<int>(shared_->rest);
+      for (int shift = 16; shift >= 0; shift -= 8) {
+        count_digits(n, threshold, shift);
+        find_digit(ties);
+        threshold = threshold << 8 | shared_->digit;
+        ties = static_cast<int>(shared_->rest);
+      }
+    }
+    take(n, threshold, ties, index_of);
+    carried_ = total < k_ ? total : k_;
+    bar_ = threshold;
+    __syncthreads();
+    TopKEntry* const taken = next_;
+    next_ = best_;
+    best_ = taken;
+  }
+
+  // The best of all chunks, in order of index, to entries [k], padded with zeros.
+  __device__ void write_entries(int64_t k, TopKEntry* entries) const {
+    for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) {
+      entries[i] = i < carried_ ? best_[i] : 0;
+    }
+  }
+
+  // The best, sorted, to scores [k] and indices [k], padded with (-inf, -1).
+  template <class T>
+  __device__ void write_sorted(int64_t k, T* scores, int64_t* indices) {
+    sort();
+    for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) {
+      const TopKEntry entry = i < carried_ ? best_[i] : 0;
+      scores[i] = narrow<T>(entry == 0 ? -INFINITY : entry_score(entry));
+      indices[i] = entry == 0 ? -1 : entry_index(entry);
+    }
+  }
+
+ private:
+  // Best first: a bitonic network over a power of two, padded with zeros.
+  __device__ void sort() {
+    int padded = 2;
+    while (padded < carried_) padded *= 2;
+    for (int i = threadIdx.x; i < padded; i += kSelectorThreads) {
+      if (i >= carried_) best_[i] = 0;
+    }
+    for (int size = 2; size <= padded; size *= 2) {
+      for (int stride = size / 2; stride > 0; stride /= 2) {
+        __syncthreads();
+        for (int i = threadIdx.x; i < padded / 2; i += kSelectorThreads) {
+          const int low = 2 * i - (i & (stride - 1)), high = low + stride;
+          const TopKEntry a = best_[low], b = best_[high];
+          if ((a < b) == ((low & size) == 0)) {
+            best_[low] = b;
+            best_[high] = a;
+          }
+        }
+      }
+    }
+    __syncthreads();
+  }
+
+  // The digit of the need-th best by the histogram: shared digit, and as rest which of that digit
+  // it is; total: all that were counted.
+  __device__ void find_digit(int need) {
+    const uint32_t digit = 255 - threadIdx.x;
+    const uint32_t count = shared_->histogram[digit];
+    const int lane = lane_index(), warp = warp_index();
+    uint32_t sum = count;
+#pragma unroll
+    for (int offset = 1; offset < kWarp; offset *= 2) {
+      const uint32_t before = __shfl_up_sync(kAllLanes, sum, offset);
+      if (lane >= offset) sum += before;
+    }
+    if (lane == kWarp - 1) shared_->warp_sums[0][warp] = sum;
+    __syncthreads();
+    for (int w = 0; w < warp; ++w) sum += shared_->warp_sums[0][w];
+    const uint32_t wanted = static_cast<uint32_t>(need);
+    if (sum >= wanted && sum - count < wanted) {
+      shared_->digit = digit;
+      shared_->rest = wanted - (sum - count);
+    }
+    if (digit == 0) shared_->total = sum;
+    __syncthreads();
+  }
+
+  // Counts the digit at `shift` of all whose digits above it are `prefix`.
+  __device__ void count_digits(int n, uint32_t prefix, int shift) {
+    shared_->histogram[threadIdx.x] = 0;
+    __syncthreads();
+    const auto count = [&](uint32_t ordered) {
+      if (ordered != 0 && ordered >> (shift + 8) == prefix) {
+        atomicAdd(&shared_->histogram[ordered >> shift & 0xff], 1);
+      }
+    };
+    for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) {
+      count(static_cast<uint32_t>(best_[i] >> 32));
+    }
+#pragma unroll 4
+    for (int i = threadIdx.x; i < n; i += kSelectorThreads) count(scores_[i]);
+    __syncthreads();
+  }
+
+  // Moves what is above the threshold, and the first `ties` of its equals, to next_, in order of
+  // index. Each warp takes a run of the carried and the chunk, in order: it counts, then writes.
+  template <class IndexOf>
+  __device__ void take(int n, uint32_t threshold, int ties, const IndexOf& index_of) {
+    const int lane = lane_index(), warp = warp_index();
+    const int all = carried_ + n;
+    const int run = (all + kSelectorThreads - 1) / kSelectorThreads * kWarp;
+    const int begin = warp * run, end = min(all, begin + run);
+    const auto ordered_at = [&](int at) {
+      return at >= end       ? 0u
+             : at < carried_ ? static_cast<uint32_t>(best_[at] >> 32)
+                             : scores_[at - carried_];
+    };
+    int above = 0, equal = 0;
+#pragma unroll 4
+    for (int at = begin + lane; at < end; at += kWarp) {
+      const uint32_t ordered = ordered_at(at);
+      above += ordered > threshold;
+      equal += ordered == threshold;
+    }
+    above = warp_sum(above);
+    equal = warp_sum(equal);
+    if (lane == 0) {
+      shared_->warp_sums[0][warp] = above;
+      shared_->warp_sums[1][warp] = equal;
+    }
+    __syncthreads();
+    above = equal = 0;  // from here on: of all that came before
+    for (int w = 0; w < warp; ++w) {
+      above += shared_->warp_sums[0][w];
+      equal += shared_->warp_sums[1][w];
+    }
+    const unsigned before = (1u << lane) - 1;
+    for (int at = begin + lane; at - lane < end; at += kWarp) {
+      const uint32_t ordered = ordered_at(at);
+      const unsigned is_above = __ballot_sync(kAllLanes, ordered > threshold);
+      const unsigned is_equal = __ballot_sync(kAllLanes, ordered == threshold);
+      if (is_above == 0 && (is_equal == 0 || equal >= ties)) {
+        equal += __popc(is_equal);
+        continue;
+      }
+      const int equals = equal + __popc(is_equal & before);
+      if (ordered > threshold || (ordered == threshold && equals < ties)) {
+        const int place = above + __popc(is_above & before) + min(equals, ties);
+        next_[place] = at < carried_ ? best_[at] : topk_entry_of(ordered, index_of(at - carried_));
+      }
+      above += __popc(is_above);
+      equal += __popc(is_equal);
+    }
+  }
+
+  Shared* shared_;
+  TopKEntry* best_;
+  TopKEntry* next_;
+  uint32_t* scores_;
+  int k_;
+  int carried_ = 0;
+  uint32_t bar_ = 0;  // later scores count only above it: those carried are k, or it is 0
+  bool pushed_ = false;
+};
+
+}  // namespace longclock

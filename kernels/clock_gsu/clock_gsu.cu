@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// One block a query, or a part of its behaviours. Memory-bound: every key is read once, straight to
+// registers, and scores go to a BlockSelector in shared memory, 4 bytes a behaviour, so the cost
+// hardly depends on the data. Where there are fewer queries than multiprocessors a sequence is cut
+// into parts, whose best are merged by a second launch.
+#include "../block_topk/block_selector.cuh"
+#include "../block_topk/block_topk.h"
+#include "../gsu_score/tile_scorer.cuh"
+#include "clock_gsu.h"
+
+namespace longclock {
+namespace {
+
+template <class T, bool kAligned>
+__global__ void __launch_bounds__(kSelectorThreads, kAligned ? 3 : 2)
+    clock_gsu_kernel(const __grid_constant__ ClockGsuDeviceParams p, const SelectorPlan plan,
+                     const int query_room) {
+  extern __shared__ uint4 memory[];
+  __shared__ BlockSelector::Shared shared;
+  __shared__ SharedTimeMlp mlp;
+  const int64_t q = blockIdx.x / p.parts;
+  const int part = static_cast<int>(blockIdx.x % p.parts);
+  const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
+  T* const query = reinterpret_cast<T*>(memory);
+  if (kAligned) load_query(p.search, q, query);
+  load_time_mlp(p.search.behaviours.mlp, &mlp);
+  __syncthreads();
+
+  const TileScorer<T, kAligned> scorer(p.search, q, view, query, mlp);
+  BlockSelector best(&shared, reinterpret_cast<char*>(memory) + query_room, plan,
+                     static_cast<int>(p.k));
+  const int64_t step = (view.length + p.parts - 1) / p.parts;
+  const int begin = static_cast<int>(min(int64_t{view.length}, part * step));
+  const int end = static_cast<int>(min(int64_t{view.length}, begin + step));
+  for (int at = begin; at < end; at += min(plan.capacity, end - at)) {
+    const int n = min(plan.capacity, end - at);
+    best.begin();
+    for (int tile = warp_index() * kTileRows; tile < n; tile += kSelectorWarps * kTileRows) {
+      float score;
+      const bool there = scorer.score(at + tile, at + n, &score);
+      best.push(tile + scorer.row(), there ? ordered_score(score) : 0);
+    }
+    best.end(n, [&](int i) { return at + i; });
+  }
+  if (p.parts > 1) {
+    best.write_entries(p.k, p.entries + blockIdx.x * p.k);
+  } else {
+    best.write_sorted(p.k, p.scores + q * p.k, p.indices + q * p.k);
+  }
+}
+
+}  // namespace
+
+int launch_clock_gsu(const ClockGsuDeviceParams& p, CudaStream stream) {
+  const DeviceSearch& search = p.search;
+  if (search.queries == 0 || p.k == 0) return cudaSuccess;
+  DeviceLimits device;
+  if (const int error = current_device_limits(&device)) return error;
+  const Behaviours& b = search.behaviours;
+  const int query = query_bytes(b.dim, b.dtype);
+  const bool aligned = query <= kQueryBytes && search_is_aligned(search);
+  const int query_room = aligned ? query : 0;
+  const int64_t longest = search.layout == SearchLayout::kDense ? search.columns : search.positions;
+  const SelectorPlan plan = plan_selector(
+      (longest + p.parts - 1) / p.parts, p.k,
+      static_cast<int>(sizeof(BlockSelector::Shared) + sizeof(SharedTimeMlp)) + query_room, device);
+  const unsigned blocks = static_cast<unsigned>(search.queries * p.parts);
+  const int bytes = plan.bytes() + query_room;
+  cudaError_t error = cudaSuccess;
+  const auto launch = [&](auto* kernel) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (error != cudaSuccess) return;
+    kernel<<<blocks, kSelectorThreads, bytes, stream>>>(p, plan, query_room);
+    error = cudaGetLastError();
+  };
+  LONGCLOCK_WITH_DTYPE(
+      b.dtype, T, aligned ? launch(clock_gsu_kernel<T, true>) : launch(clock_gsu_kernel<T, false>));
+  if (error != cudaSuccess || p.parts == 1) return error;
+  return launch_topk_merge(
+      {DType::kFloat32, p.entries, search.queries, p.parts, p.k, p.scores, p.indices}, stream);
+}
+
+}  // namespace longclock

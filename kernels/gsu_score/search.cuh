@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who sees what: the layouts of a search, read on the device.
+#pragma once
+
+#include "../circular_delta/clock.cuh"
+#include "../common/warp.cuh"
+#include "device_search.h"
+
+namespace longclock {
+
+// The behaviours of a sequence or window, and the moment of its queries.
+struct SequenceView {
+  int64_t position;    // of the first behaviour
+  int64_t key_offset;  // elements from keys to its row, without ids
+  int length;          // behaviours
+  int64_t now;         // seconds
+};
+
+constexpr int64_t kMostBehaviours = 0x7fffffff;  // of a sequence: what 31 bits index
+
+__device__ __forceinline__ int64_t clamp(int64_t value, int64_t low, int64_t high) {
+  return min(max(value, low), high);
+}
+
+// Behaviours of sequence s (window s for windows).
+__device__ __forceinline__ SequenceView view_sequence(const DeviceSearch& p, int64_t s) {
+  SequenceView view = {};
+  if (s >= p.sequences) return view;
+  view.now = p.query_time[s];
+  if (p.layout == SearchLayout::kDense) {
+    view.position = s * p.columns;
+    view.key_offset = s * p.key_sequence_stride;
+    view.length = static_cast<int>(p.columns);
+    if (p.lengths) {
+      const int64_t length = p.lengths[s];
+      view.length = static_cast<int>(clamp(length, 0, p.columns));
+      if (p.check) device_check(view.length == length, "lengths must be from 0 to M", "search");
+    }
+    return view;
+  }
+  const bool windows = p.layout == SearchLayout::kWindows;
+  const int64_t begin = windows ? p.starts[s] : p.offsets[s];
+  const int64_t end = windows ? p.ends[s] : p.offsets[s + 1];
+  view.position = clamp(begin, 0, p.positions);
+  view.length = static_cast<int>(
+      min(clamp(end, view.position, p.positions) - view.position, kMostBehaviours));
+  view.key_offset = view.position * p.behaviours.key_row_stride;
+  if (p.check) {
+    device_check(begin == view.position && end == view.position + view.length,
+                 windows ? "starts and ends must satisfy 0 <= start <= end <= T"
+                         : "offsets must run from 0 to T and not decrease",
+                 "search");
+  }
+  return view;
+}
+
+// The last s of [0, size] with array[s] <= value, or 0: the s whose range of a partition holds it.
+template <class Array>
+__device__ __forceinline__ int64_t find_range(const Array& array, int64_t size, int64_t value) {
+  int64_t low = 0, high = size;
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (array[middle] <= value) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+// The sequence that query q looks at.
+__device__ __forceinline__ int64_t sequence_of(const DeviceSearch& p, int64_t q) {
+  if (p.layout == SearchLayout::kDense) return p.candidates == 1 ? q : q / p.candidates;
+  if (!p.query_offsets) return q;
+  const int64_t s = p.sequences == 0 ? 0 : find_range(p.query_offsets, p.sequences - 1, q);
+  if (p.check) {
+    device_check(s < p.sequences && p.query_offsets[s] <= q && q < p.query_offsets[s + 1],
+                 "query_offsets must run from 0 to Q and not decrease", "search");
+  }
+  return s;
+}
+
+struct QueryRange {
+  int64_t begin, end;
+};
+
+// The queries of sequence s.
+__device__ __forceinline__ QueryRange queries_of(const DeviceSearch& p, int64_t s) {
+  if (p.layout == SearchLayout::kDense) return {s * p.candidates, (s + 1) * p.candidates};
+  if (!p.query_offsets) return {s, s + 1};
+  const int64_t begin = clamp(p.query_offsets[s], 0, p.queries);
+  return {begin, clamp(p.query_offsets[s + 1], begin, p.queries)};
+}
+
+// Where the scores of query q, which sees `view`, begin in the result.
+__device__ __forceinline__ int64_t scores_of(const DeviceSearch& p, int64_t q,
+                                             const SequenceView& view) {
+  if (p.layout == SearchLayout::kDense) return q * p.columns;
+  return p.score_begin == nullptr ? view.position : p.score_begin[q];
+}
+
+// Whether the behaviour at `position`, inside its sequence, counts at the moment `now`; its time.
+__device__ __forceinline__ bool is_there(const Behaviours& b, int64_t position, int64_t now,
+                                         int64_t* time) {
+  if (b.mask != nullptr && b.mask[position] == 0) return false;
+  *time = b.key_time[position];
+  return !b.exclude_future || *time < now;
+}
+
+}  // namespace longclock
