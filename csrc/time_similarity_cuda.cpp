@@ -9,6 +9,27 @@
 #include "common/cuda.h"
 
 namespace longclock {
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> time_mlp_gradient(CudaCall& call,
+                                                             const TimeMlpArguments& arguments,
+                                                             const Tensor& delta,
+                                                             const Tensor& grad) {
+  const int64_t count = delta.numel();
+  const Tensor partial = output(
+      call, delta, {time_similarity_backward_chunks(count), time_mlp_size(arguments.mlp.hidden)},
+      ScalarType::Double);
+  const TimeMlpGradients out(arguments);
+  std::apply([&](const auto&... gradient) { (call.writes(gradient), ...); }, out.tensors);
+  const TimeSimilarityBackwardParams params{int_array(delta),
+                                            static_cast<const float*>(grad.const_data_ptr()),
+                                            count,
+                                            arguments.mlp,
+                                            data<double>(partial),
+                                            out.view()};
+  call.check_launch(launch_time_similarity_backward(params, call.stream()));
+  return out.tensors;
+}
+
 namespace {
 
 Tensor time_features(const Tensor& delta_in, double unit) {
@@ -53,20 +74,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
         " ", shape_of(grad_in));
   const Tensor grad = input(call, "grad", grad_in);
   const Tensor delta = input(call, "delta", delta_in);
-  const int64_t count = delta.numel();
-  const Tensor partial = output(
-      call, delta, {time_similarity_backward_chunks(count), time_mlp_size(arguments.mlp.hidden)},
-      ScalarType::Double);
-  const TimeMlpGradients out(arguments);
-  std::apply([&](const auto&... gradient) { (call.writes(gradient), ...); }, out.tensors);
-  const TimeSimilarityBackwardParams params{int_array(delta),
-                                            static_cast<const float*>(grad.const_data_ptr()),
-                                            count,
-                                            arguments.mlp,
-                                            data<double>(partial),
-                                            out.view()};
-  call.check_launch(launch_time_similarity_backward(params, call.stream()));
-  return out.tensors;
+  return time_mlp_gradient(call, arguments, delta, grad);
 }
 
 }  // namespace

@@ -56,6 +56,23 @@ class Case:
             **(self.layout | options),
         )  # fmt: skip
 
+    def score(self, op: Callable[..., Tensor], **options: Any) -> Tensor:
+        """gsu_score with its total, which CUDA cannot count."""
+        return op(
+            self.query, self.keys, self.key_time, self.query_time, self.mlp,
+            **({"total": self.total()} | self.layout | options),
+        )  # fmt: skip
+
+    def total(self) -> int | None:
+        """Elements of a flat result."""
+        given = {name: value.cpu() for name, value in self.layout.items()
+                 if isinstance(value, Tensor)}  # fmt: skip
+        if "starts" in given:
+            return int((given["ends"] - given["starts"]).sum())
+        if "query_offsets" in given:
+            return int((given["query_offsets"].diff() * given["offsets"].diff()).sum())
+        return None
+
     def raw(self, extra: Any, **options: Any) -> tuple[Any, ...]:
         """The positional arguments of the raw op."""
         given = self.layout | options

@@ -22,7 +22,8 @@ class CudaCall {
   void check_device(const char* argument, const Tensor& tensor) const;
   // What the kernels of the call may touch; to a GPU all memory is the same.
   void reads(const Tensor& tensor);
-  void writes(const Tensor& tensor);  // of which nothing is written yet
+  void writes(const Tensor& tensor);   // of which nothing is written yet
+  void updates(const Tensor& tensor);  // which is written already
   // What a launcher returned.
   void check_launch(int error) const;
 
@@ -64,6 +65,13 @@ inline void read_mlp(CudaCall& call, const TimeMlpArguments& mlp) {
     call.reads(*tensor);
   }
 }
+
+// The gradient of w1, b1, w2, b2 from that of s, float32 [count], at each delta, int32 or int64
+// [count]; both announced to the call.
+std::tuple<Tensor, Tensor, Tensor, Tensor> time_mlp_gradient(CudaCall& call,
+                                                             const TimeMlpArguments& arguments,
+                                                             const Tensor& delta,
+                                                             const Tensor& grad);
 
 template <class T>
 T* data(const Tensor& tensor) {

@@ -73,6 +73,7 @@ void CudaCall::check_device(const char* argument, const Tensor& tensor) const {
 
 void CudaCall::reads(const Tensor&) {}
 void CudaCall::writes(const Tensor&) {}
+void CudaCall::updates(const Tensor&) {}
 
 void CudaCall::check_launch(int error) const {
   check(error == 0, state_->op, ": CUDA error ", error, ": ", cuda_error_text(error));

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../common/cuda.h"
 #include "../common/simd_level.h"
 #include "behaviours.h"
+#include "device_search.h"
 
 namespace longclock {
 
@@ -60,5 +62,31 @@ void gsu_score_key_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin,
 void gsu_score_table_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
 // Groups [begin, end).
 void gsu_score_s_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
+
+struct GsuScoreBackwardDeviceParams {
+  DeviceSearch search;
+  const float* grad;     // [search.score_count], laid out as the scores
+  int64_t segments;      // gsu_score_segments(): into which a query's behaviours are shared out
+  float* query_partial;  // [Q, segments, D], where segments > 1
+  void* query_grad;      // [Q, D], the query's dtype
+  void* key_grad;        // [rows, D], contiguous, the keys' dtype
+  int64_t s_count;       // S * M; T for ragged; score_count for windows
+  float* s_grad;         // [s_count], zeros where no sequence has a behaviour
+  int32_t* s_delta;      // [s_count]
+};
+
+// On the device of the stream. Each returns a cudaError_t: 0 is success. The launchers allocate
+// nothing and wait for nothing.
+int launch_score_begin(const DeviceSearch& search, int64_t* score_begin, CudaStream stream);
+int launch_gsu_score(const DeviceSearch& search, float* scores, CudaStream stream);
+int gsu_score_segments(const DeviceSearch& search, int64_t* segments);
+int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
+// Without ids.
+int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
+// With ids; fewer than 2^32 rows.
+int gsu_score_table_grad_bytes(const GsuScoreBackwardDeviceParams& params, int64_t* bytes);
+int launch_gsu_score_table_grad(const GsuScoreBackwardDeviceParams& params, void* workspace,
+                                CudaStream stream);
+int launch_gsu_score_s_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
 
 }  // namespace longclock

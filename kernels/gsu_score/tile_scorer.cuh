@@ -120,7 +120,7 @@ class TileScorer {
     const int lane = lane_index() % 4;
     if constexpr (kHasMma<T>) {
       float low[4] = {}, high[4] = {};  // rows g and g + 8; g + 16 and g + 24
-#pragma unroll 2
+#pragma unroll (kAligned ? 2 : 1)
       for (int d = lane * kVector16<T>; d - lane * kVector16<T> < dim; d += 4 * kVector16<T>) {
         uint4 key[kTileGroups];
 #pragma unroll
@@ -135,7 +135,7 @@ class TileScorer {
       return lane % 2 == 0 ? even : odd;
     } else {
       float sums[kTileGroups] = {};
-#pragma unroll 2
+#pragma unroll (kAligned ? 2 : 1)
       for (int d = lane * kVector16<T>; d - lane * kVector16<T> < dim; d += 4 * kVector16<T>) {
         float query[kVector16<T>], key[kVector16<T>];
         widen16<T>(query_piece(d), query);

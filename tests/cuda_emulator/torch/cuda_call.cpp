@@ -32,9 +32,8 @@ std::pair<uint64_t, uint64_t> extent(const Tensor& tensor) {
   return {begin, begin + static_cast<uint64_t>(elements) * tensor.element_size()};
 }
 
-void declare(uint64_t begin, uint64_t end, bool read_only) {
-  emulator::declare_memory(reinterpret_cast<const void*>(begin), end - begin, read_only,
-                           !read_only);
+void declare(uint64_t begin, uint64_t end, bool read_only, bool undefined) {
+  emulator::declare_memory(reinterpret_cast<const void*>(begin), end - begin, read_only, undefined);
 }
 
 }  // namespace
@@ -70,14 +69,21 @@ void CudaCall::reads(const Tensor& tensor) {
     return true;
   });
   state_->read.push_back({begin, end});
-  declare(begin, end, true);
+  declare(begin, end, /*read_only=*/true, /*undefined=*/false);
 }
 
 void CudaCall::writes(const Tensor& tensor) {
   const auto [begin, end] = extent(tensor);
   if (begin == end) return;
   state_->written.push_back({begin, end});
-  declare(begin, end, false);
+  declare(begin, end, /*read_only=*/false, /*undefined=*/true);
+}
+
+void CudaCall::updates(const Tensor& tensor) {
+  const auto [begin, end] = extent(tensor);
+  if (begin == end) return;
+  state_->written.push_back({begin, end});
+  declare(begin, end, /*read_only=*/false, /*undefined=*/false);
 }
 
 // The reports tell what cuda_error_text cannot.

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gradient of a table: positions are sorted by the row that they look up, stably, so that each
+// row's follow each other in order; then one warp a row adds them up. Nothing of the size of the
+// gathered keys is stored, and no atomics are needed.
+#include <cub/device/device_radix_sort.cuh>
+
+#include "../common/launch.cuh"
+#include "../common/vector16.cuh"
+#include "gsu_score.h"
+#include "search.cuh"
+
+namespace longclock {
+namespace {
+
+constexpr int kBlockThreads = 256;
+constexpr int kBlockWarps = kBlockThreads / kWarp;
+constexpr int kLaneColumns = 4;
+constexpr int kPanel = kWarp * kLaneColumns;
+
+// The row that each position looks up; N where it is masked out or the id is not of the table.
+__global__ void __launch_bounds__(kBlockThreads)
+    table_rows_kernel(const __grid_constant__ DeviceSearch p, uint32_t* __restrict__ rows,
+                      int64_t* __restrict__ positions) {
+  const Behaviours& b = p.behaviours;
+  for (int64_t at = grid_index(); at < p.positions; at += grid_stride()) {
+    int64_t id = p.table_rows;
+    if (b.mask == nullptr || b.mask[at] != 0) id = b.ids[at];
+    if (id < 0 || id > p.table_rows) id = p.table_rows;
+    rows[at] = static_cast<uint32_t>(id);
+    positions[at] = at;
+  }
+}
+
+// Where each row's positions begin: [N + 1].
+__global__ void __launch_bounds__(kBlockThreads)
+    row_begin_kernel(const uint32_t* __restrict__ sorted, int64_t positions, int64_t table_rows,
+                     int64_t* __restrict__ begin) {
+  for (int64_t row = grid_index(); row <= table_rows; row += grid_stride()) {
+    int64_t low = 0, high = positions;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (sorted[middle] < row) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    begin[row] = low;
+  }
+}
+
+template <class T>
+struct RowSum {
+  const GsuScoreBackwardDeviceParams& params;
+  int64_t column;
+  float acc[kLaneColumns] = {};
+
+  __device__ void add(int64_t q, int64_t at) {
+    const DeviceSearch& p = params.search;
+    if (at >= p.score_count) return;
+    const float w = p.scale * params.grad[at];
+#pragma unroll
+    for (int c = 0; c < kLaneColumns; ++c) {
+      if (column + c >= p.behaviours.dim) continue;
+      const int64_t element = q * p.behaviours.dim + column + c;
+      const float query = p.query_is_float
+                              ? widen(narrow<T>(static_cast<const float*>(p.query)[element]))
+                              : widen(static_cast<const T*>(p.query)[element]);
+      acc[c] = fmaf(w, query, acc[c]);
+    }
+  }
+};
+
+// One warp a row of the table and a panel of columns. 32 positions at a time: each lane finds whose
+// its position is, then all lanes add up one after the other.
+template <class T>
+__global__ void __launch_bounds__(kBlockThreads, 4)
+    table_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels,
+                      const int64_t* __restrict__ positions, const int64_t* __restrict__ begin) {
+  const DeviceSearch& p = params.search;
+  const int64_t task = int64_t{blockIdx.x} * kBlockWarps + warp_index();
+  const int64_t row = task / panels;
+  if (row >= p.table_rows) return;
+  RowSum<T> sum = {params, task % panels * kPanel + lane_index() * kLaneColumns};
+  const int64_t end = begin[row + 1];
+  for (int64_t first = begin[row]; first < end; first += kWarp) {
+    const int64_t mine = first + lane_index();
+    const int64_t position = mine < end ? positions[mine] : -1;
+    if (p.layout == SearchLayout::kWindows) {
+      for (int j = 0; j < kWarp; ++j) {
+        const int64_t at = __shfl_sync(kAllLanes, position, j);
+        if (at < 0) break;
+        for (int64_t q = 0; q < p.queries; q += kWarp) {
+          bool there = false;
+          SequenceView view = {};
+          if (q + lane_index() < p.queries) {
+            view = view_sequence(p, q + lane_index());
+            int64_t time;
+            there = at >= view.position && at < view.position + view.length &&
+                    is_there(p.behaviours, at, view.now, &time);
+          }
+          for (unsigned rest = __ballot_sync(kAllLanes, there); rest != 0; rest &= rest - 1) {
+            const int source = __ffs(rest) - 1;
+            const int64_t window = __shfl_sync(kAllLanes, view.position, source);
+            sum.add(q + source, p.score_begin[q + source] + at - window);
+          }
+        }
+      }
+      continue;
+    }
+    int64_t s = 0, m = 0;
+    bool there = false;
+    if (position >= 0) {
+      s = p.layout == SearchLayout::kDense ? position / p.columns
+                                           : find_range(p.offsets, p.sequences - 1, position);
+      const SequenceView view = view_sequence(p, s);
+      m = position - view.position;
+      int64_t time;
+      there = m >= 0 && m < view.length && is_there(p.behaviours, position, view.now, &time);
+    }
+    for (unsigned rest = __ballot_sync(kAllLanes, there); rest != 0; rest &= rest - 1) {
+      const int source = __ffs(rest) - 1;
+      const int64_t sequence = __shfl_sync(kAllLanes, s, source);
+      const int64_t at = __shfl_sync(kAllLanes, m, source);
+      const QueryRange queries = queries_of(p, sequence);
+      const SequenceView view = view_sequence(p, sequence);
+      for (int64_t q = queries.begin; q < queries.end; ++q) sum.add(q, scores_of(p, q, view) + at);
+    }
+  }
+  T* const out = static_cast<T*>(params.key_grad) + row * p.behaviours.dim;
+  for (int c = 0; c < kLaneColumns; ++c) {
+    if (sum.column + c < p.behaviours.dim) out[sum.column + c] = narrow<T>(sum.acc[c]);
+  }
+}
+
+// Cuts a workspace into arrays; with a null workspace it counts the bytes.
+struct Workspace {
+  char* memory;
+  int64_t used = 0;
+  template <class T>
+  T* take(int64_t count) {
+    T* const array = memory == nullptr ? nullptr : reinterpret_cast<T*>(memory + used);
+    used += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    return array;
+  }
+};
+
+cudaError_t table_grad(const GsuScoreBackwardDeviceParams& params, void* memory, int64_t* bytes,
+                       CudaStream stream) {
+  const DeviceSearch& p = params.search;
+  Workspace workspace{static_cast<char*>(memory)};
+  uint32_t* rows = workspace.take<uint32_t>(p.positions);
+  uint32_t* sorted_rows = workspace.take<uint32_t>(p.positions);
+  int64_t* positions = workspace.take<int64_t>(p.positions);
+  int64_t* sorted_positions = workspace.take<int64_t>(p.positions);
+  int64_t* begin = workspace.take<int64_t>(p.table_rows + 1);
+  int bits = 1;
+  while (bits < 32 && p.table_rows >> bits != 0) ++bits;
+  size_t sort_bytes = 0;
+  cudaError_t error = cub::DeviceRadixSort::SortPairs(nullptr, sort_bytes, rows, sorted_rows, positions,
+                                                      sorted_positions, p.positions, 0, bits, stream);
+  char* sort_memory = workspace.take<char>(static_cast<int64_t>(sort_bytes));
+  if (bytes != nullptr) *bytes = workspace.used;
+  if (error != cudaSuccess || memory == nullptr) return error;
+
+  table_rows_kernel<<<grid_for(p.positions, kBlockThreads), kBlockThreads, 0, stream>>>(p, rows, positions);
+  if (error = cudaGetLastError(); error != cudaSuccess) return error;
+  error = cub::DeviceRadixSort::SortPairs(sort_memory, sort_bytes, rows, sorted_rows, positions,
+                                          sorted_positions, p.positions, 0, bits, stream);
+  if (error != cudaSuccess) return error;
+  row_begin_kernel<<<grid_for(p.table_rows + 1, kBlockThreads), kBlockThreads, 0, stream>>>(
+      sorted_rows, p.positions, p.table_rows, begin);
+  if (error = cudaGetLastError(); error != cudaSuccess) return error;
+  const int64_t panels = (p.behaviours.dim + kPanel - 1) / kPanel;
+  const int64_t blocks = (p.table_rows * panels + kBlockWarps - 1) / kBlockWarps;
+  LONGCLOCK_WITH_DTYPE(
+      p.behaviours.dtype, T,
+      (table_grad_kernel<T><<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(
+          params, static_cast<int>(panels), sorted_positions, begin)));
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+int gsu_score_table_grad_bytes(const GsuScoreBackwardDeviceParams& params, int64_t* bytes) {
+  return table_grad(params, nullptr, bytes, nullptr);
+}
+
+int launch_gsu_score_table_grad(const GsuScoreBackwardDeviceParams& params, void* workspace,
+                                CudaStream stream) {
+  return table_grad(params, workspace, nullptr, stream);
+}
+
+}  // namespace longclock
