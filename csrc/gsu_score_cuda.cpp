@@ -23,7 +23,8 @@ struct DeviceScores {
                          : counted      ? *total
                                         : inputs.positions;
     check(!total || (*total >= 0 && (counted || *total == search.score_count)), op,
-          ": total must be ", search.score_count, ", the number of scores, got ", total.value_or(0));
+          ": total must be ", search.score_count, ", the number of scores, got ",
+          total.value_or(0));
     if (!counted) return;
     score_begin = output(cuda, inputs.query_time, {inputs.query_count + 1}, ScalarType::Long);
     search.score_begin = data<int64_t>(score_begin);
@@ -36,8 +37,8 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
   CudaCall cuda(op, "query", query);
   const DeviceSearchInputs inputs(op, cuda, LONGCLOCK_SEARCH_ARGUMENTS);
   const DeviceScores scores(op, cuda, inputs, scale, total);
-  const Tensor out = output(cuda, keys, inputs.score_shape(scores.search.score_count),
-                            ScalarType::Float);
+  const Tensor out =
+      output(cuda, keys, inputs.score_shape(scores.search.score_count), ScalarType::Float);
   cuda.check_launch(launch_gsu_score(scores.search, data<float>(out), cuda.stream()));
   return out;
 }
@@ -89,8 +90,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   }
   if (!need_mlp) return {query_grad, key_grad, none(w1), none(b1), none(w2), none(b2)};
 
-  params.s_count = inputs.layout == SearchLayout::kWindows ? params.search.score_count
-                                                           : inputs.positions;
+  params.s_count =
+      inputs.layout == SearchLayout::kWindows ? params.search.score_count : inputs.positions;
   // Zeros: flat sequences need not cover every position.
   const Tensor s_grad = torch::stable::new_zeros(keys, {params.s_count}, ScalarType::Float);
   const Tensor s_delta = torch::stable::new_zeros(keys, {params.s_count}, ScalarType::Int);

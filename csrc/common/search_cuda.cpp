@@ -26,6 +26,14 @@ const SearchArguments& on_one_device(const CudaCall& call, const SearchArguments
 
 DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const SearchArguments& a)
     : SearchInputs(op, on_one_device(call, a)) {
+  // Kernels step over rows in 32 bits.
+  if (behaviours.key_row_stride * size_of(behaviours.dtype) > 0x7fffffff) {
+    keys = torch::stable::contiguous(a.keys);
+    behaviours.keys = keys.const_data_ptr();
+    behaviours.key_row_stride = keys.stride(keys.dim() - 2);
+    check(behaviours.dim * size_of(behaviours.dtype) <= 0x7fffffff, op,
+          ": keys must have rows of less than 2 GB on CUDA, got ", shape_of(keys));
+  }
   query_ = input(call, "query", a.query);
   read_mlp(call, mlp);
   for (const Tensor* tensor : {&keys, &key_time, &query_time}) call.reads(*tensor);
@@ -48,6 +56,8 @@ DeviceSearch DeviceSearchInputs::params(double scale) const {
   p.query = query_.const_data_ptr();
   p.query_is_float = query_.scalar_type() == ScalarType::Float;
   p.query_time = int_array(query_time);
+  p.clock = make_clock(behaviours.period);
+  p.per_unit = 1.0 / mlp.mlp.unit;
   p.scale = static_cast<float>(scale);
   p.check = device_checks();
   if (dense()) {

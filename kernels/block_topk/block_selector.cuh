@@ -65,7 +65,6 @@ class BlockSelector {
   // Before the scores of a chunk.
   __device__ void begin() {
     shared_->histogram[threadIdx.x] = 0;
-    pushed_ = false;
     __syncthreads();
   }
 
@@ -74,17 +73,20 @@ class BlockSelector {
     const bool counts = ordered > bar_;
     scores_[at] = counts ? ordered : 0;
     if (counts) atomicAdd(&shared_->histogram[ordered >> 24], 1);
-    pushed_ |= counts;
   }
 
   // After `n` scores; index_of(at) is their index, larger than all before. All threads.
   template <class IndexOf>
   __device__ void end(int n, const IndexOf& index_of) {
-    if (!__syncthreads_or(pushed_)) return;
-    for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) {
-      atomicAdd(&shared_->histogram[best_[i] >> 56], 1);
-    }
     __syncthreads();
+    if (carried_ > 0) {
+      find_digit(1);
+      if (shared_->total == 0) return;  // nothing beats what is carried
+      for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) {
+        atomicAdd(&shared_->histogram[best_[i] >> 56], 1);
+      }
+      __syncthreads();
+    }
     uint32_t threshold = 0;
     int ties = 0;
     find_digit(k_);
@@ -103,9 +105,8 @@ class BlockSelector {
     carried_ = total < k_ ? total : k_;
     bar_ = threshold;
     __syncthreads();
-    TopKEntry* const taken = next_;
-    next_ = best_;
-    best_ = taken;
+    for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) best_[i] = next_[i];
+    __syncthreads();
   }
 
   // The best of all chunks, in order of index, to entries [k], padded with zeros.
@@ -249,7 +250,6 @@ class BlockSelector {
   int k_;
   int carried_ = 0;
   uint32_t bar_ = 0;  // later scores count only above it: those carried are k, or it is 0
-  bool pushed_ = false;
 };
 
 }  // namespace longclock

@@ -22,7 +22,7 @@ struct Shape {
 template <class A, class B, class Out>
 __global__ void __launch_bounds__(kBlockThreads)
     circular_delta_kernel(const A* __restrict__ a, const B* __restrict__ b, Out* __restrict__ out,
-                          int64_t count, int32_t period, const Shape shape) {
+                          int64_t count, const Clock clock, const Shape shape) {
   for (int64_t i = grid_index(); i < count; i += grid_stride()) {
     int64_t a_at = 0, b_at = 0, rest = i;
     for (int d = shape.dims - 1; d > 0; --d) {
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     }
     a_at += rest * shape.a_strides[0];
     b_at += rest * shape.b_strides[0];
-    out[i] = circular_delta(clock_time(a[a_at], period), clock_time(b[b_at], period), period);
+    out[i] = clock_delta(clock, clock_time(clock, a[a_at]), clock_time(clock, b[b_at]));
   }
 }
 
@@ -56,7 +56,7 @@ int launch_circular_delta(const CircularDeltaParams& params, CudaStream stream) 
       using Out =
           std::common_type_t<std::remove_cvref_t<decltype(*a)>, std::remove_cvref_t<decltype(*b)>>;
       circular_delta_kernel<<<grid_for(count, kBlockThreads), kBlockThreads, 0, stream>>>(
-          a, b, static_cast<Out*>(params.out), count, static_cast<int32_t>(params.period), shape);
+          a, b, static_cast<Out*>(params.out), count, make_clock(params.period), shape);
     });
   });
   return cudaGetLastError();

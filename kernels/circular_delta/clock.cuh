@@ -4,21 +4,36 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
+#include "clock.h"
 
 namespace longclock {
 
-// t mod period in [0, period), period < 2^31. A 64-bit division costs several times a 32-bit one.
-__device__ __forceinline__ int32_t clock_time(int64_t t, int32_t period) {
-  const int32_t narrow = static_cast<int32_t>(t);
-  const int32_t r =
-      narrow == t ? narrow % period : static_cast<int32_t>(t % static_cast<int64_t>(period));
-  return r < 0 ? r + period : r;
+// For times beyond 32 bits, by quotients in double: the first may be off by as much as t loses as a
+// double, over the period; the second, of what is left, is off by one at most.
+__device__ __forceinline__ int32_t far_clock_time(const Clock& clock, int64_t t) {
+  const int64_t period = clock.period;
+  for (int i = 0; i < 2; ++i) {
+    t -= static_cast<int64_t>(floor(static_cast<double>(t) * clock.inverse)) * period;
+  }
+  if (t < 0) t += period;
+  return static_cast<int32_t>(t >= period ? t - period : t);
 }
 
-__device__ __forceinline__ int32_t circular_delta(int32_t a, int32_t b, int32_t period) {
+// t mod period, in [0, period). Within 32 bits a multiplication stands for the division: u / period
+// is within 1 of u * (2^32 / period) / 2^32.
+__device__ __forceinline__ int32_t clock_time(const Clock& clock, int64_t t) {
+  if (static_cast<int32_t>(t) != t) return far_clock_time(clock, t);
+  const uint32_t u = static_cast<uint32_t>(t) + 0x80000000u;  // positive; 2^31 too large
+  uint32_t r = u - __umulhi(u, clock.reciprocal) * clock.period;
+  r = min(r, r - clock.period);  // the smaller one did not wrap around
+  r += clock.period - clock.shift;
+  return static_cast<int32_t>(min(r, r - clock.period));
+}
+
+// min(x, period - x) with x = |a - b|, of times on the clock.
+__device__ __forceinline__ int32_t clock_delta(const Clock& clock, int32_t a, int32_t b) {
   const int32_t x = abs(a - b);
-  return min(x, period - x);
+  return min(x, static_cast<int32_t>(clock.period) - x);
 }
 
 }  // namespace longclock

@@ -12,15 +12,16 @@ namespace longclock {
 namespace {
 
 template <class T, bool kAligned>
-__global__ void __launch_bounds__(kSelectorThreads, kAligned ? 3 : 2)
+__global__ void __launch_bounds__(kSelectorThreads, kAligned ? kTileBlocks : 2)
     clock_gsu_kernel(const __grid_constant__ ClockGsuDeviceParams p, const SelectorPlan plan,
                      const int query_room) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
   __shared__ SharedTimeMlp mlp;
-  const int64_t q = blockIdx.x / p.parts;
-  const int part = static_cast<int>(blockIdx.x % p.parts);
-  const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
+  const unsigned parts = static_cast<unsigned>(p.parts), part = blockIdx.x % parts;
+  const unsigned q = blockIdx.x / parts;
+  __shared__ SequenceView view;
+  if (threadIdx.x == 0) view = view_sequence(p.search, sequence_of(p.search, q));
   T* const query = reinterpret_cast<T*>(memory);
   if (kAligned) load_query(p.search, q, query);
   load_time_mlp(p.search.behaviours.mlp, &mlp);
@@ -29,9 +30,9 @@ __global__ void __launch_bounds__(kSelectorThreads, kAligned ? 3 : 2)
   const TileScorer<T, kAligned> scorer(p.search, q, view, query, mlp);
   BlockSelector best(&shared, reinterpret_cast<char*>(memory) + query_room, plan,
                      static_cast<int>(p.k));
-  const int64_t step = (view.length + p.parts - 1) / p.parts;
-  const int begin = static_cast<int>(min(int64_t{view.length}, part * step));
-  const int end = static_cast<int>(min(int64_t{view.length}, begin + step));
+  const unsigned length = static_cast<unsigned>(view.length), step = (length + parts - 1) / parts;
+  const int begin = static_cast<int>(min(length, part * step));
+  const int end = static_cast<int>(min(length, (part + 1) * step));
   for (int at = begin; at < end; at += min(plan.capacity, end - at)) {
     const int n = min(plan.capacity, end - at);
     best.begin();
@@ -42,10 +43,10 @@ __global__ void __launch_bounds__(kSelectorThreads, kAligned ? 3 : 2)
     }
     best.end(n, [&](int i) { return at + i; });
   }
-  if (p.parts > 1) {
-    best.write_entries(p.k, p.entries + blockIdx.x * p.k);
+  if (parts > 1) {
+    best.write_entries(p.k, p.entries + int64_t{blockIdx.x} * p.k);
   } else {
-    best.write_sorted(p.k, p.scores + q * p.k, p.indices + q * p.k);
+    best.write_sorted(p.k, p.scores + int64_t{q} * p.k, p.indices + int64_t{q} * p.k);
   }
 }
 

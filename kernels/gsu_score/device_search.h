@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../circular_delta/clock.h"
 #include "behaviours.h"
 
 namespace longclock {
@@ -19,6 +20,8 @@ struct DeviceSearch {
   const void* query;    // [Q, D], contiguous
   bool query_is_float;  // else the keys' dtype, to which an fp32 query is rounded when it is read
   IntArray query_time;  // [S], or [Q] for windows; seconds
+  Clock clock;          // of behaviours.period
+  double per_unit;      // 1 / mlp.unit
   float scale;
   bool check;  // assert in place of clamping
 

@@ -12,9 +12,9 @@ namespace longclock {
 namespace {
 
 constexpr int kBlockThreads = 256;
-constexpr int kScanThreads = 1024;
+constexpr int kScanThreads = 256;
 
-// score_begin [Q + 1], one block: 1,024 queries at a time.
+// score_begin [Q + 1], one block: 256 queries at a time.
 __global__ void __launch_bounds__(kScanThreads)
     score_begin_kernel(const __grid_constant__ DeviceSearch p, int64_t* __restrict__ begin) {
   using Scan = cub::BlockScan<int64_t, kScanThreads>;
@@ -31,17 +31,20 @@ __global__ void __launch_bounds__(kScanThreads)
   }
   if (threadIdx.x != 0) return;
   begin[p.queries] = before;
-  if (p.check) device_check(before == p.score_count, "total must be the number of scores", "gsu_score");
+  if (p.check)
+    device_check(before == p.score_count, "total must be the number of scores", "gsu_score");
 }
 
 template <class T, bool kAligned>
-__global__ void __launch_bounds__(kBlockThreads, kAligned ? 3 : 2)
-    gsu_score_kernel(const __grid_constant__ DeviceSearch p, int parts, float* __restrict__ scores) {
+__global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
+    gsu_score_kernel(const __grid_constant__ DeviceSearch p, int parts,
+                     float* __restrict__ scores) {
   extern __shared__ uint4 memory[];
   __shared__ SharedTimeMlp mlp;
-  const int64_t q = blockIdx.x / parts;
-  const int part = static_cast<int>(blockIdx.x % parts);
-  const SequenceView view = view_sequence(p, sequence_of(p, q));
+  const int64_t q = blockIdx.x / static_cast<unsigned>(parts);
+  const int part = static_cast<int>(blockIdx.x % static_cast<unsigned>(parts));
+  __shared__ SequenceView view;
+  if (threadIdx.x == 0) view = view_sequence(p, sequence_of(p, q));
   T* const query = reinterpret_cast<T*>(memory);
   if (kAligned) load_query(p, q, query);
   load_time_mlp(p.behaviours.mlp, &mlp);
@@ -61,7 +64,8 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? 3 : 2)
   const int64_t end = p.layout == SearchLayout::kDense ? begin + p.columns
                       : q == p.queries - 1             ? p.score_count
                                                        : 0;
-  for (int64_t at = begin + view.length + part * kBlockThreads + threadIdx.x; at < end; at += step) {
+  for (int64_t at = begin + view.length + part * kBlockThreads + threadIdx.x; at < end;
+       at += step) {
     scores[at] = -INFINITY;
   }
 }
@@ -85,8 +89,8 @@ int launch_gsu_score(const DeviceSearch& p, float* scores, CudaStream stream) {
   const auto launch = [&](auto* kernel) {
     kernel<<<blocks, kBlockThreads, aligned ? query : 0, stream>>>(p, parts, scores);
   };
-  LONGCLOCK_WITH_DTYPE(b.dtype, T,
-                       aligned ? launch(gsu_score_kernel<T, true>) : launch(gsu_score_kernel<T, false>));
+  LONGCLOCK_WITH_DTYPE(
+      b.dtype, T, aligned ? launch(gsu_score_kernel<T, true>) : launch(gsu_score_kernel<T, false>));
   return cudaGetLastError();
 }
 

@@ -12,9 +12,9 @@ namespace {
 
 constexpr int kBlockThreads = 256;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
-constexpr int kPanel = 128;        // columns of a block
-constexpr int kSegment = 4096;     // behaviours that are summed on their own
-constexpr int kKeyRows = 4;        // positions of a warp
+constexpr int kPanel = 128;     // columns of a block
+constexpr int kSegment = 4096;  // behaviours that are summed on their own
+constexpr int kKeyRows = 4;     // positions of a warp
 constexpr int kKeyBlockRows = kBlockWarps * kKeyRows;
 constexpr int kLaneColumns = kPanel / kWarp;
 
@@ -34,9 +34,9 @@ __device__ __forceinline__ float score_grad(const DeviceSearch& p, const float* 
   return at < p.score_count ? p.scale * grad[at] : 0.0f;
 }
 
-// query_grad = scale * sum over behaviours of grad * key. One block a query, a panel of columns and,
-// where segments are shared out, a segment. Rows are read as the scores read them; a lane adds up
-// the columns of its pieces over the rows of its quad.
+// query_grad = scale * sum over behaviours of grad * key. One block a query, a panel of columns
+// and, where segments are shared out, a segment. Rows are read as the scores read them; a lane adds
+// up the columns of its pieces over the rows of its quad.
 template <class T, bool kAligned>
 __global__ void __launch_bounds__(kBlockThreads, 2)
     query_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels) {
@@ -62,8 +62,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
     float acc[kSteps][kPiece] = {};
     for (int tile = begin + warp_index() * kTileRows; tile < end; tile += kBlockThreads) {
       const int m = tile + lane * 8 + quad;
-      int64_t time;
-      const bool there = m < end && is_there(b, view.position + m, view.now, &time);
+      const bool there = m < end && is_there(b, view.position + m, view.now);
       const unsigned rows_there = __ballot_sync(kAllLanes, there);
       if (rows_there == 0) continue;
       const float weight = there ? score_grad(p, params.grad, scores + m) : 0.0f;
@@ -143,14 +142,14 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-// The gradients of 8 queries' scores at the 4 positions of a warp, from query q on; lane 4 j + i has
-// query j, position i.
+// The gradients of 8 queries' scores at the 4 positions of a warp, from query q on; lane 4 j + i
+// has query j, position i.
 struct KeyRows {
-  int64_t position;   // of the warp's first
-  unsigned there;     // bit i: position i counts for the sequence at hand
+  int64_t position;  // of the warp's first
+  unsigned there;    // bit i: position i counts for the sequence at hand
 
-  __device__ float grads(const GsuScoreBackwardDeviceParams& params, const SequenceView& view, int64_t q,
-                         int64_t q_end) const {
+  __device__ float grads(const GsuScoreBackwardDeviceParams& params, const SequenceView& view,
+                         int64_t q, int64_t q_end) const {
     const int i = lane_index() % kKeyRows;
     const int64_t query = q + lane_index() / kKeyRows;
     if (query >= q_end || (there >> i & 1) == 0) return 0.0f;
@@ -174,8 +173,8 @@ __global__ void __launch_bounds__(kBlockThreads)
   const bool dense = p.layout == SearchLayout::kDense;
   const int64_t row_chunks = (p.columns + kKeyBlockRows - 1) / kKeyBlockRows;
   const int64_t row = dense ? chunk / row_chunks : 0;
-  const int64_t first = dense ? row * p.columns + chunk % row_chunks * kKeyBlockRows
-                              : chunk * kKeyBlockRows;
+  const int64_t first =
+      dense ? row * p.columns + chunk % row_chunks * kKeyBlockRows : chunk * kKeyBlockRows;
   const int64_t last = min(first + kKeyBlockRows, dense ? (row + 1) * p.columns : p.positions);
   int64_t s_begin = 0, s_end = p.sequences;
   if (dense) {
@@ -209,10 +208,8 @@ __global__ void __launch_bounds__(kBlockThreads)
       const int64_t s = found[index];
       const SequenceView view = view_sequence(p, s);
       const int64_t position = rows.position + lane_index();
-      int64_t time;
       const bool there = lane_index() < kKeyRows && position < last && position >= view.position &&
-                         position < view.position + view.length &&
-                         is_there(b, position, view.now, &time);
+                         position < view.position + view.length && is_there(b, position, view.now);
       rows.there = __ballot_sync(kAllLanes, there);
       if (rows.there == 0) continue;
       const QueryRange queries = queries_of(p, s);
@@ -256,15 +253,13 @@ __global__ void __launch_bounds__(kBlockThreads)
   const int part = static_cast<int>(blockIdx.x % parts);
   const SequenceView view = view_sequence(p, s);
   const QueryRange queries = queries_of(p, s);
-  const int32_t period = static_cast<int32_t>(p.behaviours.period);
-  const int32_t now = clock_time(view.now, period);
+  const int32_t now = clock_time(p.clock, view.now);
   const bool dense = p.layout == SearchLayout::kDense;
   const int64_t begin = p.layout == SearchLayout::kWindows ? p.score_begin[s] : view.position;
   const int64_t room = dense ? p.columns : view.length;
   for (int64_t m = part * kBlockThreads + threadIdx.x; m < room; m += parts * kBlockThreads) {
     if (begin + m >= params.s_count) break;
-    int64_t time = 0;
-    const bool there = m < view.length && is_there(p.behaviours, view.position + m, view.now, &time);
+    const bool there = m < view.length && is_there(p.behaviours, view.position + m, view.now);
     float sum = 0.0f;
     if (there) {
       for (int64_t q = queries.begin; q < queries.end; ++q) {
@@ -273,7 +268,10 @@ __global__ void __launch_bounds__(kBlockThreads)
       }
     }
     params.s_grad[begin + m] = sum;
-    params.s_delta[begin + m] = there ? circular_delta(clock_time(time, period), now, period) : 0;
+    params.s_delta[begin + m] =
+        there ? clock_delta(p.clock, clock_time(p.clock, p.behaviours.key_time[view.position + m]),
+                            now)
+              : 0;
   }
 }
 
@@ -316,20 +314,23 @@ int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaSt
   const int panels = panels_of(p);
   const auto chunks = [](int64_t rows) { return (rows + kKeyBlockRows - 1) / kKeyBlockRows; };
   const int64_t blocks =
-      panels * (p.layout == SearchLayout::kDense ? p.sequences * chunks(p.columns)
-                                                 : chunks(p.positions));
+      panels *
+      (p.layout == SearchLayout::kDense ? p.sequences * chunks(p.columns) : chunks(p.positions));
   if (blocks == 0) return cudaSuccess;
-  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T,
-                       (key_grad_kernel<T><<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(
-                           params, panels)));
+  LONGCLOCK_WITH_DTYPE(
+      p.behaviours.dtype, T,
+      (key_grad_kernel<T>
+       <<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(params, panels)));
   return cudaGetLastError();
 }
 
 int launch_gsu_score_s_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
   const DeviceSearch& p = params.search;
   if (p.sequences == 0 || params.s_count == 0) return cudaSuccess;
-  const int parts = static_cast<int>(min(params.s_count / p.sequences / 1024 + 1, int64_t{1} << 20));
-  s_grad_kernel<<<static_cast<unsigned>(p.sequences * parts), kBlockThreads, 0, stream>>>(params, parts);
+  const int parts =
+      static_cast<int>(min(params.s_count / p.sequences / 1024 + 1, int64_t{1} << 20));
+  s_grad_kernel<<<static_cast<unsigned>(p.sequences * parts), kBlockThreads, 0, stream>>>(params,
+                                                                                          parts);
   return cudaGetLastError();
 }
 

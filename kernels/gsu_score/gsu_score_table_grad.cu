@@ -95,9 +95,8 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
           SequenceView view = {};
           if (q + lane_index() < p.queries) {
             view = view_sequence(p, q + lane_index());
-            int64_t time;
             there = at >= view.position && at < view.position + view.length &&
-                    is_there(p.behaviours, at, view.now, &time);
+                    is_there(p.behaviours, at, view.now);
           }
           for (unsigned rest = __ballot_sync(kAllLanes, there); rest != 0; rest &= rest - 1) {
             const int source = __ffs(rest) - 1;
@@ -115,8 +114,7 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
                                            : find_range(p.offsets, p.sequences - 1, position);
       const SequenceView view = view_sequence(p, s);
       m = position - view.position;
-      int64_t time;
-      there = m >= 0 && m < view.length && is_there(p.behaviours, position, view.now, &time);
+      there = m >= 0 && m < view.length && is_there(p.behaviours, position, view.now);
     }
     for (unsigned rest = __ballot_sync(kAllLanes, there); rest != 0; rest &= rest - 1) {
       const int source = __ffs(rest) - 1;
@@ -157,13 +155,15 @@ cudaError_t table_grad(const GsuScoreBackwardDeviceParams& params, void* memory,
   int bits = 1;
   while (bits < 32 && p.table_rows >> bits != 0) ++bits;
   size_t sort_bytes = 0;
-  cudaError_t error = cub::DeviceRadixSort::SortPairs(nullptr, sort_bytes, rows, sorted_rows, positions,
-                                                      sorted_positions, p.positions, 0, bits, stream);
+  cudaError_t error =
+      cub::DeviceRadixSort::SortPairs(nullptr, sort_bytes, rows, sorted_rows, positions,
+                                      sorted_positions, p.positions, 0, bits, stream);
   char* sort_memory = workspace.take<char>(static_cast<int64_t>(sort_bytes));
   if (bytes != nullptr) *bytes = workspace.used;
   if (error != cudaSuccess || memory == nullptr) return error;
 
-  table_rows_kernel<<<grid_for(p.positions, kBlockThreads), kBlockThreads, 0, stream>>>(p, rows, positions);
+  table_rows_kernel<<<grid_for(p.positions, kBlockThreads), kBlockThreads, 0, stream>>>(p, rows,
+                                                                                        positions);
   if (error = cudaGetLastError(); error != cudaSuccess) return error;
   error = cub::DeviceRadixSort::SortPairs(sort_memory, sort_bytes, rows, sorted_rows, positions,
                                           sorted_positions, p.positions, 0, bits, stream);

@@ -100,12 +100,10 @@ __device__ __forceinline__ int64_t scores_of(const DeviceSearch& p, int64_t q,
   return p.score_begin == nullptr ? view.position : p.score_begin[q];
 }
 
-// Whether the behaviour at `position`, inside its sequence, counts at the moment `now`; its time.
-__device__ __forceinline__ bool is_there(const Behaviours& b, int64_t position, int64_t now,
-                                         int64_t* time) {
+// Whether the behaviour at `position`, inside its sequence, counts at the moment `now`.
+__device__ __forceinline__ bool is_there(const Behaviours& b, int64_t position, int64_t now) {
   if (b.mask != nullptr && b.mask[position] == 0) return false;
-  *time = b.key_time[position];
-  return !b.exclude_future || *time < now;
+  return !b.exclude_future || b.key_time[position] < now;
 }
 
 }  // namespace longclock

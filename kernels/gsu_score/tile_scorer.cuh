@@ -2,9 +2,10 @@
 // Scores of 32 behaviours of one query, by one warp. Keys go from global memory to registers in
 // pieces of 16 bytes: the four lanes of a quad read 64 bytes of a row, the eight quads eight rows,
 // so that a request is 16 full sectors. Four such groups of rows are in flight at a time.
-// 16-bit keys go through tensor cores, with rows of keys as A and the query in all eight columns of
-// B: every lane of a quad then holds its row's dot product, and no lane needs another's. Products
-// do not depend on the order of columns, so a piece of eight elements feeds two mma as it lies.
+// 16-bit keys go through tensor cores. The four registers of a piece lie as a row g and a row g + 8
+// of A: the same key twice, with other columns. B holds the query's columns for the first in its
+// even columns and those for the second in its odd ones, so that one mma takes one piece as it was
+// loaded, and C holds both halves of the dot product in every lane of the quad.
 #pragma once
 
 #include "../common/mma.cuh"
@@ -15,8 +16,23 @@
 namespace longclock {
 
 constexpr int kTileRows = kWarp;
-constexpr int kTileGroups = 4;      // of eight rows
+constexpr int kTileGroups = 4;  // of eight rows
+// Blocks of 256 threads a multiprocessor whose registers suffice for whole pieces.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kTileBlocks = 2;
+#else
+constexpr int kTileBlocks = 3;
+#endif
 constexpr int kQueryBytes = 16384;  // of a query in shared memory, at most
+
+// Where the 32-bit word of a piece of the query lies in shared memory: for mma, a lane's two words
+// side by side.
+template <class T>
+__device__ __forceinline__ int query_place(int d) {
+  if constexpr (!kHasMma<T>) return d;
+  const int word = d / 2 % 4;
+  return d + 2 * ((word == 1) - (word == 2));
+}
 
 // Copies a query, rounded to T and padded with zeros to whole steps, to shared memory.
 template <class T>
@@ -25,9 +41,10 @@ __device__ __forceinline__ void load_query(const DeviceSearch& p, int64_t q, T* 
   const int padded = (dim + step - 1) / step * step;
   for (int d = threadIdx.x; d < padded; d += blockDim.x) {
     const int64_t at = q * dim + d;
-    shared[d] = d >= dim           ? T{}
-                : p.query_is_float ? narrow<T>(static_cast<const float*>(p.query)[at])
-                                   : static_cast<const T*>(p.query)[at];
+    shared[query_place<T>(d)] = d >= dim ? T{}
+                                : p.query_is_float
+                                    ? narrow<T>(static_cast<const float*>(p.query)[at])
+                                    : static_cast<const T*>(p.query)[at];
   }
 }
 
@@ -55,8 +72,7 @@ class TileScorer {
         mlp_(mlp),
         shared_query_(shared_query),
         q_(q),
-        now_(clock_time(view.now, static_cast<int32_t>(p.behaviours.period))),
-        per_unit_(1.0 / p.behaviours.mlp.unit) {}
+        now_(clock_time(p.clock, view.now)) {}
 
   // The behaviour of a tile that this lane scores.
   __device__ static int row() { return lane_index() % 4 * 8 + lane_index() / 4; }
@@ -65,52 +81,92 @@ class TileScorer {
   __device__ bool score(int first, int end, float* out) const {
     const Behaviours& b = p_.behaviours;
     const int m = first + row();
-    int64_t time = 0;
-    const bool there = m < end && is_there(b, view_.position + m, view_.now, &time);
+    const bool there = m < end && is_there(b, view_.position + m, view_.now);
     if (!__any_sync(kAllLanes, there)) return false;
-    float dot = 0.0f;
-    if (!b.ids) {
-      const T* const keys = static_cast<const T*>(b.keys) + view_.key_offset;
-      const T* rows[kTileGroups];
+    const T* rows[kTileGroups];
+    const int row_bytes = static_cast<int>(b.key_row_stride * int64_t{sizeof(T)});
+    const char* keys = static_cast<const char*>(b.keys);
+    bool known = true;
+    if (b.ids) {
+      const int64_t id = there ? b.ids[view_.position + m] : 0;
+      known = id >= 0 && id < p_.table_rows;
+      if (p_.check) device_check(known || !there, "ids must be from 0 to N - 1", "search");
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) {
-        rows[j] = keys + int64_t{min(first + lane_index() / 4 + 8 * j, end - 1)} * b.key_row_stride;
+        // Row g + 8 j of the tile is the one that lane 4 g + j scores.
+        const int64_t row = __shfl_sync(kAllLanes, known ? id : 0, lane_index() / 4 * 4 + j);
+        rows[j] = reinterpret_cast<const T*>(keys + row * row_bytes);
       }
-      dot = dot_rows(rows);
     } else {
-      const int64_t id = there ? b.ids[view_.position + m] : 0;
-      const bool known = id >= 0 && id < p_.table_rows;
-      if (p_.check) device_check(known || !there, "ids must be from 0 to N - 1", "search");
-      if (p_.table_rows > 0) {
-        const T* rows[kTileGroups];
+      keys += view_.key_offset * int64_t{sizeof(T)} + int64_t{first} * row_bytes;
 #pragma unroll
-        for (int j = 0; j < kTileGroups; ++j) {
-          // Row g + 8 j of the tile is the one that lane 4 g + j scores.
-          const int64_t row = __shfl_sync(kAllLanes, known ? id : 0, lane_index() / 4 * 4 + j);
-          rows[j] = static_cast<const T*>(b.keys) + row * b.key_row_stride;
-        }
-        dot = dot_rows(rows);
+      for (int j = 0; j < kTileGroups; ++j) {
+        const int place = min(lane_index() / 4 + 8 * j, end - 1 - first);
+        rows[j] = reinterpret_cast<const T*>(keys + int64_t{place} * row_bytes);
       }
-      if (!known) dot = __int_as_float(0x7fc00000);
     }
-    const int32_t period = static_cast<int32_t>(b.period);
-    const int32_t delta = circular_delta(clock_time(time, period), now_, period);
-    *out = fmaf(p_.scale, dot, time_similarity(mlp_, time_phi(delta, per_unit_)));
+    const bool readable = !b.ids || p_.table_rows > 0;
+    const float dot = known && readable ? 0.0f : __int_as_float(0x7fc00000);
+    const float product = readable ? dot_rows(rows) : 0.0f;
+    // Read late, for the sake of registers: other warps hide what it takes.
+    const int64_t time = there ? b.key_time[view_.position + m] : 0;
+    const int32_t delta = clock_delta(p_.clock, clock_time(p_.clock, time), now_);
+    *out = fmaf(p_.scale, dot + product,
+                time_similarity(mlp_, b.mlp.hidden, time_phi(delta, p_.per_unit)));
     return there;
   }
 
  private:
+  static constexpr int kPiece = kVector16<T>;
+  static constexpr int kStep = 4 * kPiece;  // columns that a quad takes at a time
+  using Sums = float[kTileGroups][kHasMma<T> ? 4 : 1];
+
+  // The query's piece that begins at column d.
   __device__ uint4 query_piece(int d) const {
-    if constexpr (kAligned) return *reinterpret_cast<const uint4*>(shared_query_ + d);
     const int64_t dim = p_.behaviours.dim;
     if (!p_.query_is_float) {
       return load16<T, false>(static_cast<const T*>(p_.query) + q_ * dim, d, dim);
     }
     const float* query = static_cast<const float*>(p_.query) + q_ * dim;
-    float values[kVector16<T>];
+    float values[kPiece];
 #pragma unroll
-    for (int i = 0; i < kVector16<T>; ++i) values[i] = d + i < dim ? query[d + i] : 0.0f;
+    for (int i = 0; i < kPiece; ++i) values[i] = d + i < dim ? query[d + i] : 0.0f;
     return narrow16<T>(values);
+  }
+
+  // Adds the products of this lane's piece at column d. kWhole: the piece lies inside the rows.
+  template <bool kWhole>
+  __device__ void add(const T* const (&rows)[kTileGroups], int d, Sums& sums) const {
+    uint4 key[kTileGroups];
+#pragma unroll
+    for (int j = 0; j < kTileGroups; ++j) {
+      key[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(rows[j] + d))
+                      : load16<T, kAligned>(rows[j], d, p_.behaviours.dim);
+    }
+    if constexpr (kHasMma<T>) {
+      const bool odd = lane_index() / 4 % 2 == 1;
+      uint2 query;
+      if constexpr (kAligned) {
+        query = *reinterpret_cast<const uint2*>(shared_query_ + d + (odd ? kPiece / 2 : 0));
+      } else {
+        const uint4 piece = query_piece(d);
+        query = odd ? make_uint2(piece.y, piece.w) : make_uint2(piece.x, piece.z);
+      }
+#pragma unroll
+      for (int j = 0; j < kTileGroups; ++j) {
+        mma_16x8x16<T>(sums[j], key[j].x, key[j].y, key[j].z, key[j].w, query.x, query.y);
+      }
+    } else {
+      float query[kPiece], values[kPiece];
+      widen16<T>(kAligned ? *reinterpret_cast<const uint4*>(shared_query_ + d) : query_piece(d),
+                 query);
+#pragma unroll
+      for (int j = 0; j < kTileGroups; ++j) {
+        widen16<T>(key[j], values);
+#pragma unroll
+        for (int i = 0; i < kPiece; ++i) sums[j][0] = fmaf(values[i], query[i], sums[j][0]);
+      }
+    }
   }
 
   // Dot products of the query with rows g + 8 j, by the lanes of quad g; each returns that of
@@ -118,43 +174,30 @@ class TileScorer {
   __device__ float dot_rows(const T* const (&rows)[kTileGroups]) const {
     const int dim = static_cast<int>(p_.behaviours.dim);
     const int lane = lane_index() % 4;
+    Sums sums = {};
+    int d = 0;
+    if constexpr (kAligned) {
+#pragma unroll 1
+      for (; d + 2 * kStep <= dim; d += 2 * kStep) {
+        add<true>(rows, d + lane * kPiece, sums);
+        add<true>(rows, d + lane * kPiece + kStep, sums);
+      }
+    }
+#pragma unroll 1
+    for (; d < dim; d += kStep) add<false>(rows, d + lane * kPiece, sums);
     if constexpr (kHasMma<T>) {
-      float low[4] = {}, high[4] = {};  // rows g and g + 8; g + 16 and g + 24
-#pragma unroll (kAligned ? 2 : 1)
-      for (int d = lane * kVector16<T>; d - lane * kVector16<T> < dim; d += 4 * kVector16<T>) {
-        uint4 key[kTileGroups];
+      float dots[kTileGroups];
 #pragma unroll
-        for (int j = 0; j < kTileGroups; ++j) key[j] = load16<T, kAligned>(rows[j], d, dim);
-        const uint4 query = query_piece(d);
-        mma_16x8x16<T>(low, key[0].x, key[1].x, key[0].y, key[1].y, query.x, query.y);
-        mma_16x8x16<T>(high, key[2].x, key[3].x, key[2].y, key[3].y, query.x, query.y);
-        mma_16x8x16<T>(low, key[0].z, key[1].z, key[0].w, key[1].w, query.z, query.w);
-        mma_16x8x16<T>(high, key[2].z, key[3].z, key[2].w, key[3].w, query.z, query.w);
-      }
-      const float even = lane < 2 ? low[0] : high[0], odd = lane < 2 ? low[2] : high[2];
-      return lane % 2 == 0 ? even : odd;
+      for (int j = 0; j < kTileGroups; ++j) dots[j] = sums[j][0] + sums[j][3];
+      const float low = lane % 2 == 0 ? dots[0] : dots[1], high = lane % 2 == 0 ? dots[2] : dots[3];
+      return lane < 2 ? low : high;
     } else {
-      float sums[kTileGroups] = {};
-#pragma unroll (kAligned ? 2 : 1)
-      for (int d = lane * kVector16<T>; d - lane * kVector16<T> < dim; d += 4 * kVector16<T>) {
-        float query[kVector16<T>], key[kVector16<T>];
-        widen16<T>(query_piece(d), query);
-        uint4 pieces[kTileGroups];
-#pragma unroll
-        for (int j = 0; j < kTileGroups; ++j) pieces[j] = load16<T, kAligned>(rows[j], d, dim);
-#pragma unroll
-        for (int j = 0; j < kTileGroups; ++j) {
-          widen16<T>(pieces[j], key);
-#pragma unroll
-          for (int i = 0; i < kVector16<T>; ++i) sums[j] = fmaf(key[i], query[i], sums[j]);
-        }
-      }
       // Lane t of a quad ends with the whole sum of group t: each step halves what a lane holds.
       const bool odd = lane % 2 == 1, upper = lane >= 2;
-      const float first =
-          (odd ? sums[1] : sums[0]) + __shfl_xor_sync(kAllLanes, odd ? sums[0] : sums[1], 1);
-      const float second =
-          (odd ? sums[3] : sums[2]) + __shfl_xor_sync(kAllLanes, odd ? sums[2] : sums[3], 1);
+      const float first = (odd ? sums[1][0] : sums[0][0]) +
+                          __shfl_xor_sync(kAllLanes, odd ? sums[0][0] : sums[1][0], 1);
+      const float second = (odd ? sums[3][0] : sums[2][0]) +
+                           __shfl_xor_sync(kAllLanes, odd ? sums[2][0] : sums[3][0], 1);
       return (upper ? second : first) + __shfl_xor_sync(kAllLanes, upper ? first : second, 2);
     }
   }
@@ -165,7 +208,6 @@ class TileScorer {
   const T* shared_query_;
   int64_t q_;
   int32_t now_;
-  double per_unit_;
 };
 
 }  // namespace longclock

@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   load_time_mlp(mlp, &shared);
   __syncthreads();
   for (int64_t i = grid_index(); i < count; i += grid_stride()) {
-    out[i] = time_similarity(shared, time_phi(delta[i], per_unit));
+    out[i] = time_similarity(shared, mlp.hidden, time_phi(delta[i], per_unit));
   }
 }
 

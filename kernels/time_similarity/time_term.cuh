@@ -15,7 +15,9 @@ struct TimePhi {
 
 __device__ __forceinline__ TimePhi time_phi(int64_t delta, double per_unit) {
   const float x = static_cast<float>(static_cast<double>(delta) * per_unit);
-  return {x, sqrtf(x), x * x, log1pf(x)};
+  float root;  // within 2 ulp; without the branch of sqrtf for subnormal x
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return {x, root, x * x, log1pf(x)};
 }
 
 // The MLP in shared memory, a hidden unit in two loads.
@@ -23,7 +25,6 @@ struct SharedTimeMlp {
   float4 w1[kMaxTimeHidden];
   float2 b1_w2[kMaxTimeHidden];
   float b2;
-  int hidden;
 };
 
 // By all threads of a block; the caller puts a barrier behind it.
@@ -34,10 +35,7 @@ __device__ __forceinline__ void load_time_mlp(const TimeMlp& mlp, SharedTimeMlp*
   for (int i = threadIdx.x; i < mlp.hidden; i += blockDim.x) {
     shared->b1_w2[i] = make_float2(mlp.b1[i], mlp.w2[i]);
   }
-  if (threadIdx.x == 0) {
-    shared->b2 = *mlp.b2;
-    shared->hidden = mlp.hidden;
-  }
+  if (threadIdx.x == 0) shared->b2 = *mlp.b2;
 }
 
 // The input of a hidden unit's ReLU.
@@ -59,10 +57,11 @@ __device__ __forceinline__ float time_relu(float h) {
 #endif
 }
 
-__device__ __forceinline__ float time_similarity(const SharedTimeMlp& mlp, const TimePhi& phi) {
+__device__ __forceinline__ float time_similarity(const SharedTimeMlp& mlp, int hidden,
+                                                 const TimePhi& phi) {
   float s = mlp.b2;
 #pragma unroll 4
-  for (int j = 0; j < mlp.hidden; ++j) {
+  for (int j = 0; j < hidden; ++j) {
     const float2 b1_w2 = mlp.b1_w2[j];
     s = fmaf(b1_w2.y, time_relu(time_hidden(mlp.w1[j], b1_w2.x, phi)), s);
   }
