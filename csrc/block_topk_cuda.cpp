@@ -20,7 +20,7 @@ std::tuple<Tensor, Tensor> block_topk(const Tensor& scores, int64_t k,
   cuda.writes(call.top_scores);
   cuda.writes(call.indices);
   params.check = device_checks();
-  cuda.check_launch(topk_parts(params.rows, params.columns, &params.parts));
+  cuda.check_launch(topk_parts(params.rows, params.columns, k, &params.parts));
   Tensor entries;
   if (params.parts > 1) {
     entries = output(cuda, call.indices, {params.rows, params.parts, k}, ScalarType::Long);

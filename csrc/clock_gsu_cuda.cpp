@@ -25,7 +25,8 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
   params.scores = data<float>(scores);
   params.indices = data<int64_t>(indices);
   cuda.check_launch(topk_parts(search.query_count,
-                               search.dense() ? search.columns : search.positions, &params.parts));
+                               search.dense() ? search.columns : search.positions, k,
+                               &params.parts));
   Tensor entries;
   if (params.parts > 1) {
     entries = output(cuda, indices, {search.query_count, params.parts, k}, ScalarType::Long);

@@ -27,14 +27,18 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--device emulated: LONGCLOCK_LIBRARY must name its library")
 
 
+# Files whose tests make sense on some devices only.
+DEVICES_OF = {"test_emulator.py": {"emulated"}, "test_cuda_kernels.py": {"emulated", "cuda"}}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On the emulator: the tests of ops, which take a device, and those of the emulator itself."""
-    emulated = config.getoption("--device") == "emulated"
+    device = config.getoption("--device")
 
     def runs(item: pytest.Item) -> bool:
-        if item.path.name == "test_emulator.py":
-            return emulated
-        return not emulated or "device" in getattr(item, "fixturenames", ())
+        if item.path.name in DEVICES_OF:
+            return device in DEVICES_OF[item.path.name]
+        return device != "emulated" or "device" in getattr(item, "fixturenames", ())
 
     dropped = [item for item in items if not runs(item)]
     items[:] = [item for item in items if runs(item)]

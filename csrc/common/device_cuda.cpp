@@ -76,7 +76,8 @@ void CudaCall::writes(const Tensor&) {}
 void CudaCall::updates(const Tensor&) {}
 
 void CudaCall::check_launch(int error) const {
-  check(error == 0, state_->op, ": CUDA error ", error, ": ", cuda_error_text(error));
+  check(error == 0, "longclock::", state_->op, " failed with CUDA error ", error, ": ",
+        cuda_error_text(error));
 }
 
 }  // namespace longclock

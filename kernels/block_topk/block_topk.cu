@@ -9,7 +9,7 @@
 namespace longclock {
 namespace {
 
-constexpr int kFewestScores = 4096;  // of a part
+constexpr int64_t kFewestScores = 1024;  // of a part; and four times k, which the merge reads again
 
 template <class T>
 __global__ void __launch_bounds__(kSelectorThreads)
@@ -86,12 +86,12 @@ cudaError_t allow_shared(Kernel* kernel, int bytes) {
 
 }  // namespace
 
-int topk_parts(int64_t rows, int64_t longest, int64_t* parts) {
+int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   // Two waves of three blocks a multiprocessor, so that parts of unequal cost even out.
   const int64_t wanted = (6 * int64_t{device.multiprocessors} + rows - 1) / rows;
-  const int64_t most = longest / kFewestScores;
+  const int64_t most = longest / (4 * k < kFewestScores ? kFewestScores : 4 * k);
   *parts = most < 1 ? 1 : wanted < most ? wanted : most;
   return cudaSuccess;
 }

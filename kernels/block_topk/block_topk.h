@@ -58,6 +58,6 @@ int launch_block_topk(const BlockTopKParams& params, CudaStream stream);
 int launch_topk_merge(const TopKMergeParams& params, CudaStream stream);
 int launch_block_topk_backward(const BlockTopKBackwardParams& params, CudaStream stream);
 // Into how many parts each of `rows` rows, the longest with `longest` scores, fills the device.
-int topk_parts(int64_t rows, int64_t longest, int64_t* parts);
+int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts);
 
 }  // namespace longclock

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only the CUDA kernels do: long rows in chunks and parts, values that do not fit, counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import emulator
+import pytest
+import torch
+from cases import FLOATS, NOWHERE, Case, make_case
+from tolerance import assert_bitwise, assert_close, assert_selection
+
+import longclock as lc
+
+LARGE = [1, 100, 10_000, 100_000]
+
+
+@pytest.fixture
+def emulated(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--device") == "emulated")
+
+
+@contextmanager
+def profile(emulated: bool, **options: object) -> Iterator[None]:
+    """Another architecture or schedule; a GPU has the one it has."""
+    if emulated:
+        with emulator.options(**options):
+            yield
+    else:
+        yield
+
+
+def exact(case: Case, k: int, device: str) -> None:
+    ours, expected = case.to(device).run(lc.clock_gsu, k), case.run(lc.reference.clock_gsu, k)
+    assert torch.equal(ours.indices.cpu(), expected.indices)
+    assert torch.equal(ours.scores.cpu(), expected.scores)
+
+
+@pytest.mark.parametrize("sm", [75, 80, 90])
+@pytest.mark.parametrize("k", [1, 100, 2048])
+@pytest.mark.parametrize("m", LARGE)
+def test_search_of_any_length(device: str, emulated: bool, m: int, k: int, sm: int) -> None:
+    """Integers, so that scores tie across chunks and parts, and nothing is a matter of rounding."""
+    layouts = ("dense", "ragged", "windows") if m < 100_000 else ("dense",)
+    with profile(emulated, sm=sm):
+        for layout, dtype in zip(layouts, FLOATS, strict=False):
+            counts = (m, m // 3, 7) if m < 100_000 else (m,)
+            exact(make_case(layout, dtype, counts=counts, width=8, integers=True), k, device)
+
+
+@pytest.mark.parametrize("sm", [80, 90])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("width", [64, 100, 128])
+def test_search_of_10_000(
+    device: str, emulated: bool, width: int, dtype: torch.dtype, sm: int
+) -> None:
+    case = make_case("dense", dtype, counts=(10_000, 9_999), width=width, table=width == 64)
+    with profile(emulated, sm=sm):
+        ours = case.to(device).run(lc.clock_gsu, 100)
+    fine, rival = case.double().run(lc.reference.gsu_score), case.run(lc.reference.gsu_score)
+    for s in range(2):
+        assert_selection(ours.scores[s], ours.indices[s], fine[s], rival[s])
+
+
+def patterns(m: int) -> dict[str, torch.Tensor]:
+    ascending = torch.arange(m, dtype=torch.float32)
+    hot = torch.zeros(m)
+    hot[m // 2 : m // 2 + 500] = torch.rand(min(500, m - m // 2)) + 1
+    last_bits = (1.0 + torch.randint(0, 3, (m,)) * 2.0**-23).to(torch.float32)
+    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0])
+    return {
+        "random": torch.randn(m), "equal": torch.full((m,), 2.5), "ascending": ascending,
+        "descending": ascending.flip(0), "hot": hot, "last bits": last_bits,
+        "odd": odd[torch.randint(0, 5, (m,))],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("k", [1, 100, 2048])
+@pytest.mark.parametrize("m", LARGE)
+def test_topk_of_any_length_and_pattern(device: str, m: int, k: int) -> None:
+    for name, row in patterns(m).items():
+        for dtype in FLOATS if m < 100_000 else FLOATS[:1]:
+            scores = row.to(dtype)[None]
+            ours, expected = lc.block_topk(scores.to(device), k), lc.reference.block_topk(scores, k)
+            assert torch.equal(ours.indices.cpu(), expected.indices), name
+            torch.testing.assert_close(
+                ours.scores.cpu(), expected.scores, rtol=0, atol=0, equal_nan=True
+            )
+
+
+@pytest.mark.parametrize("k", [100, 2048])
+def test_parts_give_the_bits_of_the_whole(device: str, k: int) -> None:
+    """One row is cut into parts; among many it is not."""
+    row = (torch.randn(9_000, device=device) * 50).round()
+    whole, alone = lc.block_topk(row.expand(700, -1), k), lc.block_topk(row[None], k)
+    assert_bitwise(alone, (whole.scores[:1], whole.indices[:1]))
+
+
+@pytest.mark.parametrize("layout", ["dense", "candidates", "ragged_many", "windows"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradients_of_long_sequences(device: str, layout: str, dtype: torch.dtype) -> None:
+    case = make_case(layout, dtype, counts=(9_000, 4_097), width=40, candidates=2)
+    ours, fine, rival = case.to(device).trained(), case.double().trained(), case.trained()
+    scores = ours.score(lc.gsu_score)
+    grad = torch.randn(scores.shape)
+    scores.backward(grad.to(device))
+    fine.score(lc.reference.gsu_score).backward(grad.double())
+    rival.score(lc.reference.gsu_score).backward(grad)
+    for name, leaf in ours.leaves().items():
+        terms = 1 if name in ("query", "keys") else scores.numel()
+        assert_close(leaf.grad, fine.leaves()[name].grad, rival.leaves()[name].grad, name, terms)  # type: ignore[arg-type]
+
+
+def test_a_query_gradient_does_not_depend_on_its_batch(device: str) -> None:
+    """Alone its behaviours are shared out over blocks; among many they are not."""
+    case = make_case("dense", counts=(4_200,), width=8).to(device)
+    grad, many = torch.randn(1, 4_200, device=device), 600
+
+    def query_grad(copies: int) -> torch.Tensor:
+        query = case.query.expand(copies, -1).clone().requires_grad_()
+        scores = lc.gsu_score(
+            query, case.keys.expand(copies, -1, -1), case.key_time.expand(copies, -1),
+            case.query_time.expand(copies), case.mlp,
+        )  # fmt: skip
+        return torch.autograd.grad(scores, query, grad.expand(copies, -1))[0]
+
+    alone = query_grad(1)
+    assert_bitwise(query_grad(many), alone.expand(many, -1))
+
+
+@pytest.mark.parametrize("layout", ["dense", "ragged_many", "windows"])
+def test_schedules_and_profiles_give_the_same_bits(
+    device: str, emulated: bool, layout: str
+) -> None:
+    case = make_case(
+        layout, torch.float16, counts=(3_000, 1, 700), width=32, table=True, mask=True
+    ).to(device).trained()  # fmt: skip
+    grad = torch.randn_like(case.score(lc.gsu_score).detach())
+
+    def run() -> list[torch.Tensor]:
+        scores = case.score(lc.gsu_score)
+        return [
+            *case.run(lc.clock_gsu, 100), *lc.block_topk(scores.detach(), 50), scores,
+            *torch.autograd.grad(scores, list(case.leaves().values()), grad),
+        ]  # fmt: skip
+
+    first = run()
+    for seed in (1, 2, 3):
+        for sm in (80, 90):
+            with profile(emulated, seed=seed, sm=sm, threads=seed):
+                assert_bitwise(run(), first)
+
+
+def misfits() -> dict[str, Case]:
+    dense, ragged = make_case("dense", counts=(64, 5)), make_case("ragged_many", counts=(64, 5, 9))
+    windows, table = make_case("windows", counts=(64, 5)), make_case("dense", counts=(64, 5), table=True)
+    far = 2**40
+    return {
+        "lengths": dense.with_layout(lengths=torch.tensor([far, -far])),
+        "offsets": ragged.with_layout(offsets=torch.tensor([-far, 70, 3, -5])),
+        "query_offsets": ragged.with_layout(query_offsets=torch.tensor([far, -far, 0, 1])),
+        "starts": windows.with_layout(starts=torch.tensor([far, -far, 60, 3])),
+        "ends": windows.with_layout(ends=torch.tensor([far, -far, 3, 60])),
+        "ids": table.with_layout(ids=torch.full((2, 64), NOWHERE)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(misfits()))
+def test_values_that_do_not_fit_read_nothing_out_of_bounds(device: str, name: str) -> None:
+    """The emulator reports what they would read; on a GPU the sanitizer does."""
+    case = misfits()[name]
+    case.keys.nan_to_num_(0.0)
+    case = case.to(device).trained()
+    total = 40 if name not in ("lengths", "ids") else None
+    case.run(lc.clock_gsu, 7)
+    scores = case.run(lc.gsu_score, total=total)
+    scores.backward(torch.ones_like(scores))
+    if name == "ids":
+        assert scores[0].isnan().all()
+        assert scores[1, 5:].eq(-torch.inf).all()
+
+
+def test_only_the_row_of_an_unknown_id_is_nan(device: str) -> None:
+    case = make_case("dense", counts=(40, 40), table=True, width=16)
+    ids = case.layout["ids"]
+    ids[0, 3], ids[1, 39] = -1, len(case.keys)
+    scores = case.to(device).run(lc.gsu_score).cpu()
+    expected = torch.zeros(2, 40, dtype=torch.bool)
+    expected[0, 3] = expected[1, 39] = True
+    assert torch.equal(scores.isnan(), expected)
+    assert case.to(device).run(lc.clock_gsu, 1).indices.flatten().tolist() == [3, 39]
+
+
+@pytest.mark.parametrize("name", list(misfits()))
+def test_checks_on_request(
+    device: str, emulated: bool, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not emulated:
+        pytest.skip("an assertion on a GPU ends the process's CUDA context")
+    monkeypatch.setenv("LONGCLOCK_CHECK", "1")
+    with pytest.raises(RuntimeError, match="CUDA error"), emulator.options(print=0):
+        misfits()[name].to(device).run(lc.clock_gsu, 7)
+    (report, *_) = emulator.take_reports()
+    assert report["kind"] == "assertion"
+    assert {"ends": "starts and ends"}.get(name, name).split()[0] in report["message"]
