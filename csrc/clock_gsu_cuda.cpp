@@ -3,7 +3,7 @@
 
 #include "../kernels/block_topk/block_topk.h"
 #include "../kernels/clock_gsu/clock_gsu.h"
-#include "common/device_search.h"
+#include "common/search_cuda.h"
 
 namespace longclock {
 namespace {
@@ -24,9 +24,8 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
   params.k = k;
   params.scores = data<float>(scores);
   params.indices = data<int64_t>(indices);
-  cuda.check_launch(topk_parts(search.query_count,
-                               search.dense() ? search.columns : search.positions, k,
-                               &params.parts));
+  cuda.check_launch(topk_parts(
+      search.query_count, search.dense() ? search.columns : search.positions, k, &params.parts));
   Tensor entries;
   if (params.parts > 1) {
     entries = output(cuda, indices, {search.query_count, params.parts, k}, ScalarType::Long);

@@ -2,7 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "../kernels/gsu_score/gsu_score.h"
-#include "common/device_search.h"
+#include "common/search_cuda.h"
 
 namespace longclock {
 namespace {

@@ -24,14 +24,6 @@ BUILD = ROOT / "build" / "cmake"
 ALLOWED = re.compile(
     r"libtorch_cpu\.so|lib(stdc\+\+|m|gcc_s|c|dl|rt|pthread)\.so\.\d+|ld-linux[\w.-]*\.so\.\d+"
 )
-OPS_WITH_CUDA = (
-    "circular_delta",
-    "time_features",
-    "time_similarity",
-    "time_similarity_backward",
-)
-
-
 def run(*command: str | Path, **options) -> str:
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, **options
@@ -84,11 +76,26 @@ def test_objects_of_a_simd_level_share_no_function(isa):
     assert shared == []
 
 
-def test_cuda_kernels_are_registered_as_built():
+def test_every_op_has_its_cuda_kernels_where_they_are_built():
     built = _native.build_info()["cuda"] is not None
-    for op in OPS_WITH_CUDA:
-        registered = torch._C._dispatch_has_kernel_for_dispatch_key(f"longclock::{op}", "CUDA")
-        assert registered == built, op
+    names = {schema.name for schema in torch._C._jit_get_all_schemas()}
+    ops = sorted(name for name in names if name.startswith("longclock::"))
+    assert len(ops) >= 11
+    for op in ops:
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(op, "CPU"), op
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(op, "CUDA") == built, op
+
+
+def test_launchers_allocate_nothing_and_wait_for_nothing():
+    """Which makes them fit for a CUDA graph."""
+    archive = BUILD / "liblongclock_cuda.a"
+    if not archive.exists():
+        assert _native.build_info()["cuda"] is None
+        return
+    called = set(re.findall(r"\bU (cuda\w+)", run("nm", "-u", archive)))
+    assert "cudaLaunchKernel" in called
+    forbidden = re.compile(r"cuda(Malloc|Free|Host|Memcpy$|Memset$|\w*Synchronize|EventQuery|StreamQuery)")
+    assert [name for name in called if forbidden.match(name)] == []
 
 
 def test_build_info_and_simd_levels():

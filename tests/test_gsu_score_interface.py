@@ -21,7 +21,7 @@ def test_opcheck(device: str, layout: str, table: bool) -> None:
 
 def test_meta() -> None:
     case = make_case("candidates").to("meta")
-    assert case.score(lc.gsu_score).shape == (4, 3, 64)
+    assert case.run(lc.gsu_score).shape == (4, 3, 64)
     case = make_case("windows").to("meta")
     assert case.run(lc.gsu_score, 17).shape == (17,)
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "search_cuda.h"
+
 #include "../../kernels/common/device.h"
-#include "device_search.h"
 
 namespace longclock {
 namespace {
@@ -49,6 +50,7 @@ DeviceSearch DeviceSearchInputs::params(double scale) const {
   DeviceSearch p{};
   p.behaviours = behaviours;
   p.table_rows = table_rows();
+  p.row_bytes = static_cast<int>(behaviours.key_row_stride * size_of(behaviours.dtype));
   p.layout = layout;
   p.sequences = sequences;
   p.queries = query_count;
@@ -63,7 +65,7 @@ DeviceSearch DeviceSearchInputs::params(double scale) const {
   if (dense()) {
     p.columns = columns;
     p.candidates = candidates;
-    p.key_sequence_stride = ids ? 0 : keys.stride(0);
+    p.sequence_bytes = ids ? 0 : keys.stride(0) * size_of(behaviours.dtype);
   }
   p.lengths = array(lengths);
   p.offsets = array(offsets);

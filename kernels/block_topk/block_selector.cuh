@@ -121,13 +121,16 @@ class BlockSelector {
   __device__ void write_sorted(int64_t k, T* scores, int64_t* indices) {
     sort();
     for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) {
-      const TopKEntry entry = i < carried_ ? best_[i] : 0;
+      const TopKEntry entry = i < carried_ ? best_[sorted_place(static_cast<int>(i))] : 0;
       scores[i] = narrow<T>(entry == 0 ? -INFINITY : entry_score(entry));
       indices[i] = entry == 0 ? -1 : entry_index(entry);
     }
   }
 
  private:
+  // Where the sort keeps its i-th: neighbours of every distance lie in different banks.
+  __device__ static int sorted_place(int i) { return i & 16 ? i ^ 15 : i; }
+
   // Best first: a bitonic network over a power of two, padded with zeros.
   __device__ void sort() {
     int padded = 2;
@@ -139,9 +142,10 @@ class BlockSelector {
       for (int stride = size / 2; stride > 0; stride /= 2) {
         __syncthreads();
         for (int i = threadIdx.x; i < padded / 2; i += kSelectorThreads) {
-          const int low = 2 * i - (i & (stride - 1)), high = low + stride;
+          const int place = 2 * i - (i & (stride - 1));
+          const int low = sorted_place(place), high = sorted_place(place + stride);
           const TopKEntry a = best_[low], b = best_[high];
-          if ((a < b) == ((low & size) == 0)) {
+          if ((a < b) == ((place & size) == 0)) {
             best_[low] = b;
             best_[high] = a;
           }

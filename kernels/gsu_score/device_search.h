@@ -13,6 +13,7 @@ enum class SearchLayout : int8_t { kDense, kRagged, kWindows };
 struct DeviceSearch {
   Behaviours behaviours;  // without time_table
   int64_t table_rows;     // N, where ids are given
+  int row_bytes;          // from a row of keys to the next
   SearchLayout layout;
   int64_t sequences;    // S; Q for windows
   int64_t queries;      // Q, or S * C
@@ -26,10 +27,10 @@ struct DeviceSearch {
   bool check;  // assert in place of clamping
 
   // Dense: behaviours [s * M, s * M + lengths[s]), queries [s * C, (s + 1) * C).
-  int64_t columns;              // M
-  int64_t candidates;           // C
-  int64_t key_sequence_stride;  // elements, without ids
-  IntArray lengths;             // [S], or none: M
+  int64_t columns;         // M
+  int64_t candidates;      // C
+  int64_t sequence_bytes;  // from a sequence's keys to the next's, without ids
+  IntArray lengths;        // [S], or none: M
 
   // Ragged: behaviours [offsets[s], offsets[s + 1]), queries by query_offsets, or query s.
   IntArray offsets;        // [S + 1]

@@ -66,19 +66,20 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
       const unsigned rows_there = __ballot_sync(kAllLanes, there);
       if (rows_there == 0) continue;
       const float weight = there ? score_grad(p, params.grad, scores + m) : 0.0f;
-      int64_t offset = view.key_offset + int64_t{min(m, end - 1)} * b.key_row_stride;
+      const char* row = view.keys + int64_t{min(m, end - 1)} * p.row_bytes;
       bool known = true;
       if (b.ids) {
         const int64_t id = there ? b.ids[view.position + m] : 0;
         known = !there || (id >= 0 && id < p.table_rows);
-        offset = (known ? id : 0) * b.key_row_stride;
+        row = static_cast<const char*>(b.keys) + (known ? id : 0) * p.row_bytes;
       }
       const unsigned rows_known = __ballot_sync(kAllLanes, known);
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) {
         const int source = quad * 4 + j;
         const float w = __shfl_sync(kAllLanes, weight, source);
-        const T* row = static_cast<const T*>(b.keys) + __shfl_sync(kAllLanes, offset, source);
+        const T* keys = reinterpret_cast<const T*>(
+            __shfl_sync(kAllLanes, reinterpret_cast<uintptr_t>(row), source));
         if ((rows_there >> source & 1) == 0) continue;
         const bool readable = rows_known >> source & 1;
 #pragma unroll
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
           const int d = first_column + step * kStep;
           if (d >= b.dim) continue;
           float key[kPiece];
-          widen16<T>(readable ? load16<T, kAligned>(row, d, b.dim) : make_uint4(0, 0, 0, 0), key);
+          widen16<T>(readable ? load16<T, kAligned>(keys, d, b.dim) : make_uint4(0, 0, 0, 0), key);
 #pragma unroll
           for (int i = 0; i < kPiece; ++i) {
             acc[step][i] = fmaf(w, readable ? key[i] : NAN, acc[step][i]);

@@ -10,10 +10,10 @@ namespace longclock {
 
 // The behaviours of a sequence or window, and the moment of its queries.
 struct SequenceView {
-  int64_t position;    // of the first behaviour
-  int64_t key_offset;  // elements from keys to its row, without ids
-  int length;          // behaviours
-  int64_t now;         // seconds
+  int64_t position;  // of the first behaviour
+  const char* keys;  // its row, without ids
+  int length;        // behaviours
+  int64_t now;       // seconds
 };
 
 constexpr int64_t kMostBehaviours = 0x7fffffff;  // of a sequence: what 31 bits index
@@ -29,7 +29,7 @@ __device__ __forceinline__ SequenceView view_sequence(const DeviceSearch& p, int
   view.now = p.query_time[s];
   if (p.layout == SearchLayout::kDense) {
     view.position = s * p.columns;
-    view.key_offset = s * p.key_sequence_stride;
+    view.keys = static_cast<const char*>(p.behaviours.keys) + s * p.sequence_bytes;
     view.length = static_cast<int>(p.columns);
     if (p.lengths) {
       const int64_t length = p.lengths[s];
@@ -44,7 +44,7 @@ __device__ __forceinline__ SequenceView view_sequence(const DeviceSearch& p, int
   view.position = clamp(begin, 0, p.positions);
   view.length = static_cast<int>(
       min(clamp(end, view.position, p.positions) - view.position, kMostBehaviours));
-  view.key_offset = view.position * p.behaviours.key_row_stride;
+  view.keys = static_cast<const char*>(p.behaviours.keys) + view.position * p.row_bytes;
   if (p.check) {
     device_check(begin == view.position && end == view.position + view.length,
                  windows ? "starts and ends must satisfy 0 <= start <= end <= T"

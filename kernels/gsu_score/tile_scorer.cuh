@@ -56,8 +56,7 @@ inline int query_bytes(int64_t dim, DType dtype) {
 // Whether kAligned suits a search.
 inline bool search_is_aligned(const DeviceSearch& p) {
   const Behaviours& b = p.behaviours;
-  return aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) &&
-         p.key_sequence_stride * size_of(b.dtype) % 16 == 0;
+  return aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) && p.sequence_bytes % 16 == 0;
 }
 
 // kAligned: rows lie in whole aligned pieces of 16 bytes, and the query is in shared memory. Else
@@ -84,8 +83,6 @@ class TileScorer {
     const bool there = m < end && is_there(b, view_.position + m, view_.now);
     if (!__any_sync(kAllLanes, there)) return false;
     const T* rows[kTileGroups];
-    const int row_bytes = static_cast<int>(b.key_row_stride * int64_t{sizeof(T)});
-    const char* keys = static_cast<const char*>(b.keys);
     bool known = true;
     if (b.ids) {
       const int64_t id = there ? b.ids[view_.position + m] : 0;
@@ -95,14 +92,14 @@ class TileScorer {
       for (int j = 0; j < kTileGroups; ++j) {
         // Row g + 8 j of the tile is the one that lane 4 g + j scores.
         const int64_t row = __shfl_sync(kAllLanes, known ? id : 0, lane_index() / 4 * 4 + j);
-        rows[j] = reinterpret_cast<const T*>(keys + row * row_bytes);
+        rows[j] = reinterpret_cast<const T*>(static_cast<const char*>(b.keys) + row * p_.row_bytes);
       }
     } else {
-      keys += view_.key_offset * int64_t{sizeof(T)} + int64_t{first} * row_bytes;
+      const char* const tile = view_.keys + int64_t{first} * p_.row_bytes;
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) {
         const int place = min(lane_index() / 4 + 8 * j, end - 1 - first);
-        rows[j] = reinterpret_cast<const T*>(keys + int64_t{place} * row_bytes);
+        rows[j] = reinterpret_cast<const T*>(tile + int64_t{place} * p_.row_bytes);
       }
     }
     const bool readable = !b.ids || p_.table_rows > 0;
