@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | test | test-emulated | bench | cuda-report | lint | format | wheel | wheel-check | clean.
+# make build | demo | test | test-emulated | bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
 # Everything is installed into .venv/ and build/.
 #
 # PYTHON=python3.12         another interpreter (3.10 or newer, with venv)
@@ -7,7 +7,7 @@
 # LONGCLOCK_CUDA=auto|0|1   CUDA kernels; LONGCLOCK_CUDA_ARCHS=ptx|all|80;90; CMAKE_ARGS=...
 # PYTEST_ARGS="-k topk -x"  arguments of pytest
 # TORCH=2.12.0              the PyTorch that wheel-check tries the wheel under
-# REPORT_ARGS=--update      arguments of cuda-report
+# REPORT_ARGS=--update      arguments of cuda-report and gpu-check
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
@@ -30,7 +30,7 @@ SAY = @printf '\033[1m== %s\033[0m\n'
 CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-cpp test-python test-emulated test-emulated-quick bench cuda-report lint format wheel wheel-check clean \
+.PHONY: build demo test test-cpp test-python test-emulated test-emulated-quick bench cuda-report gpu-check lint format wheel wheel-check clean \
   libraries emulated gtest
 
 $(BIN)/python:
@@ -143,6 +143,14 @@ bench: libraries
 cuda-report: emulated $(CUDA_TOOLS)/.installed
 	$(SAY) "the CUDA kernels: machine code of every architecture, counts of the emulator"
 	@$(BIN)/python -m bench.cuda_report $(REPORT_ARGS)
+
+# All tests, the sanitizers and the benches on this machine's GPU, in one JSON.
+gpu-check: $(VENV)/.tools
+	@$(BIN)/python -m bench.gpu_check --look
+	@LONGCLOCK_CUDA=1 LONGCLOCK_CUDA_ARCHS=$$($(BIN)/python -m bench.gpu_check --architecture) \
+	  $(MAKE) --no-print-directory $(VENV)/.nvcc libraries
+	$(SAY) "tests, sanitizers and benches on the GPU"
+	@$(BIN)/python -m bench.gpu_check $(REPORT_ARGS)
 
 lint: $(VENV)/.dev
 	$(SAY) "clang-format"
