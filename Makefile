@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | test | test-emulated | bench | lint | format | wheel | wheel-check | clean. Everything is installed into .venv/.
+# make build | demo | test | test-emulated | bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
+# Everything is installed into .venv/ and build/.
 #
 # PYTHON=python3.12         another interpreter (3.10 or newer, with venv)
 # CONSTRAINTS=/dev/null     the newest dependencies in place of the pinned ones
 # LONGCLOCK_CUDA=auto|0|1   CUDA kernels; LONGCLOCK_CUDA_ARCHS=ptx|all|80;90; CMAKE_ARGS=...
 # PYTEST_ARGS="-k topk -x"  arguments of pytest
 # TORCH=2.12.0              the PyTorch that wheel-check tries the wheel under
+# REPORT_ARGS=--update      arguments of cuda-report and gpu-check
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?=
+REPORT_ARGS ?=
 TORCH ?= 2.12.0
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +21,7 @@ BUILD := build/cmake
 LOG := build/log
 EMULATED := LONGCLOCK_LIBRARY=$(BUILD)/emulated/liblongclock.so $(BIN)/python -m pytest -q --device emulated
 WHEELS := build/wheels
+CUDA_TOOLS := build/cuda_tools
 NVCC := $(shell command -v "$${CUDACXX:-nvcc}" || ls "$${CUDA_HOME:-/usr/local/cuda}"/bin/nvcc 2> /dev/null)
 
 export LONGCLOCK_CUDA LONGCLOCK_CUDA_ARCHS CMAKE_ARGS
@@ -26,7 +30,7 @@ SAY = @printf '\033[1m== %s\033[0m\n'
 CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-cpp test-python test-emulated test-emulated-quick bench lint format wheel wheel-check clean \
+.PHONY: build demo test test-cpp test-python test-emulated test-emulated-quick bench cuda-report gpu-check lint format wheel wheel-check clean \
   libraries emulated gtest
 
 $(BIN)/python:
@@ -53,6 +57,12 @@ endif
 $(WHEELS)/.installed: constraints.txt $(VENV)/.tools
 	$(SAY) "installing CUTLASS and the newest CUB into $(WHEELS)"
 	@rm -rf $(WHEELS) && $(PIP) install -qq --no-deps --target $(WHEELS) nvidia-cutlass==4.2.0.0 nvidia-cuda-cccl==13.3.5.0.6
+	@touch $@
+
+# The disassembler of machine code: not a part of every toolkit.
+$(CUDA_TOOLS)/.installed: constraints.txt $(VENV)/.tools
+	$(SAY) "installing nvdisasm into $(CUDA_TOOLS)"
+	@rm -rf $(CUDA_TOOLS) && $(PIP) install -qq -c $(CONSTRAINTS) --no-deps --target $(CUDA_TOOLS) nvidia-cuda-nvdisasm
 	@touch $@
 
 $(VENV)/.package: pyproject.toml setup.py $(VENV)/.tools
@@ -128,6 +138,19 @@ test: $(VENV)/.nvcc test-cpp test-python test-emulated-quick
 bench: libraries
 	$(SAY) "benchmarks"
 	@$(BIN)/python -m bench
+
+# What is known of the CUDA kernels without a GPU: docs/gpu.md. REPORT_ARGS=--update writes it anew.
+cuda-report: emulated $(CUDA_TOOLS)/.installed
+	$(SAY) "the CUDA kernels: machine code of every architecture, counts of the emulator"
+	@$(BIN)/python -m bench.cuda_report $(REPORT_ARGS)
+
+# All tests, the sanitizers and the benches on this machine's GPU, in one JSON.
+gpu-check: $(VENV)/.tools
+	@$(BIN)/python -m bench.gpu_check --look
+	@LONGCLOCK_CUDA=1 LONGCLOCK_CUDA_ARCHS=$$($(BIN)/python -m bench.gpu_check --architecture) \
+	  $(MAKE) --no-print-directory $(VENV)/.nvcc libraries
+	$(SAY) "tests, sanitizers and benches on the GPU"
+	@$(BIN)/python -m bench.gpu_check $(REPORT_ARGS)
 
 lint: $(VENV)/.dev
 	$(SAY) "clang-format"

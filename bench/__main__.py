@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     p.add_argument("--threads", type=int, help="(PyTorch's default)")
     p.add_argument("--compile", action="store_true", help="torch.compile as a rival: slow to start")
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(cpu)")
     return p
 
 
@@ -49,12 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.threads < 1:
             p.error(f"--threads must be at least 1, got {args.threads}")
         torch.set_num_threads(args.threads)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        p.error("--device cuda: PyTorch finds no GPU")
     ops = {op: cases_of(op) for op in args.ops or OPS}
 
     def show(op: str, result: dict[str, Any]) -> None:
         print(report.line(op, result), flush=True)
 
-    results = harness.run(ops, args.quick, args.compile, show)
+    results = harness.run(ops, args.quick, args.compile, show, args.device)
     print(report.footer(results))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

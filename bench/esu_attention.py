@@ -9,17 +9,16 @@ from torch import Tensor
 import longclock as lc
 from bench.checks import close
 from bench.harness import Case, Check
-from bench.inputs import check_step, make_mlp, times, train_step, trained
+from bench.inputs import DTYPES, check_step, make_mlp, times, train_step, trained
 
 HEADS = 4
 
 
-def attention_cases(q: int, k: int, width: int) -> Iterator[Case]:
-    plain = (
-        torch.randn(q, HEADS, width) / width**0.5, torch.randn(q, k, width), *make_mlp()
-    )  # fmt: skip
+def attention_cases(q: int, k: int, width: int, dtype: str = "fp32") -> Iterator[Case]:
+    u, z = torch.randn(q, HEADS, width) / width**0.5, torch.randn(q, k, width)
+    plain = (u.to(DTYPES[dtype]), z.to(DTYPES[dtype]), *make_mlp())
     z_time, query_time = times(q, k), times(q)
-    sizes = {"Q": q, "K": k, "L": width, "n": HEADS, "dtype": "fp32"}
+    sizes = {"Q": q, "K": k, "L": width, "n": HEADS, "dtype": dtype}
 
     def with_times(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def forward(u: Tensor, z: Tensor, *mlp: Tensor) -> Tensor:

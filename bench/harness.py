@@ -3,6 +3,9 @@
 
 A case's rivals run one after the other, round after round, so that what else the machine does hits
 all of them. Figures are the median and the smallest of many short repetitions.
+
+On a GPU a repetition is one call between two events, after a write that empties the L2 cache and
+keeps the GPU busy while the call is being enqueued.
 """
 
 from __future__ import annotations
@@ -66,6 +69,10 @@ class Effort:
 
 
 QUICK = Effort(seconds=0.0, rounds=(2, 2), warm_up=1, shortest=0.0)
+GPU = Effort(seconds=2.0, rounds=(20, 200), warm_up=3, shortest=0.0)
+
+
+Timer = Callable[[Callable[[], Any], int], float]
 
 
 def once(call: Callable[[], Any], times: int) -> float:
@@ -76,13 +83,45 @@ def once(call: Callable[[], Any], times: int) -> float:
     return (time.perf_counter() - start) / times
 
 
-def interleave(calls: dict[str, Callable[[], Any]], effort: Effort) -> dict[str, list[float]]:
+class EventTimer:
+    """Seconds of a call on a GPU, with a cold L2; events and flush are given for tests."""
+
+    def __init__(
+        self,
+        event: Callable[[], Any] | None = None,
+        flush: Callable[[], Any] | None = None,
+    ) -> None:
+        self.event = event or (lambda: torch.cuda.Event(enable_timing=True))
+        self.flush: Callable[[], Any] = flush or self.write_twice_the_l2()
+
+    @staticmethod
+    def write_twice_the_l2() -> Callable[[], Any]:
+        size = max(2 * torch.cuda.get_device_properties().L2_cache_size, 1 << 26)
+        write: Callable[[], Any] = torch.empty(size, dtype=torch.uint8, device="cuda").zero_
+        return write
+
+    def __call__(self, call: Callable[[], Any], times: int) -> float:
+        total = 0.0
+        for _ in range(times):
+            begin, end = self.event(), self.event()
+            self.flush()
+            begin.record()
+            call()
+            end.record()
+            end.synchronize()
+            total += begin.elapsed_time(end) * 1e-3
+        return total / times
+
+
+def interleave(
+    calls: dict[str, Callable[[], Any]], effort: Effort, timer: Timer = once
+) -> dict[str, list[float]]:
     """Seconds of every repetition of every call, taken in turns."""
     inner = {}
     for name, call in calls.items():
         for _ in range(effort.warm_up):
             call()
-        inner[name] = max(1, int(effort.shortest / max(once(call, 1), 1e-7)))
+        inner[name] = max(1, int(effort.shortest / max(timer(call, 1), 1e-7)))
     taken: dict[str, list[float]] = {name: [] for name in calls}
     started = time.perf_counter()
     fewest, most = effort.rounds
@@ -91,7 +130,7 @@ def interleave(calls: dict[str, Callable[[], Any]], effort: Effort) -> dict[str,
             break
         order = list(calls)
         for name in order[number % len(order) :] + order[: number % len(order)]:
-            taken[name].append(once(calls[name], inner[name]))
+            taken[name].append(timer(calls[name], inner[name]))
     return taken
 
 
@@ -107,8 +146,31 @@ def summary(seconds: list[float]) -> dict[str, Any]:
     }
 
 
-def measure(case: Case, effort: Effort, compile_too: bool = False) -> dict[str, Any]:
-    """Checks and times one case; raises WrongResult where ours is wrong."""
+def gpu_bandwidth(timer: Timer, size: int = 1 << 30) -> dict[str, float]:
+    """GB/s of a sum over and of a copy of ``size`` bytes, the fastest of 20: what the GPU can do."""
+    source = torch.ones(size // 4, device="cuda")
+    target = torch.empty_like(source)
+    calls: dict[str, tuple[Callable[[], Any], int]] = {
+        "read": (source.sum, 1),
+        "copy": (lambda: target.copy_(source), 2),
+    }
+    return {
+        name: passes * size / min(timer(call, 1) for _ in range(20)) / 1e9
+        for name, (call, passes) in calls.items()
+    }
+
+
+def measure(
+    case: Case,
+    effort: Effort,
+    compile_too: bool = False,
+    timer: Timer = once,
+    read_gb_per_s: float | None = None,
+) -> dict[str, Any]:
+    """Checks and times one case; raises WrongResult where ours is wrong.
+
+    ``read_gb_per_s``: the bandwidth to compare with; None: that of reading the case's own input.
+    """
     check = case.check()
     if not check.error <= check.allowed:
         raise WrongResult(
@@ -119,10 +181,10 @@ def measure(case: Case, effort: Effort, compile_too: bool = False) -> dict[str, 
     if compile_too and case.compiled is not None:
         torch.compiler.reset()  # else the cases before count as other shapes of the same code
         calls["torch.compile"] = torch.compile(calls[case.compiled])
-    if case.read is not None:
+    if case.read is not None and read_gb_per_s is None:
         words = case.read.view(torch.float32)  # the same bytes, whatever the dtype
         calls["read"] = words.sum
-    timings = {name: summary(seconds) for name, seconds in interleave(calls, effort).items()}
+    timings = {name: summary(seconds) for name, seconds in interleave(calls, effort, timer).items()}
     ours = timings[OURS]
     found: dict[str, Any] = {
         "case": case.name,
@@ -141,7 +203,9 @@ def measure(case: Case, effort: Effort, compile_too: bool = False) -> dict[str, 
     if case.read is not None:
         size = case.read.numel() * case.read.element_size()
         found["gb_per_s"] = case.passes * size / ours["median_ms"] / 1e6
-        found["read_gb_per_s"] = size / timings["read"]["median_ms"] / 1e6
+        if read_gb_per_s is None:
+            read_gb_per_s = size / timings["read"]["median_ms"] / 1e6
+        found["read_gb_per_s"] = read_gb_per_s
         found["of_read_bandwidth"] = found["gb_per_s"] / found["read_gb_per_s"]
     if case.flops:
         found["gflop_per_s"] = case.flops / ours["median_ms"] / 1e6
@@ -187,6 +251,24 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+def gpu() -> dict[str, Any]:
+    """The GPU and its driver."""
+    found = torch.cuda.get_device_properties()
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    driver = None
+    with contextlib.suppress(OSError):
+        driver = subprocess.run(query, capture_output=True, text=True).stdout.partition("\n")[0]
+    return {
+        "name": found.name,
+        "architecture": f"{found.major}{found.minor}",
+        "memory_gb": round(found.total_memory / 1e9, 1),
+        "multiprocessors": found.multi_processor_count,
+        "l2_bytes": found.L2_cache_size,
+        "driver": driver,
+        "cuda": torch.version.cuda,
+    }
+
+
 def load() -> float | None:
     """How many processes wanted a core over the last minute."""
     try:
@@ -195,20 +277,39 @@ def load() -> float | None:
         return None
 
 
+def made_on(device: str, cases: Iterator[Case]) -> Iterator[Case]:
+    """The cases, their inputs made on the device; nothing is set while they are measured."""
+    while True:
+        with torch.device(device) if device != "cpu" else contextlib.nullcontext():
+            case = next(cases, None)
+        if case is None:
+            return
+        yield case
+
+
 def run(
     ops: dict[str, Callable[[bool], Iterator[Case]]],
     quick: bool,
     compile_too: bool = False,
     report: Callable[[str, dict[str, Any]], None] = lambda op, result: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Measures every case of the ops. The result is plain numbers and text, for JSON."""
     effort = QUICK if quick else Effort()
     found: dict[str, Any] = {**surroundings(), "quick": quick, "load": {"before": load()}}
+    timer: Timer = once
+    bandwidth: float | None = None
+    if device == "cuda":
+        effort = QUICK if quick else GPU
+        timer = EventTimer()
+        found["bandwidth_gb_per_s"] = gpu_bandwidth(timer)
+        bandwidth = found["bandwidth_gb_per_s"]["read"]
+        found["machine"]["gpu"] = gpu()
     results = []
     for op, cases in ops.items():
         torch.manual_seed(0)
-        for case in cases(quick):
-            result = {"op": op, **measure(case, effort, compile_too)}
+        for case in made_on(device, cases(quick)):
+            result = {"op": op, **measure(case, effort, compile_too, timer, bandwidth)}
             results.append(result)
             report(op, result)
     found["load"]["after"] = load()

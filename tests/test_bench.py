@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 from bench import harness, report  # noqa: E402
 from bench.__main__ import OPS, main  # noqa: E402
 
-COMMITTED = sorted((ROOT / "bench" / "results").glob("*.json"))
+COMMITTED = sorted((ROOT / "bench" / "results").glob("cpu*.json"))
 
 
 def assert_complete(results: dict) -> None:

@@ -61,6 +61,27 @@ def test_time_similarity_holds_the_mlp_in_shared_memory():
     assert launch["lane_utilisation"] > 0.9
 
 
+def test_counters_are_told_apart_by_source():
+    delta = torch.randint(0, 43200, (1024,), dtype=torch.int64)
+    mlp = lc.TimeSimilarity(hidden=8)
+    with torch.no_grad():
+        (launch,) = [
+            each for each in counters_of(lambda: mlp(delta)) if "time_similarity" in each["kernel"]
+        ]
+    places = launch["places"]
+    keys = [(tuple(place["source"]), place.get("lane_bytes")) for place in places]
+    assert len(set(keys)) == len(keys)
+    assert sum(p["instructions"] for p in places) == sum(launch["instructions"].values())
+    for kind, field in (("global", "sectors"), ("shared", "wavefronts")):
+        total = sum(launch[f"{kind}_{way}"][field] for way in ("loads", "stores", "atomics"))
+        assert sum(place[kind][field] for place in places if kind in place) == total
+    # delta itself: 32 lanes of 8 bytes, in the kernel's body.
+    (loads,) = [p["global"] for p in places if p.get("lane_bytes") == 8 and "global" in p]
+    assert loads["bytes"] == 8 * 1024
+    inlined = [place["source"] for place in places if len(place["source"]) > 1]
+    assert any("time_term.cuh" in at and "time_similarity.cu:" in last for at, *_, last in inlined)
+
+
 @pytest.mark.parametrize("sm", [75, 80, 86, 89, 90, 100, 120])
 def test_every_profile_and_order_give_the_same_bits(sm):
     delta = torch.randint(0, 43200, (5000,), dtype=torch.int64)

@@ -75,6 +75,15 @@ std::string source_of(const Program& program, uint32_t pc) {
   return place(*program.module, source.location);
 }
 
+std::vector<std::string> places_of(const Program& program, uint32_t pc) {
+  std::vector<std::string> found;
+  for (int32_t at = program.source(pc).location; at >= 0;
+       at = program.module->locations[static_cast<size_t>(at)].inlined_at) {
+    found.push_back(place(*program.module, at));
+  }
+  return found;
+}
+
 std::string_view space_name(uint8_t space) {
   switch (static_cast<ptx::Space>(space)) {
     case ptx::Space::param:

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "../emulator.h"
 #include "../machine/warp.h"
@@ -37,6 +38,8 @@ std::string_view fault_name(Fault fault);
 int fault_error(Fault fault);
 // "file:line" of an instruction, for messages that point to a second place.
 std::string source_of(const Program& program, uint32_t pc);
+// The same with the places that it was inlined at, outwards; empty without -lineinfo.
+std::vector<std::string> places_of(const Program& program, uint32_t pc);
 std::string_view space_name(uint8_t space);
 
 // A report that belongs to no instruction (leaks).

@@ -85,7 +85,31 @@ void write(JsonWriter& json, const char* name, const SharedCounters& c) {
 
 }  // namespace
 
-void count_global(MemoryCounters& counters, const Access& access, uint32_t lanes) {
+MemoryCounters& MemoryCounters::operator+=(const MemoryCounters& o) {
+  requests += o.requests;
+  bytes += o.bytes;
+  sectors += o.sectors;
+  minimum_sectors += o.minimum_sectors;
+  first_bytes += o.first_bytes;
+  again_bytes += o.again_bytes;
+  return *this;
+}
+
+SharedCounters& SharedCounters::operator+=(const SharedCounters& o) {
+  requests += o.requests;
+  wavefronts += o.wavefronts;
+  minimum_wavefronts += o.minimum_wavefronts;
+  return *this;
+}
+
+void PlaceCounters::add(const PlaceCounters& o) {
+  lane_bytes = std::max(lane_bytes, o.lane_bytes);
+  instructions += o.instructions;
+  global += o.global;
+  shared += o.shared;
+}
+
+MemoryCounters count_global(const Access& access, uint32_t lanes) {
   Sectors sectors;
   for_lanes(lanes, [&](unsigned l) {
     const uint64_t address = access.address[l];
@@ -106,20 +130,23 @@ void count_global(MemoryCounters& counters, const Access& access, uint32_t lanes
     fresh += touch(*allocation, sectors.index[i], sectors.bytes[i]);
     for (unsigned g = 0; g < 8; ++g) granules += (sectors.bytes[i] >> (4 * g) & 0xf) != 0;
   }
-  ++counters.requests;
-  counters.bytes += static_cast<uint64_t>(std::popcount(lanes)) * access.bytes;
-  counters.sectors += sectors.size;
-  counters.minimum_sectors += (unique + kSectorBytes - 1) / kSectorBytes;
-  counters.first_bytes += 4 * fresh;
-  counters.again_bytes += 4 * (granules - fresh);
+  MemoryCounters counters;
+  counters.requests = 1;
+  counters.bytes = static_cast<uint64_t>(std::popcount(lanes)) * access.bytes;
+  counters.sectors = sectors.size;
+  counters.minimum_sectors = (unique + kSectorBytes - 1) / kSectorBytes;
+  counters.first_bytes = 4 * fresh;
+  counters.again_bytes = 4 * (granules - fresh);
+  return counters;
 }
 
 // 4 bytes a lane pass in one wavefront, 8 bytes by half-warps, 16 bytes by quarters; of each part,
 // as many wavefronts as the fullest bank has different words.
-void count_shared(SharedCounters& counters, const Access& access, uint32_t lanes) {
+SharedCounters count_shared(const Access& access, uint32_t lanes) {
   const unsigned parts = access.bytes <= 4 ? 1 : access.bytes / 4;
   const unsigned part_lanes = kWarpLanes / parts;
-  ++counters.requests;
+  SharedCounters counters;
+  counters.requests = 1;
   for (unsigned part = 0; part < parts; ++part) {
     const uint32_t mine =
         static_cast<uint32_t>(((uint64_t{1} << part_lanes) - 1) << (part * part_lanes)) & lanes;
@@ -138,6 +165,7 @@ void count_shared(SharedCounters& counters, const Access& access, uint32_t lanes
     counters.wavefronts += *std::max_element(banks, banks + kBanks);
     counters.minimum_wavefronts += (distinct + kBanks - 1) / kBanks;
   }
+  return counters;
 }
 
 void LaunchCounters::add(const LaunchCounters& o) {
@@ -145,30 +173,19 @@ void LaunchCounters::add(const LaunchCounters& o) {
     instructions[i] += o.instructions[i];
     lane_instructions[i] += o.lane_instructions[i];
   }
-  const auto sum = [](MemoryCounters& to, const MemoryCounters& from) {
-    to.requests += from.requests;
-    to.bytes += from.bytes;
-    to.sectors += from.sectors;
-    to.minimum_sectors += from.minimum_sectors;
-    to.first_bytes += from.first_bytes;
-    to.again_bytes += from.again_bytes;
-  };
-  sum(global_loads, o.global_loads);
-  sum(global_stores, o.global_stores);
-  sum(global_atomics, o.global_atomics);
-  const auto sum_shared = [](SharedCounters& to, const SharedCounters& from) {
-    to.requests += from.requests;
-    to.wavefronts += from.wavefronts;
-    to.minimum_wavefronts += from.minimum_wavefronts;
-  };
-  sum_shared(shared_loads, o.shared_loads);
-  sum_shared(shared_stores, o.shared_stores);
-  sum_shared(shared_atomics, o.shared_atomics);
+  global_loads += o.global_loads;
+  global_stores += o.global_stores;
+  global_atomics += o.global_atomics;
+  shared_loads += o.shared_loads;
+  shared_stores += o.shared_stores;
+  shared_atomics += o.shared_atomics;
   local_load_bytes += o.local_load_bytes;
   local_store_bytes += o.local_store_bytes;
   barriers += o.barriers;
   atomics += o.atomics;
   divergent_branches += o.divergent_branches;
+  if (places.size() < o.places.size()) places.resize(o.places.size());
+  for (size_t pc = 0; pc < o.places.size(); ++pc) places[pc].add(o.places[pc]);
 }
 
 std::string LaunchCounters::json() const {
@@ -204,7 +221,17 @@ std::string LaunchCounters::json() const {
   json.field("barriers", barriers)
       .field("atomics", atomics)
       .field("divergent_branches", divergent_branches);
-  json.close('}');
+  json.key("places").open('[');
+  for (const PlaceCounters& place : places) {
+    json.open('{').key("source").open('[');
+    for (const std::string& at : place.source) json.value(at);
+    json.close(']').field("instructions", place.instructions);
+    if (place.lane_bytes != 0) json.field("lane_bytes", uint64_t{place.lane_bytes});
+    if (place.global.requests != 0) write(json, "global", place.global);
+    if (place.shared.requests != 0) write(json, "shared", place.shared);
+    json.close('}');
+  }
+  json.close(']').close('}');
   return json.text();
 }
 

@@ -18,12 +18,27 @@ struct MemoryCounters {
   uint64_t minimum_sectors = 0;  // had each request's distinct bytes been contiguous and aligned
   uint64_t first_bytes = 0;      // touched for the first time in this launch (4-byte granules)
   uint64_t again_bytes = 0;      // touched before
+
+  MemoryCounters& operator+=(const MemoryCounters& other);
 };
 
 struct SharedCounters {
   uint64_t requests = 0;
   uint64_t wavefronts = 0;          // passes over the 32 banks of 4 bytes
   uint64_t minimum_wavefronts = 0;  // had no two words of a request shared a bank
+
+  SharedCounters& operator+=(const SharedCounters& other);
+};
+
+// Of the instructions of one place in the source that access memory in pieces of one width.
+struct PlaceCounters {
+  std::vector<std::string> source;  // "file:line", then where that was inlined, outwards
+  uint32_t lane_bytes = 0;          // of an access; 0: no access to global or shared memory
+  uint64_t instructions = 0;        // of warps
+  MemoryCounters global;
+  SharedCounters shared;
+
+  void add(const PlaceCounters& other);
 };
 
 struct LaunchCounters {
@@ -39,13 +54,14 @@ struct LaunchCounters {
   uint64_t barriers = 0;  // of warps
   uint64_t atomics = 0;   // of lanes
   uint64_t divergent_branches = 0;
+  std::vector<PlaceCounters> places;  // by program counter while the kernel runs, then by source
 
   void add(const LaunchCounters& other);
   std::string json() const;
 };
 
-void count_global(MemoryCounters& counters, const Access& access, uint32_t lanes);
-void count_shared(SharedCounters& counters, const Access& access, uint32_t lanes);
+MemoryCounters count_global(const Access& access, uint32_t lanes);  // one request
+SharedCounters count_shared(const Access& access, uint32_t lanes);
 void keep_counters(LaunchCounters counters);  // for take_counters_json()
 
 }  // namespace longclock::emulator

@@ -8,6 +8,7 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -184,6 +185,7 @@ void work(Shared& shared, unsigned worker) {
   const bool counted = grid.options.counters;
   LaunchCounters counters;
   std::vector<Executions> executions(counted ? grid.program->code.size() : 0);
+  counters.places.resize(executions.size());
   std::minstd_rand random(static_cast<uint32_t>(grid.options.seed * 7919 + worker + 1));
   const size_t most =
       grid.config.cooperative ? static_cast<size_t>(shared.blocks) : kResidentBlocks;
@@ -233,6 +235,23 @@ void work(Shared& shared, unsigned worker) {
   for (size_t pc = 0; pc < executions.size(); ++pc) {
     shared.executions[pc].warps += executions[pc].warps;
     shared.executions[pc].lanes += executions[pc].lanes;
+  }
+}
+
+// Places by program counter become places by source line, in the order of the lines.
+void merge_places(const Program& program, const std::vector<Executions>& executions,
+                  std::vector<PlaceCounters>& places) {
+  std::map<std::pair<std::vector<std::string>, uint32_t>, PlaceCounters> merged;
+  for (size_t pc = 0; pc < executions.size(); ++pc) {
+    if (program.code[pc].unit == Unit::count_ || executions[pc].warps == 0) continue;
+    places[pc].instructions = executions[pc].warps;
+    auto source = places_of(program, static_cast<uint32_t>(pc));
+    merged[{std::move(source), places[pc].lane_bytes}].add(places[pc]);
+  }
+  places.clear();
+  for (auto& [key, place] : merged) {
+    place.source = key.first;
+    places.push_back(std::move(place));
   }
 }
 
@@ -303,6 +322,7 @@ int run_kernel(const Program& program, const LaunchConfig& config) {
       counters.instructions[unit] += shared.executions[pc].warps;
       counters.lane_instructions[unit] += shared.executions[pc].lanes;
     }
+    merge_places(program, shared.executions, counters.places);
     keep_counters(std::move(counters));
   }
   return grid.error;

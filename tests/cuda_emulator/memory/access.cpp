@@ -13,6 +13,7 @@
 #include "../counters/counters.h"
 #include "../machine/block.h"
 #include "../machine/lanes.h"
+#include "../machine/program.h"
 #include "memory_map.h"
 
 namespace longclock::emulator {
@@ -187,6 +188,13 @@ class Checker {
     return good;
   }
 
+  PlaceCounters& place(LaunchCounters& counters) const {
+    const Instruction* first = w_.block->grid->program->code.data();
+    PlaceCounters& found = counters.places[static_cast<size_t>(&in_ - first)];
+    found.lane_bytes = a_.bytes;
+    return found;
+  }
+
   uint32_t shared(uint32_t lanes) {
     Block& b = *w_.block;
     lanes = inside(lanes, b.shared_bytes, [&](unsigned l) {
@@ -206,10 +214,11 @@ class Checker {
     }
     if (b.counters != nullptr && !a_.silent) {
       LaunchCounters& c = *b.counters;
-      count_shared(a_.read && a_.write ? c.shared_atomics
-                   : a_.write          ? c.shared_stores
-                                       : c.shared_loads,
-                   a_, lanes);
+      const SharedCounters request = count_shared(a_, lanes);
+      (a_.read && a_.write ? c.shared_atomics
+       : a_.write          ? c.shared_stores
+                           : c.shared_loads) += request;
+      place(c).shared += request;
     }
     return lanes;
   }
@@ -301,10 +310,11 @@ class Checker {
     }
     LaunchCounters* c = w_.block->counters;
     if (lanes != 0 && c != nullptr && !a_.silent && a_.space != Space::constant) {
-      count_global(a_.read && a_.write ? c->global_atomics
-                   : a_.write          ? c->global_stores
-                                       : c->global_loads,
-                   a_, lanes);
+      const MemoryCounters request = count_global(a_, lanes);
+      (a_.read && a_.write ? c->global_atomics
+       : a_.write          ? c->global_stores
+                           : c->global_loads) += request;
+      place(*c).global += request;
     }
     return lanes;
   }
