@@ -50,7 +50,7 @@ DeviceSearch DeviceSearchInputs::params(double scale) const {
   DeviceSearch p{};
   p.behaviours = behaviours;
   p.table_rows = table_rows();
-  p.row_bytes = static_cast<int>(behaviours.key_row_stride * size_of(behaviours.dtype));
+  p.row_bytes = static_cast<unsigned>(behaviours.key_row_stride * size_of(behaviours.dtype));
   p.layout = layout;
   p.sequences = sequences;
   p.queries = query_count;
@@ -62,6 +62,7 @@ DeviceSearch DeviceSearchInputs::params(double scale) const {
   p.per_unit = 1.0 / mlp.mlp.unit;
   p.scale = static_cast<float>(scale);
   p.check = device_checks();
+  p.filtered = behaviours.mask != nullptr || behaviours.exclude_future;
   if (dense()) {
     p.columns = columns;
     p.candidates = candidates;

@@ -12,6 +12,7 @@ namespace longclock {
 // double, over the period; the second, of what is left, is off by one at most.
 __device__ __forceinline__ int32_t far_clock_time(const Clock& clock, int64_t t) {
   const int64_t period = clock.period;
+#pragma unroll 1
   for (int i = 0; i < 2; ++i) {
     t -= static_cast<int64_t>(floor(static_cast<double>(t) * clock.inverse)) * period;
   }

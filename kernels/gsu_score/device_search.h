@@ -13,7 +13,7 @@ enum class SearchLayout : int8_t { kDense, kRagged, kWindows };
 struct DeviceSearch {
   Behaviours behaviours;  // without time_table
   int64_t table_rows;     // N, where ids are given
-  int row_bytes;          // from a row of keys to the next
+  unsigned row_bytes;     // from a row of keys to the next
   SearchLayout layout;
   int64_t sequences;    // S; Q for windows
   int64_t queries;      // Q, or S * C
@@ -24,7 +24,8 @@ struct DeviceSearch {
   Clock clock;          // of behaviours.period
   double per_unit;      // 1 / mlp.unit
   float scale;
-  bool check;  // assert in place of clamping
+  bool check;     // assert in place of clamping
+  bool filtered;  // there is a mask, or exclude_future
 
   // Dense: behaviours [s * M, s * M + lengths[s]), queries [s * C, (s + 1) * C).
   int64_t columns;         // M

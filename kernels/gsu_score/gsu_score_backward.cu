@@ -62,11 +62,11 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
     float acc[kSteps][kPiece] = {};
     for (int tile = begin + warp_index() * kTileRows; tile < end; tile += kBlockThreads) {
       const int m = tile + lane * 8 + quad;
-      const bool there = m < end && is_there(b, view.position + m, view.now);
+      const bool there = m < end && is_there(p, view, m);
       const unsigned rows_there = __ballot_sync(kAllLanes, there);
       if (rows_there == 0) continue;
       const float weight = there ? score_grad(p, params.grad, scores + m) : 0.0f;
-      const char* row = view.keys + int64_t{min(m, end - 1)} * p.row_bytes;
+      const char* row = row_after(p, view.keys, min(m, end - 1));
       bool known = true;
       if (b.ids) {
         const int64_t id = there ? b.ids[view.position + m] : 0;
@@ -210,7 +210,8 @@ __global__ void __launch_bounds__(kBlockThreads)
       const SequenceView view = view_sequence(p, s);
       const int64_t position = rows.position + lane_index();
       const bool there = lane_index() < kKeyRows && position < last && position >= view.position &&
-                         position < view.position + view.length && is_there(b, position, view.now);
+                         position < view.position + view.length &&
+                         is_there(p, view, static_cast<unsigned>(position - view.position));
       rows.there = __ballot_sync(kAllLanes, there);
       if (rows.there == 0) continue;
       const QueryRange queries = queries_of(p, s);
@@ -260,7 +261,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   const int64_t room = dense ? p.columns : view.length;
   for (int64_t m = part * kBlockThreads + threadIdx.x; m < room; m += parts * kBlockThreads) {
     if (begin + m >= params.s_count) break;
-    const bool there = m < view.length && is_there(p.behaviours, view.position + m, view.now);
+    const bool there = m < view.length && is_there(p, view, static_cast<unsigned>(m));
     float sum = 0.0f;
     if (there) {
       for (int64_t q = queries.begin; q < queries.end; ++q) {
@@ -270,8 +271,8 @@ __global__ void __launch_bounds__(kBlockThreads)
     }
     params.s_grad[begin + m] = sum;
     params.s_delta[begin + m] =
-        there ? clock_delta(p.clock, clock_time(p.clock, p.behaviours.key_time[view.position + m]),
-                            now)
+        there ? clock_delta(p.clock,
+                            clock_time(p.clock, time_of(p, view, static_cast<unsigned>(m))), now)
               : 0;
   }
 }

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
           if (q + lane_index() < p.queries) {
             view = view_sequence(p, q + lane_index());
             there = at >= view.position && at < view.position + view.length &&
-                    is_there(p.behaviours, at, view.now);
+                    is_there(p, view, static_cast<unsigned>(at - view.position));
           }
           for (unsigned rest = __ballot_sync(kAllLanes, there); rest != 0; rest &= rest - 1) {
             const int source = __ffs(rest) - 1;
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
                                            : find_range(p.offsets, p.sequences - 1, position);
       const SequenceView view = view_sequence(p, s);
       m = position - view.position;
-      there = m >= 0 && m < view.length && is_there(p.behaviours, position, view.now);
+      there = m >= 0 && m < view.length && is_there(p, view, static_cast<unsigned>(m));
     }
     for (unsigned rest = __ballot_sync(kAllLanes, there); rest != 0; rest &= rest - 1) {
       const int source = __ffs(rest) - 1;

@@ -10,10 +10,11 @@ namespace longclock {
 
 // The behaviours of a sequence or window, and the moment of its queries.
 struct SequenceView {
-  int64_t position;  // of the first behaviour
-  const char* keys;  // its row, without ids
-  int length;        // behaviours
-  int64_t now;       // seconds
+  int64_t position;   // of the first behaviour
+  const char* times;  // its time
+  const char* keys;   // its row, without ids
+  int length;         // behaviours
+  int64_t now;        // seconds
 };
 
 constexpr int64_t kMostBehaviours = 0x7fffffff;  // of a sequence: what 31 bits index
@@ -27,8 +28,13 @@ __device__ __forceinline__ SequenceView view_sequence(const DeviceSearch& p, int
   SequenceView view = {};
   if (s >= p.sequences) return view;
   view.now = p.query_time[s];
+  const auto place = [&](int64_t position) {
+    const IntArray& times = p.behaviours.key_time;
+    view.position = position;
+    view.times = static_cast<const char*>(times.data) + position * (times.is_64 ? 8 : 4);
+  };
   if (p.layout == SearchLayout::kDense) {
-    view.position = s * p.columns;
+    place(s * p.columns);
     view.keys = static_cast<const char*>(p.behaviours.keys) + s * p.sequence_bytes;
     view.length = static_cast<int>(p.columns);
     if (p.lengths) {
@@ -41,7 +47,7 @@ __device__ __forceinline__ SequenceView view_sequence(const DeviceSearch& p, int
   const bool windows = p.layout == SearchLayout::kWindows;
   const int64_t begin = windows ? p.starts[s] : p.offsets[s];
   const int64_t end = windows ? p.ends[s] : p.offsets[s + 1];
-  view.position = clamp(begin, 0, p.positions);
+  place(clamp(begin, 0, p.positions));
   view.length = static_cast<int>(
       min(clamp(end, view.position, p.positions) - view.position, kMostBehaviours));
   view.keys = static_cast<const char*>(p.behaviours.keys) + view.position * p.row_bytes;
@@ -52,6 +58,12 @@ __device__ __forceinline__ SequenceView view_sequence(const DeviceSearch& p, int
                  "search");
   }
   return view;
+}
+
+// Row `m` after `rows`. Unsigned, so that the product is one instruction.
+__device__ __forceinline__ const char* row_after(const DeviceSearch& p, const char* rows,
+                                                 unsigned m) {
+  return rows + uint64_t{m} * p.row_bytes;
 }
 
 // The last s of [0, size] with array[s] <= value, or 0: the s whose range of a partition holds it.
@@ -100,10 +112,19 @@ __device__ __forceinline__ int64_t scores_of(const DeviceSearch& p, int64_t q,
   return p.score_begin == nullptr ? view.position : p.score_begin[q];
 }
 
-// Whether the behaviour at `position`, inside its sequence, counts at the moment `now`.
-__device__ __forceinline__ bool is_there(const Behaviours& b, int64_t position, int64_t now) {
-  if (b.mask != nullptr && b.mask[position] == 0) return false;
-  return !b.exclude_future || b.key_time[position] < now;
+// The time of behaviour m of a sequence.
+__device__ __forceinline__ int64_t time_of(const DeviceSearch& p, const SequenceView& view,
+                                           unsigned m) {
+  return p.behaviours.key_time.is_64 ? reinterpret_cast<const int64_t*>(view.times)[m]
+                                     : reinterpret_cast<const int32_t*>(view.times)[m];
+}
+
+// Whether it counts at the moment of the view.
+__device__ __forceinline__ bool is_there(const DeviceSearch& p, const SequenceView& view,
+                                         unsigned m) {
+  const Behaviours& b = p.behaviours;
+  if (b.mask != nullptr && b.mask[view.position + m] == 0) return false;
+  return !b.exclude_future || time_of(p, view, m) < view.now;
 }
 
 }  // namespace longclock

@@ -80,9 +80,9 @@ class TileScorer {
   __device__ bool score(int first, int end, float* out) const {
     const Behaviours& b = p_.behaviours;
     const int m = first + row();
-    const bool there = m < end && is_there(b, view_.position + m, view_.now);
+    const bool there = m < end && (!p_.filtered || is_there(p_, view_, m));
     if (!__any_sync(kAllLanes, there)) return false;
-    const T* rows[kTileGroups];
+    const T* pieces[kTileGroups];  // this lane's first in rows g + 8 j
     bool known = true;
     if (b.ids) {
       const int64_t id = there ? b.ids[view_.position + m] : 0;
@@ -92,21 +92,20 @@ class TileScorer {
       for (int j = 0; j < kTileGroups; ++j) {
         // Row g + 8 j of the tile is the one that lane 4 g + j scores.
         const int64_t row = __shfl_sync(kAllLanes, known ? id : 0, lane_index() / 4 * 4 + j);
-        rows[j] = reinterpret_cast<const T*>(static_cast<const char*>(b.keys) + row * p_.row_bytes);
+        pieces[j] = piece(static_cast<const char*>(b.keys) + row * p_.row_bytes);
       }
     } else {
-      const char* const tile = view_.keys + int64_t{first} * p_.row_bytes;
+      const char* const keys = view_.keys;
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) {
-        const int place = min(lane_index() / 4 + 8 * j, end - 1 - first);
-        rows[j] = reinterpret_cast<const T*>(tile + int64_t{place} * p_.row_bytes);
+        pieces[j] = piece(row_after(p_, keys, min(first + lane_index() / 4 + 8 * j, end - 1)));
       }
     }
     const bool readable = !b.ids || p_.table_rows > 0;
     const float dot = known && readable ? 0.0f : __int_as_float(0x7fc00000);
-    const float product = readable ? dot_rows(rows) : 0.0f;
+    const float product = readable ? dot_rows(pieces) : 0.0f;
     // Read late, for the sake of registers: other warps hide what it takes.
-    const int64_t time = there ? b.key_time[view_.position + m] : 0;
+    const int64_t time = there ? time_of(p_, view_, m) : 0;
     const int32_t delta = clock_delta(p_.clock, clock_time(p_.clock, time), now_);
     *out = fmaf(p_.scale, dot + product,
                 time_similarity(mlp_, b.mlp.hidden, time_phi(delta, p_.per_unit)));
@@ -117,6 +116,10 @@ class TileScorer {
   static constexpr int kPiece = kVector16<T>;
   static constexpr int kStep = 4 * kPiece;  // columns that a quad takes at a time
   using Sums = float[kTileGroups][kHasMma<T> ? 4 : 1];
+
+  __device__ static const T* piece(const char* row) {
+    return reinterpret_cast<const T*>(row + lane_index() % 4 * 16);
+  }
 
   // The query's piece that begins at column d.
   __device__ uint4 query_piece(int d) const {
@@ -131,14 +134,14 @@ class TileScorer {
     return narrow16<T>(values);
   }
 
-  // Adds the products of this lane's piece at column d. kWhole: the piece lies inside the rows.
+  // Adds the products of this lane's pieces, at column d of the rows. kWhole: they lie inside them.
   template <bool kWhole>
-  __device__ void add(const T* const (&rows)[kTileGroups], int d, Sums& sums) const {
+  __device__ void add(const T* const (&pieces)[kTileGroups], int d, Sums& sums) const {
     uint4 key[kTileGroups];
 #pragma unroll
     for (int j = 0; j < kTileGroups; ++j) {
-      key[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(rows[j] + d))
-                      : load16<T, kAligned>(rows[j], d, p_.behaviours.dim);
+      key[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(pieces[j]))
+                      : load16<T, kAligned>(pieces[j], 0, p_.behaviours.dim - d);
     }
     if constexpr (kHasMma<T>) {
       const bool odd = lane_index() / 4 % 2 == 1;
@@ -168,20 +171,29 @@ class TileScorer {
 
   // Dot products of the query with rows g + 8 j, by the lanes of quad g; each returns that of
   // row() of its tile.
-  __device__ float dot_rows(const T* const (&rows)[kTileGroups]) const {
+  __device__ float dot_rows(const T* (&pieces)[kTileGroups]) const {
     const int dim = static_cast<int>(p_.behaviours.dim);
     const int lane = lane_index() % 4;
     Sums sums = {};
-    int d = 0;
+    const auto step = [&](int columns) {
+#pragma unroll
+      for (int j = 0; j < kTileGroups; ++j) pieces[j] += columns;
+    };
+    int d = lane * kPiece;
     if constexpr (kAligned) {
+      // Two steps at a time: eight loads a lane are in flight.
 #pragma unroll 1
-      for (; d + 2 * kStep <= dim; d += 2 * kStep) {
-        add<true>(rows, d + lane * kPiece, sums);
-        add<true>(rows, d + lane * kPiece + kStep, sums);
+      for (int left = dim / (2 * kStep); left > 0; --left, d += 2 * kStep) {
+        const T* next[kTileGroups];
+#pragma unroll
+        for (int j = 0; j < kTileGroups; ++j) next[j] = pieces[j] + kStep;
+        add<true>(pieces, d, sums);
+        add<true>(next, d + kStep, sums);
+        step(2 * kStep);
       }
     }
 #pragma unroll 1
-    for (; d < dim; d += kStep) add<false>(rows, d + lane * kPiece, sums);
+    for (; d - lane * kPiece < dim; d += kStep, step(kStep)) add<false>(pieces, d, sums);
     if constexpr (kHasMma<T>) {
       float dots[kTileGroups];
 #pragma unroll
