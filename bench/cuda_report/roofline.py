@@ -54,7 +54,7 @@ PREDICTIONS = (
                "clock_gsu_kernel<Float16, true>"),
     Prediction("esu_attention fp16", "Q = 1,024, K = 100, L = 128, 4 heads", 1024 / 8),
     Prediction("esu_attention fp16 backward", "Q = 1,024, K = 100, L = 128, 4 heads", 1024 / 8),
-    Prediction("block_topk fp32", "1,024 rows of 10,000, K = 100", 1024 / 4),
+    Prediction("block_topk fp32 700 rows", "1,024 rows of 10,000, K = 100", 1024 / 700),
 )  # fmt: skip
 
 

@@ -139,6 +139,7 @@ WORKLOADS = (
     # As many sequences as in training: none is cut into parts for several blocks.
     Workload("clock_gsu fp16 S=512 M=1000", 512_000, search("fp16", 512, 1000)),
     Workload("block_topk fp32", 4 * M, topk(), True),
+    Workload("block_topk fp32 700 rows", 700 * M, topk(700), True),
     Workload("gsu_score fp16", 4 * M, scores("fp16", False)),
     Workload("gsu_score fp16 backward", 4 * M, scores("fp16", True)),
     Workload("esu_attention fp16", 8 * K, attention("fp16", K, False)),

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
         row = static_cast<const char*>(b.keys) + (known ? id : 0) * p.row_bytes;
       }
       const unsigned rows_known = __ballot_sync(kAllLanes, known);
-#pragma unroll
+#pragma unroll(kAligned ? kTileGroups : 1)
       for (int j = 0; j < kTileGroups; ++j) {
         const int source = quad * 4 + j;
         const float w = __shfl_sync(kAllLanes, weight, source);
@@ -163,7 +163,7 @@ struct KeyRows {
 // columns: it looks for the sequences that hold some of them, 256 at a time, and adds their queries
 // in order. Writes every element.
 template <class T>
-__global__ void __launch_bounds__(kBlockThreads)
+__global__ void __launch_bounds__(kBlockThreads, 3)
     key_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels) {
   __shared__ int64_t found[kBlockThreads];
   __shared__ int warp_found[kBlockWarps];
@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 // The gradient of s for every behaviour of a sequence or window, summed over its queries, with its
 // delta. What is not there gets 0.
-__global__ void __launch_bounds__(kBlockThreads)
+__global__ void __launch_bounds__(kBlockThreads, 4)
     s_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int parts) {
   const DeviceSearch& p = params.search;
   const int64_t s = blockIdx.x / parts;
