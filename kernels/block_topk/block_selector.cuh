@@ -54,7 +54,7 @@ class BlockSelector {
     uint32_t digit, rest, total;
   };
 
-  // memory: plan.bytes(), aligned to 8 bytes. k >= 1.
+  // memory: plan.bytes(), aligned to 16 bytes. k >= 1.
   __device__ BlockSelector(Shared* shared, void* memory, const SelectorPlan& plan, int k)
       : shared_(shared),
         best_(static_cast<TopKEntry*>(memory)),
@@ -67,6 +67,9 @@ class BlockSelector {
     shared_->histogram[threadIdx.x] = 0;
     __syncthreads();
   }
+
+  // How many places of a chunk of n scores must be pushed: passes read four at a time.
+  __device__ static int places(int n) { return (n + 3) / 4 * 4; }
 
   // Score `at` of the chunk, by the thread that has it; 0: not there.
   __device__ void push(int at, uint32_t ordered) {
@@ -191,30 +194,38 @@ class BlockSelector {
     for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) {
       count(static_cast<uint32_t>(best_[i] >> 32));
     }
-#pragma unroll 4
-    for (int i = threadIdx.x; i < n; i += kSelectorThreads) count(scores_[i]);
+    for (int i = threadIdx.x; i < places(n) / 4; i += kSelectorThreads) {
+      const uint4 four = fours()[i];
+      count(four.x);
+      count(four.y);
+      count(four.z);
+      count(four.w);
+    }
     __syncthreads();
   }
 
   // Moves what is above the threshold, and the first `ties` of its equals, to next_, in order of
-  // index. Each warp takes a run of the carried and the chunk, in order: it counts, then writes.
+  // index: first the carried, then the chunk, a run of it by each warp. Each counts, then writes.
   template <class IndexOf>
   __device__ void take(int n, uint32_t threshold, int ties, const IndexOf& index_of) {
     const int lane = lane_index(), warp = warp_index();
-    const int all = carried_ + n;
+    const int all = places(n) / 4;
     const int run = (all + kSelectorThreads - 1) / kSelectorThreads * kWarp;
     const int begin = warp * run, end = min(all, begin + run);
-    const auto ordered_at = [&](int at) {
-      return at >= end       ? 0u
-             : at < carried_ ? static_cast<uint32_t>(best_[at] >> 32)
-                             : scores_[at - carried_];
-    };
     int above = 0, equal = 0;
-#pragma unroll 4
-    for (int at = begin + lane; at < end; at += kWarp) {
-      const uint32_t ordered = ordered_at(at);
+    const auto count = [&](uint32_t ordered) {
       above += ordered > threshold;
       equal += ordered == threshold;
+    };
+    for (int i = lane; warp == 0 && i < carried_; i += kWarp) {
+      count(static_cast<uint32_t>(best_[i] >> 32));
+    }
+    for (int i = begin + lane; i < end; i += kWarp) {
+      const uint4 four = fours()[i];
+      count(four.x);
+      count(four.y);
+      count(four.z);
+      count(four.w);
     }
     above = warp_sum(above);
     equal = warp_sum(equal);
@@ -228,24 +239,50 @@ class BlockSelector {
       above += shared_->warp_sums[0][w];
       equal += shared_->warp_sums[1][w];
     }
-    const unsigned before = (1u << lane) - 1;
-    for (int at = begin + lane; at - lane < end; at += kWarp) {
-      const uint32_t ordered = ordered_at(at);
-      const unsigned is_above = __ballot_sync(kAllLanes, ordered > threshold);
-      const unsigned is_equal = __ballot_sync(kAllLanes, ordered == threshold);
-      if (is_above == 0 && (is_equal == 0 || equal >= ties)) {
-        equal += __popc(is_equal);
-        continue;
+    // Writes what counts of kCount entries a lane, that follow each other from lane to lane.
+    const auto write = [&]<int kCount>(const uint32_t (&ordered)[kCount], const auto& entry_of) {
+      int mine = 0;  // above in the lower half, equal in the upper
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        mine += (ordered[i] > threshold) + ((ordered[i] == threshold) << 16);
       }
-      const int equals = equal + __popc(is_equal & before);
-      if (ordered > threshold || (ordered == threshold && equals < ties)) {
-        const int place = above + __popc(is_above & before) + min(equals, ties);
-        next_[place] = at < carried_ ? best_[at] : topk_entry_of(ordered, index_of(at - carried_));
+      int sum = mine;
+#pragma unroll
+      for (int offset = 1; offset < kWarp; offset *= 2) {
+        const int before = __shfl_up_sync(kAllLanes, sum, offset);
+        if (lane >= offset) sum += before;
       }
-      above += __popc(is_above);
-      equal += __popc(is_equal);
+      int above_before = above + ((sum - mine) & 0xffff),
+          equal_before = equal + ((sum - mine) >> 16);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const bool is_above = ordered[i] > threshold, is_equal = ordered[i] == threshold;
+        if (is_above || (is_equal && equal_before < ties)) {
+          next_[above_before + min(equal_before, ties)] = entry_of(i);
+        }
+        above_before += is_above;
+        equal_before += is_equal;
+      }
+      const int total = __shfl_sync(kAllLanes, sum, kWarp - 1);
+      above += total & 0xffff;
+      equal += total >> 16;
+    };
+    for (int first = 0; warp == 0 && first < carried_; first += kWarp) {
+      const TopKEntry entry = first + lane < carried_ ? best_[first + lane] : 0;
+      const uint32_t ordered[1] = {static_cast<uint32_t>(entry >> 32)};
+      write(ordered, [&](int) { return entry; });
+    }
+    for (int first = begin; first < end; first += kWarp) {
+      const int at = first + lane;
+      const uint4 four = at < end ? fours()[at] : make_uint4(0, 0, 0, 0);
+      const uint32_t best = max(max(four.x, four.y), max(four.z, four.w));
+      if (!__any_sync(kAllLanes, best != 0 && best >= threshold)) continue;
+      const uint32_t ordered[4] = {four.x, four.y, four.z, four.w};
+      write(ordered, [&](int i) { return topk_entry_of(ordered[i], index_of(4 * at + i)); });
     }
   }
+
+  __device__ const uint4* fours() const { return reinterpret_cast<const uint4*>(scores_); }
 
   Shared* shared_;
   TopKEntry* best_;

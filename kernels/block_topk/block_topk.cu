@@ -14,7 +14,7 @@ constexpr int64_t kFewestScores = 1024;  // of a part; and four times k, which t
 template <class T>
 __global__ void __launch_bounds__(kSelectorThreads)
     block_topk_kernel(const BlockTopKParams p, const SelectorPlan plan) {
-  extern __shared__ uint64_t memory[];
+  extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x / p.parts, part = blockIdx.x % p.parts;
   const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;
@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(kSelectorThreads)
     const int n = static_cast<int>(min(int64_t{plan.capacity}, end - at));
     best.begin();
 #pragma unroll 4
-    for (int i = threadIdx.x; i < n; i += kSelectorThreads) {
-      best.push(i, ordered_score(widen(scores[at + i])));
+    for (int i = threadIdx.x; i < best.places(n); i += kSelectorThreads) {
+      best.push(i, i < n ? ordered_score(widen(scores[at + i])) : 0);
     }
     best.end(n, [&](int i) { return at + i; });
   }
@@ -49,15 +49,15 @@ template <class T>
 __global__ void __launch_bounds__(kSelectorThreads)
     topk_merge_kernel(const TopKEntry* __restrict__ entries, int64_t count, int64_t k,
                       const SelectorPlan plan, T* top_scores, int64_t* indices) {
-  extern __shared__ uint64_t memory[];
+  extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
   const TopKEntry* row = entries + blockIdx.x * count;
   BlockSelector best(&shared, memory, plan, static_cast<int>(k));
   for (int64_t at = 0; at < count; at += plan.capacity) {
     const int n = static_cast<int>(min(int64_t{plan.capacity}, count - at));
     best.begin();
-    for (int i = threadIdx.x; i < n; i += kSelectorThreads) {
-      best.push(i, static_cast<uint32_t>(row[at + i] >> 32));
+    for (int i = threadIdx.x; i < best.places(n); i += kSelectorThreads) {
+      best.push(i, i < n ? static_cast<uint32_t>(row[at + i] >> 32) : 0);
     }
     best.end(n, [&](int i) { return entry_index(row[at + i]); });
   }
