@@ -71,7 +71,7 @@ GATES = (
     Gate(GSU, "data_dependence", 0.05),
     Gate(r"clock_gsu fp16 S=512 .*", "launches", 1),
     Gate(GSU, "launches", 2),
-    Gate(r"block_topk fp32 700 rows", "data_dependence", 0.05),
+    Gate(r"block_topk fp32 700 rows", "data_dependence", 0.1),
     Gate(r"block_topk fp32 700 rows", "launches", 1),
     Gate(r"block_topk fp32 700 rows", "bank_replays_select", 1.25),
     Gate(ESU_KERNEL, "registers", 64, ARCHITECTURES),

@@ -276,7 +276,8 @@ class BlockSelector {
       const int at = first + lane;
       const uint4 four = at < end ? fours()[at] : make_uint4(0, 0, 0, 0);
       const uint32_t best = max(max(four.x, four.y), max(four.z, four.w));
-      if (!__any_sync(kAllLanes, best != 0 && best >= threshold)) continue;
+      const bool some = best > threshold || (best == threshold && equal < ties);
+      if (!__any_sync(kAllLanes, some)) continue;
       const uint32_t ordered[4] = {four.x, four.y, four.z, four.w};
       write(ordered, [&](int i) { return topk_entry_of(ordered[i], index_of(4 * at + i)); });
     }
