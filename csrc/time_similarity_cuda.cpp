@@ -11,44 +11,16 @@
 namespace longclock {
 namespace {
 
-void use_mlp(CudaCall& call, const TimeMlpArguments& arguments) {
-  const std::pair<const char*, const Tensor*> tensors[] = {{"mlp w1", &arguments.w1},
-                                                           {"mlp b1", &arguments.b1},
-                                                           {"mlp w2", &arguments.w2},
-                                                           {"mlp b2", &arguments.b2}};
-  for (const auto& [name, tensor] : tensors) {
-    call.check_device(name, *tensor);
-    call.reads(*tensor);
-  }
-}
-
-// Contiguous, for the kernels to read.
-Tensor input(CudaCall& call, const Tensor& tensor) {
-  Tensor out = torch::stable::contiguous(tensor);
-  call.reads(out);
-  return out;
-}
-
-// Uninitialised, for the kernels to write; on the device of `like`.
-Tensor output(CudaCall& call, const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape,
-              ScalarType dtype) {
-  Tensor out = torch::stable::new_empty(like, shape, dtype);
-  call.writes(out);
-  return out;
-}
-
-float* floats(const Tensor& tensor) { return static_cast<float*>(tensor.mutable_data_ptr()); }
-
 Tensor time_features(const Tensor& delta_in, double unit) {
   constexpr const char* op = "time_features";
   check_int(op, "delta", delta_in);
   check_unit(op, unit);
   CudaCall call(op, "delta", delta_in);
-  const Tensor delta = input(call, delta_in);
+  const Tensor delta = input(call, "delta", delta_in);
   std::vector<int64_t> shape(delta.sizes().begin(), delta.sizes().end());
   shape.push_back(kTimeFeatures);
   const Tensor out = output(call, delta, shape, ScalarType::Float);
-  const TimeFeaturesParams params{int_array(delta), delta.numel(), unit, floats(out)};
+  const TimeFeaturesParams params{int_array(delta), delta.numel(), unit, data<float>(out)};
   call.check_launch(launch_time_features(params, call.stream()));
   return out;
 }
@@ -59,10 +31,10 @@ Tensor time_similarity(const Tensor& delta_in, const Tensor& w1, const Tensor& b
   check_int(op, "delta", delta_in);
   CudaCall call(op, "delta", delta_in);
   const TimeMlpArguments arguments(op, w1, b1, w2, b2, unit);
-  use_mlp(call, arguments);
-  const Tensor delta = input(call, delta_in);
+  read_mlp(call, arguments);
+  const Tensor delta = input(call, "delta", delta_in);
   const Tensor out = output(call, delta, delta.sizes(), ScalarType::Float);
-  const TimeSimilarityParams params{int_array(delta), delta.numel(), arguments.mlp, floats(out)};
+  const TimeSimilarityParams params{int_array(delta), delta.numel(), arguments.mlp, data<float>(out)};
   call.check_launch(launch_time_similarity(params, call.stream()));
   return out;
 }
@@ -74,13 +46,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
   check_int(op, "delta", delta_in);
   CudaCall call(op, "delta", delta_in);
   const TimeMlpArguments arguments(op, w1, b1, w2, b2, unit);
-  use_mlp(call, arguments);
+  read_mlp(call, arguments);
   check(grad_in.scalar_type() == ScalarType::Float && same_shape(grad_in, delta_in), op,
         ": grad must be float32 of delta's shape ", shape_of(delta_in), ", got ", dtype_of(grad_in),
         " ", shape_of(grad_in));
-  call.check_device("grad", grad_in);
-  const Tensor grad = input(call, grad_in);
-  const Tensor delta = input(call, delta_in);
+  const Tensor grad = input(call, "grad", grad_in);
+  const Tensor delta = input(call, "delta", delta_in);
   const int64_t count = delta.numel();
   const Tensor partial = output(
       call, delta, {time_similarity_backward_chunks(count), time_mlp_size(arguments.mlp.hidden)},
@@ -89,7 +60,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
   std::apply([&](const auto&... gradient) { (call.writes(gradient), ...); }, out.tensors);
   const TimeSimilarityBackwardParams params{
       int_array(delta), static_cast<const float*>(grad.const_data_ptr()), count,
-      arguments.mlp,    static_cast<double*>(partial.mutable_data_ptr()), out.view()};
+      arguments.mlp,    data<double>(partial), out.view()};
   call.check_launch(launch_time_similarity_backward(params, call.stream()));
   return out.tensors;
 }

@@ -71,6 +71,12 @@ def device(request: pytest.FixtureRequest) -> str:
     return "cuda" if request.config.getoption("--device") == "cuda" else "cpu"
 
 
+@pytest.fixture(scope="session")
+def checks_data(request: pytest.FixtureRequest) -> bool:
+    """Whether ops check what depends on the data: on the CPU. CUDA kernels clamp it."""
+    return bool(request.config.getoption("--device") == "cpu")
+
+
 @pytest.fixture(autouse=True)
 def no_emulator_reports(request: pytest.FixtureRequest) -> Iterator[None]:
     """On the emulated device a test fails for every fault that its kernels had, raised or not."""

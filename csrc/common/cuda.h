@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "../../kernels/common/cuda.h"
 #include "checks.h"
@@ -29,5 +30,44 @@ class CudaCall {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+// Contiguous, on the call's device, for its kernels to read.
+inline Tensor input(CudaCall& call, const char* argument, const Tensor& tensor) {
+  call.check_device(argument, tensor);
+  Tensor out = torch::stable::contiguous(tensor);
+  call.reads(out);
+  return out;
+}
+
+// An input that may be missing; sets `array` where it is not.
+inline Tensor input(CudaCall& call, const char* argument, const OptionalTensor& tensor,
+                    IntArray* array) {
+  if (!tensor) return Tensor();
+  Tensor out = input(call, argument, *tensor);
+  *array = int_array(out);
+  return out;
+}
+
+// Uninitialised, for the call's kernels to write; on the device of `like`.
+inline Tensor output(CudaCall& call, const Tensor& like,
+                     torch::headeronly::IntHeaderOnlyArrayRef shape, ScalarType dtype) {
+  Tensor out = torch::stable::new_empty(like, shape, dtype);
+  call.writes(out);
+  return out;
+}
+
+inline void read_mlp(CudaCall& call, const TimeMlpArguments& mlp) {
+  const std::pair<const char*, const Tensor*> tensors[] = {
+      {"mlp w1", &mlp.w1}, {"mlp b1", &mlp.b1}, {"mlp w2", &mlp.w2}, {"mlp b2", &mlp.b2}};
+  for (const auto& [name, tensor] : tensors) {
+    call.check_device(name, *tensor);
+    call.reads(*tensor);
+  }
+}
+
+template <class T>
+T* data(const Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
 
 }  // namespace longclock
