@@ -6,7 +6,7 @@
 #include <cstdint>
 
 // What assert() calls, in builds with NDEBUG as well.
-extern "C" __device__ void __assertfail(const char* message, const char* file, unsigned line,
+extern "C" __device__ __attribute__((noreturn)) void __assertfail(const char* message, const char* file, unsigned line,
                                         const char* function, size_t char_size);
 
 namespace longclock {

@@ -18,58 +18,31 @@ __device__ __forceinline__ float finite_base(float top) {
 }
 
 // The online softmax of the behaviours that the lanes of a row have seen.
-template <class T>
 struct EsuStream {
-  float acc[kEsuHeads][kVector16<T>] = {};  // this lane's columns
-  float top = -INFINITY, sum = 0.0f;        // of head lane & 3
-  float time[kTimeFeatures] = {};
+  float4 acc[kEsuHeads] = {};         // this lane's columns
+  float top = -INFINITY, sum = 0.0f;  // of head lane & 3
+  float4 time = {};
 };
 
-// Takes up rows: their pieces, and alpha and phi of head lane & 3.
-template <class T>
-__device__ __forceinline__ void attend(EsuStream<T>& stream, uint4 (&z)[kEsuAtOnce<T>],
-                                       const float (&alpha)[kEsuAtOnce<T>],
-                                       const float4* const (&phi)[kEsuAtOnce<T>]) {
-  constexpr int kRows = kEsuAtOnce<T>;
+// Takes up two rows: their columns, and alpha and phi of head lane & 3.
+__device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsuRows],
+                                       const float (&alpha)[kEsuRows],
+                                       const float4 (&phi)[kEsuRows]) {
   const float before = stream.top;
-#pragma unroll
-  for (float value : alpha) stream.top = fmaxf(stream.top, value);
+  stream.top = fmaxf(before, fmaxf(alpha[0], alpha[1]));
   const float base = finite_base(stream.top);
   const float fade = expf(before - base);
-  float p[kRows];
+  const float p[kEsuRows] = {expf(alpha[0] - base), expf(alpha[1] - base)};
+  stream.sum = fmaf(stream.sum, fade, p[0]) + p[1];
+  scale(fade, stream.time);
 #pragma unroll
-  for (int row = 0; row < kRows; ++row) p[row] = expf(alpha[row] - base);
-#pragma unroll
-  for (float& value : stream.time) value *= fade;
-  stream.sum *= fade;
-#pragma unroll
-  for (int row = 0; row < kRows; ++row) {
-    const float4 f = *phi[row];
-    stream.sum += p[row];
-    stream.time[0] = fmaf(p[row], f.x, stream.time[0]);
-    stream.time[1] = fmaf(p[row], f.y, stream.time[1]);
-    stream.time[2] = fmaf(p[row], f.z, stream.time[2]);
-    stream.time[3] = fmaf(p[row], f.w, stream.time[3]);
-    keep_packed(z[row]);
-  }
+  for (int row = 0; row < kEsuRows; ++row) add_scaled(p[row], phi[row], stream.time);
 #pragma unroll
   for (int head = 0; head < kEsuHeads; ++head) {
-    const int source = (lane_index() & ~(kEsuHeads - 1)) | head;
-    float (&acc)[kVector16<T>] = stream.acc[head];
-    const float head_fade = __shfl_sync(kAllLanes, fade, source);
+    scale(of_head(fade, head), stream.acc[head]);
 #pragma unroll
-    for (float& value : acc) value *= head_fade;
-#pragma unroll
-    for (int row = 0; row < kRows; ++row) {
-      const float weight = __shfl_sync(kAllLanes, p[row], source);
-#pragma unroll
-      for (int quad = 0; quad < kQuads<T>; ++quad) {
-        const float4 x = widen_quad<T>(z[row], quad);
-        acc[4 * quad] = fmaf(weight, x.x, acc[4 * quad]);
-        acc[4 * quad + 1] = fmaf(weight, x.y, acc[4 * quad + 1]);
-        acc[4 * quad + 2] = fmaf(weight, x.z, acc[4 * quad + 2]);
-        acc[4 * quad + 3] = fmaf(weight, x.w, acc[4 * quad + 3]);
-      }
+    for (int row = 0; row < kEsuRows; ++row) {
+      add_scaled(of_head(p[row], head), x[row], stream.acc[head]);
     }
   }
 }
@@ -78,7 +51,7 @@ template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     esu_attention_kernel(const EsuAttentionCudaParams p, const EsuGeometry g) {
   constexpr bool kAligned = kIsAligned<kForm>;
-  extern __shared__ float4 heads[];  // u, then the sums of columns
+  __shared__ EsuHeadRows heads;  // u, then the sums of columns
   __shared__ SharedTimeMlp mlp;
   __shared__ float4 tile_phi[kTile];
   __shared__ int4 tile_row[kTile];
@@ -86,65 +59,45 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   __shared__ float sums[kEsuWarps][kEsuHeads][kSums];
   __shared__ EsuPlace place;  // not in registers: those are the stream's
   const EsuTile tile = {tile_phi, tile_row};
-  const int lane = lane_index() & (g.lanes - 1);  // of the row
-
-  if (threadIdx.x == 0) place = esu_place(g);
+  const int lane = lane_index() & (g.lanes - 1);  // of those that share rows
+  const auto u_quad = [&](int head, int column) {
+    return load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head, column);
+  };
   load_time_mlp(p.behaviours.mlp, &mlp);
+  if (threadIdx.x == 0) place = esu_place(g);
   __syncthreads();
-  fill_heads<T>(heads, g.lanes, [&](int head, int piece, float (&out)[kVector16<T>]) {
-    load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head,
-                        (place.panel * g.lanes + piece) * kVector16<T>, out);
-  });
-  const int at = (place.panel * g.lanes + lane) * kVector16<T>;
-  const int left = static_cast<int>(p.behaviours.dim) - at;
-  const T* columns = static_cast<const T*>(p.behaviours.keys) + at;
+  const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
+  fill_heads<T>(heads, g, place.panel, u_quad);
 
-  EsuStream<T> stream;
+  EsuStream stream;
   bool any = false;
   for (int begin = 0; begin < kEsuChunk; begin += kTile) {
-    const int64_t rest = p.k - place.chunk * kEsuChunk - begin;
-    if (rest <= 0) break;
+    const int64_t in_k = place.chunk * kEsuChunk + begin;
+    if (in_k >= p.k) break;
+    const int left = static_cast<int>(min(p.k - in_k, int64_t{kTile}));
     __syncthreads();
     const int32_t delta =
         read_behaviour(p, g.per_unit, place, begin + threadIdx.x, mlp, tile, threadIdx.x);
     any |= __syncthreads_or(delta >= 0);
-    const int step = kEsuThreads / g.lanes;
-    int row = threadIdx.x / g.lanes;
-    for (const int last = row + static_cast<int>(rest < kTile ? rest : kTile); row < last;
-         row += kEsuAtOnce<T> * step) {
-      uint4 z[kEsuAtOnce<T>];
-      float alpha[kEsuAtOnce<T>];
-      const float4* phi[kEsuAtOnce<T>];
-      float products[kEsuAtOnce<T>][kEsuHeads] = {};
-#pragma unroll
-      for (int i = 0; i < kEsuAtOnce<T>; ++i) {
-        z[i] = load_z<T, kAligned>(columns, left, esu_row(tile.row[row + i * step]).begin);
-      }
+    int row = first_row(g);
+    for (const int last = row + left; row < last; row += row_step(g)) {
+      const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
+      const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
+      float4 x[kEsuRows];
+      load_rows<T, kAligned>(p.behaviours, begins, at, lane, g.lanes, x);
+      float products[kEsuRows][kEsuHeads] = {};
       if constexpr (kForm == EsuForm::kFast) {
-        add_products<T>(heads + lane * kHeadsStride<T>, z, products);
+        add_products(heads, lane, x, products);
       } else {
-        for (int i = 0; i < kEsuAtOnce<T>; ++i) {
-          const int64_t row_begin = esu_row(tile.row[row + i * step]).begin;
-          add_all_products<T>(
-              lane, g,
-              [&](int from, float (&out)[kVector16<T>]) {
-                widen16<T>(
-                    load_z<T, kAligned>(columns + (from - at), left - (from - at), row_begin), out);
-              },
-              [&](int head, int from, float (&out)[kVector16<T>]) {
-                load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head, from, out);
-              },
-              products[i]);
-        }
+        add_all_products<T, kAligned>(p.behaviours, begins, lane, g, u_quad, products);
       }
+      float alpha[kEsuRows];
 #pragma unroll
-      for (int i = 0; i < kEsuAtOnce<T>; ++i) {
-        const EsuRow at_row = esu_row(tile.row[row + i * step]);
-        const float sum = sum_heads(products[i], g.lanes) + at_row.s;
-        alpha[i] = at_row.begin == kInvalidRow ? -INFINITY : sum;
-        phi[i] = &tile.phi[row + i * step];
+      for (int i = 0; i < kEsuRows; ++i) {
+        const float sum = sum_heads(products[i], g.lanes) + rows[i].s;
+        alpha[i] = rows[i].begin == kInvalidRow ? -INFINITY : sum;
       }
-      attend<T>(stream, z, alpha, phi);
+      attend(stream, x, alpha, {tile.phi[row], tile.phi[row + 1]});
     }
   }
 
@@ -161,23 +114,19 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   const float fade = expf(stream.top - finite_base(top));
 #pragma unroll
   for (int i = 0; i < kSums; ++i) {
-    const float value = i < kTimeFeatures ? stream.time[i] : stream.sum;
-    const float sum = sum_rows(value * fade, g.lanes);
+    const float value = i < kTimeFeatures ? (&stream.time.x)[i] : stream.sum;
+    const float sum = sum_streams(value * fade, g.lanes);
     if (lane_index() < kEsuHeads) sums[warp_index()][lane_head][i] = sum;
   }
 #pragma unroll
-  for (int head = 0; head < kEsuHeads; ++head) {
-    const float head_fade = __shfl_sync(kAllLanes, fade, head | (lane_index() & ~3));
-#pragma unroll
-    for (float& value : stream.acc[head]) value *= head_fade;
-  }
-  merge_heads<T>(stream.acc, heads, g.lanes);
+  for (int head = 0; head < kEsuHeads; ++head) scale(of_head(fade, head), stream.acc[head]);
+  merge_heads(stream.acc, heads, g.lanes);
 
   // The context itself where there is one chunk, else a part of it.
   const bool whole = g.chunks == 1;
   const int64_t query = place.query, dim = p.behaviours.dim;
   const int first_head = place.group * kEsuHeads;
-  const int panel_begin = place.panel * g.lanes * kVector16<T>;
+  const int panel_begin = place.panel * g.lanes * 4;
   const int64_t width = whole ? dim + kTimeFeatures : esu_partial_width(dim);
   const auto out_row = [&](int head) {
     return whole ? p.context + (query * p.heads + first_head + head) * width
@@ -195,13 +144,12 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     return whole && any ? block_sum(head, kTimeFeatures) : 1.0f;
   };
   const int head_count = static_cast<int>(min(int64_t{kEsuHeads}, p.heads - first_head));
-  const int panel_columns =
-      static_cast<int>(min(int64_t{g.lanes} * kVector16<T>, dim - panel_begin));
+  const int panel_columns = static_cast<int>(min(int64_t{g.lanes} * 4, dim - panel_begin));
   for (int head = 0; head < head_count; ++head) {
     const float by = divisor(head);
     float* out = out_row(head) + panel_begin;
     for (int i = threadIdx.x; i < panel_columns; i += kEsuThreads) {
-      out[i] = head_column<T>(heads, head, i) / by;
+      out[i] = head_column<T>(heads, g.lanes, head, i) / by;
     }
   }
   if (place.panel != 0) return;
@@ -261,13 +209,12 @@ __global__ void __launch_bounds__(kEsuThreads)
 template <class T, EsuForm kForm>
 int launch(const EsuAttentionCudaParams& p, CudaStream stream) {
   EsuGeometry g = esu_geometry<T>(p);
-  const size_t shared = sizeof(float4) * kHeadsStride<T> * g.lanes;
   const int64_t blocks = int64_t{g.chunks} * g.groups * g.panels;
   return for_each_portion(
       p.queries, p.queries, blocks > p.heads ? blocks : p.heads, [&](int64_t begin, int64_t count) {
         g.query_begin = begin;
         esu_attention_kernel<T, kForm>
-            <<<static_cast<unsigned>(count * blocks), kEsuThreads, shared, stream>>>(p, g);
+            <<<static_cast<unsigned>(count * blocks), kEsuThreads, 0, stream>>>(p, g);
         if (g.chunks == 1) return;
         esu_attention_merge_kernel<<<static_cast<unsigned>(count * p.heads), kEsuThreads, 0,
                                      stream>>>(p, g);
@@ -278,7 +225,7 @@ int launch(const EsuAttentionCudaParams& p, CudaStream stream) {
 
 int launch_esu_attention(const EsuAttentionCudaParams& p, CudaStream stream) {
   if (p.queries == 0 || p.heads == 0) return cudaSuccess;
-  return with_esu_form(p, [&](auto form) {
+  return with_esu_form(p, true, [&](auto form) {
     return launch<typename decltype(form)::Type, decltype(form)::kForm>(p, stream);
   });
 }

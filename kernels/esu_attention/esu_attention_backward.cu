@@ -9,8 +9,8 @@
 namespace longclock {
 namespace {
 
-constexpr int kTile = 64;       // behaviours whose time terms are computed together
-constexpr int kRowsAtOnce = 4;  // of a lane, in the second kernel
+constexpr int kTile = 64;  // behaviours whose time terms are computed together
+constexpr int kPairs = 2;  // of rows of a lane, in the second kernel
 static_assert(kEsuChunk % kTile == 0);
 
 // What is known of a head before any behaviour is read.
@@ -20,87 +20,74 @@ struct HeadState {
   bool exists;
 };
 
-__device__ __forceinline__ float add_time_product(float dot, const float4& grad,
-                                                  const float4& phi) {
-  return dot4(grad, phi, dot);
+// Columns of a row of the context or of its gradient.
+template <bool kAligned>
+__device__ __forceinline__ float4 load_context(const EsuAttentionCudaParams& p, const float* rows,
+                                               int64_t query, int64_t head, int at) {
+  const int64_t dim = p.behaviours.dim;
+  return load_quad<float, kAligned>(rows + (query * p.heads + head) * (dim + kTimeFeatures), at,
+                                    head < p.heads ? dim : 0);
 }
 
-// The rows of the context's gradient.
-template <class T, bool kAligned>
-__device__ __forceinline__ void load_head_floats(const EsuAttentionCudaParams& p, const float* rows,
-                                                 int64_t query, int64_t head, int at,
-                                                 float (&out)[kVector16<T>]) {
+// And of its time features.
+__device__ __forceinline__ float4 load_context_time(const EsuAttentionCudaParams& p,
+                                                    const float* rows, int64_t query,
+                                                    int64_t head) {
+  if (head >= p.heads) return zero4();
   const int64_t dim = p.behaviours.dim;
-  load_floats<T, kAligned>(rows + (query * p.heads + head) * (dim + kTimeFeatures), at,
-                           head < p.heads ? dim : 0, out);
+  const float* row = rows + (query * p.heads + head) * (dim + kTimeFeatures) + dim;
+  return make_float4(row[0], row[1], row[2], row[3]);
 }
 
 // out[row] += sum over the group's heads of ds * u + weight * grad, at this lane's columns.
-template <class T, int kRows>
-__device__ __forceinline__ void add_heads(const float4* u, const float4* grad,
-                                          const float4 (&ds)[kRows], const float4 (&weight)[kRows],
-                                          float (&out)[kRows][kVector16<T>]) {
+__device__ __forceinline__ void add_heads(const EsuHeadRows& u, const EsuHeadRows& grad, int lane,
+                                          const float4 (&ds)[kEsuRows],
+                                          const float4 (&weights)[kEsuRows],
+                                          float4 (&out)[kEsuRows]) {
 #pragma unroll
-  for (int quad = 0; quad < kQuads<T>; ++quad) {
+  for (int head = 0; head < kEsuHeads; ++head) {
+    const float4 a = u[head][lane], b = grad[head][lane];
 #pragma unroll
-    for (int head = 0; head < kEsuHeads; ++head) {
-      const float4 a = u[head * kQuads<T> + quad], b = grad[head * kQuads<T> + quad];
-#pragma unroll
-      for (int row = 0; row < kRows; ++row) {
-        const float* d = &ds[row].x;
-        const float* w = &weight[row].x;
-        float* to = out[row] + 4 * quad;
-        to[0] = fmaf(w[head], b.x, fmaf(d[head], a.x, to[0]));
-        to[1] = fmaf(w[head], b.y, fmaf(d[head], a.y, to[1]));
-        to[2] = fmaf(w[head], b.z, fmaf(d[head], a.z, to[2]));
-        to[3] = fmaf(w[head], b.w, fmaf(d[head], a.w, to[3]));
-      }
+    for (int row = 0; row < kEsuRows; ++row) {
+      add_scaled((&ds[row].x)[head], a, out[row]);
+      add_scaled((&weights[row].x)[head], b, out[row]);
     }
   }
 }
 
-__device__ __forceinline__ float sum4(const float4& v) { return ((v.x + v.y) + v.z) + v.w; }
+// In the order of the heads.
+__device__ __forceinline__ float add4(float sum, const float4& v) {
+  return (((sum + v.x) + v.y) + v.z) + v.w;
+}
 
 template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     esu_attention_backward_kernel(const EsuAttentionBackwardCudaParams b, const EsuGeometry g) {
   constexpr bool kAligned = kIsAligned<kForm>;
-  extern __shared__ float4 u_heads[];  // u, then the sums of its gradient; and behind it:
-  float4* const grad_heads = u_heads + kHeadsStride<T> * g.lanes;
+  __shared__ EsuHeadRows u_heads;  // then the sums of its gradient
+  __shared__ EsuHeadRows grad_heads;
   __shared__ SharedTimeMlp mlp;
-  __shared__ float4 tile_phi[kTile];  // and then ds of the four heads
-  __shared__ int4 tile_row[kTile];    // and then their weights
+  __shared__ float4 tile_phi[kTile];  // then ds of the four heads
+  __shared__ int4 tile_row[kTile];    // then their weights
   __shared__ float4 time_grad[kEsuHeads];
   __shared__ HeadState states[kEsuHeads];
-  __shared__ EsuPlace place;
   const EsuAttentionCudaParams& p = b.forward;
   const EsuTile tile = {tile_phi, tile_row};
-  const int lane = lane_index() & (g.lanes - 1);  // of the row
-
+  __shared__ EsuPlace place;  // not in registers: those are the stream's
   if (threadIdx.x == 0) place = esu_place(g);
-  load_time_mlp(p.behaviours.mlp, &mlp);
   __syncthreads();
-  const auto u_piece = [&](int head, int at, float (&out)[kVector16<T>]) {
-    load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head, at, out);
+  const int lane = lane_index() & (g.lanes - 1);  // of those that share rows
+  const int lane_head = lane_index() % kEsuHeads;
+  const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
+  const auto u_quad = [&](int head, int column) {
+    return load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head, column);
   };
-  const auto grad_piece = [&](int head, int at, float (&out)[kVector16<T>]) {
-    load_head_floats<T, kAligned>(p, b.grad, place.query, place.group * kEsuHeads + head, at, out);
+  const auto grad_quad = [&](int head, int column) {
+    return load_context<kAligned>(p, b.grad, place.query, place.group * kEsuHeads + head, column);
   };
-  fill_heads<T>(u_heads, g.lanes, [&](int head, int piece, float (&out)[kVector16<T>]) {
-    u_piece(head, (place.panel * g.lanes + piece) * kVector16<T>, out);
-  });
-  fill_heads<T>(grad_heads, g.lanes, [&](int head, int piece, float (&out)[kVector16<T>]) {
-    grad_piece(head, (place.panel * g.lanes + piece) * kVector16<T>, out);
-  });
-  if (threadIdx.x < kEsuHeads) {
-    const int64_t head = place.group * kEsuHeads + threadIdx.x, dim = p.behaviours.dim;
-    float values[kTimeFeatures] = {};
-    if (head < p.heads) {
-      const float* from = b.grad + (place.query * p.heads + head) * (dim + kTimeFeatures) + dim;
-      for (int i = 0; i < kTimeFeatures; ++i) values[i] = from[i];
-    }
-    time_grad[threadIdx.x] = make_float4(values[0], values[1], values[2], values[3]);
-  }
+  load_time_mlp(p.behaviours.mlp, &mlp);
+  fill_heads<T>(u_heads, g, place.panel, u_quad);
+  fill_heads<T>(grad_heads, g, place.panel, grad_quad);
   __syncthreads();
   if (warp_index() == 0) {
     // Summed as a row's product with the gradient is, so that their difference is exactly 0 where
@@ -108,157 +95,144 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     float products[kEsuHeads] = {};
 #pragma unroll
     for (int head = 0; head < kEsuHeads; ++head) {
-      const int64_t in_all = place.group * kEsuHeads + head;
+      const int64_t row = place.group * kEsuHeads + head;
 #pragma unroll 1
       for (int panel = 0; panel < g.panels; ++panel) {
-        const int at = (panel * g.lanes + lane) * kVector16<T>;
-        float context[kVector16<T>], grad[kVector16<T>];
-        load_head_floats<T, kAligned>(p, p.context, place.query,
-                                      lane_index() < g.lanes ? in_all : p.heads, at, context);
-        if constexpr (kForm == EsuForm::kFast) {
-#pragma unroll
-          for (int quad = 0; quad < kQuads<T>; ++quad) {
-            const float4 v = grad_heads[lane * kHeadsStride<T> + head * kQuads<T> + quad];
-            grad[4 * quad] = v.x, grad[4 * quad + 1] = v.y, grad[4 * quad + 2] = v.z,
-                     grad[4 * quad + 3] = v.w;
-          }
-        } else {
-          grad_piece(head, at, grad);
-        }
-#pragma unroll
-        for (int i = 0; i < kVector16<T>; ++i) {
-          products[head] = fmaf(context[i], grad[i], products[head]);
-        }
+        const int column = panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
+        const float4 grad =
+            kForm == EsuForm::kFast ? grad_heads[head][lane] : grad_quad(head, column);
+        const float4 context = load_context<kAligned>(
+            p, p.context, place.query, lane_index() < g.lanes ? row : p.heads, column);
+        products[head] = dot4(context, grad, products[head]);
       }
     }
     const float dot = sum_heads(products, g.lanes);
     if (lane_index() < kEsuHeads) {
-      const int64_t head = place.group * kEsuHeads + lane_index();
-      HeadState state = {0.0f, 0.0f, 0.0f, head < p.heads};
+      const int64_t head = place.group * kEsuHeads + lane_head;
+      const float4 grad = load_context_time(p, b.grad, place.query, head);
+      const float4 context = load_context_time(p, p.context, place.query, head);
+      HeadState state = {0.0f, 0.0f, dot4(context, grad, dot), head < p.heads};
       if (state.exists) {
-        const int64_t row = place.query * p.heads + head, dim = p.behaviours.dim;
-        const float* time = p.context + row * (dim + kTimeFeatures) + dim;
-        state.top = p.softmax[row * 2];
-        state.log_sum = p.softmax[row * 2 + 1];
-        state.share = add_time_product(dot, time_grad[lane_index()],
-                                       make_float4(time[0], time[1], time[2], time[3]));
+        state.top = p.softmax[(place.query * p.heads + head) * 2];
+        state.log_sum = p.softmax[(place.query * p.heads + head) * 2 + 1];
       }
-      states[lane_index()] = state;
+      states[lane_head] = state;
+      time_grad[lane_head] = grad;
     }
   }
 
-  const int at = (place.panel * g.lanes + lane) * kVector16<T>;
-  const int left = static_cast<int>(p.behaviours.dim) - at;
-  const T* columns = static_cast<const T*>(p.behaviours.keys) + at;
-  float u_grad[kEsuHeads][kVector16<T>] = {};
+  float4 u_grad[kEsuHeads] = {};
   for (int begin = 0; begin < kEsuChunk; begin += kTile) {
-    const int64_t rest = p.k - place.chunk * kEsuChunk - begin;
-    if (rest <= 0) break;
+    const int64_t in_k = place.chunk * kEsuChunk + begin;
+    if (in_k >= p.k) break;
+    const int left = static_cast<int>(min(p.k - in_k, int64_t{kTile}));
     __syncthreads();
-    const int64_t position = place.query * p.k + place.chunk * kEsuChunk + begin;
     if (threadIdx.x < kTile) {
       const int32_t delta =
           read_behaviour(p, g.per_unit, place, begin + threadIdx.x, mlp, tile, threadIdx.x);
-      if (b.s_grad != nullptr && place.panel == 0 && place.group == 0 && threadIdx.x < rest) {
-        b.s_delta[position + threadIdx.x] = delta < 0 ? 0 : delta;
+      if (b.s_grad != nullptr && place.panel == 0 && place.group == 0 &&
+          static_cast<int>(threadIdx.x) < left) {
+        b.s_delta[place.query * p.k + in_k + threadIdx.x] = delta < 0 ? 0 : delta;
       }
     }
     __syncthreads();
-    const int step = kEsuThreads / g.lanes;
-    int row = threadIdx.x / g.lanes;
-    for (const int last = row + static_cast<int>(rest < kTile ? rest : kTile); row < last;
-         row += step) {
-      const EsuRow at_row = esu_row(tile.row[row]);
-      uint4 z[1] = {load_z<T, kAligned>(columns, left, at_row.begin)};
-      float alpha, gain;
+    int row = first_row(g);
+    for (const int last = row + left; row < last; row += row_step(g)) {
+      const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
+      const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
+      float4 x[kEsuRows];
+      load_rows<T, kAligned>(p.behaviours, begins, at, lane, g.lanes, x);
+      float alpha[kEsuRows], gain[kEsuRows];
       {
-        float products[1][kEsuHeads] = {};
-        float gains[1][kEsuHeads] = {};
+        float products[kEsuRows][kEsuHeads] = {};
         if constexpr (kForm == EsuForm::kFast) {
-          add_products<T>(u_heads + lane * kHeadsStride<T>, z, products);
-          alpha = sum_heads(products[0], g.lanes) + at_row.s;
-          add_products<T>(grad_heads + lane * kHeadsStride<T>, z, gains);
+          add_products(u_heads, lane, x, products);
         } else {
-          const auto z_piece = [&](int from, float (&out)[kVector16<T>]) {
-            widen16<T>(load_z<T, kAligned>(columns + (from - at), left - (from - at), at_row.begin),
-                       out);
-          };
-          add_all_products<T>(lane, g, z_piece, u_piece, products[0]);
-          add_all_products<T>(lane, g, z_piece, grad_piece, gains[0]);
-          alpha = sum_heads(products[0], g.lanes) + at_row.s;
+          add_all_products<T, kAligned>(p.behaviours, begins, lane, g, u_quad, products);
         }
-        gain = sum_heads(gains[0], g.lanes);
+#pragma unroll
+        for (int i = 0; i < kEsuRows; ++i) {
+          alpha[i] = sum_heads(products[i], g.lanes) + rows[i].s;
+        }
       }
-      const int head = lane_index() % kEsuHeads;
-      const HeadState state = states[head];
-      gain = add_time_product(gain, time_grad[head], tile.phi[row]);
-      float weight = 0.0f, ds = 0.0f;
-      if (state.exists && at_row.begin != kInvalidRow) {
+      {
+        float products[kEsuRows][kEsuHeads] = {};
+        if constexpr (kForm == EsuForm::kFast) {
+          add_products(grad_heads, lane, x, products);
+        } else {
+          add_all_products<T, kAligned>(p.behaviours, begins, lane, g, grad_quad, products);
+        }
+#pragma unroll
+        for (int i = 0; i < kEsuRows; ++i) {
+          gain[i] = sum_heads(products[i], g.lanes);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kEsuRows; ++i) {
+        gain[i] = dot4(tile.phi[row + i], time_grad[lane_head], gain[i]);
+      }
+      const HeadState state = states[lane_head];
+      __syncwarp();  // the tile's entries of these rows have been read
+#pragma unroll
+      for (int i = 0; i < kEsuRows; ++i) {
+        const bool counts = state.exists && begins[i] != kInvalidRow;
         // In two steps: top + log_sum would lose the logarithm's digits to a large alpha.
-        weight = expf((alpha - state.top) - state.log_sum);
-        ds = weight * (gain - state.share);
-      }
-      __syncwarp();
-      if (lane < kEsuHeads) {
-        reinterpret_cast<float*>(tile.phi + row)[lane] = ds;
-        reinterpret_cast<float*>(tile.row + row)[lane] = weight;
-      }
-      __syncwarp();
-      const float4 all_ds[1] = {tile.phi[row]};
-      const float4 all_weights[1] = {*reinterpret_cast<const float4*>(tile.row + row)};
-#pragma unroll
-      for (int quad = 0; quad < kQuads<T>; ++quad) {
-        const float4 x = widen_quad<T>(z[0], quad);
-#pragma unroll
-        for (int i = 0; i < kEsuHeads; ++i) {
-          const float by = (&all_ds[0].x)[i];
-          float* to = u_grad[i] + 4 * quad;
-          to[0] = fmaf(by, x.x, to[0]);
-          to[1] = fmaf(by, x.y, to[1]);
-          to[2] = fmaf(by, x.z, to[2]);
-          to[3] = fmaf(by, x.w, to[3]);
+        const float weight = counts ? expf((alpha[i] - state.top) - state.log_sum) : 0.0f;
+        if (lane < kEsuHeads) {
+          reinterpret_cast<float*>(tile.phi + row + i)[lane] =
+              counts ? weight * (gain[i] - state.share) : 0.0f;
+          reinterpret_cast<float*>(tile.row + row + i)[lane] = weight;
         }
       }
-      if (row >= rest) continue;
+      __syncwarp();
+      const float4 ds[kEsuRows] = {tile.phi[row], tile.phi[row + 1]};
+#pragma unroll
+      for (int i = 0; i < kEsuRows; ++i) {
+        add_scaled(ds[i].x, x[i], u_grad[0]);
+        add_scaled(ds[i].y, x[i], u_grad[1]);
+        add_scaled(ds[i].z, x[i], u_grad[2]);
+        add_scaled(ds[i].w, x[i], u_grad[3]);
+      }
+      const float4* words = reinterpret_cast<const float4*>(tile.row + row);
+      const float4 weights[kEsuRows] = {words[0], words[1]};
       if (g.groups > 1) {
-        if (b.weights != nullptr && place.panel == 0 && lane < 2) {
-          const int64_t of_group = (place.query - g.query_begin) * g.groups + place.group;
-          float4* to = reinterpret_cast<float4*>(b.weights) +
-                       (of_group * p.k + place.chunk * kEsuChunk + begin + row) * 2;
-          to[lane] = lane == 0 ? all_ds[0] : all_weights[0];
-        }
+        if (b.weights == nullptr || place.panel != 0 || lane >= kEsuRows) continue;
+        if (row + lane >= left) continue;
+        const int64_t of_group = (place.query - g.query_begin) * g.groups + place.group;
+        float4* to =
+            reinterpret_cast<float4*>(b.weights) + (of_group * p.k + in_k + row + lane) * 2;
+        to[0] = tile.phi[row + lane];
+        to[1] = words[lane];
         continue;
       }
-      if (b.s_grad != nullptr && place.panel == 0 && lane == 0) {
-        b.s_grad[position + row] = sum4(all_ds[0]);
+      if (b.s_grad != nullptr && place.panel == 0 && lane < kEsuRows && row + lane < left) {
+        b.s_grad[place.query * p.k + in_k + row + lane] = add4(0.0f, tile.phi[row + lane]);
       }
-      if (b.z_grad != nullptr) {
-        float out[1][kVector16<T>] = {};
-        add_heads<T>(u_heads + lane * kHeadsStride<T>, grad_heads + lane * kHeadsStride<T>, all_ds,
-                     all_weights, out);
-        if (at_row.begin == kInvalidRow) {
+      if (b.z_grad == nullptr) continue;
+      float4 out[kEsuRows] = {};
+      add_heads(u_heads, grad_heads, lane, ds, weights, out);
 #pragma unroll
-          for (float& value : out[0]) value = 0.0f;
-        }
-        T* to = static_cast<T*>(b.z_grad) + (position + row) * p.behaviours.dim + at;
-        store16<T, kAligned>(to, 0, left, out[0]);
+      for (int i = 0; i < kEsuRows; ++i) {
+        if (begins[i] == kInvalidRow) out[i] = zero4();
       }
+      const int64_t dim = p.behaviours.dim, first = place.query * p.k + in_k + row;
+      store_rows<T, kAligned>(static_cast<T*>(b.z_grad) + first * dim, left - row, at, dim, lane,
+                              g.lanes, out);
     }
   }
   if (b.u_grad == nullptr) return;
   __syncthreads();
-  merge_heads<T>(u_grad, u_heads, g.lanes);
+  merge_heads(u_grad, u_heads, g.lanes);
   const int64_t dim = p.behaviours.dim;
-  const int panel_begin = place.panel * g.lanes * kVector16<T>;
+  const int panel_begin = place.panel * g.lanes * 4;
   const int first_head = place.group * kEsuHeads;
   const int head_count = static_cast<int>(min(int64_t{kEsuHeads}, p.heads - first_head));
-  const int panel_columns =
-      static_cast<int>(min(int64_t{g.lanes} * kVector16<T>, dim - panel_begin));
+  const int columns = static_cast<int>(min(int64_t{g.lanes} * 4, dim - panel_begin));
   for (int head = 0; head < head_count; ++head) {
     const int64_t row = place.query * p.heads + first_head + head;
     const int64_t part = (place.query * g.chunks + place.chunk) * p.heads + first_head + head;
-    for (int i = threadIdx.x; i < panel_columns; i += kEsuThreads) {
-      const float value = head_column<T>(u_heads, head, i);
+    for (int i = threadIdx.x; i < columns; i += kEsuThreads) {
+      const float value = head_column<T>(u_heads, g.lanes, head, i);
       if (g.chunks > 1) {
         b.u_partial[part * dim + panel_begin + i] = value;
       } else if (p.u_is_float) {
@@ -271,64 +245,65 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
 }
 
 // More than four heads: z's and s's gradients from the weights of all groups. One block a query,
-// panel, and kRowsAtOnce rows a lane; g.chunks counts those blocks of rows, g.groups is 1.
+// panel, and kPairs pairs of rows a lane; g.chunks counts those blocks of rows, g.groups is 1.
 template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads)
     esu_attention_backward_rows_kernel(const EsuAttentionBackwardCudaParams b,
                                        const EsuGeometry g) {
   constexpr bool kAligned = kIsAligned<kForm>;
-  extern __shared__ float4 u_heads[];
-  float4* const grad_heads = u_heads + kHeadsStride<T> * g.lanes;
+  __shared__ EsuHeadRows u_heads, grad_heads;
   const EsuAttentionCudaParams& p = b.forward;
   const EsuPlace place = esu_place(g);
   const int lane = lane_index() & (g.lanes - 1);
-  const int at = (place.panel * g.lanes + lane) * kVector16<T>;
-  const int step = kEsuThreads / g.lanes;
-  const int64_t first = int64_t{place.chunk} * kRowsAtOnce * step + threadIdx.x / g.lanes;
+  const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
+  const int step = row_step(g);
+  const int64_t first = int64_t{place.chunk} * kPairs * step + first_row(g);
   const int groups = static_cast<int>(esu_head_groups(p.heads));
-  float out[kRowsAtOnce][kVector16<T>] = {};
-  float s_grad[kRowsAtOnce] = {};
+  float4 out[kPairs][kEsuRows] = {};
+  float s_grad[kPairs][kEsuRows] = {};
   for (int group = 0; group < groups; ++group) {
     __syncthreads();
-    fill_heads<T>(u_heads, g.lanes, [&](int head, int piece, float (&to)[kVector16<T>]) {
-      load_u<T, kAligned>(p, place.query, group * kEsuHeads + head,
-                          (place.panel * g.lanes + piece) * kVector16<T>, to);
+    fill_heads<T>(u_heads, g, place.panel, [&](int head, int column) {
+      return load_u<T, kAligned>(p, place.query, group * kEsuHeads + head, column);
     });
-    fill_heads<T>(grad_heads, g.lanes, [&](int head, int piece, float (&to)[kVector16<T>]) {
-      load_head_floats<T, kAligned>(p, b.grad, place.query, group * kEsuHeads + head,
-                                    (place.panel * g.lanes + piece) * kVector16<T>, to);
+    fill_heads<T>(grad_heads, g, place.panel, [&](int head, int column) {
+      return load_context<kAligned>(p, b.grad, place.query, group * kEsuHeads + head, column);
     });
     __syncthreads();
-    float4 ds[kRowsAtOnce], weights[kRowsAtOnce];
+    const float4* all = reinterpret_cast<const float4*>(b.weights) +
+                        ((place.query - g.query_begin) * groups + group) * p.k * 2;
 #pragma unroll
-    for (int i = 0; i < kRowsAtOnce; ++i) {
-      ds[i] = weights[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      if (first + i * step >= p.k) continue;
-      const float4* from =
-          reinterpret_cast<const float4*>(b.weights) +
-          (((place.query - g.query_begin) * groups + group) * p.k + first + i * step) * 2;
-      ds[i] = from[0];
-      weights[i] = from[1];
-      s_grad[i] += ds[i].x;
-      s_grad[i] += ds[i].y;
-      s_grad[i] += ds[i].z;
-      s_grad[i] += ds[i].w;
+    for (int pair = 0; pair < kPairs; ++pair) {
+      float4 ds[kEsuRows] = {}, weights[kEsuRows] = {};
+#pragma unroll
+      for (int i = 0; i < kEsuRows; ++i) {
+        const int64_t row = first + pair * step + i;
+        if (row >= p.k) continue;
+        ds[i] = all[row * 2];
+        weights[i] = all[row * 2 + 1];
+        s_grad[pair][i] = add4(s_grad[pair][i], ds[i]);
+      }
+      add_heads(u_heads, grad_heads, lane, ds, weights, out[pair]);
     }
-    add_heads<T>(u_heads + lane * kHeadsStride<T>, grad_heads + lane * kHeadsStride<T>, ds, weights,
-                 out);
   }
 #pragma unroll
-  for (int i = 0; i < kRowsAtOnce; ++i) {
-    if (first + i * step >= p.k) continue;
-    const int64_t position = place.query * p.k + first + i * step;
-    if (b.s_grad != nullptr && place.panel == 0 && lane == 0) b.s_grad[position] = s_grad[i];
-    if (b.z_grad == nullptr) continue;
-    if (p.behaviours.mask != nullptr && p.behaviours.mask[position] == 0) {
+  for (int pair = 0; pair < kPairs; ++pair) {
+    const int64_t row = first + pair * step, position = place.query * p.k + row;
+    const int count = static_cast<int>(min(max(p.k - row, int64_t{0}), int64_t{kEsuRows}));
 #pragma unroll
-      for (float& value : out[i]) value = 0.0f;
+    for (int i = 0; i < kEsuRows; ++i) {
+      if (i >= count) continue;
+      if (b.s_grad != nullptr && place.panel == 0 && lane == 0) {
+        b.s_grad[position + i] = s_grad[pair][i];
+      }
+      if (p.behaviours.mask != nullptr && p.behaviours.mask[position + i] == 0) {
+        out[pair][i] = zero4();
+      }
     }
-    store16<T, kAligned>(static_cast<T*>(b.z_grad) + position * p.behaviours.dim, at,
-                         p.behaviours.dim, out[i]);
+    if (b.z_grad == nullptr) continue;
+    const int64_t dim = p.behaviours.dim;
+    store_rows<T, kAligned>(static_cast<T*>(b.z_grad) + position * dim, count, at, dim, lane,
+                            g.lanes, out[pair]);
   }
 }
 
@@ -353,11 +328,10 @@ template <class T, EsuForm kForm>
 int launch(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
   const EsuAttentionCudaParams& p = b.forward;
   EsuGeometry g = esu_geometry<T>(p);
-  const size_t shared = 2 * sizeof(float4) * kHeadsStride<T> * g.lanes;
   const int64_t blocks = int64_t{g.chunks} * g.groups * g.panels;
   const bool by_groups = g.groups > 1 && (b.z_grad != nullptr || b.s_grad != nullptr) && p.k > 0;
   EsuGeometry rows = g;
-  const int64_t block_rows = kRowsAtOnce * kEsuThreads / g.lanes;
+  const int64_t block_rows = kPairs * kEsuRows * kEsuThreads / g.lanes;
   rows.chunks = static_cast<int>((p.k + block_rows - 1) / block_rows);
   rows.groups = 1;
   const int64_t row_blocks = int64_t{rows.chunks} * g.panels;
@@ -367,10 +341,10 @@ int launch(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
       p.queries, esu_portion(p.queries, p.heads, p.k), most, [&](int64_t begin, int64_t count) {
         g.query_begin = rows.query_begin = begin;
         esu_attention_backward_kernel<T, kForm>
-            <<<static_cast<unsigned>(count * blocks), kEsuThreads, shared, stream>>>(b, g);
+            <<<static_cast<unsigned>(count * blocks), kEsuThreads, 0, stream>>>(b, g);
         if (by_groups) {
           esu_attention_backward_rows_kernel<T, kForm>
-              <<<static_cast<unsigned>(count * row_blocks), kEsuThreads, shared, stream>>>(b, rows);
+              <<<static_cast<unsigned>(count * row_blocks), kEsuThreads, 0, stream>>>(b, rows);
         }
         if (g.chunks == 1 || b.u_grad == nullptr) return;
         const unsigned merges = static_cast<unsigned>(count * p.heads);
@@ -387,7 +361,11 @@ int launch(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
 int launch_esu_attention_backward(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
   const EsuAttentionCudaParams& p = b.forward;
   if (p.queries == 0) return cudaSuccess;
-  return with_esu_form(p, [&](auto form) {
+  const int64_t dim = p.behaviours.dim;
+  const bool aligned = aligned16(b.grad, dim + kTimeFeatures, dim, DType::kFloat32) &&
+                       aligned16(p.context, dim + kTimeFeatures, dim, DType::kFloat32) &&
+                       aligned16(b.z_grad, dim, dim, p.behaviours.dtype);
+  return with_esu_form(p, aligned, [&](auto form) {
     return launch<typename decltype(form)::Type, decltype(form)::kForm>(b, stream);
   });
 }

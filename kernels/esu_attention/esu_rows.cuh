@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernels of esu_attention share: how rows of z lie over the threads of a block.
 //
-// A row is spread over `lanes` lanes of a warp (4 to 32, a power of two), a piece of 16 bytes each,
-// so that one request of a warp reads 32 / lanes whole rows. Wider rows than that are cut into
-// panels; a block computes whole dot products and keeps its own panel's columns of the results.
-// A row serves the four heads of a group at once. The lanes of a row share the work that is not
-// a column's: after sum_heads(), lane l has head l & 3.
+// `lanes` lanes of a warp (4 to 32, a power of two) work on two rows at a time for the four heads
+// of a group, each on four columns: 32 lanes a panel of 128. Rows are read 16 bytes a lane. Of
+// 16-bit rows that is eight columns, so the lower half of the lanes reads one row and the upper
+// half the other, and two lanes exchange half of what they read. Wider rows are cut into panels; a
+// block then computes whole dot products and keeps its own panel's columns of the results. What is
+// not a column's work is shared as well: after sum_heads(), lane l has head l & 3.
 #pragma once
 
 #include "../circular_delta/clock.cuh"
@@ -19,6 +20,7 @@ namespace longclock {
 constexpr int kEsuThreads = 128;
 constexpr int kEsuWarps = kEsuThreads / kWarp;
 constexpr int kEsuHeads = 4;  // of a group
+constexpr int kEsuRows = 2;   // at a time
 
 // How rows are read: 16 bytes at a time where all rows lie at multiples of that, else by elements.
 // The fast form has one panel and fits 64 registers, 8 blocks a multiprocessor.
@@ -26,16 +28,13 @@ enum class EsuForm { kFast, kWide, kAny };
 template <EsuForm kForm>
 constexpr bool kIsAligned = kForm != EsuForm::kAny;
 template <EsuForm kForm>
-constexpr int kEsuBlocks = kForm == EsuForm::kFast ? 5 : 3;
-
-// Rows that a lane works on at once: what the registers hold.
-template <class T>
-constexpr int kEsuAtOnce = sizeof(T) == 4 ? 2 : 1;
+constexpr int kEsuBlocks = kForm == EsuForm::kFast ? 8 : 3;
 
 // Depends on sizes alone, never on the device or the batch.
 struct EsuGeometry {
-  int lanes;   // of a row
-  int panels;  // of `lanes` pieces
+  int lanes;   // that share two rows
+  int shift;   // its logarithm
+  int panels;  // of 4 * lanes columns
   int groups;  // of heads
   int chunks;  // of K
   int64_t query_begin;
@@ -58,133 +57,126 @@ __device__ __forceinline__ EsuPlace esu_place(const EsuGeometry& g) {
           static_cast<int>(group), static_cast<int>(panel)};
 }
 
-// Quads of columns of a piece.
+// The first row of this thread's lanes, and the step to their next.
+__device__ __forceinline__ int first_row(const EsuGeometry& g) {
+  return kEsuRows * static_cast<int>(threadIdx.x >> g.shift);
+}
+__device__ __forceinline__ int row_step(const EsuGeometry& g) {
+  return (kEsuRows * kEsuThreads) >> g.shift;
+}
+
+// ---- Columns ------------------------------------------------------------------------------------
+
+// The first of a lane's four columns in its panel.
 template <class T>
-constexpr int kQuads = kVector16<T> / 4;
-
-// ---- Rows of heads: u, and the gradient of the context
-// -------------------------------------------
-
-// Elements [at, at + kVector16<T>) of a row of floats.
-template <class T, bool kAligned>
-__device__ __forceinline__ void load_floats(const float* __restrict__ row, int64_t at, int64_t size,
-                                            float (&out)[kVector16<T>]) {
-#pragma unroll
-  for (int quad = 0; quad < kQuads<T>; ++quad) {
-    float values[4];
-    widen16<float>(load16<float, kAligned>(row, at + 4 * quad, size), values);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) out[4 * quad + i] = values[i];
-  }
+__device__ __forceinline__ int lane_column(int lane, int lanes) {
+  if constexpr (sizeof(T) == 4) return lane * 4;
+  const int half = lanes / 2;
+  return lane < half ? lane * 8 : (lane - half) * 8 + 4;
 }
 
-// The same of u of one query and head, rounded to z's dtype; zeros past the last head.
-template <class T, bool kAligned>
-__device__ __forceinline__ void load_u(const EsuAttentionCudaParams& p, int64_t query, int64_t head,
-                                       int64_t at, float (&out)[kVector16<T>]) {
-  const int64_t dim = p.behaviours.dim;
-  const int64_t size = head < p.heads ? dim : 0;
-  const int64_t row = (query * p.heads + head) * dim;
-  if (!p.u_is_float || sizeof(T) == sizeof(float)) {
-    widen16<T>(load16<T, kAligned>(static_cast<const T*>(p.u) + row, at, size), out);
-    return;
-  }
-  load_floats<T, kAligned>(static_cast<const float*>(p.u) + row, at, size, out);
-#pragma unroll
-  for (float& value : out) value = widen(narrow<T>(value));
-}
-
-// Four heads' columns of a panel in shared memory, lane by lane; [head][quad] of a lane's columns.
-// An odd number of 16-byte words a lane: lanes that read the same place use different banks.
+// And the lane of a column.
 template <class T>
-constexpr int kHeadsStride = kEsuHeads * kQuads<T> + 1;
-
-// By all threads; load(head, lane, piece) gives a piece.
-template <class T, class Load>
-__device__ __forceinline__ void fill_heads(float4* heads, int lanes, const Load& load) {
-  for (int i = threadIdx.x; i < kEsuHeads * lanes; i += kEsuThreads) {
-    const int head = i / lanes, lane = i % lanes;
-    float piece[kVector16<T>];
-    load(head, lane, piece);
-#pragma unroll
-    for (int quad = 0; quad < kQuads<T>; ++quad) {
-      const float* v = piece + 4 * quad;
-      heads[lane * kHeadsStride<T> + head * kQuads<T> + quad] = make_float4(v[0], v[1], v[2], v[3]);
-    }
-  }
+__device__ __forceinline__ int column_lane(int column, int lanes) {
+  if constexpr (sizeof(T) == 4) return column / 4;
+  return column / 8 + (column % 8 < 4 ? 0 : lanes / 2);
 }
 
-// Column `at` of a head in what fill_heads() wrote.
-template <class T>
-__device__ __forceinline__ float head_column(const float4* heads, int head, int at) {
-  const int lane = at / kVector16<T>, in_piece = at % kVector16<T>;
-  return reinterpret_cast<const float*>(
-      heads)[(lane * kHeadsStride<T> + head * kQuads<T>)*4 + in_piece];
-}
-
-// ---- Dot products
-// --------------------------------------------------------------------------------
-
-// The four columns of a quad of a piece.
-template <class T>
-__device__ __forceinline__ float4 widen_quad(const uint4& bits, int quad) {
-  if constexpr (sizeof(T) == 4) {
-    return make_float4(__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
-                       __uint_as_float(bits.w));
-  } else {
-    const uint32_t low = quad == 0 ? bits.x : bits.z, high = quad == 0 ? bits.y : bits.w;
-    return make_float4(
-        widen(T{static_cast<uint16_t>(low)}), widen(T{static_cast<uint16_t>(low >> 16)}),
-        widen(T{static_cast<uint16_t>(high)}), widen(T{static_cast<uint16_t>(high >> 16)}));
-  }
-}
-
-// Makes the compiler widen a piece anew: packed, it takes half of the registers.
-__device__ __forceinline__ void keep_packed(uint4& bits) {
-  asm volatile("" : "+r"(bits.x), "+r"(bits.y), "+r"(bits.z), "+r"(bits.w));
-}
+__device__ __forceinline__ float4 zero4() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
 
 __device__ __forceinline__ float dot4(const float4& x, const float4& y, float sum) {
   return fmaf(x.w, y.w, fmaf(x.z, y.z, fmaf(x.y, y.y, fmaf(x.x, y.x, sum))));
 }
 
-// sums[row][head] += this lane's columns of the products. Every dot product of a kernel adds its
-// columns in this order, so that equal rows have equal sums. `heads` begins at this lane.
-template <class T, int kRows>
-__device__ __forceinline__ void add_products(const float4* heads, const uint4 (&z)[kRows],
-                                             float (&sums)[kRows][kEsuHeads]) {
+__device__ __forceinline__ void add_scaled(float by, const float4& x, float4& sum) {
+  sum.x = fmaf(by, x.x, sum.x);
+  sum.y = fmaf(by, x.y, sum.y);
+  sum.z = fmaf(by, x.z, sum.z);
+  sum.w = fmaf(by, x.w, sum.w);
+}
+
+__device__ __forceinline__ void scale(float by, float4& x) {
+  x.x *= by;
+  x.y *= by;
+  x.z *= by;
+  x.w *= by;
+}
+
+template <class T>
+__device__ __forceinline__ float4 widen4(const uint2& bits) {
+  return make_float4(
+      widen(T{static_cast<uint16_t>(bits.x)}), widen(T{static_cast<uint16_t>(bits.x >> 16)}),
+      widen(T{static_cast<uint16_t>(bits.y)}), widen(T{static_cast<uint16_t>(bits.y >> 16)}));
+}
+
+template <class T>
+__device__ __forceinline__ uint2 narrow4(const float4& v) {
+  return make_uint2(narrow<T>(v.x).bits | static_cast<uint32_t>(narrow<T>(v.y).bits) << 16,
+                    narrow<T>(v.z).bits | static_cast<uint32_t>(narrow<T>(v.w).bits) << 16);
+}
+
+__device__ __forceinline__ uint2 select(bool first, const uint2& a, const uint2& b) {
+  return make_uint2(first ? a.x : b.x, first ? a.y : b.y);
+}
+
+// Columns [at, at + 4) of a row of `size`; zeros past its end.
+template <class T, bool kAligned>
+__device__ __forceinline__ float4 load_quad(const T* __restrict__ row, int64_t at, int64_t size) {
+  if constexpr (sizeof(T) == 4) {
+    const uint4 bits = load16<float, kAligned>(row, at, size);
+    return make_float4(__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
+                       __uint_as_float(bits.w));
+  } else if constexpr (kAligned) {
+    return at < size ? widen4<T>(__ldg(reinterpret_cast<const uint2*>(row + at))) : zero4();
+  } else {
+    float values[4];
 #pragma unroll
-  for (int quad = 0; quad < kQuads<T>; ++quad) {
-    float4 x[kRows];
-#pragma unroll
-    for (int row = 0; row < kRows; ++row) x[row] = widen_quad<T>(z[row], quad);
-#pragma unroll
-    for (int head = 0; head < kEsuHeads; ++head) {
-      const float4 y = heads[head * kQuads<T> + quad];
-#pragma unroll
-      for (int row = 0; row < kRows; ++row) {
-        sums[row][head] = dot4(x[row], y, sums[row][head]);
-      }
-    }
+    for (int i = 0; i < 4; ++i) values[i] = at + i < size ? widen(row[at + i]) : 0.0f;
+    return make_float4(values[0], values[1], values[2], values[3]);
   }
 }
 
-// The same over all panels, from global memory: x(at, out) and y(head, at, out) load pieces.
-template <class T, class X, class Y>
-__device__ __forceinline__ void add_all_products(int lane, const EsuGeometry& g, const X& x,
-                                                 const Y& y, float (&sums)[kEsuHeads]) {
-#pragma unroll 1
-  for (int panel = 0; panel < g.panels; ++panel) {
-    const int at = (panel * g.lanes + lane) * kVector16<T>;
-    float a[kVector16<T>];
-    x(at, a);
+// The same of u of one query and head, rounded to z's dtype; zeros past the last head.
+template <class T, bool kAligned>
+__device__ __forceinline__ float4 load_u(const EsuAttentionCudaParams& p, int64_t query,
+                                         int64_t head, int64_t at) {
+  const int64_t dim = p.behaviours.dim;
+  const int64_t size = head < p.heads ? dim : 0;
+  const int64_t row = (query * p.heads + head) * dim;
+  if (!p.u_is_float || sizeof(T) == sizeof(float)) {
+    return load_quad<T, kAligned>(static_cast<const T*>(p.u) + row, at, size);
+  }
+  const float4 v = load_quad<float, kAligned>(static_cast<const float*>(p.u) + row, at, size);
+  return make_float4(widen(narrow<T>(v.x)), widen(narrow<T>(v.y)), widen(narrow<T>(v.z)),
+                     widen(narrow<T>(v.w)));
+}
+
+// Four heads' columns of a panel in shared memory: a lane's quad of each head.
+using EsuHeadRows = float4[kEsuHeads][kWarp];
+
+// By all threads; load(head, column) gives a quad.
+template <class T, class Load>
+__device__ __forceinline__ void fill_heads(EsuHeadRows& heads, const EsuGeometry& g, int panel,
+                                           const Load& load) {
+  const int lane = threadIdx.x % kWarp, head = threadIdx.x / kWarp;
+  static_assert(kEsuWarps == kEsuHeads);
+  if (lane < g.lanes) {
+    heads[head][lane] = load(head, panel * g.lanes * 4 + lane_column<T>(lane, g.lanes));
+  }
+}
+
+// ---- Dot products -------------------------------------------------------------------------------
+
+// sums[row][head] += this lane's columns of the products. Every dot product of a kernel adds its
+// columns in this order, so that equal rows have equal sums.
+__device__ __forceinline__ void add_products(const EsuHeadRows& heads, int lane,
+                                             const float4 (&x)[kEsuRows],
+                                             float (&sums)[kEsuRows][kEsuHeads]) {
 #pragma unroll
-    for (int head = 0; head < kEsuHeads; ++head) {
-      float b[kVector16<T>];
-      y(head, at, b);
+  for (int head = 0; head < kEsuHeads; ++head) {
+    const float4 y = heads[head][lane];
 #pragma unroll
-      for (int i = 0; i < kVector16<T>; ++i) sums[head] = fmaf(a[i], b[i], sums[head]);
-    }
+    for (int row = 0; row < kEsuRows; ++row) sums[row][head] = dot4(x[row], y, sums[row][head]);
   }
 }
 
@@ -203,8 +195,12 @@ __device__ __forceinline__ float sum_heads(const float (&sums)[kEsuHeads], int l
   return sum;
 }
 
-// ---- Rows of behaviours
-// --------------------------------------------------------------------------
+// The value that the lane of a head has, in the lanes of the same row.
+__device__ __forceinline__ float of_head(float value, int head) {
+  return __shfl_sync(kAllLanes, value, head, kEsuHeads);
+}
+
+// ---- Rows of behaviours -------------------------------------------------------------------------
 
 // Where a row of z begins, in elements; or:
 constexpr int64_t kInvalidRow = -1;  // masked out or past the end: never read
@@ -260,62 +256,136 @@ __device__ __forceinline__ int32_t read_behaviour(const EsuAttentionCudaParams& 
   return delta;
 }
 
-// A piece of a row; zeros where it must not be read. `columns` points to the columns in row 0, of
-// which `left` are left to the end of a row.
+// This lane's columns of two rows, zeros where they must not be read. `at` is the lane's first
+// column in a row. By all lanes of a warp.
 template <class T, bool kAligned>
-__device__ __forceinline__ uint4 load_z(const T* columns, int left, int64_t begin) {
-  return load16<T, kAligned>(columns + begin, 0, begin < 0 ? 0 : left);
+__device__ __forceinline__ void load_rows(const Behaviours& b, const int64_t (&begin)[kEsuRows],
+                                          int at, int lane, int lanes, float4 (&x)[kEsuRows]) {
+  const T* z = static_cast<const T*>(b.keys);
+  if constexpr (sizeof(T) == 4) {
+#pragma unroll
+    for (int row = 0; row < kEsuRows; ++row) {
+      x[row] = load_quad<T, kAligned>(z + begin[row], at, begin[row] < 0 ? 0 : b.dim);
+    }
+  } else {
+    const bool upper = lane >= lanes / 2;
+    const int64_t own = upper ? begin[1] : begin[0];
+    const uint4 bits = load16<T, kAligned>(z + own, upper ? at - 4 : at, own < 0 ? 0 : b.dim);
+    const uint2 low = make_uint2(bits.x, bits.y), high = make_uint2(bits.z, bits.w);
+    const uint2 kept = select(upper, high, low), sent = select(upper, low, high);
+    const uint2 got = make_uint2(__shfl_xor_sync(kAllLanes, sent.x, lanes / 2),
+                                 __shfl_xor_sync(kAllLanes, sent.y, lanes / 2));
+    x[0] = widen4<T>(select(upper, got, kept));
+    x[1] = widen4<T>(select(upper, kept, got));
+  }
 }
 
-// ---- Sums over a block
-// ---------------------------------------------------------------------------
+// The counterpart: to the first `count` of the two rows of `size` at `to`, one behind the other.
+template <class T, bool kAligned>
+__device__ __forceinline__ void store_rows(T* to, int count, int at, int64_t size, int lane,
+                                           int lanes, const float4 (&x)[kEsuRows]) {
+  if constexpr (sizeof(T) == 4) {
+#pragma unroll
+    for (int row = 0; row < kEsuRows; ++row) {
+      const float values[4] = {x[row].x, x[row].y, x[row].z, x[row].w};
+      if (row < count) store16<T, kAligned>(to + row * size, at, size, values);
+    }
+  } else {
+    const bool upper = lane >= lanes / 2;
+    const uint2 first = narrow4<T>(x[0]), second = narrow4<T>(x[1]);
+    const uint2 kept = select(upper, second, first), sent = select(upper, first, second);
+    const uint2 got = make_uint2(__shfl_xor_sync(kAllLanes, sent.x, lanes / 2),
+                                 __shfl_xor_sync(kAllLanes, sent.y, lanes / 2));
+    const uint2 low = select(upper, got, kept), high = select(upper, kept, got);
+    if (count <= (upper ? 1 : 0)) return;
+    T* row = to + (upper ? size : 0);
+    const int begin = upper ? at - 4 : at;
+    if constexpr (kAligned) {
+      if (begin < size) {
+        *reinterpret_cast<uint4*>(row + begin) = make_uint4(low.x, low.y, high.x, high.y);
+      }
+    } else {
+      const uint32_t words[4] = {low.x, low.y, high.x, high.y};
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        if (begin + i < size) row[begin + i] = {static_cast<uint16_t>(words[i / 2] >> i % 2 * 16)};
+      }
+    }
+  }
+}
 
-// Over the rows that a warp's lanes hold side by side.
-__device__ __forceinline__ float sum_rows(float value, int lanes) {
+// add_products() over all panels, from global memory: y(head, column) loads a quad.
+template <class T, bool kAligned, class Y>
+__device__ __forceinline__ void add_all_products(const Behaviours& b,
+                                                 const int64_t (&begin)[kEsuRows], int lane,
+                                                 const EsuGeometry& g, const Y& y,
+                                                 float (&sums)[kEsuRows][kEsuHeads]) {
+#pragma unroll 1
+  for (int panel = 0; panel < g.panels; ++panel) {
+    const int at = panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
+    float4 x[kEsuRows];
+    load_rows<T, kAligned>(b, begin, at, lane, g.lanes, x);
+#pragma unroll
+    for (int head = 0; head < kEsuHeads; ++head) {
+      const float4 quad = y(head, at);
+#pragma unroll
+      for (int row = 0; row < kEsuRows; ++row) {
+        sums[row][head] = dot4(x[row], quad, sums[row][head]);
+      }
+    }
+  }
+}
+
+// ---- Sums over a block --------------------------------------------------------------------------
+
+// Over the lanes of a warp that have the same columns.
+__device__ __forceinline__ float sum_streams(float value, int lanes) {
   for (int offset = lanes; offset < kWarp; offset *= 2) {
     value += __shfl_xor_sync(kAllLanes, value, offset);
   }
   return value;
 }
 
-// Adds up all threads' sums of their columns into `heads`, laid out as by fill_heads(), warp by
-// warp. By all threads; ends with a barrier.
-template <class T>
-__device__ __forceinline__ void merge_heads(float (&sums)[kEsuHeads][kVector16<T>], float4* heads,
+// Adds up all threads' sums of their columns into `heads`, warp by warp. By all threads; ends with
+// a barrier.
+__device__ __forceinline__ void merge_heads(float4 (&sums)[kEsuHeads], EsuHeadRows& heads,
                                             int lanes) {
-  for (int offset = lanes; offset < kWarp; offset *= 2) {
 #pragma unroll
-    for (auto& row : sums) {
-#pragma unroll
-      for (float& value : row) value += __shfl_xor_sync(kAllLanes, value, offset);
-    }
+  for (float4& v : sums) {
+    v = make_float4(sum_streams(v.x, lanes), sum_streams(v.y, lanes), sum_streams(v.z, lanes),
+                    sum_streams(v.w, lanes));
   }
-  float4* to = heads + lane_index() * kHeadsStride<T>;
+  const int lane = lane_index();
 #pragma unroll 1
   for (int warp = 0; warp < kEsuWarps; ++warp) {
-    if (warp == warp_index() && lane_index() < lanes) {
+    if (warp == warp_index() && lane < lanes) {
 #pragma unroll
-      for (int i = 0; i < kEsuHeads * kQuads<T>; ++i) {
-        const float* v = sums[i / kQuads<T>] + i % kQuads<T> * 4;
-        const float4 before = warp == 0 ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : to[i];
-        to[i] = make_float4(before.x + v[0], before.y + v[1], before.z + v[2], before.w + v[3]);
-        asm volatile("" ::: "memory");  // one after the other: the registers are full of sums
+      for (int head = 0; head < kEsuHeads; ++head) {
+        if (warp > 0) add_scaled(1.0f, heads[head][lane], sums[head]);
+        heads[head][lane] = sums[head];
       }
     }
     __syncthreads();
   }
 }
 
-// ---- Launching
-// -----------------------------------------------------------------------------------
+// Column `at` of a head in what fill_heads() or merge_heads() wrote.
+template <class T>
+__device__ __forceinline__ float head_column(const EsuHeadRows& heads, int lanes, int head,
+                                             int at) {
+  return reinterpret_cast<const float*>(&heads[head][column_lane<T>(at, lanes)])[at % 4];
+}
+
+// ---- Launching ----------------------------------------------------------------------------------
 
 template <class T>
 EsuGeometry esu_geometry(const EsuAttentionCudaParams& p) {
-  const int64_t pieces = (p.behaviours.dim + kVector16<T> - 1) / kVector16<T>;
+  const int64_t dim = p.behaviours.dim;
   EsuGeometry g{};
-  g.lanes = kEsuHeads;
-  while (g.lanes < kWarp && g.lanes < pieces) g.lanes *= 2;
-  g.panels = pieces <= kWarp ? 1 : static_cast<int>((pieces + kWarp - 1) / kWarp);
+  g.lanes = kVector16<T>;  // two halves with a piece each, of 16-bit rows
+  while (g.lanes < kWarp && g.lanes * 4 < dim) g.lanes *= 2;
+  while (1 << g.shift < g.lanes) ++g.shift;
+  g.panels = dim <= kWarp * 4 ? 1 : static_cast<int>((dim + kWarp * 4 - 1) / (kWarp * 4));
   g.groups = static_cast<int>(esu_head_groups(p.heads));
   g.chunks = static_cast<int>(esu_chunks(p.k));
   g.per_unit = 1.0 / p.behaviours.mlp.unit;
@@ -323,24 +393,25 @@ EsuGeometry esu_geometry(const EsuAttentionCudaParams& p) {
 }
 
 template <class T>
-EsuForm esu_form(const EsuAttentionCudaParams& p) {
+EsuForm esu_form(const EsuAttentionCudaParams& p, bool others_aligned) {
   const Behaviours& b = p.behaviours;
-  const bool aligned = aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) &&
+  const bool aligned = others_aligned && aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) &&
                        aligned16(b.keys, p.z_query_stride, b.dim, b.dtype) &&
                        aligned16(p.u, b.dim, b.dim, p.u_is_float ? DType::kFloat32 : b.dtype);
-  return !aligned ? EsuForm::kAny : b.dim > kWarp * kVector16<T> ? EsuForm::kWide : EsuForm::kFast;
+  return !aligned ? EsuForm::kAny : b.dim > kWarp * 4 ? EsuForm::kWide : EsuForm::kFast;
 }
 
-// Calls f(EsuInstance of the dtype and form) and returns its error.
+// Calls f(EsuInstance of the dtype and form) and returns its error. Whether what comes besides z
+// and u suits 16-byte loads is for the caller to say.
 template <class T, EsuForm form>
 struct EsuInstance {
   using Type = T;
   static constexpr EsuForm kForm = form;
 };
 template <class F>
-int with_esu_form(const EsuAttentionCudaParams& p, const F& f) {
+int with_esu_form(const EsuAttentionCudaParams& p, bool others_aligned, const F& f) {
   LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, {
-    switch (esu_form<T>(p)) {
+    switch (esu_form<T>(p, others_aligned)) {
       case EsuForm::kFast:
         return f(EsuInstance<T, EsuForm::kFast>{});
       case EsuForm::kWide:

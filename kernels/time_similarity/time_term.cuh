@@ -61,7 +61,7 @@ __device__ __forceinline__ float time_relu(float h) {
 
 __device__ __forceinline__ float time_similarity(const SharedTimeMlp& mlp, const TimePhi& phi) {
   float s = mlp.b2;
-#pragma unroll 4
+#pragma unroll 2
   for (int j = 0; j < mlp.hidden; ++j) {
     const float2 b1_w2 = mlp.b1_w2[j];
     s = fmaf(b1_w2.y, time_relu(time_hidden(mlp.w1[j], b1_w2.x, phi)), s);
