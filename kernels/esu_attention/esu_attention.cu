@@ -57,30 +57,33 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   __shared__ int4 tile_row[kTile];
   __shared__ float tops[kEsuWarps][kEsuHeads];
   __shared__ float sums[kEsuWarps][kEsuHeads][kSums];
-  __shared__ EsuPlace place;  // not in registers: those are the stream's
+  __shared__ EsuPlace place;
+  __shared__ bool any;  // valid behaviour
   const EsuTile tile = {tile_phi, tile_row};
   const int lane = lane_index() & (g.lanes - 1);  // of those that share rows
   const auto u_quad = [&](int head, int column) {
     return load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head, column);
   };
   load_time_mlp(p.behaviours.mlp, &mlp);
-  if (threadIdx.x == 0) place = esu_place(g);
+  if (threadIdx.x == 0) {
+    place = esu_place(p, g);
+    any = false;
+  }
   __syncthreads();
   const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
   fill_heads<T>(heads, g, place.panel, u_quad);
 
   EsuStream stream;
-  bool any = false;
-  for (int begin = 0; begin < kEsuChunk; begin += kTile) {
-    const int64_t in_k = place.chunk * kEsuChunk + begin;
-    if (in_k >= p.k) break;
-    const int left = static_cast<int>(min(p.k - in_k, int64_t{kTile}));
+  const int count = chunk_count(p, g);
+  for (int begin = 0; begin < count; begin += kTile) {
     __syncthreads();
     const int32_t delta =
-        read_behaviour(p, g.per_unit, place, begin + threadIdx.x, mlp, tile, threadIdx.x);
-    any |= __syncthreads_or(delta >= 0);
-    int row = first_row(g);
-    for (const int last = row + left; row < last; row += row_step(g)) {
+        read_behaviour(p, g.per_unit, place, begin + threadIdx.x, count, mlp, tile, threadIdx.x);
+    const bool found = __syncthreads_or(delta >= 0);
+    if (found && threadIdx.x == 0) any = true;
+    const int whole = min(kTile, count - begin);
+    for (int step = 0; step < whole; step += row_step(g)) {
+      const int row = step + first_row(g);
       const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
       const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
       float4 x[kEsuRows];
@@ -148,6 +151,7 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   for (int head = 0; head < head_count; ++head) {
     const float by = divisor(head);
     float* out = out_row(head) + panel_begin;
+#pragma unroll 1
     for (int i = threadIdx.x; i < panel_columns; i += kEsuThreads) {
       out[i] = head_column<T>(heads, g.lanes, head, i) / by;
     }

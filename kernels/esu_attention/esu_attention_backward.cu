@@ -39,19 +39,14 @@ __device__ __forceinline__ float4 load_context_time(const EsuAttentionCudaParams
   return make_float4(row[0], row[1], row[2], row[3]);
 }
 
-// out[row] += sum over the group's heads of ds * u + weight * grad, at this lane's columns.
-__device__ __forceinline__ void add_heads(const EsuHeadRows& u, const EsuHeadRows& grad, int lane,
-                                          const float4 (&ds)[kEsuRows],
-                                          const float4 (&weights)[kEsuRows],
-                                          float4 (&out)[kEsuRows]) {
+// out[row] += sum over the group's heads of by[row] * heads, at this lane's columns.
+__device__ __forceinline__ void add_heads(const EsuHeadRows& heads, int lane,
+                                          const float4 (&by)[kEsuRows], float4 (&out)[kEsuRows]) {
 #pragma unroll
   for (int head = 0; head < kEsuHeads; ++head) {
-    const float4 a = u[head][lane], b = grad[head][lane];
+    const float4 x = heads[head][lane];
 #pragma unroll
-    for (int row = 0; row < kEsuRows; ++row) {
-      add_scaled((&ds[row].x)[head], a, out[row]);
-      add_scaled((&weights[row].x)[head], b, out[row]);
-    }
+    for (int row = 0; row < kEsuRows; ++row) add_scaled((&by[row].x)[head], x, out[row]);
   }
 }
 
@@ -73,8 +68,8 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   __shared__ HeadState states[kEsuHeads];
   const EsuAttentionCudaParams& p = b.forward;
   const EsuTile tile = {tile_phi, tile_row};
-  __shared__ EsuPlace place;  // not in registers: those are the stream's
-  if (threadIdx.x == 0) place = esu_place(g);
+  __shared__ EsuPlace place;
+  if (threadIdx.x == 0) place = esu_place(p, g);
   __syncthreads();
   const int lane = lane_index() & (g.lanes - 1);  // of those that share rows
   const int lane_head = lane_index() % kEsuHeads;
@@ -122,22 +117,21 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   }
 
   float4 u_grad[kEsuHeads] = {};
-  for (int begin = 0; begin < kEsuChunk; begin += kTile) {
-    const int64_t in_k = place.chunk * kEsuChunk + begin;
-    if (in_k >= p.k) break;
-    const int left = static_cast<int>(min(p.k - in_k, int64_t{kTile}));
+  const int count = chunk_count(p, g);
+  for (int begin = 0; begin < count; begin += kTile) {
     __syncthreads();
     if (threadIdx.x < kTile) {
       const int32_t delta =
-          read_behaviour(p, g.per_unit, place, begin + threadIdx.x, mlp, tile, threadIdx.x);
+          read_behaviour(p, g.per_unit, place, begin + threadIdx.x, count, mlp, tile, threadIdx.x);
       if (b.s_grad != nullptr && place.panel == 0 && place.group == 0 &&
-          static_cast<int>(threadIdx.x) < left) {
-        b.s_delta[place.query * p.k + in_k + threadIdx.x] = delta < 0 ? 0 : delta;
+          begin + static_cast<int>(threadIdx.x) < count) {
+        b.s_delta[place.first + begin + threadIdx.x] = delta < 0 ? 0 : delta;
       }
     }
     __syncthreads();
-    int row = first_row(g);
-    for (const int last = row + left; row < last; row += row_step(g)) {
+    const int whole = min(kTile, count - begin);
+    for (int step = 0; step < whole; step += row_step(g)) {
+      const int row = step + first_row(g);
       const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
       const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
       float4 x[kEsuRows];
@@ -185,6 +179,19 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
         }
       }
       __syncwarp();
+      const float4* words = reinterpret_cast<const float4*>(tile.row);
+      if (place.panel == 0 && lane < kEsuRows && begin + row + lane < count) {
+        if (g.groups == 1 && b.s_grad != nullptr) {
+          b.s_grad[place.first + begin + row + lane] = add4(0.0f, tile.phi[row + lane]);
+        }
+        if (g.groups > 1 && b.weights != nullptr) {
+          const int64_t of_group = (place.query - g.query_begin) * g.groups + place.group;
+          float4* to = reinterpret_cast<float4*>(b.weights) +
+                       (of_group * p.k + place.chunk * kEsuChunk + begin + row + lane) * 2;
+          to[0] = tile.phi[row + lane];
+          to[1] = words[row + lane];
+        }
+      }
       const float4 ds[kEsuRows] = {tile.phi[row], tile.phi[row + 1]};
 #pragma unroll
       for (int i = 0; i < kEsuRows; ++i) {
@@ -193,31 +200,18 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
         add_scaled(ds[i].z, x[i], u_grad[2]);
         add_scaled(ds[i].w, x[i], u_grad[3]);
       }
-      const float4* words = reinterpret_cast<const float4*>(tile.row + row);
-      const float4 weights[kEsuRows] = {words[0], words[1]};
-      if (g.groups > 1) {
-        if (b.weights == nullptr || place.panel != 0 || lane >= kEsuRows) continue;
-        if (row + lane >= left) continue;
-        const int64_t of_group = (place.query - g.query_begin) * g.groups + place.group;
-        float4* to =
-            reinterpret_cast<float4*>(b.weights) + (of_group * p.k + in_k + row + lane) * 2;
-        to[0] = tile.phi[row + lane];
-        to[1] = words[lane];
-        continue;
-      }
-      if (b.s_grad != nullptr && place.panel == 0 && lane < kEsuRows && row + lane < left) {
-        b.s_grad[place.query * p.k + in_k + row + lane] = add4(0.0f, tile.phi[row + lane]);
-      }
+      if (g.groups > 1) continue;
       if (b.z_grad == nullptr) continue;
       float4 out[kEsuRows] = {};
-      add_heads(u_heads, grad_heads, lane, ds, weights, out);
+      add_heads(u_heads, lane, ds, out);
+      add_heads(grad_heads, lane, {words[row], words[row + 1]}, out);
 #pragma unroll
       for (int i = 0; i < kEsuRows; ++i) {
         if (begins[i] == kInvalidRow) out[i] = zero4();
       }
-      const int64_t dim = p.behaviours.dim, first = place.query * p.k + in_k + row;
-      store_rows<T, kAligned>(static_cast<T*>(b.z_grad) + first * dim, left - row, at, dim, lane,
-                              g.lanes, out);
+      const int64_t dim = p.behaviours.dim, first = place.first + begin + row;
+      store_rows<T, kAligned>(static_cast<T*>(b.z_grad) + first * dim, count - begin - row, at, dim,
+                              lane, g.lanes, out);
     }
   }
   if (b.u_grad == nullptr) return;
@@ -231,6 +225,7 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   for (int head = 0; head < head_count; ++head) {
     const int64_t row = place.query * p.heads + first_head + head;
     const int64_t part = (place.query * g.chunks + place.chunk) * p.heads + first_head + head;
+#pragma unroll 1
     for (int i = threadIdx.x; i < columns; i += kEsuThreads) {
       const float value = head_column<T>(u_heads, g.lanes, head, i);
       if (g.chunks > 1) {
@@ -253,7 +248,7 @@ __global__ void __launch_bounds__(kEsuThreads)
   constexpr bool kAligned = kIsAligned<kForm>;
   __shared__ EsuHeadRows u_heads, grad_heads;
   const EsuAttentionCudaParams& p = b.forward;
-  const EsuPlace place = esu_place(g);
+  const EsuPlace place = esu_place(p, g);
   const int lane = lane_index() & (g.lanes - 1);
   const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
   const int step = row_step(g);
@@ -283,7 +278,8 @@ __global__ void __launch_bounds__(kEsuThreads)
         weights[i] = all[row * 2 + 1];
         s_grad[pair][i] = add4(s_grad[pair][i], ds[i]);
       }
-      add_heads(u_heads, grad_heads, lane, ds, weights, out[pair]);
+      add_heads(u_heads, lane, ds, out[pair]);
+      add_heads(grad_heads, lane, weights, out[pair]);
     }
   }
 #pragma unroll

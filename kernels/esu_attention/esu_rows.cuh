@@ -41,20 +41,30 @@ struct EsuGeometry {
   double per_unit;  // 1 / seconds of one x
 };
 
-// Blocks of one chunk lie side by side: they read the same rows.
+// What a block works on. Kept in shared memory: the registers are the stream's.
 struct EsuPlace {
   int64_t query;
+  int64_t first;  // behaviour of the chunk, in [Q, K]
   int chunk, group, panel;
+  int32_t now;  // the query's time on the clock
 };
 
-__device__ __forceinline__ EsuPlace esu_place(const EsuGeometry& g) {
+// Blocks of one chunk lie side by side: they read the same rows.
+__device__ __forceinline__ EsuPlace esu_place(const EsuAttentionCudaParams& p,
+                                              const EsuGeometry& g) {
   unsigned rest = blockIdx.x;
   const unsigned panel = rest % g.panels;
   rest /= g.panels;
   const unsigned group = rest % g.groups;
   rest /= g.groups;
-  return {g.query_begin + rest / g.chunks, static_cast<int>(rest % g.chunks),
-          static_cast<int>(group), static_cast<int>(panel)};
+  const int64_t query = g.query_begin + rest / g.chunks;
+  const int64_t begin = rest % g.chunks * kEsuChunk;
+  return {query,
+          query * p.k + begin,
+          static_cast<int>(rest % g.chunks),
+          static_cast<int>(group),
+          static_cast<int>(panel),
+          clock_time(p.query_time[query], static_cast<int32_t>(p.behaviours.period))};
 }
 
 // The first row of this thread's lanes, and the step to their next.
@@ -63,6 +73,14 @@ __device__ __forceinline__ int first_row(const EsuGeometry& g) {
 }
 __device__ __forceinline__ int row_step(const EsuGeometry& g) {
   return (kEsuRows * kEsuThreads) >> g.shift;
+}
+
+// How many behaviours the block's chunk has. Again from the block's index, not from EsuPlace, so
+// that the compiler sees that a warp's lanes agree on it.
+__device__ __forceinline__ int chunk_count(const EsuAttentionCudaParams& p, const EsuGeometry& g) {
+  if (g.chunks == 1) return static_cast<int>(p.k);
+  const unsigned chunk = blockIdx.x / (g.panels * g.groups) % g.chunks;
+  return static_cast<int>(min(p.k - chunk * kEsuChunk, kEsuChunk));
 }
 
 // ---- Columns ------------------------------------------------------------------------------------
@@ -226,23 +244,22 @@ __device__ __forceinline__ EsuRow esu_row(const int4& word) {
 // Fills entry i with behaviour `at` of the block's chunk, or with an invalid one past K. Returns
 // its delta, or -1 where it is not valid.
 __device__ __forceinline__ int32_t read_behaviour(const EsuAttentionCudaParams& p, double per_unit,
-                                                  const EsuPlace& place, int in_chunk,
+                                                  const EsuPlace& place, int in_chunk, int count,
                                                   const SharedTimeMlp& mlp, const EsuTile& tile,
                                                   int i) {
   const Behaviours& b = p.behaviours;
-  const int64_t query = place.query, at = place.chunk * kEsuChunk + in_chunk;
-  const int64_t position = query * p.k + at;
-  if (at >= p.k || (b.mask != nullptr && b.mask[position] == 0)) {
+  const int64_t position = place.first + in_chunk;
+  if (in_chunk >= count || (b.mask != nullptr && b.mask[position] == 0)) {
     tile.phi[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     tile.row[i] = make_int4(-1, -1, 0, 0);
     return -1;
   }
   const int32_t period = static_cast<int32_t>(b.period);
-  const int32_t delta = circular_delta(clock_time(b.key_time[position], period),
-                                       clock_time(p.query_time[query], period), period);
+  const int32_t delta = circular_delta(clock_time(b.key_time[position], period), place.now, period);
   const TimePhi phi = time_phi(delta, per_unit);
   float s = time_similarity(mlp, phi);
-  int64_t begin = query * p.z_query_stride + at * b.key_row_stride;
+  int64_t begin =
+      place.query * p.z_query_stride + (place.chunk * kEsuChunk + in_chunk) * b.key_row_stride;
   if (b.ids) {
     const int64_t id = b.ids[position];
     const bool known = id >= 0 && id < p.table_rows;
