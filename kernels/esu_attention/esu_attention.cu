@@ -177,6 +177,8 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
 // One block a query and head: its chunks, in order.
 __global__ void __launch_bounds__(kEsuThreads)
     esu_attention_merge_kernel(const EsuAttentionCudaParams p, const EsuGeometry g) {
+  __shared__ float tops[kEsuWarps];
+  __shared__ float fades[kEsuThreads], chunk_sums[kEsuThreads];
   const int64_t query = g.query_begin + blockIdx.x / p.heads;
   const int64_t head = blockIdx.x % p.heads;
   const int64_t width = p.behaviours.dim + kTimeFeatures;
@@ -184,29 +186,44 @@ __global__ void __launch_bounds__(kEsuThreads)
   const int64_t stride = p.heads * partial_width;  // from chunk to chunk
   const float* part = p.partial + (query * g.chunks * p.heads + head) * partial_width;
   const float* statistics = part + width;  // top, sum, any
-  float top = -INFINITY, any = 0.0f;
-  for (int chunk = 0; chunk < g.chunks; ++chunk) {
+  float top = -INFINITY;
+  bool any = false;
+  for (int chunk = threadIdx.x; chunk < g.chunks; chunk += kEsuThreads) {
     top = fmaxf(top, statistics[chunk * stride]);
-    any = fmaxf(any, statistics[chunk * stride + 2]);
+    any = any || statistics[chunk * stride + 2] != 0.0f;
   }
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, offset));
+  }
+  if (lane_index() == 0) tops[warp_index()] = top;
+  any = __syncthreads_or(any);
+#pragma unroll
+  for (int warp = 0; warp < kEsuWarps; ++warp) top = fmaxf(top, tops[warp]);
   const float base = finite_base(top);
-  float sum = 0.0f;
-  for (int chunk = 0; chunk < g.chunks; ++chunk) {
-    sum = fmaf(expf(statistics[chunk * stride] - base), statistics[chunk * stride + 1], sum);
-  }
-  const float by = any != 0.0f ? sum : 1.0f;
+
   float* context = p.context + (query * p.heads + head) * width;
-  for (int64_t i = threadIdx.x; i < width; i += kEsuThreads) {
-    float value = 0.0f;
-    for (int chunk = 0; chunk < g.chunks; ++chunk) {
-      value = fmaf(expf(statistics[chunk * stride] - base), part[chunk * stride + i], value);
+  for (int64_t begin = 0; begin < width; begin += kEsuThreads) {
+    const int64_t column = begin + threadIdx.x;
+    float value = 0.0f, sum = 0.0f;
+    for (int batch = 0; batch < g.chunks; batch += kEsuThreads) {
+      __syncthreads();
+      if (const int chunk = batch + threadIdx.x; chunk < g.chunks) {
+        fades[threadIdx.x] = expf(statistics[chunk * stride] - base);
+        chunk_sums[threadIdx.x] = statistics[chunk * stride + 1];
+      }
+      __syncthreads();
+      const int count = min(kEsuThreads, g.chunks - batch);
+      for (int i = 0; i < count; ++i) {
+        sum = fmaf(fades[i], chunk_sums[i], sum);
+        if (column < width) value = fmaf(fades[i], part[(batch + i) * stride + column], value);
+      }
     }
-    context[i] = value / by;
-  }
-  if (threadIdx.x == 0) {
-    float* softmax = p.softmax + (query * p.heads + head) * 2;
-    softmax[0] = top;
-    softmax[1] = any != 0.0f ? logf(sum) : 0.0f;
+    if (column < width) context[column] = any ? value / sum : 0.0f;
+    if (column == 0) {
+      float* softmax = p.softmax + (query * p.heads + head) * 2;
+      softmax[0] = top;
+      softmax[1] = any ? logf(sum) : 0.0f;
+    }
   }
 }
 
