@@ -145,9 +145,15 @@ def test_what_it_costs_does_not_depend_on_the_data(emulated: bool) -> None:
 
 def test_nothing_larger_than_the_scores_is_kept(device: str) -> None:
     case = make_esu(k=2000, width=32, queries=2).to(device).trained()
-    given = {tensor.data_ptr() for tensor in (*case.leaves().values(), case.z_time, case.valid)}  # type: ignore[union-attr]
+    assert case.valid is not None
+    given = {x.data_ptr() for x in (*case.leaves().values(), case.z_time, case.valid)}
     kept: list[torch.Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         context = case.run(lc.esu_attention)
     ours = [tensor for tensor in kept if tensor.data_ptr() not in given]
     scores = case.u.shape[0] * case.u.shape[1] * case.z_time.shape[1]

@@ -4,7 +4,7 @@
 // between its dot products and the weighted sums. The lanes of a row keep an online softmax of
 // their own; those of a block, and then those of the chunks, are brought to one maximum in a fixed
 // order. What a thread executes depends on sizes, not on the data.
-#include "esu_rows.cuh"
+#include "esu_launch.cuh"
 
 namespace longclock {
 namespace {

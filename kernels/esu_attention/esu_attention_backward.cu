@@ -4,7 +4,7 @@
 // u and the gradient of the context stay in shared memory, the sums of u's gradient in registers.
 // Where there are more than four heads, a row's weights of each group wait in global memory, and a
 // second kernel adds the groups up, in order.
-#include "esu_rows.cuh"
+#include "esu_launch.cuh"
 
 namespace longclock {
 namespace {
@@ -68,10 +68,11 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   __shared__ HeadState states[kEsuHeads];
   const EsuAttentionCudaParams& p = b.forward;
   const EsuTile tile = {tile_phi, tile_row};
+  float4* const weights = reinterpret_cast<float4*>(tile_row);
   __shared__ EsuPlace place;
   if (threadIdx.x == 0) place = esu_place(p, g);
   __syncthreads();
-  const int lane = lane_index() & (g.lanes - 1);  // of those that share rows
+  const int lane = lane_index() & (g.lanes - 1);
   const int lane_head = lane_index() % kEsuHeads;
   const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
   const auto u_quad = [&](int head, int column) {
@@ -119,7 +120,6 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   float4 u_grad[kEsuHeads] = {};
   const int count = chunk_count(p, g);
   for (int begin = 0; begin < count; begin += kTile) {
-    __syncthreads();
     if (threadIdx.x < kTile) {
       const int32_t delta =
           read_behaviour(p, g.per_unit, place, begin + threadIdx.x, count, mlp, tile, threadIdx.x);
@@ -175,36 +175,20 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
         if (lane < kEsuHeads) {
           reinterpret_cast<float*>(tile.phi + row + i)[lane] =
               counts ? weight * (gain[i] - state.share) : 0.0f;
-          reinterpret_cast<float*>(tile.row + row + i)[lane] = weight;
+          reinterpret_cast<float*>(weights + row + i)[lane] = weight;
         }
       }
       __syncwarp();
-      const float4* words = reinterpret_cast<const float4*>(tile.row);
-      if (place.panel == 0 && lane < kEsuRows && begin + row + lane < count) {
-        if (g.groups == 1 && b.s_grad != nullptr) {
-          b.s_grad[place.first + begin + row + lane] = add4(0.0f, tile.phi[row + lane]);
-        }
-        if (g.groups > 1 && b.weights != nullptr) {
-          const int64_t of_group = (place.query - g.query_begin) * g.groups + place.group;
-          float4* to = reinterpret_cast<float4*>(b.weights) +
-                       (of_group * p.k + place.chunk * kEsuChunk + begin + row + lane) * 2;
-          to[0] = tile.phi[row + lane];
-          to[1] = words[row + lane];
-        }
-      }
       const float4 ds[kEsuRows] = {tile.phi[row], tile.phi[row + 1]};
 #pragma unroll
-      for (int i = 0; i < kEsuRows; ++i) {
-        add_scaled(ds[i].x, x[i], u_grad[0]);
-        add_scaled(ds[i].y, x[i], u_grad[1]);
-        add_scaled(ds[i].z, x[i], u_grad[2]);
-        add_scaled(ds[i].w, x[i], u_grad[3]);
+      for (int head = 0; head < kEsuHeads; ++head) {
+#pragma unroll
+        for (int i = 0; i < kEsuRows; ++i) add_scaled((&ds[i].x)[head], x[i], u_grad[head]);
       }
-      if (g.groups > 1) continue;
-      if (b.z_grad == nullptr) continue;
+      if (g.groups > 1 || b.z_grad == nullptr) continue;
       float4 out[kEsuRows] = {};
       add_heads(u_heads, lane, ds, out);
-      add_heads(grad_heads, lane, {words[row], words[row + 1]}, out);
+      add_heads(grad_heads, lane, {weights[row], weights[row + 1]}, out);
 #pragma unroll
       for (int i = 0; i < kEsuRows; ++i) {
         if (begins[i] == kInvalidRow) out[i] = zero4();
@@ -213,9 +197,21 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
       store_rows<T, kAligned>(static_cast<T*>(b.z_grad) + first * dim, count - begin - row, at, dim,
                               lane, g.lanes, out);
     }
+    __syncthreads();
+    if (place.panel != 0 || static_cast<int>(threadIdx.x) >= whole) continue;
+    if (g.groups == 1) {
+      if (b.s_grad != nullptr) {
+        b.s_grad[place.first + begin + threadIdx.x] = add4(0.0f, tile.phi[threadIdx.x]);
+      }
+    } else if (b.weights != nullptr) {
+      const int64_t of_group = (place.query - g.query_begin) * g.groups + place.group;
+      float4* to = reinterpret_cast<float4*>(b.weights) +
+                   (of_group * p.k + place.chunk * kEsuChunk + begin + threadIdx.x) * 2;
+      to[0] = tile.phi[threadIdx.x];
+      to[1] = weights[threadIdx.x];
+    }
   }
   if (b.u_grad == nullptr) return;
-  __syncthreads();
   merge_heads(u_grad, u_heads, g.lanes);
   const int64_t dim = p.behaviours.dim;
   const int panel_begin = place.panel * g.lanes * 4;
@@ -342,7 +338,7 @@ int launch(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
           esu_attention_backward_rows_kernel<T, kForm>
               <<<static_cast<unsigned>(count * row_blocks), kEsuThreads, 0, stream>>>(b, rows);
         }
-        if (g.chunks == 1 || b.u_grad == nullptr) return;
+        if (g.chunks == 1 || b.u_grad == nullptr || p.heads == 0) return;
         const unsigned merges = static_cast<unsigned>(count * p.heads);
         if (p.u_is_float) {
           esu_attention_backward_merge_kernel<float><<<merges, kEsuThreads, 0, stream>>>(b, g);
