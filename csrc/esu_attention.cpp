@@ -1,95 +1,120 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../kernels/esu_attention/esu_attention.h"
+#include "esu_attention.h"
 
 #include <torch/csrc/stable/library.h>
 
+#include "common/dispatch.h"
 #include "common/parallel.h"
 #include "common/time_term.h"
 
 namespace longclock {
-namespace {
 
 #define LONGCLOCK_ESU_SCHEMA                                                                  \
   "Tensor u, Tensor z, Tensor? ids, Tensor z_time, Tensor query_time, Tensor w1, Tensor b1, " \
   "Tensor w2, Tensor b2, Tensor? valid, int period, float unit"
-#define LONGCLOCK_ESU_PARAMETERS                                                      \
-  const Tensor &u, const Tensor &z, const OptionalTensor &ids, const Tensor &z_time,  \
-      const Tensor &query_time, const Tensor &w1, const Tensor &b1, const Tensor &w2, \
-      const Tensor &b2, const OptionalTensor &valid, int64_t period, double unit
-#define LONGCLOCK_ESU_ARGUMENTS u, z, ids, z_time, query_time, w1, b1, w2, b2, valid, period, unit
 
-// The arguments checked and brought to the kernel's form. Holds what its pointers point to.
-struct Attention {
-  EsuAttentionParams params{};
-  TimeMlpArguments mlp;
-  Tensor u, z, ids, z_time, query_time, valid;
+EsuArguments::EsuArguments(const char* op, const Tensor& u_in, const Tensor& z_in,
+                           const OptionalTensor& ids_in, const Tensor& z_time_in,
+                           const Tensor& query_time_in, const Tensor& w1, const Tensor& b1,
+                           const Tensor& w2, const Tensor& b2, const OptionalTensor& valid_in,
+                           int64_t period, double unit)
+    : mlp(op, w1, b1, w2, b2, unit) {
+  Behaviours& b = params.behaviours;
+  b.dtype = check_float(op, "z", z_in);
+  check_matches(op, "u", u_in, "z", z_in);
+  check_int(op, "z_time", z_time_in);
+  check_int(op, "query_time", query_time_in);
+  check_period(op, period);
+  check(u_in.dim() == 3, op, ": u must have shape [Q, n, L], got ", shape_of(u_in));
+  queries = u_in.size(0);
+  check(z_time_in.dim() == 2 && z_time_in.size(0) == queries, op,
+        ": z_time must have shape [Q, K] with Q = ", queries, " to match u, got ",
+        shape_of(z_time_in));
+  const int64_t k = z_time_in.size(1), dim = u_in.size(2);
+  if (ids_in) {
+    check(z_in.dim() == 2 && z_in.size(1) == dim, op,
+          ": the table must have shape [N, L] with L = ", dim, " to match u, got ", shape_of(z_in));
+    check_int(op, "ids", *ids_in);
+    check_shape(op, "ids", *ids_in, {{"Q", queries}, {"K", k}}, "to match z_time");
+  } else {
+    check_shape(op, "z", z_in, {{"Q", queries}, {"K", k}, {"L", dim}}, "to match u and z_time");
+  }
+  check_shape(op, "query_time", query_time_in, {{"Q", queries}}, "to match u");
+  if (valid_in) {
+    check(valid_in->scalar_type() == ScalarType::Bool, op, ": valid must be bool, got ",
+          dtype_of(*valid_in));
+    check_shape(op, "valid", *valid_in, {{"Q", queries}, {"K", k}}, "to match z_time");
+  }
+
+  const int64_t last = z_in.dim() - 1;
+  z = z_in.stride(last) == 1 || dim <= 1 ? z_in : torch::stable::contiguous(z_in);
+  z_time = torch::stable::contiguous(z_time_in);
+  query_time = torch::stable::contiguous(query_time_in);
+  b.keys = z.const_data_ptr();
+  b.key_row_stride = z.stride(last - 1);
+  b.dim = dim;
+  b.key_time = int_array(z_time);
+  b.period = period;
+  b.mlp = mlp.mlp;
+  if (valid_in) {
+    valid = torch::stable::contiguous(*valid_in);
+    b.mask = static_cast<const uint8_t*>(valid.const_data_ptr());
+  }
+  if (ids_in) {
+    ids = torch::stable::contiguous(*ids_in);
+    b.ids = int_array(ids);
+  }
+  params.z_query_stride = ids_in ? 0 : z.stride(0);
+  params.query_time = int_array(query_time);
+  params.heads = u_in.size(1);
+  params.k = k;
+}
+
+EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuArguments& forward,
+                                           const Tensor& grad_in, const Tensor& context_in,
+                                           const Tensor& softmax_in) {
+  const int64_t heads = forward.params.heads, width = forward.params.behaviours.dim + kTimeFeatures;
+  for (const auto& [name, tensor] :
+       {std::pair<const char*, const Tensor&>{"grad", grad_in},
+        std::pair<const char*, const Tensor&>{"context", context_in}}) {
+    check(tensor.scalar_type() == ScalarType::Float, op, ": ", name, " must be float32, got ",
+          dtype_of(tensor));
+    check_shape(op, name, tensor, {{"Q", forward.queries}, {"n", heads}, {"L + 4", width}},
+                "to match u");
+  }
+  check(softmax_in.scalar_type() == ScalarType::Float, op, ": softmax must be float32, got ",
+        dtype_of(softmax_in));
+  check_shape(op, "softmax", softmax_in, {{"Q", forward.queries}, {"n", heads}, {"2", 2}},
+              "to match u");
+  grad = torch::stable::contiguous(grad_in);
+  context = torch::stable::contiguous(context_in);
+  softmax = torch::stable::contiguous(softmax_in);
+}
+
+namespace {
+
+// What the CPU kernels want besides: padded fp32 rows of u, ids known to be in range, a table of s.
+struct CpuAttention : EsuArguments {
+  Tensor u;
   std::vector<float> table;
-  int64_t queries;
+  EsuAttentionParams params;
 
-  Attention(const char* op, const Tensor& u_in, const Tensor& z_in, const OptionalTensor& ids_in,
-            const Tensor& z_time_in, const Tensor& query_time_in, const Tensor& w1,
-            const Tensor& b1, const Tensor& w2, const Tensor& b2, const OptionalTensor& valid_in,
-            int64_t period, double unit)
-      : mlp(op, w1, b1, w2, b2, unit) {
+  CpuAttention(const char* op, const Tensor& u_in, const Tensor& z_in, const OptionalTensor& ids_in,
+               const Tensor& z_time_in, const Tensor& query_time_in, const Tensor& w1,
+               const Tensor& b1, const Tensor& w2, const Tensor& b2, const OptionalTensor& valid_in,
+               int64_t period, double unit)
+      : EsuArguments(op, u_in, z_in, ids_in, z_time_in, query_time_in, w1, b1, w2, b2, valid_in,
+                     period, unit),
+        u(padded_rows(u_in, z_in.scalar_type())),
+        params{EsuArguments::params, static_cast<const float*>(u.const_data_ptr()),
+               padded_dim(u_in.size(2))} {
     Behaviours& b = params.behaviours;
-    b.dtype = check_float(op, "z", z_in);
-    check_matches(op, "u", u_in, "z", z_in);
-    check_int(op, "z_time", z_time_in);
-    check_int(op, "query_time", query_time_in);
-    check_period(op, period);
-    check(u_in.dim() == 3, op, ": u must have shape [Q, n, L], got ", shape_of(u_in));
-    queries = u_in.size(0);
-    check(z_time_in.dim() == 2 && z_time_in.size(0) == queries, op,
-          ": z_time must have shape [Q, K] with Q = ", queries, " to match u, got ",
-          shape_of(z_time_in));
-    const int64_t k = z_time_in.size(1), dim = u_in.size(2);
-    if (ids_in) {
-      check(z_in.dim() == 2 && z_in.size(1) == dim, op,
-            ": the table must have shape [N, L] with L = ", dim, " to match u, got ",
-            shape_of(z_in));
-      check_int(op, "ids", *ids_in);
-      check_shape(op, "ids", *ids_in, {{"Q", queries}, {"K", k}}, "to match z_time");
-    } else {
-      check_shape(op, "z", z_in, {{"Q", queries}, {"K", k}, {"L", dim}}, "to match u and z_time");
+    for (int64_t at = 0; b.ids && at < queries * params.k; ++at) {
+      const int64_t id = b.ids[at];
+      const bool unread = b.mask != nullptr && b.mask[at] == 0;
+      check_id(op, unread || (id >= 0 && id < z.size(0)), id, z.size(0), at);
     }
-    check_shape(op, "query_time", query_time_in, {{"Q", queries}}, "to match u");
-    if (valid_in) {
-      check(valid_in->scalar_type() == ScalarType::Bool, op, ": valid must be bool, got ",
-            dtype_of(*valid_in));
-      check_shape(op, "valid", *valid_in, {{"Q", queries}, {"K", k}}, "to match z_time");
-    }
-
-    u = padded_rows(u_in, z_in.scalar_type());
-    const int64_t last = z_in.dim() - 1;
-    z = z_in.stride(last) == 1 || dim <= 1 ? z_in : torch::stable::contiguous(z_in);
-    z_time = torch::stable::contiguous(z_time_in);
-    query_time = torch::stable::contiguous(query_time_in);
-    b.keys = z.const_data_ptr();
-    b.key_row_stride = z.stride(last - 1);
-    b.dim = dim;
-    b.key_time = int_array(z_time);
-    b.period = period;
-    b.mlp = mlp.mlp;
-    if (valid_in) {
-      valid = torch::stable::contiguous(*valid_in);
-      b.mask = static_cast<const uint8_t*>(valid.const_data_ptr());
-    }
-    if (ids_in) {
-      ids = torch::stable::contiguous(*ids_in);
-      b.ids = int_array(ids);
-      for (int64_t at = 0; at < queries * k; ++at) {
-        const int64_t id = b.ids[at];
-        const bool unread = b.mask != nullptr && b.mask[at] == 0;
-        check_id(op, unread || (id >= 0 && id < z.size(0)), id, z.size(0), at);
-      }
-    }
-    params.z_query_stride = ids_in ? 0 : z.stride(0);
-    params.query_time = int_array(query_time);
-    params.heads = u_in.size(1);
-    params.k = k;
-    params.u = static_cast<const float*>(u.const_data_ptr());
-    params.u_stride = padded_dim(dim);
-    table = time_table(mlp.mlp, period, queries * k);
+    table = time_table(mlp.mlp, period, queries * params.k);
     b.time_table = table.empty() ? nullptr : table.data();
   }
 
@@ -97,7 +122,7 @@ struct Attention {
 };
 
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
-  Attention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
+  CpuAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
   Tensor context = torch::stable::new_empty(
       z, {a.queries, a.params.heads, a.params.behaviours.dim + kTimeFeatures}, ScalarType::Float);
   Tensor softmax = torch::stable::new_empty(z, {a.queries, a.params.heads, 2}, ScalarType::Float);
@@ -112,33 +137,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
     const Tensor& grad_in, LONGCLOCK_ESU_PARAMETERS, const Tensor& context_in,
     const Tensor& softmax_in, bool need_u, bool need_z, bool need_mlp) {
   constexpr const char* op = "esu_attention_backward";
-  Attention a(op, LONGCLOCK_ESU_ARGUMENTS);
+  CpuAttention a(op, LONGCLOCK_ESU_ARGUMENTS);
   const int64_t k = a.params.k, dim = a.params.behaviours.dim;
-  for (const auto& [name, tensor] :
-       {std::pair<const char*, const Tensor&>{"grad", grad_in},
-        std::pair<const char*, const Tensor&>{"context", context_in}}) {
-    check(tensor.scalar_type() == ScalarType::Float, op, ": ", name, " must be float32, got ",
-          dtype_of(tensor));
-    check_shape(op, name, tensor,
-                {{"Q", a.queries}, {"n", a.params.heads}, {"L + 4", dim + kTimeFeatures}},
-                "to match u");
-  }
-  check(softmax_in.scalar_type() == ScalarType::Float, op, ": softmax must be float32, got ",
-        dtype_of(softmax_in));
-  check_shape(op, "softmax", softmax_in, {{"Q", a.queries}, {"n", a.params.heads}, {"2", 2}},
-              "to match u");
-  const Tensor grad = torch::stable::contiguous(grad_in);
-  const Tensor context = torch::stable::contiguous(context_in);
-  const Tensor softmax = torch::stable::contiguous(softmax_in);
-  a.params.context = static_cast<float*>(context.data_ptr());  // read only
-  a.params.softmax = static_cast<float*>(softmax.data_ptr());
+  const EsuBackwardArguments saved(op, a, grad_in, context_in, softmax_in);
+  a.params.context = static_cast<float*>(saved.context.data_ptr());  // read only
+  a.params.softmax = static_cast<float*>(saved.softmax.data_ptr());
 
   const auto none = [&](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
-  Tensor u_grad = none(u), z_grad = none(z), w1_grad = none(w1), b1_grad = none(b1),
+  Tensor u_grad = none(a.u), z_grad = none(z), w1_grad = none(w1), b1_grad = none(b1),
          w2_grad = none(w2), b2_grad = none(b2);
   EsuAttentionBackwardParams params{};
   params.forward = a.params;
-  params.grad = static_cast<const float*>(grad.const_data_ptr());
+  params.grad = static_cast<const float*>(saved.grad.const_data_ptr());
   if (need_u) {
     u_grad = torch::stable::new_empty(u, u.sizes(), ScalarType::Float);
     params.u_grad = static_cast<float*>(u_grad.mutable_data_ptr());
@@ -174,7 +184,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
         "z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {
   m.impl("esu_attention", TORCH_BOX(&esu_attention));
   m.impl("esu_attention_backward", TORCH_BOX(&esu_attention_backward));
 }

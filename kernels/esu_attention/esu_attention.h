@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../common/cuda.h"
 #include "../common/simd_level.h"
 #include "../gsu_score/behaviours.h"
 
@@ -8,17 +9,20 @@ namespace longclock {
 
 // alpha_ik = u_i . z_k + s(delta_k / unit), p_i = softmax over the valid k,
 // context_i = sum over k of p_ik [z_k ; phi(delta_k / unit)].
-struct EsuAttentionParams {
+struct EsuAttentionCommonParams {
   Behaviours behaviours;   // positions q * K + k; mask is `valid`
   int64_t z_query_stride;  // elements, without ids
   IntArray query_time;     // [Q], seconds
   int64_t heads;           // n
   int64_t k;               // K
-  const float* u;          // [Q, n, round_up(L, 16)], padded with zeros
-  int64_t u_stride;        // elements from head to head, a multiple of 16
   float* context;          // [Q, n, L + 4]; 0 where a query has no valid behaviour
   float* softmax;          // [Q, n, 2], the largest alpha, and the log of the sum of
                            // exp(alpha - largest); kept for the backward
+};
+
+struct EsuAttentionParams : EsuAttentionCommonParams {
+  const float* u;    // [Q, n, round_up(L, 16)], padded with zeros
+  int64_t u_stride;  // elements from head to head, a multiple of 16
 };
 
 // Recomputes alpha from z, in the one pass over z that the gradients need anyway.
@@ -39,5 +43,69 @@ LONGCLOCK_DECLARE_LEVELS(void esu_attention(const EsuAttentionParams&, int64_t b
 void esu_attention_cpu(const EsuAttentionParams& params, int64_t begin, int64_t end);
 void esu_attention_backward_cpu(const EsuAttentionBackwardParams& params, int64_t begin,
                                 int64_t end);
+
+// Behaviours [0, K) are cut into chunks of this many, each done by blocks of its own; a second
+// kernel then adds up what they found, in order.
+constexpr int64_t kEsuChunk = 640;
+LONGCLOCK_INLINE constexpr int64_t esu_chunks(int64_t k) {
+  return k <= kEsuChunk ? 1 : (k + kEsuChunk - 1) / kEsuChunk;
+}
+LONGCLOCK_INLINE constexpr int64_t esu_head_groups(int64_t heads) { return (heads + 3) / 4; }
+
+// Without a mlp.time_table: s is computed on the spot. An id outside [0, N) makes its row NaN.
+struct EsuAttentionCudaParams : EsuAttentionCommonParams {
+  int64_t queries;     // Q
+  const void* u;       // [Q, n, L], z's dtype or fp32, which is rounded to z's
+  bool u_is_float;     // fp32
+  int64_t table_rows;  // N, where ids are given
+  bool check;          // assert that ids are in [0, N)
+  float* partial;      // esu_partial_size() floats
+};
+
+// What a chunk leaves to the second kernel, of each head: L + 4 weighted sums, the largest alpha,
+// the sum of exp(alpha - largest), and whether anything was valid.
+LONGCLOCK_INLINE constexpr int64_t esu_partial_width(int64_t dim) {
+  return dim + kTimeFeatures + 3;
+}
+LONGCLOCK_INLINE constexpr int64_t esu_partial_size(int64_t queries, int64_t heads, int64_t k,
+                                                    int64_t dim) {
+  const int64_t chunks = esu_chunks(k);
+  return chunks == 1 ? 0 : queries * chunks * heads * esu_partial_width(dim);
+}
+
+struct EsuAttentionBackwardCudaParams {
+  EsuAttentionCudaParams forward;  // with its outputs; `partial` is not used
+  const float* grad;               // [Q, n, L + 4]
+  void* u_grad;                    // [Q, n, L], u's dtype; or none
+  void* z_grad;                    // [Q, K, L], z's dtype, 0 where not valid; or none
+  float* s_grad;                   // [Q, K], the gradient of s; or none
+  int32_t* s_delta;                // [Q, K], seconds
+  float* u_partial;                // esu_u_partial_size() floats
+  float* weights;                  // esu_weights_size() floats
+};
+
+LONGCLOCK_INLINE constexpr int64_t esu_u_partial_size(int64_t queries, int64_t heads, int64_t k,
+                                                      int64_t dim) {
+  return esu_chunks(k) == 1 ? 0 : queries * esu_chunks(k) * heads * dim;
+}
+// More than four heads: p and ds of every behaviour and head wait for the kernel that adds the
+// heads up. Queries are done in portions, so that this stays small however many there are.
+LONGCLOCK_INLINE constexpr int64_t esu_query_weights(int64_t heads, int64_t k) {
+  return heads <= 4 ? 0 : k * esu_head_groups(heads) * 8;
+}
+LONGCLOCK_INLINE constexpr int64_t esu_portion(int64_t queries, int64_t heads, int64_t k) {
+  constexpr int64_t kFloats = int64_t{1} << 24;  // 64 MB
+  const int64_t each = esu_query_weights(heads, k);
+  const int64_t portion = each == 0 ? queries : kFloats / each;
+  return portion < 1 ? 1 : portion < queries ? portion : queries;
+}
+LONGCLOCK_INLINE constexpr int64_t esu_weights_size(int64_t queries, int64_t heads, int64_t k) {
+  return esu_portion(queries, heads, k) * esu_query_weights(heads, k);
+}
+
+// All queries, on the device of the stream. Each returns a cudaError_t: 0 is success. Pointers are
+// the device's; the launchers allocate nothing and wait for nothing.
+int launch_esu_attention(const EsuAttentionCudaParams& params, CudaStream stream);
+int launch_esu_attention_backward(const EsuAttentionBackwardCudaParams& params, CudaStream stream);
 
 }  // namespace longclock

@@ -78,10 +78,12 @@ __device__ __forceinline__ float time_relu(float h) {
 #endif
 }
 
+// kUnroll: hidden units whose weights are loaded together; fewer take fewer registers.
+template <int kUnroll = 4>
 __device__ __forceinline__ float time_similarity(const SharedTimeMlp& mlp, int hidden,
                                                  const TimePhi& phi) {
   float s = mlp.b2;
-#pragma unroll 4
+#pragma unroll(kUnroll)
   for (int j = 0; j < hidden; ++j) {
     const float2 b1_w2 = mlp.b1_w2[j];
     s = fmaf(b1_w2.y, time_relu(time_hidden(mlp.w1[j], b1_w2.x, phi)), s);

@@ -92,6 +92,8 @@ def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: 
     if table.shape[0] == 0:
         return torch.zeros_like(table)
     ids = (ids if valid is None else ids.masked_fill(~valid, 0)).to(torch.int64)
+    # On CUDA an id may be in no table: its NaN gradient then goes to a row that exists.
+    ids = ids.clamp(0, table.shape[0] - 1)
     if sparse:
         return torch.sparse_coo_tensor(
             ids.reshape(1, -1), dz.flatten(0, 1), table.shape, check_invariants=False

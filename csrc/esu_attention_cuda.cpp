@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <torch/csrc/stable/library.h>
+
+#include "../kernels/common/device.h"
+#include "common/cuda.h"
+#include "esu_attention.h"
+
+namespace longclock {
+namespace {
+
+// Before anything else is done with them.
+void check_devices(const CudaCall& call, LONGCLOCK_ESU_PARAMETERS) {
+  (void)period, (void)unit;
+  const std::pair<const char*, const Tensor*> given[] = {
+      {"u", &u},       {"z", &z},       {"z_time", &z_time}, {"query_time", &query_time},
+      {"mlp w1", &w1}, {"mlp b1", &b1}, {"mlp w2", &w2},     {"mlp b2", &b2}};
+  for (const auto& [name, tensor] : given) call.check_device(name, *tensor);
+  if (ids) call.check_device("ids", *ids);
+  if (valid) call.check_device("valid", *valid);
+}
+
+// The arguments as the CUDA kernels take them, announced to the call.
+struct CudaAttention {
+  CudaCall call;
+  EsuArguments arguments;
+  Tensor u;
+  EsuAttentionCudaParams params;
+
+  CudaAttention(const char* op, LONGCLOCK_ESU_PARAMETERS)
+      : call(op, "u", u), arguments(checked(op, LONGCLOCK_ESU_ARGUMENTS)), u(input(call, "u", u)) {
+    const EsuArguments& a = arguments;
+    read_mlp(call, a.mlp);
+    for (const Tensor* tensor : {&a.z, &a.z_time, &a.query_time}) call.reads(*tensor);
+    if (ids) call.reads(a.ids);
+    if (valid) call.reads(a.valid);
+    params = {a.params,
+              a.queries,
+              this->u.const_data_ptr(),
+              this->u.scalar_type() == ScalarType::Float,
+              ids ? a.z.size(0) : 0,
+              device_checks(),
+              nullptr};
+  }
+
+  EsuArguments checked(const char* op, LONGCLOCK_ESU_PARAMETERS) const {
+    check_devices(call, LONGCLOCK_ESU_ARGUMENTS);
+    return EsuArguments(op, LONGCLOCK_ESU_ARGUMENTS);
+  }
+
+  int64_t dim() const { return params.behaviours.dim; }
+
+  // Memory for the kernels alone; nothing where `size` is 0.
+  Tensor scratch(int64_t size) { return output(call, u, {size}, ScalarType::Float); }
+};
+
+std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
+  CudaAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
+  EsuAttentionCudaParams& p = a.params;
+  const Tensor context =
+      output(a.call, a.u, {p.queries, p.heads, a.dim() + kTimeFeatures}, ScalarType::Float);
+  const Tensor softmax = output(a.call, a.u, {p.queries, p.heads, 2}, ScalarType::Float);
+  const Tensor partial = a.scratch(esu_partial_size(p.queries, p.heads, p.k, a.dim()));
+  p.context = data<float>(context);
+  p.softmax = data<float>(softmax);
+  p.partial = data<float>(partial);
+  a.call.check_launch(launch_esu_attention(p, a.call.stream()));
+  return {context, softmax};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backward(
+    const Tensor& grad_in, LONGCLOCK_ESU_PARAMETERS, const Tensor& context_in,
+    const Tensor& softmax_in, bool need_u, bool need_z, bool need_mlp) {
+  constexpr const char* op = "esu_attention_backward";
+  CudaAttention a(op, LONGCLOCK_ESU_ARGUMENTS);
+  for (const auto& [name, tensor] :
+       {std::pair<const char*, const Tensor&>{"grad", grad_in},
+        std::pair<const char*, const Tensor&>{"context", context_in},
+        std::pair<const char*, const Tensor&>{"softmax", softmax_in}}) {
+    a.call.check_device(name, tensor);
+  }
+  const EsuBackwardArguments saved(op, a.arguments, grad_in, context_in, softmax_in);
+  for (const Tensor* tensor : {&saved.grad, &saved.context, &saved.softmax}) {
+    a.call.reads(*tensor);
+  }
+  a.params.context = static_cast<float*>(saved.context.data_ptr());  // read only
+  a.params.softmax = static_cast<float*>(saved.softmax.data_ptr());
+  const EsuAttentionCudaParams& p = a.params;
+  const int64_t queries = p.queries, heads = p.heads, k = p.k, dim = a.dim(), pairs = queries * k;
+
+  const auto none = [](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
+  Tensor u_grad = none(u), z_grad = none(z), w1_grad = none(w1), b1_grad = none(b1),
+         w2_grad = none(w2), b2_grad = none(b2);
+  EsuAttentionBackwardCudaParams params{};
+  params.forward = p;
+  params.grad = static_cast<const float*>(saved.grad.const_data_ptr());
+  Tensor u_partial, weights, s_grad, s_delta;
+  if (need_u) {
+    u_grad = output(a.call, a.u, {queries, heads, dim}, a.u.scalar_type());
+    u_partial = a.scratch(esu_u_partial_size(queries, heads, k, dim));
+    params.u_grad = u_grad.mutable_data_ptr();
+    params.u_partial = data<float>(u_partial);
+  }
+  if (need_z) {
+    z_grad = output(a.call, z, {queries, k, dim}, z.scalar_type());
+    params.z_grad = z_grad.mutable_data_ptr();
+  }
+  if (need_mlp) {
+    s_grad = a.scratch(pairs);
+    s_delta = output(a.call, a.u, {pairs}, ScalarType::Int);
+    params.s_grad = data<float>(s_grad);
+    params.s_delta = data<int32_t>(s_delta);
+  }
+  if (need_z || need_mlp) {
+    weights = a.scratch(esu_weights_size(queries, heads, k));
+    params.weights = data<float>(weights);
+  }
+  a.call.check_launch(launch_esu_attention_backward(params, a.call.stream()));
+  if (need_mlp) {
+    std::tie(w1_grad, b1_grad, w2_grad, b2_grad) =
+        time_mlp_gradient(a.call, a.arguments.mlp, s_delta, s_grad);
+  }
+  return {u_grad, z_grad, w1_grad, b1_grad, w2_grad, b2_grad};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CUDA_KEY, m) {
+  m.impl("esu_attention", TORCH_BOX(&esu_attention));
+  m.impl("esu_attention_backward", TORCH_BOX(&esu_attention_backward));
+}
+
+}  // namespace longclock

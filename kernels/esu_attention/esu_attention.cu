@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// The forward of esu_attention: one block a query, group of four heads, chunk of behaviours and
+// panel of columns. Memory-bound: a row of z is read once for the four heads and stays in registers
+// between its dot products and the weighted sums. The lanes of a row keep an online softmax of
+// their own; those of a block, and then those of the chunks, are brought to one maximum in a fixed
+// order. What a thread executes depends on sizes, not on the data.
+#include "esu_launch.cuh"
+
+namespace longclock {
+namespace {
+
+constexpr int kTile = kEsuThreads;        // behaviours whose time terms are computed together
+constexpr int kSums = kTimeFeatures + 1;  // of a head, besides columns: p * phi, and p
+static_assert(kEsuChunk % kTile == 0);
+
+__device__ __forceinline__ float finite_base(float top) {
+  return top == -INFINITY ? 0.0f : top;  // nothing but -inf so far: weights of 0
+}
+
+// The online softmax of the behaviours that the lanes of a row have seen.
+struct EsuStream {
+  float4 acc[kEsuHeads] = {};         // this lane's columns
+  float top = -INFINITY, sum = 0.0f;  // of head lane & 3
+  float4 time = {};
+};
+
+// Takes up two rows: their columns, and alpha and phi of head lane & 3.
+__device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsuRows],
+                                       const float (&alpha)[kEsuRows],
+                                       const float4 (&phi)[kEsuRows]) {
+  const float before = stream.top;
+  stream.top = fmaxf(before, fmaxf(alpha[0], alpha[1]));
+  const float base = finite_base(stream.top);
+  const float fade = expf(before - base);
+  const float p[kEsuRows] = {expf(alpha[0] - base), expf(alpha[1] - base)};
+  stream.sum = fmaf(stream.sum, fade, p[0]) + p[1];
+  scale(fade, stream.time);
+#pragma unroll
+  for (int row = 0; row < kEsuRows; ++row) add_scaled(p[row], phi[row], stream.time);
+#pragma unroll
+  for (int head = 0; head < kEsuHeads; ++head) {
+    scale(of_head(fade, head), stream.acc[head]);
+#pragma unroll
+    for (int row = 0; row < kEsuRows; ++row) {
+      add_scaled(of_head(p[row], head), x[row], stream.acc[head]);
+    }
+  }
+}
+
+template <class T, EsuForm kForm>
+__global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
+    esu_attention_kernel(const EsuAttentionCudaParams p, const EsuGeometry g) {
+  constexpr bool kAligned = kIsAligned<kForm>;
+  __shared__ EsuHeadRows heads;  // u, then the sums of columns
+  __shared__ SharedTimeMlp mlp;
+  __shared__ float4 tile_phi[kTile];
+  __shared__ int4 tile_row[kTile];
+  __shared__ float tops[kEsuWarps][kEsuHeads];
+  __shared__ float sums[kEsuWarps][kEsuHeads][kSums];
+  __shared__ EsuPlace place;
+  __shared__ bool any;  // valid behaviour
+  const EsuTile tile = {tile_phi, tile_row};
+  const int lane = lane_index() & (g.lanes - 1);  // of those that share rows
+  const auto u_quad = [&](int head, int column) {
+    return load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head, column);
+  };
+  load_time_mlp(p.behaviours.mlp, &mlp);
+  if (threadIdx.x == 0) {
+    place = esu_place(p, g);
+    any = false;
+  }
+  __syncthreads();
+  const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
+  fill_heads<T>(heads, g, place.panel, u_quad);
+
+  EsuStream stream;
+  const int count = chunk_count(p, g);
+  for (int begin = 0; begin < count; begin += kTile) {
+    __syncthreads();
+    const int32_t delta =
+        read_behaviour(p, g, place, begin + threadIdx.x, count, mlp, tile, threadIdx.x);
+    const bool found = __syncthreads_or(delta >= 0);
+    if (found && threadIdx.x == 0) any = true;
+    const int whole = min(kTile, count - begin);
+    for (int step = 0; step < whole; step += row_step(g)) {
+      const int row = step + first_row(g);
+      const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
+      const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
+      float4 x[kEsuRows];
+      load_rows<T, kAligned>(p.behaviours, begins, at, lane, g.lanes, x);
+      float products[kEsuRows][kEsuHeads] = {};
+      if constexpr (kForm == EsuForm::kFast) {
+        add_products(heads, lane, x, products);
+      } else {
+        add_all_products<T, kAligned>(p.behaviours, begins, lane, g, u_quad, products);
+      }
+      float alpha[kEsuRows];
+#pragma unroll
+      for (int i = 0; i < kEsuRows; ++i) {
+        const float sum = sum_heads(products[i], g.lanes) + rows[i].s;
+        alpha[i] = rows[i].begin == kInvalidRow ? -INFINITY : sum;
+      }
+      attend(stream, x, alpha, {tile.phi[row], tile.phi[row + 1]});
+    }
+  }
+
+  // One maximum for the block.
+  float top = stream.top;
+  for (int offset = g.lanes; offset < kWarp; offset *= 2) {
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, offset));
+  }
+  const int lane_head = lane_index() % kEsuHeads;
+  if (lane_index() < kEsuHeads) tops[warp_index()][lane_head] = top;
+  __syncthreads();
+#pragma unroll
+  for (int warp = 0; warp < kEsuWarps; ++warp) top = fmaxf(top, tops[warp][lane_head]);
+  const float fade = expf(stream.top - finite_base(top));
+#pragma unroll
+  for (int i = 0; i < kSums; ++i) {
+    const float value = i < kTimeFeatures ? (&stream.time.x)[i] : stream.sum;
+    const float sum = sum_streams(value * fade, g.lanes);
+    if (lane_index() < kEsuHeads) sums[warp_index()][lane_head][i] = sum;
+  }
+#pragma unroll
+  for (int head = 0; head < kEsuHeads; ++head) scale(of_head(fade, head), stream.acc[head]);
+  merge_heads(stream.acc, heads, g.lanes);
+
+  // The context itself where there is one chunk, else a part of it.
+  const bool whole = g.chunks == 1;
+  const int64_t query = place.query, dim = p.behaviours.dim;
+  const int first_head = place.group * kEsuHeads;
+  const int panel_begin = place.panel * g.lanes * 4;
+  const int64_t width = whole ? dim + kTimeFeatures : esu_partial_width(dim);
+  const auto out_row = [&](int head) {
+    return whole ? p.context + (query * p.heads + first_head + head) * width
+                 : p.partial +
+                       ((query * g.chunks + place.chunk) * p.heads + first_head + head) * width;
+  };
+  const auto block_sum = [&](int head, int i) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int warp = 0; warp < kEsuWarps; ++warp) sum += sums[warp][head][i];
+    return sum;
+  };
+  // Valid behaviours whose alphas are all -inf give 0 / 0, as torch's softmax does.
+  const auto divisor = [&](int head) {
+    return whole && any ? block_sum(head, kTimeFeatures) : 1.0f;
+  };
+  const int head_count = static_cast<int>(min(int64_t{kEsuHeads}, p.heads - first_head));
+  const int panel_columns = static_cast<int>(min(int64_t{g.lanes} * 4, dim - panel_begin));
+  for (int head = 0; head < head_count; ++head) {
+    const float by = divisor(head);
+    float* out = out_row(head) + panel_begin;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < panel_columns; i += kEsuThreads) {
+      out[i] = head_column<T>(heads, g.lanes, head, i) / by;
+    }
+  }
+  if (place.panel != 0) return;
+  if (warp_index() == 0 && lane_index() < head_count) {
+    float* out = out_row(lane_head) + dim;
+    const float by = divisor(lane_head), sum = block_sum(lane_head, kTimeFeatures);
+#pragma unroll
+    for (int i = 0; i < kTimeFeatures; ++i) out[i] = block_sum(lane_head, i) / by;
+    if (whole) {
+      float* softmax = p.softmax + (query * p.heads + first_head + lane_head) * 2;
+      softmax[0] = top;
+      softmax[1] = any ? logf(sum) : 0.0f;
+    } else {
+      out[kTimeFeatures] = top;
+      out[kTimeFeatures + 1] = sum;
+      out[kTimeFeatures + 2] = any ? 1.0f : 0.0f;
+    }
+  }
+}
+
+// One block a query and head: its chunks, in order.
+__global__ void __launch_bounds__(kEsuThreads)
+    esu_attention_merge_kernel(const EsuAttentionCudaParams p, const EsuGeometry g) {
+  __shared__ float tops[kEsuWarps];
+  __shared__ float fades[kEsuThreads], chunk_sums[kEsuThreads];
+  const int64_t query = g.query_begin + blockIdx.x / p.heads;
+  const int64_t head = blockIdx.x % p.heads;
+  const int64_t width = p.behaviours.dim + kTimeFeatures;
+  const int64_t partial_width = esu_partial_width(p.behaviours.dim);
+  const int64_t stride = p.heads * partial_width;  // from chunk to chunk
+  const float* part = p.partial + (query * g.chunks * p.heads + head) * partial_width;
+  const float* statistics = part + width;  // top, sum, any
+  float top = -INFINITY;
+  bool any = false;
+  for (int chunk = threadIdx.x; chunk < g.chunks; chunk += kEsuThreads) {
+    top = fmaxf(top, statistics[chunk * stride]);
+    any = any || statistics[chunk * stride + 2] != 0.0f;
+  }
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, offset));
+  }
+  if (lane_index() == 0) tops[warp_index()] = top;
+  any = __syncthreads_or(any);
+#pragma unroll
+  for (int warp = 0; warp < kEsuWarps; ++warp) top = fmaxf(top, tops[warp]);
+  const float base = finite_base(top);
+
+  float* context = p.context + (query * p.heads + head) * width;
+  for (int64_t begin = 0; begin < width; begin += kEsuThreads) {
+    const int64_t column = begin + threadIdx.x;
+    float value = 0.0f, sum = 0.0f;
+    for (int batch = 0; batch < g.chunks; batch += kEsuThreads) {
+      __syncthreads();
+      if (const int chunk = batch + threadIdx.x; chunk < g.chunks) {
+        fades[threadIdx.x] = expf(statistics[chunk * stride] - base);
+        chunk_sums[threadIdx.x] = statistics[chunk * stride + 1];
+      }
+      __syncthreads();
+      const int count = min(kEsuThreads, g.chunks - batch);
+      for (int i = 0; i < count; ++i) {
+        sum = fmaf(fades[i], chunk_sums[i], sum);
+        if (column < width) value = fmaf(fades[i], part[(batch + i) * stride + column], value);
+      }
+    }
+    if (column < width) context[column] = any ? value / sum : 0.0f;
+    if (column == 0) {
+      float* softmax = p.softmax + (query * p.heads + head) * 2;
+      softmax[0] = top;
+      softmax[1] = any ? logf(sum) : 0.0f;
+    }
+  }
+}
+
+template <class T, EsuForm kForm>
+int launch(const EsuAttentionCudaParams& p, CudaStream stream) {
+  EsuGeometry g = esu_geometry<T>(p);
+  const int64_t blocks = int64_t{g.chunks} * g.groups * g.panels;
+  return for_each_portion(
+      p.queries, p.queries, blocks > p.heads ? blocks : p.heads, [&](int64_t begin, int64_t count) {
+        g.query_begin = begin;
+        esu_attention_kernel<T, kForm>
+            <<<static_cast<unsigned>(count * blocks), kEsuThreads, 0, stream>>>(p, g);
+        if (g.chunks == 1) return;
+        esu_attention_merge_kernel<<<static_cast<unsigned>(count * p.heads), kEsuThreads, 0,
+                                     stream>>>(p, g);
+      });
+}
+
+}  // namespace
+
+int launch_esu_attention(const EsuAttentionCudaParams& p, CudaStream stream) {
+  if (p.queries == 0 || p.heads == 0) return cudaSuccess;
+  return with_esu_form(p, true, [&](auto form) {
+    return launch<typename decltype(form)::Type, decltype(form)::kForm>(p, stream);
+  });
+}
+
+}  // namespace longclock

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the kernels of esu_attention are chosen and cut into launches.
+#pragma once
+
+#include "esu_rows.cuh"
+
+namespace longclock {
+
+template <class T>
+EsuGeometry esu_geometry(const EsuAttentionCudaParams& p) {
+  const int64_t dim = p.behaviours.dim;
+  EsuGeometry g{};
+  g.lanes = kVector16<T>;  // two halves with a piece each, of 16-bit rows
+  while (g.lanes < kWarp && g.lanes * 4 < dim) g.lanes *= 2;
+  while (1 << g.shift < g.lanes) ++g.shift;
+  g.panels = dim <= kWarp * 4 ? 1 : static_cast<int>((dim + kWarp * 4 - 1) / (kWarp * 4));
+  g.groups = p.heads <= kEsuHeads ? 1 : static_cast<int>(esu_head_groups(p.heads));
+  g.chunks = static_cast<int>(esu_chunks(p.k));
+  g.clock = make_clock(p.behaviours.period);
+  g.per_unit = 1.0 / p.behaviours.mlp.unit;
+  return g;
+}
+
+template <class T>
+EsuForm esu_form(const EsuAttentionCudaParams& p, bool others_aligned) {
+  const Behaviours& b = p.behaviours;
+  const bool aligned = others_aligned && aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) &&
+                       aligned16(b.keys, p.z_query_stride, b.dim, b.dtype) &&
+                       aligned16(p.u, b.dim, b.dim, p.u_is_float ? DType::kFloat32 : b.dtype);
+  return !aligned ? EsuForm::kAny : b.dim > kWarp * 4 ? EsuForm::kWide : EsuForm::kFast;
+}
+
+// Calls f(EsuInstance of the dtype and form) and returns its error. Whether what comes besides z
+// and u suits 16-byte loads is for the caller to say.
+template <class T, EsuForm form>
+struct EsuInstance {
+  using Type = T;
+  static constexpr EsuForm kForm = form;
+};
+template <class F>
+int with_esu_form(const EsuAttentionCudaParams& p, bool others_aligned, const F& f) {
+  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, {
+    switch (esu_form<T>(p, others_aligned)) {
+      case EsuForm::kFast:
+        return f(EsuInstance<T, EsuForm::kFast>{});
+      case EsuForm::kWide:
+        return f(EsuInstance<T, EsuForm::kWide>{});
+      case EsuForm::kAny:
+        return f(EsuInstance<T, EsuForm::kAny>{});
+    }
+  });
+  return cudaErrorInvalidValue;
+}
+
+// Calls f(first query, queries) for portions of at most `portion` queries whose grids, of
+// `query_blocks` blocks a query, fit a launch. Returns the first error.
+template <class F>
+int for_each_portion(int64_t queries, int64_t portion, int64_t query_blocks, const F& f) {
+  constexpr int64_t kMaxBlocks = 2147483647;
+  const int64_t fits = kMaxBlocks / query_blocks;
+  const int64_t step = fits < 1 ? 1 : fits < portion ? fits : portion;
+  for (int64_t begin = 0; begin < queries; begin += step) {
+    f(begin, queries - begin < step ? queries - begin : step);
+    if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace longclock
