@@ -89,9 +89,11 @@ def test_commands_in_the_text_parse():
 def test_environment_variables_are_read_somewhere():
     names = set(re.findall(r"`(LONGCLOCK_\w+)`", README))
     assert names == {
-        "LONGCLOCK_CUDA", "LONGCLOCK_CUDA_ARCHS", "LONGCLOCK_LIBRARY", "LONGCLOCK_SIMD",
+        "LONGCLOCK_CHECK", "LONGCLOCK_CUDA", "LONGCLOCK_CUDA_ARCHS", "LONGCLOCK_LIBRARY",
+        "LONGCLOCK_SIMD",
     }  # fmt: skip
     sources = [ROOT / "setup.py", ROOT / "kernels/common/simd_level.cpp"]
+    sources.append(ROOT / "kernels/common/cuda.cu")
     sources.append(ROOT / "python/longclock/_library.py")
     text = "".join(source.read_text() for source in sources)
     for name in names:

@@ -65,7 +65,7 @@ __device__ __forceinline__ EsuPlace esu_place(const EsuAttentionCudaParams& p,
           static_cast<int>(rest % g.chunks),
           static_cast<int>(group),
           static_cast<int>(panel),
-          clock_time(g.clock, p.query_time[query])};
+          clock_time<true>(g.clock, p.query_time[query])};
 }
 
 // The first row of this thread's lanes, and the step to their next.
@@ -266,7 +266,8 @@ __device__ __forceinline__ int32_t read_behaviour(const EsuAttentionCudaParams& 
     tile.row[i] = make_int4(-1, -1, 0, 0);
     return -1;
   }
-  const int32_t delta = clock_delta(g.clock, clock_time(g.clock, b.key_time[position]), place.now);
+  const int32_t delta =
+      clock_delta(g.clock, clock_time<true>(g.clock, b.key_time[position]), place.now);
   const TimePhi phi = time_phi(delta, g.per_unit);
   float s = time_similarity<1>(mlp, b.mlp.hidden, phi);
   int64_t begin =
