@@ -130,8 +130,9 @@ test-emulated: emulated gtest $(WHEELS)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(BUILD) -L emulator -j2 --output-on-failure --no-tests=error --progress -Q \
 	  -O $(CURDIR)/build/emulator.log || { cat build/emulator.log; exit 1; }
 	@grep -E 'tests passed' build/emulator.log
-	$(SAY) "pytest: every op on the emulator"
-	@$(EMULATED) $(PYTEST_ARGS)
+	$(SAY) "pytest: every op on the emulator, as sm_80 and as sm_90"
+	@LONGCLOCK_EMULATOR_SM=80 $(EMULATED) $(PYTEST_ARGS)
+	@LONGCLOCK_EMULATOR_SM=90 $(EMULATED) $(PYTEST_ARGS)
 
 test: $(VENV)/.nvcc test-cpp test-python test-emulated-quick
 

@@ -128,7 +128,10 @@ def headlines() -> Iterator[tuple[tuple[str, ...], Case]]:
         forward, backward = "esu_attention fp16", "esu_attention fp16 backward"
         yield (forward,), both[0]
         yield (forward, backward), both[1]
-        yield ("block_topk fp32 700 rows",), block_topk.topk_case("random", torch.randn(1024, 10_000), 100)
+        yield (
+            ("block_topk fp32 700 rows",),
+            block_topk.topk_case("random", torch.randn(1024, 10_000), 100),
+        )
 
 
 def predicted_us(

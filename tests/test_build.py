@@ -24,6 +24,8 @@ BUILD = ROOT / "build" / "cmake"
 ALLOWED = re.compile(
     r"libtorch_cpu\.so|lib(stdc\+\+|m|gcc_s|c|dl|rt|pthread)\.so\.\d+|ld-linux[\w.-]*\.so\.\d+"
 )
+
+
 def run(*command: str | Path, **options) -> str:
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, **options
@@ -94,7 +96,9 @@ def test_launchers_allocate_nothing_and_wait_for_nothing():
         return
     called = set(re.findall(r"\bU _*(cuda\w+)", run("nm", "-u", archive)))
     assert "cudaLaunchKernel" in called
-    forbidden = re.compile(r"cuda(Malloc|Free|Host|Memcpy$|Memset$|\w*Synchronize|EventQuery|StreamQuery)")
+    forbidden = re.compile(
+        r"cuda(Malloc|Free|Host|Memcpy$|Memset$|\w*Synchronize|EventQuery|StreamQuery)"
+    )
     assert [name for name in called if forbidden.match(name)] == []
 
 

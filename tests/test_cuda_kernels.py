@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import emulator
 import pytest
@@ -156,7 +155,10 @@ def test_schedules_and_profiles_give_the_same_bits(
 
 def misfits() -> dict[str, Case]:
     dense, ragged = make_case("dense", counts=(64, 5)), make_case("ragged_many", counts=(64, 5, 9))
-    windows, table = make_case("windows", counts=(64, 5)), make_case("dense", counts=(64, 5), table=True)
+    windows, table = (
+        make_case("windows", counts=(64, 5)),
+        make_case("dense", counts=(64, 5), table=True),
+    )
     far = 2**40
     return {
         "lengths": dense.with_layout(lengths=torch.tensor([far, -far])),

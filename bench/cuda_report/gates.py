@@ -58,18 +58,24 @@ GATES = (
     Gate(OTHERS, "stack", 0, ARCHITECTURES),
     Gate(TIGHTEST, "spills", 0, ARCHITECTURES[:-1]),
     Gate(
-        TIGHTEST, "spills", 0, ARCHITECTURES[-1:],
+        TIGHTEST,
+        "spills",
+        0,
+        ARCHITECTURES[-1:],
         reason="one word, once a row pair; every other order of the code that was tried moves "
         "it to another dtype or architecture, and 72 registers would cost a block in eight",
-    ),  # fmt: skip
+    ),
     Gate(GSU_KERNEL, "registers", 80, NEWER),
     Gate(GSU_KERNEL, "registers", 112, (75,)),
     Gate(r"clock_gsu_kernel<Float16, true>", "instructions_a_unit", 12, NEWER),
     Gate(
-        r"clock_gsu_kernel<Float16, true>", "instructions_a_unit", 12, (75,),
+        r"clock_gsu_kernel<Float16, true>",
+        "instructions_a_unit",
+        12,
+        (75,),
         reason="tensor cores of sm_75 take 8 columns a time: 16 more HMMA a tile of 32 keys; "
         "memory is still the limit there",
-    ),  # fmt: skip
+    ),
     Gate(r"clock_gsu_kernel<Float16, true>", "barriers_in_hot_loop", 0, ARCHITECTURES),
     Gate(GSU_KERNEL, "shared_bytes", 48 * 1024, ARCHITECTURES),
     Gate(GSU, "bytes_over_minimum", 1.01),
@@ -88,22 +94,28 @@ GATES = (
     Gate(ESU_KERNEL, "shared_bytes", 8 * 1024, ARCHITECTURES),
     Gate(r"esu_attention fp16( K=10000)?", "bytes_over_minimum", 1.05),
     Gate(
-        r"esu_attention fp16 backward", "bytes_over_minimum", 1.05,
+        r"esu_attention fp16 backward",
+        "bytes_over_minimum",
+        1.05,
         reason="the gradient of s, 8 bytes a behaviour, is written and read again for that of the "
         "mlp; the kernel that reads z is at 1.03",
-    ),  # fmt: skip
+    ),
     Gate(
-        r"esu_attention fp16 K=10000 backward", "bytes_over_minimum", 1.05,
+        r"esu_attention fp16 K=10000 backward",
+        "bytes_over_minimum",
+        1.05,
         reason="as for K = 100",
-    ),  # fmt: skip
+    ),
     Gate(ESU, "rows_in_narrow_loads", 0),
     Gate(ESU, "bank_replays_stream", 1.1),
     Gate(ESU, "global_atomics", 0),
     Gate(r"esu_attention fp16", "launches", 1),
     Gate(
-        r"esu_attention fp16 backward", "launches", 1,
+        r"esu_attention fp16 backward",
+        "launches",
+        1,
         reason="one for u and z, two for the mlp, whose gradient is a sum over the batch",
-    ),  # fmt: skip
+    ),
     Gate(r"esu_attention fp16 K=10000", "launches", 2),  # chunks are merged by a second
     Gate(r"esu_attention fp16 K=10000 backward", "launches", 4),
     Gate(r".*", "local_bytes", 0),
