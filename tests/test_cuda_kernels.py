@@ -131,9 +131,7 @@ def test_a_query_gradient_does_not_depend_on_its_batch(device: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["dense", "ragged_many", "windows"])
-def test_schedules_and_profiles_give_the_same_bits(
-    device: str, emulated: bool, layout: str
-) -> None:
+def test_schedules_give_the_same_bits(device: str, emulated: bool, layout: str) -> None:
     case = make_case(
         layout, torch.float16, counts=(3_000, 1, 700), width=32, table=True, mask=True
     ).to(device).trained()  # fmt: skip
@@ -146,11 +144,30 @@ def test_schedules_and_profiles_give_the_same_bits(
             *torch.autograd.grad(scores, list(case.leaves().values()), grad),
         ]  # fmt: skip
 
+    # One profile a process: CUB keeps what it learned of the device at its first sort.
     first = run()
     for seed in (1, 2, 3):
-        for sm in (80, 90):
-            with profile(emulated, seed=seed, sm=sm, threads=seed):
-                assert_bitwise(run(), first)
+        with profile(emulated, seed=seed, threads=seed):
+            assert_bitwise(run(), first)
+
+
+@pytest.mark.parametrize("layout", ["dense", "ragged_many", "windows"])
+def test_profiles_give_the_same_bits(device: str, emulated: bool, layout: str) -> None:
+    case = make_case(layout, torch.float16, counts=(3_000, 1, 700), width=32, mask=True)
+    case = case.to(device).trained()
+    grad = torch.randn_like(case.score(lc.gsu_score).detach())
+
+    def run() -> list[torch.Tensor]:
+        scores = case.score(lc.gsu_score)
+        return [
+            *case.run(lc.clock_gsu, 100), *lc.block_topk(scores.detach(), 50), scores,
+            *torch.autograd.grad(scores, list(case.leaves().values()), grad),
+        ]  # fmt: skip
+
+    first = run()
+    for sm in (80, 86, 89, 90, 100, 120):
+        with profile(emulated, sm=sm):
+            assert_bitwise(run(), first)
 
 
 def misfits() -> dict[str, Case]:
