@@ -28,7 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Files whose tests make sense on some devices only.
-DEVICES_OF = {"test_emulator.py": {"emulated"}, "test_cuda_kernels.py": {"emulated", "cuda"}}
+DEVICES_OF = {
+    "test_emulator.py": {"emulated"},
+    "test_cuda_kernels.py": {"emulated", "cuda"},
+    "test_esu_attention_cuda.py": {"emulated", "cuda"},
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -79,6 +83,17 @@ def device(request: pytest.FixtureRequest) -> str:
 def checks_data(request: pytest.FixtureRequest) -> bool:
     """Whether ops check what depends on the data: on the CPU. CUDA kernels clamp it."""
     return bool(request.config.getoption("--device") == "cpu")
+
+
+@pytest.fixture(scope="session")
+def emulated(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--device") == "emulated")
+
+
+@pytest.fixture
+def emulator_only(emulated: bool) -> None:
+    if not emulated:
+        pytest.skip("only the emulator counts, shuffles, and survives an assertion")
 
 
 @pytest.fixture(autouse=True)

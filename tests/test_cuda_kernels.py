@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import emulator
 import pytest
 import torch
 from cases import FLOATS, NOWHERE, Case, make_case
-from tolerance import assert_bitwise, assert_close, assert_selection
+from test_gsu_score import check_gradients
+from tolerance import assert_bitwise, assert_selection
 
 import longclock as lc
 
 LARGE = [1, 100, 10_000, 100_000]
-
-
-@pytest.fixture
-def emulated(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--device") == "emulated")
 
 
 @contextmanager
@@ -102,15 +98,7 @@ def test_parts_give_the_bits_of_the_whole(device: str, k: int) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_gradients_of_long_sequences(device: str, layout: str, dtype: torch.dtype) -> None:
     case = make_case(layout, dtype, counts=(9_000, 4_097), width=40, candidates=2)
-    ours, fine, rival = case.to(device).trained(), case.double().trained(), case.trained()
-    scores = ours.score(lc.gsu_score)
-    grad = torch.randn(scores.shape)
-    scores.backward(grad.to(device))
-    fine.score(lc.reference.gsu_score).backward(grad.double())
-    rival.score(lc.reference.gsu_score).backward(grad)
-    for name, leaf in ours.leaves().items():
-        terms = 1 if name in ("query", "keys") else scores.numel()
-        assert_close(leaf.grad, fine.leaves()[name].grad, rival.leaves()[name].grad, name, terms)  # type: ignore[arg-type]
+    check_gradients(case, device)
 
 
 def test_a_query_gradient_does_not_depend_on_its_batch(device: str) -> None:
@@ -130,11 +118,9 @@ def test_a_query_gradient_does_not_depend_on_its_batch(device: str) -> None:
     assert_bitwise(query_grad(many), alone.expand(many, -1))
 
 
-@pytest.mark.parametrize("layout", ["dense", "ragged_many", "windows"])
-def test_schedules_give_the_same_bits(device: str, emulated: bool, layout: str) -> None:
-    case = make_case(
-        layout, torch.float16, counts=(3_000, 1, 700), width=32, table=True, mask=True
-    ).to(device).trained()  # fmt: skip
+def search_and_train(case: Case) -> Callable[[], list[torch.Tensor]]:
+    """Selections, scores and every gradient of a case."""
+    case = case.trained()
     grad = torch.randn_like(case.score(lc.gsu_score).detach())
 
     def run() -> list[torch.Tensor]:
@@ -144,6 +130,15 @@ def test_schedules_give_the_same_bits(device: str, emulated: bool, layout: str) 
             *torch.autograd.grad(scores, list(case.leaves().values()), grad),
         ]  # fmt: skip
 
+    return run
+
+
+@pytest.mark.parametrize("layout", ["dense", "ragged_many", "windows"])
+def test_schedules_give_the_same_bits(device: str, emulated: bool, layout: str) -> None:
+    case = make_case(
+        layout, torch.float16, counts=(3_000, 1, 700), width=32, table=True, mask=True
+    )  # fmt: skip
+    run = search_and_train(case.to(device))
     # One profile a process: CUB keeps what it learned of the device at its first sort.
     first = run()
     for seed in (1, 2, 3):
@@ -154,16 +149,7 @@ def test_schedules_give_the_same_bits(device: str, emulated: bool, layout: str) 
 @pytest.mark.parametrize("layout", ["dense", "ragged_many", "windows"])
 def test_profiles_give_the_same_bits(device: str, emulated: bool, layout: str) -> None:
     case = make_case(layout, torch.float16, counts=(3_000, 1, 700), width=32, mask=True)
-    case = case.to(device).trained()
-    grad = torch.randn_like(case.score(lc.gsu_score).detach())
-
-    def run() -> list[torch.Tensor]:
-        scores = case.score(lc.gsu_score)
-        return [
-            *case.run(lc.clock_gsu, 100), *lc.block_topk(scores.detach(), 50), scores,
-            *torch.autograd.grad(scores, list(case.leaves().values()), grad),
-        ]  # fmt: skip
-
+    run = search_and_train(case.to(device))
     first = run()
     for sm in (80, 86, 89, 90, 100, 120):
         with profile(emulated, sm=sm):
@@ -215,10 +201,8 @@ def test_only_the_row_of_an_unknown_id_is_nan(device: str) -> None:
 
 @pytest.mark.parametrize("name", list(misfits()))
 def test_checks_on_request(
-    device: str, emulated: bool, name: str, monkeypatch: pytest.MonkeyPatch
+    emulator_only: None, device: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not emulated:
-        pytest.skip("an assertion on a GPU ends the process's CUDA context")
     monkeypatch.setenv("LONGCLOCK_CHECK", "1")
     with pytest.raises(RuntimeError, match="CUDA error"), emulator.options(print=0):
         misfits()[name].to(device).run(lc.clock_gsu, 7)
