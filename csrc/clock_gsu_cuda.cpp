@@ -3,6 +3,7 @@
 
 #include "../kernels/block_topk/block_topk.h"
 #include "../kernels/clock_gsu/clock_gsu.h"
+#include "../kernels/clock_gsu/clock_gsu_many.h"
 #include "common/search_cuda.h"
 
 namespace longclock {
@@ -24,6 +25,14 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
   params.k = k;
   params.scores = data<float>(scores);
   params.indices = data<int64_t>(indices);
+  ClockGsuManyPlan many;
+  cuda.check_launch(plan_clock_gsu_many(params.search, k, &many));
+  if (many.suits) {
+    const Tensor workspace = output(cuda, indices, {many.workspace_words}, ScalarType::Int);
+    cuda.check_launch(
+        launch_clock_gsu_many(params, many, workspace.mutable_data_ptr(), cuda.stream()));
+    return {scores, indices};
+  }
   cuda.check_launch(topk_parts(
       search.query_count, search.dense() ? search.columns : search.positions, k, &params.parts));
   Tensor entries;

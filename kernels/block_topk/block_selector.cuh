@@ -112,11 +112,10 @@ class BlockSelector {
     __syncthreads();
   }
 
-  // The best of all chunks, in order of index, to entries [k], padded with zeros.
-  __device__ void write_entries(int64_t k, TopKEntry* entries) const {
-    for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) {
-      entries[i] = i < carried_ ? best_[i] : 0;
-    }
+  // Calls f(i, entry) for the best of all chunks, in order of index, padded with zeros to k.
+  template <class F>
+  __device__ void for_each_entry(int64_t k, const F& f) const {
+    for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) f(i, i < carried_ ? best_[i] : 0);
   }
 
   // The best, sorted, to scores [k] and indices [k], padded with (-inf, -1).

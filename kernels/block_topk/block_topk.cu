@@ -38,7 +38,8 @@ __global__ void __launch_bounds__(kSelectorThreads)
     best.end(n, [&](int i) { return at + i; });
   }
   if (p.parts > 1) {
-    best.write_entries(p.k, p.entries + blockIdx.x * p.k);
+    TopKEntry* const entries = p.entries + blockIdx.x * p.k;
+    best.for_each_entry(p.k, [&](int64_t i, TopKEntry entry) { entries[i] = entry; });
   } else {
     best.write_sorted(p.k, static_cast<T*>(p.top_scores) + row * p.k, p.indices + row * p.k);
   }

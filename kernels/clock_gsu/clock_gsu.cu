@@ -44,7 +44,8 @@ __global__ void __launch_bounds__(kSelectorThreads, kAligned ? kTileBlocks : 2)
     best.end(n, [&](int i) { return at + i; });
   }
   if (parts > 1) {
-    best.write_entries(p.k, p.entries + int64_t{blockIdx.x} * p.k);
+    TopKEntry* const entries = p.entries + int64_t{blockIdx.x} * p.k;
+    best.for_each_entry(p.k, [&](int64_t i, TopKEntry entry) { entries[i] = entry; });
   } else {
     best.write_sorted(p.k, p.scores + int64_t{q} * p.k, p.indices + int64_t{q} * p.k);
   }

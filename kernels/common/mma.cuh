@@ -49,4 +49,23 @@ __device__ __forceinline__ void mma_16x8x16(float (&c)[4], uint32_t a0, uint32_t
 #endif
 }
 
+// The same of 16 x 8 by 8 x 8 elements of fp32 of which the upper 19 bits count (TF32): a0, a1 at
+// rows g and g + 8, column t; a2, a3 at column t + 4; b0 at row t of column g, b1 at row t + 4.
+// sm_80 and later.
+__device__ __forceinline__ void mma_16x8x8_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                                uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Four matrices of 8 rows of 16 bytes from shared memory; lane 8 i + r gives the address of row r
+// of matrix i. Lane 4 g + t receives of each the word t of row g.
+__device__ __forceinline__ void load_matrices(uint32_t (&words)[4], uint32_t row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(row));
+}
+
 }  // namespace longclock

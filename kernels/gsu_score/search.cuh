@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../circular_delta/clock.cuh"
+#include "../common/vector16.cuh"
 #include "../common/warp.cuh"
 #include "device_search.h"
 
@@ -125,6 +126,31 @@ __device__ __forceinline__ bool is_there(const DeviceSearch& p, const SequenceVi
   const Behaviours& b = p.behaviours;
   if (b.mask != nullptr && b.mask[view.position + m] == 0) return false;
   return !b.exclude_future || time_of(p, view, m) < view.now;
+}
+
+// Elements [d, d + kVector16) of query q, rounded to T; zeros past its end. kAligned: see load16.
+template <class T, bool kAligned>
+__device__ __forceinline__ uint4 query_piece(const DeviceSearch& p, int64_t q, int d) {
+  const int64_t dim = p.behaviours.dim;
+  if (!p.query_is_float) {
+    return load16<T, kAligned>(static_cast<const T*>(p.query) + q * dim, d, dim);
+  }
+  const float* query = static_cast<const float*>(p.query) + q * dim;
+  float values[kVector16<T>];
+  if constexpr (kAligned) {
+#pragma unroll
+    for (int i = 0; i < kVector16<T>; i += 4) {
+      const uint4 four = load16<float, true>(query, d + i, dim);
+      values[i] = __uint_as_float(four.x);
+      values[i + 1] = __uint_as_float(four.y);
+      values[i + 2] = __uint_as_float(four.z);
+      values[i + 3] = __uint_as_float(four.w);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kVector16<T>; ++i) values[i] = d + i < dim ? query[d + i] : 0.0f;
+  }
+  return narrow16<T>(values);
 }
 
 }  // namespace longclock

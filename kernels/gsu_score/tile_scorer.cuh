@@ -121,19 +121,6 @@ class TileScorer {
     return reinterpret_cast<const T*>(row + lane_index() % 4 * 16);
   }
 
-  // The query's piece that begins at column d.
-  __device__ uint4 query_piece(int d) const {
-    const int64_t dim = p_.behaviours.dim;
-    if (!p_.query_is_float) {
-      return load16<T, false>(static_cast<const T*>(p_.query) + q_ * dim, d, dim);
-    }
-    const float* query = static_cast<const float*>(p_.query) + q_ * dim;
-    float values[kPiece];
-#pragma unroll
-    for (int i = 0; i < kPiece; ++i) values[i] = d + i < dim ? query[d + i] : 0.0f;
-    return narrow16<T>(values);
-  }
-
   // Adds the products of this lane's pieces, at column d of the rows. kWhole: they lie inside them.
   template <bool kWhole>
   __device__ void add(const T* const (&pieces)[kTileGroups], int d, Sums& sums) const {
@@ -149,7 +136,7 @@ class TileScorer {
       if constexpr (kAligned) {
         query = *reinterpret_cast<const uint2*>(shared_query_ + d + (odd ? kPiece / 2 : 0));
       } else {
-        const uint4 piece = query_piece(d);
+        const uint4 piece = query_piece<T, false>(p_, q_, d);
         query = odd ? make_uint2(piece.y, piece.w) : make_uint2(piece.x, piece.z);
       }
 #pragma unroll
@@ -158,7 +145,8 @@ class TileScorer {
       }
     } else {
       float query[kPiece], values[kPiece];
-      widen16<T>(kAligned ? *reinterpret_cast<const uint4*>(shared_query_ + d) : query_piece(d),
+      widen16<T>(kAligned ? *reinterpret_cast<const uint4*>(shared_query_ + d)
+                          : query_piece<T, false>(p_, q_, d),
                  query);
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) {

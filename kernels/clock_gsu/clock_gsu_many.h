@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many candidates of one request, on CUDA from sm_80 on. Two sweeps over the keys by tensor cores,
+// neither of which writes a score matrix:
+//   1. the first keeps of every block of eight behaviours its delegate, the best score;
+//   2. the k best blocks of a query are chosen by their delegates: they hold its k best behaviours;
+//   3. the second sweep writes the eight scores of each chosen block;
+//   4. the k best of these are selected and sorted.
+// docs/many-candidates.md proves it for every input. What is written does not depend on the data.
+#pragma once
+
+#include "clock_gsu.h"
+
+namespace longclock {
+
+struct ClockGsuManyParams {
+  DeviceSearch search;
+  int64_t k;  // 1..2048
+  // Queries [round_begin, round_end) at a time: as many as the workspace has room for.
+  int64_t round_begin, round_end;
+  int64_t first_sequence;   // of a round
+  int64_t round_sequences;  // that may have queries in it
+  unsigned blocks;          // of eight behaviours, of the longest sequence: the room of a query
+  int multiprocessors;
+  // [round, blocks]: a block's best score as bits, or kNobody; later the place of a chosen block
+  // among the query's, or kNotChosen.
+  uint32_t* delegates;
+  uint32_t* chosen;     // [round, k]: blocks in ascending order, then kNotChosen
+  float* block_scores;  // [round, k, 8]
+  float* scores;        // [Q, k]
+  int64_t* indices;     // [Q, k], from the start of the sequence; -1 for padding
+};
+
+constexpr uint32_t kNotChosen = 0xffffffffu;
+constexpr uint32_t kNobody = 0xffffffffu;  // a NaN that arithmetic does not make: its is 0x7fffffff
+
+// How a search is cut into rounds.
+struct ClockGsuManyPlan {
+  bool suits;             // else clock_gsu's kernel of one candidate a block must do it
+  int64_t round_queries;  // of a round
+  int64_t blocks;
+  int64_t workspace_words;  // of 32 bits
+};
+
+// Whether a search is for these kernels: enough candidates a sequence, whole 16-byte pieces in rows
+// of at most 512 bytes, and a device that has code of sm_80 or later. Returns a cudaError_t.
+int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan* plan);
+
+// All queries; workspace: plan.workspace_words, aligned to 16 bytes. Returns a cudaError_t: 0 is
+// success. Allocates nothing and waits for nothing.
+int launch_clock_gsu_many(const ClockGsuDeviceParams& params, const ClockGsuManyPlan& plan,
+                          void* workspace, CudaStream stream);
+
+// One sweep, compiled for each dtype on its own.
+enum class Sweep { kDelegates, kScores };
+int launch_sweep_fp32(const ClockGsuManyParams& params, Sweep sweep, CudaStream stream);
+int launch_sweep_fp16(const ClockGsuManyParams& params, Sweep sweep, CudaStream stream);
+int launch_sweep_bf16(const ClockGsuManyParams& params, Sweep sweep, CudaStream stream);
+
+}  // namespace longclock
