@@ -14,7 +14,6 @@
 namespace longclock {
 
 constexpr int kSelectorThreads = 256;
-constexpr int kSelectorWarps = kSelectorThreads / kWarp;
 
 // Shared memory of a selection.
 struct SelectorPlan {
@@ -46,11 +45,16 @@ inline SelectorPlan plan_selector(int64_t longest, int64_t k, int other,
   return plan;
 }
 
+constexpr int kDigits = 256;
+
+// kThreads: of the block, 256 or a power of two below it: fewer pass over a short row in fewer
+// instructions.
+template <int kThreads = kSelectorThreads>
 class BlockSelector {
  public:
   struct Shared {
-    uint32_t histogram[256];
-    uint32_t warp_sums[2][kSelectorWarps];
+    uint32_t histogram[kDigits];
+    uint32_t warp_sums[2][kThreads / kWarp];
     uint32_t digit, rest, total;
   };
 
@@ -64,7 +68,7 @@ class BlockSelector {
 
   // Before the scores of a chunk.
   __device__ void begin() {
-    shared_->histogram[threadIdx.x] = 0;
+    clear_histogram();
     __syncthreads();
   }
 
@@ -78,6 +82,19 @@ class BlockSelector {
     if (counts) atomicAdd(&shared_->histogram[ordered >> 24], 1);
   }
 
+  // Scores 4 i to 4 i + 3.
+  __device__ void push_four(int i, const uint4& ordered) {
+    const uint32_t words[4] = {ordered.x, ordered.y, ordered.z, ordered.w};
+    uint32_t kept[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const bool counts = words[j] > bar_;
+      kept[j] = counts ? words[j] : 0;
+      if (counts) atomicAdd(&shared_->histogram[words[j] >> 24], 1);
+    }
+    reinterpret_cast<uint4*>(scores_)[i] = make_uint4(kept[0], kept[1], kept[2], kept[3]);
+  }
+
   // After `n` scores; index_of(at) is their index, larger than all before. All threads.
   template <class IndexOf>
   __device__ void end(int n, const IndexOf& index_of) {
@@ -85,7 +102,7 @@ class BlockSelector {
     if (carried_ > 0) {
       find_digit(1);
       if (shared_->total == 0) return;  // nothing beats what is carried
-      for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) {
+      for (int i = threadIdx.x; i < carried_; i += kThreads) {
         atomicAdd(&shared_->histogram[best_[i] >> 56], 1);
       }
       __syncthreads();
@@ -108,21 +125,21 @@ class BlockSelector {
     carried_ = total < k_ ? total : k_;
     bar_ = threshold;
     __syncthreads();
-    for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) best_[i] = next_[i];
+    for (int i = threadIdx.x; i < carried_; i += kThreads) best_[i] = next_[i];
     __syncthreads();
   }
 
   // Calls f(i, entry) for the best of all chunks, in order of index, padded with zeros to k.
   template <class F>
   __device__ void for_each_entry(int64_t k, const F& f) const {
-    for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) f(i, i < carried_ ? best_[i] : 0);
+    for (int64_t i = threadIdx.x; i < k; i += kThreads) f(i, i < carried_ ? best_[i] : 0);
   }
 
   // The best, sorted, to scores [k] and indices [k], padded with (-inf, -1).
   template <class T>
   __device__ void write_sorted(int64_t k, T* scores, int64_t* indices) {
     sort();
-    for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) {
+    for (int64_t i = threadIdx.x; i < k; i += kThreads) {
       const TopKEntry entry = i < carried_ ? best_[sorted_place(static_cast<int>(i))] : 0;
       scores[i] = narrow<T>(entry == 0 ? -INFINITY : entry_score(entry));
       indices[i] = entry == 0 ? -1 : entry_index(entry);
@@ -130,6 +147,8 @@ class BlockSelector {
   }
 
  private:
+  static constexpr int kThreadDigits = kDigits / kThreads;
+
   // Where the sort keeps its i-th: neighbours of every distance lie in different banks.
   __device__ static int sorted_place(int i) { return i & 16 ? i ^ 15 : i; }
 
@@ -137,13 +156,13 @@ class BlockSelector {
   __device__ void sort() {
     int padded = 2;
     while (padded < carried_) padded *= 2;
-    for (int i = threadIdx.x; i < padded; i += kSelectorThreads) {
+    for (int i = threadIdx.x; i < padded; i += kThreads) {
       if (i >= carried_) best_[i] = 0;
     }
     for (int size = 2; size <= padded; size *= 2) {
       for (int stride = size / 2; stride > 0; stride /= 2) {
         __syncthreads();
-        for (int i = threadIdx.x; i < padded / 2; i += kSelectorThreads) {
+        for (int i = threadIdx.x; i < padded / 2; i += kThreads) {
           const int place = 2 * i - (i & (stride - 1));
           const int low = sorted_place(place), high = sorted_place(place + stride);
           const TopKEntry a = best_[low], b = best_[high];
@@ -157,13 +176,25 @@ class BlockSelector {
     __syncthreads();
   }
 
+  __device__ void clear_histogram() {
+#pragma unroll
+    for (int i = 0; i < kThreadDigits; ++i) {
+      shared_->histogram[threadIdx.x * kThreadDigits + i] = 0;
+    }
+  }
+
   // The digit of the need-th best by the histogram: shared digit, and as rest which of that digit
-  // it is; total: all that were counted.
+  // it is; total: all that were counted. A thread has kThreadDigits digits, the last the largest.
   __device__ void find_digit(int need) {
-    const uint32_t digit = 255 - threadIdx.x;
-    const uint32_t count = shared_->histogram[digit];
+    const int last = kDigits - 1 - static_cast<int>(threadIdx.x) * kThreadDigits;
+    uint32_t counts[kThreadDigits], mine = 0;
+#pragma unroll
+    for (int i = 0; i < kThreadDigits; ++i) {
+      counts[i] = shared_->histogram[last - i];
+      mine += counts[i];
+    }
     const int lane = lane_index(), warp = warp_index();
-    uint32_t sum = count;
+    uint32_t sum = mine;
 #pragma unroll
     for (int offset = 1; offset < kWarp; offset *= 2) {
       const uint32_t before = __shfl_up_sync(kAllLanes, sum, offset);
@@ -173,27 +204,34 @@ class BlockSelector {
     __syncthreads();
     for (int w = 0; w < warp; ++w) sum += shared_->warp_sums[0][w];
     const uint32_t wanted = static_cast<uint32_t>(need);
-    if (sum >= wanted && sum - count < wanted) {
-      shared_->digit = digit;
-      shared_->rest = wanted - (sum - count);
+    if (sum >= wanted && sum - mine < wanted) {
+      uint32_t before = sum - mine;
+#pragma unroll
+      for (int i = 0; i < kThreadDigits; ++i) {
+        if (before < wanted && before + counts[i] >= wanted) {
+          shared_->digit = static_cast<uint32_t>(last - i);
+          shared_->rest = wanted - before;
+        }
+        before += counts[i];
+      }
     }
-    if (digit == 0) shared_->total = sum;
+    if (threadIdx.x == kThreads - 1) shared_->total = sum;
     __syncthreads();
   }
 
   // Counts the digit at `shift` of all whose digits above it are `prefix`.
   __device__ void count_digits(int n, uint32_t prefix, int shift) {
-    shared_->histogram[threadIdx.x] = 0;
+    clear_histogram();
     __syncthreads();
     const auto count = [&](uint32_t ordered) {
       if (ordered != 0 && ordered >> (shift + 8) == prefix) {
         atomicAdd(&shared_->histogram[ordered >> shift & 0xff], 1);
       }
     };
-    for (int i = threadIdx.x; i < carried_; i += kSelectorThreads) {
+    for (int i = threadIdx.x; i < carried_; i += kThreads) {
       count(static_cast<uint32_t>(best_[i] >> 32));
     }
-    for (int i = threadIdx.x; i < places(n) / 4; i += kSelectorThreads) {
+    for (int i = threadIdx.x; i < places(n) / 4; i += kThreads) {
       const uint4 four = fours()[i];
       count(four.x);
       count(four.y);
@@ -209,7 +247,7 @@ class BlockSelector {
   __device__ void take(int n, uint32_t threshold, int ties, const IndexOf& index_of) {
     const int lane = lane_index(), warp = warp_index();
     const int all = places(n) / 4;
-    const int run = (all + kSelectorThreads - 1) / kSelectorThreads * kWarp;
+    const int run = (all + kThreads - 1) / kThreads * kWarp;
     const int begin = warp * run, end = min(all, begin + run);
     int above = 0, equal = 0;
     const auto count = [&](uint32_t ordered) {

@@ -15,7 +15,7 @@ template <class T>
 __global__ void __launch_bounds__(kSelectorThreads)
     block_topk_kernel(const BlockTopKParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
-  __shared__ BlockSelector::Shared shared;
+  __shared__ BlockSelector<>::Shared shared;
   const int64_t row = blockIdx.x / p.parts, part = blockIdx.x % p.parts;
   const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;
   int64_t length = p.columns;
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
   }
   const int64_t step = (length + p.parts - 1) / p.parts;
   const int64_t begin = min(length, part * step), end = min(length, begin + step);
-  BlockSelector best(&shared, memory, plan, static_cast<int>(p.k));
+  BlockSelector<> best(&shared, memory, plan, static_cast<int>(p.k));
   for (int64_t at = begin; at < end; at += plan.capacity) {
     const int n = static_cast<int>(min(int64_t{plan.capacity}, end - at));
     best.begin();
@@ -51,9 +51,9 @@ __global__ void __launch_bounds__(kSelectorThreads)
     topk_merge_kernel(const TopKEntry* __restrict__ entries, int64_t count, int64_t k,
                       const SelectorPlan plan, T* top_scores, int64_t* indices) {
   extern __shared__ uint4 memory[];
-  __shared__ BlockSelector::Shared shared;
+  __shared__ BlockSelector<>::Shared shared;
   const TopKEntry* row = entries + blockIdx.x * count;
-  BlockSelector best(&shared, memory, plan, static_cast<int>(k));
+  BlockSelector<> best(&shared, memory, plan, static_cast<int>(k));
   for (int64_t at = 0; at < count; at += plan.capacity) {
     const int n = static_cast<int>(min(int64_t{plan.capacity}, count - at));
     best.begin();
@@ -101,7 +101,7 @@ int launch_topk_merge(const TopKMergeParams& p, CudaStream stream) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   const int64_t count = p.parts * p.k;
-  const SelectorPlan plan = plan_selector(count, p.k, sizeof(BlockSelector::Shared), device);
+  const SelectorPlan plan = plan_selector(count, p.k, sizeof(BlockSelector<>::Shared), device);
   cudaError_t error = cudaSuccess;
   LONGCLOCK_WITH_DTYPE(p.dtype, T, {
     error = allow_shared(topk_merge_kernel<T>, plan.bytes());
@@ -117,7 +117,7 @@ int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   const int64_t longest = (p.columns + p.parts - 1) / p.parts;
-  const SelectorPlan plan = plan_selector(longest, p.k, sizeof(BlockSelector::Shared), device);
+  const SelectorPlan plan = plan_selector(longest, p.k, sizeof(BlockSelector<>::Shared), device);
   cudaError_t error = cudaSuccess;
   LONGCLOCK_WITH_DTYPE(p.dtype, T, {
     error = allow_shared(block_topk_kernel<T>, plan.bytes());

@@ -13,76 +13,102 @@ namespace {
 constexpr int64_t kFewestCandidates = 16;
 constexpr int64_t kWorkspaceWords = int64_t{64} << 20;  // 256 MB, or one query's where that is more
 constexpr int kMostRowBytes = 512;
+constexpr int kTileBlocks = kTileKeys / kDelegateKeys;  // the sweeps write delegates of whole tiles
+
+// Threads of a query's block: few for rows as short as this.
+constexpr int kFewThreads = 64;
+constexpr int64_t kShortRow = 4096;
 
 // The k best blocks of a query, in order of block: their delegates become their places.
-__global__ void __launch_bounds__(kSelectorThreads)
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads)
     clock_gsu_choose_kernel(const __grid_constant__ ClockGsuManyParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
-  __shared__ BlockSelector::Shared shared;
+  __shared__ typename BlockSelector<kThreads>::Shared shared;
   const int64_t row = blockIdx.x;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.round_begin + row));
   const int blocks = (view.length + kDelegateKeys - 1) / kDelegateKeys;
-  uint32_t* const delegates = p.delegates + row * int64_t{p.blocks};
-  BlockSelector best(&shared, memory, plan, static_cast<int>(p.k));
+  uint4* const delegates = reinterpret_cast<uint4*>(p.delegates + row * p.blocks);
+  BlockSelector<kThreads> best(&shared, memory, plan, static_cast<int>(p.k));
   for (int at = 0; at < blocks; at += plan.capacity) {
     const int n = min(plan.capacity, blocks - at);
+    const auto ordered = [&](int i, uint32_t bits) {
+      return i >= n || bits == kNobody ? 0 : ordered_score(__uint_as_float(bits));
+    };
     best.begin();
-#pragma unroll 4
-    for (int i = threadIdx.x; i < best.places(n); i += kSelectorThreads) {
-      const uint32_t delegate = i < n ? delegates[at + i] : kNobody;
-      best.push(i, delegate == kNobody ? 0 : ordered_score(__uint_as_float(delegate)));
+#pragma unroll 2
+    for (int i = threadIdx.x; i < best.places(n) / 4; i += kThreads) {
+      const uint4 four = delegates[at / 4 + i];
+      best.push_four(i, make_uint4(ordered(4 * i, four.x), ordered(4 * i + 1, four.y),
+                                   ordered(4 * i + 2, four.z), ordered(4 * i + 3, four.w)));
     }
     best.end(n, [&](int i) { return at + i; });
   }
-  for (int i = threadIdx.x; i < blocks; i += kSelectorThreads) delegates[i] = kNotChosen;
+  for (int i = threadIdx.x; i < (blocks + kTileBlocks - 1) / kTileBlocks * (kTileBlocks / 4);
+       i += kThreads) {
+    delegates[i] = make_uint4(kNotChosen, kNotChosen, kNotChosen, kNotChosen);
+  }
   __syncthreads();
-  uint32_t* const chosen = p.chosen + row * p.k;
   best.for_each_entry(p.k, [&](int64_t i, TopKEntry entry) {
     const uint32_t block = entry == 0 ? kNotChosen : static_cast<uint32_t>(entry_index(entry));
-    chosen[i] = block;
-    if (entry != 0) delegates[block] = static_cast<uint32_t>(row * p.k + i);
+    const int64_t place = row * p.k + i;
+    p.chosen[place] = block;
+    if (entry != 0) p.delegates[row * p.blocks + block] = static_cast<uint32_t>(place);
   });
 }
 
 // The k best of a query's chosen blocks, sorted.
-__global__ void __launch_bounds__(kSelectorThreads)
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads)
     clock_gsu_select_kernel(const __grid_constant__ ClockGsuManyParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
-  __shared__ BlockSelector::Shared shared;
+  __shared__ typename BlockSelector<kThreads>::Shared shared;
   const int64_t row = blockIdx.x, q = p.round_begin + row;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
   const uint32_t* const chosen = p.chosen + row * p.k;
-  const float* const scores = p.block_scores + row * p.k * kDelegateKeys;
+  const float4* const scores = reinterpret_cast<const float4*>(p.block_scores) + row * p.k * 2;
   const int survivors = static_cast<int>(p.k) * kDelegateKeys;
-  const auto index_of = [&](int i) {
-    return chosen[i / kDelegateKeys] * kDelegateKeys + static_cast<uint32_t>(i % kDelegateKeys);
-  };
-  BlockSelector best(&shared, memory, plan, static_cast<int>(p.k));
+  BlockSelector<kThreads> best(&shared, memory, plan, static_cast<int>(p.k));
   for (int at = 0; at < survivors; at += plan.capacity) {
     const int n = min(plan.capacity, survivors - at);
     best.begin();
-    for (int i = threadIdx.x; i < best.places(n); i += kSelectorThreads) {
-      bool there = i < n && chosen[(at + i) / kDelegateKeys] != kNotChosen;
-      if (there) {
-        const uint32_t m = index_of(at + i);
-        there = m < static_cast<uint32_t>(view.length) &&
-                (!p.search.filtered || is_there(p.search, view, m));
+    for (int i = threadIdx.x; i < n / 4; i += kThreads) {  // a half of a block
+      const uint32_t block = chosen[(at + 4 * i) / kDelegateKeys];
+      uint4 ordered = make_uint4(0, 0, 0, 0);
+      if (block != kNotChosen) {
+        const uint32_t m = block * kDelegateKeys + 4 * i % kDelegateKeys;
+        const float4 four = scores[at / 4 + i];
+        const auto of = [&](uint32_t index, float score) {
+          const bool there = index < static_cast<uint32_t>(view.length) &&
+                             (!p.search.filtered || is_there(p.search, view, index));
+          return there ? ordered_score(score) : 0;
+        };
+        ordered =
+            make_uint4(of(m, four.x), of(m + 1, four.y), of(m + 2, four.z), of(m + 3, four.w));
       }
-      best.push(i, there ? ordered_score(scores[at + i]) : 0);
+      best.push_four(i, ordered);
     }
-    best.end(n, [&](int i) { return index_of(at + i); });
+    best.end(n, [&](int i) {
+      return chosen[(at + i) / kDelegateKeys] * kDelegateKeys + (at + i) % kDelegateKeys;
+    });
   }
   best.write_sorted(p.k, p.scores + q * p.k, p.indices + q * p.k);
 }
 
+// Kernels: with few threads, and with many.
 template <class Kernel>
-cudaError_t launch_selection(Kernel* kernel, const ClockGsuManyParams& p, const SelectorPlan& plan,
+cudaError_t launch_selection(Kernel* few, Kernel* many, int64_t longest,
+                             const ClockGsuManyParams& p, const DeviceLimits& device,
                              CudaStream stream) {
+  const bool is_short = longest <= kShortRow;
+  const SelectorPlan plan =
+      plan_selector(longest, p.k, static_cast<int>(sizeof(BlockSelector<>::Shared)), device);
+  Kernel* const kernel = is_short ? few : many;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.bytes());
   if (error != cudaSuccess) return error;
   const unsigned rows = static_cast<unsigned>(p.round_end - p.round_begin);
-  kernel<<<rows, kSelectorThreads, plan.bytes(), stream>>>(p, plan);
+  kernel<<<rows, is_short ? kFewThreads : kSelectorThreads, plan.bytes(), stream>>>(p, plan);
   return cudaGetLastError();
 }
 
@@ -105,10 +131,10 @@ int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan*
     return cudaSuccess;
   }
   cudaFuncAttributes code;
-  const cudaError_t error = cudaFuncGetAttributes(&code, clock_gsu_choose_kernel);
+  const cudaError_t error = cudaFuncGetAttributes(&code, clock_gsu_choose_kernel<kFewThreads>);
   if (error != cudaSuccess) return error;
   plan->suits = code.ptxVersion >= 80;
-  plan->blocks = (longest_of(search) + kDelegateKeys - 1) / kDelegateKeys;
+  plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileBlocks;
   const int64_t words = plan->blocks + k * (1 + kDelegateKeys);
   const int64_t most = kWorkspaceWords / words < 1 ? 1 : kWorkspaceWords / words;
   plan->round_queries = search.queries < most ? search.queries : most;
@@ -121,9 +147,6 @@ int launch_clock_gsu_many(const ClockGsuDeviceParams& params, const ClockGsuMany
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   const DeviceSearch& search = params.search;
-  const int shared = static_cast<int>(sizeof(BlockSelector::Shared));
-  const SelectorPlan choose = plan_selector(plan.blocks, params.k, shared, device);
-  const SelectorPlan select = plan_selector(params.k * kDelegateKeys, params.k, shared, device);
   const auto sweep = search.behaviours.dtype == DType::kFloat32   ? launch_sweep_fp32
                      : search.behaviours.dtype == DType::kFloat16 ? launch_sweep_fp16
                                                                   : launch_sweep_bf16;
@@ -132,10 +155,11 @@ int launch_clock_gsu_many(const ClockGsuDeviceParams& params, const ClockGsuMany
   p.k = params.k;
   p.multiprocessors = device.multiprocessors;
   p.blocks = static_cast<unsigned>(plan.blocks);
-  p.block_scores = static_cast<float*>(workspace);
+  // Whole sectors first.
+  p.delegates = static_cast<uint32_t*>(workspace);
+  p.block_scores = reinterpret_cast<float*>(p.delegates + plan.round_queries * plan.blocks);
   p.chosen =
       reinterpret_cast<uint32_t*>(p.block_scores + plan.round_queries * params.k * kDelegateKeys);
-  p.delegates = p.chosen + plan.round_queries * params.k;
   p.scores = params.scores;
   p.indices = params.indices;
   for (int64_t begin = 0; begin < search.queries; begin = p.round_end) {
@@ -150,9 +174,17 @@ int launch_clock_gsu_many(const ClockGsuDeviceParams& params, const ClockGsuMany
       p.round_sequences = search.sequences;
     }
     int error = sweep(p, Sweep::kDelegates, stream);
-    if (error == 0) error = launch_selection(clock_gsu_choose_kernel, p, choose, stream);
+    if (error == 0) {
+      error = launch_selection(clock_gsu_choose_kernel<kFewThreads>,
+                               clock_gsu_choose_kernel<kSelectorThreads>, plan.blocks, p, device,
+                               stream);
+    }
     if (error == 0) error = sweep(p, Sweep::kScores, stream);
-    if (error == 0) error = launch_selection(clock_gsu_select_kernel, p, select, stream);
+    if (error == 0) {
+      error = launch_selection(clock_gsu_select_kernel<kFewThreads>,
+                               clock_gsu_select_kernel<kSelectorThreads>, params.k * kDelegateKeys,
+                               p, device, stream);
+    }
     if (error != 0) return error;
   }
   return cudaSuccess;

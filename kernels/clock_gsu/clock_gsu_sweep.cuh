@@ -131,14 +131,12 @@ class CandidateSweep {
     const int quad_lane = Fragments::c_column(lane_index(), 0) / 2;
     const unsigned block = first_block + quad_lane;
     const uint32_t mine = kFull ? 0xff : there >> (quad_lane * kDelegateKeys) & 0xff;
-    const bool exists = kFull || block * kDelegateKeys < static_cast<unsigned>(view_.length);
-    const int count = exists ? count_ : 0;
     uint32_t places[Tile::kGroups][2];
     if constexpr (kSweep == Sweep::kScores) {
       bool some = false;
       const Delegates delegates(p_, row_, block);
       for_each_candidate([&](int group, int half, int at) {
-        places[group][half] = at < count ? *delegates.of(at) : kNotChosen;
+        places[group][half] = at < count_ ? *delegates.of(at) : kNotChosen;
         some |= places[group][half] != kNotChosen;
       });
       if (!__any_sync(kAllLanes, some)) return;
@@ -181,12 +179,12 @@ class CandidateSweep {
       const Delegates delegates(p_, row_, block);
       for_each_candidate([&](int group, int half, int at) {
         float top = best[group][half];
-        if (sizeof(T) == 4 && at < count && top != top) {
+        if (sizeof(T) == 4 && at < count_ && top != top) {
           top = exact_block(p_.search, view_, p_.round_begin + row_ + at, block * kDelegateKeys,
                             mine, block_s, nullptr);
         }
         if (!kFull && mine == 0) top = __uint_as_float(kNobody);
-        if (at < count) *delegates.of(at) = __float_as_uint(top);
+        if (at < count_) *delegates.of(at) = __float_as_uint(top);
       });
     }
   }

@@ -146,10 +146,10 @@ void check_products() {
   for (T& x : candidates) x = narrowed<T>(normal(random));
   for (T& x : keys) x = narrowed<T>(normal(random));
   DeviceVector<T> a(candidates), b(keys);
-  DeviceVector<float> out(std::vector<float>(Tile::kWarpCandidates * kWarpKeys));
+  DeviceVector<float> out(static_cast<size_t>(Tile::kWarpCandidates * kWarpKeys));
   tile_kernel<T, kRowBytes><<<1, kWarp, (Tile::kWarpCandidates + kWarpKeys) * kRowBytes>>>(
       a.data(), b.data(), out.data());
-  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  EXPECT_CUDA(cudaDeviceSynchronize());
   const std::vector<float> products = out.host();
   for (int i = 0; i < Tile::kWarpCandidates; ++i) {
     for (int j = 0; j < kWarpKeys; ++j) {
