@@ -83,6 +83,10 @@ def measure(library: Path, lines: bool = False) -> dict[str, Any]:
                 continue
             found["instructions_a_unit"] = round(loop.per_unit, 3)
             found["barriers_in_hot_loop"] = loop.classes.get("BAR", 0)
+            if loop.classes.get("LDSM"):
+                products = loop.classes["HMMA"]
+                found["instructions_a_product"] = round(loop.instructions / products, 3)
+                found["matrix_loads_a_product"] = loop.classes["LDSM"] / products
             found["hot_loop"] = loop.classes
             if lines:
                 print(f"{kernel}, sm_{cubin.sm}: {loop.instructions} instructions a turn")

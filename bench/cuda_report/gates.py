@@ -17,6 +17,7 @@ Report = dict[str, Any]
 # One a hidden unit: the relu of 8 units, a compare and select before sm_80.
 RELU = r"FMNMX|FSETP\.GTU"
 KEYS = r"LDG\.E\b.*\b128\b"
+PRODUCT = r"HMMA"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +27,16 @@ class HotLoop:
     work: Work  # of one turn, by one warp
 
 
+MANY = "clock_gsu fp16 1000 candidates"
+
 HOT_LOOPS = (
     # A tile: 32 keys of 128 elements in loads of 16 bytes, then s by 8 hidden units.
     HotLoop("clock_gsu_kernel<Float16, true>", "clock_gsu fp16", Work(32, {KEYS: 16, RELU: 8})),
     HotLoop("clock_gsu_kernel<BFloat16, true>", "clock_gsu bf16", Work(32, {KEYS: 16, RELU: 8})),
     HotLoop("clock_gsu_kernel<float, true>", "clock_gsu fp32", Work(32, {KEYS: 32, RELU: 8})),
+    # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
+    HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)0>", MANY, Work(64, {PRODUCT: 128})),
+    HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)1>", MANY, Work(64, {PRODUCT: 128})),
     HotLoop("time_similarity_kernel<long>", "time_similarity", Work(32, {RELU: 8})),
 )
 
@@ -47,6 +53,8 @@ class Gate:
 
 
 NEWER = ARCHITECTURES[1:]
+SWEEP, FP16_SWEEP = r"clock_gsu_sweep_kernel<.*>", r"clock_gsu_sweep_kernel<Float16, 256, .*>"
+REQUEST = r"clock_gsu .* candidates"
 GSU, GSU_KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, true>"
 # The form of rows of up to 128 whole columns; the others are for what is wider or unaligned.
 ESU, ESU_KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
@@ -86,6 +94,21 @@ GATES = (
     Gate(GSU, "data_dependence", 0.05),
     Gate(r"clock_gsu fp16 S=512 .*", "launches", 1),
     Gate(GSU, "launches", 2),
+    Gate(SWEEP, "registers", 255, NEWER),
+    Gate(SWEEP, "global_reductions", 0, NEWER),
+    Gate(FP16_SWEEP, "shared_bytes", 50 * 1024, NEWER),
+    Gate(FP16_SWEEP, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
+    Gate(FP16_SWEEP, "instructions_a_product", 1 / 0.28, NEWER[-1:]),
+    Gate(FP16_SWEEP, "matrix_loads_a_product", 1 / 8, NEWER),
+    Gate(FP16_SWEEP, "barriers_in_hot_loop", 1, NEWER),
+    Gate(r"clock_gsu fp16 128 candidates", "times_rows_are_copied", 2),
+    Gate(REQUEST, "rows_in_narrow_loads", 0),
+    Gate(REQUEST, "sectors_of_copies", 1.0),
+    Gate(REQUEST, "bank_replays_stream", 1.0),
+    Gate(REQUEST, "bank_replays_select", 1.25),
+    Gate(REQUEST, "survivors_a_result", 8),
+    Gate(REQUEST, "global_atomics", 0),
+    Gate(REQUEST, "launches", 4),
     Gate(r"block_topk fp32 700 rows", "data_dependence", 0.1),
     Gate(r"block_topk fp32 700 rows", "launches", 1),
     Gate(r"block_topk fp32 700 rows", "bank_replays_select", 1.25),

@@ -22,7 +22,8 @@ CLASSES = {  # the first that matches
     "LDG.128": r"LDG\..*\b128\b",
     "LDG": r"LDG\b",
     "STG": r"STG\b",
-    "LDS": r"LDS\b|LDSM\b",
+    "LDSM": r"LDSM\b",
+    "LDS": r"LDS\b",
     "STS": r"STS\b",
     "LDL/STL": r"(LDL|STL)\b",
     "HMMA": r"(HMMA|IMMA|BMMA)\b",
@@ -34,6 +35,7 @@ CLASSES = {  # the first that matches
     "RED/ATOM": r"(RED|ATOM|ATOMG|REDG)\b",
     "BAR": r"BAR\b",
     "BRA": r"(BRA|BRX|JMP|CALL|RET|EXIT)\b",
+    "NOP": r"NOP\b",
 }
 LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);")
 SOURCE = re.compile(r'^\s*//## File "([^"]+)", line (\d+)')

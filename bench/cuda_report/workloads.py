@@ -60,6 +60,20 @@ def search(dtype: str, s: int = 4, m: int = M) -> Callable[[bool], Call]:
     return make
 
 
+def requests(dtype: str, candidates: int) -> Callable[[bool], Call]:
+    """One request of many candidates."""
+
+    def make(equal: bool) -> Call:
+        case = make_search(1, M, D, DTYPES[dtype], candidates=candidates)
+        if equal:
+            case.keys.zero_()
+            case.key_time.fill_(1_700_000_000)
+        inputs = (case.query, case.keys, case.key_time, case.query_time, *case.mlp)
+        return Call(lambda: case.run(lc.clock_gsu, K), inputs, case.keys)
+
+    return make
+
+
 def topk(rows: int = 4) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
         scores = torch.zeros(rows, M) if equal else torch.randn(rows, M)
@@ -138,6 +152,10 @@ WORKLOADS = (
     *(Workload(f"clock_gsu {each}", 4 * M, search(each), True) for each in DTYPES),
     # As many sequences as in training: none is cut into parts for several blocks.
     Workload("clock_gsu fp16 S=512 M=1000", 512_000, search("fp16", 512, 1000)),
+    # A tile of candidates, which shows that each sweep reads the keys once, and a whole request.
+    Workload("clock_gsu fp16 128 candidates", 128 * M, requests("fp16", 128), True),
+    Workload("clock_gsu fp16 1000 candidates", 1000 * M, requests("fp16", 1000), True),
+    Workload("clock_gsu fp32 500 candidates", 500 * M, requests("fp32", 500), True),
     Workload("block_topk fp32", 4 * M, topk(), True),
     Workload("block_topk fp32 700 rows", 700 * M, topk(700), True),
     Workload("gsu_score fp16", 4 * M, scores("fp16", False)),
@@ -154,6 +172,8 @@ WORKLOADS = (
 # Where an instruction belongs, by the files of the source lines that it was inlined at.
 PHASES = {"select": r"select|topk|cub/|merge", "stream": ""}
 SECTOR = 32
+COPIES = "common/async_copy.cuh"  # of rows to shared memory
+SECOND_SWEEP = r"clock_gsu_sweep_kernel<.*\(Sweep\)1>"  # writes the scores that survive
 Launch = dict[str, Any]
 
 
@@ -198,6 +218,15 @@ def figures(launches: list[Launch], units: int, minimum: int, rows: int) -> dict
         found["rows_in_narrow_loads"] = max(0.0, 1 - sum(x["bytes"] for x in wide) / rows)
     if wide:
         found["sectors_of_wide_accesses"] = total(wide, "sectors") / total(wide, "minimum_sectors")
+    copies = [
+        p["global"] for p in places
+        if "global" in p and any(place(*x.rsplit(":", 1)).startswith(COPIES) for x in p["source"])
+    ]  # fmt: skip
+    if copies:
+        found["times_rows_are_copied"] = total(copies, "bytes") / rows
+        found["sectors_of_copies"] = total(copies, "sectors") / total(copies, "minimum_sectors")
+        tensor = sum(launch["instructions"].get("tensor", 0) for launch in launches)
+        found["tensor_instructions_a_unit"] = tensor / units
     for phase in PHASES:
         mine = [each for each in places if phase_of(each["source"]) == phase]
         if mine:
@@ -239,6 +268,12 @@ def measure(workload: Workload) -> dict[str, Any]:
     minimum = size(*call.inputs, *tensors(result))
     rows = 0 if call.rows is None else size(call.rows)
     found = figures(launches, workload.units, minimum, rows)
+    written = [
+        launch["global_stores"]["bytes"] for launch in launches
+        if re.fullmatch(SECOND_SWEEP, short_name(launch["kernel"]))
+    ]  # fmt: skip
+    if written:
+        found["survivors_a_result"] = sum(written) / size(result.scores)
     if workload.depends_on_data:
         equal, _ = counted(workload.make(True))
         found["data_dependence"] = abs(instructions(equal) / instructions(launches) - 1)

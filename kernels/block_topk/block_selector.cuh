@@ -47,13 +47,13 @@ inline SelectorPlan plan_selector(int64_t longest, int64_t k, int other,
 
 constexpr int kDigits = 256;
 
-// kThreads: of the block, 256 or a power of two below it: fewer pass over a short row in fewer
+// kThreads: of the block, 64, 128 or 256: fewer pass over a short row in fewer
 // instructions.
 template <int kThreads = kSelectorThreads>
 class BlockSelector {
  public:
   struct Shared {
-    uint32_t histogram[kDigits];
+    alignas(16) uint32_t histogram[kDigits];
     uint32_t warp_sums[2][kThreads / kWarp];
     uint32_t digit, rest, total;
   };
@@ -148,6 +148,9 @@ class BlockSelector {
 
  private:
   static constexpr int kThreadDigits = kDigits / kThreads;
+  struct alignas(4 * kThreadDigits) ThreadDigits {
+    uint32_t counts[kThreadDigits];
+  };
 
   // Where the sort keeps its i-th: neighbours of every distance lie in different banks.
   __device__ static int sorted_place(int i) { return i & 16 ? i ^ 15 : i; }
@@ -177,22 +180,17 @@ class BlockSelector {
   }
 
   __device__ void clear_histogram() {
-#pragma unroll
-    for (int i = 0; i < kThreadDigits; ++i) {
-      shared_->histogram[threadIdx.x * kThreadDigits + i] = 0;
-    }
+    reinterpret_cast<ThreadDigits*>(shared_->histogram)[threadIdx.x] = {};
   }
 
   // The digit of the need-th best by the histogram: shared digit, and as rest which of that digit
-  // it is; total: all that were counted. A thread has kThreadDigits digits, the last the largest.
+  // it is; total: all that were counted. The first thread has the largest digits.
   __device__ void find_digit(int need) {
-    const int last = kDigits - 1 - static_cast<int>(threadIdx.x) * kThreadDigits;
-    uint32_t counts[kThreadDigits], mine = 0;
+    const int first = kDigits - kThreadDigits * (1 + static_cast<int>(threadIdx.x));
+    const ThreadDigits digits = *reinterpret_cast<const ThreadDigits*>(&shared_->histogram[first]);
+    uint32_t mine = 0;
 #pragma unroll
-    for (int i = 0; i < kThreadDigits; ++i) {
-      counts[i] = shared_->histogram[last - i];
-      mine += counts[i];
-    }
+    for (int i = 0; i < kThreadDigits; ++i) mine += digits.counts[i];
     const int lane = lane_index(), warp = warp_index();
     uint32_t sum = mine;
 #pragma unroll
@@ -207,12 +205,12 @@ class BlockSelector {
     if (sum >= wanted && sum - mine < wanted) {
       uint32_t before = sum - mine;
 #pragma unroll
-      for (int i = 0; i < kThreadDigits; ++i) {
-        if (before < wanted && before + counts[i] >= wanted) {
-          shared_->digit = static_cast<uint32_t>(last - i);
+      for (int i = kThreadDigits - 1; i >= 0; --i) {
+        if (before < wanted && before + digits.counts[i] >= wanted) {
+          shared_->digit = static_cast<uint32_t>(first + i);
           shared_->rest = wanted - before;
         }
-        before += counts[i];
+        before += digits.counts[i];
       }
     }
     if (threadIdx.x == kThreads - 1) shared_->total = sum;

@@ -144,7 +144,8 @@ class CandidateSweep {
     const float* const block_s = s + quad_lane * kDelegateKeys;
     float best[Tile::kGroups][2];
     for_each_candidate([&](int group, int half, int) { best[group][half] = -INFINITY; });
-#pragma unroll(kFull ? Tile::kSteps : 1)
+    // One step after the other where registers are short.
+#pragma unroll(kFull&& kSweep == Sweep::kScores ? Tile::kSteps : 1)
     for (int step = 0; step < Tile::kSteps; ++step) {
       typename Tile::Products scores;
       tile_.multiply(rows + row_place_, step, scores);
