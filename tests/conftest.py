@@ -32,6 +32,7 @@ DEVICES_OF = {
     "test_emulator.py": {"emulated"},
     "test_cuda_kernels.py": {"emulated", "cuda"},
     "test_esu_attention_cuda.py": {"emulated", "cuda"},
+    "test_many_candidates_cuda.py": {"emulated", "cuda"},
 }
 
 

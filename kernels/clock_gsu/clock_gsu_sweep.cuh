@@ -27,6 +27,14 @@ __device__ __forceinline__ QueryRange round_queries_of(const ClockGsuManyParams&
   return {clamp(begin, p.round_begin, p.round_end), clamp(end, p.round_begin, p.round_end)};
 }
 
+__device__ __forceinline__ void check_queries_of(const DeviceSearch& p, int64_t s) {
+  if (!p.query_offsets) return;
+  const int64_t begin = p.query_offsets[s], end = p.query_offsets[s + 1];
+  device_check(0 <= begin && begin <= end && end <= p.queries && (s > 0 || begin == 0) &&
+                   (s < p.sequences - 1 || end == p.queries),
+               "query_offsets must run from 0 to Q and not decrease", "search");
+}
+
 // The candidates of tile `tile` of a round. Sequence i of a round has its first tile at
 // (its first query) / kCandidates + i, which leaves room for all of them, and some tiles empty.
 template <int kCandidates>
@@ -40,6 +48,7 @@ __device__ __forceinline__ CandidateRange candidates_of(const ClockGsuManyParams
   };
   const FirstTiles first{p};
   const int64_t i = find_range(first, p.round_sequences - 1, tile);
+  if (p.search.check) check_queries_of(p.search, p.first_sequence + i);
   const QueryRange queries = round_queries_of(p, p.first_sequence + i);
   const int64_t begin = queries.begin + (tile - first[i]) * kCandidates;
   const int64_t left = queries.end - begin;

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two sweeps of many candidates: what they launch, write and do with values that do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import emulator
+import pytest
+import torch
+from cases import FLOATS, NOWHERE, Case, make_case
+from test_cuda_kernels import profile
+from test_many_candidates import BLOCK, exact, of_scores, patterns, ragged
+from tolerance import assert_bitwise
+
+import longclock as lc
+
+KERNELS = ["sweep", "choose", "sweep", "select"]
+
+
+def launched(case: Case, k: int, sm: int = 80) -> list[dict[str, Any]]:
+    """The launches of a search, which is run on the emulator."""
+    with emulator.options(sm=sm, counters=1):
+        emulator.take_counters()
+        case.run(lc.clock_gsu, k)
+        return emulator.take_counters()
+
+
+def names(launches: list[dict[str, Any]]) -> list[str]:
+    return [launch["kernel"].split("clock_gsu_")[1].split("_kernel")[0] for launch in launches]
+
+
+@pytest.mark.parametrize("pattern", list(patterns(BLOCK)))
+@pytest.mark.parametrize("k", [1, 100, 300])
+def test_what_is_written_does_not_depend_on_the_data(
+    emulator_only: None, device: str, pattern: str, k: int
+) -> None:
+    """Eight scores of each of the k best blocks, or of all: the bound that docs/many-candidates.md proves."""
+    m, candidates = 1029, 21
+    launches = launched(of_scores(patterns(m)[pattern], torch.float16, candidates), k)
+    assert names(launches) == KERNELS
+    blocks = -(-m // BLOCK)
+    room = -(-m // 64) * 8  # blocks of whole tiles
+    assert launches[0]["global_stores"]["bytes"] == candidates * room * 4
+    assert launches[2]["global_stores"]["bytes"] == candidates * min(k, blocks) * BLOCK * 4
+
+
+@pytest.mark.parametrize(
+    ("case", "sm", "many"),
+    [
+        (make_case("candidates", candidates=16, width=8), 80, True),
+        (make_case("candidates", torch.float16, candidates=16, width=8), 75, False),
+        (make_case("candidates", candidates=15, width=8), 80, False),
+        (make_case("candidates", candidates=16, width=7), 80, False),  # rows are not whole pieces
+        (make_case("candidates", candidates=16, width=128), 80, True),
+        (make_case("candidates", candidates=16, width=132), 80, False),  # longer than 512 bytes
+        (make_case("candidates", torch.bfloat16, candidates=16, width=256), 80, True),
+        (make_case("ragged_many", width=8), 80, True),
+        (make_case("ragged", width=8), 80, False),
+        (make_case("windows", width=8), 80, False),
+    ],
+)
+def test_which_kernels_run(
+    emulator_only: None, device: str, case: Case, sm: int, many: bool
+) -> None:
+    case.keys.nan_to_num_(0.0)
+    assert (names(launched(case, 5, sm)) == KERNELS) == many
+
+
+def test_rounds_of_a_bounded_workspace(device: str, emulated: bool) -> None:
+    """A long history that nobody asks for makes the room of a query large: 256 MB hold 500 of them."""
+    case = ragged(
+        (90, 999_000, 700), (300, 0, 400), torch.float16, integers=True, width=8, poison=False
+    )
+    if emulated:
+        assert names(launched(case, 33)) == 2 * KERNELS
+    alone = ragged((90, 0, 700), (300, 0, 400), torch.float16, integers=True, width=8)
+    alone.query, alone.mlp = case.query, case.mlp
+    kept = torch.cat([torch.arange(90), torch.arange(999_090, 999_790)])
+    alone.keys, alone.key_time, alone.query_time = (
+        case.keys[kept],
+        case.key_time[kept],
+        case.query_time,
+    )
+    exact(alone, 33, device)
+    assert_bitwise(case.to(device).run(lc.clock_gsu, 33), alone.to(device).run(lc.clock_gsu, 33))
+
+
+def misfits() -> dict[str, Case]:
+    many = make_case("candidates", counts=(64, 5), candidates=17, width=8)
+    table = make_case("candidates", counts=(64, 5), candidates=17, width=8, table=True)
+    flat = ragged((64, 5, 9), (1, 20, 3), torch.float32, width=8)
+    far = 2**40
+    return {
+        "lengths": many.with_layout(lengths=torch.tensor([far, -far])),
+        "offsets": flat.with_layout(offsets=torch.tensor([-far, 70, 3, -5])),
+        "query_offsets": flat.with_layout(query_offsets=torch.tensor([far, -far, 0, 1])),
+        "ids": table.with_layout(ids=torch.full((2, 64), NOWHERE)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(misfits()))
+def test_values_that_do_not_fit_read_nothing_out_of_bounds(
+    device: str, emulated: bool, name: str
+) -> None:
+    """Which query is whose is undefined where query_offsets decrease; nothing else is touched."""
+    case = misfits()[name]
+    case.keys.nan_to_num_(0.0)
+    with profile(emulated, checks="bounds") if name == "query_offsets" else profile(False):
+        found = case.to(device).run(lc.clock_gsu, 7)
+    if name == "ids":
+        assert found.scores[0].isnan().all()
+        assert found.scores[1, :, 5:].eq(-torch.inf).all()
+
+
+def test_query_offsets_that_leave_queries_out(device: str) -> None:
+    """Those before the first sequence's are its, those behind the last one's are its, as with one candidate."""
+    case = ragged((64, 40), (2, 20), torch.float32, integers=True, width=8)
+    short = case.with_layout(query_offsets=torch.tensor([1, 2, 20]))
+    assert_bitwise(short.to(device).run(lc.clock_gsu, 7), case.to(device).run(lc.clock_gsu, 7))
+
+
+@pytest.mark.parametrize("name", list(misfits()))
+def test_checks_on_request(
+    emulator_only: None, device: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGCLOCK_CHECK", "1")
+    with pytest.raises(RuntimeError, match="CUDA error"), emulator.options(print=0):
+        misfits()[name].to(device).run(lc.clock_gsu, 7)
+    (report, *_) = emulator.take_reports()
+    assert report["kind"] == "assertion"
+    assert name in report["message"]
+
+
+def test_only_the_row_of_an_unknown_id_is_nan(device: str) -> None:
+    for dtype in FLOATS:
+        case = make_case("candidates", dtype, counts=(40, 40), candidates=16, table=True, width=16)
+        ids = case.layout["ids"]
+        ids[0, 3], ids[1, 39] = -1, len(case.keys)
+        found = case.to(device).run(lc.clock_gsu, 40)
+        assert found.indices[:, :, 0].cpu().tolist() == [[3] * 16, [39] * 16]
+        assert found.scores.isnan().sum().item() == 2 * 16
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_schedules_and_profiles_give_the_same_bits(
+    device: str, emulated: bool, dtype: torch.dtype
+) -> None:
+    case = make_case(
+        "candidates", dtype, counts=(1_500, 1, 700), candidates=70, width=32, table=True, mask=True
+    ).to(device)
+    first = case.run(lc.clock_gsu, 100)
+    for options in (
+        {"seed": 1, "threads": 1},
+        {"seed": 2, "threads": 2},
+        {"seed": 3, "threads": 3},
+    ):
+        with profile(emulated, **options):
+            assert_bitwise(case.run(lc.clock_gsu, 100), first)
+    for sm in (80, 86, 89, 90, 100, 120):
+        with profile(emulated, sm=sm):
+            assert_bitwise(case.run(lc.clock_gsu, 100), first)
