@@ -18,7 +18,7 @@ constexpr int kSelectorThreads = 256;
 // Shared memory of a selection.
 struct SelectorPlan {
   int capacity;  // scores of a chunk
-  int room;      // entries carried: a power of two that is at least k, for the sort
+  int room;      // entries carried: a power of two, k and 32 at least, for the sort
   int bytes() const { return capacity * 4 + 2 * room * 8; }
 };
 
@@ -28,7 +28,7 @@ inline SelectorPlan plan_selector(int64_t longest, int64_t k, int other,
                                   const DeviceLimits& device) {
   constexpr int kFewest = 4096;  // below this, passes over a chunk cost more than occupancy gains
   constexpr int kStatic = 48 * 1024;  // what needs no opting in
-  SelectorPlan plan{0, 2};
+  SelectorPlan plan{0, kWarp};
   while (plan.room < k) plan.room *= 2;
   const int fixed = other + 2 * plan.room * 8;
   const int third = device.shared_per_multiprocessor / 3 - device.shared_reserved;
@@ -140,7 +140,7 @@ class BlockSelector {
   __device__ void write_sorted(int64_t k, T* scores, int64_t* indices) {
     sort();
     for (int64_t i = threadIdx.x; i < k; i += kThreads) {
-      const TopKEntry entry = i < carried_ ? best_[sorted_place(static_cast<int>(i))] : 0;
+      const TopKEntry entry = i < carried_ ? best_[i] : 0;
       scores[i] = narrow<T>(entry == 0 ? -INFINITY : entry_score(entry));
       indices[i] = entry == 0 ? -1 : entry_index(entry);
     }
@@ -152,31 +152,50 @@ class BlockSelector {
     uint32_t counts[kThreadDigits];
   };
 
-  // Where the sort keeps its i-th: neighbours of every distance lie in different banks.
-  __device__ static int sorted_place(int i) { return i & 16 ? i ^ 15 : i; }
-
-  // Best first: a bitonic network over a power of two, padded with zeros.
+  // Best first: a bitonic network over a power of two, padded with zeros. What lies within 32
+  // entries is exchanged between the registers of a warp.
   __device__ void sort() {
-    int padded = 2;
+    int padded = kWarp;
     while (padded < carried_) padded *= 2;
-    for (int i = threadIdx.x; i < padded; i += kThreads) {
-      if (i >= carried_) best_[i] = 0;
+    for (int i = carried_ + threadIdx.x; i < padded; i += kThreads) best_[i] = 0;
+    __syncthreads();
+    for (int first = warp_index() * kWarp; first < padded; first += kThreads) {
+      TopKEntry& entry = best_[first + lane_index()];
+#pragma unroll
+      for (int size = 2; size <= kWarp; size *= 2) entry = merged(entry, first, size);
     }
-    for (int size = 2; size <= padded; size *= 2) {
-      for (int stride = size / 2; stride > 0; stride /= 2) {
+    for (int size = 2 * kWarp; size <= padded; size *= 2) {
+      for (int stride = size / 2; stride >= kWarp; stride /= 2) {
         __syncthreads();
         for (int i = threadIdx.x; i < padded / 2; i += kThreads) {
-          const int place = 2 * i - (i & (stride - 1));
-          const int low = sorted_place(place), high = sorted_place(place + stride);
+          const int low = 2 * i - (i & (stride - 1)), high = low + stride;
           const TopKEntry a = best_[low], b = best_[high];
-          if ((a < b) == ((place & size) == 0)) {
+          if ((a < b) == ((low & size) == 0)) {
             best_[low] = b;
             best_[high] = a;
           }
         }
       }
+      __syncthreads();
+      for (int first = warp_index() * kWarp; first < padded; first += kThreads) {
+        TopKEntry& entry = best_[first + lane_index()];
+        entry = merged(entry, first, size);
+      }
     }
     __syncthreads();
+  }
+
+  // Entry first + lane after the strides below a warp of the network's step `size`.
+  __device__ static TopKEntry merged(TopKEntry entry, int first, int size) {
+    const int at = first + lane_index();
+#pragma unroll
+    for (int stride = kWarp / 2; stride > 0; stride /= 2) {
+      if (stride >= size) continue;
+      const TopKEntry other = __shfl_xor_sync(kAllLanes, entry, stride);
+      const bool wants_larger = ((at & stride) == 0) == ((at & size) == 0);
+      if ((entry < other) == wants_larger) entry = other;
+    }
+    return entry;
   }
 
   __device__ void clear_histogram() {
