@@ -124,6 +124,14 @@ def headlines() -> Iterator[tuple[tuple[str, ...], Case]]:
         case = clock_gsu.search_case("clock_gsu", search, 100, sizes)
         check = clock_gsu.search_case("clock_gsu", few, 100, sizes).check
         yield ("clock_gsu fp16",), dataclasses.replace(case, check=check)
+        for name, dtype, candidates in (
+            ("fp16", torch.float16, 1000),
+            ("fp32", torch.float32, 500),
+        ):
+            request = make_search(1, 10_000, 128, dtype, candidates=candidates)
+            sizes = {"S": 1, "C": candidates, "M": 10_000, "D": 128, "dtype": name}
+            workload = f"clock_gsu {name} {candidates} candidates"
+            yield (workload,), clock_gsu.search_case(workload, request, 100, sizes)
         both = list(esu_attention.attention_cases(1024, 100, 128, "fp16"))
         forward, backward = "esu_attention fp16", "esu_attention fp16 backward"
         yield (forward,), both[0]

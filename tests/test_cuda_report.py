@@ -155,10 +155,13 @@ def test_occupancy(arguments, blocks, limit):
 
 
 def test_roofline():
-    gpu = roofline.Gpu("toy", 90, gb_per_s=1000, multiprocessors=10, tflops=2.56, lanes=128)
+    gpu = roofline.Gpu(
+        "toy", 90, gb_per_s=1000, multiprocessors=10, tflops=2.56, lanes=128, tensor_tflops=4.096
+    )
     assert gpu.ghz == pytest.approx(1.0)
     assert roofline.time_us(gpu, 1e9, 1e6) == (pytest.approx(1000), "memory")
     assert roofline.time_us(gpu, 1e6, 4e9) == (pytest.approx(1e5), "issue")
+    assert roofline.time_us(gpu, 1e6, 1e6, 1e6) == (pytest.approx(1000), "tensor cores")
     for gpu in roofline.GPUS:
         assert 1.3 < gpu.ghz < 2.2, gpu.name
 

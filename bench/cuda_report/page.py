@@ -80,11 +80,14 @@ def workloads(report: dict[str, Any]) -> str:
 
 def predictions(report: dict[str, Any]) -> str:
     gpus = list(dict.fromkeys(each["gpu"] for each in report["predictions"]))
-    rows: dict[tuple[str, str], list[str]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for each in report["predictions"]:
-        cells = rows.setdefault((each["workload"], each["sizes"]), [])
-        cells.append(f"{number(each['us'])} ({each['bound']})")
-    lines = [[workload, sizes, *cells] for (workload, sizes), cells in rows.items()]
+        cells = rows.setdefault((each["workload"], each["sizes"]), {})
+        cells[each["gpu"]] = f"{number(each['us'])} ({each['bound']})"
+    lines = [
+        [*names, *(cells.get(gpu, "other kernels") for gpu in gpus)]
+        for names, cells in rows.items()
+    ]
     return table([f"us: {NOTE}", "", *gpus], lines, 2)
 
 

@@ -203,9 +203,11 @@ def figures(launches: list[Launch], units: int, minimum: int, rows: int) -> dict
     """Of one call. Lower is better in all of them."""
     kinds = ("global_loads", "global_stores", "global_atomics")
     sectors = sum(launch[kind]["sectors"] for launch in launches for kind in kinds)
+    distinct = sum(launch[kind]["first_bytes"] for launch in launches for kind in kinds)
     found: dict[str, float] = {
         "launches": len(launches),
         "bytes_over_minimum": sectors * SECTOR / minimum,
+        "distinct_bytes_over_minimum": distinct / minimum,  # what a launch reads again is not in it
         "local_bytes": sum(x["local_load_bytes"] + x["local_store_bytes"] for x in launches),
         "global_atomics": sum(launch["global_atomics"]["requests"] for launch in launches),
         "atomics": sum(launch["atomics"] for launch in launches),
