@@ -128,6 +128,14 @@ def test_nan_and_infinity(level: str, device: str, where: str, dtype: torch.dtyp
     exact(poisoned, 100, device)
 
 
+def test_minus_infinity_behind_nobody(level: str, device: str) -> None:
+    """Behaviours that are not there come first, and those that are there score as low as can be."""
+    case = of_scores(torch.zeros(200), torch.float32, candidates=16)
+    case.keys.fill_(-torch.inf)
+    case.query.fill_(1.0)
+    exact(case.with_layout(mask=(torch.arange(200) >= 100)[None]), 5, device)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("width", [8, 24, 40, 64, 72, 128, 136, 256, 264])
 def test_widths(level: str, device: str, width: int, dtype: torch.dtype) -> None:
