@@ -32,8 +32,7 @@ void block_topk_merge_cpu(const BlockTopKParams& p, int64_t begin, int64_t end) 
   for (int64_t row = begin; row < end; ++row) {
     TopKEntry* entries = p.entries + row * p.parts * p.k;
     const int64_t n = p.parts * p.k;
-    if (p.parts > 1 && p.k > 0) select_largest(entries, n, p.k);
-    sort_entries(entries, p.k);
+    sort_best(entries, n, p.k);
     for (int64_t i = 0; i < p.k; ++i) {
       const int64_t index = entries[i] == 0 ? -1 : entry_index(entries[i]);
       p.indices[row * p.k + i] = index;

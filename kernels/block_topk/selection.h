@@ -34,6 +34,10 @@ LONGCLOCK_INLINE int64_t entry_index(TopKEntry entry) {
   return static_cast<uint32_t>(~static_cast<uint32_t>(entry));
 }
 
+LONGCLOCK_INLINE uint32_t ordered_score_of(TopKEntry entry) {
+  return static_cast<uint32_t>(entry >> 32);
+}
+
 LONGCLOCK_INLINE float entry_score(TopKEntry entry) {
   const uint32_t ordered = static_cast<uint32_t>(entry >> 32);
   const uint32_t bits = ordered == 0xffffffffu  ? 0x7fc00000u
@@ -46,8 +50,8 @@ LONGCLOCK_INLINE float entry_score(TopKEntry entry) {
 
 // Moves the k largest of n entries to the front, the k-th largest to place k - 1. 1 <= k <= n.
 void select_largest(TopKEntry* entries, int64_t n, int64_t k);
-// Sorts descending.
-void sort_entries(TopKEntry* entries, int64_t n);
+// Moves the k largest of n entries to the front, sorted descending; returns how many those are.
+int64_t sort_best(TopKEntry* entries, int64_t n, int64_t k);
 // The k best of n entries, sorted, into scores [k] and indices [k]; padded with (-inf, -1).
 void write_topk(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices);
 
