@@ -20,7 +20,7 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
   if (k == 0 || search.query_count == 0) return {scores, indices};
 
   search.tabulate();
-  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true);
+  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true, kCandidatePanel);
   std::vector<TopKEntry> entries;
   if (search.parts() > 1)
     entries.resize(static_cast<size_t>(search.query_count * search.parts() * k));

@@ -48,7 +48,7 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
   Tensor scores =
       torch::stable::new_empty(keys, search.score_shape(search.score_count), ScalarType::Float);
   search.tabulate();
-  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true);
+  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true, kQueryTile);
   const GsuScoreParams params{search.behaviours,
                               static_cast<const float*>(search.queries.const_data_ptr()),
                               search.query_stride,
@@ -71,7 +71,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
         ": grad must be float32 with ", search.score_count, " elements, as the scores, got ",
         dtype_of(grad_in), " ", shape_of(grad_in));
   const Tensor grad = torch::stable::contiguous(grad_in);
-  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/false);
+  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/false, kQueryTile);
   GsuScoreBackwardParams params{};
   params.behaviours = search.behaviours;
   params.queries = static_cast<const float*>(search.queries.const_data_ptr());

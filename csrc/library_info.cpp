@@ -28,7 +28,7 @@ const char* longclock_build_info(const char* key) {
 
 const char* longclock_simd_levels_built() {
 #if defined(LONGCLOCK_X86)
-  return "scalar,avx2,avx512";
+  return "scalar,avx2,avx512,avx512_bf16";
 #else
   return "scalar";
 #endif

@@ -56,7 +56,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "Build information and the SIMD level of longclock's CPU kernels.";
   m.def(
       "simd_level", [] { return std::string(longclock_simd_level()); },
-      "The SIMD level in use: 'scalar', 'avx2' or 'avx512'.");
+      "The SIMD level in use: 'scalar', 'avx2', 'avx512' or 'avx512_bf16'.");
   m.def("set_simd_level", &set_simd_level, py::arg("level"),
         "Chooses the SIMD level of this process; ValueError where the machine lacks it.");
   m.def("simd_levels", &simd_levels, "The levels that this machine can run, best last.");

@@ -58,7 +58,7 @@ def test_module_binds_to_the_loaded_library():
     assert re.search(r"SONAME.*\[liblongclock\.so\]", run("readelf", "-d", PACKAGED))
 
 
-@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512_bf16"])
 def test_objects_of_a_simd_level_share_no_function(isa):
     """The linker keeps one copy of a weak function: were it this level's, others would crash."""
     if isa not in _native.build_info()["simd_levels"]:

@@ -9,8 +9,9 @@
 namespace longclock {
 namespace {
 
-// A part of a sequence that is worth a task of its own.
-constexpr int64_t kLeastBehaviours = 16384;
+// Behaviours, times queries, that are worth a part of a sequence, and the least that a part has.
+constexpr int64_t kLeastScores = 16384;
+constexpr int64_t kLeastBehaviours = 2048;
 
 std::vector<int64_t> int_values(const Tensor& contiguous) {
   const IntArray from = int_array(contiguous);
@@ -274,21 +275,22 @@ void Search::tabulate() {
   behaviours.time_table = table_.empty() ? nullptr : table_.data();
 }
 
-const std::vector<SearchTask>& Search::cut(bool into_parts) {
+const std::vector<SearchTask>& Search::cut(bool into_parts, int64_t tile) {
   tasks_.clear();
   // Queries of a task: as many as pay, but enough tasks for all threads.
-  constexpr int64_t kTile = 12;
   const int64_t threads = worthwhile_threads(work());
   const int64_t fair = (query_count + 2 * threads - 1) / (2 * threads);
-  const int64_t chunk = std::clamp((fair + kTile - 1) / kTile * kTile, kTile, kTaskQueries);
+  const int64_t chunk =
+      std::clamp((fair + tile - 1) / tile * tile, tile, kTaskQueries / tile * tile);
   int64_t whole = 0;
   for (const Group& g : groups) whole += (g.query_end - g.query_begin + chunk - 1) / chunk;
   const int64_t wanted = whole == 0 ? 1 : (2 * threads + whole - 1) / whole;
   parts_ = 1;
   for (size_t index = 0; index < groups.size(); ++index) {
     const Group& g = groups[index];
-    const int64_t parts =
-        into_parts ? std::clamp<int64_t>(g.length / kLeastBehaviours, 1, wanted) : 1;
+    const int64_t queries = std::max<int64_t>(g.query_end - g.query_begin, 1);
+    const int64_t least = std::max(kLeastScores / queries, kLeastBehaviours);
+    const int64_t parts = into_parts ? std::clamp<int64_t>(g.length / least, 1, wanted) : 1;
     const int64_t step = (g.length + parts - 1) / parts;
     parts_ = std::max(parts_, parts);
     for (int64_t q = g.query_begin; q < g.query_end; q += chunk) {

@@ -82,8 +82,9 @@ class Search : public SearchInputs {
   Search(const char* op, const SearchArguments& arguments);
 
   // Tasks that cover everything; long groups are cut into parts only where there are fewer tasks
-  // than threads. Sets parts() to the largest number of parts of a group.
-  const std::vector<SearchTask>& cut(bool into_parts);
+  // than threads. Queries are cut at multiples of `tile`. Sets parts() to the largest number of
+  // parts of a group.
+  const std::vector<SearchTask>& cut(bool into_parts, int64_t tile);
   int64_t parts() const { return parts_; }
 
   std::vector<Group> groups;

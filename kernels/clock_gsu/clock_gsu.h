@@ -9,6 +9,9 @@
 
 namespace longclock {
 
+// Tasks of multiples of this many candidates are whole panels at every SIMD level.
+constexpr int64_t kCandidatePanel = 32;
+
 // The k behaviours of best score = scale * key . query + s for every query; scores never leave the
 // cache. A long sequence may be cut into parts, searched on their own and merged: same bits.
 struct ClockGsuParams {
@@ -25,7 +28,7 @@ struct ClockGsuParams {
   int64_t* indices;    // [Q, k], from the start of the sequence or window; -1 for padding
 };
 
-LONGCLOCK_DECLARE_LEVELS(void clock_gsu(const ClockGsuParams&, int64_t begin, int64_t end))
+LONGCLOCK_DECLARE_BF16_LEVELS(void clock_gsu(const ClockGsuParams&, int64_t begin, int64_t end))
 
 // Tasks [begin, end): fills `entries`, or the outputs where parts is 1.
 void clock_gsu_cpu(const ClockGsuParams& params, int64_t begin, int64_t end);

@@ -4,7 +4,7 @@
 namespace longclock {
 
 void clock_gsu_cpu(const ClockGsuParams& params, int64_t begin, int64_t end) {
-  LONGCLOCK_CALL_LEVEL(clock_gsu(params, begin, end));
+  LONGCLOCK_CALL_BF16_LEVEL(clock_gsu(params, begin, end));
 }
 
 void clock_gsu_merge_cpu(const ClockGsuParams& p, int64_t begin, int64_t end) {

@@ -10,7 +10,8 @@ namespace longclock {
 
 template <class F>
 void for_each_level(const F& body) {
-  for (SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+  for (SimdLevel level :
+       {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512, SimdLevel::kAvx512Bf16}) {
     if (!set_simd_level(level)) continue;
     SCOPED_TRACE(name(level));
     body();

@@ -199,6 +199,18 @@ inline uint32_t bitmask(Vi comparison) {
 #endif
 }
 
+// One bit a lane, set where not a <= b: where a is larger, or either is NaN.
+inline uint32_t not_at_most(Vf a, Vf b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLE_UQ);
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(
+      _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_NLE_UQ)));
+#else
+  return bitmask(~(a <= b));
+#endif
+}
+
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define LONGCLOCK_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)

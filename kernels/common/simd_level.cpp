@@ -9,7 +9,8 @@
 namespace longclock {
 namespace {
 
-constexpr SimdLevel kLevels[] = {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512};
+constexpr SimdLevel kLevels[] = {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512,
+                                 SimdLevel::kAvx512Bf16};
 
 SimdLevel initial_level() {
   const char* wanted = std::getenv("LONGCLOCK_SIMD");
@@ -38,6 +39,7 @@ SimdLevel max_simd_level() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");
+  if (avx512 && __builtin_cpu_supports("avx512bf16")) return SimdLevel::kAvx512Bf16;
   return avx512 ? SimdLevel::kAvx512 : avx2 ? SimdLevel::kAvx2 : SimdLevel::kScalar;
 #else
   return SimdLevel::kScalar;
@@ -54,6 +56,8 @@ bool set_simd_level(SimdLevel level) {
 
 const char* name(SimdLevel level) {
   switch (level) {
+    case SimdLevel::kAvx512Bf16:
+      return "avx512_bf16";
     case SimdLevel::kAvx512:
       return "avx512";
     case SimdLevel::kAvx2:

@@ -8,7 +8,7 @@
 #include "../common/scratch.h"
 #include "../time_similarity/time_term-inl.h"
 #include "behaviours.h"
-#include "panel-inl.h"
+#include "tile-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
@@ -30,22 +30,23 @@ struct BehaviourBlock {
   alignas(64) float s[kBehaviourBlock];
 };
 
-// Which behaviours [begin, begin + n) of the group are there, and how far from now on the clock.
+// Which behaviours begin, begin + step, ... of the group are there, n of them, and how far from now
+// on the clock.
 template <class T>
 inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
-                       BehaviourBlock<T>* block) {
+                       BehaviourBlock<T>* block, int64_t step = 1) {
   const int64_t at = g.position + begin;
   block->n = n;
   block->all_kept = b.mask == nullptr && !b.exclude_future;
   block->any_kept = true;
   const int32_t now = clock_time(g.now, b.period), period = static_cast<int32_t>(b.period);
-  clock_times(b.key_time, at, 1, n, b.period, block->delta);
+  clock_times(b.key_time, at, step, n, b.period, block->delta);
   for (int64_t i = 0; i < n; ++i) block->delta[i] = circular_delta(block->delta[i], now, period);
   if (block->all_kept) return;
-  for (int64_t i = 0; i < n; ++i) block->keep[i] = b.mask == nullptr || b.mask[at + i] != 0;
+  for (int64_t i = 0; i < n; ++i) block->keep[i] = b.mask == nullptr || b.mask[at + i * step] != 0;
   if (b.exclude_future) {
     with_ints(b.key_time, at, [&](auto* t) {
-      for (int64_t i = 0; i < n; ++i) block->keep[i] &= t[i] < g.now;
+      for (int64_t i = 0; i < n; ++i) block->keep[i] &= t[i * step] < g.now;
     });
   }
   int64_t kept = 0;
@@ -59,18 +60,18 @@ inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64
 
 template <class T>
 inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
-                      BehaviourBlock<T>* block) {
+                      BehaviourBlock<T>* block, int64_t step = 1) {
   const T* keys = static_cast<const T*>(b.keys);
   if (!b.ids) {
     const T* first = keys + g.key_offset + begin * b.key_row_stride;
-    for (int64_t i = 0; i < n; ++i) block->rows[i] = first + i * b.key_row_stride;
+    for (int64_t i = 0; i < n; ++i) block->rows[i] = first + i * step * b.key_row_stride;
     return;
   }
   const T* some = nullptr;
   with_ints(b.ids, g.position + begin, [&](auto* ids) {
     for (int64_t i = 0; i < n; ++i) {
       const bool there = block->all_kept || block->keep[i] != 0;
-      block->rows[i] = there ? keys + ids[i] * b.key_row_stride : nullptr;
+      block->rows[i] = there ? keys + ids[i * step] * b.key_row_stride : nullptr;
       if (there) some = block->rows[i];
     }
   });
@@ -82,9 +83,9 @@ inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_
 
 template <class T>
 inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
-                       BehaviourBlock<T>* block) {
-  read_times(b, g, begin, n, block);
-  find_rows(b, g, begin, n, block);
+                       BehaviourBlock<T>* block, int64_t step = 1) {
+  read_times(b, g, begin, n, block, step);
+  find_rows(b, g, begin, n, block, step);
   if (b.time_table != nullptr) {
     for (int64_t i = 0; i < n; ++i) block->s[i] = b.time_table[block->delta[i]];
   } else {
@@ -96,6 +97,8 @@ inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64
 // Scores of up to kTaskQueries queries against blocks of behaviours.
 template <class T>
 class BlockScorer {
+  using Words = typename WordsOf<T>::Type;
+
  public:
   // queries: [count, dim], 32-bit, padded with zeros to a multiple of kLanes. A group of one query
   // is scored row by row straight from memory, one of many through panels.
@@ -104,14 +107,18 @@ class BlockScorer {
       : b_(b), scale_(scale), count_(count), queries_(queries) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
     if (!many) return;
-    panel_ = scratch->take<float>(kPanelKeys * b.dim);
-    float* packed = scratch->take<float>((count + 1) * b.dim);
-    pack_queries(queries, query_stride, count, b.dim, packed);
-    queries_ = packed;
+    const int64_t words = Words::words(b.dim);
+    panel_ = scratch->take<float>(kPanelLanes * words);
+    rows_ = scratch->take<const char*>(count);
+    float* row = scratch->take<float>(count * words);
+    for (int64_t i = 0; i < count; ++i, row += words) {
+      Words::from_floats(queries + i * query_stride, words, row);
+      rows_[i] = reinterpret_cast<const char*>(row);
+    }
   }
 
   // Scores behaviours [begin, begin + n) of the group, n <= kBehaviourBlock, into rows of out, a
-  // query each, that have room for n rounded up to kPanelKeys. Scores of what is not kept mean
+  // query each, that have room for n rounded up to kPanelLanes. Scores of what is not kept mean
   // nothing.
   const BehaviourBlock<T>& score(const Group& g, int64_t begin, int64_t n, float* out,
                                  int64_t out_stride) {
@@ -121,27 +128,51 @@ class BlockScorer {
     if (panel_ == nullptr) {
       dot_rows(queries_, block.rows, n, b_.dim, b_.ids ? kPrefetchRows : 0, out);
       for (int64_t i = 0; i < n; ++i) out[i] = fma(scale_, out[i], block.s[i]);
-    } else {
-      for (int64_t at = 0; at < n; at += kPanelKeys) {
-        if (b_.ids) {
-          for (int64_t i = at + kPanelKeys; i < smaller(n, at + 2 * kPanelKeys); ++i) {
-            prefetch_row(block.rows[i], b_.dim * static_cast<int64_t>(sizeof(T)));
-          }
+      return block;
+    }
+    for (int64_t at = 0; at < n; at += kPanelLanes) {
+      if (b_.ids) {
+        for (int64_t i = at + kPanelLanes; i < smaller(n, at + 2 * kPanelLanes); ++i) {
+          prefetch_row(block.rows[i], b_.dim * static_cast<int64_t>(sizeof(T)));
         }
-        pack_panel(block.rows + at, smaller(kPanelKeys, n - at), b_.dim, panel_);
-        score_panel(queries_, count_, panel_, b_.dim, scale_, block.s + at, out + at, out_stride);
+      }
+      pack_panel<Words>(block.rows + at, smaller(kPanelLanes, n - at), b_.dim, panel_);
+      int64_t q = 0;
+      for (; q + kTileRows <= count_; q += kTileRows) {
+        score_tile<kTileRows>(q, kTileRows, block.s + at, out + at, out_stride);
+      }
+      for (; q < count_; q += kRestRows) {
+        score_tile<kRestRows>(q, smaller(kRestRows, count_ - q), block.s + at, out + at,
+                              out_stride);
       }
     }
     return block;
   }
 
  private:
+  // Queries [q, q + n) against the panel.
+  template <int kRows>
+  void score_tile(int64_t q, int64_t n, const float* s, float* out, int64_t out_stride) {
+    const char* rows[kRows];
+    for (int64_t a = 0; a < kRows; ++a) rows[a] = rows_[q + smaller(a, n - 1)];
+    Vf sums[kRows][2];
+    multiply_tile<Words, kRows>(rows, panel_, Words::words(b_.dim), sums);
+    const Vf scale = splat(scale_), low = load(s), high = load(s + kLanes);
+#pragma GCC unroll 12
+    for (int a = 0; a < kRows; ++a) {
+      if (a >= n) break;
+      store(fma(scale, sums[a][0], low), out + (q + a) * out_stride);
+      store(fma(scale, sums[a][1], high), out + (q + a) * out_stride + kLanes);
+    }
+  }
+
   const Behaviours& b_;
   float scale_;
   int64_t count_;
-  const float* queries_;  // packed, where there is a panel
+  const float* queries_;
   BehaviourBlock<T>* block_;
-  float* panel_ = nullptr;
+  float* panel_ = nullptr;  // where there are many queries
+  const char** rows_ = nullptr;
 };
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -42,8 +42,9 @@ struct SearchTask {
   int64_t part;  // of the group's behaviours, 0 where they are not cut
 };
 
-// Queries done together by one task, at most: enough to pay for turning keys into panels, few
-// enough that their scores for a block of keys stay in the second-level cache.
-constexpr int64_t kTaskQueries = 252;
+// Queries done together by one task, at most: enough to pay for reading times and turning keys into
+// panels, few enough that their scores for a block of keys, or their panels, stay in the
+// second-level cache.
+constexpr int64_t kTaskQueries = 256;
 
 }  // namespace longclock

@@ -8,6 +8,9 @@
 
 namespace longclock {
 
+// Tasks of multiples of this many queries are whole tiles at every SIMD level.
+constexpr int64_t kQueryTile = 12;
+
 // score = scale * key . query + s(delta(key_time, query_time) / unit), -inf where not there.
 struct GsuScoreParams {
   Behaviours behaviours;
@@ -45,7 +48,7 @@ struct GsuScoreBackwardParams {
   int32_t* s_delta;             // its delta
 };
 
-LONGCLOCK_DECLARE_LEVELS(
+LONGCLOCK_DECLARE_BF16_LEVELS(
     void gsu_score(const GsuScoreParams&, int64_t begin, int64_t end);
     void gsu_score_query_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end);
     void gsu_score_key_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end);
