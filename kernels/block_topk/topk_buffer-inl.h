@@ -39,8 +39,21 @@ class TopKBuffer {
         if (entry > bar_entry_) entries_[size_++] = entry;
       }
     }
+    make_room();
+  }
+
+  // One score that passed bar(), in any order of indices; up to kTopKBlock between calls of
+  // make_room(). Then all indices up to some must have been tried: what comes later and equals the
+  // bar is worse.
+  void add(float score, int64_t index) {
+    const TopKEntry entry = topk_entry(score, index);
+    if (entry > bar_entry_) entries_[size_++] = entry;
+  }
+  void make_room() {
     if (size_ > topk_capacity(k_) - kTopKBlock) cut();
   }
+  // What is not at most this passes; NaN where everything does.
+  float bar() const { return full_ ? bar_ : __builtin_nanf(""); }
 
   TopKEntry* entries() const { return entries_; }
   int64_t size() const { return size_; }

@@ -1,48 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../block_topk/topk_buffer-inl.h"
-#include "../gsu_score/behaviour_block-inl.h"
-#include "clock_gsu.h"
+#include "candidate_search-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
 
 static_assert(kBehaviourBlock <= kTopKBlock);
 
-// One pass over the behaviours. Memory-bound for one query: every key is read once, in order; a
-// block's scores go to the selection while they are in the first-level cache. Many queries of one
-// moment share the time term and each block of keys.
+// Into `entries`, or sorted into the outputs where the sequence is not cut into parts.
+inline void write(const ClockGsuParams& p, int64_t query, int64_t part, const TopKBuffer& best) {
+  TopKEntry* found = best.entries();
+  int64_t size = best.size();
+  if (p.parts == 1) {
+    write_topk(found, size, p.k, p.scores + query * p.k, p.indices + query * p.k);
+    return;
+  }
+  if (size > p.k) {
+    select_largest(found, size, p.k);
+    size = p.k;
+  }
+  TopKEntry* out = p.entries + (query * p.parts + part) * p.k;
+  for (int64_t i = 0; i < size; ++i) out[i] = found[i];
+}
+
+// One pass over the behaviours. Memory-bound: every key is read once, in order; a block's scores
+// go to the selection while they are in the first-level cache.
 template <class T>
-void search(const ClockGsuParams& p, const SearchTask& task) {
+void search_one(const ClockGsuParams& p, const SearchTask& task) {
   const Group& group = p.groups[task.group];
-  const int64_t count = task.query_end - task.query_begin;
   Scratch scratch;
   BlockScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
-                        p.query_stride, count, group.query_end - group.query_begin > 1, &scratch);
-  float* scores = scratch.take<float>(count * kScoreStride);
-  TopKEntry* entries = scratch.take<TopKEntry>(count * topk_capacity(p.k));
-  TopKBuffer* best = scratch.take<TopKBuffer>(count);
-  for (int64_t q = 0; q < count; ++q) best[q] = TopKBuffer(entries + q * topk_capacity(p.k), p.k);
+                        p.query_stride, 1, /*many=*/false, &scratch);
+  float* scores = scratch.take<float>(kScoreStride);
+  TopKBuffer best(scratch.take<TopKEntry>(topk_capacity(p.k)), p.k);
   for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
     const int64_t n = smaller(kBehaviourBlock, task.end - at);
     const BehaviourBlock<T>& block = scorer.score(group, at, n, scores, kScoreStride);
-    if (!block.any_kept) continue;
-    const uint8_t* keep = block.all_kept ? nullptr : block.keep;
-    for (int64_t q = 0; q < count; ++q) best[q].push(scores + q * kScoreStride, keep, n, at);
+    if (block.any_kept) best.push(scores, block.all_kept ? nullptr : block.keep, n, at);
   }
-  for (int64_t q = 0; q < count; ++q) {
-    const int64_t query = task.query_begin + q;
-    TopKEntry* found = best[q].entries();
-    int64_t size = best[q].size();
-    if (p.parts == 1) {
-      write_topk(found, size, p.k, p.scores + query * p.k, p.indices + query * p.k);
-      continue;
+  write(p, task.query_begin, task.part, best);
+}
+
+template <class T>
+void search_many(const ClockGsuParams& p, const SearchTask& task) {
+  const int64_t count = task.query_end - task.query_begin, capacity = topk_capacity(p.k);
+  Scratch scratch;
+  CandidateSearch<T> search(p, task, count, &scratch);
+  TopKEntry* entries = scratch.take<TopKEntry>(count * capacity);
+  TopKBuffer* best = scratch.take<TopKBuffer>(count);
+  const float** queries = scratch.take<const float*>(count);
+  for (int64_t i = 0; i < count; ++i) {
+    best[i] = TopKBuffer(entries + i * capacity, p.k);
+    queries[i] = p.queries + (task.query_begin + i) * p.query_stride;
+  }
+  const int64_t enough = smaller(p.k, search.find(queries, count, /*sample=*/true, best));
+  // Those whose bar was too high, together, once more.
+  int64_t again = 0;
+  int64_t* which = scratch.take<int64_t>(count);
+  for (int64_t i = 0; i < count; ++i) {
+    if (best[i].size() < enough) which[again++] = i;
+  }
+  if (again > 0) {
+    TopKBuffer* found = scratch.take<TopKBuffer>(again);
+    for (int64_t i = 0; i < again; ++i) {
+      found[i] = TopKBuffer(best[which[i]].entries(), p.k);
+      queries[i] = queries[which[i]];
     }
-    if (size > p.k) {
-      select_largest(found, size, p.k);
-      size = p.k;
-    }
-    TopKEntry* out = p.entries + (query * p.parts + task.part) * p.k;
-    for (int64_t i = 0; i < size; ++i) out[i] = found[i];
+    search.find(queries, again, /*sample=*/false, found);
+    for (int64_t i = 0; i < again; ++i) best[which[i]] = found[i];
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const TopKBuffer& next = best[smaller(i + 1, count - 1)];
+    prefetch_row(next.entries(), next.size() * static_cast<int64_t>(sizeof(TopKEntry)));
+    write(p, task.query_begin + i, task.part, best[i]);
+  }
+}
+
+template <class T>
+void search(const ClockGsuParams& p, const SearchTask& task) {
+  const Group& group = p.groups[task.group];
+  if (group.query_end - group.query_begin > 1) {
+    search_many<T>(p, task);
+  } else {
+    search_one<T>(p, task);
   }
 }
 
