@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +20,37 @@ def rows_of(scores: torch.Tensor, counts: list[int]) -> torch.Tensor:
     return pad_sequence(list(scores.split(counts)), batch_first=True, padding_value=-torch.inf)
 
 
+def product_alone(case: Search) -> Callable[[], Any]:
+    """The matrix product of all candidates and keys, into memory that is there."""
+    query, keys = case.query, case.keys.transpose(1, 2)
+    out = query.new_empty(*query.shape[:-1], keys.shape[-1])
+    if len(query) > 1:
+        return lambda: torch.bmm(query, keys, out=out)
+    return lambda: torch.mm(query[0], keys[0], out=out[0])
+
+
+@functools.cache
+def faiss() -> Any:
+    """The module, or None with the reason printed; an extra of its own: ``bench``."""
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        print(f"without the rival faiss.knn: {error}; `pip install longclock[bench]` has it")
+        return None
+
+
+def nearest_by_faiss(case: Search, k: int) -> dict[str, Callable[[], Any]]:
+    """Exact search by inner product alone, without the time term, for one request in fp32."""
+    if len(case.query) != 1 or case.query.dtype != torch.float32 or case.query.is_cuda:
+        return {}
+    module = faiss()
+    if module is None:
+        return {}
+    module.omp_set_num_threads(torch.get_num_threads())
+    query, keys = case.query[0].numpy(), case.keys[0].numpy()
+    return {"faiss.knn": lambda: module.knn(query, keys, k, metric=module.METRIC_INNER_PRODUCT)}
+
+
 def search_case(
     name: str, case: Search, k: int, sizes: dict[str, Any], counts: list[int] | None = None
 ) -> Case:
@@ -30,7 +63,8 @@ def search_case(
     if counts is None:
         rivals["torch"] = lambda: case.plain_scores().topk(k)
     if many:
-        rivals["matmul alone"] = lambda: torch.bmm(case.query, case.keys.transpose(1, 2))
+        rivals["matmul alone"] = product_alone(case)
+        rivals |= nearest_by_faiss(case, k)
 
     def check() -> Check:
         exact, eager = case.exact(), case.run(lc.reference.gsu_score)
