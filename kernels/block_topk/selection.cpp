@@ -80,15 +80,14 @@ int64_t sort_best(TopKEntry* entries, int64_t n, int64_t k) {
   if (n < 32 || n > kMostSorted) {
     std::sort(entries, entries + n, std::greater<TopKEntry>());
   } else if (n <= 512) {
-    sort_best_by_buckets<8>(entries, n, k);
+    sort_best_by_buckets<9>(entries, n, k);
   } else {
     sort_best_by_buckets<11>(entries, n, k);
   }
   return k;
 }
 
-void write_topk(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices) {
-  n = sort_best(entries, n, k);
+void write_sorted(const TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices) {
   for (int64_t i = 0; i < n; ++i) {
     scores[i] = entry_score(entries[i]);
     indices[i] = entry_index(entries[i]);
@@ -97,6 +96,10 @@ void write_topk(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t
     scores[i] = -std::numeric_limits<float>::infinity();
     indices[i] = -1;
   }
+}
+
+void write_topk(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices) {
+  write_sorted(entries, sort_best(entries, n, k), k, scores, indices);
 }
 
 }  // namespace longclock

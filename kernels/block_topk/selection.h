@@ -52,6 +52,8 @@ LONGCLOCK_INLINE float entry_score(TopKEntry entry) {
 void select_largest(TopKEntry* entries, int64_t n, int64_t k);
 // Moves the k largest of n entries to the front, sorted descending; returns how many those are.
 int64_t sort_best(TopKEntry* entries, int64_t n, int64_t k);
+// n <= k entries in their order into scores [k] and indices [k]; padded with (-inf, -1).
+void write_sorted(const TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices);
 // The k best of n entries, sorted, into scores [k] and indices [k]; padded with (-inf, -1).
 void write_topk(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices);
 

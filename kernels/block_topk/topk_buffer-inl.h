@@ -8,8 +8,9 @@ namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 inline constexpr int64_t kTopKBlock = 256;
 
+// Whole cache lines.
 constexpr int64_t topk_capacity(int64_t k) {
-  return (2 * k > k + 512 ? 2 * k : k + 512) + kTopKBlock;
+  return round_up((2 * k > k + 512 ? 2 * k : k + 512) + kTopKBlock, 8);
 }
 
 // The best k of a stream of scores. Scores that beat the k-th best seen at the last clean-up are

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../block_topk/write_best-inl.h"
 #include "candidate_search-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
@@ -11,7 +12,7 @@ inline void write(const ClockGsuParams& p, int64_t query, int64_t part, const To
   TopKEntry* found = best.entries();
   int64_t size = best.size();
   if (p.parts == 1) {
-    write_topk(found, size, p.k, p.scores + query * p.k, p.indices + query * p.k);
+    write_best(found, size, p.k, p.scores + query * p.k, p.indices + query * p.k);
     return;
   }
   if (size > p.k) {

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// The best k of a selection's entries, in order, into its outputs. With vectors of eight entries
+// that have a minimum and a maximum, a bitonic network sorts them: it has no branch that depends on
+// the data, so it takes as long whatever the order of the entries, and however cold the predictor.
+#pragma once
+
+#include "../common/simd-inl.h"
+#include "selection.h"
+
+namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
+
+#if defined(__AVX512F__)
+
+inline constexpr int64_t kVectorEntries = 8;
+inline constexpr int64_t kMostNetworkEntries = 256;  // that are kept
+
+// The masked forms, which take all lanes, because GCC 12 warns of the others.
+inline constexpr __mmask8 kAllEntries = 0xff;
+inline __m512i larger(__m512i a, __m512i b) { return _mm512_maskz_max_epu64(kAllEntries, a, b); }
+inline __m512i lesser(__m512i a, __m512i b) { return _mm512_maskz_min_epu64(kAllEntries, a, b); }
+// Within each half of four.
+template <int order>
+inline __m512i permuted(__m512i v) {
+  return _mm512_maskz_permutex_epi64(kAllEntries, v, order);
+}
+inline __m512i reversed(__m512i v) {
+  return _mm512_maskz_permutexvar_epi64(kAllEntries, _mm512_set_epi64(0, 1, 2, 3, 4, 5, 6, 7), v);
+}
+inline __m512i halves_swapped(__m512i v) {
+  return _mm512_maskz_shuffle_i64x2(kAllEntries, v, v, 0x4e);
+}
+
+// Each lane with its partner's: the larger entry to the lane that comes first. `second`: the lanes
+// that do not.
+inline __m512i exchanged(__m512i v, __m512i partner, __mmask8 second) {
+  return _mm512_mask_min_epu64(larger(v, partner), second, v, partner);
+}
+inline __m512i neighbours_exchanged(__m512i v) { return exchanged(v, permuted<0xb1>(v), 0xaa); }
+inline __m512i pairs_exchanged(__m512i v) { return exchanged(v, permuted<0x4e>(v), 0xcc); }
+
+// A vector in descending order.
+inline __m512i sorted_vector(__m512i v) {
+  v = neighbours_exchanged(v);
+  v = exchanged(v, permuted<0x1b>(v), 0xcc);  // fours, from the outside in
+  v = neighbours_exchanged(v);
+  v = exchanged(v, reversed(v), 0xf0);
+  return neighbours_exchanged(pairs_exchanged(v));
+}
+
+inline __m512i load_entries(const TopKEntry* from) { return _mm512_loadu_si512(from); }
+inline void store_entries(__m512i v, TopKEntry* to) { _mm512_storeu_si512(to, v); }
+
+// Puts n entries that fall and then rise, or the other way, into descending order. n: a power of
+// two, a vector at least.
+inline void sort_bitonic(TopKEntry* entries, int64_t n) {
+  for (int64_t stride = n / 2; stride >= kVectorEntries; stride /= 2) {
+    for (int64_t at = 0; at < n; at += 2 * stride) {
+      for (int64_t i = at; i < at + stride; i += kVectorEntries) {
+        const __m512i a = load_entries(entries + i), b = load_entries(entries + i + stride);
+        store_entries(larger(a, b), entries + i);
+        store_entries(lesser(a, b), entries + i + stride);
+      }
+    }
+  }
+  for (int64_t i = 0; i < n; i += kVectorEntries) {
+    __m512i v = load_entries(entries + i);
+    v = exchanged(v, halves_swapped(v), 0xf0);
+    store_entries(neighbours_exchanged(pairs_exchanged(v)), entries + i);
+  }
+}
+
+// Two runs of n entries in descending order: the n largest into the first, the others into the
+// second, each in descending order; or, where `rest` is false, the second left as it comes.
+inline void merge_runs(TopKEntry* first, TopKEntry* second, int64_t n, bool rest) {
+  for (int64_t i = 0; i < n; i += kVectorEntries) {
+    TopKEntry* opposite = second + n - kVectorEntries - i;
+    const __m512i a = load_entries(first + i), b = reversed(load_entries(opposite));
+    store_entries(larger(a, b), first + i);
+    if (rest) store_entries(reversed(lesser(a, b)), opposite);
+  }
+  sort_bitonic(first, n);
+  if (rest) sort_bitonic(second, n);
+}
+
+// Moves the k <= kMostNetworkEntries largest of n entries to the front, in descending order. There
+// is room for n rounded up to a multiple of kMostNetworkEntries.
+inline void sort_by_network(TopKEntry* entries, int64_t n, int64_t k) {
+  int64_t kept = kVectorEntries;
+  while (kept < k) kept *= 2;
+  const int64_t padded = round_up(n, kept);
+  for (int64_t i = n; i < padded; ++i) entries[i] = 0;
+  for (int64_t at = 0; at < padded; at += kept) {
+    TopKEntry* chunk = entries + at;
+    for (int64_t i = 0; i < kept; i += kVectorEntries) {
+      store_entries(sorted_vector(load_entries(chunk + i)), chunk + i);
+    }
+    for (int64_t run = kVectorEntries; run < kept; run *= 2) {
+      for (int64_t i = 0; i < kept; i += 2 * run) merge_runs(chunk + i, chunk + i + run, run, true);
+    }
+    if (at > 0) merge_runs(entries, chunk, kept, /*rest=*/false);
+  }
+}
+
+#endif
+
+// The k best of n entries, sorted, into scores [k] and indices [k]; padded with (-inf, -1). entries
+// has room for n + 255.
+inline void write_best(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices) {
+#if defined(__AVX512F__)
+  if (k <= kMostNetworkEntries && n > 1) {
+    sort_by_network(entries, n, k);
+    write_sorted(entries, smaller(n, k), k, scores, indices);
+    return;
+  }
+#endif
+  write_topk(entries, n, k, scores, indices);
+}
+
+}  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
