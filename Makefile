@@ -75,6 +75,12 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.package
 	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation ruff mypy clang-format pre-commit
 	@touch $@
 
+# Rivals of the benchmarks that nothing else needs.
+$(VENV)/.bench: constraints.txt $(VENV)/.package
+	$(SAY) "installing faiss for the benchmarks"
+	@$(PIP) install -qq -c $(CONSTRAINTS) faiss-cpu
+	@touch $@
+
 # Python is seen as it is edited; C++ is compiled here where it changed.
 libraries: $(VENV)/.package
 	$(SAY) "bringing the libraries up to date"
@@ -136,7 +142,7 @@ test-emulated: emulated gtest $(WHEELS)/.installed
 
 test: $(VENV)/.nvcc test-cpp test-python test-emulated-quick
 
-bench: libraries
+bench: libraries $(VENV)/.bench
 	$(SAY) "benchmarks"
 	@$(BIN)/python -m bench
 

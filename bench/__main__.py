@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import sys
@@ -28,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     p.add_argument("ops", nargs="*", help=f"(all): {', '.join(OPS)}")
     p.add_argument("--quick", action="store_true", help="tiny sizes, two repetitions: does it run?")
+    p.add_argument("--cases", default="", metavar="TEXT", help="only cases whose names contain it")
+    p.add_argument("--rivals", metavar="NAME,...", help="(all) what is measured beside longclock")
     p.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     p.add_argument("--threads", type=int, help="(PyTorch's default)")
     p.add_argument("--compile", action="store_true", help="torch.compile as a rival: slow to start")
@@ -35,9 +38,22 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def cases_of(op: str) -> Callable[[bool], Iterator[harness.Case]]:
-    found: Callable[[bool], Iterator[harness.Case]] = importlib.import_module(f"bench.{op}").cases
-    return found
+def cases_of(
+    op: str, named: str = "", rivals: Sequence[str] | None = None
+) -> Callable[[bool], Iterator[harness.Case]]:
+    """Its cases with ``named`` in their names, and of their rivals these."""
+    every: Callable[[bool], Iterator[harness.Case]] = importlib.import_module(f"bench.{op}").cases
+
+    def chosen(quick: bool) -> Iterator[harness.Case]:
+        for case in every(quick):
+            if named not in case.name:
+                continue
+            if rivals is not None:
+                kept = {n: f for n, f in case.rivals.items() if n in (harness.OURS, *rivals)}
+                case = dataclasses.replace(case, rivals=kept)
+            yield case
+
+    return chosen
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     if args.device == "cuda" and not torch.cuda.is_available():
         p.error("--device cuda: PyTorch finds no GPU")
-    ops = {op: cases_of(op) for op in args.ops or OPS}
+    rivals = args.rivals.split(",") if args.rivals else None
+    ops = {op: cases_of(op, args.cases, rivals) for op in args.ops or OPS}
 
     def show(op: str, result: dict[str, Any]) -> None:
         print(report.line(op, result), flush=True)

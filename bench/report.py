@@ -60,15 +60,30 @@ def table(results: dict[str, Any]) -> list[str]:
 
 
 def matmul_table(results: dict[str, Any]) -> list[str]:
-    """Cases that a matrix product bounds: what the product alone takes of our time."""
-    lines = ["| op | case | GFLOP/s | product alone, of our time |", "| --- | --- | ---: | ---: |"]
+    """Cases that a matrix product bounds: our time over that of the product alone."""
+    head = [
+        "op",
+        "case",
+        "ms",
+        "GFLOP/s",
+        "over the product alone",
+        "times torch",
+        "times faiss.knn",
+    ]
+    rows = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
     for result in results["results"]:
         alone = result["ratio"].get("matmul alone")
         if alone:
-            cells = [f"`{result['op']}`", result["case"], f"{result['gflop_per_s']:.0f}",
-                     f"{alone['median']:.0%}"]  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
+            rows.append([
+                f"`{result['op']}`",
+                result["case"],
+                f"{result['timings']['longclock']['median_ms']:.2f}",
+                f"{result['gflop_per_s']:.0f}",
+                f"{1 / alone['median']:.2f}",
+                ratio(result, *TORCH),
+                ratio(result, "faiss.knn"),
+            ])  # fmt: skip
+    return [f"| {' | '.join(cells)} |" for cells in rows] if len(rows) > 2 else []
 
 
 def line(op: str, result: dict[str, Any]) -> str:
@@ -95,8 +110,11 @@ def footer(results: dict[str, Any]) -> str:
 
 
 def section(results: dict[str, Any]) -> str:
-    parts = [footer(results) + ".", "\n".join(table(results)), "\n".join(matmul_table(results))]
-    return "\n\n".join(parts)
+    """All cases; of a file of products alone, their table alone."""
+    tables = [table(results), matmul_table(results)]
+    if all("matmul alone" in result["ratio"] for result in results["results"]):
+        tables = tables[1:]
+    return "\n\n".join([footer(results) + ".", *("\n".join(each) for each in tables if each)])
 
 
 def highlights(results: dict[str, Any]) -> str:
