@@ -37,6 +37,11 @@ inline __m512i exchanged(__m512i v, __m512i partner, __mmask8 second) {
 }
 inline __m512i neighbours_exchanged(__m512i v) { return exchanged(v, permuted<0xb1>(v), 0xaa); }
 inline __m512i pairs_exchanged(__m512i v) { return exchanged(v, permuted<0x4e>(v), 0xcc); }
+// At distances of four, two and one: puts a vector that falls and rises into descending order.
+inline __m512i lanes_exchanged(__m512i v) {
+  v = exchanged(v, halves_swapped(v), 0xf0);
+  return neighbours_exchanged(pairs_exchanged(v));
+}
 
 // A vector in descending order.
 inline __m512i sorted_vector(__m512i v) {
@@ -63,9 +68,7 @@ inline void sort_bitonic(TopKEntry* entries, int64_t n) {
     }
   }
   for (int64_t i = 0; i < n; i += kVectorEntries) {
-    __m512i v = load_entries(entries + i);
-    v = exchanged(v, halves_swapped(v), 0xf0);
-    store_entries(neighbours_exchanged(pairs_exchanged(v)), entries + i);
+    store_entries(lanes_exchanged(load_entries(entries + i)), entries + i);
   }
 }
 
@@ -82,19 +85,51 @@ inline void merge_runs(TopKEntry* first, TopKEntry* second, int64_t n, bool rest
   if (rest) sort_bitonic(second, n);
 }
 
+// Puts 64 entries into descending order, in registers.
+inline constexpr int64_t kRegisterEntries = 8 * kVectorEntries;
+inline void sort_in_registers(TopKEntry* entries) {
+  constexpr int kVectors = 8;
+  __m512i v[kVectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; ++i) v[i] = sorted_vector(load_entries(entries + 8 * i));
+#pragma GCC unroll 3
+  for (int run = 1; run < kVectors; run *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kVectors; ++i) {  // first and second runs, from the outside in
+      if ((i & run) != 0) continue;
+      const int opposite = i ^ (2 * run - 1);
+      const __m512i a = v[i], b = reversed(v[opposite]);
+      v[i] = larger(a, b);
+      v[opposite] = reversed(lesser(a, b));
+    }
+#pragma GCC unroll 3
+    for (int stride = run / 2; stride > 0; stride /= 2) {
+#pragma GCC unroll 8
+      for (int i = 0; i < kVectors; ++i) {
+        if ((i & stride) != 0) continue;
+        const __m512i a = v[i], b = v[i + stride];
+        v[i] = larger(a, b);
+        v[i + stride] = lesser(a, b);
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kVectors; ++i) v[i] = lanes_exchanged(v[i]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; ++i) store_entries(v[i], entries + 8 * i);
+}
+
 // Moves the k <= kMostNetworkEntries largest of n entries to the front, in descending order. There
 // is room for n rounded up to a multiple of kMostNetworkEntries.
 inline void sort_by_network(TopKEntry* entries, int64_t n, int64_t k) {
-  int64_t kept = kVectorEntries;
+  int64_t kept = kRegisterEntries;
   while (kept < k) kept *= 2;
   const int64_t padded = round_up(n, kept);
   for (int64_t i = n; i < padded; ++i) entries[i] = 0;
   for (int64_t at = 0; at < padded; at += kept) {
     TopKEntry* chunk = entries + at;
-    for (int64_t i = 0; i < kept; i += kVectorEntries) {
-      store_entries(sorted_vector(load_entries(chunk + i)), chunk + i);
-    }
-    for (int64_t run = kVectorEntries; run < kept; run *= 2) {
+    for (int64_t i = 0; i < kept; i += kRegisterEntries) sort_in_registers(chunk + i);
+    for (int64_t run = kRegisterEntries; run < kept; run *= 2) {
       for (int64_t i = 0; i < kept; i += 2 * run) merge_runs(chunk + i, chunk + i + run, run, true);
     }
     if (at > 0) merge_runs(entries, chunk, kept, /*rest=*/false);
