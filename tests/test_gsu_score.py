@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -178,3 +179,15 @@ def test_a_row_does_not_depend_on_its_batch(level: str, device: str) -> None:
                 case.mlp, lengths=case.layout["lengths"][one],
             )  # fmt: skip
             assert_bitwise(alone, together[one])
+
+
+@pytest.mark.parametrize("layout", ["dense", "candidates"])
+def test_rows_of_no_width(level: str, device: str, layout: str) -> None:
+    """The time term alone; in a thread of its own, which has no memory from calls before."""
+    case = make_case(layout, counts=(40, 3), width=0)
+    found: list[torch.Tensor] = []
+    case = case.with_layout(scale=1.0)
+    thread = threading.Thread(target=lambda: found.append(case.to(device).run(lc.gsu_score).cpu()))
+    thread.start()
+    thread.join()
+    torch.testing.assert_close(found[0], case.run(lc.reference.gsu_score))

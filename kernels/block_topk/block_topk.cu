@@ -80,11 +80,6 @@ __global__ void __launch_bounds__(kSelectorThreads)
   }
 }
 
-template <class Kernel>
-cudaError_t allow_shared(Kernel* kernel, int bytes) {
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-}
-
 }  // namespace
 
 int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts) {
@@ -104,7 +99,7 @@ int launch_topk_merge(const TopKMergeParams& p, CudaStream stream) {
   const SelectorPlan plan = plan_selector(count, p.k, sizeof(BlockSelector<>::Shared), device);
   cudaError_t error = cudaSuccess;
   LONGCLOCK_WITH_DTYPE(p.dtype, T, {
-    error = allow_shared(topk_merge_kernel<T>, plan.bytes());
+    error = allow_all_shared(topk_merge_kernel<T>, device);
     if (error != cudaSuccess) return error;
     topk_merge_kernel<T><<<static_cast<unsigned>(p.rows), kSelectorThreads, plan.bytes(), stream>>>(
         p.entries, count, p.k, plan, static_cast<T*>(p.top_scores), p.indices);
@@ -120,7 +115,7 @@ int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
   const SelectorPlan plan = plan_selector(longest, p.k, sizeof(BlockSelector<>::Shared), device);
   cudaError_t error = cudaSuccess;
   LONGCLOCK_WITH_DTYPE(p.dtype, T, {
-    error = allow_shared(block_topk_kernel<T>, plan.bytes());
+    error = allow_all_shared(block_topk_kernel<T>, device);
     if (error != cudaSuccess) return error;
     block_topk_kernel<T>
         <<<static_cast<unsigned>(p.rows * p.parts), kSelectorThreads, plan.bytes(), stream>>>(p,

@@ -37,8 +37,7 @@ float sampled_bar(const T* row, int64_t begin, int64_t end, int64_t k) {
   for (int64_t i = 0; i < kSamples; ++i) {
     samples[i] = topk_entry(to_float(row[begin + i * step]), i);
   }
-  const float expected = static_cast<float>(k) / static_cast<float>(step);
-  const int64_t rank = static_cast<int64_t>(expected + 3.0f * __builtin_sqrtf(expected)) + 3;
+  const int64_t rank = sampled_rank(static_cast<float>(k) / static_cast<float>(step));
   if (rank > kSamples / 2) return __builtin_nanf("");
   select_largest(samples, kSamples, rank);
   const uint32_t ordered = static_cast<uint32_t>(samples[rank - 1] >> 32);

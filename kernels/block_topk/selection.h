@@ -39,7 +39,7 @@ LONGCLOCK_INLINE uint32_t ordered_score_of(TopKEntry entry) {
 }
 
 LONGCLOCK_INLINE float entry_score(TopKEntry entry) {
-  const uint32_t ordered = static_cast<uint32_t>(entry >> 32);
+  const uint32_t ordered = ordered_score_of(entry);
   const uint32_t bits = ordered == 0xffffffffu  ? 0x7fc00000u
                         : ordered & 0x80000000u ? ordered & 0x7fffffffu
                                                 : ~ordered;

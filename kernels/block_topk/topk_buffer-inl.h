@@ -13,6 +13,12 @@ constexpr int64_t topk_capacity(int64_t k) {
   return round_up((2 * k > k + 512 ? 2 * k : k + 512) + kTopKBlock, 8);
 }
 
+// How many of a sample a bar must let pass, where so many of the best are expected in it: three
+// standard deviations more, so that few bars turn out too high.
+inline int64_t sampled_rank(float expected) {
+  return static_cast<int64_t>(expected + 3.0f * __builtin_sqrtf(expected)) + 3;
+}
+
 // The best k of a stream of scores. Scores that beat the k-th best seen at the last clean-up are
 // appended; a full buffer is cut to its best k, which lifts the bar. Exact for every input: the
 // order of the data changes how often that happens, never the result.

@@ -120,9 +120,7 @@ class CandidateSearch {
   void score_sample() {
     const int64_t range = task_.end - task_.begin;
     const int64_t most = (range + step_ - 1) / step_;
-    // Of the k best, as many as may be expected in the sample, and three deviations more.
-    const float expected = static_cast<float>(p_.k) / static_cast<float>(step_);
-    const int64_t rank = static_cast<int64_t>(expected + 3.0f * __builtin_sqrtf(expected)) + 3;
+    const int64_t rank = sampled_rank(static_cast<float>(p_.k) / static_cast<float>(step_));
     if (2 * rank > most) return;
     BehaviourBlock<T>& block = *block_;
     list_.clear();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of candidates with keys on tensor cores. A warp holds its candidates in registers as
 // rows of A, from the first key to the last, and multiplies them with 32 keys of a tile at a time,
-// columns of B, which ldmatrix reads from shared memory: one such load feeds eight mma or more.
+// columns of B, which ldmatrix reads from shared memory: one such load feeds eight mma, four where
+// rows of 16 bits have 512 bytes.
 // A lane of C has two of every eight columns. Keys lie in shared memory in such an order that these
 // are consecutive keys: a lane ends with all scores of one block of eight for each of its
 // candidates, and no lane needs another one's.
@@ -59,7 +60,7 @@ LONGCLOCK_INLINE constexpr int swizzled(int row, int piece) {
 }
 
 // The address of the piece `pieces` after the one at `address`, which is swizzled and among the
-// first of its row: fewer than the largest power of two in `pieces`.
+// first of its row: before the largest power of two that divides `pieces`.
 LONGCLOCK_INLINE constexpr uint32_t moved(uint32_t address, int pieces) {
   return (address ^ (pieces % 8 * 16u)) + pieces / 8 * 128u;
 }
@@ -138,7 +139,8 @@ class CandidateTile {
   static constexpr int kColumnSteps = kRowBytes / 32;  // of an mma
 
   // Three products of TF32: x y = X Y + X y' + x' Y with X the nearest TF32 to x and x' the rest,
-  // which leaves out 2^-22 of it. The small ones first.
+  // which leaves out 2^-21 of it: x' y', and what TF32 cuts off the rests. The small ones first.
+  // TF32 is the upper 19 bits of a float on all hardware so far.
   __device__ void multiply_fp32(uint32_t row, float (&c)[kGroups][kStepKeys / 8][4]) const {
 #pragma unroll
     for (int pair = 0; pair < kColumnSteps / 2; ++pair) {

@@ -5,6 +5,7 @@
 // into parts, whose best are merged by a second launch.
 #include "../block_topk/block_selector.cuh"
 #include "../block_topk/block_topk.h"
+#include "../common/launch.cuh"
 #include "../gsu_score/tile_scorer.cuh"
 #include "clock_gsu.h"
 
@@ -72,7 +73,7 @@ int launch_clock_gsu(const ClockGsuDeviceParams& p, CudaStream stream) {
   const int bytes = plan.bytes() + query_room;
   cudaError_t error = cudaSuccess;
   const auto launch = [&](auto* kernel) {
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    error = allow_all_shared(kernel, device);
     if (error != cudaSuccess) return;
     kernel<<<blocks, kSelectorThreads, bytes, stream>>>(p, plan, query_room);
     error = cudaGetLastError();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the sweeps of clock_gsu_sweep.cuh leave to choose from, a block a query; and the launches.
 #include "../block_topk/block_selector.cuh"
-#include "../common/device.h"
+#include "../common/launch.cuh"
 #include "../gsu_score/search.cuh"
 #include "candidate_tile.cuh"
 #include "clock_gsu_many.h"
@@ -12,8 +12,12 @@ namespace {
 // Fewer candidates a sequence fill so little of a tile that a block for each of them is faster.
 constexpr int64_t kFewestCandidates = 16;
 constexpr int64_t kWorkspaceWords = int64_t{64} << 20;  // 256 MB, or one query's where that is more
+constexpr int64_t kFewestOfARound = 512;
 constexpr int kMostRowBytes = 512;
-constexpr int kTileBlocks = kTileKeys / kDelegateKeys;  // the sweeps write delegates of whole tiles
+constexpr int64_t kMostTableRows =
+    0xffffffff;  // the sweeps know rows by 32 bits, of which one is none
+constexpr int kTileDelegates =
+    kTileKeys / kDelegateKeys;  // the sweeps write delegates of whole tiles
 
 // Threads of a query's block: few for rows as short as this.
 constexpr int kFewThreads = 64;
@@ -27,7 +31,8 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ typename BlockSelector<kThreads>::Shared shared;
   const int64_t row = blockIdx.x;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.round_begin + row));
-  const int blocks = (view.length + kDelegateKeys - 1) / kDelegateKeys;
+  const int blocks =
+      static_cast<int>((static_cast<unsigned>(view.length) + kDelegateKeys - 1) / kDelegateKeys);
   uint4* const delegates = reinterpret_cast<uint4*>(p.delegates + row * p.blocks);
   BlockSelector<kThreads> best(&shared, memory, plan, static_cast<int>(p.k));
   for (int at = 0; at < blocks; at += plan.capacity) {
@@ -44,8 +49,8 @@ __global__ void __launch_bounds__(kThreads)
     }
     best.end(n, [&](int i) { return at + i; });
   }
-  for (int i = threadIdx.x; i < (blocks + kTileBlocks - 1) / kTileBlocks * (kTileBlocks / 4);
-       i += kThreads) {
+  for (int i = threadIdx.x;
+       i < (blocks + kTileDelegates - 1) / kTileDelegates * (kTileDelegates / 4); i += kThreads) {
     delegates[i] = make_uint4(kNotChosen, kNotChosen, kNotChosen, kNotChosen);
   }
   __syncthreads();
@@ -104,8 +109,7 @@ cudaError_t launch_selection(Kernel* few, Kernel* many, int64_t longest,
   const SelectorPlan plan =
       plan_selector(longest, p.k, static_cast<int>(sizeof(BlockSelector<>::Shared)), device);
   Kernel* const kernel = is_short ? few : many;
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.bytes());
+  const cudaError_t error = allow_all_shared(kernel, device);
   if (error != cudaSuccess) return error;
   const unsigned rows = static_cast<unsigned>(p.round_end - p.round_begin);
   kernel<<<rows, is_short ? kFewThreads : kSelectorThreads, plan.bytes(), stream>>>(p, plan);
@@ -127,18 +131,25 @@ int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan*
                         : search.layout == SearchLayout::kRagged && search.query_offsets;
   if (!many || search.sequences == 0 || search.queries == 0 || k == 0) return cudaSuccess;
   if (!aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) || search.sequence_bytes % 16 != 0 ||
-      b.dim == 0 || b.dim * size_of(b.dtype) > kMostRowBytes || search.table_rows >= kNotChosen) {
+      b.dim == 0 || b.dim * size_of(b.dtype) > kMostRowBytes ||
+      search.table_rows > kMostTableRows) {
     return cudaSuccess;
   }
   cudaFuncAttributes code;
   const cudaError_t error = cudaFuncGetAttributes(&code, clock_gsu_choose_kernel<kFewThreads>);
   if (error != cudaSuccess) return error;
   plan->suits = code.ptxVersion >= 80;
-  plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileBlocks;
+  plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileDelegates;
   const int64_t words = plan->blocks + k * (1 + kDelegateKeys);
   const int64_t most = kWorkspaceWords / words < 1 ? 1 : kWorkspaceWords / words;
   plan->round_queries = search.queries < most ? search.queries : most;
   plan->workspace_words = plan->round_queries * words;
+  // A ragged query has room for all positions, whosever they are: batches of very many sequences
+  // would take many rounds of little work, each with a thread block for every sequence.
+  if (search.layout == SearchLayout::kRagged && plan->round_queries < search.queries) {
+    plan->suits &=
+        plan->round_queries >= kFewestOfARound && search.sequences <= 4 * plan->round_queries;
+  }
   return cudaSuccess;
 }
 
@@ -166,6 +177,7 @@ int launch_clock_gsu_many(const ClockGsuDeviceParams& params, const ClockGsuMany
     const int64_t left = search.queries - begin;
     p.round_begin = begin;
     p.round_end = begin + (left < plan.round_queries ? left : plan.round_queries);
+    p.places = static_cast<uint32_t>((p.round_end - begin) * p.k);
     if (search.layout == SearchLayout::kDense) {
       p.first_sequence = begin / search.candidates;
       p.round_sequences = (p.round_end - 1) / search.candidates - p.first_sequence + 1;

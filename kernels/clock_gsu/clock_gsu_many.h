@@ -5,7 +5,8 @@
 //   2. the k best blocks of a query are chosen by their delegates: they hold its k best behaviours;
 //   3. the second sweep writes the eight scores of each chosen block;
 //   4. the k best of these are selected and sorted.
-// docs/many-candidates.md proves it for every input. What is written does not depend on the data.
+// docs/many-candidates.md proves it for every input. How much is written does not depend on the
+// data.
 #pragma once
 
 #include "clock_gsu.h"
@@ -22,8 +23,9 @@ struct ClockGsuManyParams {
   unsigned blocks;          // of eight behaviours, of the longest sequence: the room of a query
   int multiprocessors;
   // [round, blocks]: a block's best score as bits, or kNobody; later the place of a chosen block
-  // among the query's, or kNotChosen.
+  // in block_scores, or kNotChosen.
   uint32_t* delegates;
+  uint32_t places;      // round * k: what is not less is none
   uint32_t* chosen;     // [round, k]: blocks in ascending order, then kNotChosen
   float* block_scores;  // [round, k, 8]
   float* scores;        // [Q, k]

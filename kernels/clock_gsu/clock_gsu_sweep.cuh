@@ -5,7 +5,6 @@
 // scores, or less. Of a block's four warps two share the candidates, two the keys.
 #pragma once
 
-#include "../block_topk/selection.h"
 #include "candidate_tile.cuh"
 #include "clock_gsu_many.h"
 #include "key_stages.cuh"
@@ -77,6 +76,12 @@ __device__ __forceinline__ void load_candidates(const DeviceSearch& p,
   }
 }
 
+__device__ __forceinline__ float max_or_nan(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+
 // The plain product of one query with the keys of a block, for what three products of TF32 cannot
 // do: they make NaN of an infinity. Returns the best score; out: all eight, or none.
 __device__ __forceinline__ float exact_block(const DeviceSearch& p, const SequenceView& view,
@@ -102,17 +107,11 @@ __device__ __forceinline__ float exact_block(const DeviceSearch& p, const Sequen
         }
         score = fmaf(p.scale, dot, score);
       }
-      asm("max.NaN.f32 %0, %0, %1;" : "+f"(best) : "f"(score));
+      best = max_or_nan(best, score);
     }
     if (out != nullptr) out[i] = score;
   }
   return best;
-}
-
-__device__ __forceinline__ float max_or_nan(float a, float b) {
-  float larger;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
-  return larger;
 }
 
 template <class T, int kRowBytes, Sweep kSweep>
@@ -146,7 +145,7 @@ class CandidateSweep {
       const Delegates delegates(p_, row_, block);
       for_each_candidate([&](int group, int half, int at) {
         places[group][half] = at < count_ ? *delegates.of(at) : kNotChosen;
-        some |= places[group][half] != kNotChosen;
+        some |= places[group][half] < p_.places;
       });
       if (!__any_sync(kAllLanes, some)) return;
     }
@@ -170,7 +169,7 @@ class CandidateSweep {
           }
         }
         if constexpr (kSweep == Sweep::kScores) {
-          if (places[group][half] == kNotChosen) return;
+          if (places[group][half] >= p_.places) return;
           float* const out = p_.block_scores + uint64_t{places[group][half]} * kDelegateKeys;
           if (sizeof(T) == 4 && top != top) {
             exact_block(p_.search, view_, p_.round_begin + row_ + at, block * kDelegateKeys, mine,
@@ -322,9 +321,9 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
   if constexpr (kHasAsyncCopy) sweep_part<T, kRowBytes, kSweep>(p, tiles, parts);
 }
 
-// Into how many parts each sequence is cut: two blocks for every multiprocessor at least, and where
-// parts stay long enough to pay for loading the candidates, several waves of them, so that unequal
-// ones even out.
+// Into how many parts each sequence is cut: such that about two blocks a multiprocessor have work,
+// and where parts stay long enough to pay for loading the candidates, several waves of them, so
+// that unequal ones even out. tiles: that have candidates.
 inline unsigned sweep_parts(int64_t tiles, int64_t longest, int multiprocessors) {
   const int64_t resident = 2 * int64_t{multiprocessors};
   const auto parts = [&](int64_t wanted, int64_t shortest) {
@@ -341,8 +340,18 @@ cudaError_t launch_sweep(const ClockGsuManyParams& p, CudaStream stream) {
   constexpr int kCandidates = kBlockCandidates<T, kRowBytes>;
   constexpr int kBytes = KeyStages<kRowBytes>::kBytes;
   static_assert(kCandidates * kRowBytes <= kBytes);  // candidates pass through the stages' memory
-  const int64_t tiles = (p.round_end - p.round_begin) / kCandidates + p.round_sequences;
-  const unsigned parts = sweep_parts(tiles, int64_t{p.blocks} * kDelegateKeys, p.multiprocessors);
+  const DeviceSearch& search = p.search;
+  const int64_t queries = p.round_end - p.round_begin;
+  const int64_t tiles = queries / kCandidates + p.round_sequences;
+  // Ragged sequences are taken for equal, of which a round holds a few, and the longest for four
+  // times as long.
+  int64_t sequences = p.round_sequences, longest = search.columns;
+  if (search.layout != SearchLayout::kDense) {
+    const int64_t usual = queries * search.sequences / search.queries + 1;
+    sequences = usual < sequences ? usual : sequences;
+    longest = 4 * search.positions / search.sequences;
+  }
+  const unsigned parts = sweep_parts(queries / kCandidates + sequences, longest, p.multiprocessors);
   auto* kernel = clock_gsu_sweep_kernel<T, kRowBytes, kSweep>;
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);

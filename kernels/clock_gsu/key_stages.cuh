@@ -47,7 +47,7 @@ class KeyStages {
     SharedTimeMlp mlp;
   };
 
-  // memory: kBytes, at a multiple of kRowBytes.
+  // memory: kBytes, at a multiple of 128.
   __device__ KeyStages(const DeviceSearch& p, unsigned begin, unsigned end, Shared* shared,
                        uint32_t memory)
       : p_(p),
@@ -118,7 +118,7 @@ class KeyStages {
   }
 
   __device__ void evaluate(int chunk) {
-    const unsigned m = begin_ + chunk * kChunkKeys + threadIdx.x;
+    const unsigned m = begin_ + static_cast<unsigned>(chunk) * kChunkKeys + threadIdx.x;
     const bool is = m < end_ && (!p_.filtered || is_there(p_, shared_->view, m));
     float value = 0.0f;
     uint32_t row = is ? m : kNoRow;

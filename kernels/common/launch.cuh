@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "cuda.h"
+#include "device.h"
 #include "dtype.h"
 
 namespace longclock {
@@ -34,6 +35,17 @@ void with_ints(const IntArray& ints, F&& f) {
   } else {
     f(static_cast<const int32_t*>(ints.data));
   }
+}
+
+// Lets a kernel have all the dynamic shared memory that its static leaves. Always the same value:
+// it belongs to the kernel, and threads of the host may be launching it for other sizes.
+template <class Kernel>
+cudaError_t allow_all_shared(Kernel* kernel, const DeviceLimits& device) {
+  cudaFuncAttributes code;
+  const cudaError_t error = cudaFuncGetAttributes(&code, kernel);
+  if (error != cudaSuccess) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              device.shared_optin - static_cast<int>(code.sharedSizeBytes));
 }
 
 }  // namespace longclock

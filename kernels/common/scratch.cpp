@@ -10,7 +10,10 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 
-int64_t round_up(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+// One cache line at least: arrays of nothing have places of their own too.
+int64_t round_up(int64_t bytes) {
+  return std::max((bytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
+}
 
 // What a thread keeps: a stack for the scratches that are alive. It grows only while none is.
 struct Kept {

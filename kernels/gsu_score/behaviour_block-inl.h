@@ -104,7 +104,7 @@ class BlockScorer {
   // is scored row by row straight from memory, one of many through panels.
   BlockScorer(const Behaviours& b, float scale, const float* queries, int64_t query_stride,
               int64_t count, bool many, Scratch* scratch)
-      : b_(b), scale_(scale), count_(count), queries_(queries) {
+      : b_(b), scale_(scale), count_(count), many_(many), queries_(queries) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
     if (!many) return;
     const int64_t words = Words::words(b.dim);
@@ -125,7 +125,7 @@ class BlockScorer {
     BehaviourBlock<T>& block = *block_;
     read_block(b_, g, begin, n, &block);
     if (!block.any_kept) return block;
-    if (panel_ == nullptr) {
+    if (!many_) {
       dot_rows(queries_, block.rows, n, b_.dim, b_.ids ? kPrefetchRows : 0, out);
       for (int64_t i = 0; i < n; ++i) out[i] = fma(scale_, out[i], block.s[i]);
       return block;
@@ -169,10 +169,11 @@ class BlockScorer {
   const Behaviours& b_;
   float scale_;
   int64_t count_;
+  bool many_;
   const float* queries_;
   BehaviourBlock<T>* block_;
-  float* panel_ = nullptr;  // where there are many queries
-  const char** rows_ = nullptr;
+  float* panel_ = nullptr;       // of many queries
+  const char** rows_ = nullptr;  // the same
 };
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
