@@ -35,7 +35,7 @@ def faiss() -> Any:
     try:
         return importlib.import_module("faiss")
     except ImportError as error:
-        print(f"without the rival faiss.knn: {error}; `pip install longclock[bench]` has it")
+        print(f"without the rival faiss.knn: {error}; `pip install faiss-cpu`, or make bench")
         return None
 
 

@@ -199,13 +199,19 @@ def test_only_the_row_of_an_unknown_id_is_nan(device: str) -> None:
     assert case.to(device).run(lc.clock_gsu, 1).indices.flatten().tolist() == [3, 39]
 
 
+def asserted(case: Case, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The message of the assertion that ends a search with LONGCLOCK_CHECK=1 on the emulator."""
+    monkeypatch.setenv("LONGCLOCK_CHECK", "1")
+    with pytest.raises(RuntimeError, match="CUDA error"), emulator.options(print=0):
+        case.run(lc.clock_gsu, 7)
+    (report, *_) = emulator.take_reports()
+    assert report["kind"] == "assertion"
+    return str(report["message"])
+
+
 @pytest.mark.parametrize("name", list(misfits()))
 def test_checks_on_request(
     emulator_only: None, device: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LONGCLOCK_CHECK", "1")
-    with pytest.raises(RuntimeError, match="CUDA error"), emulator.options(print=0):
-        misfits()[name].to(device).run(lc.clock_gsu, 7)
-    (report, *_) = emulator.take_reports()
-    assert report["kind"] == "assertion"
-    assert {"ends": "starts and ends"}.get(name, name).split()[0] in report["message"]
+    message = asserted(misfits()[name].to(device), monkeypatch)
+    assert {"ends": "starts and ends"}.get(name, name).split()[0] in message

@@ -48,23 +48,11 @@ class Workload:
     depends_on_data: bool = False  # also counted with equal scores
 
 
-def search(dtype: str, s: int = 4, m: int = M) -> Callable[[bool], Call]:
+def search(
+    dtype: str, s: int = 4, m: int = M, candidates: int | None = None
+) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
-        case = make_search(s, m, D, DTYPES[dtype])
-        if equal:
-            case.keys.zero_()
-            case.key_time.fill_(1_700_000_000)
-        inputs = (case.query, case.keys, case.key_time, case.query_time, *case.mlp)
-        return Call(lambda: case.run(lc.clock_gsu, K), inputs, case.keys)
-
-    return make
-
-
-def requests(dtype: str, candidates: int) -> Callable[[bool], Call]:
-    """One request of many candidates."""
-
-    def make(equal: bool) -> Call:
-        case = make_search(1, M, D, DTYPES[dtype], candidates=candidates)
+        case = make_search(s, m, D, DTYPES[dtype], candidates=candidates)
         if equal:
             case.keys.zero_()
             case.key_time.fill_(1_700_000_000)
@@ -153,9 +141,9 @@ WORKLOADS = (
     # As many sequences as in training: none is cut into parts for several blocks.
     Workload("clock_gsu fp16 S=512 M=1000", 512_000, search("fp16", 512, 1000)),
     # A tile of candidates, which shows that each sweep reads the keys once, and a whole request.
-    Workload("clock_gsu fp16 128 candidates", 128 * M, requests("fp16", 128), True),
-    Workload("clock_gsu fp16 1000 candidates", 1000 * M, requests("fp16", 1000), True),
-    Workload("clock_gsu fp32 500 candidates", 500 * M, requests("fp32", 500), True),
+    Workload("clock_gsu fp16 128 candidates", 128 * M, search("fp16", 1, candidates=128), True),
+    Workload("clock_gsu fp16 1000 candidates", 1000 * M, search("fp16", 1, candidates=1000), True),
+    Workload("clock_gsu fp32 500 candidates", 500 * M, search("fp32", 1, candidates=500), True),
     Workload("block_topk fp32", 4 * M, topk(), True),
     Workload("block_topk fp32 700 rows", 700 * M, topk(700), True),
     Workload("gsu_score fp16", 4 * M, scores("fp16", False)),

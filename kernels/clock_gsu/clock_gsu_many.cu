@@ -11,13 +11,13 @@ namespace {
 
 // Fewer candidates a sequence fill so little of a tile that a block for each of them is faster.
 constexpr int64_t kFewestCandidates = 16;
-constexpr int64_t kWorkspaceWords = int64_t{64} << 20;  // 256 MB, or one query's where that is more
-constexpr int64_t kFewestOfARound = 512;
 constexpr int kMostRowBytes = 512;
-constexpr int64_t kMostTableRows =
-    0xffffffff;  // the sweeps know rows by 32 bits, of which one is none
-constexpr int kTileDelegates =
-    kTileKeys / kDelegateKeys;  // the sweeps write delegates of whole tiles
+// The sweeps know rows of a table by 32 bits, of which one value is none.
+constexpr int64_t kMostTableRows = 0xffffffff;
+constexpr int64_t kWorkspaceWords = int64_t{64} << 20;  // 256 MB, or one query's where that is more
+constexpr int64_t kFewestOfARound = 512;                // queries, ragged
+// The sweeps write delegates of whole tiles.
+constexpr int kTileDelegates = kTileKeys / kDelegateKeys;
 
 // Threads of a query's block: few for rows as short as this.
 constexpr int kFewThreads = 64;

@@ -128,7 +128,7 @@ class KeyStages {
       value = time_similarity(shared_->mlp, p_.behaviours.mlp.hidden, time_phi(delta, p_.per_unit));
       if (p_.behaviours.ids) {
         const int64_t id = p_.behaviours.ids[shared_->view.position + m];
-        const bool known = id >= 0 && id < p_.table_rows;
+        const bool known = is_row(p_, id);
         if (p_.check) device_check(known, "ids must be from 0 to N - 1", "search");
         row = known ? static_cast<uint32_t>(id) : kNoRow;
         if (!known) value = __int_as_float(0x7fc00000);

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
       bool known = true;
       if (b.ids) {
         const int64_t id = there ? b.ids[view.position + m] : 0;
-        known = !there || (id >= 0 && id < p.table_rows);
+        known = !there || is_row(p, id);
         row = static_cast<const char*>(b.keys) + (known ? id : 0) * p.row_bytes;
       }
       const unsigned rows_known = __ballot_sync(kAllLanes, known);

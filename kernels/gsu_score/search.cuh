@@ -61,6 +61,11 @@ __device__ __forceinline__ SequenceView view_sequence(const DeviceSearch& p, int
   return view;
 }
 
+// Whether an id is a row of the table.
+__device__ __forceinline__ bool is_row(const DeviceSearch& p, int64_t id) {
+  return id >= 0 && id < p.table_rows;
+}
+
 // Row `m` after `rows`. Unsigned, so that the product is one instruction.
 __device__ __forceinline__ const char* row_after(const DeviceSearch& p, const char* rows,
                                                  unsigned m) {

@@ -86,7 +86,7 @@ class TileScorer {
     bool known = true;
     if (b.ids) {
       const int64_t id = there ? b.ids[view_.position + m] : 0;
-      known = id >= 0 && id < p_.table_rows;
+      known = is_row(p_, id);
       if (p_.check) device_check(known || !there, "ids must be from 0 to N - 1", "search");
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) {
