@@ -72,17 +72,19 @@ inline void sort_bitonic(TopKEntry* entries, int64_t n) {
   }
 }
 
-// Two runs of n entries in descending order: the n largest into the first, the others into the
-// second, each in descending order; or, where `rest` is false, the second left as it comes.
-inline void merge_runs(TopKEntry* first, TopKEntry* second, int64_t n, bool rest) {
-  for (int64_t i = 0; i < n; i += kVectorEntries) {
-    TopKEntry* opposite = second + n - kVectorEntries - i;
-    const __m512i a = load_entries(first + i), b = reversed(load_entries(opposite));
-    store_entries(larger(a, b), first + i);
+// Two runs in descending order, of n entries and of m <= n: the n largest into the first, the
+// others into the second, each in descending order; or, where `rest` is false, the second left as
+// it comes.
+inline void merge_runs(TopKEntry* first, int64_t n, TopKEntry* second, int64_t m, bool rest) {
+  for (int64_t i = 0; i < m; i += kVectorEntries) {
+    TopKEntry* from = first + n - m + i;
+    TopKEntry* opposite = second + m - kVectorEntries - i;
+    const __m512i a = load_entries(from), b = reversed(load_entries(opposite));
+    store_entries(larger(a, b), from);
     if (rest) store_entries(reversed(lesser(a, b)), opposite);
   }
   sort_bitonic(first, n);
-  if (rest) sort_bitonic(second, n);
+  if (rest) sort_bitonic(second, m);
 }
 
 // Puts 64 entries into descending order, in registers.
@@ -119,20 +121,31 @@ inline void sort_in_registers(TopKEntry* entries) {
   for (int i = 0; i < kVectors; ++i) store_entries(v[i], entries + 8 * i);
 }
 
+// Puts n entries, a power of two and kRegisterEntries at least, into descending order.
+inline void sort_run(TopKEntry* entries, int64_t n) {
+  for (int64_t i = 0; i < n; i += kRegisterEntries) sort_in_registers(entries + i);
+  for (int64_t run = kRegisterEntries; run < n; run *= 2) {
+    for (int64_t i = 0; i < n; i += 2 * run) {
+      merge_runs(entries + i, run, entries + i + run, run, /*rest=*/true);
+    }
+  }
+}
+
 // Moves the k <= kMostNetworkEntries largest of n entries to the front, in descending order. There
 // is room for n rounded up to a multiple of kMostNetworkEntries.
 inline void sort_by_network(TopKEntry* entries, int64_t n, int64_t k) {
-  int64_t kept = kRegisterEntries;
-  while (kept < k) kept *= 2;
-  const int64_t padded = round_up(n, kept);
-  for (int64_t i = n; i < padded; ++i) entries[i] = 0;
-  for (int64_t at = 0; at < padded; at += kept) {
-    TopKEntry* chunk = entries + at;
-    for (int64_t i = 0; i < kept; i += kRegisterEntries) sort_in_registers(chunk + i);
-    for (int64_t run = kRegisterEntries; run < kept; run *= 2) {
-      for (int64_t i = 0; i < kept; i += 2 * run) merge_runs(chunk + i, chunk + i + run, run, true);
-    }
-    if (at > 0) merge_runs(entries, chunk, kept, /*rest=*/false);
+  const auto run_for = [](int64_t count) {
+    int64_t run = kRegisterEntries;
+    while (run < count) run *= 2;
+    return run;
+  };
+  const int64_t kept = run_for(k);
+  for (int64_t i = n; i < round_up(n, kept); ++i) entries[i] = 0;
+  sort_run(entries, kept);
+  for (int64_t at = kept; at < n; at += kept) {
+    const int64_t more = run_for(smaller(n - at, kept));
+    sort_run(entries + at, more);
+    merge_runs(entries, kept, entries + at, more, /*rest=*/false);
   }
 }
 

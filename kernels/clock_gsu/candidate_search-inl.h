@@ -45,6 +45,7 @@ class CandidateSearch {
     step_ = larger(kLeastStep, (task.end - task.begin + kMostSamples - 1) / kMostSamples);
     sample_index_ = scratch->take<int64_t>(kMostSamples);
     samples_ = scratch->take<float>(panels * kMostSamples * kPanelLanes);
+    codes_ = scratch->take<uint8_t>(sampled_codes(kMostSamples));
     scores_ = scratch->take<float>(kListKeys * kPanelLanes);
     passed_ = scratch->take<uint32_t>(kTopKBlock * kPanelLanes + kListSlack);
   }
@@ -143,7 +144,7 @@ class CandidateSearch {
     if (2 * rank > sample_count_) return;
     for (int64_t panel = 0; panel < panel_count(); ++panel) {
       float bars[kPanelLanes];
-      sampled_bars(sample_scores(panel, 0), sample_count_, rank, rank + rank / 8, bars);
+      sampled_bars(sample_scores(panel, 0), sample_count_, rank, rank + rank / 4, codes_, bars);
       const int64_t first = panel * kPanelLanes;
       for (int64_t i = 0; i < smaller(kPanelLanes, count_ - first); ++i) {
         TopKBuffer& best = best_[first + i];
@@ -230,6 +231,7 @@ class CandidateSearch {
   TopKBuffer* best_ = nullptr;
   float *panels_, *candidate_words_, *bars_, *samples_, *scores_;
   int64_t* sample_index_;
+  uint8_t* codes_;
   uint32_t* passed_;
 };
 

@@ -1,88 +1,102 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bars for many candidates at once, from samples of their scores: a lane is a candidate, so the
-// rank-th largest of every lane is searched for by its value, one comparison and one subtraction a
-// sample and step, without sorting anything.
+// Bars for many candidates at once, from samples of their scores: a lane is a candidate. Scores are
+// rounded to a byte each, so that a panel's samples stay in the first-level cache while the rank-th
+// largest of every lane is built up bit by bit, by counting.
 #pragma once
 
 #include "../gsu_score/tile-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
-// Steps that go by the scores' values. Where those spread over many powers of two, or to infinity,
-// the steps after them halve the number of floats between the ends, which takes 32 at most.
-inline constexpr int kValueSteps = 12;
-inline constexpr int kMostSteps = kValueSteps + 33;
+// Two rows of a panel's bytes.
+typedef uint8_t Vb __attribute__((vector_size(2 * kPanelLanes)));
+typedef uint8_t LaneBytes __attribute__((vector_size(kLanes)));
 
-// Signed integers that are ordered as the floats with these bits are, and back.
-inline Vi ordered_bits(Vi bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
+constexpr int64_t sampled_codes(int64_t n) { return round_up(n, 2) * kPanelLanes; }
 
-// The bits of a positive float, as a number, are linear in its logarithm between powers of two.
-inline Vf rough_log(Vi count) {
-  const Vf x = __builtin_convertvector(count, Vf) + 0.5f;
-  return __builtin_convertvector((Vi)x, Vf);
+// Scores from `low` on in 255 equal levels; what is below or above is in the first or the last.
+struct Levels {
+  Vf low, per_unit;
+  LaneBytes code(Vf score) const {
+    Vf level = (score - low) * per_unit;
+    level = level <= 255.0f ? level : splat(255.0f);  // NaN is above everything
+    level = level < 0.0f ? Vf{} : level;
+    return __builtin_convertvector(__builtin_convertvector(level, Vi), LaneBytes);
+  }
+};
+
+// How many of codes [n, kPanelLanes] are `at_least` or more, n even, added up in `counts`.
+inline void count_codes(const uint8_t* codes, int64_t n, const uint8_t* at_least, int32_t* counts) {
+  Vb bar;
+  std::memcpy(&bar, at_least, kPanelLanes);
+  std::memcpy(reinterpret_cast<uint8_t*>(&bar) + kPanelLanes, at_least, kPanelLanes);
+  for (int64_t l = 0; l < kPanelLanes; ++l) counts[l] = 0;
+  for (int64_t i = 0; i < n;) {
+    const int64_t end = smaller(n, i + 2 * 255);  // what a byte can count
+    Vb count{};
+    for (; i < end; i += 2) count -= (Vb)(load_raw<Vb>(codes + i * kPanelLanes) >= bar);
+    for (int64_t l = 0; l < kPanelLanes; ++l) counts[l] += count[l] + count[kPanelLanes + l];
+  }
 }
 
 // For each of kPanelLanes columns of scores [n, kPanelLanes], a bar that at least `rank` of the n
-// scores pass (they are not at most the bar) and, where it is soon found, at most `most`. Any value
-// where fewer than rank scores differ from the smallest.
-inline void sampled_bars(const float* scores, int64_t n, int64_t rank, int64_t most, float* bars) {
-  constexpr float kLargest = 1e38f;  // so that differences are finite
-  Vf low[2], high[2];
-  for (int h = 0; h < 2; ++h) {
-    low[h] = splat(kLargest);
-    high[h] = splat(-kLargest);
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    for (int h = 0; h < 2; ++h) {
-      const Vf x = load(scores + i * kPanelLanes + h * kLanes);
-      low[h] = x < low[h] ? x : low[h];
-      high[h] = x > high[h] ? x : high[h];
+// scores pass (they are not at most the bar), and at most `most` where that is soon found; -inf
+// where fewer than rank scores differ from the smallest. codes: room for sampled_codes(n).
+inline void sampled_bars(const float* scores, int64_t n, int64_t rank, int64_t most, uint8_t* codes,
+                         float* bars) {
+  constexpr float kLargest = 1e38f;      // so that differences are finite
+  constexpr float kLeastWidth = 1e-30f;  // so that a level's inverse is
+  constexpr int kRounds = 3;
+  alignas(64) float low[kPanelLanes], width[kPanelLanes];
+  for (int64_t h = 0; h < kPanelLanes; h += kLanes) {
+    Vf least = splat(kLargest), largest = splat(-kLargest);
+    for (int64_t i = 0; i < n; ++i) {
+      const Vf x = load(scores + i * kPanelLanes + h);
+      least = x < least ? x : least;
+      largest = x > largest ? x : largest;
     }
+    least = least < -kLargest ? splat(-kLargest) : least;
+    largest = largest > kLargest ? splat(kLargest) : largest;
+    store(least, low + h);
+    store(largest - least, width + h);
   }
-  for (int h = 0; h < 2; ++h) {
-    low[h] = low[h] < -kLargest ? splat(-kLargest) : low[h];
-    high[h] = high[h] > kLargest ? splat(kLargest) : high[h];
-  }
-  // At least rank scores pass `low`, fewer pass `high`; how many do, as logarithms.
-  const Vf wanted = rough_log(Vi{} + static_cast<int32_t>((rank + most) / 2));
-  Vf low_log[2], high_log[2];
-  for (int h = 0; h < 2; ++h) {
-    low_log[h] = rough_log(Vi{} + static_cast<int32_t>(n));
-    high_log[h] = rough_log(Vi{});
-  }
-  Vi found[2] = {};
-  for (int step = 0; step < kMostSteps; ++step) {
-    Vf middle[2];
-    for (int h = 0; h < 2; ++h) {
-      if (step >= kValueSteps) {
-        const Vi a = ordered_bits((Vi)low[h]), b = ordered_bits((Vi)high[h]);
-        middle[h] = (Vf)ordered_bits((a & b) + ((a ^ b) >> 1));
-      } else if (step % 3 == 2) {
-        middle[h] = low[h] * 0.5f + high[h] * 0.5f;
-      } else {  // as if the scores' tail were exponential
-        const Vf share = (low_log[h] - wanted) / (low_log[h] - high_log[h]);
-        middle[h] = low[h] + (high[h] - low[h]) * share;
+  for (int64_t l = 0; l < kPanelLanes; ++l) bars[l] = -__builtin_inff();
+  for (int64_t l = 0; l < (n % 2) * kPanelLanes; ++l) codes[n * kPanelLanes + l] = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    for (int64_t h = 0; h < kPanelLanes; h += kLanes) {
+      const Vf w = load(width + h);
+      const Levels levels{load(low + h), w > kLeastWidth ? 255.0f / w : Vf{}};
+      for (int64_t i = 0; i < n; ++i) {
+        const LaneBytes code = levels.code(load(scores + i * kPanelLanes + h));
+        std::memcpy(codes + i * kPanelLanes + h, &code, kLanes);
       }
     }
-    Vi count[2] = {};
-    for (int64_t i = 0; i < n; ++i) {
-      count[0] -= ~(load(scores + i * kPanelLanes) <= middle[0]);
-      count[1] -= ~(load(scores + i * kPanelLanes + kLanes) <= middle[1]);
+    // The largest codes that enough samples reach.
+    uint8_t reached[kPanelLanes] = {};
+    int32_t count[kPanelLanes] = {};
+    for (int bit = 128; bit > 0; bit /= 2) {
+      uint8_t next[kPanelLanes];
+      int32_t counts[kPanelLanes];
+      for (int64_t l = 0; l < kPanelLanes; ++l) next[l] = reached[l] | static_cast<uint8_t>(bit);
+      count_codes(codes, round_up(n, 2), next, counts);
+      for (int64_t l = 0; l < kPanelLanes; ++l) {
+        const bool enough = counts[l] >= rank;
+        reached[l] = enough ? next[l] : reached[l];
+        count[l] = enough ? counts[l] : count[l];
+      }
     }
-    bool all = true;
-    for (int h = 0; h < 2; ++h) {
-      const Vi enough = count[h] >= static_cast<int32_t>(rank);
-      const Vi done = found[h], log = (Vi)rough_log(count[h]);
-      low[h] = enough & ~done ? middle[h] : low[h];
-      low_log[h] = enough ? (Vf)log : low_log[h];
-      high[h] = enough ? high[h] : middle[h];
-      high_log[h] = enough ? high_log[h] : (Vf)log;
-      found[h] |= enough & (count[h] <= static_cast<int32_t>(most));
-      all = all && bitmask(found[h]) == (1u << kLanes) - 1u;
+    // Half a level below, so that rounding keeps none of them from passing.
+    bool fine = true;
+    for (int64_t l = 0; l < kPanelLanes; ++l) {
+      if (reached[l] == 0) continue;
+      const float level = width[l] / 255.0f;
+      bars[l] = low[l] + level * (static_cast<float>(reached[l]) - 0.5f);
+      low[l] = bars[l];
+      width[l] = 2 * level;
+      fine = fine && count[l] <= most;
     }
-    if (all) break;
+    if (fine) break;
   }
-  for (int h = 0; h < 2; ++h) store(low[h], bars + h * kLanes);
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
