@@ -2,6 +2,8 @@
 // Times on a clock: reduction by the period and the circular difference, over short arrays.
 #pragma once
 
+#include <bit>
+
 #include "../common/simd-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
@@ -16,8 +18,27 @@ inline int32_t circular_delta(int32_t a, int32_t b, int32_t period) {
   return x < period - x ? x : period - x;
 }
 
-// out[i] = t[i * stride] mod period. Times within 32 bits take a vectorised way: a quotient in
-// double that is off by one at most, put right after.
+// Division by a period below 2^31: for magnitudes below 2^31 the product with the reciprocal,
+// rounded up, has the exact quotient in its upper bits (Granlund and Montgomery, 1994).
+struct PeriodDivision {
+  explicit PeriodDivision(int64_t period)
+      : period(Vq{} + static_cast<uint64_t>(period)),
+        reciprocal(Vq{} + ((uint64_t{1} << shift_of(period)) / static_cast<uint64_t>(period) + 1)),
+        shift(shift_of(period)) {}
+  static int shift_of(int64_t period) {
+    return 31 + std::bit_width(static_cast<uint64_t>(period - 1));
+  }
+  // Of times below 2^31 with a sign: all bits of `negative` are set where there is one.
+  Vq clock_time(Vq magnitude, Vq negative) const {
+    const Vq quotient = multiply_low(magnitude, reciprocal) >> shift;
+    const Vq rest = magnitude - multiply_low(quotient, period);
+    return negative & (Vq)(rest != 0) ? period - rest : rest;
+  }
+  Vq period, reciprocal;
+  int shift;
+};
+
+// out[i] = t[i * stride] mod period. Times of up to 31 bits and a sign take a vectorised way.
 template <class Time>
 inline void clock_times(const Time* t, int64_t stride, int64_t n, int64_t period, int32_t* out) {
   if (stride == 0) {  // broadcast
@@ -25,28 +46,20 @@ inline void clock_times(const Time* t, int64_t stride, int64_t n, int64_t period
     for (int64_t i = 0; i < n; ++i) out[i] = value;
     return;
   }
-  bool narrow = true;
-  if constexpr (sizeof(Time) == 8) {
-    int64_t outside = 0;
-    for (int64_t i = 0; i < n; ++i) outside |= t[i * stride] ^ static_cast<int32_t>(t[i * stride]);
-    narrow = outside == 0;
+  const PeriodDivision division(period);
+  Vq outside = {};
+  int64_t i = 0;
+  for (; stride == 1 && i + kWideLanes <= n; i += kWideLanes) {
+    const Vq value = load_wide(t + i);
+    const Vq negative = (Vq)((Vl)value < 0);
+    const Vq magnitude = (value ^ negative) - negative;
+    outside |= magnitude;
+    store_narrow(division.clock_time(magnitude, negative), out + i);
   }
-  if (!narrow) {
-    for (int64_t i = 0; i < n; ++i) out[i] = clock_time(t[i * stride], period);
-    return;
-  }
-  const double inverse = 1.0 / static_cast<double>(period);
-  const uint32_t p = static_cast<uint32_t>(period);
-  for (int64_t i = 0; i < n; ++i) {
-    const int32_t value = static_cast<int32_t>(t[i * stride]);
-    const int32_t quotient = static_cast<int32_t>(static_cast<double>(value) * inverse);
-    // In (-2 period, 2 period): the quotient is truncated towards zero and off by one at most.
-    int64_t r = static_cast<int64_t>(value) - static_cast<int64_t>(quotient) * p;
-    r += r < 0 ? p : 0;
-    r += r < 0 ? p : 0;
-    r -= r >= p ? p : 0;
-    out[i] = static_cast<int32_t>(r);
-  }
+  uint64_t bits = 0;
+  for (int lane = 0; lane < kWideLanes; ++lane) bits |= outside[lane];
+  if (bits >> 31 != 0) i = 0;
+  for (; i < n; ++i) out[i] = clock_time(t[i * stride], period);
 }
 
 inline void clock_times(const IntArray& t, int64_t offset, int64_t stride, int64_t n,

@@ -23,21 +23,19 @@ inline void write(const ClockGsuParams& p, int64_t query, int64_t part, const To
   for (int64_t i = 0; i < size; ++i) out[i] = found[i];
 }
 
-// One pass over the behaviours. Memory-bound: every key is read once, in order; a block's scores
-// go to the selection while they are in the first-level cache.
+// One pass over the behaviours, whose scores go to the selection while they are in the first-level
+// cache.
 template <class T>
 void search_one(const ClockGsuParams& p, const SearchTask& task) {
-  const Group& group = p.groups[task.group];
   Scratch scratch;
-  BlockScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
-                        p.query_stride, 1, /*many=*/false, &scratch);
-  float* scores = scratch.take<float>(kScoreStride);
+  SpanScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
+                       &scratch);
   TopKBuffer best(scratch.take<TopKEntry>(topk_capacity(p.k)), p.k);
-  for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
-    const int64_t n = smaller(kBehaviourBlock, task.end - at);
-    const BehaviourBlock<T>& block = scorer.score(group, at, n, scores, kScoreStride);
-    if (block.any_kept) best.push(scores, block.all_kept ? nullptr : block.keep, n, at);
-  }
+  scorer.score(p.groups[task.group], task.begin, task.end,
+               [&](const BehaviourBlock<T>& block, const float* scores, int64_t begin) {
+                 if (!block.any_kept) return;
+                 best.push(scores, block.all_kept ? nullptr : block.keep, block.n, begin);
+               });
   write(p, task.query_begin, task.part, best);
 }
 

@@ -26,18 +26,11 @@ inline Vf dot_lanes(const float* q, const T* row, int64_t dim) {
 }
 
 // out[r] = q . rows[r], one row after the other. out has room for n rounded up to kLanes.
-// `ahead` > 0 prefetches that many rows ahead: for rows gathered from a table.
 template <class T>
-inline void dot_rows(const float* q, const T* const* rows, int64_t n, int64_t dim, int64_t ahead,
-                     float* out) {
+inline void dot_rows(const float* q, const T* const* rows, int64_t n, int64_t dim, float* out) {
   for (int64_t r = 0; r < n; r += kLanes) {
     Vf acc[kLanes];
-    for (int64_t i = 0; i < kLanes; ++i) {
-      const int64_t row = smaller(r + i, n - 1);
-      if (ahead > 0) prefetch_row(rows[smaller(row + ahead, n - 1)], dim * sizeof(T));
-      acc[i] = dot_lanes(q, rows[row], dim);
-      end_of_row();
-    }
+    for (int64_t i = 0; i < kLanes; ++i) acc[i] = dot_lanes(q, rows[smaller(r + i, n - 1)], dim);
     store(reduce_rows(acc), out + r);
   }
 }

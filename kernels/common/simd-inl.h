@@ -33,6 +33,11 @@ typedef int32_t Vi __attribute__((vector_size(kLanes * 4)));
 typedef uint32_t Vu __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Vh __attribute__((vector_size(kLanes * 2)));
 
+// Vectors of as many bytes as the others, with half the lanes.
+inline constexpr int kWideLanes = kLanes / 2;
+typedef int64_t Vl __attribute__((vector_size(kLanes * 4)));
+typedef uint64_t Vq __attribute__((vector_size(kLanes * 4)));
+
 constexpr int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
@@ -128,7 +133,12 @@ inline V load_raw(const T* from) {
 
 inline Vf load(const float* from) { return load_raw<Vf>(from); }
 inline Vf load(const BFloat16* from) {
+#if defined(__AVX512F__)  // GCC makes two halves of the conversion below
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return (Vf)((Vu)_mm512_maskz_cvtepu16_epi32(0xffff, halves) << 16);
+#else
   return (Vf)(__builtin_convertvector(load_raw<Vh>(from), Vu) << 16);
+#endif
 }
 inline Vf load(const Float16* from) {
 #if defined(__AVX512F__)
@@ -159,6 +169,28 @@ inline void store(Vf v, float* to) { std::memcpy(to, &v, sizeof(v)); }
 template <class T>
 inline void store(Vf v, T* to) {
   for (int lane = 0; lane < kLanes; ++lane) from_float(v[lane], to + lane);
+}
+
+inline Vq load_wide(const int64_t* from) { return load_raw<Vq>(from); }
+inline Vq load_wide(const int32_t* from) {
+  typedef int32_t Half __attribute__((vector_size(kWideLanes * 4)));
+  return (Vq) __builtin_convertvector(load_raw<Half>(from), Vl);
+}
+// The lower halves of the lanes.
+inline void store_narrow(Vq v, int32_t* to) {
+  typedef int32_t Half __attribute__((vector_size(kWideLanes * 4)));
+  const Half half = __builtin_convertvector(v, Half);
+  std::memcpy(to, &half, sizeof(half));
+}
+// Products of the lower halves of the lanes.
+inline Vq multiply_low(Vq a, Vq b) {
+#if defined(__AVX512F__)
+  return (Vq)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Vq)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#else
+  return (a & 0xffffffffu) * (b & 0xffffffffu);
+#endif
 }
 
 // Copies n values past the caches, to where they will not be read soon: a large output then costs

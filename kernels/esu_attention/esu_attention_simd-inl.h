@@ -192,7 +192,7 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       // Summed as g is, so that their difference is exactly 0 where one behaviour has all the
       // weight.
       alignas(64) float dot[kLanes];
-      dot_rows(grad + h * padded, &context, 1, dim, 0, dot);
+      dot_rows(grad + h * padded, &context, 1, dim, dot);
       const float* time = context + dim;
       share[h] = add_time_product(dot[0], from + dim, time[0], time[1], time[2], time[3]);
     }

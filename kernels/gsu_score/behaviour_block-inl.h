@@ -8,12 +8,13 @@
 #include "../common/scratch.h"
 #include "../time_similarity/time_term-inl.h"
 #include "behaviours.h"
+#include "row_streams-inl.h"
 #include "tile-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 inline constexpr int64_t kBehaviourBlock = kTimeBlock;
-inline constexpr int64_t kPrefetchRows = 32;
+inline constexpr int64_t kPrefetchRows = 32;  // of a table, in all streams
 // Between queries' scores of a block: not a power of two of cache lines, so that a column of them
 // spreads over all sets of the cache.
 inline constexpr int64_t kScoreStride = kBehaviourBlock + 16;
@@ -82,10 +83,8 @@ inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_
 }
 
 template <class T>
-inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
-                       BehaviourBlock<T>* block, int64_t step = 1) {
-  read_times(b, g, begin, n, block, step);
-  find_rows(b, g, begin, n, block, step);
+inline void read_s(const Behaviours& b, BehaviourBlock<T>* block) {
+  const int64_t n = block->n;
   if (b.time_table != nullptr) {
     for (int64_t i = 0; i < n; ++i) block->s[i] = b.time_table[block->delta[i]];
   } else {
@@ -94,19 +93,89 @@ inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64
   }
 }
 
-// Scores of up to kTaskQueries queries against blocks of behaviours.
+template <class T>
+inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
+                       BehaviourBlock<T>* block, int64_t step = 1) {
+  read_times(b, g, begin, n, block, step);
+  find_rows(b, g, begin, n, block, step);
+  read_s(b, block);
+}
+
+// Scores of one query against the behaviours of a group, a span of kStreams blocks at a time.
+// Memory-bound: every row is read once, straight from where it lies.
+template <class T>
+class SpanScorer {
+  using Words = typename WordsOf<T>::Type;
+
+ public:
+  // query: [dim], 32-bit, padded with zeros to a multiple of kLanes.
+  SpanScorer(const Behaviours& b, float scale, const float* query, Scratch* scratch)
+      : b_(b), scale_(scale) {
+    const int64_t words = Words::words(b.dim), padded = round_up(words, kLanes);
+    query_ = scratch->take<float>(padded);
+    Words::from_floats(query, words, query_);
+    for (int64_t i = words; i < padded; ++i) query_[i] = 0.0f;
+    blocks_ = scratch->take<BehaviourBlock<T>>(kStreams);
+    scores_ = scratch->take<float>(kStreams * kScoreStride);
+  }
+
+  // Behaviours [begin, end) of the group in order: calls f(block, scores, begin of the block) for
+  // one block after another. Scores of what is not kept mean nothing; there is room for kLanes
+  // more.
+  template <class F>
+  void score(const Group& g, int64_t begin, int64_t end, const F& f) {
+    for (Span span(begin, end); span.begin < end; span = Span(span.end, end)) {
+      RowStream<T> streams[kStreams];
+      for (int64_t i = 0; i < kStreams; ++i) {
+        BehaviourBlock<T>& block = blocks_[i];
+        read_times(b_, g, span.first(i), span.count(i), &block);
+        find_rows(b_, g, span.first(i), span.count(i), &block);
+        streams[i] = {block.rows, block.any_kept ? block.n : 0, scores_ + i * kScoreStride};
+      }
+      for (int64_t i = 0; i < kStreams; ++i) {
+        if (streams[i].n > 0) read_s(b_, blocks_ + i);
+      }
+      dot_streams<Words>(query_, streams, b_.dim, b_.ids ? kPrefetchRows / kStreams : 0);
+      for (int64_t i = 0; i < kStreams; ++i) {
+        float* scores = streams[i].out;
+        for (int64_t j = 0; j < streams[i].n; ++j) {
+          scores[j] = fma(scale_, scores[j], blocks_[i].s[j]);
+        }
+        if (blocks_[i].n > 0) f(blocks_[i], scores, span.first(i));
+      }
+    }
+  }
+
+ private:
+  struct Span {
+    Span(int64_t begin, int64_t all_end)
+        : begin(begin),
+          end(smaller(begin + kStreams * kBehaviourBlock, all_end)),
+          most(round_up((end - begin + kStreams - 1) / kStreams, kStreamRows)) {}
+    int64_t first(int64_t i) const { return smaller(begin + i * most, end); }
+    int64_t count(int64_t i) const { return smaller(most, end - first(i)); }
+    int64_t begin, end, most;
+  };
+
+  const Behaviours& b_;
+  float scale_;
+  float* query_;  // in words
+  BehaviourBlock<T>* blocks_;
+  float* scores_;
+};
+
+// Scores of up to kTaskQueries queries against blocks of behaviours, which they share: panels of
+// keys.
 template <class T>
 class BlockScorer {
   using Words = typename WordsOf<T>::Type;
 
  public:
-  // queries: [count, dim], 32-bit, padded with zeros to a multiple of kLanes. A group of one query
-  // is scored row by row straight from memory, one of many through panels.
+  // queries: [count, dim], 32-bit, padded with zeros to a multiple of kLanes.
   BlockScorer(const Behaviours& b, float scale, const float* queries, int64_t query_stride,
-              int64_t count, bool many, Scratch* scratch)
-      : b_(b), scale_(scale), count_(count), many_(many), queries_(queries) {
+              int64_t count, Scratch* scratch)
+      : b_(b), scale_(scale), count_(count) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
-    if (!many) return;
     const int64_t words = Words::words(b.dim);
     panel_ = scratch->take<float>(kPanelLanes * words);
     rows_ = scratch->take<const char*>(count);
@@ -125,11 +194,6 @@ class BlockScorer {
     BehaviourBlock<T>& block = *block_;
     read_block(b_, g, begin, n, &block);
     if (!block.any_kept) return block;
-    if (!many_) {
-      dot_rows(queries_, block.rows, n, b_.dim, b_.ids ? kPrefetchRows : 0, out);
-      for (int64_t i = 0; i < n; ++i) out[i] = fma(scale_, out[i], block.s[i]);
-      return block;
-    }
     for (int64_t at = 0; at < n; at += kPanelLanes) {
       if (b_.ids) {
         for (int64_t i = at + kPanelLanes; i < smaller(n, at + 2 * kPanelLanes); ++i) {
@@ -169,11 +233,9 @@ class BlockScorer {
   const Behaviours& b_;
   float scale_;
   int64_t count_;
-  bool many_;
-  const float* queries_;
   BehaviourBlock<T>* block_;
-  float* panel_ = nullptr;       // of many queries
-  const char** rows_ = nullptr;  // the same
+  float* panel_;
+  const char** rows_;
 };
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

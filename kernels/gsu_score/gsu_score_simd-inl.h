@@ -5,31 +5,44 @@
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
 
+// Scores of a block into their place: -inf where a behaviour is not there.
+template <class T>
+void write_block(const GsuScoreParams& p, const BehaviourBlock<T>& block, float* scores,
+                 float* to) {
+  if (!block.all_kept) {
+    for (int64_t i = 0; i < block.n; ++i) {
+      if (block.keep[i] == 0) scores[i] = -__builtin_inff();
+    }
+  }
+  if (p.stream) {
+    stream(scores, block.n, to);
+  } else {
+    for (int64_t i = 0; i < block.n; ++i) to[i] = scores[i];
+  }
+}
+
 template <class T>
 void score(const GsuScoreParams& p, const SearchTask& task) {
   const Group& group = p.groups[task.group];
   const int64_t count = task.query_end - task.query_begin;
-  Scratch scratch;
-  BlockScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
-                        p.query_stride, count, group.query_end - group.query_begin > 1, &scratch);
+  const float* queries = p.queries + task.query_begin * p.query_stride;
   float* out =
       p.scores + group.out_begin + (task.query_begin - group.query_begin) * group.out_stride;
-  float* block_scores = scratch.take<float>(count * kScoreStride);
-  for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
-    const int64_t n = smaller(kBehaviourBlock, task.end - at);
-    const BehaviourBlock<T>& block = scorer.score(group, at, n, block_scores, kScoreStride);
-    for (int64_t q = 0; q < count; ++q) {
-      float* scores = block_scores + q * kScoreStride;
-      if (!block.all_kept) {
-        for (int64_t i = 0; i < n; ++i) {
-          if (block.keep[i] == 0) scores[i] = -__builtin_inff();
-        }
-      }
-      float* to = out + q * group.out_stride + at;
-      if (p.stream) {
-        stream(scores, n, to);
-      } else {
-        for (int64_t i = 0; i < n; ++i) to[i] = scores[i];
+  Scratch scratch;
+  if (group.query_end - group.query_begin == 1) {
+    SpanScorer<T> scorer(p.behaviours, p.scale, queries, &scratch);
+    scorer.score(group, task.begin, task.end,
+                 [&](const BehaviourBlock<T>& block, float* scores, int64_t begin) {
+                   write_block(p, block, scores, out + begin);
+                 });
+  } else {
+    BlockScorer<T> scorer(p.behaviours, p.scale, queries, p.query_stride, count, &scratch);
+    float* scores = scratch.take<float>(count * kScoreStride);
+    for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
+      const int64_t n = smaller(kBehaviourBlock, task.end - at);
+      const BehaviourBlock<T>& block = scorer.score(group, at, n, scores, kScoreStride);
+      for (int64_t q = 0; q < count; ++q) {
+        write_block(p, block, scores + q * kScoreStride, out + q * group.out_stride + at);
       }
     }
   }
