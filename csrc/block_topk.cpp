@@ -91,12 +91,15 @@ std::tuple<Tensor, Tensor> block_topk(const Tensor& scores, int64_t k,
   const int64_t work = rows * columns;
   const int64_t wanted = (2 * worthwhile_threads(work) + rows - 1) / rows;
   params.parts = std::clamp<int64_t>(columns / kLeastScores, 1, std::max<int64_t>(wanted, 1));
-  std::vector<TopKEntry> entries(static_cast<size_t>(rows * params.parts * k));
+  std::vector<TopKEntry> entries;
+  if (params.parts > 1) entries.resize(static_cast<size_t>(rows * params.parts * k));
   params.entries = entries.data();
   parallel_tasks(rows * params.parts, work,
                  [&](int64_t begin, int64_t end) { block_topk_cpu(params, begin, end); });
-  parallel_tasks(rows, rows * params.parts * k,
-                 [&](int64_t begin, int64_t end) { block_topk_merge_cpu(params, begin, end); });
+  if (params.parts > 1) {
+    parallel_tasks(rows, rows * params.parts * k,
+                   [&](int64_t begin, int64_t end) { block_topk_merge_cpu(params, begin, end); });
+  }
   return {call.top_scores, call.indices};
 }
 

@@ -20,7 +20,7 @@ struct BlockTopKParams {
   IntArray lengths;    // [rows], 0..columns, or none
   int64_t k;           // 0..2048
   int64_t parts;       // >= 1
-  TopKEntry* entries;  // [rows, parts, k], 0 where a part has fewer; none on CUDA with one part
+  TopKEntry* entries;  // [rows, parts, k], 0 where a part has fewer; none with one part
   void* top_scores;    // [rows, k], the input's dtype
   int64_t* indices;    // [rows, k]
   bool check;          // CUDA: assert that lengths fit, in place of clamping them
@@ -28,10 +28,12 @@ struct BlockTopKParams {
 
 LONGCLOCK_DECLARE_LEVELS(void block_topk(const BlockTopKParams&, int64_t begin, int64_t end))
 
-// Tasks [begin, end) of rows * parts: fills `entries`.
+// Tasks [begin, end) of rows * parts: fills `entries`, or the outputs where parts is 1.
 void block_topk_cpu(const BlockTopKParams& params, int64_t begin, int64_t end);
 // Rows [begin, end): merges the parts into the outputs.
 void block_topk_merge_cpu(const BlockTopKParams& params, int64_t begin, int64_t end);
+// The best of a row, n <= k of them in order, into the outputs.
+void write_topk_row(const BlockTopKParams& params, int64_t row, const TopKEntry* best, int64_t n);
 
 struct BlockTopKBackwardParams {
   DType dtype;

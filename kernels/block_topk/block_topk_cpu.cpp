@@ -10,16 +10,14 @@ namespace {
 constexpr uint16_t kMinusInfinity16[] = {0xfc00, 0xff80};  // fp16, bf16
 
 // Copies the chosen scores, so that their bits (a -0, a NaN's payload) are the input's.
-void copy_score(const BlockTopKParams& p, int64_t row, int64_t index, int64_t to) {
-  if (p.dtype == DType::kFloat32) {
-    static_cast<float*>(p.top_scores)[to] =
-        index < 0 ? -__builtin_inff()
-                  : static_cast<const float*>(p.scores)[row * p.row_stride + index];
-  } else {
-    static_cast<uint16_t*>(p.top_scores)[to] =
-        index < 0 ? kMinusInfinity16[p.dtype == DType::kBFloat16]
-                  : static_cast<const uint16_t*>(p.scores)[row * p.row_stride + index];
-  }
+// Scores as they are in the input, with the sign of a zero and the bits of a NaN.
+template <class Score>
+void copy_scores(const BlockTopKParams& p, int64_t row, int64_t n, Score none) {
+  const Score* from = static_cast<const Score*>(p.scores) + row * p.row_stride;
+  Score* to = static_cast<Score*>(p.top_scores) + row * p.k;
+  const int64_t* indices = p.indices + row * p.k;
+  for (int64_t i = 0; i < n; ++i) to[i] = from[indices[i]];
+  for (int64_t i = n; i < p.k; ++i) to[i] = none;
 }
 
 }  // namespace
@@ -28,16 +26,23 @@ void block_topk_cpu(const BlockTopKParams& params, int64_t begin, int64_t end) {
   LONGCLOCK_CALL_LEVEL(block_topk(params, begin, end));
 }
 
+void write_topk_row(const BlockTopKParams& p, int64_t row, const TopKEntry* best, int64_t n) {
+  int64_t* indices = p.indices + row * p.k;
+  for (int64_t i = 0; i < n; ++i) indices[i] = entry_index(best[i]);
+  for (int64_t i = n; i < p.k; ++i) indices[i] = -1;
+  if (p.dtype == DType::kFloat32) {
+    copy_scores<float>(p, row, n, -__builtin_inff());
+  } else {
+    copy_scores<uint16_t>(p, row, n, kMinusInfinity16[p.dtype == DType::kBFloat16]);
+  }
+}
+
 void block_topk_merge_cpu(const BlockTopKParams& p, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     TopKEntry* entries = p.entries + row * p.parts * p.k;
-    const int64_t n = p.parts * p.k;
-    sort_best(entries, n, p.k);
-    for (int64_t i = 0; i < p.k; ++i) {
-      const int64_t index = entries[i] == 0 ? -1 : entry_index(entries[i]);
-      p.indices[row * p.k + i] = index;
-      copy_score(p, row, index, row * p.k + i);
-    }
+    int64_t n = sort_best(entries, p.parts * p.k, p.k);
+    while (n > 0 && entries[n - 1] == 0) --n;  // padding
+    write_topk_row(p, row, entries, n);
   }
 }
 

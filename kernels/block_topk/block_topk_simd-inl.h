@@ -1,10 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../common/scratch.h"
 #include "block_topk.h"
+#include "sort_largest-inl.h"
 #include "topk_buffer-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
+
+// Rows up to this long are read twice, the second time from a cache.
+constexpr int64_t kMostFolded = 65536;
+constexpr int64_t fold_lanes(int64_t k) { return round_up(2 * k, 256); }
+
+struct Workspace {
+  Workspace(int64_t k, Scratch* scratch)
+      : entries(scratch->take<TopKEntry>(topk_capacity(k))),
+        maxima(scratch->take<float>(fold_lanes(k))),
+        codes(scratch->take<uint8_t>(fold_lanes(k))) {}
+  TopKEntry* entries;
+  float* maxima;
+  uint8_t* codes;
+};
 
 // One pass over a part of a row. 32-bit scores are read where they lie, others through a block that
 // stays in the first-level cache.
@@ -44,15 +59,39 @@ float sampled_bar(const T* row, int64_t begin, int64_t end, int64_t k) {
   return entry_score(uint64_t{ordered - 1} << 32);  // ties of the sample pass as well
 }
 
+// A score that k of [begin, end) reach: the row is folded to 2 k lane maxima or more, of which k
+// reach it, each a score of its own. NaN where folding does not pay.
 template <class T>
-TopKBuffer select(const T* row, int64_t begin, int64_t end, int64_t k, TopKEntry* buffer) {
+float folded_bar(const T* row, int64_t begin, int64_t end, int64_t k, float* maxima,
+                 uint8_t* codes) {
+  const int64_t lanes = fold_lanes(k), n = end - begin;
+  if (n < 4 * lanes || n > kMostFolded) return __builtin_nanf("");
+  for (int64_t i = 0; i < lanes; i += kLanes) {
+    Vf largest = load(row + begin + i);
+    for (int64_t at = begin + i + lanes; at + kLanes <= end; at += lanes) {
+      const Vf x = load(row + at);
+      largest = x > largest ? x : largest;
+    }
+    store(largest, maxima + i);
+  }
+  return reached_by(maxima, lanes, k, codes);
+}
+
+template <class T>
+TopKBuffer select(const T* row, int64_t begin, int64_t end, int64_t k, Workspace* w) {
+  const float least = folded_bar(row, begin, end, k, w->maxima, w->codes);
+  if (least == least) {
+    TopKBuffer best = TopKBuffer::reaching(w->entries, k, least);
+    select_part(row, begin, end, &best);
+    return best;
+  }
   const float bar = sampled_bar(row, begin, end, k);
   if (bar == bar) {
-    TopKBuffer best(buffer, k, bar);
+    TopKBuffer best(w->entries, k, bar);
     select_part(row, begin, end, &best);
     if (best.size() >= k) return best;
   }
-  TopKBuffer best(buffer, k);
+  TopKBuffer best(w->entries, k);
   select_part(row, begin, end, &best);
   return best;
 }
@@ -61,7 +100,7 @@ TopKBuffer select(const T* row, int64_t begin, int64_t end, int64_t k, TopKEntry
 
 void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
   Scratch scratch;
-  TopKEntry* buffer = scratch.take<TopKEntry>(topk_capacity(p.k));
+  Workspace workspace(p.k, &scratch);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t row = task / p.parts, part = task % p.parts;
     const int64_t length = p.lengths ? p.lengths[row] : p.columns;
@@ -71,14 +110,18 @@ void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
     TopKBuffer best;
     LONGCLOCK_WITH_DTYPE(p.dtype, T,
                          const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;
-                         best = select<T>(scores, first, last, p.k, buffer));
+                         best = select<T>(scores, first, last, p.k, &workspace));
+    if (p.parts == 1) {
+      write_topk_row(p, row, best.entries(), sort_largest(best.entries(), best.size(), p.k));
+      continue;
+    }
     int64_t count = best.size();
     if (count > p.k) {
-      select_largest(buffer, count, p.k);
+      select_largest(best.entries(), count, p.k);
       count = p.k;
     }
     TopKEntry* out = p.entries + task * p.k;
-    for (int64_t i = 0; i < p.k; ++i) out[i] = i < count ? buffer[i] : 0;
+    for (int64_t i = 0; i < p.k; ++i) out[i] = i < count ? best.entries()[i] : 0;
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../block_topk/write_best-inl.h"
+#include "../block_topk/sort_largest-inl.h"
 #include "candidate_search-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
@@ -12,7 +12,8 @@ inline void write(const ClockGsuParams& p, int64_t query, int64_t part, const To
   TopKEntry* found = best.entries();
   int64_t size = best.size();
   if (p.parts == 1) {
-    write_best(found, size, p.k, p.scores + query * p.k, p.indices + query * p.k);
+    write_sorted(found, sort_largest(found, size, p.k), p.k, p.scores + query * p.k,
+                 p.indices + query * p.k);
     return;
   }
   if (size > p.k) {

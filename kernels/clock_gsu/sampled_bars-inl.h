@@ -4,26 +4,14 @@
 // largest of every lane is built up bit by bit, by counting.
 #pragma once
 
+#include "../block_topk/score_levels-inl.h"
 #include "../gsu_score/tile-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
-// Two rows of a panel's bytes.
-typedef uint8_t Vb __attribute__((vector_size(2 * kPanelLanes)));
-typedef uint8_t LaneBytes __attribute__((vector_size(kLanes)));
+static_assert(kByteLanes == 2 * kPanelLanes);  // two rows of a panel's bytes
 
 constexpr int64_t sampled_codes(int64_t n) { return round_up(n, 2) * kPanelLanes; }
-
-// Scores from `low` on in 255 equal levels; what is below or above is in the first or the last.
-struct Levels {
-  Vf low, per_unit;
-  LaneBytes code(Vf score) const {
-    Vf level = (score - low) * per_unit;
-    level = level <= 255.0f ? level : splat(255.0f);  // NaN is above everything
-    level = level < 0.0f ? Vf{} : level;
-    return __builtin_convertvector(__builtin_convertvector(level, Vi), LaneBytes);
-  }
-};
 
 // How many of codes [n, kPanelLanes] are `at_least` or more, n even, added up in `counts`.
 inline void count_codes(const uint8_t* codes, int64_t n, const uint8_t* at_least, int32_t* counts) {
@@ -45,7 +33,6 @@ inline void count_codes(const uint8_t* codes, int64_t n, const uint8_t* at_least
 inline void sampled_bars(const float* scores, int64_t n, int64_t rank, int64_t most, uint8_t* codes,
                          float* bars) {
   constexpr float kLargest = 1e38f;      // so that differences are finite
-  constexpr float kLeastWidth = 1e-30f;  // so that a level's inverse is
   constexpr int kRounds = 3;
   alignas(64) float low[kPanelLanes], width[kPanelLanes];
   for (int64_t h = 0; h < kPanelLanes; h += kLanes) {
@@ -64,11 +51,9 @@ inline void sampled_bars(const float* scores, int64_t n, int64_t rank, int64_t m
   for (int64_t l = 0; l < (n % 2) * kPanelLanes; ++l) codes[n * kPanelLanes + l] = 0;
   for (int round = 0; round < kRounds; ++round) {
     for (int64_t h = 0; h < kPanelLanes; h += kLanes) {
-      const Vf w = load(width + h);
-      const Levels levels{load(low + h), w > kLeastWidth ? 255.0f / w : Vf{}};
+      const ScoreLevels levels(load(low + h), load(width + h));
       for (int64_t i = 0; i < n; ++i) {
-        const LaneBytes code = levels.code(load(scores + i * kPanelLanes + h));
-        std::memcpy(codes + i * kPanelLanes + h, &code, kLanes);
+        levels.code(load(scores + i * kPanelLanes + h), codes + i * kPanelLanes + h);
       }
     }
     // The largest codes that enough samples reach.

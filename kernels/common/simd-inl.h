@@ -37,6 +37,8 @@ typedef uint16_t Vh __attribute__((vector_size(kLanes * 2)));
 inline constexpr int kWideLanes = kLanes / 2;
 typedef int64_t Vl __attribute__((vector_size(kLanes * 4)));
 typedef uint64_t Vq __attribute__((vector_size(kLanes * 4)));
+inline constexpr int kByteLanes = 4 * kLanes;
+typedef uint8_t Vb __attribute__((vector_size(kByteLanes)));
 
 constexpr int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
@@ -176,6 +178,13 @@ inline Vq load_wide(const int32_t* from) {
   typedef int32_t Half __attribute__((vector_size(kWideLanes * 4)));
   return (Vq) __builtin_convertvector(load_raw<Half>(from), Vl);
 }
+// Lanes of the lower half (0) or the upper half (1), without their signs.
+inline Vq wide_half(Vi v, int half) {
+  typedef uint32_t Half __attribute__((vector_size(kWideLanes * 4)));
+  Half lanes;
+  std::memcpy(&lanes, reinterpret_cast<const char*>(&v) + half * sizeof(lanes), sizeof(lanes));
+  return __builtin_convertvector(lanes, Vq);
+}
 // The lower halves of the lanes.
 inline void store_narrow(Vq v, int32_t* to) {
   typedef int32_t Half __attribute__((vector_size(kWideLanes * 4)));
@@ -228,6 +237,20 @@ inline uint32_t bitmask(Vi comparison) {
   uint32_t bits = 0;
   for (int lane = 0; lane < kLanes; ++lane) bits |= (comparison[lane] & 1u) << lane;
   return bits;
+#endif
+}
+
+// How many bytes of `a` are at least those of `b`.
+inline int count_at_least(Vb a, Vb b) {
+#if defined(__AVX512BW__)
+  return __builtin_popcountll(_mm512_cmpge_epu8_mask((__m512i)a, (__m512i)b));
+#elif defined(__AVX2__)
+  const __m256i at_least = _mm256_cmpeq_epi8(_mm256_max_epu8((__m256i)a, (__m256i)b), (__m256i)a);
+  return __builtin_popcount(static_cast<uint32_t>(_mm256_movemask_epi8(at_least)));
+#else
+  int count = 0;
+  for (int i = 0; i < kByteLanes; ++i) count += a[i] >= b[i];
+  return count;
 #endif
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The best k of a selection's entries, in order, into its outputs. With vectors of eight entries
+// The best k of a selection's entries, in order. With vectors of eight entries
 // that have a minimum and a maximum, a bitonic network sorts them: it has no branch that depends on
 // the data, so it takes as long whatever the order of the entries, and however cold the predictor.
 #pragma once
@@ -151,17 +151,16 @@ inline void sort_by_network(TopKEntry* entries, int64_t n, int64_t k) {
 
 #endif
 
-// The k best of n entries, sorted, into scores [k] and indices [k]; padded with (-inf, -1). entries
-// has room for n + 255.
-inline void write_best(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices) {
+// Moves the k largest of n entries to the front, in descending order; returns how many those are.
+// entries has room for n + 255.
+inline int64_t sort_largest(TopKEntry* entries, int64_t n, int64_t k) {
 #if defined(__AVX512F__)
   if (k <= kMostNetworkEntries && n > 1) {
     sort_by_network(entries, n, k);
-    write_sorted(entries, smaller(n, k), k, scores, indices);
-    return;
+    return smaller(n, k);
   }
 #endif
-  write_topk(entries, n, k, scores, indices);
+  return sort_best(entries, n, k);
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
