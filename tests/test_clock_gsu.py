@@ -202,3 +202,16 @@ def test_errors(device: str, checks_data: bool) -> None:
     if checks_data:
         with pytest.raises(ValueError, match=r"^clock_gsu: lengths must "):
             case.run(lc.clock_gsu, lengths=torch.tensor([33, 0]))
+
+
+def test_parameters_changed_in_place_are_seen(level: str, device: str) -> None:
+    """Whatever is kept of s from call to call is of the parameters as they are now."""
+    case = make_case("dense", torch.float32, counts=(400,) * 3).to(device)
+    step = tuple(torch.full_like(part, 0.25) for part in case.mlp)
+    short: dict[str, Any] = {"period": 600, "unit": 60.0}  # few deltas: a table pays at once
+    for _ in range(6):
+        found = case.run(lc.gsu_score, **short)
+        expected = case.run(lc.reference.gsu_score, **short)
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+        for part, add in zip(case.mlp, step, strict=True):
+            part += add

@@ -5,6 +5,7 @@
 
 #include "../../kernels/gsu_score/device_search.h"
 #include "checks.h"
+#include "time_table.h"
 
 namespace longclock {
 
@@ -95,7 +96,7 @@ class Search : public SearchInputs {
 
   // About one an element read.
   int64_t work() const;
-  // Builds behaviours.time_table where it pays.
+  // Finds or builds behaviours.time_table where it pays.
   void tabulate();
 
  private:
@@ -105,7 +106,7 @@ class Search : public SearchInputs {
   void check_ids(const char* op, int64_t table_rows) const;
 
   std::vector<SearchTask> tasks_;
-  std::vector<float> table_;
+  TimeTable table_;
   int64_t parts_ = 1;
 };
 

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "time_table.h"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <numeric>
+
+#include "parallel.h"
+
+namespace longclock {
+namespace {
+
+constexpr int64_t kLargest = int64_t{1} << 20;  // elements, 4 MB
+constexpr size_t kKept = 4;
+
+// All that the values of a table depend on.
+struct Key {
+  std::vector<float> parameters;
+  double unit;
+  int64_t period;
+  SimdLevel level;
+
+  Key(const TimeMlp& mlp, int64_t period) : unit(mlp.unit), period(period), level(simd_level()) {
+    parameters.reserve(static_cast<size_t>(time_mlp_size(mlp.hidden)));
+    parameters.insert(parameters.end(), mlp.w1, mlp.w1 + kTimeFeatures * mlp.hidden);
+    parameters.insert(parameters.end(), mlp.b1, mlp.b1 + mlp.hidden);
+    parameters.insert(parameters.end(), mlp.w2, mlp.w2 + mlp.hidden);
+    parameters.push_back(*mlp.b2);
+  }
+  // Bit by bit: NaN is like itself, and -0 unlike 0.
+  bool operator==(const Key& other) const {
+    return unit == other.unit && period == other.period && level == other.level &&
+           parameters.size() == other.parameters.size() &&
+           std::memcmp(parameters.data(), other.parameters.data(),
+                       parameters.size() * sizeof(float)) == 0;
+  }
+};
+
+struct Entry {
+  Key key;
+  int64_t evaluations = 0;
+  TimeTable table;
+};
+
+std::mutex mutex;
+std::vector<Entry> entries;  // the last used first
+
+// Under the mutex.
+Entry& entry_of(const Key& key) {
+  auto found = std::find_if(entries.begin(), entries.end(),
+                            [&](const Entry& entry) { return entry.key == key; });
+  if (found == entries.end()) {
+    if (entries.size() == kKept) entries.pop_back();
+    found = entries.insert(entries.end(), Entry{key, 0, nullptr});
+  }
+  std::rotate(entries.begin(), found, found + 1);
+  return entries.front();
+}
+
+TimeTable built(const TimeMlp& mlp, int64_t size) {
+  std::vector<int32_t> deltas(static_cast<size_t>(size));
+  std::iota(deltas.begin(), deltas.end(), 0);
+  auto table = std::make_shared<std::vector<float>>(static_cast<size_t>(size));
+  const TimeSimilarityParams params{{deltas.data(), false}, size, mlp, table->data()};
+  parallel_elements(size,
+                    [&](int64_t begin, int64_t end) { time_similarity_cpu(params, begin, end); });
+  return table;
+}
+
+}  // namespace
+
+TimeTable time_table(const TimeMlp& mlp, int64_t period, int64_t evaluations) {
+  const int64_t size = period / 2 + 1;
+  if (size > kLargest || evaluations == 0) return nullptr;
+  const Key key(mlp, period);
+  {
+    const std::lock_guard lock(mutex);
+    Entry& entry = entry_of(key);
+    entry.evaluations += evaluations;
+    if (entry.table != nullptr || entry.evaluations < 2 * size) return entry.table;
+  }
+  TimeTable table = built(mlp, size);
+  const std::lock_guard lock(mutex);
+  entry_of(key).table = table;
+  return table;
+}
+
+}  // namespace longclock
