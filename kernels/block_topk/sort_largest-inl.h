@@ -16,7 +16,7 @@ inline constexpr int64_t kMostNetworkEntries = 256;  // that are kept
 
 // The masked forms, which take all lanes, because GCC 12 warns of the others.
 inline constexpr __mmask8 kAllEntries = 0xff;
-inline __m512i larger(__m512i a, __m512i b) { return _mm512_maskz_max_epu64(kAllEntries, a, b); }
+inline __m512i greater(__m512i a, __m512i b) { return _mm512_maskz_max_epu64(kAllEntries, a, b); }
 inline __m512i lesser(__m512i a, __m512i b) { return _mm512_maskz_min_epu64(kAllEntries, a, b); }
 // Within each half of four.
 template <int order>
@@ -33,7 +33,7 @@ inline __m512i halves_swapped(__m512i v) {
 // Each lane with its partner's: the larger entry to the lane that comes first. `second`: the lanes
 // that do not.
 inline __m512i exchanged(__m512i v, __m512i partner, __mmask8 second) {
-  return _mm512_mask_min_epu64(larger(v, partner), second, v, partner);
+  return _mm512_mask_min_epu64(greater(v, partner), second, v, partner);
 }
 inline __m512i neighbours_exchanged(__m512i v) { return exchanged(v, permuted<0xb1>(v), 0xaa); }
 inline __m512i pairs_exchanged(__m512i v) { return exchanged(v, permuted<0x4e>(v), 0xcc); }
@@ -62,7 +62,7 @@ inline void sort_bitonic(TopKEntry* entries, int64_t n) {
     for (int64_t at = 0; at < n; at += 2 * stride) {
       for (int64_t i = at; i < at + stride; i += kVectorEntries) {
         const __m512i a = load_entries(entries + i), b = load_entries(entries + i + stride);
-        store_entries(larger(a, b), entries + i);
+        store_entries(greater(a, b), entries + i);
         store_entries(lesser(a, b), entries + i + stride);
       }
     }
@@ -80,7 +80,7 @@ inline void merge_runs(TopKEntry* first, int64_t n, TopKEntry* second, int64_t m
     TopKEntry* from = first + n - m + i;
     TopKEntry* opposite = second + m - kVectorEntries - i;
     const __m512i a = load_entries(from), b = reversed(load_entries(opposite));
-    store_entries(larger(a, b), from);
+    store_entries(greater(a, b), from);
     if (rest) store_entries(reversed(lesser(a, b)), opposite);
   }
   sort_bitonic(first, n);
@@ -101,7 +101,7 @@ inline void sort_in_registers(TopKEntry* entries) {
       if ((i & run) != 0) continue;
       const int opposite = i ^ (2 * run - 1);
       const __m512i a = v[i], b = reversed(v[opposite]);
-      v[i] = larger(a, b);
+      v[i] = greater(a, b);
       v[opposite] = reversed(lesser(a, b));
     }
 #pragma GCC unroll 3
@@ -110,7 +110,7 @@ inline void sort_in_registers(TopKEntry* entries) {
       for (int i = 0; i < kVectors; ++i) {
         if ((i & stride) != 0) continue;
         const __m512i a = v[i], b = v[i + stride];
-        v[i] = larger(a, b);
+        v[i] = greater(a, b);
         v[i + stride] = lesser(a, b);
       }
     }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "../block_topk/topk_buffer-inl.h"
+#include "candidate_panel-inl.h"
 #include "clock_gsu.h"
 #include "key_list-inl.h"
 #include "passed-inl.h"
@@ -18,11 +19,6 @@
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 static_assert(kCandidatePanel % kPanelLanes == 0);
-
-// Sampled behaviours, at most, and the least distance between two: enough for a good bar, few
-// enough that their scores for a task's candidates, which wait to be compared, are a megabyte.
-inline constexpr int64_t kMostSamples = 1024;
-inline constexpr int64_t kLeastStep = 5;
 
 template <class T>
 class CandidateSearch {
@@ -36,11 +32,11 @@ class CandidateSearch {
         group_(p.groups[task.group]),
         task_(task),
         words_(Words::words(b_.dim)),
+        packer_(b_.dim, scratch),
         list_(b_, scratch) {
     const int64_t panels = (most + kPanelLanes - 1) / kPanelLanes;
     block_ = scratch->take<BehaviourBlock<T>>(1);
-    panels_ = scratch->take<float>(panels * words_ * kPanelLanes);
-    candidate_words_ = scratch->take<float>(kPanelLanes * words_);
+    panels_ = scratch->take<float>(panels * packer_.panel_size());
     bars_ = scratch->take<float>(panels * kPanelLanes);
     step_ = larger(kLeastStep, (task.end - task.begin + kMostSamples - 1) / kMostSamples);
     sample_index_ = scratch->take<int64_t>(kMostSamples);
@@ -63,19 +59,13 @@ class CandidateSearch {
   }
 
  private:
-  static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
   int64_t panel_count() const { return (count_ + kPanelLanes - 1) / kPanelLanes; }
 
   void pack(const float* const* queries) {
     for (int64_t panel = 0; panel < panel_count(); ++panel) {
-      const int64_t first = panel * kPanelLanes, n = smaller(kPanelLanes, count_ - first);
-      const float* rows[kPanelLanes];
-      for (int64_t i = 0; i < n; ++i) {
-        float* row = candidate_words_ + i * words_;
-        Words::from_floats(queries[first + i], words_, row);
-        rows[i] = row;
-      }
-      pack_panel<FloatWords>(rows, n, words_, panels_ + panel * words_ * kPanelLanes);
+      const int64_t first = panel * kPanelLanes;
+      packer_.pack(queries + first, smaller(kPanelLanes, count_ - first),
+                   panels_ + panel * packer_.panel_size());
     }
   }
 
@@ -226,10 +216,11 @@ class CandidateSearch {
   const Group& group_;
   const SearchTask& task_;
   int64_t words_, count_ = 0, step_ = 0, sample_count_ = 0, next_sample_ = 0;
+  PanelPacker<Words> packer_;
   KeyList<T> list_;
   BehaviourBlock<T>* block_;
   TopKBuffer* best_ = nullptr;
-  float *panels_, *candidate_words_, *bars_, *samples_, *scores_;
+  float *panels_, *bars_, *samples_, *scores_;
   int64_t* sample_index_;
   uint8_t* codes_;
   uint32_t* passed_;

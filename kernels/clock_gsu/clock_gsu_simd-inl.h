@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../block_topk/sort_largest-inl.h"
 #include "candidate_search-inl.h"
+#include "repeated_search-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
@@ -40,32 +41,32 @@ void search_one(const ClockGsuParams& p, const SearchTask& task) {
   write(p, task.query_begin, task.part, best);
 }
 
-template <class T>
-void search_many(const ClockGsuParams& p, const SearchTask& task) {
+// By either search of many candidates.
+template <class ManySearch>
+void search_many(const ClockGsuParams& p, const SearchTask& task, ManySearch* search,
+                 Scratch* scratch) {
   const int64_t count = task.query_end - task.query_begin, capacity = topk_capacity(p.k);
-  Scratch scratch;
-  CandidateSearch<T> search(p, task, count, &scratch);
-  TopKEntry* entries = scratch.take<TopKEntry>(count * capacity);
-  TopKBuffer* best = scratch.take<TopKBuffer>(count);
-  const float** queries = scratch.take<const float*>(count);
+  TopKEntry* entries = scratch->take<TopKEntry>(count * capacity);
+  TopKBuffer* best = scratch->take<TopKBuffer>(count);
+  const float** queries = scratch->take<const float*>(count);
   for (int64_t i = 0; i < count; ++i) {
     best[i] = TopKBuffer(entries + i * capacity, p.k);
     queries[i] = p.queries + (task.query_begin + i) * p.query_stride;
   }
-  const int64_t enough = smaller(p.k, search.find(queries, count, /*sample=*/true, best));
+  const int64_t enough = smaller(p.k, search->find(queries, count, /*sample=*/true, best));
   // Those whose bar was too high, together, once more.
   int64_t again = 0;
-  int64_t* which = scratch.take<int64_t>(count);
+  int64_t* which = scratch->take<int64_t>(count);
   for (int64_t i = 0; i < count; ++i) {
     if (best[i].size() < enough) which[again++] = i;
   }
   if (again > 0) {
-    TopKBuffer* found = scratch.take<TopKBuffer>(again);
+    TopKBuffer* found = scratch->take<TopKBuffer>(again);
     for (int64_t i = 0; i < again; ++i) {
       found[i] = TopKBuffer(best[which[i]].entries(), p.k);
       queries[i] = queries[which[i]];
     }
-    search.find(queries, again, /*sample=*/false, found);
+    search->find(queries, again, /*sample=*/false, found);
     for (int64_t i = 0; i < again; ++i) best[which[i]] = found[i];
   }
   for (int64_t i = 0; i < count; ++i) {
@@ -75,14 +76,24 @@ void search_many(const ClockGsuParams& p, const SearchTask& task) {
   }
 }
 
+// Candidates of a task from which on it pays to look for rows that repeat.
+constexpr int64_t kLeastCandidates = 16;
+
 template <class T>
 void search(const ClockGsuParams& p, const SearchTask& task) {
   const Group& group = p.groups[task.group];
-  if (group.query_end - group.query_begin > 1) {
-    search_many<T>(p, task);
-  } else {
-    search_one<T>(p, task);
+  if (group.query_end - group.query_begin == 1) return search_one<T>(p, task);
+  const int64_t count = task.query_end - task.query_begin;
+  Scratch scratch;
+  if (p.behaviours.ids && count >= kLeastCandidates) {
+    const DistinctRows<T> distinct(p.behaviours, group, task.begin, task.end, &scratch);
+    if (distinct.all()) {
+      RepeatedSearch<T> repeated(p, distinct, &scratch);
+      return search_many(p, task, &repeated, &scratch);
+    }
   }
+  CandidateSearch<T> every(p, task, count, &scratch);
+  search_many(p, task, &every, &scratch);
 }
 
 }  // namespace

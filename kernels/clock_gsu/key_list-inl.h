@@ -28,10 +28,12 @@ class KeyList {
   // Behaviour i of the block, which is there. `index`: from the start of the sequence.
   void append(const BehaviourBlock<T>& block, int64_t i, int64_t index) {
     if (gathered_) prefetch_row(block.rows[i], dim_ * static_cast<int64_t>(sizeof(T)));
-    rows_[size_] = reinterpret_cast<const char*>(block.rows[i]);
     s_[size_] = block.s[i];
-    index_[size_++] = index;
+    index_[size_] = index;
+    append(reinterpret_cast<const char*>(block.rows[i]));
   }
+  // A row alone.
+  void append(const char* row) { rows_[size_++] = row; }
   void clear() { size_ = 0; }
 
   // Makes rows() words; nothing may be appended between it and clear().

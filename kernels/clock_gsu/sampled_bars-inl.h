@@ -32,7 +32,7 @@ inline void count_codes(const uint8_t* codes, int64_t n, const uint8_t* at_least
 // where fewer than rank scores differ from the smallest. codes: room for sampled_codes(n).
 inline void sampled_bars(const float* scores, int64_t n, int64_t rank, int64_t most, uint8_t* codes,
                          float* bars) {
-  constexpr float kLargest = 1e38f;      // so that differences are finite
+  constexpr float kLargest = 1e38f;  // so that differences are finite
   constexpr int kRounds = 3;
   alignas(64) float low[kPanelLanes], width[kPanelLanes];
   for (int64_t h = 0; h < kPanelLanes; h += kLanes) {

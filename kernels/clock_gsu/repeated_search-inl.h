@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many candidates against a history whose rows repeat: each distinct row is multiplied once, and
+// only the time term is a behaviour's own. The same bits as CandidateSearch gives.
+#pragma once
+
+#include "../block_topk/topk_buffer-inl.h"
+#include "candidate_panel-inl.h"
+#include "clock_gsu.h"
+#include "distinct_rows-inl.h"
+#include "key_list-inl.h"
+#include "passed-inl.h"
+#include "sampled_bars-inl.h"
+
+namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
+
+template <class T>
+class RepeatedSearch {
+  using Words = typename WordsOf<T>::Type;
+
+ public:
+  // `all`: the task's rows, all of which it has.
+  RepeatedSearch(const ClockGsuParams& p, const DistinctRows<T>& all, Scratch* scratch)
+      : p_(p), all_(all), packer_(p.behaviours.dim, scratch), list_(p.behaviours, scratch) {
+    panel_ = scratch->take<float>(packer_.panel_size());
+    products_ = scratch->take<float>(round_up(all.count(), kTileRows) * kPanelLanes);
+    samples_ = scratch->take<float>(kMostSamples * kPanelLanes);
+    codes_ = scratch->take<uint8_t>(sampled_codes(kMostSamples));
+    passed_ = scratch->take<uint32_t>(kTopKBlock * kPanelLanes + kListSlack);
+  }
+
+  // The best of `count` candidates into as many empty buffers; fewer than k of them where `sample`
+  // is set and its bar was too high. Returns the number of behaviours that are there.
+  int64_t find(const float* const* queries, int64_t count, bool sample, TopKBuffer* best) {
+    for (int64_t first = 0; first < count; first += kPanelLanes) {
+      const int64_t n = smaller(kPanelLanes, count - first);
+      packer_.pack(queries + first, n, panel_);
+      multiply();
+      if (sample) set_bars(n, best + first);
+      walk(n, best + first);
+    }
+    return all_.there();
+  }
+
+ private:
+  // Products of every row with the panel.
+  void multiply() {
+    for (int64_t at = 0; at < all_.count(); at += kListKeys) {
+      list_.clear();
+      const int64_t n = smaller(kListKeys, all_.count() - at);
+      for (int64_t i = 0; i < round_up(n, kTileRows); ++i) {
+        list_.append(all_.rows()[at + smaller(i, n - 1)]);
+      }
+      list_.widen();
+      for (int64_t i = 0; i < n; i += kTileRows) {
+        Vf sums[kTileRows][2];
+        multiply_tile<Words, kTileRows>(list_.rows() + i, panel_, Words::words(p_.behaviours.dim),
+                                        sums);
+        std::memcpy(products_ + (at + i) * kPanelLanes, sums, sizeof(sums));
+      }
+    }
+  }
+
+  // A half of the panel's scores of a behaviour.
+  Vf score(int64_t behaviour, int64_t half) const {
+    const float* products = products_ + all_.row_of()[behaviour] * kPanelLanes;
+    return fma(splat(p_.scale), load(products + half * kLanes), splat(all_.s()[behaviour]));
+  }
+
+  void set_bars(int64_t n, TopKBuffer* best) {
+    const int64_t step = larger(kLeastStep, (all_.there() + kMostSamples - 1) / kMostSamples);
+    const int64_t count = (all_.there() + step - 1) / step;
+    const int64_t rank = sampled_rank(static_cast<float>(p_.k) / static_cast<float>(step));
+    if (2 * rank > count) return;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t half = 0; half < 2; ++half) {
+        store(score(i * step, half), samples_ + i * kPanelLanes + half * kLanes);
+      }
+    }
+    alignas(64) float bars[kPanelLanes];
+    sampled_bars(samples_, count, rank, rank + rank / 4, codes_, bars);
+    for (int64_t i = 0; i < n; ++i) best[i] = TopKBuffer(best[i].entries(), p_.k, bars[i]);
+  }
+
+  void walk(int64_t n, TopKBuffer* best) {
+    alignas(64) float bars[kPanelLanes] = {};
+    alignas(64) RowBits passed[kTopKBlock];
+    const uint64_t lanes = lanes_of_rows(n);
+    for (int64_t at = 0; at < all_.there(); at += kTopKBlock) {
+      for (int64_t i = 0; i < n; ++i) bars[i] = best[i].bar();
+      const PanelBars panel_bars(bars);
+      const int64_t rows = smaller(kTopKBlock, all_.there() - at);
+      for (int64_t i = 0; i < rows; ++i) {
+        passed[i] = panel_bars.passed(score(at + i, 0), score(at + i, 1));
+      }
+      const int64_t count = list_passed(passed, rows, lanes, passed_);
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t lane = passed_[i] % kPanelLanes, behaviour = at + passed_[i] / kPanelLanes;
+        const float product = products_[all_.row_of()[behaviour] * kPanelLanes + lane];
+        best[lane].add(fma(p_.scale, product, all_.s()[behaviour]), all_.index()[behaviour]);
+      }
+      for (int64_t i = 0; i < n; ++i) best[i].make_room();
+    }
+  }
+
+  const ClockGsuParams& p_;
+  const DistinctRows<T>& all_;
+  PanelPacker<Words> packer_;
+  KeyList<T> list_;
+  float *panel_, *products_, *samples_;
+  uint8_t* codes_;
+  uint32_t* passed_;
+};
+
+}  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
