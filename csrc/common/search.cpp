@@ -281,15 +281,20 @@ const std::vector<SearchTask>& Search::cut(bool into_parts, int64_t tile) {
   const int64_t fair = (query_count + 2 * threads - 1) / (2 * threads);
   const int64_t chunk =
       std::clamp((fair + tile - 1) / tile * tile, tile, kTaskQueries / tile * tile);
-  int64_t whole = 0;
-  for (const Group& g : groups) whole += (g.query_end - g.query_begin + chunk - 1) / chunk;
-  const int64_t wanted = whole == 0 ? 1 : (2 * threads + whole - 1) / whole;
+  // Evaluations of a task: a part of a long sequence, so that no thread is left with more than the
+  // others. Merging parts costs little for one query, and for each of many.
+  int64_t evaluations_of_all = 0;
+  for (const Group& g : groups) evaluations_of_all += g.length * (g.query_end - g.query_begin);
+  const int64_t tasks_wanted = threads * (query_count > static_cast<int64_t>(groups.size()) ? 2 : 8);
+  const int64_t share = threads == 1 ? evaluations_of_all : evaluations_of_all / tasks_wanted;
   parts_ = 1;
   for (size_t index = 0; index < groups.size(); ++index) {
     const Group& g = groups[index];
     const int64_t queries = std::max<int64_t>(g.query_end - g.query_begin, 1);
     const int64_t least = std::max(kLeastScores / queries, kLeastBehaviours);
-    const int64_t parts = into_parts ? std::clamp<int64_t>(g.length / least, 1, wanted) : 1;
+    const int64_t wanted = g.length * std::min(queries, chunk) / std::max<int64_t>(share, 1);
+    const int64_t most = std::max<int64_t>(g.length / least, 1);
+    const int64_t parts = into_parts ? std::clamp<int64_t>(wanted, 1, most) : 1;
     const int64_t step = (g.length + parts - 1) / parts;
     parts_ = std::max(parts_, parts);
     for (int64_t q = g.query_begin; q < g.query_end; q += chunk) {
