@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/dispatch.h"
+#include "common/huge_pages.h"
 #include "common/parallel.h"
 #include "common/time_term.h"
 
@@ -121,6 +122,9 @@ struct CpuAttention : EsuArguments {
   int64_t work() const { return queries * params.k * (params.behaviours.dim * params.heads + 32); }
 };
 
+// A gradient of z that no cache holds anyway is written past them.
+constexpr int64_t kStreamElements = int64_t{1} << 21;
+
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
   CpuAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
   Tensor context = torch::stable::new_empty(
@@ -155,7 +159,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   }
   if (need_z) {
     z_grad = torch::stable::new_empty(z, {a.queries, k, dim});
+    advise_huge_pages(z_grad);
     params.z_grad = z_grad.mutable_data_ptr();
+    params.stream = z_grad.numel() > kStreamElements;
   }
   const size_t pairs = need_mlp ? static_cast<size_t>(a.queries * k) : 0;
   std::vector<float> s_grad(pairs);
