@@ -83,10 +83,18 @@ inline void dot_tiles(const float* const* queries, int64_t query_count, const fl
       }
       alignas(64) float sums[kLanes];
       store(reduce_rows(acc), sums);
-      const int64_t wanted = smaller(kTileKeys, key_count - j);
+      float* to = out + i * out_stride + j;
+      if (i + kTileQueries <= query_count && j + kTileKeys <= key_count) {
+#pragma GCC unroll 4
+        for (int a = 0; a < kTileQueries; ++a) {
+          std::memcpy(to + a * out_stride, sums + a * kTileKeys, kTileKeys * sizeof(float));
+        }
+        continue;
+      }
       for (int a = 0; a < smaller(kTileQueries, query_count - i); ++a) {
-        for (int b = 0; b < wanted; ++b)
-          out[(i + a) * out_stride + j + b] = sums[a * kTileKeys + b];
+        for (int b = 0; b < smaller(kTileKeys, key_count - j); ++b) {
+          to[a * out_stride + b] = sums[a * kTileKeys + b];
+        }
       }
     }
   }

@@ -10,31 +10,40 @@ namespace {
 constexpr int64_t kEsuBlock = 64;
 static_assert(kEsuBlock <= kBehaviourBlock && kEsuBlock % kLanes == 0);
 
-// The attention's view of a block: the valid behaviours only, moved together, and their alphas.
+// The attention's view of a block: the valid behaviours only, moved together, and the products of
+// their z with some vectors of the query: u of each head, which makes the alphas, and others.
 template <class T>
 class EsuBlock {
  public:
-  EsuBlock(const EsuAttentionParams& p, Scratch* scratch)
-      : p_(p), padded_(round_up(p.behaviours.dim, kLanes)) {
+  EsuBlock(const EsuAttentionParams& p, int64_t others, Scratch* scratch)
+      : p_(p), others_(others), padded_(round_up(p.behaviours.dim, kLanes)) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
     copies_ = scratch->take<float>(kEsuBlock * padded_);
-    u_rows_ = scratch->take<const float*>(p.heads);
-    alpha_ = scratch->take<float>(p.heads * kEsuBlock);
+    vectors_ = scratch->take<const float*>(p.heads + others);
+    products_ = scratch->take<float>((p.heads + others) * kEsuBlock);
     // Rows read where they lie: the next block's come in while this one is worked on.
     const bool in_place = sizeof(T) == 4 && p.behaviours.dim == padded_ && !p.behaviours.ids;
     ahead_ = in_place ? kEsuBlock * p.behaviours.key_row_stride : 0;
   }
 
-  // Behaviours [begin, begin + n) of query q; returns how many are valid. Up to the next whole
+  // Goes to query q; `others`: rows as u's, side by side.
+  void start(int64_t q, const float* others) {
+    q_ = q;
+    for (int64_t h = 0; h < p_.heads; ++h) vectors_[h] = p_.u + (q * p_.heads + h) * p_.u_stride;
+    for (int64_t i = 0; i < others_; ++i) vectors_[p_.heads + i] = others + i * padded_;
+  }
+
+  // The query's behaviours [begin, begin + n); returns how many are valid. Up to the next whole
   // vector, alphas are -inf and features finite.
-  int64_t read(int64_t q, int64_t begin, int64_t n) {
-    const Group group{q, q + 1, p_.query_time[q], q * p_.k, q * p_.z_query_stride, p_.k, 0, 0};
+  int64_t read(int64_t begin, int64_t n) {
+    const Group group{q_, q_ + 1, p_.query_time[q_], q_ * p_.k, q_ * p_.z_query_stride, p_.k, 0, 0};
     BehaviourBlock<T>& b = *block_;
     read_times(p_.behaviours, group, begin, n, &b);
     find_rows(p_.behaviours, group, begin, n, &b);
-    count_ = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      if (!b.all_kept && b.keep[i] == 0) continue;
+    for (int64_t i = 0; i < n; ++i) index_[i] = begin + i;
+    count_ = b.all_kept ? n : 0;
+    for (int64_t i = 0; !b.all_kept && i < n; ++i) {
+      if (b.keep[i] == 0) continue;
       index_[count_] = begin + i;
       b.delta[count_] = b.delta[i];
       b.rows[count_] = b.rows[i];
@@ -54,10 +63,9 @@ class EsuBlock {
       time_similarity(p_.behaviours.mlp, b.features, whole, b.s);
     }
     widen_rows(b.rows, count_, p_.behaviours.dim, copies_, rows_);
-    for (int64_t h = 0; h < p_.heads; ++h) u_rows_[h] = p_.u + (q * p_.heads + h) * p_.u_stride;
-    dot_tiles(u_rows_, p_.heads, rows_, count_, padded_, ahead_, alpha_, kEsuBlock);
+    dot_tiles(vectors_, p_.heads + others_, rows_, count_, padded_, ahead_, products_, kEsuBlock);
     for (int64_t h = 0; h < p_.heads; ++h) {
-      float* alpha = alpha_ + h * kEsuBlock;
+      float* alpha = products_ + h * kEsuBlock;
       for (int64_t i = 0; i < count_; ++i) alpha[i] += b.s[i];
       for (int64_t i = count_; i < whole; ++i) alpha[i] = -__builtin_inff();
     }
@@ -65,8 +73,9 @@ class EsuBlock {
   }
 
   const float* const* rows() const { return rows_; }
-  const float* const* u_rows() const { return u_rows_; }
-  const float* alpha(int64_t head) const { return alpha_ + head * kEsuBlock; }
+  const float* const* vectors() const { return vectors_; }
+  const float* alpha(int64_t head) const { return products_ + head * kEsuBlock; }
+  const float* product(int64_t other) const { return alpha(p_.heads + other); }
   const int64_t* index() const { return index_; }
   const int32_t* delta() const { return block_->delta; }
   const TimeFeatureBlock& features() const { return block_->features; }
@@ -74,12 +83,12 @@ class EsuBlock {
 
  private:
   const EsuAttentionParams& p_;
-  int64_t padded_, ahead_;
+  int64_t others_, padded_, ahead_;
   BehaviourBlock<T>* block_;
   float* copies_;
-  const float** u_rows_;
-  float* alpha_;
-  int64_t count_ = 0;
+  const float** vectors_;
+  float* products_;
+  int64_t q_ = 0, count_ = 0;
   int64_t index_[kEsuBlock];
   const float* rows_[kEsuBlock];
 };
@@ -134,7 +143,7 @@ template <class T>
 void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
   const int64_t dim = p.behaviours.dim, heads = p.heads;
   Scratch scratch;
-  EsuBlock<T> block(p, &scratch);
+  EsuBlock<T> block(p, 0, &scratch);
   const int64_t padded = block.padded();
   float* weights = scratch.take<float>(heads * kEsuBlock);
   float* part = scratch.take<float>(heads * padded);
@@ -146,9 +155,10 @@ void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < heads * padded; ++i) total[i] = 0.0f;
     for (int64_t h = 0; h < heads; ++h) time[h] = TimeSums{};
     for (int64_t h = 0; h < heads; ++h) highest[h] = -__builtin_inff();
+    block.start(q, nullptr);
     bool any = false;
     for (int64_t at = 0; at < p.k; at += kEsuBlock) {
-      const int64_t count = block.read(q, at, smaller(kEsuBlock, p.k - at));
+      const int64_t count = block.read(at, smaller(kEsuBlock, p.k - at));
       if (count == 0) continue;
       any = true;
       const int64_t whole = round_up(count, kLanes);
@@ -205,12 +215,10 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
   const int64_t dim = f.behaviours.dim, heads = f.heads, wide = dim + kTimeFeatures;
   constexpr int64_t kGradRows = 24;  // of z, whose gradient is found and written together
   Scratch scratch;
-  EsuBlock<T> block(f, &scratch);
+  EsuBlock<T> block(f, heads, &scratch);
   const int64_t padded = block.padded();
   float* grad = scratch.take<float>(heads * padded);
-  auto* rows = scratch.take<const float*>(2 * heads);  // u, then grad
-  float* share = scratch.take<float>(heads);           // grad_i . context_i
-  float* g = scratch.take<float>(heads * kEsuBlock);
+  float* share = scratch.take<float>(heads);                    // grad_i . context_i
   float* weights = scratch.take<float>(2 * heads * kEsuBlock);  // ds, then p
   float* s_grad = scratch.take<float>(kEsuBlock);
   float* z_grad = scratch.take<float>(kGradRows * padded);
@@ -221,7 +229,6 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       const float* from = p.grad + (q * heads + h) * wide;
       const float* context = f.context + (q * heads + h) * wide;
       for (int64_t i = 0; i < padded; ++i) grad[h * padded + i] = i < dim ? from[i] : 0.0f;
-      rows[heads + h] = grad + h * padded;
       // Summed as g is, so that their difference is exactly 0 where one behaviour has all the
       // weight.
       alignas(64) float dot[kLanes];
@@ -229,11 +236,12 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       const float* time = context + dim;
       share[h] = add_time_product(dot[0], from + dim, time[0], time[1], time[2], time[3]);
     }
+    block.start(q, grad);
     for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] = 0.0f;
     T* z_out = p.z_grad == nullptr ? nullptr : static_cast<T*>(p.z_grad) + q * f.k * dim;
     for (int64_t at = 0; at < f.k; at += kEsuBlock) {
       const int64_t n = smaller(kEsuBlock, f.k - at);
-      const int64_t count = block.read(q, at, n);
+      const int64_t count = block.read(at, n);
       if (count < n && z_out != nullptr) {
         for (int64_t i = at * dim; i < (at + n) * dim; ++i) z_out[i] = T{};
       }
@@ -244,11 +252,9 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       if (count == 0) continue;
       const int64_t whole = round_up(count, kLanes);
       const TimeFeatureBlock& phi = block.features();
-      dot_tiles(rows + heads, heads, block.rows(), count, padded, 0, g, kEsuBlock);
       for (int64_t i = 0; i < whole; ++i) s_grad[i] = 0.0f;
       for (int64_t h = 0; h < heads; ++h) {
-        rows[h] = block.u_rows()[h];
-        const float* alpha = block.alpha(h);
+        const float *alpha = block.alpha(h), *g = block.product(h);
         const float* time_grad = p.grad + (q * heads + h) * wide + dim;
         const float* softmax = f.softmax + (q * heads + h) * 2;
         float* ds = weights + h * kEsuBlock;
@@ -259,9 +265,8 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
         const Vf time[] = {splat(time_grad[0]), splat(time_grad[1]), splat(time_grad[2]),
                            splat(time_grad[3])};
         for (int64_t i = 0; i < whole; i += kLanes) {
-          const Vf gain =
-              add_time_product(load(g + h * kEsuBlock + i), time, load(phi.x + i),
-                               load(phi.root + i), load(phi.square + i), load(phi.log + i));
+          const Vf gain = add_time_product(load(g + i), time, load(phi.x + i), load(phi.root + i),
+                                           load(phi.square + i), load(phi.log + i));
           const Vf change = load(weight + i) * (gain - splat(share[h]));
           store(change, ds + i);
           store(load(s_grad + i) + change, s_grad + i);
@@ -275,8 +280,8 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       }
       for (int64_t i = 0; z_out != nullptr && i < count; i += kGradRows) {
         const int64_t some = smaller(kGradRows, count - i);
-        weighted_rows(weights + i, 1, kEsuBlock, some, rows, 2 * heads, padded, false, z_grad,
-                      padded);
+        weighted_rows(weights + i, 1, kEsuBlock, some, block.vectors(), 2 * heads, padded, false,
+                      z_grad, padded);
         for (int64_t r = 0; r < some; ++r) {
           write_row(z_grad + r * padded, dim, p.stream, z_out + block.index()[i + r] * dim);
         }
