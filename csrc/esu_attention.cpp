@@ -3,7 +3,10 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <memory>
+
 #include "common/dispatch.h"
+#include "common/huge_pages.h"
 #include "common/parallel.h"
 #include "common/time_table.h"
 #include "common/time_term.h"
@@ -122,6 +125,9 @@ struct CpuAttention : EsuArguments {
   int64_t work() const { return queries * params.k * (params.behaviours.dim * params.heads + 32); }
 };
 
+// A gradient of z that no cache holds anyway is written past them.
+constexpr int64_t kStreamElements = int64_t{1} << 21;
+
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
   CpuAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
   Tensor context = torch::stable::new_empty(
@@ -156,20 +162,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   }
   if (need_z) {
     z_grad = torch::stable::new_empty(z, {a.queries, k, dim});
+    advise_huge_pages(z_grad);
     params.z_grad = z_grad.mutable_data_ptr();
+    params.stream = z_grad.numel() > kStreamElements;
   }
   const size_t pairs = need_mlp ? static_cast<size_t>(a.queries * k) : 0;
-  std::vector<float> s_grad(pairs);
-  std::vector<int32_t> s_delta(pairs);
-  params.s_grad = need_mlp ? s_grad.data() : nullptr;
-  params.s_delta = s_delta.data();
+  const auto s_grad = std::make_unique_for_overwrite<float[]>(pairs);
+  const auto s_delta = std::make_unique_for_overwrite<int32_t[]>(pairs);
+  params.s_grad = need_mlp ? s_grad.get() : nullptr;
+  params.s_delta = s_delta.get();
   parallel_tasks(a.queries, 2 * a.work(), [&](int64_t begin, int64_t end) {
     esu_attention_backward_cpu(params, begin, end);
   });
   if (need_u) u_grad = torch::stable::to(u_grad, u.scalar_type());
   if (need_mlp) {
-    std::tie(w1_grad, b1_grad, w2_grad, b2_grad) = time_mlp_gradient(
-        a.mlp, {s_delta.data(), false}, s_grad.data(), static_cast<int64_t>(pairs));
+    std::tie(w1_grad, b1_grad, w2_grad, b2_grad) =
+        time_mlp_gradient(a.mlp, {s_delta.get(), false}, s_grad.get(), static_cast<int64_t>(pairs));
   }
   return {u_grad, z_grad, w1_grad, b1_grad, w2_grad, b2_grad};
 }

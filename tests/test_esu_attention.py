@@ -184,3 +184,23 @@ def test_a_query_does_not_depend_on_its_batch(level: str, device: str) -> None:
             case.valid[one],
         )  # fmt: skip
         assert_bitwise(alone, together[one])
+
+
+def test_a_gradient_larger_than_the_caches(level: str) -> None:
+    """It is written another way, with the same bits."""
+    case = make_esu(queries=6, k=6000, width=64, some_invalid=True)
+    grad = torch.randn(6, 4, 68)
+
+    def z_grad(queries: slice) -> torch.Tensor:
+        z, valid = case.z[queries].clone().requires_grad_(), case.valid
+        assert valid is not None
+        context = lc.esu_attention(
+            case.u[queries], z, case.z_time[queries], case.query_time[queries], case.mlp,
+            valid[queries],
+        )  # fmt: skip
+        return torch.autograd.grad(context, z, grad[queries])[0]
+
+    together = z_grad(slice(None))
+    assert together.numel() > 1 << 21
+    for q in range(6):
+        assert_bitwise(z_grad(slice(q, q + 1)), together[q : q + 1])

@@ -33,6 +33,7 @@ struct EsuAttentionBackwardParams {
   void* z_grad;                // [Q, K, L], z's dtype, 0 where not valid; or none
   float* s_grad;               // [Q, K], the gradient of s; or none
   int32_t* s_delta;            // [Q, K], seconds
+  bool stream;                 // write z_grad past the caches: where it does not fit them
 };
 
 LONGCLOCK_DECLARE_LEVELS(void esu_attention(const EsuAttentionParams&, int64_t begin, int64_t end);

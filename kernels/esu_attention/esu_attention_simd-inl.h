@@ -10,27 +10,40 @@ namespace {
 constexpr int64_t kEsuBlock = 64;
 static_assert(kEsuBlock <= kBehaviourBlock && kEsuBlock % kLanes == 0);
 
-// The attention's view of a block: the valid behaviours only, moved together, and their alphas.
+// The attention's view of a block: the valid behaviours only, moved together, and the products of
+// their z with some vectors of the query: u of each head, which makes the alphas, and others.
 template <class T>
 class EsuBlock {
  public:
-  EsuBlock(const EsuAttentionParams& p, Scratch* scratch)
-      : p_(p), padded_(round_up(p.behaviours.dim, kLanes)) {
+  EsuBlock(const EsuAttentionParams& p, int64_t others, Scratch* scratch)
+      : p_(p), others_(others), padded_(round_up(p.behaviours.dim, kLanes)) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
     copies_ = scratch->take<float>(kEsuBlock * padded_);
-    u_rows_ = scratch->take<const float*>(p.heads);
-    alpha_ = scratch->take<float>(p.heads * kEsuBlock);
+    vectors_ = scratch->take<const float*>(p.heads + others);
+    products_ = scratch->take<float>((p.heads + others) * kEsuBlock);
+    // Rows read where they lie: the next block's come in while this one is worked on.
+    const bool in_place = sizeof(T) == 4 && p.behaviours.dim == padded_ && !p.behaviours.ids;
+    ahead_ = in_place ? kEsuBlock * p.behaviours.key_row_stride : 0;
   }
 
-  // Behaviours [begin, begin + n) of query q; returns how many are valid.
-  int64_t read(int64_t q, int64_t begin, int64_t n) {
-    const Group group{q, q + 1, p_.query_time[q], q * p_.k, q * p_.z_query_stride, p_.k, 0, 0};
+  // Goes to query q; `others`: rows as u's, side by side.
+  void start(int64_t q, const float* others) {
+    q_ = q;
+    for (int64_t h = 0; h < p_.heads; ++h) vectors_[h] = p_.u + (q * p_.heads + h) * p_.u_stride;
+    for (int64_t i = 0; i < others_; ++i) vectors_[p_.heads + i] = others + i * padded_;
+  }
+
+  // The query's behaviours [begin, begin + n); returns how many are valid. Up to the next whole
+  // vector, alphas are -inf and features finite.
+  int64_t read(int64_t begin, int64_t n) {
+    const Group group{q_, q_ + 1, p_.query_time[q_], q_ * p_.k, q_ * p_.z_query_stride, p_.k, 0, 0};
     BehaviourBlock<T>& b = *block_;
     read_times(p_.behaviours, group, begin, n, &b);
     find_rows(p_.behaviours, group, begin, n, &b);
-    count_ = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      if (!b.all_kept && b.keep[i] == 0) continue;
+    for (int64_t i = 0; i < n; ++i) index_[i] = begin + i;
+    count_ = b.all_kept ? n : 0;
+    for (int64_t i = 0; !b.all_kept && i < n; ++i) {
+      if (b.keep[i] == 0) continue;
       index_[count_] = begin + i;
       b.delta[count_] = b.delta[i];
       b.rows[count_] = b.rows[i];
@@ -50,18 +63,19 @@ class EsuBlock {
       time_similarity(p_.behaviours.mlp, b.features, whole, b.s);
     }
     widen_rows(b.rows, count_, p_.behaviours.dim, copies_, rows_);
-    for (int64_t h = 0; h < p_.heads; ++h) u_rows_[h] = p_.u + (q * p_.heads + h) * p_.u_stride;
-    dot_tiles(u_rows_, p_.heads, rows_, count_, padded_, alpha_, kEsuBlock);
+    dot_tiles(vectors_, p_.heads + others_, rows_, count_, padded_, ahead_, products_, kEsuBlock);
     for (int64_t h = 0; h < p_.heads; ++h) {
-      float* alpha = alpha_ + h * kEsuBlock;
+      float* alpha = products_ + h * kEsuBlock;
       for (int64_t i = 0; i < count_; ++i) alpha[i] += b.s[i];
+      for (int64_t i = count_; i < whole; ++i) alpha[i] = -__builtin_inff();
     }
     return count_;
   }
 
   const float* const* rows() const { return rows_; }
-  const float* const* u_rows() const { return u_rows_; }
-  const float* alpha(int64_t head) const { return alpha_ + head * kEsuBlock; }
+  const float* const* vectors() const { return vectors_; }
+  const float* alpha(int64_t head) const { return products_ + head * kEsuBlock; }
+  const float* product(int64_t other) const { return alpha(p_.heads + other); }
   const int64_t* index() const { return index_; }
   const int32_t* delta() const { return block_->delta; }
   const TimeFeatureBlock& features() const { return block_->features; }
@@ -69,101 +83,128 @@ class EsuBlock {
 
  private:
   const EsuAttentionParams& p_;
-  int64_t padded_;
+  int64_t others_, padded_, ahead_;
   BehaviourBlock<T>* block_;
   float* copies_;
-  const float** u_rows_;
-  float* alpha_;
-  int64_t count_ = 0;
+  const float** vectors_;
+  float* products_;
+  int64_t q_ = 0, count_ = 0;
   int64_t index_[kEsuBlock];
   const float* rows_[kEsuBlock];
 };
 
-inline float sum_lanes(Vf v) {
-  Vf rows[kLanes] = {v};
-  return reduce_rows(rows)[0];
-}
-
-// sum over i of weights[i] * values[i], whole vectors; weights are 0 past the last.
-inline float weighted_sum(const float* weights, const float* values, int64_t n) {
-  Vf sum = {};
-  for (int64_t i = 0; i < n; i += kLanes) sum = fma(load(weights + i), load(values + i), sum);
-  return sum_lanes(sum);
+// The largest of whole vectors of values and of `least`; NaN is passed over.
+inline float largest(const float* values, int64_t n, float least) {
+  Vf top = splat(least);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Vf v = load(values + i);
+    top = v > top ? v : top;
+  }
+  for (int lane = 0; lane < kLanes; ++lane) least = top[lane] > least ? top[lane] : least;
+  return least;
 }
 
 // dot + the product of the four time features with their gradient.
-inline float add_time_product(float dot, const float* grad, float x, float root, float square,
-                              float log) {
+template <class F>
+inline F add_time_product(F dot, const F* grad, F x, F root, F square, F log) {
   dot = fma(grad[0], x, dot);
   dot = fma(grad[1], root, dot);
   dot = fma(grad[2], square, dot);
   return fma(grad[3], log, dot);
 }
 
+// Weighted sums of a head so far, lane by lane: of 1 and of the time features.
+struct TimeSums {
+  Vf one, x, root, square, log;
+
+  // sums * fade + the block's, weights in whole vectors.
+  void add(const float* weights, const TimeFeatureBlock& f, int64_t n, float fade) {
+    TimeSums block = {};
+    for (int64_t i = 0; i < n; i += kLanes) {
+      const Vf weight = load(weights + i);
+      block.one = block.one + weight;
+      block.x = fma(weight, load(f.x + i), block.x);
+      block.root = fma(weight, load(f.root + i), block.root);
+      block.square = fma(weight, load(f.square + i), block.square);
+      block.log = fma(weight, load(f.log + i), block.log);
+    }
+    const Vf kept = splat(fade);
+    one = fma(one, kept, block.one);
+    x = fma(x, kept, block.x);
+    root = fma(root, kept, block.root);
+    square = fma(square, kept, block.square);
+    log = fma(log, kept, block.log);
+  }
+};
+
 // Online softmax: a running maximum, sum and weighted sum a head; a block is summed on its own and
 // then added, so that a long row does not gather the rounding of one long chain.
 template <class T>
 void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
-  const int64_t dim = p.behaviours.dim;
+  const int64_t dim = p.behaviours.dim, heads = p.heads;
   Scratch scratch;
-  EsuBlock<T> block(p, &scratch);
+  EsuBlock<T> block(p, 0, &scratch);
   const int64_t padded = block.padded();
-  float* weights = scratch.take<float>(p.heads * kEsuBlock);
-  float* part = scratch.take<float>(p.heads * padded);
-  float* total = scratch.take<float>(p.heads * (padded + kTimeFeatures));
-  float* highest = scratch.take<float>(p.heads);
-  float* sum = scratch.take<float>(p.heads);
+  float* weights = scratch.take<float>(heads * kEsuBlock);
+  float* part = scratch.take<float>(heads * padded);
+  float* total = scratch.take<float>(heads * padded);
+  auto* time = scratch.take<TimeSums>(heads);
+  float* highest = scratch.take<float>(heads);
+  float* fade = scratch.take<float>(heads);
   for (int64_t q = begin; q < end; ++q) {
-    const int64_t stride = padded + kTimeFeatures;
-    for (int64_t i = 0; i < p.heads * stride; ++i) total[i] = 0.0f;
-    for (int64_t h = 0; h < p.heads; ++h) highest[h] = -__builtin_inff();
-    for (int64_t h = 0; h < p.heads; ++h) sum[h] = 0.0f;
+    for (int64_t i = 0; i < heads * padded; ++i) total[i] = 0.0f;
+    for (int64_t h = 0; h < heads; ++h) time[h] = TimeSums{};
+    for (int64_t h = 0; h < heads; ++h) highest[h] = -__builtin_inff();
+    block.start(q, nullptr);
     bool any = false;
     for (int64_t at = 0; at < p.k; at += kEsuBlock) {
-      const int64_t count = block.read(q, at, smaller(kEsuBlock, p.k - at));
+      const int64_t count = block.read(at, smaller(kEsuBlock, p.k - at));
       if (count == 0) continue;
       any = true;
       const int64_t whole = round_up(count, kLanes);
-      const TimeFeatureBlock& f = block.features();
-      for (int64_t i = 0; i < p.heads * padded; ++i) part[i] = 0.0f;
-      for (int64_t h = 0; h < p.heads; ++h) {
+      for (int64_t h = 0; h < heads; ++h) {
         const float* alpha = block.alpha(h);
         float* weight = weights + h * kEsuBlock;
-        float top = highest[h];
-        for (int64_t i = 0; i < count; ++i) top = alpha[i] > top ? alpha[i] : top;
+        const float top = largest(alpha, whole, highest[h]);
         const float base = top == -__builtin_inff() ? 0.0f : top;  // all -inf so far: weights of 0
-        const float fade = exp_negative(highest[h] - base);
+        fade[h] = exp_negative(highest[h] - base);
         highest[h] = top;
-        for (int64_t i = 0; i < count; ++i) weight[i] = exp_negative(alpha[i] - base);
-        for (int64_t i = count; i < whole; ++i) weight[i] = 0.0f;
-        Vf weight_sum = {};
-        for (int64_t i = 0; i < whole; i += kLanes) weight_sum = weight_sum + load(weight + i);
-        sum[h] = fma(sum[h], fade, sum_lanes(weight_sum));
-        float* to = total + h * stride;
-        for (int64_t i = 0; i < stride; ++i) to[i] *= fade;
-        to[padded + 0] += weighted_sum(weight, f.x, whole);
-        to[padded + 1] += weighted_sum(weight, f.root, whole);
-        to[padded + 2] += weighted_sum(weight, f.square, whole);
-        to[padded + 3] += weighted_sum(weight, f.log, whole);
+        for (int64_t i = 0; i < whole; ++i) weight[i] = exp_negative(alpha[i] - base);
+        time[h].add(weight, block.features(), whole, fade[h]);
       }
-      add_weighted_rows(weights, kEsuBlock, 1, p.heads, block.rows(), count, padded, part, padded);
-      for (int64_t h = 0; h < p.heads; ++h) {
-        float* to = total + h * stride;
-        for (int64_t i = 0; i < padded; ++i) to[i] += part[h * padded + i];
+      weighted_rows(weights, kEsuBlock, 1, heads, block.rows(), count, padded, false, part, padded);
+      for (int64_t h = 0; h < heads; ++h) {
+        const float *from = part + h * padded, kept = fade[h];
+        float* to = total + h * padded;
+        for (int64_t i = 0; i < padded; ++i) to[i] = fma(to[i], kept, from[i]);
       }
     }
-    for (int64_t h = 0; h < p.heads; ++h) {
-      float* out = p.context + (q * p.heads + h) * (dim + kTimeFeatures);
-      const float* from = total + h * stride;
+    for (int64_t h = 0; h < heads; ++h) {
+      float* out = p.context + (q * heads + h) * (dim + kTimeFeatures);
+      const float* from = total + h * padded;
+      const TimeSums& lanes = time[h];
+      Vf rows[kLanes] = {lanes.x, lanes.root, lanes.square, lanes.log};
+      const Vf features = reduce_rows(rows);
+      Vf one[kLanes] = {lanes.one};
+      const float sum = reduce_rows(one)[0];
       // Valid behaviours whose alphas are all -inf give 0 / 0, as torch's softmax does.
-      const float divisor = any ? sum[h] : 1.0f;
+      const float divisor = any ? sum : 1.0f;
       for (int64_t i = 0; i < dim; ++i) out[i] = from[i] / divisor;
-      for (int64_t i = 0; i < kTimeFeatures; ++i) out[dim + i] = from[padded + i] / divisor;
-      float* softmax = p.softmax + (q * p.heads + h) * 2;
+      for (int64_t i = 0; i < kTimeFeatures; ++i) out[dim + i] = features[i] / divisor;
+      float* softmax = p.softmax + (q * heads + h) * 2;
       softmax[0] = highest[h];
-      softmax[1] = any ? __builtin_logf(sum[h]) : 0.0f;
+      softmax[1] = any ? __builtin_logf(sum) : 0.0f;
     }
   }
+}
+
+// Rounds a row to T and stores it: past the caches where `past` and the row is whole lines.
+template <class T>
+inline void write_row(const float* from, int64_t dim, bool past, T* to) {
+  if constexpr (sizeof(T) == 4) {
+    if (past && dim % 16 == 0) return stream(from, dim, to);
+  }
+  narrow_row(from, dim, to);
 }
 
 // With g_ik = grad_i . [z_k ; phi_k]:  ds_ik = p_ik (g_ik - grad_i . context_i),
@@ -172,15 +213,15 @@ template <class T>
 void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t end) {
   const EsuAttentionParams& f = p.forward;
   const int64_t dim = f.behaviours.dim, heads = f.heads, wide = dim + kTimeFeatures;
+  constexpr int64_t kGradRows = 24;  // of z, whose gradient is found and written together
   Scratch scratch;
-  EsuBlock<T> block(f, &scratch);
+  EsuBlock<T> block(f, heads, &scratch);
   const int64_t padded = block.padded();
   float* grad = scratch.take<float>(heads * padded);
-  auto* rows = scratch.take<const float*>(2 * heads);  // u, then grad
-  float* share = scratch.take<float>(heads);           // grad_i . context_i
-  float* g = scratch.take<float>(heads * kEsuBlock);
+  float* share = scratch.take<float>(heads);                    // grad_i . context_i
   float* weights = scratch.take<float>(2 * heads * kEsuBlock);  // ds, then p
-  float* z_grad = scratch.take<float>(kEsuBlock * padded);
+  float* s_grad = scratch.take<float>(kEsuBlock);
+  float* z_grad = scratch.take<float>(kGradRows * padded);
   float* part = scratch.take<float>(heads * padded);
   float* u_grad = scratch.take<float>(heads * padded);
   for (int64_t q = begin; q < end; ++q) {
@@ -188,7 +229,6 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       const float* from = p.grad + (q * heads + h) * wide;
       const float* context = f.context + (q * heads + h) * wide;
       for (int64_t i = 0; i < padded; ++i) grad[h * padded + i] = i < dim ? from[i] : 0.0f;
-      rows[heads + h] = grad + h * padded;
       // Summed as g is, so that their difference is exactly 0 where one behaviour has all the
       // weight.
       alignas(64) float dot[kLanes];
@@ -196,54 +236,59 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       const float* time = context + dim;
       share[h] = add_time_product(dot[0], from + dim, time[0], time[1], time[2], time[3]);
     }
+    block.start(q, grad);
     for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] = 0.0f;
     T* z_out = p.z_grad == nullptr ? nullptr : static_cast<T*>(p.z_grad) + q * f.k * dim;
     for (int64_t at = 0; at < f.k; at += kEsuBlock) {
       const int64_t n = smaller(kEsuBlock, f.k - at);
-      const int64_t count = block.read(q, at, n);
+      const int64_t count = block.read(at, n);
       if (count < n && z_out != nullptr) {
         for (int64_t i = at * dim; i < (at + n) * dim; ++i) z_out[i] = T{};
       }
-      if (p.s_grad != nullptr) {
+      if (count < n && p.s_grad != nullptr) {
         for (int64_t i = 0; i < n; ++i) p.s_grad[q * f.k + at + i] = 0.0f;
         for (int64_t i = 0; i < n; ++i) p.s_delta[q * f.k + at + i] = 0;
       }
       if (count == 0) continue;
+      const int64_t whole = round_up(count, kLanes);
       const TimeFeatureBlock& phi = block.features();
-      dot_tiles(rows + heads, heads, block.rows(), count, padded, g, kEsuBlock);
+      for (int64_t i = 0; i < whole; ++i) s_grad[i] = 0.0f;
       for (int64_t h = 0; h < heads; ++h) {
-        rows[h] = block.u_rows()[h];
-        const float* alpha = block.alpha(h);
+        const float *alpha = block.alpha(h), *g = block.product(h);
         const float* time_grad = p.grad + (q * heads + h) * wide + dim;
         const float* softmax = f.softmax + (q * heads + h) * 2;
         float* ds = weights + h * kEsuBlock;
         float* weight = weights + (heads + h) * kEsuBlock;
-        for (int64_t i = 0; i < count; ++i) {
-          const float gain = add_time_product(g[h * kEsuBlock + i], time_grad, phi.x[i],
-                                              phi.root[i], phi.square[i], phi.log[i]);
-          // In two steps: largest + log(sum) would lose the logarithm's digits to a large alpha.
-          weight[i] = exp_negative((alpha[i] - softmax[0]) - softmax[1]);
-          ds[i] = weight[i] * (gain - share[h]);
+        // In two steps: largest + log(sum) would lose the logarithm's digits to a large alpha.
+        const float top = softmax[0], log_sum = softmax[1];
+        for (int64_t i = 0; i < whole; ++i) weight[i] = exp_negative((alpha[i] - top) - log_sum);
+        const Vf time[] = {splat(time_grad[0]), splat(time_grad[1]), splat(time_grad[2]),
+                           splat(time_grad[3])};
+        for (int64_t i = 0; i < whole; i += kLanes) {
+          const Vf gain = add_time_product(load(g + i), time, load(phi.x + i), load(phi.root + i),
+                                           load(phi.square + i), load(phi.log + i));
+          const Vf change = load(weight + i) * (gain - splat(share[h]));
+          store(change, ds + i);
+          store(load(s_grad + i) + change, s_grad + i);
         }
       }
       if (p.s_grad != nullptr) {
         for (int64_t i = 0; i < count; ++i) {
-          float sum = 0.0f;
-          for (int64_t h = 0; h < heads; ++h) sum += weights[h * kEsuBlock + i];
-          p.s_grad[q * f.k + block.index()[i]] = sum;
+          p.s_grad[q * f.k + block.index()[i]] = s_grad[i];
           p.s_delta[q * f.k + block.index()[i]] = block.delta()[i];
         }
       }
-      if (z_out != nullptr) {
-        for (int64_t i = 0; i < count * padded; ++i) z_grad[i] = 0.0f;
-        add_weighted_rows(weights, 1, kEsuBlock, count, rows, 2 * heads, padded, z_grad, padded);
-        for (int64_t i = 0; i < count; ++i) {
-          narrow_row(z_grad + i * padded, dim, z_out + block.index()[i] * dim);
+      for (int64_t i = 0; z_out != nullptr && i < count; i += kGradRows) {
+        const int64_t some = smaller(kGradRows, count - i);
+        weighted_rows(weights + i, 1, kEsuBlock, some, block.vectors(), 2 * heads, padded, false,
+                      z_grad, padded);
+        for (int64_t r = 0; r < some; ++r) {
+          write_row(z_grad + r * padded, dim, p.stream, z_out + block.index()[i + r] * dim);
         }
       }
       if (p.u_grad != nullptr) {
-        for (int64_t i = 0; i < heads * padded; ++i) part[i] = 0.0f;
-        add_weighted_rows(weights, kEsuBlock, 1, heads, block.rows(), count, padded, part, padded);
+        weighted_rows(weights, kEsuBlock, 1, heads, block.rows(), count, padded, false, part,
+                      padded);
         for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] += part[i];
       }
     }
@@ -253,6 +298,7 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       }
     }
   }
+  if (p.stream) end_stream();
 }
 
 }  // namespace

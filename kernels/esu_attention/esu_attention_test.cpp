@@ -154,8 +154,8 @@ TEST(EsuAttention, GradientsAgreeWithDifferences) {
     esu_attention_cpu(a.params, 0, 1);
     std::vector<float> u_grad(3 * 5), z_grad(70 * 5, NAN), s_grad(70, NAN);
     std::vector<int32_t> s_delta(70);
-    const EsuAttentionBackwardParams p{a.params,      a.grad.data(), u_grad.data(),
-                                       z_grad.data(), s_grad.data(), s_delta.data()};
+    const EsuAttentionBackwardParams p{a.params,      a.grad.data(),  u_grad.data(), z_grad.data(),
+                                       s_grad.data(), s_delta.data(), true};
     esu_attention_backward_cpu(p, 0, 1);
     for (int64_t h = 0; h < 3; ++h) {
       for (int64_t i = 0; i < 5; ++i) {
@@ -192,8 +192,8 @@ TEST(EsuAttention, GradientsHoldForLargeAlphas) {
         for (int64_t h = 0; h < 3; ++h) a.u[h * 16] = alpha;
         esu_attention_cpu(a.params, 0, 1);
         std::vector<float> z_grad(k * 5);
-        const EsuAttentionBackwardParams p{a.params,      a.grad.data(), nullptr,
-                                           z_grad.data(), nullptr,       nullptr};
+        const EsuAttentionBackwardParams p{a.params, a.grad.data(), nullptr, z_grad.data(),
+                                           nullptr,  nullptr,       false};
         esu_attention_backward_cpu(p, 0, 1);
         for (int64_t j = 0; j < k; ++j) {
           for (int64_t i = 1; i < 5; ++i) {  // u is 0 there: only p * grad is left
