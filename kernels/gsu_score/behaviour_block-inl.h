@@ -124,6 +124,7 @@ class SpanScorer {
   // more.
   template <class F>
   void score(const Group& g, int64_t begin, int64_t end, const F& f) {
+    const int64_t ahead = b_.ids ? kPrefetchRows / kStreams : 0;
     for (Span span(begin, end); span.begin < end; span = Span(span.end, end)) {
       RowStream<T> streams[kStreams];
       for (int64_t i = 0; i < kStreams; ++i) {
@@ -131,11 +132,14 @@ class SpanScorer {
         read_times(b_, g, span.first(i), span.count(i), &block);
         find_rows(b_, g, span.first(i), span.count(i), &block);
         streams[i] = {block.rows, block.any_kept ? block.n : 0, scores_ + i * kScoreStride};
+        for (int64_t j = 0; j < smaller(ahead, streams[i].n); ++j) {
+          prefetch_far_row(block.rows[j], b_.dim * static_cast<int64_t>(sizeof(T)));
+        }
       }
       for (int64_t i = 0; i < kStreams; ++i) {
         if (streams[i].n > 0) read_s(b_, blocks_ + i);
       }
-      dot_streams<Words>(query_, streams, b_.dim, b_.ids ? kPrefetchRows / kStreams : 0);
+      dot_streams<Words>(query_, streams, b_.dim, ahead);
       for (int64_t i = 0; i < kStreams; ++i) {
         float* scores = streams[i].out;
         for (int64_t j = 0; j < streams[i].n; ++j) {

@@ -44,7 +44,8 @@ inline void dot_streams(const float* q, const RowStream<T>* streams, int64_t dim
 #pragma GCC unroll 4
       for (int s = 0; s < kStreams; ++s) {
         if (ahead > 0) {
-          prefetch_row(rows[s][smaller(i + ahead, last[s])], dim * static_cast<int64_t>(sizeof(T)));
+          prefetch_far_row(rows[s][smaller(i + ahead, last[s])],
+                           dim * static_cast<int64_t>(sizeof(T)));
         }
         const T* row = rows[s][smaller(i, last[s])];
         Vf sum = {};
