@@ -33,7 +33,6 @@ HIGHLIGHTS = (
     ("esu_attention", "K = 100, forward and"),
     ("esu_attention", "K = 10,000, forward and"),
     ("long_term_interest_clock", ""),
-    ("fuxictr_twin", ""),
 )
 TORCH = ("torch", "torch.topk")  # what stands for plain PyTorch
 PEERS = {"sdpa": "SDPA, without time", "FuxiCTR TWIN": "FuxiCTR TWIN, without time"}
@@ -205,7 +204,8 @@ def highlights(results: dict[str, Any]) -> str:
     for result, text in zip(results["results"], lines[2:], strict=True):
         if any(result["op"] == op and result["case"].startswith(case) for op, case in HIGHLIGHTS):
             shown.append(text)
-    return "\n".join(shown) + "\n\n" + footer(results) + "."
+    tables = [shown, peer_table(results)]
+    return "\n\n".join([*("\n".join(each) for each in tables if each), footer(results) + "."])
 
 
 def updated(page: str, highlights_only: bool = False) -> str:

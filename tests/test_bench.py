@@ -92,7 +92,9 @@ def test_new_figures_are_shown(quick):
     assert "ns per behaviour" in text
     assert "SDPA, without time" in text
     assert "MB, reference" in text
-    assert "`long_term_interest_clock` | training step" in report.highlights(quick)
+    shown = report.highlights(quick)
+    assert "`long_term_interest_clock` | training step" in shown
+    assert "SDPA, without time" in shown
     table_case = next(r for r in quick["results"] if r["case"] == "table, fp32")
     assert "MB: longclock" in report.line("clock_gsu", table_case)
 
