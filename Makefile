@@ -77,8 +77,9 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.package
 
 # Rivals of the benchmarks that nothing else needs.
 $(VENV)/.bench: constraints.txt $(VENV)/.package
-	$(SAY) "installing faiss for the benchmarks"
+	$(SAY) "installing faiss and FuxiCTR for the benchmarks"
 	@$(PIP) install -qq -c $(CONSTRAINTS) faiss-cpu
+	@$(PIP) install -qq -c $(CONSTRAINTS) --no-deps fuxictr  # one class of it is used, without its dependencies
 	@touch $@
 
 # Python is seen as it is edited; C++ is compiled here where it changed.

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench import harness, report
+from bench import harness, report, scaling
 
 OPS = tuple(
     sorted(
@@ -32,8 +32,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cases", default="", metavar="TEXT", help="only cases whose names contain it")
     p.add_argument("--rivals", metavar="NAME,...", help="(all) what is measured beside longclock")
     p.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    p.add_argument("--threads", type=int, help="(PyTorch's default)")
+    p.add_argument("--threads", type=int, help="(all cores)")
     p.add_argument("--compile", action="store_true", help="torch.compile as a rival: slow to start")
+    p.add_argument(
+        "--scaling", action="store_true", help="clock_gsu over one size at a time instead"
+    )
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(cpu)")
     return p
 
@@ -56,25 +59,35 @@ def cases_of(
     return chosen
 
 
+def printed(
+    text: Callable[[str, dict[str, Any]], str],
+) -> Callable[[str, dict[str, Any]], None]:
+    """Prints a result as it comes."""
+    return lambda name, result: print(text(name, result), flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     p = parser()
     args = p.parse_args(argv)
     for op in args.ops:
         if op not in OPS:
             p.error(f"unknown op {op!r}; choose from {', '.join(OPS)}")
-    if args.threads is not None:
-        if args.threads < 1:
-            p.error(f"--threads must be at least 1, got {args.threads}")
-        torch.set_num_threads(args.threads)
+    if args.threads is not None and args.threads < 1:
+        p.error(f"--threads must be at least 1, got {args.threads}")
+    if args.scaling and (args.ops or args.cases or args.rivals or args.compile):
+        p.error("--scaling has cases of its own; give it without ops, --cases, --rivals, --compile")
+    if args.scaling and args.device == "cuda":
+        p.error("--scaling measures the CPU")
+    torch.set_num_threads(args.threads or harness.cores())
     if args.device == "cuda" and not torch.cuda.is_available():
         p.error("--device cuda: PyTorch finds no GPU")
-    rivals = args.rivals.split(",") if args.rivals else None
-    ops = {op: cases_of(op, args.cases, rivals) for op in args.ops or OPS}
-
-    def show(op: str, result: dict[str, Any]) -> None:
-        print(report.line(op, result), flush=True)
-
-    results = harness.run(ops, args.quick, args.compile, show, args.device)
+    if args.scaling:
+        results = scaling.run(args.quick, printed(report.scaling_line))
+    else:
+        rivals = args.rivals.split(",") if args.rivals else None
+        ops = {op: cases_of(op, args.cases, rivals) for op in args.ops or OPS}
+        show = printed(report.line)
+        results = harness.run(ops, args.quick, args.compile, show, args.device)
     print(report.footer(results))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import longclock as lc
+from bench import peers
 from bench.checks import selection
 from bench.harness import Case, Check
 from bench.inputs import DTYPES, Search, make_ragged, make_search, make_windows
@@ -29,21 +28,14 @@ def product_alone(case: Search) -> Callable[[], Any]:
     return lambda: torch.mm(query[0], keys[0], out=out[0])
 
 
-@functools.cache
-def faiss() -> Any:
-    """The module, or None with the reason printed; an extra of its own: ``bench``."""
-    try:
-        return importlib.import_module("faiss")
-    except ImportError as error:
-        print(f"without the rival faiss.knn: {error}; `pip install faiss-cpu`, or make bench")
-        return None
-
-
 def nearest_by_faiss(case: Search, k: int) -> dict[str, Callable[[], Any]]:
     """Exact search by inner product alone, without the time term, for one request in fp32."""
-    if len(case.query) != 1 or case.query.dtype != torch.float32 or case.query.is_cuda:
+    if len(case.query) != 1 or case.query.dtype != torch.float32:
         return {}
-    module = faiss()
+    if case.query.is_cuda:
+        peers.without("faiss.knn", "faiss-cpu has no code for a GPU")
+        return {}
+    module = peers.faiss()
     if module is None:
         return {}
     module.omp_set_num_threads(torch.get_num_threads())
@@ -52,7 +44,12 @@ def nearest_by_faiss(case: Search, k: int) -> dict[str, Callable[[], Any]]:
 
 
 def search_case(
-    name: str, case: Search, k: int, sizes: dict[str, Any], counts: list[int] | None = None
+    name: str,
+    case: Search,
+    k: int,
+    sizes: dict[str, Any],
+    counts: list[int] | None = None,
+    memory: bool = False,
 ) -> Case:
     """counts: behaviours of each query, for ragged and windows."""
     rivals: dict[str, Callable[[], Any]] = {
@@ -81,26 +78,32 @@ def search_case(
         check,
         read=None if many or windows else case.gathered().keys,
         flops=2 * evaluations * case.query.shape[-1] if many or windows else 0,
+        behaviours=evaluations,
         compiled="torch" if counts is None else None,
+        memory=memory,
     )
 
 
 def cases(quick: bool) -> Iterator[Case]:
     s, m, d, rows, k = (3, 300, 16, 500, 10) if quick else (32, 10_000, 128, 1_000_000, 100)
-    candidates = 7 if quick else 500
+    candidates, long = (7, 3_000) if quick else (500, 1_000_000)
     for name, dtype in DTYPES.items():
         sizes = {"S": s, "M": m, "D": d, "dtype": name}
         yield search_case(f"dense, {name}", make_search(s, m, d, dtype), k, sizes)
     for name in ("fp32", "bf16"):
         sizes = {"S": s, "M": m, "N": rows, "D": d // 2, "dtype": name}
         case = make_search(s, m, d // 2, DTYPES[name], table=rows)
-        yield search_case(f"table, {name}", case, k, sizes)
+        yield search_case(f"table, {name}", case, k, sizes, memory=name == "fp32")
     for name in ("fp32", "bf16"):
         sizes = {"S": 1, "C": candidates, "M": m, "D": d, "dtype": name}
         case = make_search(1, m, d, DTYPES[name], candidates=candidates)
-        yield search_case(f"{candidates} candidates, {name}", case, k, sizes)
-    case = make_ragged(2 * s, m, d)
-    sizes = {"S": 2 * s, "M": f"1 to {m}", "D": d, "dtype": "fp32"}
+        title = f"{candidates} candidates, {name}"
+        yield search_case(title, case, k, sizes, memory=name == "fp32")
+    sizes = {"S": 1, "M": long, "D": d, "dtype": "fp32"}
+    case = make_search(1, long, d, torch.float32)
+    yield search_case(f"one history of {long:,}, fp32", case, k, sizes)
+    case = make_ragged(2 * s, 10, 2 * m, d)
+    sizes = {"S": 2 * s, "M": f"10 to {2 * m}", "D": d, "dtype": "fp32"}
     counts = case.layout["offsets"].diff().tolist()
     yield search_case("ragged, fp32", case, k, sizes, counts)
     windows = 5 if quick else 500

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks a result, then times the rivals in turns within one process.
+"""Checks the results, then times the rivals in turns within one process.
+
+Ours is held to the fp64 reference by each case's own check. What computes the same besides may differ from
+ours by rounding only: else its time says nothing.
 
 A case's rivals run one after the other, round after round, so that what else the machine does hits
 all of them. Figures are the median and the smallest of many short repetitions.
@@ -25,9 +28,12 @@ import torch
 from torch import Tensor
 
 import longclock as lc
+from bench import memory, peers
 from longclock import _native
 
 OURS = "longclock"
+SAME = ("reference", "torch", "torch.topk", "torch.compile")  # rivals that compute what we do
+DISAGREEMENT = 0.01  # allowed: products of bfloat16 are rounded to 0.4%
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -51,7 +57,47 @@ class Case:
     read: Tensor | None = None  # what must be read at least once, where that is the limit
     passes: int = 1  # how often at least it crosses the memory bus: 3 for read, read, write
     flops: int = 0
+    behaviours: int = 0  # scores of behaviours, where their number is what the time depends on
     compiled: str | None = None  # the rival that --compile gives to torch.compile
+    memory: bool = False  # whether the memory that a call takes is measured as well
+
+
+@dataclasses.dataclass
+class Step:
+    """forward(*leaves) and its backward; a call returns the result and every gradient."""
+
+    forward: Callable[..., Tensor]
+    leaves: tuple[Tensor, ...]
+    grad: Tensor
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        result = self.forward(*self.leaves)
+        return result, *torch.autograd.grad(result, self.leaves, self.grad)
+
+
+def compiled(call: Callable[[], Any]) -> Callable[[], Any]:
+    """By torch.compile; of a step the forward, whose backward autograd then compiles."""
+    if isinstance(call, Step):
+        return dataclasses.replace(call, forward=torch.compile(call.forward))
+    result: Callable[[], Any] = torch.compile(call)
+    return result
+
+
+def disagreement(ours: Any, other: Any) -> float:
+    """Mean difference of two results (of the first of several), as a share of the mean size of ours.
+
+    The mean, because rounding may choose another behaviour where two are next to equal.
+    """
+    if isinstance(ours, tuple):
+        ours, other = ours[0], other[0]
+    if not isinstance(ours, Tensor):
+        return 0.0
+    finite = ours.isfinite()
+    if ours.shape != other.shape or not torch.equal(finite, other.isfinite()):
+        return float("inf")
+    a, b = ours[finite].detach().double(), other[finite].detach().double()
+    apart, size = (a - b).abs().sum(), a.abs().sum()
+    return 0.0 if torch.equal(a, b) else float(apart / size)
 
 
 class WrongResult(AssertionError):
@@ -167,7 +213,7 @@ def measure(
     timer: Timer = once,
     read_gb_per_s: float | None = None,
 ) -> dict[str, Any]:
-    """Checks and times one case; raises WrongResult where ours is wrong.
+    """Checks and times one case; raises WrongResult where ours or one of SAME is wrong.
 
     ``read_gb_per_s``: the bandwidth to compare with; None: that of reading the case's own input.
     """
@@ -178,9 +224,14 @@ def measure(
             f"allowed {check.allowed:.3e}"
         )
     calls = dict(case.rivals)
-    if compile_too and case.compiled is not None:
+    if compile_too and case.compiled in calls:
         torch.compiler.reset()  # else the cases before count as other shapes of the same code
-        calls["torch.compile"] = torch.compile(calls[case.compiled])
+        calls["torch.compile"] = compiled(calls[case.compiled])
+    for name in SAME:
+        if name in calls:
+            apart = disagreement(calls[OURS](), calls[name]())
+            if not apart <= DISAGREEMENT:
+                raise WrongResult(f"{case.name}: {name} is {apart:.1%} away from our result")
     if case.read is not None and read_gb_per_s is None:
         words = case.read.view(torch.float32)  # the same bytes, whatever the dtype
         calls["read"] = words.sum
@@ -209,6 +260,8 @@ def measure(
         found["of_read_bandwidth"] = found["gb_per_s"] / found["read_gb_per_s"]
     if case.flops:
         found["gflop_per_s"] = case.flops / ours["median_ms"] / 1e6
+    if case.behaviours:
+        found["ns_per_behaviour"] = ours["median_ms"] * 1e6 / case.behaviours
     return found
 
 
@@ -218,6 +271,19 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use; two threads of one core count once."""
+    allowed = sorted(os.sched_getaffinity(0))
+    found = set()
+    for cpu in allowed:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            found.add(path.read_text())
+        except OSError:
+            found.add(str(cpu))
+    return len(found)
 
 
 def commit() -> str | None:
@@ -246,6 +312,7 @@ def surroundings() -> dict[str, Any]:
             "torch": torch.__version__,
             "python": platform.python_version(),
             "compiler": build["compiler"],
+            **peers.versions(),
         },
         "commit": commit(),
     }
@@ -310,6 +377,8 @@ def run(
         torch.manual_seed(0)
         for case in made_on(device, cases(quick)):
             result = {"op": op, **measure(case, effort, compile_too, timer, bandwidth)}
+            if case.memory and device == "cpu":
+                result["memory_mb"] = memory.of(op, case.name, case.rivals, quick)
             results.append(result)
             report(op, result)
     found["load"]["after"] = load()

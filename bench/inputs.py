@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import longclock as lc
 from bench.checks import close
-from bench.harness import Check
+from bench.harness import Check, Step
 
 PERIOD, UNIT = 86400, 3600.0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -102,9 +103,12 @@ def make_search(
     return Search(query, keys, times(s, m), times(s), make_mlp(), layout)
 
 
-def make_ragged(s: int, m: int, d: int) -> Search:
-    """Lengths from 1 to m, one query a sequence."""
-    lengths = torch.randint(1, m + 1, (s,))
+def make_ragged(s: int, shortest: int, longest: int, d: int) -> Search:
+    """One query a sequence. Lengths are log-normal with both limits two deviations from the median,
+    and cut off there."""
+    low, high = math.log(shortest), math.log(longest)
+    lengths = ((low + high) / 2 + (high - low) / 4 * torch.randn(s)).exp().round().long()
+    lengths = lengths.clamp(shortest, longest)
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     total = int(offsets[-1])
     return Search(torch.randn(s, d), torch.randn(total, d), times(total), times(s), make_mlp(),
@@ -124,18 +128,6 @@ def trained(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.detach().clone().requires_grad_() for tensor in tensors)
 
 
-def train_step(
-    forward: Callable[..., Tensor], leaves: tuple[Tensor, ...], grad: Tensor
-) -> Callable[[], tuple[Tensor, ...]]:
-    """forward(*leaves) and its backward; returns the result and every gradient."""
-
-    def step() -> tuple[Tensor, ...]:
-        result = forward(*leaves)
-        return result, *torch.autograd.grad(result, leaves, grad)
-
-    return step
-
-
 def check_step(
     ours: Callable[..., Tensor],
     reference: Callable[..., Tensor],
@@ -147,9 +139,9 @@ def check_step(
     """The result and all gradients against fp64; terms and size as in ``close``."""
     exact = trained(*(leaf.double() for leaf in leaves))
     return close(
-        train_step(ours, leaves, grad)(),
-        train_step(reference, exact, grad.double())(),
-        train_step(reference, leaves, grad)(),
+        Step(ours, leaves, grad)(),
+        Step(reference, exact, grad.double())(),
+        Step(reference, leaves, grad)(),
         terms,
         size,
     )

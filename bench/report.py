@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures as text: lines for the terminal, and the tables of docs/performance.md.
 
-``python -m bench.report`` puts the tables of bench/results into README.md and docs/performance.md.
+``python -m bench.report`` puts the tables of bench/results into README.md and docs/performance.md,
+and draws docs/scaling.svg. Of a file that is not there, a page keeps what it has.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bench.figure import figure
+from bench.peers import PACKAGES
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/performance.md")
+SCALING = "bench/results/scaling.json"
+FIGURE = "docs/scaling.svg"
 HEADER = [
     "op", "case", "ms", "fastest", "times reference", "times torch", "times compile",
     "of read bandwidth",
@@ -26,8 +32,10 @@ HIGHLIGHTS = (
     ("block_topk", "random"),
     ("esu_attention", "K = 100, forward and"),
     ("esu_attention", "K = 10,000, forward and"),
+    ("long_term_interest_clock", ""),
 )
 TORCH = ("torch", "torch.topk")  # what stands for plain PyTorch
+PEERS = {"sdpa": "SDPA, without time", "FuxiCTR TWIN": "FuxiCTR TWIN, without time"}
 
 
 def ratio(result: dict[str, Any], *rivals: str) -> str:
@@ -52,68 +60,140 @@ def row(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def markdown(head: list[str], rows: list[list[str]], named: int = 2) -> list[str]:
+    """Lines of a table, header first: ``named`` columns of text, then numbers. None without rows."""
+    if not rows:
+        return []
+    lines = [head, ["---"] * named + ["---:"] * (len(head) - named), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def name_and_ms(result: dict[str, Any]) -> list[str]:
+    median = result["timings"]["longclock"]["median_ms"]
+    return [f"`{result['op']}`", result["case"], f"{median:.2f}"]
+
+
 def table(results: dict[str, Any]) -> list[str]:
-    """Markdown lines, header first."""
-    rows = [HEADER, ["---"] * 2 + ["---:"] * (len(HEADER) - 2)]
-    rows += [row(result) for result in results["results"]]
-    return [f"| {' | '.join(cells)} |" for cells in rows]
+    return markdown(HEADER, [row(result) for result in results["results"]])
 
 
 def matmul_table(results: dict[str, Any]) -> list[str]:
     """Cases that a matrix product bounds: our time over that of the product alone."""
-    head = [
-        "op",
-        "case",
-        "ms",
-        "GFLOP/s",
-        "over the product alone",
-        "times torch",
-        "times faiss.knn",
+    head = ["op", "case", "ms", "GFLOP/s", "over the product alone", "times torch",
+            "times faiss.knn"]  # fmt: skip
+    rows = [
+        [
+            *name_and_ms(result),
+            f"{result['gflop_per_s']:.0f}",
+            f"{1 / result['ratio']['matmul alone']['median']:.2f}",
+            ratio(result, *TORCH),
+            ratio(result, "faiss.knn"),
+        ]
+        for result in results["results"]
+        if "matmul alone" in result["ratio"]
     ]
-    rows = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
+    return markdown(head, rows)
+
+
+def behaviour_table(results: dict[str, Any]) -> list[str]:
+    """Searches by the behaviour: what a layout or a length costs beside another."""
+    head = ["op", "case", "ms", "ns per behaviour", "million behaviours per second"]
+    rows = [
+        [
+            *name_and_ms(result),
+            f"{result['ns_per_behaviour']:.2f}",
+            f"{1e3 / result['ns_per_behaviour']:.0f}",
+        ]
+        for result in results["results"]
+        if "ns_per_behaviour" in result
+    ]
+    return markdown(head, rows)
+
+
+def peer_table(results: dict[str, Any]) -> list[str]:
+    """Rivals that compute something else: what they leave out is in their names."""
+    head = ["op", "case", "ms", "peer", "times peer"]
+    rows = [
+        [*name_and_ms(result), title, ratio(result, peer)]
+        for result in results["results"]
+        for peer, title in PEERS.items()
+        if peer in result["ratio"]
+    ]
+    return markdown(head, rows)
+
+
+def memory_table(results: dict[str, Any]) -> list[str]:
+    """MB that a call takes beyond its inputs and outputs."""
+    rivals = ("longclock", "torch", "reference")
+    rows = []
     for result in results["results"]:
-        alone = result["ratio"].get("matmul alone")
-        if alone:
-            rows.append([
-                f"`{result['op']}`",
-                result["case"],
-                f"{result['timings']['longclock']['median_ms']:.2f}",
-                f"{result['gflop_per_s']:.0f}",
-                f"{1 / alone['median']:.2f}",
-                ratio(result, *TORCH),
-                ratio(result, "faiss.knn"),
-            ])  # fmt: skip
-    return [f"| {' | '.join(cells)} |" for cells in rows] if len(rows) > 2 else []
+        if taken := result.get("memory_mb"):
+            cells = [f"{taken[name]:.0f}" if name in taken else "" for name in rivals]
+            rows.append([f"`{result['op']}`", result["case"], *cells])
+    return markdown(["op", "case", "MB", "MB, torch", "MB, reference"], rows)
+
+
+def scaling_table(results: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            curve["axis"],
+            f"{point['value']:,}",
+            ", ".join(f"{name} = {size:,}" for name, size in curve["sizes"].items()),
+            f"{point['timings']['longclock']['median_ms']:.2f}",
+            f"{1e3 / point['ns_per_behaviour']:.0f}",
+            ratio(point, "torch"),
+            ratio(point, "reference"),
+        ]
+        for curve in results["curves"]
+        for point in curve["points"]
+    ]
+    head = ["size", "value", "others", "ms", "million behaviours per second", "times torch",
+            "times reference"]  # fmt: skip
+    return markdown(head, rows, named=3)
 
 
 def line(op: str, result: dict[str, Any]) -> str:
     ours = result["timings"]["longclock"]
     low, high = ours["quartiles_ms"]
-    text = f"{op:16} {result['case']:46} {ours['median_ms']:9.3f} ms [{low:.3f}, {high:.3f}]"
+    text = f"{op:24} {result['case']:46} {ours['median_ms']:9.3f} ms [{low:.3f}, {high:.3f}]"
     for name, found in result["ratio"].items():
         text += f"  {name} x{found['median']:.2f}"
     if "of_read_bandwidth" in result:
         text += f"  {result['gb_per_s']:.1f} GB/s = {result['of_read_bandwidth']:.0%} of reading"
+    if "ns_per_behaviour" in result:
+        text += f"  {result['ns_per_behaviour']:.2f} ns per behaviour"
+    if taken := result.get("memory_mb"):
+        text += "  MB: " + ", ".join(f"{name} {mb:.0f}" for name, mb in taken.items())
     return text
+
+
+def scaling_line(axis: str, point: dict[str, Any]) -> str:
+    title = f"{axis} = {point['value']:,}"
+    return line("clock_gsu", {"case": title, **point})
 
 
 def footer(results: dict[str, Any]) -> str:
     machine, versions = results["machine"], results["versions"]
     loads = results["load"]
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    peers = "".join(f", {name} {versions[name]}" for name in PACKAGES if name in versions)
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['simd_level']}, "
         f"{threads}; longclock {versions['longclock']} "
-        f"({results['commit'] or 'no commit'}), PyTorch {versions['torch']}, "
+        f"({results['commit'] or 'no commit'}), PyTorch {versions['torch']}{peers}, "
         f"{versions['compiler']}; load {loads['before']} to {loads['after']}"
     )
 
 
 def section(results: dict[str, Any]) -> str:
-    """All cases; of a file of products alone, their table alone."""
-    tables = [table(results), matmul_table(results)]
-    if all("matmul alone" in result["ratio"] for result in results["results"]):
-        tables = tables[1:]
+    """All tables that the figures fill; of a file of products alone, their table alone."""
+    if "curves" in results:
+        image = f"![Behaviours a second as one size changes]({Path(FIGURE).name})"
+        return "\n\n".join([footer(results) + ".", image, "\n".join(scaling_table(results))])
+    tables = [matmul_table(results)]
+    if not all("matmul alone" in result["ratio"] for result in results["results"]):
+        tables = [table(results), *tables]
+        tables += [each(results) for each in (peer_table, behaviour_table, memory_table)]
     return "\n\n".join([footer(results) + ".", *("\n".join(each) for each in tables if each)])
 
 
@@ -124,14 +204,18 @@ def highlights(results: dict[str, Any]) -> str:
     for result, text in zip(results["results"], lines[2:], strict=True):
         if any(result["op"] == op and result["case"].startswith(case) for op, case in HIGHLIGHTS):
             shown.append(text)
-    return "\n".join(shown) + "\n\n" + footer(results) + "."
+    tables = [shown, peer_table(results)]
+    return "\n\n".join([*("\n".join(each) for each in tables if each), footer(results) + "."])
 
 
 def updated(page: str, highlights_only: bool = False) -> str:
     """The page with the figures between its marks, a JSON each, made anew."""
 
     def figures(match: re.Match[str]) -> str:
-        results = json.loads((ROOT / match.group(1)).read_text(encoding="utf-8"))
+        path = ROOT / match.group(1)
+        if not path.exists():
+            return match.group(0)
+        results = json.loads(path.read_text(encoding="utf-8"))
         text = highlights(results) if highlights_only else section(results)
         return f"<!-- begin: {match.group(1)} -->\n\n{text}\n\n<!-- end -->"
 
@@ -139,11 +223,19 @@ def updated(page: str, highlights_only: bool = False) -> str:
     return re.sub(pattern, figures, page, flags=re.DOTALL)
 
 
+def drawn() -> str | None:
+    """The figure of the committed curves; None where there are none."""
+    path = ROOT / SCALING
+    return figure(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
 def main() -> None:
     for name in PAGES:
         page = ROOT / name
         text = updated(page.read_text(encoding="utf-8"), highlights_only=name == "README.md")
         page.write_text(text, encoding="utf-8")
+    if (image := drawn()) is not None:
+        (ROOT / FIGURE).write_text(image, encoding="utf-8")
 
 
 if __name__ == "__main__":

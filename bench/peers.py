@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other libraries as rivals, each optional: where one is missing, a line says so and how to get it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+PACKAGES = ("faiss-cpu", "fuxictr")
+TWIN = Path("model_zoo", "LongCTR", "TWIN", "TWIN.py")  # in FuxiCTR's wheel
+TWIN_LAYER = "MultiHeadTopKAttention"
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def without(rival: str, reason: str, remedy: str = "") -> None:
+    """One line in the first case that would have had the rival."""
+    print(f"without the rival {rival}: {reason}{remedy and '; ' + remedy}")
+
+
+def faiss() -> Any:
+    """The module; None, with the reason printed, where it is missing."""
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        without("faiss.knn", str(error), "`pip install faiss-cpu`, or make bench")
+        return None
+
+
+def twin_layer() -> type[nn.Module] | None:
+    """FuxiCTR's search and attention of TWIN; None, with the reason printed, where it is missing.
+
+    The class is compiled from the installed file on its own. It uses PyTorch only; importing its
+    module would import all of FuxiCTR, whose dependencies are large.
+    """
+    try:
+        path = Path(str(metadata.distribution("fuxictr").locate_file(TWIN)))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (metadata.PackageNotFoundError, OSError) as error:
+        without("FuxiCTR TWIN", str(error), "`pip install --no-deps fuxictr`, or make bench")
+        return None
+    tree.body = [
+        part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == TWIN_LAYER
+    ]
+    names: dict[str, Any] = {"torch": torch, "nn": nn, "__name__": TWIN.stem}
+    exec(compile(tree, str(path), "exec"), names)
+    found: type[nn.Module] = names[TWIN_LAYER]
+    return found
