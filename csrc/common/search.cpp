@@ -285,7 +285,8 @@ const std::vector<SearchTask>& Search::cut(bool into_parts, int64_t tile) {
   // others. Merging parts costs little for one query, and for each of many.
   int64_t evaluations_of_all = 0;
   for (const Group& g : groups) evaluations_of_all += g.length * (g.query_end - g.query_begin);
-  const int64_t tasks_wanted = threads * (query_count > static_cast<int64_t>(groups.size()) ? 2 : 8);
+  const int64_t tasks_wanted =
+      threads * (query_count > static_cast<int64_t>(groups.size()) ? 2 : 8);
   const int64_t share = threads == 1 ? evaluations_of_all : evaluations_of_all / tasks_wanted;
   parts_ = 1;
   for (size_t index = 0; index < groups.size(); ++index) {
