@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "common/dispatch.h"
-#include "common/huge_pages.h"
+#include "common/large_outputs.h"
 #include "common/parallel.h"
 #include "common/time_table.h"
 #include "common/time_term.h"
@@ -124,9 +124,6 @@ struct CpuAttention : EsuArguments {
 
   int64_t work() const { return queries * params.k * (params.behaviours.dim * params.heads + 32); }
 };
-
-// A gradient of z that no cache holds anyway is written past them.
-constexpr int64_t kStreamElements = int64_t{1} << 21;
 
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
   CpuAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/dispatch.h"
+#include "common/large_outputs.h"
 #include "common/parallel.h"
 #include "common/search.h"
 #include "common/time_term.h"
@@ -38,9 +39,6 @@ struct GroupsByChunk {
   }
 };
 
-// 8 MB: larger than the second-level caches.
-constexpr int64_t kStreamScores = int64_t{1} << 21;
-
 Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
   Search search("gsu_score", LONGCLOCK_SEARCH_ARGUMENTS);
   check(!total || *total == search.score_count, "gsu_score: total must be ", search.score_count,
@@ -56,7 +54,7 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
                               tasks.data(),
                               static_cast<float>(scale),
                               static_cast<float*>(scores.mutable_data_ptr()),
-                              search.score_count > kStreamScores};
+                              search.score_count > kStreamElements};
   parallel_tasks(static_cast<int64_t>(tasks.size()), search.work(),
                  [&](int64_t begin, int64_t end) { gsu_score_cpu(params, begin, end); });
   return scores;

@@ -256,13 +256,13 @@ void Search::check_ids(const char* op, int64_t table_rows) const {
   });
 }
 
-int64_t Search::work() const {
+int64_t Search::scores() const {
   int64_t total = 0;
-  for (const Group& group : groups) {
-    total += group.length * (group.query_end - group.query_begin) * (behaviours.dim + 8);
-  }
+  for (const Group& g : groups) total += g.length * (g.query_end - g.query_begin);
   return total;
 }
+
+int64_t Search::work() const { return scores() * (behaviours.dim + 8); }
 
 void Search::tabulate() {
   int64_t times = 0;  // s is computed once a behaviour for each task's queries
@@ -281,13 +281,10 @@ const std::vector<SearchTask>& Search::cut(bool into_parts, int64_t tile) {
   const int64_t fair = (query_count + 2 * threads - 1) / (2 * threads);
   const int64_t chunk =
       std::clamp((fair + tile - 1) / tile * tile, tile, kTaskQueries / tile * tile);
-  // Evaluations of a task: a part of a long sequence, so that no thread is left with more than the
-  // others. Merging parts costs little for one query, and for each of many.
-  int64_t evaluations_of_all = 0;
-  for (const Group& g : groups) evaluations_of_all += g.length * (g.query_end - g.query_begin);
-  const int64_t tasks_wanted =
-      threads * (query_count > static_cast<int64_t>(groups.size()) ? 2 : 8);
-  const int64_t share = threads == 1 ? evaluations_of_all : evaluations_of_all / tasks_wanted;
+  // Scores that are a fair task: a longer sequence is cut, so that no thread is left with more than
+  // the others. Into few parts where there are many candidates, each of which has parts to merge.
+  const bool many = query_count > static_cast<int64_t>(groups.size());
+  const int64_t share = scores() / (threads == 1 ? 1 : threads * (many ? 2 : 8));
   parts_ = 1;
   for (size_t index = 0; index < groups.size(); ++index) {
     const Group& g = groups[index];

@@ -94,6 +94,8 @@ class Search : public SearchInputs {
   int64_t score_count;  // elements of gsu_score's output
   int64_t evaluations;  // behaviours of all groups
 
+  // Of every query and behaviour.
+  int64_t scores() const;
   // About one an element read.
   int64_t work() const;
   // Finds or builds behaviours.time_table where it pays.

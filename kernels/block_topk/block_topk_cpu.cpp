@@ -10,7 +10,6 @@ namespace {
 constexpr uint16_t kMinusInfinity16[] = {0xfc00, 0xff80};  // fp16, bf16
 
 // Copies the chosen scores, so that their bits (a -0, a NaN's payload) are the input's.
-// Scores as they are in the input, with the sign of a zero and the bits of a NaN.
 template <class Score>
 void copy_scores(const BlockTopKParams& p, int64_t row, int64_t n, Score none) {
   const Score* from = static_cast<const Score*>(p.scores) + row * p.row_stride;

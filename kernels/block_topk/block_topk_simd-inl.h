@@ -48,15 +48,14 @@ float sampled_bar(const T* row, int64_t begin, int64_t end, int64_t k) {
   constexpr int64_t kSamples = 512;
   const int64_t step = (end - begin) / kSamples;
   if (step < 8) return __builtin_nanf("");
-  TopKEntry samples[kSamples];
-  for (int64_t i = 0; i < kSamples; ++i) {
-    samples[i] = topk_entry(to_float(row[begin + i * step]), i);
-  }
+  static_assert(kSamples % kByteLanes == 0);
   const int64_t rank = sampled_rank(static_cast<float>(k) / static_cast<float>(step));
   if (rank > kSamples / 2) return __builtin_nanf("");
-  select_largest(samples, kSamples, rank);
-  const uint32_t ordered = static_cast<uint32_t>(samples[rank - 1] >> 32);
-  return entry_score(uint64_t{ordered - 1} << 32);  // ties of the sample pass as well
+  alignas(64) float samples[kSamples];
+  alignas(64) uint8_t codes[kSamples];
+  for (int64_t i = 0; i < kSamples; ++i) samples[i] = to_float(row[begin + i * step]);
+  // Ties of the sample pass as well.
+  return TopKBuffer::below(reached_by(samples, kSamples, rank, codes));
 }
 
 // A score that k of [begin, end) reach: the row is folded to 2 k lane maxima or more, of which k
@@ -115,11 +114,7 @@ void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
       write_topk_row(p, row, best.entries(), sort_largest(best.entries(), best.size(), p.k));
       continue;
     }
-    int64_t count = best.size();
-    if (count > p.k) {
-      select_largest(best.entries(), count, p.k);
-      count = p.k;
-    }
+    const int64_t count = best.keep_best();
     TopKEntry* out = p.entries + task * p.k;
     for (int64_t i = 0; i < p.k; ++i) out[i] = i < count ? best.entries()[i] : 0;
   }

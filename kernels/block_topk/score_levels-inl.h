@@ -9,6 +9,22 @@ namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 typedef uint8_t LaneBytes __attribute__((vector_size(kLanes)));
 
+// The smallest and the largest score, lane by lane, as numbers whose difference is finite. NaN is
+// passed over.
+class ScoreRange {
+ public:
+  void include(Vf score) {
+    least_ = score < least_ ? score : least_;
+    largest_ = score > largest_ ? score : largest_;
+  }
+  Vf low() const { return least_ < -kMost ? splat(-kMost) : least_; }
+  Vf high() const { return largest_ > kMost ? splat(kMost) : largest_; }
+
+ private:
+  static constexpr float kMost = 1e38f;
+  Vf least_ = splat(kMost), largest_ = splat(-kMost);
+};
+
 // Equal levels from `low` on; what is below or above is in the first or the last.
 struct ScoreLevels {
   ScoreLevels(Vf low, Vf width) : low(low), per_unit(width > kLeastWidth ? 255.0f / width : Vf{}) {}
@@ -28,22 +44,16 @@ struct ScoreLevels {
 // they are spread evenly. 1 <= rank <= n. values and codes: room for n rounded up to kByteLanes.
 inline float reached_by(float* values, int64_t n, int64_t rank, uint8_t* codes) {
   constexpr float kInfinity = __builtin_inff();
-  constexpr float kLargest = 1e38f;  // so that differences are finite
   const int64_t whole = round_up(n, kByteLanes);
   for (int64_t i = n; i < whole; ++i) values[i] = values[0];
-  Vf least = splat(kLargest), largest = splat(-kLargest);
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    const Vf x = load(values + i);
-    least = x < least ? x : least;
-    largest = x > largest ? x : largest;
+  ScoreRange range;
+  for (int64_t i = 0; i < whole; i += kLanes) range.include(load(values + i));
+  const Vf lows = range.low(), highs = range.high();
+  float low = lows[0], high = highs[0];
+  for (int l = 1; l < kLanes; ++l) {
+    low = lows[l] < low ? lows[l] : low;
+    high = highs[l] > high ? highs[l] : high;
   }
-  float low = kLargest, high = -kLargest;
-  for (int l = 0; l < kLanes; ++l) {
-    low = least[l] < low ? least[l] : low;
-    high = largest[l] > high ? largest[l] : high;
-  }
-  low = low < -kLargest ? -kLargest : low;
-  high = high > kLargest ? kLargest : high;
   const ScoreLevels levels(splat(low), splat(high - low));
   for (int64_t i = 0; i < whole; i += kLanes) levels.code(load(values + i), codes + i);
   for (int64_t i = n; i < whole; ++i) codes[i] = 0;
@@ -56,7 +66,7 @@ inline float reached_by(float* values, int64_t n, int64_t rank, uint8_t* codes) 
     }
     if (count >= rank) reached = next;
   }
-  least = splat(kInfinity);
+  Vf least = splat(kInfinity);
   for (int64_t i = 0; i < whole; i += kLanes) {
     const Vf x = load(values + i);
     const Vi code = __builtin_convertvector(load_raw<LaneBytes>(codes + i), Vi);

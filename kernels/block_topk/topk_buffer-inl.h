@@ -36,10 +36,18 @@ class TopKBuffer {
   // Scores from `least` on count, which at least k of those to come reach.
   static TopKBuffer reaching(TopKEntry* entries, int64_t k, float least) {
     TopKBuffer buffer(entries, k);
-    buffer.lift(below_all_of(least), lower(least));
+    buffer.lift(below_all_of(least), below(least));
     buffer.least_ = least;
     buffer.reaching_ = true;
     return buffer;
+  }
+
+  // A bar that this score and all that equal it pass, whatever is made of numbers that are not
+  // normal. NaN, which everything passes, for -inf.
+  static float below(float score) {
+    constexpr float kNormal = std::numeric_limits<float>::min();
+    if (score >= -kNormal && score <= 2 * kNormal) return -2 * kNormal;
+    return entry_score(below_all_of(score) - 1);
   }
 
   // Up to kTopKBlock scores, of indices first .. first + n - 1, larger than all before. Where keep
@@ -78,17 +86,20 @@ class TopKBuffer {
   // What is not at most this passes; NaN where everything does.
   float bar() const { return full_ ? bar_ : __builtin_nanf(""); }
 
+  // Drops all but the best k, unsorted; returns how many those are.
+  int64_t keep_best() {
+    if (size_ > k_) {
+      select_largest(entries_, size_, k_);
+      size_ = k_;
+    }
+    return size_;
+  }
+
   TopKEntry* entries() const { return entries_; }
   int64_t size() const { return size_; }
 
  private:
   static constexpr uint32_t kAllLanes = (1u << kLanes) - 1u;
-  // A score that is lower, whatever is made of numbers that are not normal.
-  static float lower(float score) {
-    constexpr float kNormal = std::numeric_limits<float>::min();
-    if (score >= -kNormal && score <= 2 * kNormal) return -2 * kNormal;
-    return entry_score(below_all_of(score) - 1);
-  }
   // Every entry of this score is better.
   static TopKEntry below_all_of(float score) { return uint64_t{ordered_score(score)} << 32; }
   // No entry of this score is better.
@@ -105,10 +116,11 @@ class TopKBuffer {
 #if defined(__AVX512F__)
     const Vi number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const Vi raw = (Vi)(scores + 0.0f);  // -0 becomes +0
-    const Vi ordered = raw ^ ((raw >> 31) | std::numeric_limits<int32_t>::min());
+    const Vi ordered =
+        scores == scores ? raw ^ ((raw >> 31) | std::numeric_limits<int32_t>::min()) : Vi{} - 1;
     const Vi place = ~(number + static_cast<int32_t>(first));
-    append_half(scores == scores ? ordered : Vi{} - 1, place, 0, bits & 0xff);
-    if (bits >> 8 != 0) append_half(scores == scores ? ordered : Vi{} - 1, place, 1, bits >> 8);
+    append_half(ordered, place, 0, bits & 0xff);
+    if (bits >> 8 != 0) append_half(ordered, place, 1, bits >> 8);
 #else
     for (; bits != 0; bits &= bits - 1) {
       const int lane = __builtin_ctz(bits);
@@ -142,8 +154,7 @@ class TopKBuffer {
     size_ = kept;
     lift(best_of(least), least);
     if (size_ <= k_ + kTopKBlock) return;
-    select_largest(entries_, size_, k_);
-    size_ = k_;
+    keep_best();
     lift(entries_[k_ - 1], entry_score(entries_[k_ - 1]));
   }
 

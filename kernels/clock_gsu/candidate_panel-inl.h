@@ -7,11 +7,6 @@
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
-// Samples of a candidate's scores, at most, and the least distance between two: enough for a good
-// bar, few enough that those of a task's candidates are a megabyte.
-inline constexpr int64_t kMostSamples = 1024;
-inline constexpr int64_t kLeastStep = 5;
-
 template <class Words>
 class PanelPacker {
  public:

@@ -38,7 +38,6 @@ class CandidateSearch {
     block_ = scratch->take<BehaviourBlock<T>>(1);
     panels_ = scratch->take<float>(panels * packer_.panel_size());
     bars_ = scratch->take<float>(panels * kPanelLanes);
-    step_ = larger(kLeastStep, (task.end - task.begin + kMostSamples - 1) / kMostSamples);
     sample_index_ = scratch->take<int64_t>(kMostSamples);
     samples_ = scratch->take<float>(panels * kMostSamples * kPanelLanes);
     codes_ = scratch->take<uint8_t>(sampled_codes(kMostSamples));
@@ -109,20 +108,18 @@ class CandidateSearch {
   }
 
   void score_sample() {
-    const int64_t range = task_.end - task_.begin;
-    const int64_t most = (range + step_ - 1) / step_;
-    const int64_t rank = sampled_rank(static_cast<float>(p_.k) / static_cast<float>(step_));
-    if (2 * rank > most) return;
+    const Sampling sampling(task_.end - task_.begin, p_.k);
+    if (!sampling.pays(sampling.count)) return;
     BehaviourBlock<T>& block = *block_;
     list_.clear();
-    for (int64_t at = 0; at < most; at += kListKeys) {
-      const int64_t n = smaller(kListKeys, most - at);
-      const int64_t begin = task_.begin + at * step_;
-      read_block(b_, group_, begin, n, &block, step_);
+    for (int64_t at = 0; at < sampling.count; at += kListKeys) {
+      const int64_t n = smaller(kListKeys, sampling.count - at);
+      const int64_t begin = task_.begin + at * sampling.step;
+      read_block(b_, group_, begin, n, &block, sampling.step);
       for (int64_t i = 0; i < n; ++i) {
         if (!block.all_kept && block.keep[i] == 0) continue;
-        sample_index_[sample_count_ + list_.size()] = begin + i * step_;
-        list_.append(block, i, begin + i * step_);
+        sample_index_[sample_count_ + list_.size()] = begin + i * sampling.step;
+        list_.append(block, i, begin + i * sampling.step);
       }
       list_.widen();
       for (int64_t panel = 0; panel < panel_count(); ++panel) {
@@ -131,15 +128,11 @@ class CandidateSearch {
       sample_count_ += list_.size();
       list_.clear();
     }
-    if (2 * rank > sample_count_) return;
+    if (!sampling.pays(sample_count_)) return;
     for (int64_t panel = 0; panel < panel_count(); ++panel) {
-      float bars[kPanelLanes];
-      sampled_bars(sample_scores(panel, 0), sample_count_, rank, rank + rank / 4, codes_, bars);
       const int64_t first = panel * kPanelLanes;
-      for (int64_t i = 0; i < smaller(kPanelLanes, count_ - first); ++i) {
-        TopKBuffer& best = best_[first + i];
-        best = TopKBuffer(best.entries(), p_.k, bars[i]);
-      }
+      set_sampled_bars(sample_scores(panel, 0), sample_count_, sampling, p_.k, codes_,
+                       smaller(kPanelLanes, count_ - first), best_ + first);
     }
   }
 
@@ -215,7 +208,7 @@ class CandidateSearch {
   const Behaviours& b_;
   const Group& group_;
   const SearchTask& task_;
-  int64_t words_, count_ = 0, step_ = 0, sample_count_ = 0, next_sample_ = 0;
+  int64_t words_, count_ = 0, sample_count_ = 0, next_sample_ = 0;
   PanelPacker<Words> packer_;
   KeyList<T> list_;
   BehaviourBlock<T>* block_;

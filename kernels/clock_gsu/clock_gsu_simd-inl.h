@@ -9,18 +9,14 @@ namespace {
 static_assert(kBehaviourBlock <= kTopKBlock);
 
 // Into `entries`, or sorted into the outputs where the sequence is not cut into parts.
-inline void write(const ClockGsuParams& p, int64_t query, int64_t part, const TopKBuffer& best) {
+inline void write(const ClockGsuParams& p, int64_t query, int64_t part, TopKBuffer& best) {
   TopKEntry* found = best.entries();
-  int64_t size = best.size();
   if (p.parts == 1) {
-    write_sorted(found, sort_largest(found, size, p.k), p.k, p.scores + query * p.k,
+    write_sorted(found, sort_largest(found, best.size(), p.k), p.k, p.scores + query * p.k,
                  p.indices + query * p.k);
     return;
   }
-  if (size > p.k) {
-    select_largest(found, size, p.k);
-    size = p.k;
-  }
+  const int64_t size = best.keep_best();
   TopKEntry* out = p.entries + (query * p.parts + part) * p.k;
   for (int64_t i = 0; i < size; ++i) out[i] = found[i];
 }

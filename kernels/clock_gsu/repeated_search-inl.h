@@ -67,18 +67,14 @@ class RepeatedSearch {
   }
 
   void set_bars(int64_t n, TopKBuffer* best) {
-    const int64_t step = larger(kLeastStep, (all_.there() + kMostSamples - 1) / kMostSamples);
-    const int64_t count = (all_.there() + step - 1) / step;
-    const int64_t rank = sampled_rank(static_cast<float>(p_.k) / static_cast<float>(step));
-    if (2 * rank > count) return;
-    for (int64_t i = 0; i < count; ++i) {
+    const Sampling sampling(all_.there(), p_.k);
+    if (!sampling.pays(sampling.count)) return;
+    for (int64_t i = 0; i < sampling.count; ++i) {
       for (int64_t half = 0; half < 2; ++half) {
-        store(score(i * step, half), samples_ + i * kPanelLanes + half * kLanes);
+        store(score(i * sampling.step, half), samples_ + i * kPanelLanes + half * kLanes);
       }
     }
-    alignas(64) float bars[kPanelLanes];
-    sampled_bars(samples_, count, rank, rank + rank / 4, codes_, bars);
-    for (int64_t i = 0; i < n; ++i) best[i] = TopKBuffer(best[i].entries(), p_.k, bars[i]);
+    set_sampled_bars(samples_, sampling.count, sampling, p_.k, codes_, n, best);
   }
 
   void walk(int64_t n, TopKBuffer* best) {

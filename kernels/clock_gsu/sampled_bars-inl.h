@@ -5,6 +5,7 @@
 #pragma once
 
 #include "../block_topk/score_levels-inl.h"
+#include "../block_topk/topk_buffer-inl.h"
 #include "../gsu_score/tile-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
@@ -28,24 +29,18 @@ inline void count_codes(const uint8_t* codes, int64_t n, const uint8_t* at_least
 }
 
 // For each of kPanelLanes columns of scores [n, kPanelLanes], a bar that at least `rank` of the n
-// scores pass (they are not at most the bar), and at most `most` where that is soon found; -inf
+// scores pass (they are not at most the bar), and a quarter more where that is soon found; -inf
 // where fewer than rank scores differ from the smallest. codes: room for sampled_codes(n).
-inline void sampled_bars(const float* scores, int64_t n, int64_t rank, int64_t most, uint8_t* codes,
+inline void sampled_bars(const float* scores, int64_t n, int64_t rank, uint8_t* codes,
                          float* bars) {
-  constexpr float kLargest = 1e38f;  // so that differences are finite
+  const int64_t most = rank + rank / 4;
   constexpr int kRounds = 3;
   alignas(64) float low[kPanelLanes], width[kPanelLanes];
   for (int64_t h = 0; h < kPanelLanes; h += kLanes) {
-    Vf least = splat(kLargest), largest = splat(-kLargest);
-    for (int64_t i = 0; i < n; ++i) {
-      const Vf x = load(scores + i * kPanelLanes + h);
-      least = x < least ? x : least;
-      largest = x > largest ? x : largest;
-    }
-    least = least < -kLargest ? splat(-kLargest) : least;
-    largest = largest > kLargest ? splat(kLargest) : largest;
-    store(least, low + h);
-    store(largest - least, width + h);
+    ScoreRange range;
+    for (int64_t i = 0; i < n; ++i) range.include(load(scores + i * kPanelLanes + h));
+    store(range.low(), low + h);
+    store(range.high() - range.low(), width + h);
   }
   for (int64_t l = 0; l < kPanelLanes; ++l) bars[l] = -__builtin_inff();
   for (int64_t l = 0; l < (n % 2) * kPanelLanes; ++l) codes[n * kPanelLanes + l] = 0;
@@ -82,6 +77,31 @@ inline void sampled_bars(const float* scores, int64_t n, int64_t rank, int64_t m
     }
     if (fine) break;
   }
+}
+
+// Samples of a candidate's scores, at most, and the least distance between two: enough for a good
+// bar, few enough that those of a task's candidates are a megabyte.
+inline constexpr int64_t kMostSamples = 1024;
+inline constexpr int64_t kLeastStep = 5;
+
+// Every step-th of n behaviours, for the best k of which a bar is wanted.
+struct Sampling {
+  Sampling(int64_t n, int64_t k)
+      : step(larger(kLeastStep, (n + kMostSamples - 1) / kMostSamples)),
+        count((n + step - 1) / step),
+        rank(sampled_rank(static_cast<float>(k) / static_cast<float>(step))) {}
+  // Whether `there` samples are enough for a bar.
+  bool pays(int64_t there) const { return 2 * rank <= there; }
+  int64_t step, count, rank;
+};
+
+// Gives the empty buffers of n candidates, a panel at most, the bars that `there` of their scores
+// make.
+inline void set_sampled_bars(const float* scores, int64_t there, const Sampling& sampling,
+                             int64_t k, uint8_t* codes, int64_t n, TopKBuffer* best) {
+  alignas(64) float bars[kPanelLanes];
+  sampled_bars(scores, there, sampling.rank, codes, bars);
+  for (int64_t i = 0; i < n; ++i) best[i] = TopKBuffer(best[i].entries(), k, bars[i]);
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -32,21 +32,18 @@ inline Vf dot_lanes(const float* q, const T* row, int64_t dim) {
   return acc;
 }
 
-// out[r] = q . rows[r], one row after the other. out has room for n rounded up to kLanes.
+// q . row.
 template <class T>
-inline void dot_rows(const float* q, const T* const* rows, int64_t n, int64_t dim, float* out) {
-  for (int64_t r = 0; r < n; r += kLanes) {
-    Vf acc[kLanes];
-    for (int64_t i = 0; i < kLanes; ++i) acc[i] = dot_lanes(q, rows[smaller(r + i, n - 1)], dim);
-    store(reduce_rows(acc), out + r);
-  }
+inline float dot(const float* q, const T* row, int64_t dim) {
+  Vf acc[kLanes] = {dot_lanes(q, row, dim)};
+  return reduce_rows(acc)[0];
 }
 
 inline constexpr int kTileQueries = kLanes == 16 ? 4 : 2;
 inline constexpr int kTileKeys = kLanes / kTileQueries;
 
 // out[i * out_stride + j] = queries[i] . keys[j] for 32-bit rows padded to `dim` = a multiple of
-// kLanes. The same bits as dot_rows gives. `ahead` > 0 prefetches what lies so many elements after
+// kLanes. The same bits as dot gives. `ahead` > 0 prefetches what lies so many elements after
 // each key: the tile reads several keys at once, which the hardware prefetcher does not follow.
 inline void dot_tiles(const float* const* queries, int64_t query_count, const float* const* keys,
                       int64_t key_count, int64_t dim, int64_t ahead, float* out,

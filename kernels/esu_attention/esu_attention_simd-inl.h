@@ -231,10 +231,9 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       for (int64_t i = 0; i < padded; ++i) grad[h * padded + i] = i < dim ? from[i] : 0.0f;
       // Summed as g is, so that their difference is exactly 0 where one behaviour has all the
       // weight.
-      alignas(64) float dot[kLanes];
-      dot_rows(grad + h * padded, &context, 1, dim, dot);
+      const float product = dot(grad + h * padded, context, dim);
       const float* time = context + dim;
-      share[h] = add_time_product(dot[0], from + dim, time[0], time[1], time[2], time[3]);
+      share[h] = add_time_product(product, from + dim, time[0], time[1], time[2], time[3]);
     }
     block.start(q, grad);
     for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] = 0.0f;

@@ -108,8 +108,7 @@ void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
       for (int64_t i = 0; i < n; ++i) rows[i] = block->keep[i] != 0 ? rows[i] : nothing;
     }
     const float* weights = grads.read(p, group, *block, task.query_begin, count, at);
-    for (int64_t i = 0; i < count * padded; ++i) part[i] = 0.0f;
-    add_weighted_rows(weights, kScoreStride, 1, count, rows, n, padded, part, padded);
+    weighted_rows(weights, kScoreStride, 1, count, rows, n, padded, false, part, padded);
     for (int64_t i = 0; i < count * padded; ++i) sum[i] += part[i];
   }
   for (int64_t q = 0; q < count; ++q) {

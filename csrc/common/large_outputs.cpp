@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "huge_pages.h"
+#include "large_outputs.h"
 
 #include <sys/mman.h>
 
