@@ -17,6 +17,12 @@ namespace longclock {
   "Tensor u, Tensor z, Tensor? ids, Tensor z_time, Tensor query_time, Tensor w1, Tensor b1, " \
   "Tensor w2, Tensor b2, Tensor? valid, int period, float unit"
 
+static void check_valid(const char* op, const Tensor& valid, int64_t queries, int64_t k,
+                        const char* why) {
+  check(valid.scalar_type() == ScalarType::Bool, op, ": valid must be bool, got ", dtype_of(valid));
+  check_shape(op, "valid", valid, {{"Q", queries}, {"K", k}}, why);
+}
+
 EsuArguments::EsuArguments(const char* op, const Tensor& u_in, const Tensor& z_in,
                            const OptionalTensor& ids_in, const Tensor& z_time_in,
                            const Tensor& query_time_in, const Tensor& w1, const Tensor& b1,
@@ -44,11 +50,7 @@ EsuArguments::EsuArguments(const char* op, const Tensor& u_in, const Tensor& z_i
     check_shape(op, "z", z_in, {{"Q", queries}, {"K", k}, {"L", dim}}, "to match u and z_time");
   }
   check_shape(op, "query_time", query_time_in, {{"Q", queries}}, "to match u");
-  if (valid_in) {
-    check(valid_in->scalar_type() == ScalarType::Bool, op, ": valid must be bool, got ",
-          dtype_of(*valid_in));
-    check_shape(op, "valid", *valid_in, {{"Q", queries}, {"K", k}}, "to match z_time");
-  }
+  if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_time");
 
   const int64_t last = z_in.dim() - 1;
   z = z_in.stride(last) == 1 || dim <= 1 ? z_in : torch::stable::contiguous(z_in);
@@ -179,6 +181,40 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   return {u_grad, z_grad, w1_grad, b1_grad, w2_grad, b2_grad};
 }
 
+Tensor esu_attention_table_grad(const Tensor& z_grad_in, const Tensor& ids_in,
+                                const OptionalTensor& valid_in, int64_t table_rows) {
+  constexpr const char* op = "esu_attention_table_grad";
+  const DType dtype = check_float(op, "z_grad", z_grad_in);
+  check(z_grad_in.dim() == 3, op, ": z_grad must have shape [Q, K, L], got ", shape_of(z_grad_in));
+  check(table_rows >= 0, op, ": table_rows must be at least 0, got ", table_rows);
+  const int64_t queries = z_grad_in.size(0), k = z_grad_in.size(1), dim = z_grad_in.size(2);
+  check_int(op, "ids", ids_in);
+  check_shape(op, "ids", ids_in, {{"Q", queries}, {"K", k}}, "to match z_grad");
+  if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_grad");
+  const Tensor z_grad = torch::stable::contiguous(z_grad_in);
+  const Tensor ids = torch::stable::contiguous(ids_in);
+  const OptionalTensor valid =
+      valid_in ? OptionalTensor(torch::stable::contiguous(*valid_in)) : std::nullopt;
+
+  Tensor table_grad = torch::stable::new_empty(z_grad, {table_rows, dim});
+  const EsuTableGradParams params{
+      z_grad.const_data_ptr(),
+      int_array(ids),
+      valid ? static_cast<const uint8_t*>(valid->const_data_ptr()) : nullptr,
+      queries * k,
+      dim,
+      dtype,
+      table_grad.mutable_data_ptr()};
+  // A task reads all ids: as many tasks as threads.
+  const int64_t work = table_grad.numel() + z_grad.numel(), threads = worthwhile_threads(work);
+  advise_huge_pages(table_grad, /*at_once=*/threads <= 4);  // little else is done here
+  const int64_t step = std::max<int64_t>(1, (table_rows + threads - 1) / threads);
+  parallel_tasks((table_rows + step - 1) / step, work, [&](int64_t begin, int64_t end) {
+    esu_table_grad_cpu(params, begin * step, std::min(end * step, table_rows));
+  });
+  return table_grad;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
@@ -188,11 +224,19 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
         ", Tensor context, Tensor softmax, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, "
         "Tensor "
         "z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
+  m.def(
+      "esu_attention_table_grad(Tensor z_grad, Tensor ids, Tensor? valid, int table_rows) -> "
+      "Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {
   m.impl("esu_attention", TORCH_BOX(&esu_attention));
   m.impl("esu_attention_backward", TORCH_BOX(&esu_attention_backward));
+}
+
+// On CUDA PyTorch's embedding_dense_backward does it.
+STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {
+  m.impl("esu_attention_table_grad", TORCH_BOX(&esu_attention_table_grad));
 }
 
 }  // namespace longclock

@@ -96,6 +96,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   }
   if (need_keys) {
     key_grad = torch::stable::new_empty(keys, keys.sizes());
+    advise_huge_pages(key_grad);
     params.key_grad = key_grad.mutable_data_ptr();
     if (ids) {
       // A task reads all ids: as many tasks as threads.

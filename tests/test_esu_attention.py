@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tolerance import assert_bitwise, assert_close
 
 import longclock as lc
+from longclock._library import raw
 
 
 def check(case: EsuCase, device: str) -> None:
@@ -135,6 +136,30 @@ def test_sparse_table_gradient_is_the_dense_one(
         grads.append(case.z.grad.to_dense().float().cpu())
     # 16-bit rows add up in another order
     torch.testing.assert_close(*grads, rtol=1e-5 if dtype == torch.float32 else 0.05, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("width", [1, 16, 37])
+@pytest.mark.parametrize("rows", [1, 7, 70_000])  # the last wants huge pages and all threads
+def test_table_gradient_has_the_bits_of_embedding(
+    level: str, dtype: torch.dtype, width: int, rows: int
+) -> None:
+    torch.manual_seed(0)
+    z_grad, valid = torch.randn(5, 9, width).to(dtype), torch.rand(5, 9) < 0.8
+    z_grad[~valid] = 0
+    ids = torch.randint(0, rows, (5, 9), dtype=torch.int32)
+    expected = torch.ops.aten.embedding_dense_backward(z_grad, ids.long(), rows, -1, False)
+    unread = torch.where(valid, ids, -(2**31))
+    for places, there in ((ids, None), (ids, valid), (unread, valid), (unread.long(), valid)):
+        found = raw.esu_attention_table_grad(z_grad, places, there, rows)
+        assert torch.equal(found, expected)
+
+
+def test_table_gradient_of_nothing(level: str) -> None:
+    z_grad, ids = torch.zeros(3, 0, 8), torch.zeros(3, 0, dtype=torch.int64)
+    assert torch.equal(raw.esu_attention_table_grad(z_grad, ids, None, 4), torch.zeros(4, 8))
+    with pytest.raises(RuntimeError, match=r"ids must have shape .* = \[3, 0\] to match z_grad"):
+        raw.esu_attention_table_grad(z_grad, ids.T, None, 4)
 
 
 def test_not_contiguous(level: str, device: str) -> None:

@@ -36,14 +36,28 @@ struct EsuAttentionBackwardParams {
   bool stream;                 // write z_grad past the caches: where it does not fit them
 };
 
+// The gradient of a table from that of the rows gathered from it.
+struct EsuTableGradParams {
+  const void* z_grad;    // [count, L], 0 where not valid
+  IntArray ids;          // [count]; one outside [0, N) has no row to add to
+  const uint8_t* valid;  // [count], or none
+  int64_t count;
+  int64_t dim;       // L
+  DType dtype;       // of z_grad and the table
+  void* table_grad;  // [N, L]
+};
+
 LONGCLOCK_DECLARE_LEVELS(void esu_attention(const EsuAttentionParams&, int64_t begin, int64_t end);
                          void esu_attention_backward(const EsuAttentionBackwardParams&,
-                                                     int64_t begin, int64_t end))
+                                                     int64_t begin, int64_t end);
+                         void esu_table_grad(const EsuTableGradParams&, int64_t begin, int64_t end))
 
 // Queries [begin, end).
 void esu_attention_cpu(const EsuAttentionParams& params, int64_t begin, int64_t end);
 void esu_attention_backward_cpu(const EsuAttentionBackwardParams& params, int64_t begin,
                                 int64_t end);
+// Rows [begin, end) of the table.
+void esu_table_grad_cpu(const EsuTableGradParams& params, int64_t begin, int64_t end);
 
 // Behaviours [0, K) are cut into chunks of this many, each done by blocks of its own; a second
 // kernel then adds up what they found, in order.

@@ -12,4 +12,8 @@ void esu_attention_backward_cpu(const EsuAttentionBackwardParams& params, int64_
   LONGCLOCK_CALL_LEVEL(esu_attention_backward(params, begin, end));
 }
 
+void esu_table_grad_cpu(const EsuTableGradParams& params, int64_t begin, int64_t end) {
+  LONGCLOCK_CALL_LEVEL(esu_table_grad(params, begin, end));
+}
+
 }  // namespace longclock

@@ -300,6 +300,26 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
   if (p.stream) end_stream();
 }
 
+// Adds in order of positions, in T as nn.Embedding does; rows outside [begin, end) are passed over.
+template <class T>
+void table_grad(const EsuTableGradParams& p, int64_t begin, int64_t end) {
+  const int64_t dim = p.dim, bytes = dim * static_cast<int64_t>(sizeof(T));
+  T* table = static_cast<T*>(p.table_grad);
+  std::memset(table + begin * dim, 0, static_cast<size_t>((end - begin) * bytes));
+  const auto row_of = [&](int64_t at) -> T* {
+    const bool there = at < p.count && (p.valid == nullptr || p.valid[at] != 0);
+    const int64_t id = there ? p.ids[at] : -1;
+    return begin <= id && id < end ? table + id * dim : nullptr;
+  };
+  for (int64_t at = 0; at < p.count; ++at) {
+    if (const T* later = row_of(at + kPrefetchRows)) prefetch_row(later, bytes);
+    T* to = row_of(at);
+    if (to == nullptr) continue;
+    const T* from = static_cast<const T*>(p.z_grad) + at * dim;
+    for (int64_t i = 0; i < dim; ++i) from_float(to_float(to[i]) + to_float(from[i]), to + i);
+  }
+}
+
 }  // namespace
 
 void esu_attention(const EsuAttentionParams& p, int64_t begin, int64_t end) {
@@ -308,6 +328,10 @@ void esu_attention(const EsuAttentionParams& p, int64_t begin, int64_t end) {
 
 void esu_attention_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t end) {
   LONGCLOCK_WITH_DTYPE(p.forward.behaviours.dtype, T, attend_backward<T>(p, begin, end));
+}
+
+void esu_table_grad(const EsuTableGradParams& p, int64_t begin, int64_t end) {
+  LONGCLOCK_WITH_DTYPE(p.dtype, T, table_grad<T>(p, begin, end));
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -80,6 +80,11 @@ def _(
     )
 
 
+@torch.library.register_fake("longclock::esu_attention_table_grad")
+def _(z_grad: Tensor, ids: Tensor, valid: Tensor | None, table_rows: int) -> Tensor:
+    return z_grad.new_empty((table_rows, z_grad.shape[-1]))
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     # u .. valid are the 10 tensors; period, unit; sparse_grad
     ctx.mark_non_differentiable(output[1])
@@ -91,6 +96,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: bool) -> Tensor:
     if table.shape[0] == 0:
         return torch.zeros_like(table)
+    if not sparse and dz.device.type == "cpu":
+        return raw.esu_attention_table_grad.default(dz, ids, valid, table.shape[0])
     ids = (ids if valid is None else ids.masked_fill(~valid, 0)).to(torch.int64)
     # On CUDA an id may be in no table: its NaN gradient then goes to a row that exists.
     ids = ids.clamp(0, table.shape[0] - 1)
