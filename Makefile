@@ -68,6 +68,7 @@ $(CUDA_TOOLS)/.installed: constraints.txt $(VENV)/.tools
 $(VENV)/.package: pyproject.toml setup.py $(VENV)/.tools
 	$(SAY) "building and installing longclock and what training and tests need"
 	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation -e '.[train,test]'
+	@$(PIP) install -qq -c $(CONSTRAINTS) --no-deps fuxictr  # single classes are used, without its dependencies
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.package
@@ -77,9 +78,8 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.package
 
 # Rivals of the benchmarks that nothing else needs.
 $(VENV)/.bench: constraints.txt $(VENV)/.package
-	$(SAY) "installing faiss and FuxiCTR for the benchmarks"
+	$(SAY) "installing faiss for the benchmarks"
 	@$(PIP) install -qq -c $(CONSTRAINTS) faiss-cpu
-	@$(PIP) install -qq -c $(CONSTRAINTS) --no-deps fuxictr  # one class of it is used, without its dependencies
 	@touch $@
 
 # Python is seen as it is edited; C++ is compiled here where it changed.

@@ -34,7 +34,7 @@ HEADS = 4
 
 
 def peer(d: int, k: int) -> dict[str, nn.Module]:
-    layer = peers.twin_layer()
+    layer = peers.fuxictr("TWIN", "MultiHeadTopKAttention")
     if layer is None:
         return {}
     return {"FuxiCTR TWIN": layer(input_dim=d, attention_dim=d, topk=k, num_heads=HEADS)}

@@ -14,8 +14,6 @@ import torch
 from torch import nn
 
 PACKAGES = ("faiss-cpu", "fuxictr")
-TWIN = Path("model_zoo", "LongCTR", "TWIN", "TWIN.py")  # in FuxiCTR's wheel
-TWIN_LAYER = "MultiHeadTopKAttention"
 
 
 def versions() -> dict[str, str]:
@@ -44,22 +42,23 @@ def faiss() -> Any:
         return None
 
 
-def twin_layer() -> type[nn.Module] | None:
-    """FuxiCTR's search and attention of TWIN; None, with the reason printed, where it is missing.
+def fuxictr(model: str, name: str) -> type | None:
+    """A class of one of FuxiCTR's models for long sequences; None, with the reason printed, where it is missing.
 
-    The class is compiled from the installed file on its own. It uses PyTorch only; importing its
-    module would import all of FuxiCTR, whose dependencies are large.
+    It is compiled from the installed file on its own and sees PyTorch only: importing its module would import
+    all of FuxiCTR, whose dependencies are large. Of a whole model only the methods that need nothing else run.
     """
+    file = Path("model_zoo", "LongCTR", model, f"{model}.py")  # in FuxiCTR's wheel
     try:
-        path = Path(str(metadata.distribution("fuxictr").locate_file(TWIN)))
+        path = Path(str(metadata.distribution("fuxictr").locate_file(file)))
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (metadata.PackageNotFoundError, OSError) as error:
-        without("FuxiCTR TWIN", str(error), "`pip install --no-deps fuxictr`, or make bench")
+        without(f"FuxiCTR {model}", str(error), "`pip install --no-deps fuxictr`, or make bench")
         return None
-    tree.body = [
-        part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == TWIN_LAYER
-    ]
-    names: dict[str, Any] = {"torch": torch, "nn": nn, "__name__": TWIN.stem}
+    tree.body = [part for part in tree.body if isinstance(part, ast.ClassDef) and part.name == name]
+    names: dict[str, Any] = {
+        "torch": torch, "nn": nn, "F": nn.functional, "BaseModel": nn.Module, "__name__": file.stem
+    }  # fmt: skip
     exec(compile(tree, str(path), "exec"), names)
-    found: type[nn.Module] = names[TWIN_LAYER]
+    found: type = names[name]
     return found

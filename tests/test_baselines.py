@@ -1,17 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+from bench import peers
 
-from longclock import Lookup, reference
-from longclock.baselines import ContentSearch, HourEmbedding, NoTime, ReferenceContentSearch
+from longclock import LongTermInterestClock, Lookup, reference
+from longclock.baselines import (
+    DIN,
+    ETA,
+    SDIM,
+    TWIN,
+    FullClock,
+    HourEmbedding,
+    NoTime,
+    ReferenceETA,
+    ReferenceFullClock,
+    ReferenceTWIN,
+)
 
-S, M, L, H, C, K, N = 3, 9, 5, 6, 2, 4, 11
+S, M, L, H, C, K, N = 3, 9, 6, 5, 2, 4, 11
 LENGTHS = torch.tensor([9, 2, 0])
 
 
-MODELS = {"no-time": NoTime, "hour": HourEmbedding, "twin": ReferenceContentSearch}
+MODELS = {
+    "no-time": NoTime,
+    "hour": HourEmbedding,
+    "twin": ReferenceTWIN,
+    "eta": ReferenceETA,
+    "full-clock": ReferenceFullClock,
+    "din": DIN,
+    "sdim": partial(SDIM, hashes=3, hash_bits=1),
+}
+SEARCHES = {"twin": (TWIN, ReferenceTWIN), "eta": (ETA, ReferenceETA),
+            "full-clock": (FullClock, ReferenceFullClock)}  # fmt: skip
 every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 
 
@@ -101,7 +125,7 @@ def test_no_time_is_the_mean_of_the_last_k():
 
 
 @pytest.mark.parametrize(
-    ("name", "reads_time"), [("no-time", False), ("hour", True), ("twin", False)]
+    ("name", "reads_time"), [(name, name == "hour") for name in MODELS if name != "full-clock"]
 )
 def test_only_the_hour_embedding_reads_time(name, reads_time):
     table, ids, time, now, candidate = inputs()
@@ -125,9 +149,9 @@ def test_hour_embedding_changes_at_the_hours_edge_only():
     assert not torch.equal(at(7199), at(7200))
 
 
-def test_content_search_learns_no_time():
+def test_twin_learns_no_time():
     table, ids, time, now, candidate = inputs()
-    model = ReferenceContentSearch(L, H, k=K)
+    model = ReferenceTWIN(L, H, k=K)
     model.reset_parameters()
     assert not model.time.w2.any()
     assert not model.time.b2.any()
@@ -135,15 +159,188 @@ def test_content_search_learns_no_time():
     assert torch.equal(context[..., L:], torch.zeros_like(context[..., L:]))
     assert not any(weight.requires_grad for weight in model.time.parameters())
     with pytest.raises(ValueError, match="exclude_future needs times"):
-        ContentSearch(L, H, exclude_future=True)
+        TWIN(L, H, exclude_future=True)
 
 
-def test_content_search_in_plain_pytorch_is_the_same():
+@pytest.mark.parametrize(("fused", "plain"), SEARCHES.values(), ids=SEARCHES)
+def test_searches_in_plain_pytorch_are_the_same(fused, plain):
     table, ids, time, now, candidate = inputs()
-    compiled, plain = ContentSearch(L, H, k=K), ReferenceContentSearch(L, H, k=K)
+    fused, plain = fused(L, H, k=K), plain(L, H, k=K)
     assert isinstance(plain.time, reference.TimeSimilarity)
-    plain.load_state_dict(compiled.state_dict())
-    torch.testing.assert_close(
-        compiled(candidate, table[ids], time, now, LENGTHS),
-        plain(candidate, table[ids], time, now, LENGTHS),
-    )
+    plain.load_state_dict(fused.state_dict())
+    results = []
+    for model in (fused, plain):
+        v = model(candidate, Lookup(table, ids), time, now, LENGTHS)
+        v.square().sum().backward()
+        results.append([v, *(weight.grad for weight in model.parameters())])
+    torch.testing.assert_close(*results)
+
+
+def attended(u, rows):
+    """Attention by content alone of one query's heads u, [n, L]."""
+    return (u @ rows.T).softmax(-1) @ rows
+
+
+def folded(model, candidate):
+    """u_i = W_b^i^T W_q^i q / sqrt(d), [S, n, L]."""
+    u = torch.einsum("ndl,ndh,sh->snl", model.w_b, model.w_q, candidate)
+    return u / model.head_dim**0.5
+
+
+def test_eta_attends_to_the_smallest_hamming_distances():
+    table, ids, time, now, candidate = inputs()
+    model = ETA(L, H, k=K, hash_bits=6)  # few bits, many equal distances
+    _, context = model(candidate, Lookup(table, ids), time, now, LENGTHS, return_context=True)
+    u = folded(model, candidate)
+    for s, length in enumerate(LENGTHS.tolist()):
+        rows = table[ids[s, :length]]
+        query = torch.cat([w @ candidate[s] for w in model.w_q]) @ model.rotations > 0
+        keys = torch.cat([rows @ w.T for w in model.w_b], 1) @ model.rotations > 0
+        nearest = (query != keys).sum(1).argsort(stable=True)[:K]
+        expected = attended(u[s], rows[nearest]) if length else torch.zeros(4, L)
+        torch.testing.assert_close(context[s, :, :L], expected)
+        assert not context[s, :, L:].any()
+
+
+def test_hashes_are_saved_and_follow_the_seed():
+    models = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        models.append(ETA(L, H, hash_bits=8))
+    first, same, other = models
+    assert torch.equal(first.rotations, same.rotations)
+    assert not torch.equal(first.rotations, other.rotations)
+    other.load_state_dict(first.state_dict())
+    assert torch.equal(first.rotations, other.rotations)
+    for wrong in (0, 2.0, True):
+        with pytest.raises(ValueError, match="ETA: hash_bits must be an int of at least 1, got"):
+            ETA(L, H, hash_bits=wrong)
+    with pytest.raises(ValueError, match="ETA: scoring must be left out"):
+        ETA(L, H, scoring="folded")
+    with pytest.raises(ValueError, match="ETA: exclude_future needs times"):
+        ETA(L, H, exclude_future=True)
+
+
+def test_full_clock_is_the_clock_that_keeps_every_behaviour():
+    table, ids, time, now, candidate = inputs()
+    full, clock = FullClock(L, H, k=2), LongTermInterestClock(L, H, k=M)
+    clock.load_state_dict(full.state_dict())
+    found = [m(candidate, table[ids], time, now, LENGTHS) for m in (full, clock)]
+    torch.testing.assert_close(*found)
+
+
+def fuxictr(model, name):
+    found = peers.fuxictr(model, name)
+    if found is None:
+        pytest.skip("FuxiCTR is not installed: `pip install --no-deps fuxictr`, or make test")
+    return found
+
+
+def test_twin_with_one_head_is_fuxictrs():
+    """Theirs puts the projected context through W_v and W_o, which are linear: the same context.
+
+    Without a behaviour theirs attends to padding (a mask of -1e9 everywhere): not compared.
+    """
+    table, ids, time, now, _ = inputs()
+    candidate = torch.randn(S, L)
+    layer = fuxictr("TWIN", "MultiHeadTopKAttention")(input_dim=L, attention_dim=8, topk=K)
+    model = TWIN(L, L, head_dim=8, heads=1, k=K)
+    with torch.no_grad():
+        model.w_q.copy_(layer.W_q.weight[None])
+        model.w_b.copy_(layer.W_h.weight[None])
+    mask = torch.arange(M) < torch.tensor([9, 5, 4])[:, None]
+    _, context = model(candidate, table[ids], time, now, mask=mask, return_context=True)
+    expected = layer(candidate, table[ids], mask)
+    found = context[:, 0, :L] @ (layer.W_o.weight @ layer.W_v.weight).T
+    torch.testing.assert_close(found, expected)
+
+
+def test_eta_finds_what_fuxictrs_does():
+    """The same hashes, so the same distances; among equal ones theirs keeps any."""
+    table, ids, time, now, _ = inputs()
+    candidate, bits = torch.randn(S, L), 16
+    search = fuxictr("ETA", "ETA")
+    theirs = torch.nn.Module.__new__(search)
+    torch.nn.Module.__init__(theirs)
+    theirs.reuse_hash, theirs.hash_bits = True, bits
+    model = ETA(L, L, head_dim=L, heads=1, k=K, hash_bits=bits)
+    with torch.no_grad():  # theirs hashes the vectors as they are
+        model.w_q.copy_(torch.eye(L)[None])
+        model.w_b.copy_(torch.eye(L)[None])
+    mask = torch.arange(M) < torch.tensor([9, 5, 4])[:, None]
+    rows = table[ids]
+    kept, valid = theirs.topk_retrieval(model.rotations[None], candidate, rows, mask, K)
+    assert valid.all()
+    hashes = model.hashes(candidate)
+    expected = (model.hashes(kept) != hashes[:, None]).sum(-1)
+    distance = (model.hashes(rows) != hashes[:, None]).sum(-1).masked_fill(~mask, bits + 1)
+    assert torch.equal(expected, distance.sort(1).values[:, :K])
+    _, context = model(candidate, rows, time, now, mask=mask, return_context=True)
+    u = folded(model, candidate)
+    for s in range(S):
+        nearest = distance[s].argsort(stable=True)[:K]
+        torch.testing.assert_close(context[s, :, :L], attended(u[s], rows[s, nearest]))
+
+
+def test_din_weighs_the_last_k_by_its_network():
+    table, ids, time, now, candidate = inputs()
+    model = DIN(L, H, k=K)
+    _, context = model(candidate, Lookup(table, ids), time, now, LENGTHS, return_context=True)
+    for s, length in enumerate(LENGTHS.tolist()):
+        expected = torch.zeros(L)
+        for row in table[ids[s, max(0, length - K) : length]]:
+            q, item = candidate[s], row[:H]
+            expected = expected + model.attention(torch.cat([q, row, q - item, q * item])) * row
+        torch.testing.assert_close(context[s, 0], expected)
+
+
+def test_sdim_averages_the_normalised_sums_of_shared_buckets():
+    table, ids, time, now, candidate = inputs()
+    model = SDIM(L, H, hashes=5, hash_bits=2)
+    _, context = model(candidate, Lookup(table, ids), time, now, LENGTHS, return_context=True)
+    for s, length in enumerate(LENGTHS.tolist()):
+        rows, sums = table[ids[s, :length]], torch.zeros(5, L)
+        for j in range(5):
+            signs = model.rotations[:, j]
+            same = ((rows[:, :H] @ signs > 0) == (candidate[s] @ signs > 0)).all(1)
+            sums[j] = rows[same].sum(0)
+        expected = torch.nn.functional.normalize(sums, dim=-1).mean(0)
+        torch.testing.assert_close(context[s, 0], expected)
+
+
+def test_sdim_finds_what_fuxictrs_does():
+    table, ids, time, now, _ = inputs()
+    candidate = torch.randn(S, L)
+    model = SDIM(L, L, hashes=4, hash_bits=2)
+    theirs = torch.nn.Module.__new__(fuxictr("SDIM", "SDIM"))
+    torch.nn.Module.__init__(theirs)
+    theirs.reuse_hash, theirs.num_hashes, theirs.hash_bits, theirs.l2_norm = True, 4, 2, True
+    theirs.powers_of_two = torch.tensor([1.0, 2.0])
+    mask = torch.arange(M) < torch.tensor([9, 5, 0])[:, None]
+    expected = theirs.lsh_attentioin(model.rotations[None], candidate, table[ids], mask)
+    _, context = model(candidate, table[ids], time, now, mask=mask, return_context=True)
+    torch.testing.assert_close(context[:, 0], expected)
+
+
+@pytest.mark.parametrize("model", [DIN, SDIM])
+def test_candidates_may_not_be_wider_than_behaviours(model):
+    with pytest.raises(ValueError, match=rf"{model.__name__}: behaviour_dim must be at least"):
+        model(3, 4)
+    model(3, 3)
+    for sizes, text in (({"hashes": 0}, "hashes"), ({"hash_bits": 63}, "hash_bits")):
+        with pytest.raises(ValueError, match=f"SDIM: {text} must be"):
+            SDIM(3, 3, **sizes)
+
+
+@every_model
+def test_every_weight_and_the_table_are_trained(build):
+    table, ids, time, now, candidate = inputs()
+    model = build(L, H, k=K)
+    table.requires_grad_()
+    model(candidate, Lookup(table, ids), time, now, LENGTHS).square().sum().backward()
+    assert table.grad is not None
+    assert table.grad.any()
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            assert weight.grad is not None, name
+            assert weight.grad.isfinite().all(), name

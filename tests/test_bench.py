@@ -146,7 +146,7 @@ def test_missing_peers_are_told_once(monkeypatch, capsys):
     monkeypatch.setattr(metadata, "version", missing)
     monkeypatch.setitem(sys.modules, "faiss", None)
     for _ in range(2):
-        assert peers.twin_layer() is None
+        assert peers.fuxictr("TWIN", "MultiHeadTopKAttention") is None
         assert peers.faiss() is None
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("without the rival FuxiCTR TWIN: ")
@@ -175,7 +175,7 @@ def test_faiss_is_no_rival_on_a_gpu(capsys):
 
 
 def test_the_layer_of_fuxictr_needs_nothing_of_its_module(monkeypatch, tmp_path):
-    path = tmp_path / peers.TWIN
+    path = tmp_path / "model_zoo" / "LongCTR" / "TWIN" / "TWIN.py"
     path.parent.mkdir(parents=True)
     path.write_text(
         "import no_such_module\n\n\n"
@@ -189,7 +189,7 @@ def test_the_layer_of_fuxictr_needs_nothing_of_its_module(monkeypatch, tmp_path)
             return tmp_path / name
 
     monkeypatch.setattr(metadata, "distribution", lambda name: Distribution())
-    layer = peers.twin_layer()
+    layer = peers.fuxictr("TWIN", "MultiHeadTopKAttention")
     assert layer is not None
     assert torch.equal(layer()(torch.tensor([-1.0, 2.0])), torch.tensor([0.0, 2.0]))
 

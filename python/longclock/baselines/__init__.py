@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The clock's rivals; each is called as :class:`longclock.LongTermInterestClock` is.
 
-The fourth control, shuffled behaviour times, is not a model but an option of the data:
-:meth:`longclock.data.Histories.with_shuffled_times`.
+Those that search come a second time in plain PyTorch, as ``Reference...``. One more control, shuffled
+behaviour times, is not a model but an option of the data: :meth:`longclock.data.Histories.with_shuffled_times`.
 """
 
-from longclock.baselines.recent import HourEmbedding, NoTime
-from longclock.baselines.twin import ContentSearch, ReferenceContentSearch
+from longclock.baselines.eta import ETA, ReferenceETA
+from longclock.baselines.full_clock import FullClock, ReferenceFullClock
+from longclock.baselines.pooled import Pooled
+from longclock.baselines.recent import DIN, HourEmbedding, NoTime
+from longclock.baselines.sdim import SDIM
+from longclock.baselines.twin import TWIN, ReferenceTWIN
 
-__all__ = ["ContentSearch", "HourEmbedding", "NoTime", "ReferenceContentSearch"]
+__all__ = [
+    "DIN", "ETA", "SDIM", "TWIN", "FullClock", "HourEmbedding", "NoTime", "Pooled", "ReferenceETA",
+    "ReferenceFullClock", "ReferenceTWIN",
+]  # fmt: skip

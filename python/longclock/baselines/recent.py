@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Baselines that pool the most recent behaviours: without time, and with an embedding of the hour."""
+"""Baselines that read the most recent behaviours: their mean, their mean and the hour, and DIN."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longclock.baselines.pooled import Pooled, bags_of, table_of
 from longclock.types import Lookup
 
 
-class NoTime(nn.Module):
+class NoTime(Pooled):
     """Mean of the last ``k`` behaviours through a two-layer network: neither search nor time.
 
-    ``v_cur = h(mean_m b_m)`` over the last ``k`` behaviours that count. Takes every layout of
-    :class:`longclock.LongTermInterestClock` and returns the same shapes; the context has one head and no
-    time features: ``[..., 1, L]``. A history without behaviours has the mean 0.
+    ``v_cur = h(mean_m b_m)`` over the last ``k`` behaviours that count. Arguments and call: as
+    :class:`longclock.baselines.Pooled`.
     """
+
+    of_candidate = False
 
     def __init__(
         self,
@@ -29,47 +31,20 @@ class NoTime(nn.Module):
         period: int = 86400,
         extra_dim: int = 0,
     ) -> None:
-        super().__init__()
-        self.k, self.period = k, period
-        self.head = nn.Sequential(
-            nn.Linear(behaviour_dim + extra_dim, hidden_dim),
-            nn.ReLU(),
-            nn.Linear(hidden_dim, out_dim),
+        super().__init__(
+            behaviour_dim, candidate_dim, out_dim, hidden_dim, period=period, extra_dim=extra_dim
         )
+        self.k = k
 
-    def forward(
+    def pool(
         self,
         candidate: Tensor,
         behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
-        query_time: Tensor,
-        lengths: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
-        starts: Tensor | None = None,
-        ends: Tensor | None = None,
-        offsets: Tensor | None = None,
-        query_offsets: Tensor | None = None,
-        return_context: bool = False,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        if starts is None or ends is None:
-            starts, ends = _windows(behaviour_time, lengths, offsets)
-        if query_offsets is not None:
-            counts = query_offsets.diff()
-            starts, ends, query_time = (
-                rows.repeat_interleave(counts) for rows in (starts, ends, query_time)
-            )
-        pooled = mean_of_last(self.k, behaviours, starts, ends, mask)
-        v = self.head(self.features(pooled, query_time))
-        context = pooled.unsqueeze(-2)
-        if candidate.dim() == 3:  # [S, C, H]: one history, C candidates
-            v = v.unsqueeze(1).expand(-1, candidate.shape[1], -1)
-            context = context.unsqueeze(1).expand(-1, candidate.shape[1], -1, -1)
-        return (v, context) if return_context else v
-
-    def features(self, pooled: Tensor, query_time: Tensor) -> Tensor:
-        """What the network reads: the pooled behaviours; [Q, L]."""
-        return pooled
+        starts: Tensor,
+        ends: Tensor,
+        mask: Tensor | None,
+    ) -> Tensor:
+        return mean_of_last(self.k, behaviours, starts, ends, mask)
 
 
 class HourEmbedding(NoTime):
@@ -101,32 +76,85 @@ class HourEmbedding(NoTime):
         return torch.cat([pooled, self.hour(part)], -1)
 
 
-def _windows(time: Tensor, lengths: Tensor | None, offsets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Every sequence's first row and the row after its last, in the flattened behaviours."""
-    if offsets is not None:
-        return offsets[:-1].long(), offsets[1:].long()
-    sequences, longest = time.shape
-    starts = torch.arange(sequences, device=time.device) * longest
-    return starts, starts + (longest if lengths is None else lengths.long())
+class DIN(Pooled):
+    """Deep Interest Network over the last ``k`` behaviours: weights from a network, without a softmax.
+
+    ``c = sum_m a(q, b_m) b_m``, ``a = MLP([q ; b ; q - b ; q * b])``: two layers with a ReLU between them.
+    Where behaviours are wider than candidates, differences and products are of their first H columns: a
+    behaviour begins with its item's vector. Arguments and call: as
+    :class:`longclock.baselines.Pooled`, with ``attention_dim``, the hidden width of a.
+    Source: DIN, arXiv 1706.06978, with ReLU in place of Dice.
+
+    Raises:
+        ValueError: candidate_dim is larger than behaviour_dim.
+    """
+
+    def __init__(
+        self,
+        behaviour_dim: int,
+        candidate_dim: int,
+        k: int = 100,
+        out_dim: int = 64,
+        hidden_dim: int = 128,
+        *,
+        period: int = 86400,
+        attention_dim: int = 32,
+    ) -> None:
+        super().__init__(behaviour_dim, candidate_dim, out_dim, hidden_dim, period=period)
+        check_item_columns("DIN", behaviour_dim, candidate_dim)
+        self.k = k
+        self.attention = nn.Sequential(
+            nn.Linear(3 * candidate_dim + behaviour_dim, attention_dim),
+            nn.ReLU(),
+            nn.Linear(attention_dim, 1),
+        )
+
+    def pool(
+        self,
+        candidate: Tensor,
+        behaviours: Tensor | Lookup,
+        starts: Tensor,
+        ends: Tensor,
+        mask: Tensor | None,
+    ) -> Tensor:
+        index, counts = last_of(self.k, starts, ends, mask)
+        table, ids, sparse = table_of(behaviours, index)
+        rows = F.embedding(ids, table, sparse=sparse)  # one after another, those that count only
+        query = candidate.repeat_interleave(counts, 0)
+        item = rows[:, : self.candidate_dim]
+        weight = self.attention(torch.cat([query, rows, query - item, query * item], -1))
+        return bags_of(behaviours, index, counts, "sum", weight.squeeze(-1).to(rows.dtype))
+
+
+def check_item_columns(name: str, behaviour_dim: int, candidate_dim: int) -> None:
+    """Behaviours must begin with a vector like the candidates'."""
+    if candidate_dim > behaviour_dim:
+        raise ValueError(
+            f"{name}: behaviour_dim must be at least candidate_dim = {candidate_dim}, got {behaviour_dim}: "
+            "a behaviour's first columns are compared with the candidate's"
+        )
+
+
+def last_of(
+    k: int, starts: Tensor, ends: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Places of the last ``k`` behaviours of every window where ``mask`` is True, the latest first.
+
+    Returns the places of one window after another, and how many each has, [Q].
+    """
+    rows = None
+    if mask is not None:  # count in masked rows, then map back
+        before = F.pad(mask.cumsum(0), (1, 0))
+        rows = mask.nonzero().flatten()
+        starts, ends = before[starts.long()], before[ends.long()]
+    position = ends[:, None] - 1 - torch.arange(k, device=ends.device)
+    there = position >= starts[:, None]
+    index = position[there].long()
+    return index if rows is None else rows[index], there.sum(1)
 
 
 def mean_of_last(
     k: int, behaviours: Tensor | Lookup, starts: Tensor, ends: Tensor, mask: Tensor | None = None
 ) -> Tensor:
     """Mean of the last ``k`` rows of every window where ``mask`` is True; 0 where there is none."""
-    if isinstance(behaviours, Lookup):
-        table, ids = behaviours.table, behaviours.ids.flatten()
-    else:
-        table, ids = behaviours.flatten(0, -2), None
-    rows = None
-    if mask is not None:  # count in masked rows, then map back
-        before = F.pad(mask.flatten().cumsum(0), (1, 0))
-        rows = mask.flatten().nonzero().flatten()
-        starts, ends = before[starts.long()], before[ends.long()]
-    position = ends[:, None] - 1 - torch.arange(k, device=ends.device)
-    counts = position >= starts[:, None]
-    index = position[counts]  # only rows that count are ever read
-    index = index if rows is None else rows[index]
-    index = index if ids is None else ids[index]
-    first = counts.sum(1).cumsum(0) - counts.sum(1)
-    return F.embedding_bag(index.long(), table, first, mode="mean")
+    return bags_of(behaviours, *last_of(k, starts, ends, mask), mode="mean")

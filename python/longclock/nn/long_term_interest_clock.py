@@ -257,11 +257,7 @@ class LongTermInterestClock(nn.Module):
         mlp = self.time.mlp()
         options = {"period": self.period, "unit": self.time.unit}
         with torch.no_grad():
-            if self.scoring == "folded" or self.k is None:
-                query, keys, scale = u.sum(-2), rows, self.scale * math.sqrt(self.head_dim)
-            else:
-                query, scale = projected.flatten(-2), self.scale
-                keys = self.project(rows) if keys is None else keys
+            query, keys, scale = self._search_by(projected, u, rows, keys)
             found = self.ops.clock_gsu(
                 _as_query(query, keys), keys, behaviour_time, query_time, mlp, self.k or 0, scale=scale,
                 ids=behaviours.ids if isinstance(behaviours, Lookup) else None,
@@ -287,6 +283,19 @@ class LongTermInterestClock(nn.Module):
         if not return_context:
             return v_cur
         return v_cur, context.unflatten(0, found.shape[:-1])
+
+    def _search_by(
+        self, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
+    ) -> tuple[Tensor, Tensor, float]:
+        """Whose dot products the search compares: queries, keys (a row a behaviour), and the scale.
+
+        Args:
+            projected: the candidate's projections, [..., n, d]; u: folded into rows' width, [..., n, L].
+            rows: behaviours, or the table of a Lookup. keys: as given to forward.
+        """
+        if self.scoring == "folded" or self.k is None:
+            return u.sum(-2), rows, self.scale * math.sqrt(self.head_dim)
+        return projected.flatten(-2), self.project(rows) if keys is None else keys, self.scale
 
     def extra_repr(self) -> str:
         return (

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from longclock import reference
-from longclock.baselines import ContentSearch, HourEmbedding, NoTime, ReferenceContentSearch
+from longclock.baselines import TWIN, HourEmbedding, NoTime, ReferenceTWIN
 from longclock.nn import LongTermInterestClock
 
 
@@ -61,7 +61,7 @@ MODELS = {
     "lic": Model("LIC", LongTermInterestClock, reference.LongTermInterestClock),
     "no-time": Model("no time", NoTime),
     "hour": Model("hour embedding", HourEmbedding),
-    "twin": Model("TWIN-like", ContentSearch, ReferenceContentSearch),
+    "twin": Model("TWIN-like", TWIN, ReferenceTWIN),
     "lic-shuffled": Model(
         "LIC, shuffled times",
         LongTermInterestClock,

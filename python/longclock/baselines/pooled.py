@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What baselines without a search share: one vector pooled from the behaviours, then a network."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longclock.types import Lookup
+
+
+class Pooled(nn.Module):
+    """``v_cur = h(features)`` of one vector pooled from a window of behaviours: what a baseline derives from.
+
+    Takes every layout of :class:`longclock.LongTermInterestClock` and returns the same shapes; the context
+    has one head and no time features: ``[..., 1, L]``.
+
+    Args:
+        behaviour_dim, candidate_dim: L and H.
+        out_dim, hidden_dim: sizes of the two-layer network.
+        period: of the clock, seconds.
+        extra_dim: what ``features`` adds to L.
+    """
+
+    of_candidate = True  # the pooled vector depends on the candidate
+
+    def __init__(
+        self,
+        behaviour_dim: int,
+        candidate_dim: int,
+        out_dim: int = 64,
+        hidden_dim: int = 128,
+        *,
+        period: int = 86400,
+        extra_dim: int = 0,
+    ) -> None:
+        super().__init__()
+        self.behaviour_dim, self.candidate_dim, self.period = behaviour_dim, candidate_dim, period
+        self.head = nn.Sequential(
+            nn.Linear(behaviour_dim + extra_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, out_dim),
+        )
+
+    def forward(
+        self,
+        candidate: Tensor,
+        behaviours: Tensor | Lookup,
+        behaviour_time: Tensor,
+        query_time: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        starts: Tensor | None = None,
+        ends: Tensor | None = None,
+        offsets: Tensor | None = None,
+        query_offsets: Tensor | None = None,
+        return_context: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        if starts is None or ends is None:
+            starts, ends = _windows(behaviour_time, lengths, offsets)
+        queries = candidate.shape[:-1]
+        counts: int | Tensor | None = None if query_offsets is None else query_offsets.diff()
+        if len(queries) == 2 and self.of_candidate:  # [S, C, H]: one history, C candidates
+            counts, candidate = queries[1], candidate.flatten(0, 1)
+        if counts is not None:
+            starts, ends, query_time = (
+                rows.repeat_interleave(counts) for rows in (starts, ends, query_time)
+            )
+        if isinstance(behaviours, Lookup):
+            behaviours = behaviours._replace(ids=behaviours.ids.flatten())
+        else:
+            behaviours = behaviours.flatten(0, -2)
+        mask = None if mask is None else mask.flatten()
+        pooled = self.pool(candidate, behaviours, starts.long(), ends.long(), mask)
+        v, context = self.head(self.features(pooled, query_time)), pooled.unsqueeze(-2)
+        if len(queries) == 2:
+            v, context = (
+                value.unflatten(0, queries)
+                if self.of_candidate
+                else value.unsqueeze(1).expand(-1, queries[1], *value.shape[1:])
+                for value in (v, context)
+            )
+        return (v, context) if return_context else v
+
+    def pool(
+        self,
+        candidate: Tensor,
+        behaviours: Tensor | Lookup,
+        starts: Tensor,
+        ends: Tensor,
+        mask: Tensor | None,
+    ) -> Tensor:
+        """One vector a query, [Q, L]; 0 where no behaviour counts.
+
+        Args:
+            candidate: [Q, H], or as given to forward where ``of_candidate`` is False.
+            behaviours: [T, L], or a Lookup with ids [T].
+            starts, ends: [Q], the query's behaviours. mask: bool [T]; None: all count.
+        """
+        raise NotImplementedError
+
+    def features(self, pooled: Tensor, query_time: Tensor) -> Tensor:
+        """What the network reads: the pooled behaviours; [Q, L]."""
+        return pooled
+
+
+def table_of(behaviours: Tensor | Lookup, index: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Behaviours by their place in the storage: a table, its rows, and whether its gradient is sparse."""
+    if isinstance(behaviours, Lookup):
+        return behaviours.table, behaviours.ids[index].long(), behaviours.sparse
+    return behaviours, index, False
+
+
+def bags_of(
+    behaviours: Tensor | Lookup,
+    index: Tensor,
+    counts: Tensor,
+    mode: str,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Mean, or sum weighted by ``weight``, of the first ``counts[0]`` behaviours of ``index``, of the next
+    ``counts[1]``, and so on: [Q, L], 0 where a count is 0."""
+    table, ids, sparse = table_of(behaviours, index)
+    first = counts.cumsum(0) - counts
+    return F.embedding_bag(ids, table, first, mode=mode, sparse=sparse, per_sample_weights=weight)
+
+
+def _windows(time: Tensor, lengths: Tensor | None, offsets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Every sequence's first row and the row after its last, in the flattened behaviours."""
+    if offsets is not None:
+        return offsets[:-1], offsets[1:]
+    sequences, longest = time.shape
+    starts = torch.arange(sequences, device=time.device) * longest
+    return starts, starts + (longest if lengths is None else lengths.long())

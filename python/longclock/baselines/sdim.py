@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SDIM: the attention of hash buckets, without scores and without a search."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from longclock.baselines.pooled import Pooled, bags_of, table_of
+from longclock.baselines.recent import check_item_columns
+from longclock.types import Lookup
+
+
+class SDIM(Pooled):
+    """Mean over ``hashes`` of the normalised sum of the behaviours that share the candidate's hash bucket.
+
+    ``c = 1 / hashes * sum_j normalize(sum_m [h_j(b_m) = h_j(q)] b_m)``, ``h_j(x)`` = the signs of ``hash_bits``
+    fixed random directions R_j: an attention whose expected weight falls with the angle, ``(1 - angle /
+    pi) ^ hash_bits``. Hashed are the candidate, and of a behaviour its first H columns: a behaviour begins with its
+    item's vector. Arguments and call: as :class:`longclock.baselines.Pooled`; ``k`` is ignored, so that it can take the
+    place of a model that searches.
+    Source: SDIM, arXiv 2205.10249.
+
+    Buffer: rotations, [H, hashes, hash_bits], saved with the parameters.
+
+    Raises:
+        ValueError: candidate_dim is larger than behaviour_dim, or a hash has no bits or more than 62.
+    """
+
+    rotations: Tensor
+
+    def __init__(
+        self,
+        behaviour_dim: int,
+        candidate_dim: int,
+        k: int | None = None,
+        out_dim: int = 64,
+        hidden_dim: int = 128,
+        *,
+        period: int = 86400,
+        hashes: int = 12,
+        hash_bits: int = 3,
+    ) -> None:
+        super().__init__(behaviour_dim, candidate_dim, out_dim, hidden_dim, period=period)
+        check_item_columns("SDIM", behaviour_dim, candidate_dim)
+        if hashes < 1:
+            raise ValueError(f"SDIM: hashes must be at least 1, got {hashes}")
+        if not 1 <= hash_bits <= 62:
+            raise ValueError(f"SDIM: hash_bits must be from 1 to 62, got {hash_bits}")
+        self.register_buffer("rotations", torch.randn(candidate_dim, hashes, hash_bits))
+
+    @torch.no_grad()
+    def buckets(self, items: Tensor) -> Tensor:
+        """The bucket of every hash, int64: [N, H] -> [N, hashes]."""
+        bits = torch.einsum("nh,hjb->njb", items, self.rotations.to(items.dtype)) > 0
+        places = torch.arange(bits.shape[-1], device=bits.device)
+        return (bits << places).sum(-1)
+
+    def pool(
+        self,
+        candidate: Tensor,
+        behaviours: Tensor | Lookup,
+        starts: Tensor,
+        ends: Tensor,
+        mask: Tensor | None,
+    ) -> Tensor:
+        counts = ends - starts
+        query = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        index = torch.arange(len(query), device=counts.device)
+        index += (starts - counts.cumsum(0) + counts)[query]
+        if mask is not None:
+            kept = mask[index]
+            query, index = query[kept], index[kept]
+        meet = self._buckets_at(behaviours, index) == self.buckets(candidate)[query]
+        sums = []
+        for there in meet.unbind(1):
+            met = torch.bincount(query[there], minlength=len(counts))
+            sums.append(F.normalize(bags_of(behaviours, index[there], met, "sum"), dim=-1))
+        return torch.stack(sums).mean(0)
+
+    def _buckets_at(self, behaviours: Tensor | Lookup, index: Tensor) -> Tensor:
+        """Of behaviours by their place, each hashed as seldom as possible: [P] -> [P, hashes]."""
+        table, ids, _ = table_of(behaviours, index)
+        items = table[:, : self.candidate_dim]
+        if len(items) < len(index):
+            return self.buckets(items)[ids]
+        return self.buckets(items[ids])
