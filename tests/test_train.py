@@ -18,7 +18,7 @@ from longclock.train import checkpoint, results
 from longclock.train.batches import TrainingData
 from longclock.train.cli import main
 from longclock.train.compare import Options, run_model
-from longclock.train.config import MODELS, Config
+from longclock.train.config import MODELS, USUAL, Config
 from longclock.train.loop import Run, chunks, score, train
 
 SMALL = Config(batch=16, k=3, heads=2, head_dim=4, recent=5)
@@ -218,7 +218,7 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
     assert "LIC, shuffled times" in capsys.readouterr().out
 
     results = json.loads((out / "results.json").read_text())
-    assert list(results["models"]) == list(MODELS)
+    assert list(results["models"]) == list(USUAL)
     assert results["config"]["k"] == 3
     assert results["config"]["seed"] == 0
     assert results["data"]["events"] == 300

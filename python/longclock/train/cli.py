@@ -17,7 +17,7 @@ import torch
 from longclock.data import EventStream, load, read_events
 from longclock.train import report
 from longclock.train.compare import Options, compare
-from longclock.train.config import MODELS, PRESETS, Config
+from longclock.train.config import MODELS, PRESETS, USUAL, Config
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--negatives", type=int, help="sampled for an event without labels (4)")
     run = p.add_argument_group("run")
     run.add_argument("--protocol", choices=["daily", "stream"], help="(nyc: daily; music: stream)")
-    run.add_argument("--models", help=f"comma-separated (all): {', '.join(MODELS)}")
+    run.add_argument(
+        "--models", help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}"
+    )
     run.add_argument("--model", choices=list(MODELS), help="one model: short for --models")
     run.add_argument("--k", type=int, help="behaviours that the search keeps (nyc: 20; music: 100)")
     run.add_argument("--batch", type=int, help="events a step (nyc: 32; music: 128)")
@@ -85,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _names(args: argparse.Namespace) -> list[str]:
     if args.model and args.models:
         raise ValueError("--model and --models exclude each other")
-    names = _list(args.model or args.models or ",".join(MODELS))
+    names = _list(args.model or args.models or ",".join(USUAL))
     for name in names:
         if name not in MODELS:
             raise ValueError(f"--models: unknown model {name!r}; choose from {', '.join(MODELS)}")

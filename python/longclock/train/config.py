@@ -10,7 +10,18 @@ from typing import Any
 from torch import nn
 
 from longclock import reference
-from longclock.baselines import TWIN, HourEmbedding, NoTime, ReferenceTWIN
+from longclock.baselines import (
+    DIN,
+    ETA,
+    SDIM,
+    TWIN,
+    FullClock,
+    HourEmbedding,
+    NoTime,
+    ReferenceETA,
+    ReferenceFullClock,
+    ReferenceTWIN,
+)
 from longclock.nn import LongTermInterestClock
 
 
@@ -68,7 +79,13 @@ MODELS = {
         reference.LongTermInterestClock,
         shuffled_times=True,
     ),
+    "din": Model("DIN", DIN),
+    "eta": Model("ETA", ETA, ReferenceETA),
+    "sdim": Model("SDIM", SDIM),
+    "full-clock": Model("full clock", FullClock, ReferenceFullClock),
 }
+# What is compared where nothing is named: a model of each kind.
+USUAL = ("lic", "no-time", "hour", "twin", "lic-shuffled")
 
 # Settings that suit a data set better than the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = ["#c1272d", "#8a8a8a", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7"]
+COLOURS = ["#c1272d", "#8a8a8a", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7",
+           "#8c6d31", "#5e4fa2", "#000000"]  # fmt: skip
 Results = dict[str, Any]
 
 
