@@ -205,12 +205,10 @@ Tensor esu_attention_table_grad(const Tensor& z_grad_in, const Tensor& ids_in,
       dim,
       dtype,
       table_grad.mutable_data_ptr()};
-  // A task reads all ids: as many tasks as threads.
-  const int64_t work = table_grad.numel() + z_grad.numel(), threads = worthwhile_threads(work);
-  advise_huge_pages(table_grad, /*at_once=*/threads <= 4);  // little else is done here
-  const int64_t step = std::max<int64_t>(1, (table_rows + threads - 1) / threads);
-  parallel_tasks((table_rows + step - 1) / step, work, [&](int64_t begin, int64_t end) {
-    esu_table_grad_cpu(params, begin * step, std::min(end * step, table_rows));
+  const int64_t work = table_grad.numel() + z_grad.numel();
+  advise_huge_pages(table_grad, /*at_once=*/worthwhile_threads(work) <= 4);  // little else is done
+  parallel_shares(table_rows, work, [&](int64_t begin, int64_t end) {        // each reads all ids
+    esu_table_grad_cpu(params, begin, end);
   });
   return table_grad;
 }

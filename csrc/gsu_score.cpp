@@ -99,13 +99,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
     advise_huge_pages(key_grad);
     params.key_grad = key_grad.mutable_data_ptr();
     if (ids) {
-      // A task reads all ids: as many tasks as threads.
-      const int64_t rows = keys.size(0), threads = worthwhile_threads(search.work());
-      const int64_t step = std::max<int64_t>(1, (rows + threads - 1) / threads);
-      parallel_tasks((rows + step - 1) / step, search.work(), [&](int64_t begin, int64_t end) {
-        for (int64_t task = begin; task < end; ++task) {
-          gsu_score_table_grad_cpu(params, task * step, std::min(rows, (task + 1) * step));
-        }
+      // Each share reads all ids.
+      parallel_shares(keys.size(0), search.work(), [&](int64_t begin, int64_t end) {
+        gsu_score_table_grad_cpu(params, begin, end);
       });
     } else {
       const GroupsByChunk index(search.groups, search.positions);

@@ -236,6 +236,16 @@ def fuxictr(model, name):
     return found
 
 
+def fuxictr_model(name, **attributes):
+    """A whole model without its constructor, for methods that read these attributes only."""
+    cls = fuxictr(name, name)
+    model = cls.__new__(cls)
+    torch.nn.Module.__init__(model)
+    for attribute, value in attributes.items():
+        setattr(model, attribute, value)
+    return model
+
+
 def test_twin_with_one_head_is_fuxictrs():
     """Theirs puts the projected context through W_v and W_o, which are linear: the same context.
 
@@ -259,10 +269,7 @@ def test_eta_finds_what_fuxictrs_does():
     """The same hashes, so the same distances; among equal ones theirs keeps any."""
     table, ids, time, now, _ = inputs()
     candidate, bits = torch.randn(S, L), 16
-    search = fuxictr("ETA", "ETA")
-    theirs = torch.nn.Module.__new__(search)
-    torch.nn.Module.__init__(theirs)
-    theirs.reuse_hash, theirs.hash_bits = True, bits
+    theirs = fuxictr_model("ETA", reuse_hash=True, hash_bits=bits)
     model = ETA(L, L, head_dim=L, heads=1, k=K, hash_bits=bits)
     with torch.no_grad():  # theirs hashes the vectors as they are
         model.w_q.copy_(torch.eye(L)[None])
@@ -312,10 +319,10 @@ def test_sdim_finds_what_fuxictrs_does():
     table, ids, time, now, _ = inputs()
     candidate = torch.randn(S, L)
     model = SDIM(L, L, hashes=4, hash_bits=2)
-    theirs = torch.nn.Module.__new__(fuxictr("SDIM", "SDIM"))
-    torch.nn.Module.__init__(theirs)
-    theirs.reuse_hash, theirs.num_hashes, theirs.hash_bits, theirs.l2_norm = True, 4, 2, True
-    theirs.powers_of_two = torch.tensor([1.0, 2.0])
+    theirs = fuxictr_model(
+        "SDIM", reuse_hash=True, num_hashes=4, hash_bits=2, l2_norm=True,
+        powers_of_two=torch.tensor([1.0, 2.0]),
+    )  # fmt: skip
     mask = torch.arange(M) < torch.tensor([9, 5, 0])[:, None]
     expected = theirs.lsh_attentioin(model.rotations[None], candidate, table[ids], mask)
     _, context = model(candidate, table[ids], time, now, mask=mask, return_context=True)

@@ -63,6 +63,19 @@ void parallel_tasks(int64_t count, int64_t work, const F& f) {
   first.rethrow();
 }
 
+// Calls f(begin, end) on [0, count) cut into one range a thread: where each call has work of its
+// own that more ranges would multiply.
+template <class F>
+void parallel_shares(int64_t count, int64_t work, const F& f) {
+  const int64_t threads = worthwhile_threads(work);
+  const int64_t step = std::max<int64_t>(1, (count + threads - 1) / threads);
+  parallel_tasks((count + step - 1) / step, work, [&](int64_t begin, int64_t end) {
+    for (int64_t share = begin; share < end; ++share) {
+      f(share * step, std::min(count, (share + 1) * step));
+    }
+  });
+}
+
 // parallel_tasks over single elements, in ranges that are worth a call.
 template <class F>
 void parallel_elements(int64_t count, const F& f) {

@@ -50,10 +50,10 @@ class ETA(TWIN):
     def _search_by(
         self, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
     ) -> tuple[Tensor, Tensor, float]:
-        query, keys, _ = super()._search_by(projected, u, rows, keys)
-        if self.k is None:
-            return query, keys, 1.0
-        return self.hashes(query), self.hashes(keys), 1.0
+        found = super()._search_by(projected, u, rows, keys)
+        if self.k is None:  # nothing is searched
+            return found
+        return self.hashes(found[0]), self.hashes(found[1]), 1.0
 
 
 class ReferenceETA(ETA, reference.LongTermInterestClock):

@@ -18,6 +18,7 @@ class Pooled(nn.Module):
 
     Args:
         behaviour_dim, candidate_dim: L and H.
+        k: how many of the last behaviours are pooled.
         out_dim, hidden_dim: sizes of the two-layer network.
         period: of the clock, seconds.
         extra_dim: what ``features`` adds to L.
@@ -29,6 +30,7 @@ class Pooled(nn.Module):
         self,
         behaviour_dim: int,
         candidate_dim: int,
+        k: int = 100,
         out_dim: int = 64,
         hidden_dim: int = 128,
         *,
@@ -36,7 +38,8 @@ class Pooled(nn.Module):
         extra_dim: int = 0,
     ) -> None:
         super().__init__()
-        self.behaviour_dim, self.candidate_dim, self.period = behaviour_dim, candidate_dim, period
+        self.behaviour_dim, self.candidate_dim = behaviour_dim, candidate_dim
+        self.k, self.period = k, period
         self.head = nn.Sequential(
             nn.Linear(behaviour_dim + extra_dim, hidden_dim),
             nn.ReLU(),
@@ -125,6 +128,15 @@ def bags_of(
     table, ids, sparse = table_of(behaviours, index)
     first = counts.cumsum(0) - counts
     return F.embedding_bag(ids, table, first, mode=mode, sparse=sparse, per_sample_weights=weight)
+
+
+def check_item_columns(model: Pooled) -> None:
+    """Behaviours must begin with a vector like the candidates'."""
+    if model.candidate_dim > model.behaviour_dim:
+        raise ValueError(
+            f"{type(model).__name__}: behaviour_dim must be at least candidate_dim = {model.candidate_dim}, got "
+            f"{model.behaviour_dim}: a behaviour's first columns are compared with the candidate's"
+        )
 
 
 def _windows(time: Tensor, lengths: Tensor | None, offsets: Tensor | None) -> tuple[Tensor, Tensor]:

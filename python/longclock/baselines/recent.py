@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.baselines.pooled import Pooled, bags_of, table_of
+from longclock.baselines.pooled import Pooled, bags_of, check_item_columns, table_of
 from longclock.types import Lookup
 
 
@@ -19,22 +21,6 @@ class NoTime(Pooled):
     """
 
     of_candidate = False
-
-    def __init__(
-        self,
-        behaviour_dim: int,
-        candidate_dim: int,
-        k: int = 100,
-        out_dim: int = 64,
-        hidden_dim: int = 128,
-        *,
-        period: int = 86400,
-        extra_dim: int = 0,
-    ) -> None:
-        super().__init__(
-            behaviour_dim, candidate_dim, out_dim, hidden_dim, period=period, extra_dim=extra_dim
-        )
-        self.k = k
 
     def pool(
         self,
@@ -54,21 +40,8 @@ class HourEmbedding(NoTime):
     production systems usually do, and what jumps at the edge of an hour.
     """
 
-    def __init__(
-        self,
-        behaviour_dim: int,
-        candidate_dim: int,
-        k: int = 100,
-        out_dim: int = 64,
-        hidden_dim: int = 128,
-        *,
-        period: int = 86400,
-        hours: int = 24,
-        hour_dim: int = 16,
-    ) -> None:
-        super().__init__(
-            behaviour_dim, candidate_dim, k, out_dim, hidden_dim, period=period, extra_dim=hour_dim
-        )
+    def __init__(self, *args: Any, hours: int = 24, hour_dim: int = 16, **kwargs: Any) -> None:
+        super().__init__(*args, extra_dim=hour_dim, **kwargs)
         self.hour = nn.Embedding(hours, hour_dim)
 
     def features(self, pooled: Tensor, query_time: Tensor) -> Tensor:
@@ -89,22 +62,11 @@ class DIN(Pooled):
         ValueError: candidate_dim is larger than behaviour_dim.
     """
 
-    def __init__(
-        self,
-        behaviour_dim: int,
-        candidate_dim: int,
-        k: int = 100,
-        out_dim: int = 64,
-        hidden_dim: int = 128,
-        *,
-        period: int = 86400,
-        attention_dim: int = 32,
-    ) -> None:
-        super().__init__(behaviour_dim, candidate_dim, out_dim, hidden_dim, period=period)
-        check_item_columns("DIN", behaviour_dim, candidate_dim)
-        self.k = k
+    def __init__(self, *args: Any, attention_dim: int = 32, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_item_columns(self)
         self.attention = nn.Sequential(
-            nn.Linear(3 * candidate_dim + behaviour_dim, attention_dim),
+            nn.Linear(3 * self.candidate_dim + self.behaviour_dim, attention_dim),
             nn.ReLU(),
             nn.Linear(attention_dim, 1),
         )
@@ -124,15 +86,6 @@ class DIN(Pooled):
         item = rows[:, : self.candidate_dim]
         weight = self.attention(torch.cat([query, rows, query - item, query * item], -1))
         return bags_of(behaviours, index, counts, "sum", weight.squeeze(-1).to(rows.dtype))
-
-
-def check_item_columns(name: str, behaviour_dim: int, candidate_dim: int) -> None:
-    """Behaviours must begin with a vector like the candidates'."""
-    if candidate_dim > behaviour_dim:
-        raise ValueError(
-            f"{name}: behaviour_dim must be at least candidate_dim = {candidate_dim}, got {behaviour_dim}: "
-            "a behaviour's first columns are compared with the candidate's"
-        )
 
 
 def last_of(

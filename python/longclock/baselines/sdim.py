@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longclock.baselines.pooled import Pooled, bags_of, table_of
-from longclock.baselines.recent import check_item_columns
+from longclock.baselines.pooled import Pooled, bags_of, check_item_columns, table_of
 from longclock.types import Lookup
 
 
@@ -30,25 +31,14 @@ class SDIM(Pooled):
 
     rotations: Tensor
 
-    def __init__(
-        self,
-        behaviour_dim: int,
-        candidate_dim: int,
-        k: int | None = None,
-        out_dim: int = 64,
-        hidden_dim: int = 128,
-        *,
-        period: int = 86400,
-        hashes: int = 12,
-        hash_bits: int = 3,
-    ) -> None:
-        super().__init__(behaviour_dim, candidate_dim, out_dim, hidden_dim, period=period)
-        check_item_columns("SDIM", behaviour_dim, candidate_dim)
+    def __init__(self, *args: Any, hashes: int = 12, hash_bits: int = 3, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_item_columns(self)
         if hashes < 1:
             raise ValueError(f"SDIM: hashes must be at least 1, got {hashes}")
         if not 1 <= hash_bits <= 62:
             raise ValueError(f"SDIM: hash_bits must be from 1 to 62, got {hash_bits}")
-        self.register_buffer("rotations", torch.randn(candidate_dim, hashes, hash_bits))
+        self.register_buffer("rotations", torch.randn(self.candidate_dim, hashes, hash_bits))
 
     @torch.no_grad()
     def buckets(self, items: Tensor) -> Tensor:
