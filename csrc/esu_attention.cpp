@@ -196,7 +196,9 @@ Tensor esu_attention_table_grad(const Tensor& z_grad_in, const Tensor& ids_in,
   const OptionalTensor valid =
       valid_in ? OptionalTensor(torch::stable::contiguous(*valid_in)) : std::nullopt;
 
-  Tensor table_grad = torch::stable::new_empty(z_grad, {table_rows, dim});
+  const int64_t work = table_rows * dim + z_grad.numel();
+  const bool few = worthwhile_threads(work) <= 4;  // fetching pages is most of it
+  Tensor table_grad = large_zeros(z_grad, table_rows, dim, /*at_once=*/few);
   const EsuTableGradParams params{
       z_grad.const_data_ptr(),
       int_array(ids),
@@ -205,9 +207,7 @@ Tensor esu_attention_table_grad(const Tensor& z_grad_in, const Tensor& ids_in,
       dim,
       dtype,
       table_grad.mutable_data_ptr()};
-  const int64_t work = table_grad.numel() + z_grad.numel();
-  advise_huge_pages(table_grad, /*at_once=*/worthwhile_threads(work) <= 4);  // little else is done
-  parallel_shares(table_rows, work, [&](int64_t begin, int64_t end) {        // each reads all ids
+  parallel_shares(table_rows, work, [&](int64_t begin, int64_t end) {  // each reads all ids
     esu_table_grad_cpu(params, begin, end);
   });
   return table_grad;

@@ -95,15 +95,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
     query_grad = torch::stable::to(query_grad, query.scalar_type());
   }
   if (need_keys) {
-    key_grad = torch::stable::new_empty(keys, keys.sizes());
-    advise_huge_pages(key_grad);
-    params.key_grad = key_grad.mutable_data_ptr();
     if (ids) {
+      key_grad = large_zeros(keys, keys.size(0), keys.size(1), /*at_once=*/false);
+      params.key_grad = key_grad.mutable_data_ptr();
       // Each share reads all ids.
       parallel_shares(keys.size(0), search.work(), [&](int64_t begin, int64_t end) {
         gsu_score_table_grad_cpu(params, begin, end);
       });
     } else {
+      key_grad = torch::stable::new_empty(keys, keys.sizes());
+      advise_huge_pages(key_grad);
+      params.key_grad = key_grad.mutable_data_ptr();
       const GroupsByChunk index(search.groups, search.positions);
       params.positions = search.positions;
       params.chunk_begin = index.begin.data();

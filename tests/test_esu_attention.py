@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 import torch
+from bench.memory import kilobytes
 from cases import FLOATS
 from esu_cases import EsuCase, make_esu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerance import assert_bitwise, assert_close
+from torch import Tensor
 
 import longclock as lc
 from longclock._library import raw
@@ -229,3 +232,35 @@ def test_a_gradient_larger_than_the_caches(level: str) -> None:
     assert together.numel() > 1 << 21
     for q in range(6):
         assert_bitwise(z_grad(slice(q, q + 1)), together[q : q + 1])
+
+
+def test_gradient_of_a_large_table_is_an_ordinary_tensor() -> None:
+    table = torch.nn.Parameter(torch.zeros(80_000, 32))  # 10 MB: a mapping of its own
+    ids = torch.tensor([[5, 5, 79_999]])
+
+    def step() -> Tensor:
+        z = lc.Lookup(table, ids)
+        mlp = lc.TimeSimilarity().mlp()
+        now = torch.zeros(1, dtype=torch.int64)
+        lc.esu_attention(torch.ones(1, 1, 32), z, torch.zeros_like(ids), now, mlp).sum().backward()
+        assert table.grad is not None
+        return table.grad
+
+    once = step().clone()
+    assert once.abs().sum(1).nonzero().flatten().tolist() == [5, 79_999]
+    assert torch.equal(step(), 2 * once)  # added to in place
+    file = io.BytesIO()
+    torch.save(table.grad, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file), 2 * once)
+    assert torch.equal(step().share_memory_(), 3 * once)
+    torch.optim.Adam([table]).step()
+    assert torch.equal(table.abs().sum(1).nonzero(), once.abs().sum(1).nonzero())
+
+
+def test_memory_of_large_table_gradients_is_given_back() -> None:
+    z_grad, ids = torch.ones(1, 1, 32), torch.tensor([[79_999]])
+    before = kilobytes("VmRSS")
+    for _ in range(20):  # of 10 MB
+        assert raw.esu_attention_table_grad(z_grad, ids, None, 80_000)[-1].sum() == 32
+    assert kilobytes("VmRSS") - before < 50_000

@@ -44,7 +44,7 @@ struct EsuTableGradParams {
   int64_t count;
   int64_t dim;       // L
   DType dtype;       // of z_grad and the table
-  void* table_grad;  // [N, L]
+  void* table_grad;  // [N, L], zeros
 };
 
 LONGCLOCK_DECLARE_LEVELS(void esu_attention(const EsuAttentionParams&, int64_t begin, int64_t end);

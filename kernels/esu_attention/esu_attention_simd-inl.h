@@ -305,7 +305,6 @@ template <class T>
 void table_grad(const EsuTableGradParams& p, int64_t begin, int64_t end) {
   const int64_t dim = p.dim, bytes = dim * static_cast<int64_t>(sizeof(T));
   T* table = static_cast<T*>(p.table_grad);
-  std::memset(table + begin * dim, 0, static_cast<size_t>((end - begin) * bytes));
   const auto row_of = [&](int64_t at) -> T* {
     const bool there = at < p.count && (p.valid == nullptr || p.valid[at] != 0);
     const int64_t id = there ? p.ids[at] : -1;

@@ -39,7 +39,7 @@ struct GsuScoreBackwardParams {
   float scale;
   const float* grad;           // laid out as the scores
   float* query_grad;           // [Q, D]
-  void* key_grad;              // [rows, D], contiguous, the keys' dtype
+  void* key_grad;              // [rows, D], contiguous, the keys' dtype; with ids given as zeros
   const int64_t* chunk_begin;  // [chunks + 1]: chunk c of kKeyGradChunk positions is seen by groups
   const int64_t* chunk_groups;  // chunk_groups[chunk_begin[c]] to [chunk_begin[c + 1]], in order
   int64_t positions;            // of the keys

@@ -179,7 +179,7 @@ void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
   const bool in_place = sizeof(T) == 4 && padded == b.dim;
   float* sum = in_place ? static_cast<float*>(p.key_grad) + begin * padded
                         : scratch.take<float>((end - begin) * padded);
-  for (int64_t i = 0; i < (end - begin) * padded; ++i) sum[i] = 0.0f;
+  for (int64_t i = 0; !in_place && i < (end - begin) * padded; ++i) sum[i] = 0.0f;
   for (int64_t index = 0; index < p.group_count; ++index) {
     const Group& g = p.groups[index];
     for (int64_t at = 0; at < g.length; at += kBehaviourBlock) {
