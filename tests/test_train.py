@@ -167,7 +167,9 @@ def test_reference_and_compiled_ops_agree():
 @pytest.mark.parametrize("reference", [False, True])
 @every_model
 def test_interest_modules_can_be_copied_and_pickled(name, reference):
-    module = MODELS[name].build(dataclasses.replace(SMALL, reference=reference), 6, 5)
+    module = MODELS[name].build(
+        dataclasses.replace(SMALL, reference=reference), 26, 24, categories=1
+    )
     for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert type(copied) is type(module)
         for one, other in zip(copied.parameters(), module.parameters(), strict=True):

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The clock's rivals; each is called as :class:`longclock.LongTermInterestClock` is.
 
-Those that search come a second time in plain PyTorch, as ``Reference...``. One more control, shuffled
+What a model reads beyond that call (categories, say) its attribute ``reads`` names. Those that search come a second time in
+plain PyTorch, as ``Reference...``. One more control, shuffled
 behaviour times, is not a model but an option of the data: :meth:`longclock.data.Histories.with_shuffled_times`.
 """
 
 from longclock.baselines.eta import ETA, ReferenceETA
 from longclock.baselines.full_clock import FullClock, ReferenceFullClock
+from longclock.baselines.interest_clock import HourlyInterests, InterestClock
 from longclock.baselines.pooled import Pooled
 from longclock.baselines.recent import DIN, HourEmbedding, NoTime
 from longclock.baselines.sdim import SDIM
-from longclock.baselines.twin import TWIN, ReferenceTWIN
+from longclock.baselines.sim import SIMHard, SIMSoft
+from longclock.baselines.twin import TWIN, ClockAttention, ClockSearch, ReferenceTWIN
+from longclock.baselines.with_hour import WithHour
 
 __all__ = [
-    "DIN", "ETA", "SDIM", "TWIN", "FullClock", "HourEmbedding", "NoTime", "Pooled", "ReferenceETA",
-    "ReferenceFullClock", "ReferenceTWIN",
+    "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "FullClock", "HourEmbedding", "HourlyInterests",
+    "InterestClock", "NoTime", "Pooled", "ReferenceETA", "ReferenceFullClock", "ReferenceTWIN", "SIMHard", "SIMSoft",
+    "WithHour",
 ]  # fmt: skip

@@ -48,12 +48,10 @@ class ETA(TWIN):
         return torch.where(positive, 1.0, -1.0).to(torch.bfloat16)
 
     def _search_by(
-        self, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
+        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
     ) -> tuple[Tensor, Tensor, float]:
-        found = super()._search_by(projected, u, rows, keys)
-        if self.k is None:  # nothing is searched
-            return found
-        return self.hashes(found[0]), self.hashes(found[1]), 1.0
+        query, keys, _ = super()._search_by(candidate, projected, u, rows, keys)
+        return self.hashes(query), self.hashes(keys), 1.0
 
 
 class ReferenceETA(ETA, reference.LongTermInterestClock):

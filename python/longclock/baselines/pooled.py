@@ -61,22 +61,19 @@ class Pooled(nn.Module):
         query_offsets: Tensor | None = None,
         return_context: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        if starts is None or ends is None:
-            starts, ends = _windows(behaviour_time, lengths, offsets)
         queries = candidate.shape[:-1]
-        counts: int | Tensor | None = None if query_offsets is None else query_offsets.diff()
-        if len(queries) == 2 and self.of_candidate:  # [S, C, H]: one history, C candidates
-            counts, candidate = queries[1], candidate.flatten(0, 1)
-        if counts is not None:
-            starts, ends, query_time = (
-                rows.repeat_interleave(counts) for rows in (starts, ends, query_time)
-            )
+        if len(queries) == 2 and not self.of_candidate:  # one vector a history, for all candidates
+            candidate = candidate.flatten(1)
+        starts, ends, query_time = windows_of(
+            candidate, behaviour_time, lengths, starts, ends, offsets, query_offsets, query_time
+        )
+        candidate = candidate.flatten(0, -2)
         if isinstance(behaviours, Lookup):
             behaviours = behaviours._replace(ids=behaviours.ids.flatten())
         else:
             behaviours = behaviours.flatten(0, -2)
         mask = None if mask is None else mask.flatten()
-        pooled = self.pool(candidate, behaviours, starts.long(), ends.long(), mask)
+        pooled = self.pool(candidate, behaviours, starts, ends, mask)
         v, context = self.head(self.features(pooled, query_time)), pooled.unsqueeze(-2)
         if len(queries) == 2:
             v, context = (
@@ -139,10 +136,31 @@ def check_item_columns(model: Pooled) -> None:
         )
 
 
-def _windows(time: Tensor, lengths: Tensor | None, offsets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Every sequence's first row and the row after its last, in the flattened behaviours."""
-    if offsets is not None:
-        return offsets[:-1], offsets[1:]
-    sequences, longest = time.shape
-    starts = torch.arange(sequences, device=time.device) * longest
-    return starts, starts + (longest if lengths is None else lengths.long())
+def windows_of(
+    candidate: Tensor,
+    behaviour_time: Tensor,
+    lengths: Tensor | None,
+    starts: Tensor | None,
+    ends: Tensor | None,
+    offsets: Tensor | None,
+    query_offsets: Tensor | None,
+    *of_sequences: Tensor,
+) -> tuple[Tensor, ...]:
+    """Every layout as windows of the flattened behaviours, one for each of the Q candidates.
+
+    Returns:
+        starts and ends, int64 [Q], then ``of_sequences``, [S] or [Q], as [Q].
+    """
+    if starts is None or ends is None:
+        if offsets is not None:
+            starts, ends = offsets[:-1], offsets[1:]
+        else:
+            sequences, longest = behaviour_time.shape
+            starts = torch.arange(sequences, device=behaviour_time.device) * longest
+            ends = starts + (longest if lengths is None else lengths)
+    rows = (starts.long(), ends.long(), *of_sequences)
+    if query_offsets is not None:
+        return tuple(row.repeat_interleave(query_offsets.diff(), 0) for row in rows)
+    if candidate.dim() == 3:  # [S, C, H]: one history, C candidates
+        return tuple(row.repeat_interleave(candidate.shape[1], 0) for row in rows)
+    return rows

@@ -45,7 +45,7 @@ class HourEmbedding(NoTime):
         self.hour = nn.Embedding(hours, hour_dim)
 
     def features(self, pooled: Tensor, query_time: Tensor) -> Tensor:
-        part = (query_time.long() % self.period) * self.hour.num_embeddings // self.period
+        part = hour_of(query_time, self.period, self.hour.num_embeddings)
         return torch.cat([pooled, self.hour(part)], -1)
 
 
@@ -86,6 +86,11 @@ class DIN(Pooled):
         item = rows[:, : self.candidate_dim]
         weight = self.attention(torch.cat([query, rows, query - item, query * item], -1))
         return bags_of(behaviours, index, counts, "sum", weight.squeeze(-1).to(rows.dtype))
+
+
+def hour_of(time: Tensor, period: int, hours: int) -> Tensor:
+    """Which of ``hours`` equal parts of the clock a time lies in."""
+    return time.long() % period * hours // period
 
 
 def last_of(

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TWIN: search by the attention's own metric, which is the Long-term Interest Clock without its time."""
+"""TWIN, which is the Long-term Interest Clock without its time, and the clocks with half of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from longclock import reference
 from longclock.nn import LongTermInterestClock
-from longclock.types import Lookup
 
 
 class TWIN(LongTermInterestClock):
@@ -27,12 +25,11 @@ class TWIN(LongTermInterestClock):
         ValueError: ``exclude_future`` is set.
     """
 
+    search_sees_time = False
+    attention_sees_time = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if kwargs.get("exclude_future"):
-            raise ValueError(
-                f"{type(self).__name__}: exclude_future needs times; pass windows instead"
-            )
         self.time.requires_grad_(False)
 
     @torch.no_grad()
@@ -41,18 +38,21 @@ class TWIN(LongTermInterestClock):
         self.time.w2.zero_()
         self.time.b2.zero_()
 
-    def forward(
-        self,
-        candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
-        query_time: Tensor,
-        *args: Any,
-        **layout: Any,
-    ) -> Any:
-        no_time = torch.zeros_like(behaviour_time), torch.zeros_like(query_time)
-        return super().forward(candidate, behaviours, *no_time, *args, **layout)
-
 
 class ReferenceTWIN(TWIN, reference.LongTermInterestClock):
     """:class:`TWIN` in plain PyTorch; the same parameters."""
+
+
+class ClockSearch(LongTermInterestClock):
+    """An ablation: the search is by content and time, the attention by content alone.
+
+    As the search passes no gradient on, s stays as it was initialised.
+    """
+
+    attention_sees_time = False
+
+
+class ClockAttention(LongTermInterestClock):
+    """An ablation: the search is by content alone, the attention by content and time."""
+
+    search_sees_time = False

@@ -32,6 +32,14 @@ def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
         )
 
 
+def _check_found(found: Tensor, queries: torch.Size) -> None:
+    if found.dtype != torch.int64 or found.shape[:-1] != queries:
+        raise ValueError(
+            f"LongTermInterestClock: found must be int64 {[*queries, 'K']}, a row of indices a query, got "
+            f"{str(found.dtype).removeprefix('torch.')} {list(found.shape)}; pass the indices of clock_gsu"
+        )
+
+
 def _as_query(query: Tensor, rows: Tensor) -> Tensor:
     """In the rows' dtype, or at least fp32 (autocast hands over 16-bit queries of fp32 rows)."""
     if query.dtype == rows.dtype:
@@ -140,6 +148,9 @@ class LongTermInterestClock(nn.Module):
 
     ops: ModuleType = ops
     time_similarity: type[TimeSimilarity] = TimeSimilarity
+    # What ablations turn off: a stage that sees no time is given 0 for every time.
+    search_sees_time = True
+    attention_sees_time = True
 
     def __init__(
         self,
@@ -171,6 +182,10 @@ class LongTermInterestClock(nn.Module):
             _check_size(name, size, 1)
         if k is not None:
             _check_size("k", k, 0, 2048, "; k=None attends to the whole sequence")
+        if exclude_future and not self.search_sees_time:
+            raise ValueError(
+                f"{type(self).__name__}: exclude_future needs times; pass windows instead"
+            )
         self.behaviour_dim, self.candidate_dim = behaviour_dim, candidate_dim
         self.head_dim, self.heads, self.k, self.out_dim = head_dim, heads, k, out_dim
         self.period = resolve_period("LongTermInterestClock", period)
@@ -224,6 +239,7 @@ class LongTermInterestClock(nn.Module):
         offsets: Tensor | None = None,
         query_offsets: Tensor | None = None,
         keys: Tensor | None = None,
+        found: Tensor | None = None,
         return_context: bool = False,
     ) -> Any:
         """v_cur, and with ``return_context`` the pair of v_cur and c.
@@ -241,6 +257,8 @@ class LongTermInterestClock(nn.Module):
             starts, ends: [Q]; query q sees rows starts[q] to ends[q] - 1 of a shared history.
             offsets, query_offsets: [S + 1], where each sequence's rows and queries begin.
             keys: ``project(behaviours)`` (of the table, for a Lookup), stored ahead of time.
+            found: int64 [..., K], what a search made elsewhere found, as indices of ``clock_gsu``: counted from
+                the start of the sequence or window, -1 for nothing. Nothing is searched then.
         Returns:
             v_cur [S, out_dim], [S, C, out_dim] or [Q, out_dim]; c has [n, L + 4] in its last place.
         """
@@ -257,43 +275,57 @@ class LongTermInterestClock(nn.Module):
         mlp = self.time.mlp()
         options = {"period": self.period, "unit": self.time.unit}
         with torch.no_grad():
-            query, keys, scale = self._search_by(projected, u, rows, keys)
-            found = self.ops.clock_gsu(
-                _as_query(query, keys), keys, behaviour_time, query_time, mlp, self.k or 0, scale=scale,
+            searched = found is None and self.k is not None
+            query, scored, scale = u.sum(-2), rows, 1.0
+            if searched:
+                query, scored, scale = self._search_by(candidate, projected, u, rows, keys)
+            times = (behaviour_time, query_time)
+            if not self.search_sees_time:
+                times = (torch.zeros_like(behaviour_time), torch.zeros_like(query_time))
+            none_or_best = self.ops.clock_gsu(  # the search for none checks the arguments
+                _as_query(query, scored), scored, *times, mlp, self.k if searched else 0, scale=scale,
                 ids=behaviours.ids if isinstance(behaviours, Lookup) else None,
                 lengths=lengths, mask=mask, starts=starts, ends=ends,
                 offsets=offsets, query_offsets=query_offsets,
                 exclude_future=self.exclude_future, **options,
             ).indices  # fmt: skip
-            if self.k is None:  # the search for none has checked the arguments
+            queries = none_or_best.shape[:-1]
+            if searched:
+                found = none_or_best
+            elif found is None:
                 found = _whole(
-                    found.shape[:-1], behaviour_time, lengths, starts, ends, offsets, query_offsets
+                    queries, behaviour_time, lengths, starts, ends, offsets, query_offsets
                 )
+            else:
+                _check_found(found, queries)
             at, now = _places(found, behaviour_time, query_time, starts, offsets, query_offsets)
             valid, time = (found >= 0).flatten(0, -2), _pick(behaviour_time, at)
-            if self.k is None and mask is not None:
+            if not searched and mask is not None:
                 valid = valid & _pick(mask, at)
-            if self.k is None and self.exclude_future:
+            if not searched and self.exclude_future:
                 valid = valid & (time < now[:, None])
+            if not self.attention_sees_time:
+                time, now = torch.zeros_like(time), torch.zeros_like(now)
         z = _selected(behaviours, at)
         u = _as_query(u.flatten(0, -3), z.table if isinstance(z, Lookup) else z)
         context = self.ops.esu_attention(u, z, time, now, mlp, valid, **options)
         mixed = torch.einsum("qnl,nld->qnd", context.to(self.w_v.dtype), self.w_v)
-        v_cur = self.head(mixed.flatten(1)).unflatten(0, found.shape[:-1])
+        v_cur = self.head(mixed.flatten(1)).unflatten(0, queries)
         if not return_context:
             return v_cur
-        return v_cur, context.unflatten(0, found.shape[:-1])
+        return v_cur, context.unflatten(0, queries)
 
     def _search_by(
-        self, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
+        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
     ) -> tuple[Tensor, Tensor, float]:
         """Whose dot products the search compares: queries, keys (a row a behaviour), and the scale.
 
         Args:
-            projected: the candidate's projections, [..., n, d]; u: folded into rows' width, [..., n, L].
+            candidate: as given to forward; projected: its projections, [..., n, d]; u: these folded into
+                rows' width, [..., n, L].
             rows: behaviours, or the table of a Lookup. keys: as given to forward.
         """
-        if self.scoring == "folded" or self.k is None:
+        if self.scoring == "folded":
             return u.sum(-2), rows, self.scale * math.sqrt(self.head_dim)
         return projected.flatten(-2), self.project(rows) if keys is None else keys, self.scale
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from longclock.baselines import HourlyInterests
 from longclock.data import Candidates, EventStream, Histories
 from longclock.data.candidates import labelled_candidates, sampled_candidates
 from longclock.data.stream import IntArray
@@ -19,6 +21,7 @@ from longclock.train.config import Config
 class Batch(NamedTuple):
     """``R`` candidates of ``E`` events. Windows are rows of the histories, see :class:`Histories`."""
 
+    number: Tensor  # [E], of the events in their stream
     user: Tensor  # [E]
     time: Tensor  # [E] int32, on the clock
     starts: Tensor  # [E]
@@ -65,11 +68,44 @@ class TrainingData:
             _clock(histories.time, config.period),
         )
 
+    @functools.cached_property
+    def item_category(self) -> Tensor:
+        """The finest attribute of every item, the one with the most ids; an item without any is its own: [items]."""
+        tables, sizes = self.stream.item_categories(), self.stream.category_sizes
+        if not tables:
+            return torch.arange(self.stream.items)
+        return torch.from_numpy(tables[max(tables, key=lambda name: sizes[name])])
+
+    @functools.cached_property
+    def behaviour_category(self) -> Tensor:
+        """The same of every behaviour, [T]."""
+        return self.item_category[torch.from_numpy(self.histories.item)]
+
+    @functools.cached_property
+    def interests(self) -> Tensor:
+        """What each user's :class:`longclock.baselines.HourlyInterests` held right before every event: int32
+        [E, 24, fields, 3]. Fields are the attributes, of positive behaviours; without any, the item plus 1."""
+        stream = self.stream
+        tables = list(stream.item_categories().values()) or [np.arange(1, stream.items + 1)]
+        fields = np.stack([table[stream.item] for table in tables], 1).tolist()
+        positive = np.ones(len(stream), bool) if stream.label is None else stream.label == 1
+        hourly = HourlyInterests(len(tables))
+        result = np.empty((len(stream), 24, len(tables), hourly.top), np.int32)
+        columns = (stream.user, stream.order_time, stream.time, positive)
+        for event, (user, time, local, counts) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
+        ):
+            result[event] = hourly.clock(user, time)
+            if counts:
+                hourly.add(user, time, local, fields[event])
+        return torch.from_numpy(result)
+
     def batch(self, events: IntArray) -> Batch:
         """All candidates of the given events, in that order."""
         rows = self.candidates.rows(events)
         counts = self.candidates.first_row[events + 1] - self.candidates.first_row[events]
         return Batch(
+            number=torch.from_numpy(events),
             user=torch.from_numpy(self.stream.user[events]),
             time=_clock(self.stream.time[events], self.period),
             starts=torch.from_numpy(self.histories.starts[events]),

@@ -41,12 +41,13 @@ def compare(
     found: dict[str, Any] = {}
     models: dict[str, Any] = {}
     for name in names:
-        data = TrainingData.of(stream, config, MODELS[name].shuffled_times)
+        settings = MODELS[name].settings(config)
+        data = TrainingData.of(stream, settings, MODELS[name].shuffled_times)
         counted_from = int(options.warmup * len(stream))
-        run = run_model(name, data, config, options, counted_from)
+        run = run_model(name, data, settings, options, counted_from)
         models[name] = {"title": MODELS[name].title, **results.measure(run, data, counted_from)}
         models[name] = {key: _json(value) for key, value in models[name].items()}
-        models[name]["similarity"] = results.similarity_curve(run, config.period)
+        models[name]["similarity"] = results.similarity_curve(run, settings.period)
         found.setdefault("data", results.describe(data, counted_from))
         if not found.get("interest") or name == "lic":  # the clock's, else the first model's
             interest = results.interest_over_a_day(run, data)

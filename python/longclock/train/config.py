@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from torch import nn
 
@@ -15,14 +16,22 @@ from longclock.baselines import (
     ETA,
     SDIM,
     TWIN,
+    ClockAttention,
+    ClockSearch,
     FullClock,
     HourEmbedding,
+    InterestClock,
     NoTime,
     ReferenceETA,
     ReferenceFullClock,
     ReferenceTWIN,
+    SIMHard,
+    SIMSoft,
+    WithHour,
 )
 from longclock.nn import LongTermInterestClock
+
+ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16  # widths of the ranker's embeddings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,38 +60,84 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model of the comparison: its name in reports, its interest module, and its data option."""
+    """A model of the comparison: its name in reports, its interest module, and what is special about it.
+
+    Args:
+        title: in tables and figures.
+        interest: builds the module.
+        reference: the same in plain PyTorch, where there is one.
+        kind: the arguments that the module takes: "searches", "categories" or neither.
+        options: arguments of the module besides.
+        changes: fields of ``Config`` that are other for this model.
+        shuffled_times: see :meth:`longclock.data.Histories.with_shuffled_times`.
+    """
 
     title: str
     interest: Callable[..., nn.Module]
-    reference: Callable[..., nn.Module] | None = None  # of a model that searches: in plain PyTorch
+    reference: Callable[..., nn.Module] | None = None
+    kind: Literal["searches", "categories", ""] = ""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     shuffled_times: bool = False
 
-    def build(self, config: Config, behaviour_dim: int, candidate_dim: int) -> nn.Module:
+    def settings(self, config: Config) -> Config:
+        """``config`` with this model's changes."""
+        return dataclasses.replace(config, **self.changes)
+
+    def build(
+        self, config: Config, behaviour_dim: int, candidate_dim: int, categories: int
+    ) -> nn.Module:
         """The interest module; ``out_dim`` is the candidate's, so that both can be multiplied."""
         sizes: dict[str, Any] = {"k": config.k, "out_dim": candidate_dim, "period": config.period}
-        interest = self.interest
-        if self.reference is not None:
+        if self.kind == "searches":
             sizes.update(heads=config.heads, head_dim=config.head_dim, unit=config.unit)
-            interest = self.reference if config.reference else interest
-        return interest(behaviour_dim, candidate_dim, **sizes)
+        elif self.kind == "categories":
+            width = CATEGORY_DIM if categories else ITEM_DIM
+            sizes.update(fields=max(categories, 1), category_dim=width)
+        interest = self.reference if config.reference and self.reference else self.interest
+        return interest(behaviour_dim, candidate_dim, **{**sizes, **self.options})
+
+
+def _clock(title: str, **options: Any) -> Model:
+    """The clock itself, with something changed."""
+    build = (LongTermInterestClock, reference.LongTermInterestClock)
+    return Model(title, *build, kind="searches", **options)
 
 
 MODELS = {
-    "lic": Model("LIC", LongTermInterestClock, reference.LongTermInterestClock),
+    "lic": _clock("LIC"),
     "no-time": Model("no time", NoTime),
     "hour": Model("hour embedding", HourEmbedding),
-    "twin": Model("TWIN-like", TWIN, ReferenceTWIN),
-    "lic-shuffled": Model(
-        "LIC, shuffled times",
-        LongTermInterestClock,
-        reference.LongTermInterestClock,
-        shuffled_times=True,
+    "interest-clock": Model("Interest Clock", InterestClock, kind="categories"),
+    "interest-clock-naive": Model(
+        "Interest Clock, naive", InterestClock, kind="categories", options={"mode": "naive"}
+    ),
+    "interest-clock-adaptive": Model(
+        "Interest Clock, adaptive", InterestClock, kind="categories", options={"mode": "adaptive"}
     ),
     "din": Model("DIN", DIN),
-    "eta": Model("ETA", ETA, ReferenceETA),
+    "sim-hard": Model("SIM, hard", SIMHard, kind="searches"),
+    "sim-soft": Model("SIM, soft", SIMSoft, kind="searches"),
+    "eta": Model("ETA", ETA, ReferenceETA, kind="searches"),
     "sdim": Model("SDIM", SDIM),
-    "full-clock": Model("full clock", FullClock, ReferenceFullClock),
+    "twin": Model("TWIN-like", TWIN, ReferenceTWIN, kind="searches"),
+    "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches"),
+    "full-clock": Model("full clock", FullClock, ReferenceFullClock, kind="searches"),
+    # Controls and variants of the clock.
+    "lic-shuffled": _clock("LIC, shuffled times", shuffled_times=True),
+    "lic-hour": Model("LIC + hour", partial(WithHour, LongTermInterestClock), kind="searches"),
+    "lic-search": Model("LIC, time in the search only", ClockSearch, kind="searches"),
+    "lic-attention": Model("LIC, time in the attention only", ClockAttention, kind="searches"),
+    # On a clock of two days, times of one day are as far apart as they are on a line.
+    "lic-line": _clock("LIC, without the circle", options={"period": 2 * 86400}),
+    "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400, "unit": 0.0}),
+    "lic-hours": _clock("LIC, x in hours", changes={"unit": 3600.0}),
+    "lic-literal": _clock("LIC, scores over sqrt(d)", options={"literal_scale": True}),
+    "lic-precomputed": _clock("LIC, precomputed keys", options={"scoring": "precomputed"}),
+    "lic-k20": _clock("LIC, K = 20", changes={"k": 20}),
+    "lic-k50": _clock("LIC, K = 50", changes={"k": 50}),
+    "lic-k100": _clock("LIC, K = 100", changes={"k": 100}),
+    "lic-k200": _clock("LIC, K = 200", changes={"k": 200}),
 }
 # What is compared where nothing is named: a model of each kind.
 USUAL = ("lic", "no-time", "hour", "twin", "lic-shuffled")

@@ -57,7 +57,7 @@ def learned(ranker: Ranker, of_time: bool) -> Iterator[Tensor]:
     in its first days and not find back.
     """
     for name, weight in ranker.named_parameters():
-        if weight.requires_grad and name.startswith("interest.time.") == of_time:
+        if weight.requires_grad and (".time." in name) == of_time:
             yield weight
 
 
@@ -104,8 +104,11 @@ def score(ranker: Ranker, data: TrainingData, events: IntArray) -> Tensor:
 
 def learn(run: Run, data: TrainingData, batch: Batch) -> Tensor:
     """One step of binary cross-entropy; returns the logits from before it."""
-    logits = run.ranker(batch, data)
+    logits, auxiliary = run.ranker.with_auxiliary(batch, data)
+    loss = F.binary_cross_entropy_with_logits(logits, batch.label)
+    if auxiliary is not None:
+        loss = loss + F.binary_cross_entropy_with_logits(auxiliary, batch.label)
     run.optimizer.zero_grad()
-    F.binary_cross_entropy_with_logits(logits, batch.label).backward()
+    loss.backward()
     run.optimizer.step()
     return logits.detach()

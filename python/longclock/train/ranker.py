@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,10 +12,8 @@ from torch import Tensor, nn
 from longclock.baselines.recent import mean_of_last
 from longclock.data import EventStream
 from longclock.train.batches import Batch, TrainingData
-from longclock.train.config import Config, Model
+from longclock.train.config import CATEGORY_DIM, ITEM_DIM, USER_DIM, Config, Model
 from longclock.types import Lookup
-
-ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16
 
 
 class Ranker(nn.Module):
@@ -47,7 +47,7 @@ class Ranker(nn.Module):
         behaviour_dim = self.candidate_dim + (CATEGORY_DIM if self.outcome is not None else 0)
         width = USER_DIM + behaviour_dim + 4 * self.candidate_dim
         self.tower = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
-        self.interest = model.build(config, behaviour_dim, self.candidate_dim)
+        self.interest = model.build(config, behaviour_dim, self.candidate_dim, len(ids))
 
     def item_table(self) -> Tensor:
         """Every item's vector, ``[items, candidate_dim]``."""
@@ -63,19 +63,22 @@ class Ranker(nn.Module):
 
     def forward(self, batch: Batch, data: TrainingData) -> Tensor:
         """Logit of every candidate, ``[R]``."""
+        return self.with_auxiliary(batch, data, wanted=False)[0]
+
+    def with_auxiliary(
+        self, batch: Batch, data: TrainingData, wanted: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same, and the logits of a second loss where the interest module asks for one."""
         items = self.item_table()
         behaviours = Lookup(self.behaviour_table(items), data.behaviour)
         recent = mean_of_last(self.recent, behaviours, batch.starts, batch.ends)
         candidate = F.embedding(batch.item, items)
-        v, context = self.interest(
-            candidate,
-            behaviours,
-            data.behaviour_time,
-            batch.time[batch.event],
-            starts=batch.starts[batch.event],
-            ends=batch.ends[batch.event],
-            return_context=True,
-        )
+        call = (candidate, behaviours, data.behaviour_time, batch.time[batch.event])
+        windows = {"starts": batch.starts[batch.event], "ends": batch.ends[batch.event]}
+        reads = {
+            name: self._read(name, batch, data) for name in getattr(self.interest, "reads", ())
+        }
+        v, context = self.interest(*call, **windows, **reads, return_context=True)
         met = context.mean(-2)[:, : self.candidate_dim]  # without outcome and time features
         features = [
             self.user(batch.user)[batch.event],
@@ -85,4 +88,20 @@ class Ranker(nn.Module):
             candidate * v,
             candidate * met,
         ]
-        return self.tower(torch.cat(features, 1)).squeeze(1)
+        logits = self.tower(torch.cat(features, 1)).squeeze(1)
+        auxiliary = getattr(self.interest, "auxiliary_logits", None) if wanted else None
+        return logits, None if auxiliary is None else auxiliary(*call, **windows)
+
+    def _read(self, name: str, batch: Batch, data: TrainingData) -> Any:
+        """What an interest module reads beyond the call of LongTermInterestClock, by the argument's name."""
+        if name == "candidate_category":
+            return data.item_category[batch.item]
+        if name == "behaviour_category":
+            return data.behaviour_category
+        if name == "interests":
+            return data.interests[batch.number][batch.event]
+        if name == "category_tables":
+            if not self.category:  # an id counts from 1, see TrainingData.interests
+                return [F.pad(self.item.weight, (0, 0, 1, 0))]
+            return [table.weight for table in self.category]
+        raise ValueError(f"Ranker: {type(self.interest).__name__} reads {name}, which is not known")

@@ -109,6 +109,7 @@ def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any]:
     many = torch.zeros(POINTS, dtype=torch.int64)
     last_moment = int((stream.order_time[own] == stream.order_time[own[-1]]).sum())
     batch = Batch(
+        number=many + int(own[-1]),
         user=many + user,
         time=torch.from_numpy(clock.astype(np.int32)),
         starts=many + int(data.histories.starts[own[-1]]),
