@@ -7,22 +7,52 @@ import pytest
 import torch
 from bench import peers
 
-from longclock import LongTermInterestClock, Lookup, reference
+from longclock import LongTermInterestClock, Lookup, ops, reference
 from longclock.baselines import (
     DIN,
     ETA,
     SDIM,
     TWIN,
+    ClockAttention,
+    ClockSearch,
     FullClock,
     HourEmbedding,
+    HourlyInterests,
+    InterestClock,
     NoTime,
     ReferenceETA,
     ReferenceFullClock,
     ReferenceTWIN,
+    SIMHard,
+    SIMSoft,
+    WithHour,
 )
+from longclock.baselines.interest_clock import hourly_interests
 
 S, M, L, H, C, K, N = 3, 9, 6, 5, 2, 4, 11
 LENGTHS = torch.tensor([9, 2, 0])
+
+
+class Categorised(torch.nn.Module):
+    """A model that reads categories, here made of what every layout hands over anyway."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.tables = torch.nn.ParameterList([torch.randn(3, 2), torch.randn(5, 2)])
+
+    def forward(self, candidate, behaviours, time, now, lengths=None, **layout):
+        if isinstance(self.model, SIMHard):
+            categories = {"candidate_category": (candidate[..., 0] > 0).long(),
+                          "behaviour_category": time % 2}  # fmt: skip
+        else:
+            categories = {"behaviour_categories": torch.stack([time % 3, time % 5]),
+                          "category_tables": tuple(self.tables)}  # fmt: skip
+        return self.model(candidate, behaviours, time, now, lengths, **categories, **layout)
+
+
+def interest_clock(*sizes, **options):
+    return Categorised(InterestClock(*sizes, **options, category_dim=2, fields=2))
 
 
 MODELS = {
@@ -33,6 +63,22 @@ MODELS = {
     "full-clock": ReferenceFullClock,
     "din": DIN,
     "sdim": partial(SDIM, hashes=3, hash_bits=1),
+    "sim-hard": lambda *sizes, **options: Categorised(SIMHard(*sizes, **options)),
+    "sim-soft": SIMSoft,
+    "interest-clock": interest_clock,
+    "interest-clock-naive": partial(interest_clock, mode="naive"),
+    "interest-clock-adaptive": partial(interest_clock, mode="adaptive"),
+    "twin-hour": partial(WithHour, TWIN),
+    "lic-hour": partial(WithHour, LongTermInterestClock),
+    "lic-search": ClockSearch,
+    "lic-attention": ClockAttention,
+}
+WITHOUT_TIME = ("no-time", "twin", "eta", "din", "sdim", "sim-soft")
+# Weights without a gradient from a call: of a search, which passes none on, or of its own loss.
+UNTRAINED = {
+    "sim-hard": ("tables.",),
+    "sim-soft": ("search_", "auxiliary"),
+    "lic-search": ("time.",),
 }
 SEARCHES = {"twin": (TWIN, ReferenceTWIN), "eta": (ETA, ReferenceETA),
             "full-clock": (FullClock, ReferenceFullClock)}  # fmt: skip
@@ -124,22 +170,22 @@ def test_no_time_is_the_mean_of_the_last_k():
     torch.testing.assert_close(context[:, 0], expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "reads_time"), [(name, name == "hour") for name in MODELS if name != "full-clock"]
-)
-def test_only_the_hour_embedding_reads_time(name, reads_time):
+@pytest.mark.parametrize("name", [*WITHOUT_TIME, "hour", "twin-hour"])
+def test_models_without_time_read_none(name):
+    """And those with an hour no behaviour's."""
     table, ids, time, now, candidate = inputs()
     model = MODELS[name](L, H, k=K)
     before = model(candidate, table[ids], time, now, LENGTHS)
     moved = model(candidate, table[ids], time.flip(1), now, LENGTHS)
     later = model(candidate, table[ids], time, now + 6 * 3600, LENGTHS)
     assert torch.equal(before, moved)
-    assert torch.equal(before, later) != reads_time
+    assert torch.equal(before, later) == (name in WITHOUT_TIME)
 
 
-def test_hour_embedding_changes_at_the_hours_edge_only():
+@pytest.mark.parametrize("name", ["hour", "twin-hour"])
+def test_hours_change_at_their_edge_only(name):
     table, ids, time, _, candidate = inputs()
-    model = HourEmbedding(L, H, k=K)
+    model = MODELS[name](L, H, k=K)
 
     def at(second):
         return model(candidate, table[ids], time, torch.full((S,), second), LENGTHS)
@@ -339,15 +385,245 @@ def test_candidates_may_not_be_wider_than_behaviours(model):
             SDIM(3, 3, **sizes)
 
 
-@every_model
-def test_every_weight_and_the_table_are_trained(build):
+@pytest.mark.parametrize("name", [name for name in MODELS if "interest" not in name])
+def test_every_weight_and_the_table_are_trained(name):
     table, ids, time, now, candidate = inputs()
-    model = build(L, H, k=K)
+    model = MODELS[name](L, H, k=K)
     table.requires_grad_()
     model(candidate, Lookup(table, ids), time, now, LENGTHS).square().sum().backward()
     assert table.grad is not None
     assert table.grad.any()
+    assert table.grad.isfinite().all()
+    for weight_name, weight in model.named_parameters():
+        if weight.requires_grad and not weight_name.startswith(UNTRAINED.get(name, "-")):
+            assert weight.grad is not None, weight_name
+            assert weight.grad.isfinite().all(), weight_name
+
+
+@pytest.mark.parametrize("mode", ["gaussian", "naive", "adaptive"])
+def test_interest_clock_trains_its_weights_and_the_categories(mode):
+    table, ids, time, now, candidate = inputs()
+    model = interest_clock(L, H, mode=mode)
+    ten = 10 * 3600
+    call = (candidate, table[ids], time % 3600 + ten, now * 0 + ten + 86400, LENGTHS)
+    model(*call).square().sum().backward()
     for name, weight in model.named_parameters():
-        if weight.requires_grad:
-            assert weight.grad is not None, name
-            assert weight.grad.isfinite().all(), name
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+    assert all(weight.grad.any() for weight in model.tables)
+
+
+def test_sim_hard_attends_to_the_last_of_the_category():
+    table, ids, time, now, candidate = inputs()
+    model = SIMHard(L, H, k=2)
+    category, wanted = ids % 3, torch.tensor([0, 1, 2])
+    mask = torch.rand(S, M) < 0.7
+    for keep in (None, mask, None):
+        _, context = model(
+            candidate, Lookup(table, ids), time, now, LENGTHS, candidate_category=wanted,
+            behaviour_category=category, mask=keep, return_context=True,
+        )  # fmt: skip
+        u = folded(model, candidate)
+        for s, length in enumerate(LENGTHS.tolist()):
+            same = (category[s, :length] == wanted[s]) & (
+                True if keep is None else keep[s, :length]
+            )
+            rows = table[ids[s, :length][same][-2:]]
+            expected = attended(u[s], rows) if len(rows) else torch.zeros(4, L)
+            torch.testing.assert_close(context[s, :, :L], expected)
+    category[0] = 0  # in place: sorted anew
+    _, context = model(
+        candidate, Lookup(table, ids), time, now, LENGTHS, candidate_category=wanted,
+        behaviour_category=category, return_context=True,
+    )  # fmt: skip
+    torch.testing.assert_close(context[0, :, :L], attended(u[0], table[ids[0, -2:]]))
+
+
+def test_sim_hard_names_what_does_not_fit():
+    table, ids, time, now, candidate = inputs()
+    model = SIMHard(L, H, k=2)
+    call = (candidate, table[ids], time, now)
+    wanted = torch.zeros(S, dtype=torch.int64)
+    with pytest.raises(
+        ValueError, match=r"behaviour_category must have the shape .* = \[3, 9\], got"
+    ):
+        model(*call, candidate_category=wanted, behaviour_category=ids[:, 1:])
+    with pytest.raises(ValueError, match=r"candidate_category must have shape \[3\]"):
+        model(*call, candidate_category=wanted[1:], behaviour_category=ids)
+    with pytest.raises(ValueError, match="SIMHard: k must be an int, got None"):
+        SIMHard(L, H, k=None)
+
+
+def moments(table, ids, model):
+    """Mean of b (W_b b)^T of each history, and the product with W_q q, brute force."""
+    for s, length in enumerate(LENGTHS.tolist()):
+        rows = table[ids[s, :length]]
+        scores = rows @ model.search_b.T
+        yield rows.T @ scores / max(length, 1)
+
+
+def test_sim_soft_searches_and_guesses_by_its_own_projections():
+    table, ids, time, now, candidate = inputs()
+    model = SIMSoft(L, H, k=K, search_dim=3)
+    call = (candidate, Lookup(table, ids), time, now, LENGTHS)
+    _, context = model(*call, return_context=True)
+    u = folded(model, candidate)
+    logits = model.auxiliary_logits(*call)
+    many = model.auxiliary_logits(candidate[:, None].expand(-1, C, -1), *call[1:])
+    torch.testing.assert_close(many, logits[:, None].expand(-1, C))
+    masked = torch.arange(M) < LENGTHS[:, None]
+    torch.testing.assert_close(model.auxiliary_logits(*call[:4], mask=masked), logits)
+    torch.testing.assert_close(
+        model.auxiliary_logits(candidate, table[ids], *call[2:4], mask=masked), logits
+    )
+    for s, moment in enumerate(moments(table, ids, model)):
+        query = model.search_q @ candidate[s]
+        pooled = moment @ query / 3**0.5
+        expected = model.auxiliary(torch.cat([candidate[s], pooled]))[0]
+        torch.testing.assert_close(logits[s], expected)
+        rows = table[ids[s, : LENGTHS[s]]]
+        best = (rows @ model.search_b.T @ query).argsort(descending=True, stable=True)[:K]
+        expected = attended(u[s], rows[best]) if len(rows) else torch.zeros(4, L)
+        torch.testing.assert_close(context[s, :, :L], expected)
+    logits.sum().backward()
+    assert model.search_b.grad.any()
+    assert model.search_q.grad.any()
+    with pytest.raises(ValueError, match="SIMSoft: scoring must be left out"):
+        SIMSoft(L, H, scoring="folded")
+
+
+def test_sim_soft_finds_what_fuxictrs_does_where_nothing_is_masked():
+    """Theirs sums where ours means, and scores what is masked with 0: that is then found before negative scores."""
+    table, ids, time, now, _ = inputs()
+    candidate = torch.randn(S, L)
+    model = SIMSoft(L, L, k=K, search_dim=3)
+    seen = {}
+
+    def record(name):
+        return lambda *inputs: seen.setdefault(name, inputs)[0]
+
+    theirs = fuxictr_model(
+        "SIM", item_info_dim=L, topk=K, short_seq_len=2, embedding_layer=lambda x, **_: x,
+        W_a=lambda x: x @ model.search_q.T, W_b=lambda x: x @ model.search_b.T,
+        short_attention=record("short"), long_attention=record("long"), dnn_aux=record("auxiliary"),
+        dnn=record("dnn"),
+    )  # fmt: skip
+    rows = torch.cat([table[ids], candidate[:, None]], 1)  # the candidate is the last row
+    theirs.get_inputs = lambda mask: ({}, rows, mask)
+    theirs.forward(torch.ones(S, M))
+    _, kept, _ = seen["long"]
+    found = ops.clock_gsu(
+        candidate @ model.search_q.T, model.project(table[ids]), time * 0, now * 0, model.time, K
+    ).indices
+    torch.testing.assert_close(kept, table[ids].gather(1, found[..., None].expand(-1, -1, L)))
+    sums = seen["auxiliary"][0][:, L:]
+    for s in range(S):
+        moment = table[ids[s]].T @ model.project(table[ids[s]])
+        torch.testing.assert_close(sums[s], moment @ (model.search_q @ candidate[s]))
+
+    seen.clear()
+    masked = torch.ones(S, M)
+    scores = torch.einsum("smd,sd->sm", model.project(table[ids]), candidate @ model.search_q.T)
+    masked[scores > 0] = 0  # what is left has negative scores
+    theirs.forward(masked)
+    assert (seen["long"][2] == 0).any(), "theirs attends to what is masked"
+
+
+def test_interest_clock_keeps_up_what_counting_anew_finds():
+    generator = torch.Generator().manual_seed(0)
+    events, day = 400, 86400
+    time = torch.randint(0, 70 * day, (events,), generator=generator) // 7200 * 7200  # many at once
+    time = time.sort().values
+    categories = torch.randint(0, 6, (2, events), generator=generator)
+    kept = HourlyInterests(fields=2)
+    starts, ends = torch.zeros(1, dtype=torch.int64), torch.tensor([events])
+    for event in range(events):
+        now = int(time[event])
+        anew = hourly_interests(categories, time, time[event : event + 1], starts, ends)
+        assert torch.equal(torch.from_numpy(kept.clock(7, now)), anew[0])
+        kept.add(7, now, now, categories[:, event].tolist())
+    assert anew.any()
+    assert not kept.clock(8, now).any()
+    assert not kept.clock(7, now + 31 * day).any()
+    with pytest.raises(ValueError, match="time must not be before the user's last one"):
+        kept.add(7, 0, 0, [1, 1])
+
+
+def test_interest_clock_prefers_the_frequent_then_the_smaller_and_skips_the_unknown():
+    kept = HourlyInterests(fields=1, top=2)
+    for category in (5, 4, 3, 3, 0, 0, 0):
+        kept.add(0, 100, 7205, [category])
+    clock = kept.clock(0, 101)
+    assert clock[2, 0].tolist() == [3, 4]
+    assert clock.sum() == 7
+
+
+def test_interest_clock_weighs_hours_around_now():
+    tables = [torch.eye(4)[:, :2] * 3, torch.randn(3, 2)]
+    interests = torch.zeros(1, 24, 2, 3, dtype=torch.int32)
+    interests[0, 23, 0] = torch.tensor([1, 2, 0])
+    interests[0, 1, 1] = torch.tensor([2, 0, 0])
+    interests[0, 8, 1] = torch.tensor([1, 0, 0])
+    near = {0: 0.398942, 1: 0.241971, 2: 0.053991, 3: 0.004432}
+    for mode in ("gaussian", "naive"):
+        model = InterestClock(L, H, category_dim=2, fields=2, mode=mode)
+        for hour in range(24):
+            now = torch.tensor([hour * 3600 + 1800])
+            _, context = model(
+                torch.zeros(1, H), None, None, now, starts=now, ends=now, interests=interests,
+                category_tables=tables, return_context=True,
+            )  # fmt: skip
+            expected = torch.zeros(H)
+            vectors = (
+                (23, 1, (tables[0][1] + tables[0][2]) / 2), (1, 3, tables[1][2]), (8, 3, tables[1][1])
+            )  # fmt: skip
+            for at, column, vector in vectors:
+                apart = min((hour - at) % 24, (at - hour) % 24)
+                weight = near.get(apart, 0.0) if mode == "gaussian" else float(apart == 0)
+                expected[column : column + 2] += weight * vector
+            torch.testing.assert_close(context[0, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_interest_clock_names_what_does_not_fit():
+    with pytest.raises(ValueError, match="mode must be 'gaussian', 'naive' or 'adaptive', got 'x'"):
+        InterestClock(L, H, mode="x", category_dim=2)
+    with pytest.raises(ValueError, match=r"candidate_dim must be at least .* = 6, got 5"):
+        InterestClock(L, 5, category_dim=3, fields=2)
+    table, ids, time, now, candidate = inputs()
+    with pytest.raises(ValueError, match="interests must be given"):
+        InterestClock(L, H, category_dim=2)(candidate, table[ids], time, now, category_tables=[])
+
+
+@pytest.mark.parametrize("model", [ClockSearch, ClockAttention])
+def test_clocks_with_half_the_time(model):
+    """Search and attention of one see the time, of the other none."""
+    table, ids, time, now, candidate = inputs()
+    half, whole, none = model(L, H, k=K), LongTermInterestClock(L, H, k=K), TWIN(L, H, k=K)
+    for other in (whole, none):
+        other.load_state_dict(half.state_dict())
+    searched, attended = (whole, none) if model is ClockSearch else (none, whole)
+    seen = []
+    for module in (half, searched):
+        module.ops = Recorder(seen)
+    call = (candidate, Lookup(table, ids), time, now, LENGTHS)
+    v = half(*call)
+    searched(*call)
+    assert torch.equal(*seen)
+    torch.testing.assert_close(v, attended(*call, found=seen[0]))
+    with pytest.raises(ValueError, match="exclude_future needs times"):
+        ClockAttention(L, H, exclude_future=True)
+
+
+class Recorder:
+    """The ops, and what every search found."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def clock_gsu(self, *args, **options):
+        found = ops.clock_gsu(*args, **options)
+        self.seen.append(found.indices)
+        return found
+
+    def __getattr__(self, name):
+        return getattr(ops, name)

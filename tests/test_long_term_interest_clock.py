@@ -314,3 +314,27 @@ def test_wrong_widths(device: str) -> None:
             ValueError, match=r"behaviours must have behaviour_dim = 16 .*15\]; build"
         ):
             replace(batch, behaviours=behaviours).run(module)
+
+
+@pytest.mark.parametrize("scoring", ["folded", "precomputed"])
+def test_a_search_made_elsewhere(device: str, scoring: str) -> None:
+    batch, module = make_batch(device), build(device, scoring=scoring)
+    u = torch.einsum("sch,ndh,ndl->scl", batch.candidate, module.w_q, module.w_b)
+    found = lc.clock_gsu(
+        u, batch.behaviours, batch.behaviour_time, batch.query_time, module.time, K,
+        lengths=batch.lengths, scale=1 / (N * D**0.5),
+    ).indices  # fmt: skip
+    module.project = None  # nothing is searched: no keys
+    expected = build(device, scoring="folded")
+    expected.load_state_dict(module.state_dict())
+    close(batch.run(module, found=found), batch.run(expected))
+    # fewer, in any order, and the mask holds for them as well
+    some = found[..., [4, 0]]
+    mask = torch.ones_like(batch.behaviour_time, dtype=torch.bool)
+    mask[0, some[0, 0, 0]] = False
+    dropped = some.clone()
+    dropped[0, :, :][some[0] == some[0, 0, 0]] = -1
+    close(batch.run(module, found=some, mask=mask), batch.run(module, found=dropped))
+    for wrong in (found.int(), found[:, 0]):
+        with pytest.raises(ValueError, match=r"found must be int64 \[4, 3, 'K'\]"):
+            batch.run(module, found=wrong)

@@ -27,6 +27,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def scores_of(events, config=SMALL, name="lic"):
+    config = MODELS[name].settings(config)
     data = TrainingData.of(events, config, MODELS[name].shuffled_times)
     run = Run.start(data, MODELS[name], config)
     train(run, data, config, lambda run, events: None)

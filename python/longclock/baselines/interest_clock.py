@@ -56,15 +56,16 @@ class _Clock:
     def __init__(self, fields: int, top: int) -> None:
         self.found = np.zeros((HOURS, fields, top), np.int64)
         self.counts = [[collections.Counter[int]() for _ in range(fields)] for _ in range(HOURS)]
+        self.last: int | None = None
         self.coming: collections.deque[tuple[int, int, tuple[int, ...]]] = collections.deque()
         self.counted: collections.deque[tuple[int, int, tuple[int, ...]]] = collections.deque()
 
     def add(self, time: int, hour: int, categories: tuple[int, ...]) -> None:
-        newest = self.coming or self.counted
-        if newest and time < newest[-1][0]:
+        if self.last is not None and time < self.last:
             raise ValueError(
-                f"HourlyInterests: time must not be before the user's last one = {newest[-1][0]}, got {time}"
+                f"HourlyInterests: time must not be before the user's last one = {self.last}, got {time}"
             )
+        self.last = time
         self.coming.append((time, hour, categories))
 
     def at(self, time: int, oldest: int) -> np.ndarray:

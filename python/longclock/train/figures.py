@@ -15,7 +15,7 @@ COLOURS = ["#c1272d", "#8a8a8a", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#c
 Results = dict[str, Any]
 
 
-def _axes(title: str, x: str, y: str, width: float = 7.2, height: float = 3.6) -> Axes:
+def new_axes(title: str, x: str, y: str, width: float = 7.2, height: float = 3.6) -> Axes:
     axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(x)
@@ -25,13 +25,13 @@ def _axes(title: str, x: str, y: str, width: float = 7.2, height: float = 3.6) -
     return axes
 
 
-def _figure(axes: Axes) -> Figure:
+def figure_of(axes: Axes) -> Figure:
     figure = axes.figure
     assert isinstance(figure, Figure)
     return figure
 
 
-def _numbers(values: list[float | None]) -> list[float]:
+def numbers(values: list[float | None]) -> list[float]:
     return [float("nan") if value is None else value for value in values]
 
 
@@ -39,10 +39,10 @@ def comparison(results: Results) -> Figure:
     """AUC (filled) and UAUC (hollow) of every model."""
     models = list(results["models"].values())
     title = f"{results['data']['name']}: every event scored before it is learned from"
-    axes = _axes(title, "AUC (filled) and UAUC (hollow)", "", height=1.2 + 0.45 * len(models))
+    axes = new_axes(title, "AUC (filled) and UAUC (hollow)", "", height=1.2 + 0.45 * len(models))
     place = np.arange(len(models))[::-1]
     for metric, above in (("auc", 9), ("uauc", -15)):
-        values = _numbers([model[metric] for model in models])
+        values = numbers([model[metric] for model in models])
         for y, value, colour in zip(place, values, itertools.cycle(COLOURS)):
             fill = colour if metric == "auc" else "white"
             axes.plot(value, y, "o", markersize=9, color=colour, markerfacecolor=fill, zorder=3)
@@ -50,14 +50,14 @@ def comparison(results: Results) -> Figure:
                           ha="center", fontsize=9)  # fmt: skip
     axes.set_yticks(place, [model["title"] for model in models])
     axes.margins(x=0.12, y=0.22)
-    return _figure(axes)
+    return figure_of(axes)
 
 
 def over_stream(results: Results) -> Figure:
     """AUC over the stream, everything scored before it was learned from."""
-    axes = _axes("AUC over the stream", "share of the stream", "AUC")
+    axes = new_axes("AUC over the stream", "share of the stream", "AUC")
     for colour, model in zip(COLOURS, results["models"].values(), strict=False):
-        values = _numbers(model["auc_over_stream"])
+        values = numbers(model["auc_over_stream"])
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, values, color=colour, label=model["title"], linewidth=1.6)
     counted = results["data"]["counted_from_event"] / results["data"]["events"]
@@ -65,24 +65,24 @@ def over_stream(results: Results) -> Figure:
     axes.annotate("counted from here", (counted, 0.02), (4, 0), ("data", "axes fraction"),
                   "offset points", fontsize=8)  # fmt: skip
     axes.legend(fontsize=8, frameon=False, ncols=2)
-    return _figure(axes)
+    return figure_of(axes)
 
 
 def by_hour(results: Results) -> Figure:
     """AUC by the hour of the event."""
-    axes = _axes("AUC by hour of day", "hour of the event", "AUC")
+    axes = new_axes("AUC by hour of day", "hour of the event", "AUC")
     for colour, model in zip(COLOURS, results["models"].values(), strict=False):
         axes.plot(
-            range(24), _numbers(model["auc_by_hour"]), color=colour, label=model["title"], marker=".",
+            range(24), numbers(model["auc_by_hour"]), color=colour, label=model["title"], marker=".",
         )  # fmt: skip
     axes.set_xticks(range(0, 24, 3))
     axes.legend(fontsize=8, frameon=False, ncols=2)
-    return _figure(axes)
+    return figure_of(axes)
 
 
 def similarity(results: Results) -> Figure | None:
     """The learned s() over the clock, less its value at difference 0."""
-    axes = _axes(
+    axes = new_axes(
         "Learned time similarity s", "difference on the clock, hours", "s(difference) - s(0)"
     )
     found = False
@@ -95,13 +95,13 @@ def similarity(results: Results) -> Figure | None:
     if not found:
         return None
     axes.legend(fontsize=8, frameon=False)
-    return _figure(axes)
+    return figure_of(axes)
 
 
 def interest(results: Results) -> Figure:
     """One user's interest in their most frequent items over 24 hours."""
     found = results["interest"]
-    axes = _axes(
+    axes = new_axes(
         f"User {found['user']}: predicted interest over the day ({found['model']})",
         "local time, hours",
         "predicted probability",
@@ -117,8 +117,8 @@ def interest(results: Results) -> Figure:
     axes.patch.set_visible(False)
     counts.spines[["top"]].set_visible(False)
     axes.set_xticks(range(0, 25, 3))
-    _figure(axes).legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
-    return _figure(axes)
+    figure_of(axes).legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
+    return figure_of(axes)
 
 
 def all_figures(results: Results) -> dict[str, Figure]:

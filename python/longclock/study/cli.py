@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of ``python -m longclock.study``."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import dataclasses
+import functools
+import multiprocessing
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from longclock.data import EventStream, load, read_events
+from longclock.study import report
+from longclock.study.plan import Line, Results, Study, Task
+from longclock.study.run import run_task
+from longclock.train.config import MODELS, PRESETS, Config
+from longclock.train.results import versions
+
+PROTOCOLS = {"daily": "daily", "streaming": "stream"}  # the trainer's name for it
+USUAL = (
+    "lic",
+    "no-time",
+    "hour",
+    "interest-clock",
+    "sim-hard",
+    "eta",
+    "sdim",
+    "twin",
+    "twin-hour",
+    "lic-shuffled",
+)
+# What the study changes of a data set's settings for a single training run.
+SETTINGS: dict[str, dict[str, Any]] = {"nyc": {"k": 50}}
+LEARNING_RATES = (2.5e-3, 5e-3, 1e-2, 2e-2)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m longclock.study",
+        description="Compares models on a stream, over seeds and protocols: each at the learning rate that is best on the "
+        "first 40%% of the stream, everything after counted. Runs that --out has already are not run again.",
+    )
+    p.add_argument(
+        "--data",
+        default="nyc",
+        metavar="nyc|music|FILE",
+        help="or your own events: Parquet or CSV (nyc)",
+    )
+    p.add_argument("--categories", help="attribute columns of FILE, comma-separated")
+    p.add_argument("--data-dir", help="folder of the example data")
+    p.add_argument("--protocol", choices=[*PROTOCOLS, "both"], default="both", help="(both)")
+    p.add_argument(
+        "--models",
+        default=",".join(USUAL),
+        help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}",
+    )
+    p.add_argument("--seeds", type=int, default=3, help="runs of each (3)")
+    p.add_argument("--out", type=Path, help="folder of the results (longclock-out/study/<data>)")
+    p.add_argument(
+        "--learning-rates",
+        default=",".join(map(str, LEARNING_RATES)),
+        help="chosen from; one: not tuned (%(default)s)",
+    )
+    p.add_argument("--max-events", type=int, help="only the first events")
+    p.add_argument("--k", type=int, help="behaviours that a search keeps (nyc: 50; music: 100)")
+    p.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes, one thread each (all cores)",
+    )
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    return p  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing of a study and write its report; returns the exit status."""
+    p = parser()
+    args = p.parse_args(argv)
+    try:
+        study, config = _study(args), _config(args)
+        stream = _stream(args.data, args.data_dir, args.categories, args.max_events)
+        out = args.out or Path("longclock-out") / "study" / stream.name
+        results = Results(out, _same(stream, config))
+        _run_all(study, results, args, config)
+        path = report.write(results.lines(), out)
+    except (ValueError, OSError) as error:
+        p.exit(2, f"longclock.study: {error}\n")
+    except KeyboardInterrupt:
+        p.exit(130, "\nlongclock.study: interrupted; the same command goes on\n")
+    for protocol in study.protocols:
+        print(f"\n{protocol}\n{report.markdown(report.table(results.lines(), protocol))}", end="")
+    print(f"report: {path}")
+    return 0
+
+
+def _study(args: argparse.Namespace) -> Study:
+    models = tuple(dict.fromkeys(n.strip().replace("_", "-") for n in args.models.split(",")))
+    for name in models:
+        if name not in MODELS:
+            raise ValueError(f"--models: unknown model {name!r}; choose from {', '.join(MODELS)}")
+    try:
+        rates = tuple(sorted({float(rate) for rate in args.learning_rates.split(",")}))
+    except ValueError:
+        raise ValueError(
+            f"--learning-rates must be numbers with commas between them, got {args.learning_rates!r}"
+        ) from None
+    if rates[0] <= 0:
+        raise ValueError(f"--learning-rates must be positive, got {rates[0]:g}")
+    for name in ("seeds", "jobs"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    protocols = tuple(PROTOCOLS) if args.protocol == "both" else (args.protocol,)
+    return Study(models, protocols, args.seeds, rates)
+
+
+def _config(args: argparse.Namespace) -> Config:
+    settings = {**PRESETS.get(args.data, {}), **SETTINGS.get(args.data, {})}
+    if args.k is not None:
+        if not 1 <= args.k <= 2048:
+            raise ValueError(f"--k must be from 1 to 2048, got {args.k}")
+        settings["k"] = args.k
+    return Config(**settings)
+
+
+@functools.cache
+def _stream(
+    data: str, data_dir: str | None, categories: str | None, max_events: int | None
+) -> EventStream:
+    """Read once in every process."""
+    if max_events is not None and max_events < 1:
+        raise ValueError(f"--max-events must be at least 1, got {max_events}")
+    if data in PRESETS:
+        if categories:
+            raise ValueError("--categories names columns of a FILE, not of the example data")
+        stream = load(data, data_dir)
+    else:
+        stream = read_events(data, categories.split(",") if categories else None)
+    return stream.head(max_events=max_events)
+
+
+def _same(stream: EventStream, config: Config) -> Line:
+    """What a line must agree in to count: data and settings that no task changes."""
+    settings = dataclasses.asdict(config)
+    for name in ("protocol", "seed", "learning_rate", "reference"):
+        del settings[name]
+    return {
+        "data": stream.name,
+        "events": len(stream),
+        "digest": stream.digest(),
+        "settings": settings,
+    }
+
+
+def _run_all(study: Study, results: Results, args: argparse.Namespace, config: Config) -> None:
+    """Everything that is missing, ``--jobs`` at a time."""
+    lines = results.lines()
+    made_by = versions()
+    where = (args.data, args.data_dir, args.categories, args.max_events)
+    context = multiprocessing.get_context("spawn")
+    running: dict[concurrent.futures.Future[Line], Task] = {}
+    with (
+        concurrent.futures.ProcessPoolExecutor(args.jobs, context, _one_thread) as pool,
+        tqdm(total=len(study), unit=" runs", disable=args.quiet, smoothing=0.0) as bar,
+    ):
+        try:
+            while True:
+                for task in study.open_tasks(lines):
+                    if len(running) < args.jobs and task not in running.values():
+                        running[pool.submit(_work, task, where, config, study.tuned_on)] = task
+                bar.n = len(study) - _missing(study, lines)
+                bar.set_postfix_str(", ".join(f"{t.model} {t.protocol}" for t in running.values()))
+                if not running:
+                    break
+                done, _ = concurrent.futures.wait(
+                    running, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    del running[future]
+                    results.append({**future.result(), "versions": made_by})
+                lines = results.lines()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list((pool._processes or {}).values()):
+                process.terminate()  # an interrupted run is run again
+            raise
+
+
+def _missing(study: Study, lines: list[Line]) -> int:
+    missing = 0
+    for protocol, model in study.pairs():
+        rate = study.best_rate(protocol, model, lines)
+        tasks = study.tuning(protocol, model)
+        if rate is None:
+            missing += study.seeds
+        else:
+            tasks += study.runs(protocol, model, rate)
+        missing += sum(not any(task.matches(line) for line in lines) for task in tasks)
+    return missing
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _work(task: Task, where: tuple[Any, ...], config: Config, counted: float) -> Line:
+    config = dataclasses.replace(
+        config,
+        protocol=PROTOCOLS[task.protocol],
+        seed=task.seed,
+        learning_rate=task.learning_rate,
+    )
+    return run_task(task, _stream(*where), config, counted)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means over seeds, with their uncertainty."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from longclock.study.plan import Line
+
+# 97.5% quantiles of Student's t by degrees of freedom, 1 to 9; beyond, the normal's.
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+class Mean(NamedTuple):
+    """A mean and the half width of its 95% confidence interval, None from one value."""
+
+    value: float
+    half_width: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean:
+        count = len(values)
+        if count == 1:
+            return cls(values[0], None)
+        t = T_QUANTILES[count - 2] if count - 2 < len(T_QUANTILES) else 1.96
+        return cls(statistics.mean(values), t * statistics.stdev(values) / math.sqrt(count))
+
+    def text(self, digits: int = 4) -> str:
+        value = f"{self.value:.{digits}f}"
+        return value if self.half_width is None else f"{value} ± {self.half_width:.{digits}f}"
+
+
+def mean_of(lines: Sequence[Line], figure: str) -> Mean | None:
+    values = [line[figure] for line in lines if line.get(figure) is not None]
+    return Mean.of(values) if values else None
+
+
+def difference(lines: Sequence[Line], others: Sequence[Line], figure: str) -> Mean | None:
+    """Of lines and others, seed by seed: runs of one seed share their negatives."""
+    by_seed = {line["seed"]: line[figure] for line in others}
+    pairs = [
+        line[figure] - by_seed[line["seed"]]
+        for line in lines
+        if line[figure] is not None and by_seed.get(line["seed"]) is not None
+    ]
+    return Mean.of(pairs) if pairs else None
+
+
+def by_model(lines: Sequence[Line], protocol: str) -> dict[str, list[Line]]:
+    """The protocol's runs of every model, models by falling AUC."""
+    models: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["protocol"] == protocol and line["share"] == 1.0:
+            models.setdefault(line["model"], []).append(line)
+
+    def auc(model: str) -> float:
+        mean = mean_of(models[model], "auc")
+        return -1.0 if mean is None else mean.value
+
+    return {model: models[model] for model in sorted(models, key=auc, reverse=True)}
+
+
+def mean_by_hour(lines: Sequence[Line], figure: str) -> list[float | None]:
+    """Mean over seeds of a figure that has a value an hour."""
+    hours: list[list[float]] = [
+        [value for line in lines if (value := line[figure][hour]) is not None] for hour in range(24)
+    ]
+    mean: Callable[[list[float]], float] = statistics.mean
+    return [mean(values) if values else None for values in hours]
