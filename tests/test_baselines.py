@@ -15,6 +15,7 @@ from longclock.baselines import (
     TWIN,
     ClockAttention,
     ClockSearch,
+    DayAndWeek,
     FullClock,
     HourEmbedding,
     HourlyInterests,
@@ -72,6 +73,7 @@ MODELS = {
     "lic-hour": partial(WithHour, LongTermInterestClock),
     "lic-search": ClockSearch,
     "lic-attention": ClockAttention,
+    "lic-day-week": DayAndWeek,
 }
 WITHOUT_TIME = ("no-time", "twin", "eta", "din", "sdim", "sim-soft")
 # Weights without a gradient from a call: of a search, which passes none on, or of its own loss.
@@ -385,7 +387,7 @@ def test_candidates_may_not_be_wider_than_behaviours(model):
             SDIM(3, 3, **sizes)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if "interest" not in name])
+@pytest.mark.parametrize("name", MODELS)
 def test_every_weight_and_the_table_are_trained(name):
     table, ids, time, now, candidate = inputs()
     model = MODELS[name](L, H, k=K)
@@ -569,26 +571,21 @@ def test_interest_clock_weighs_hours_around_now():
         model = InterestClock(L, H, category_dim=2, fields=2, mode=mode)
         for hour in range(24):
             now = torch.tensor([hour * 3600 + 1800])
-            _, context = model(
-                torch.zeros(1, H), None, None, now, starts=now, ends=now, interests=interests,
-                category_tables=tables, return_context=True,
-            )  # fmt: skip
-            expected = torch.zeros(H)
+            (found,) = model.beside(now, interests, tables)
+            expected = torch.zeros(4)
             vectors = (
-                (23, 1, (tables[0][1] + tables[0][2]) / 2), (1, 3, tables[1][2]), (8, 3, tables[1][1])
+                (23, 0, tables[0][1] + tables[0][2]), (1, 2, tables[1][2]), (8, 2, tables[1][1])
             )  # fmt: skip
             for at, column, vector in vectors:
                 apart = min((hour - at) % 24, (at - hour) % 24)
                 weight = near.get(apart, 0.0) if mode == "gaussian" else float(apart == 0)
                 expected[column : column + 2] += weight * vector
-            torch.testing.assert_close(context[0, 0], expected, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_interest_clock_names_what_does_not_fit():
     with pytest.raises(ValueError, match="mode must be 'gaussian', 'naive' or 'adaptive', got 'x'"):
         InterestClock(L, H, mode="x", category_dim=2)
-    with pytest.raises(ValueError, match=r"candidate_dim must be at least .* = 6, got 5"):
-        InterestClock(L, 5, category_dim=3, fields=2)
     table, ids, time, now, candidate = inputs()
     with pytest.raises(ValueError, match="interests must be given"):
         InterestClock(L, H, category_dim=2)(candidate, table[ids], time, now, category_tables=[])
@@ -627,3 +624,17 @@ class Recorder:
 
     def __getattr__(self, name):
         return getattr(ops, name)
+
+
+def test_day_and_week_are_two_clocks():
+    table, ids, time, now, candidate = inputs()
+    both = DayAndWeek(L, H, k=K, out_dim=7, unit=1800.0)
+    assert (both.day.period, both.day.time.unit) == (86400, 1800)
+    assert (both.week.period, both.week.time.unit) == (604800, 12600)
+    call = (candidate, Lookup(table, ids), time, now)
+    v, context = both(*call, return_context=True)
+    assert context.shape == (S, 8, L + 4)
+    torch.testing.assert_close(v, both.day(*call) + both.week(*call))
+    a_day_later = both(*call[:3], now + 86400)
+    torch.testing.assert_close(a_day_later - both.week(*call[:3], now + 86400), both.day(*call))
+    assert not torch.allclose(a_day_later, v)

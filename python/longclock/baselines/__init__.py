@@ -6,6 +6,7 @@ plain PyTorch, as ``Reference...``. One more control, shuffled
 behaviour times, is not a model but an option of the data: :meth:`longclock.data.Histories.with_shuffled_times`.
 """
 
+from longclock.baselines.day_and_week import DayAndWeek
 from longclock.baselines.eta import ETA, ReferenceETA
 from longclock.baselines.full_clock import FullClock, ReferenceFullClock
 from longclock.baselines.interest_clock import HourlyInterests, InterestClock
@@ -17,7 +18,7 @@ from longclock.baselines.twin import TWIN, ClockAttention, ClockSearch, Referenc
 from longclock.baselines.with_hour import WithHour
 
 __all__ = [
-    "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "FullClock", "HourEmbedding", "HourlyInterests",
+    "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock", "HourEmbedding", "HourlyInterests",
     "InterestClock", "NoTime", "Pooled", "ReferenceETA", "ReferenceFullClock", "ReferenceTWIN", "SIMHard", "SIMSoft",
     "WithHour",
 ]  # fmt: skip

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longclock.baselines.pooled import windows_of
+from longclock.baselines.recent import NoTime, hour_of
+from longclock.types import Lookup
 
 HOURS, TOP, DAYS = 24, 3, 30
 DAY = 86400
@@ -134,63 +136,48 @@ def hourly_interests(
     return result
 
 
-class InterestClock(nn.Module):
-    """``v_cur = h(sum_hour w(hour, now) e_hour)``: what the user likes at each hour, weighted around now.
+class InterestClock(NoTime):
+    """Beside the last ``k`` behaviours, what the user likes at each hour, weighted around now.
 
-    ``e_hour`` is, field by field, the mean of the vectors of the user's most frequent categories at
-    that hour. The weights w by ``mode``:
+    ``v_cur = h([mean_m b_m ; sum_hour w(hour, now) e_hour])``; ``e_hour`` is, field by field, the sum of the
+    vectors of the user's most frequent categories at that hour. The weights w by ``mode``:
 
     - "gaussian": the normal density, sigma 1 hour, of the circular distance of the two hours: 0.399, 0.242, 0.054
       and 0.004 at 0 to 3 hours, 0 beyond;
-    - "naive": the hour of now alone;
+    - "naive": 1 for the hour of now, else 0;
     - "adaptive": a softmax over the hours of a network's score of ``[e_hour ; vector of the hour of now]``.
 
     Call: as :class:`longclock.LongTermInterestClock`, and
 
-    - ``category_tables``: the fields' embeddings, each [ids, width];
-    - ``interests``: [Q, 24, fields, 3], or [S, ...] for dense and ragged histories, from :class:`HourlyInterests`;
-    - or ``behaviour_categories``: int64 [fields, *shape of behaviour_time], from which they are counted anew. Times are then
-      seconds that grow, not times of day.
+    - ``category_tables``: the fields' embeddings, each [ids, category_dim];
+    - ``interests``: [S, 24, fields, 3], for windows [Q, ...], from :class:`HourlyInterests`;
+    - or ``behaviour_categories``: int64 [fields, *shape of behaviour_time], from which they are counted anew. Times are
+      then seconds that grow, not times of day.
 
-    The behaviours' vectors are not read, nor is ``k``. The context is [..., 1, H]: the weighted sum in the last columns, so that it meets a
-    candidate whose last columns are the vectors of the same fields, and 0 before them.
     Source: Interest Clock, arXiv 2404.19357.
 
     Raises:
-        ValueError: an unknown mode, fewer columns than the categories take, or neither interests nor
-            behaviour_categories.
+        ValueError: an unknown mode, or neither interests nor behaviour_categories.
     """
 
     reads = ("category_tables", "interests")
+    weight: Tensor
 
     def __init__(
         self,
-        behaviour_dim: int,
-        candidate_dim: int,
-        k: int | None = None,
-        out_dim: int = 64,
-        hidden_dim: int = 128,
-        *,
-        period: int = DAY,
-        category_dim: int = 8,
+        *args: Any,
+        category_dim: int,
         fields: int = 1,
         mode: Literal["gaussian", "naive", "adaptive"] = "gaussian",
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
         if mode not in ("gaussian", "naive", "adaptive"):
             raise ValueError(
                 f"InterestClock: mode must be 'gaussian', 'naive' or 'adaptive', got {mode!r}"
             )
-        self.candidate_dim, self.mode = candidate_dim, mode
         width = category_dim * fields
-        if width > candidate_dim:
-            raise ValueError(
-                f"InterestClock: candidate_dim must be at least fields * category_dim = {width}, got "
-                f"{candidate_dim}: a candidate ends with the vectors of its categories"
-            )
-        self.head = nn.Sequential(
-            nn.Linear(width, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim)
-        )
+        super().__init__(*args, extra_dim=width, **kwargs)
+        self.mode = mode
         if mode == "adaptive":
             self.hour = nn.Embedding(HOURS, width)
             self.attention = nn.Sequential(nn.Linear(2 * width, 32), nn.ReLU(), nn.Linear(32, 1))
@@ -200,12 +187,10 @@ class InterestClock(nn.Module):
         weight = torch.exp(-apart.float().square() / 2) / (2 * torch.pi) ** 0.5 * (apart <= 3)
         self.register_buffer("weight", torch.eye(HOURS) if mode == "naive" else weight, False)
 
-    weight: Tensor
-
     def forward(
         self,
         candidate: Tensor,
-        behaviours: Any,
+        behaviours: Tensor | Lookup,
         behaviour_time: Tensor,
         query_time: Tensor,
         lengths: Tensor | None = None,
@@ -217,55 +202,48 @@ class InterestClock(nn.Module):
         starts: Tensor | None = None,
         ends: Tensor | None = None,
         offsets: Tensor | None = None,
-        query_offsets: Tensor | None = None,
-        return_context: bool = False,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        windows = (behaviour_time, lengths, starts, ends, offsets, query_offsets, query_time)
-        one_each = candidate.flatten(1) if candidate.dim() == 3 else candidate
-        if interests is not None:
-            *_, query_time, interests = windows_of(one_each, *windows, interests)
-        elif behaviour_categories is not None:
-            starts, ends, query_time = windows_of(one_each, *windows)
+        **options: Any,
+    ) -> Any:
+        if interests is None:
+            if behaviour_categories is None:
+                raise ValueError(
+                    "InterestClock: interests must be given, from HourlyInterests, or behaviour_categories"
+                )
+            first, last = windows_of(
+                query_time, behaviour_time, lengths, starts, ends, offsets, None
+            )
             interests = hourly_interests(
-                behaviour_categories.flatten(1), behaviour_time.flatten(), query_time, starts, ends,
+                behaviour_categories.flatten(1), behaviour_time.flatten(), query_time, first, last,
                 None if mask is None else mask.flatten(),
             )  # fmt: skip
-        else:
-            raise ValueError(
-                "InterestClock: interests must be given, from HourlyInterests, or behaviour_categories"
-            )
-        now = query_time.long() % DAY // 3600
-        clock = self._around(now, interests, category_tables)
-        v, context = self.head(clock), F.pad(clock, (self.candidate_dim - clock.shape[-1], 0))
-        context = context.unsqueeze(-2)
-        if candidate.dim() == 3:
-            many = candidate.shape[1]
-            v, context = (x.unsqueeze(1).expand(-1, many, *x.shape[1:]) for x in (v, context))
-        return (v, context) if return_context else v
+        return super().forward(
+            candidate, behaviours, behaviour_time, query_time, lengths,
+            mask=mask, starts=starts, ends=ends, offsets=offsets,
+            interests=interests, category_tables=category_tables, **options,
+        )  # fmt: skip
 
-    def _around(self, now: Tensor, interests: Tensor, tables: Sequence[Tensor]) -> Tensor:
-        """The hours' vectors, weighted around the hour of now: [Q, widths of all fields]."""
-        weight = self.weight[now]
+    def beside(  # type: ignore[override]  # it reads more than the time
+        self, query_time: Tensor, interests: Tensor, category_tables: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The hours' vectors, weighted around the hour of now: [Q, fields * category_dim]."""
+        now = hour_of(query_time, DAY, HOURS)
         if self.mode == "adaptive":
-            hours = self._hours(interests, tables)
+            hours = _vectors(interests, category_tables)
             asked = self.hour(now).unsqueeze(1).expand_as(hours)
-            weight = self.attention(torch.cat([hours, asked], -1)).squeeze(-1).softmax(-1)
-            return torch.einsum("qt,qtw->qw", weight, hours)
-        hours = self.weight.nonzero()[:, 1].view(HOURS, -1)[now]  # those that count
-        at = torch.arange(len(now), device=now.device).unsqueeze(1)
-        return torch.einsum(
-            "qt,qtw->qw", weight[at, hours], self._hours(interests[at, hours], tables)
-        )
+            score: Tensor = self.attention(torch.cat([hours, asked], -1)).squeeze(-1)
+            return (torch.einsum("qt,qtw->qw", score.softmax(-1), hours),)
+        hour = self.weight.nonzero()[:, 1].view(HOURS, -1)[now]  # those that count, [Q, 7 or 1]
+        query = torch.arange(len(now), device=now.device).unsqueeze(1)
+        weight = self.weight[now[:, None], hour]
+        near = _vectors(interests[query, hour], category_tables)
+        return (torch.einsum("qt,qtw->qw", weight, near),)
 
-    def _hours(self, interests: Tensor, tables: Sequence[Tensor]) -> Tensor:
-        """Mean vectors of the known categories of every hour, field by field: [Q, hours, widths]."""
-        parts = []
-        for field, table in enumerate(tables):
-            ids = interests[:, :, field].long()
-            known = (ids != 0).to(table.dtype)
-            share = known / known.sum(-1, keepdim=True).clamp(min=1)
-            vectors = F.embedding_bag(
-                ids.flatten(0, 1), table, mode="sum", per_sample_weights=share.flatten(0, 1)
-            )
-            parts.append(vectors.unflatten(0, ids.shape[:2]))
-        return torch.cat(parts, -1)
+
+def _vectors(interests: Tensor, tables: Sequence[Tensor]) -> Tensor:
+    """Sums of the known categories of every hour, field by field: [Q, hours, fields, 3] -> [Q, hours, widths]."""
+    parts = []
+    for ids, table in zip(interests.long().unbind(2), tables, strict=True):
+        known = (ids != 0).to(table.dtype).flatten(0, 1)
+        vectors = F.embedding_bag(ids.flatten(0, 1), table, mode="sum", per_sample_weights=known)
+        parts.append(vectors.unflatten(0, ids.shape[:2]))
+    return torch.cat(parts, -1)

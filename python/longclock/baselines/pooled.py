@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from longclock.types import Lookup
 
 
 class Pooled(nn.Module):
-    """``v_cur = h(features)`` of one vector pooled from a window of behaviours: what a baseline derives from.
+    """``v_cur = h([pooled ; beside])``, one vector pooled from a window of behaviours: what a baseline derives from.
 
     Takes every layout of :class:`longclock.LongTermInterestClock` and returns the same shapes; the context
     has one head and no time features: ``[..., 1, L]``.
@@ -21,7 +23,7 @@ class Pooled(nn.Module):
         k: how many of the last behaviours are pooled.
         out_dim, hidden_dim: sizes of the two-layer network.
         period: of the clock, seconds.
-        extra_dim: what ``features`` adds to L.
+        extra_dim: columns that ``beside`` adds to L.
     """
 
     of_candidate = True  # the pooled vector depends on the candidate
@@ -60,13 +62,15 @@ class Pooled(nn.Module):
         offsets: Tensor | None = None,
         query_offsets: Tensor | None = None,
         return_context: bool = False,
+        **read: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
         queries = candidate.shape[:-1]
         if len(queries) == 2 and not self.of_candidate:  # one vector a history, for all candidates
             candidate = candidate.flatten(1)
-        starts, ends, query_time = windows_of(
-            candidate, behaviour_time, lengths, starts, ends, offsets, query_offsets, query_time
-        )
+        starts, ends, *beside = windows_of(
+            candidate, behaviour_time, lengths, starts, ends, offsets, query_offsets,
+            *self.beside(query_time, **read),
+        )  # fmt: skip
         candidate = candidate.flatten(0, -2)
         if isinstance(behaviours, Lookup):
             behaviours = behaviours._replace(ids=behaviours.ids.flatten())
@@ -74,7 +78,7 @@ class Pooled(nn.Module):
             behaviours = behaviours.flatten(0, -2)
         mask = None if mask is None else mask.flatten()
         pooled = self.pool(candidate, behaviours, starts, ends, mask)
-        v, context = self.head(self.features(pooled, query_time)), pooled.unsqueeze(-2)
+        v, context = self.head(torch.cat([pooled, *beside], -1)), pooled.unsqueeze(-2)
         if len(queries) == 2:
             v, context = (
                 value.unflatten(0, queries)
@@ -101,9 +105,12 @@ class Pooled(nn.Module):
         """
         raise NotImplementedError
 
-    def features(self, pooled: Tensor, query_time: Tensor) -> Tensor:
-        """What the network reads: the pooled behaviours; [Q, L]."""
-        return pooled
+    def beside(self, query_time: Tensor) -> tuple[Tensor, ...]:
+        """What the network reads beside the pooled behaviours: ``extra_dim`` columns for every query time, [S] or [Q].
+
+        A model that needs more than the time for it takes it by the names in its ``reads``.
+        """
+        return ()
 
 
 def table_of(behaviours: Tensor | Lookup, index: Tensor) -> tuple[Tensor, Tensor, bool]:

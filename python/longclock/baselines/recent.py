@@ -44,9 +44,8 @@ class HourEmbedding(NoTime):
         super().__init__(*args, extra_dim=hour_dim, **kwargs)
         self.hour = nn.Embedding(hours, hour_dim)
 
-    def features(self, pooled: Tensor, query_time: Tensor) -> Tensor:
-        part = hour_of(query_time, self.period, self.hour.num_embeddings)
-        return torch.cat([pooled, self.hour(part)], -1)
+    def beside(self, query_time: Tensor) -> tuple[Tensor, ...]:
+        return (self.hour(hour_of(query_time, self.period, self.hour.num_embeddings)),)
 
 
 class DIN(Pooled):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from longclock import reference
@@ -18,6 +19,7 @@ from longclock.baselines import (
     TWIN,
     ClockAttention,
     ClockSearch,
+    DayAndWeek,
     FullClock,
     HourEmbedding,
     InterestClock,
@@ -29,9 +31,14 @@ from longclock.baselines import (
     SIMSoft,
     WithHour,
 )
-from longclock.nn import LongTermInterestClock
+from longclock.nn import LongTermInterestClock, TimeSimilarity
 
 ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16  # widths of the ranker's embeddings
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adagrad": partial(torch.optim.Adagrad, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Config:
 
     protocol: str = "daily"  # "daily" or "stream"
     batch: int = 32  # events a step
+    optimizer: str = "adam"  # "adam", "adagrad" or "sgd"
     learning_rate: float = 1e-2
     time_share: float = 0.1  # of the learning rate, for the parameters of s
     spread: float = 0.5  # standard deviation of new embeddings
@@ -51,10 +59,17 @@ class Config:
     negatives: int = 4  # for an event without a label
     period: int = 86400  # of the clock, seconds
     unit: float = 0.0  # seconds of one x of s; 0: half the period, so that x runs 0 to 1
+    item_buckets: int = 0  # rows of the item table that ids are hashed to; 0: a row an item
+    s_at_start: float = 1.0  # s at difference 0 before anything is learned; it falls to 0
+    learn_until: float = 1.0  # share of the stream behind which nothing is learned any more
     seed: int = 0
     reference: bool = False  # plain PyTorch in place of the compiled ops
 
     def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
+            )
         object.__setattr__(self, "unit", self.unit or self.period / 2)
 
 
@@ -95,7 +110,11 @@ class Model:
             width = CATEGORY_DIM if categories else ITEM_DIM
             sizes.update(fields=max(categories, 1), category_dim=width)
         interest = self.reference if config.reference and self.reference else self.interest
-        return interest(behaviour_dim, candidate_dim, **{**sizes, **self.options})
+        module = interest(behaviour_dim, candidate_dim, **{**sizes, **self.options})
+        for part in module.modules():
+            if isinstance(part, TimeSimilarity):
+                part.w2.data.mul_(config.s_at_start)
+        return module
 
 
 def _clock(title: str, **options: Any) -> Model:
@@ -131,9 +150,22 @@ MODELS = {
     # On a clock of two days, times of one day are as far apart as they are on a line.
     "lic-line": _clock("LIC, without the circle", options={"period": 2 * 86400}),
     "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400, "unit": 0.0}),
+    "lic-day-week": Model(
+        "LIC, day and week clocks", DayAndWeek, kind="searches", changes={"period": 7 * 86400}
+    ),
     "lic-hours": _clock("LIC, x in hours", changes={"unit": 3600.0}),
     "lic-literal": _clock("LIC, scores over sqrt(d)", options={"literal_scale": True}),
     "lic-precomputed": _clock("LIC, precomputed keys", options={"scoring": "precomputed"}),
+    "lic-s-flat": _clock("LIC, s flat at start", changes={"s_at_start": 0.0}),
+    "lic-s-steep": _clock("LIC, s falls by 4 at start", changes={"s_at_start": 4.0}),
+    "lic-s-fast": _clock("LIC, s at full learning rate", changes={"time_share": 1.0}),
+    "lic-adagrad": _clock("LIC, Adagrad", changes={"optimizer": "adagrad"}),
+    "lic-sgd": _clock("LIC, SGD", changes={"optimizer": "sgd"}),
+    "lic-hashed": _clock("LIC, 1,024 item rows", changes={"item_buckets": 1024}),
+    "lic-frozen": _clock("LIC, frozen at 40%", changes={"learn_until": 0.4}),
+    "hour-frozen": Model(
+        "hour embedding, frozen at 40%", HourEmbedding, changes={"learn_until": 0.4}
+    ),
     "lic-k20": _clock("LIC, K = 20", changes={"k": 20}),
     "lic-k50": _clock("LIC, K = 50", changes={"k": 50}),
     "lic-k100": _clock("LIC, K = 100", changes={"k": 100}),

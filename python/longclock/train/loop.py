@@ -15,7 +15,7 @@ from torch import Tensor
 from longclock.data import EventStream
 from longclock.data.stream import IntArray
 from longclock.train.batches import Batch, TrainingData
-from longclock.train.config import Config, Model
+from longclock.train.config import OPTIMIZERS, Config, Model
 from longclock.train.ranker import Ranker
 
 SCORING_EVENTS = 256  # events a forward pass when nothing is learned
@@ -46,7 +46,7 @@ class Run:
             for of_time, rate in rates.items()
             if (weights := list(learned(ranker, of_time)))
         ]
-        optimizer = torch.optim.Adam(groups, fused=True)
+        optimizer = OPTIMIZERS[config.optimizer](groups)
         return cls(ranker, optimizer, torch.full((len(data.candidates.item),), torch.nan))
 
 
@@ -83,7 +83,9 @@ def train(
     for events in chunks(data.stream, config)[run.chunk :]:
         started = time.perf_counter()
         rows = torch.from_numpy(data.candidates.rows(events))
-        if config.protocol == "stream":
+        if events[-1] >= config.learn_until * len(data.stream):
+            run.scores[rows] = score(run.ranker, data, events)
+        elif config.protocol == "stream":
             run.scores[rows] = learn(run, data, data.batch(events))
         else:
             run.scores[rows] = score(run.ranker, data, events)

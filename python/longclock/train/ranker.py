@@ -15,6 +15,8 @@ from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import CATEGORY_DIM, ITEM_DIM, USER_DIM, Config, Model
 from longclock.types import Lookup
 
+HASH = 2654435769  # 2^32 over the golden ratio: Knuth's multiplicative hash
+
 
 class Ranker(nn.Module):
     """Scores candidates: everything but ``interest`` is the same for every model of a comparison.
@@ -25,18 +27,21 @@ class Ranker(nn.Module):
     """
 
     categories: Tensor
+    buckets: Tensor | None  # every item's row, where the table has not one for each
 
     def __init__(self, stream: EventStream, model: Model, config: Config) -> None:
         super().__init__()
         self.recent = config.recent
         self.user = nn.Embedding(stream.users, USER_DIM)
-        self.item = nn.Embedding(stream.items, ITEM_DIM)
+        self.item = nn.Embedding(config.item_buckets or stream.items, ITEM_DIM)
         tables = stream.item_categories()
         self.category = nn.ModuleList(
             nn.Embedding(stream.category_sizes[name], CATEGORY_DIM) for name in tables
         )
         ids = [torch.from_numpy(table) for table in tables.values()]
         none = torch.empty(0, stream.items, dtype=torch.int64)
+        buckets = torch.arange(stream.items) * HASH % 2**32 * config.item_buckets // 2**32
+        self.register_buffer("buckets", buckets if config.item_buckets else None, persistent=False)
         self.register_buffer("categories", torch.stack(ids) if ids else none, persistent=False)
         self.outcome = nn.Embedding(2, CATEGORY_DIM) if stream.label is not None else None
         for embedding in self.modules():
@@ -52,7 +57,10 @@ class Ranker(nn.Module):
     def item_table(self) -> Tensor:
         """Every item's vector, ``[items, candidate_dim]``."""
         parts = [table(ids) for table, ids in zip(self.category, self.categories, strict=True)]
-        return torch.cat([self.item.weight, *parts], 1)
+        rows = self.item.weight
+        if self.buckets is not None:
+            rows = F.embedding(self.buckets, rows)
+        return torch.cat([rows, *parts], 1)
 
     def behaviour_table(self, items: Tensor) -> Tensor:
         """Every behaviour's vector: items; in a labelled stream items by label, label 0 first."""
@@ -102,6 +110,6 @@ class Ranker(nn.Module):
             return data.interests[batch.number][batch.event]
         if name == "category_tables":
             if not self.category:  # an id counts from 1, see TrainingData.interests
-                return [F.pad(self.item.weight, (0, 0, 1, 0))]
+                return [F.pad(self.item_table(), (0, 0, 1, 0))]
             return [table.weight for table in self.category]
         raise ValueError(f"Ranker: {type(self.interest).__name__} reads {name}, which is not known")
