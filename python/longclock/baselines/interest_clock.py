@@ -187,7 +187,7 @@ class InterestClock(NoTime):
         weight = torch.exp(-apart.float().square() / 2) / (2 * torch.pi) ** 0.5 * (apart <= 3)
         self.register_buffer("weight", torch.eye(HOURS) if mode == "naive" else weight, False)
 
-    def forward(
+    def forward(  # type: ignore[override]  # it reads categories as well
         self,
         candidate: Tensor,
         behaviours: Tensor | Lookup,
