@@ -8,7 +8,13 @@ import pytest
 from streams import stream
 
 from longclock import data
-from longclock.data import EventStream, Histories, labelled_candidates, sampled_candidates
+from longclock.data import (
+    EventStream,
+    Histories,
+    labelled_candidates,
+    past_outcomes,
+    sampled_candidates,
+)
 
 
 def test_histories_are_what_the_user_did_before():
@@ -132,3 +138,30 @@ def test_missing_example_data_says_what_to_do(tmp_path):
         data.nyc(tmp_path)
     with pytest.raises(ValueError, match="must be one of nyc, music, got 'paris'"):
         data.load("paris")
+
+
+def test_past_outcomes_are_counts_of_earlier_events():
+    events = stream(events=120, labels=True, users=3, items=5)
+    events = dataclasses.replace(events, order_time=events.order_time // 7200)  # many at once
+    found = past_outcomes(events)
+    mean_of = {}
+    for e in range(len(events)):
+        earlier = np.flatnonzero(events.order_time < events.order_time[e])
+        positives = events.label[earlier].sum()
+        mean_of[e] = (positives + 1) / (len(earlier) + 2)
+        expected = []
+        for ids in (events.item, events.categories["category"]):
+            for own in (False, True):
+                rows = earlier[ids[earlier] == ids[e]]
+                if own:
+                    rows = rows[events.user[rows] == events.user[e]]
+                rate = (events.label[rows].sum() + 4 * mean_of[e]) / (len(rows) + 4)
+                expected += [np.log1p(len(rows)) / 4, np.log(rate / (1 - rate))]
+        mine = earlier[events.user[earlier] == events.user[e]]
+        for last in (1, 3, 10, 50):
+            expected.append(events.label[mine[-last:]].mean() if len(mine) else 0.5)
+        since = events.order_time[e] - events.order_time[mine[-1]] if len(mine) else 0
+        expected.append(np.log1p(since) / 8)
+        np.testing.assert_allclose(found[e], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="small has no labels"):
+        past_outcomes(stream())

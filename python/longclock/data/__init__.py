@@ -5,6 +5,7 @@ from longclock.data.builtin import load, music, nyc
 from longclock.data.candidates import Candidates, labelled_candidates, sampled_candidates
 from longclock.data.event_file import EventFileError, read_events
 from longclock.data.histories import Histories
+from longclock.data.outcomes import past_outcomes
 from longclock.data.stream import EventStream
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load",
     "music",
     "nyc",
+    "past_outcomes",
     "read_events",
     "sampled_candidates",
 ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longclock.baselines import HourlyInterests
-from longclock.data import Candidates, EventStream, Histories
+from longclock.data import Candidates, EventStream, Histories, past_outcomes
 from longclock.data.candidates import labelled_candidates, sampled_candidates
 from longclock.data.stream import IntArray
 from longclock.train.config import Config
@@ -80,6 +80,11 @@ class TrainingData:
     def behaviour_category(self) -> Tensor:
         """The same of every behaviour, [T]."""
         return self.item_category[torch.from_numpy(self.histories.item)]
+
+    @functools.cached_property
+    def outcomes(self) -> Tensor:
+        """:func:`longclock.data.past_outcomes` of every event, [E, features]."""
+        return torch.from_numpy(past_outcomes(self.stream))
 
     @functools.cached_property
     def interests(self) -> Tensor:

@@ -59,6 +59,7 @@ class Config:
     negatives: int = 4  # for an event without a label
     period: int = 86400  # of the clock, seconds
     unit: float = 0.0  # seconds of one x of s; 0: half the period, so that x runs 0 to 1
+    outcomes: bool = True  # in a labelled stream the tower also reads how earlier events ended
     item_buckets: int = 0  # rows of the item table that ids are hashed to; 0: a row an item
     s_at_start: float = 1.0  # s at difference 0 before anything is learned; it falls to 0
     learn_until: float = 1.0  # share of the stream behind which nothing is learned any more

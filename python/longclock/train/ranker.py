@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from longclock.baselines.recent import mean_of_last
 from longclock.data import EventStream
+from longclock.data.outcomes import LAST
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import CATEGORY_DIM, ITEM_DIM, USER_DIM, Config, Model
 from longclock.types import Lookup
@@ -23,7 +24,8 @@ class Ranker(nn.Module):
 
     An item's vector is its embedding beside those of its attributes; a behaviour's is its item's
     vector, in a labelled stream beside an embedding of how it ended. The tower reads user, candidate, mean of the
-    last behaviours, ``v_cur``, ``candidate * v_cur`` and ``candidate * (context meaned over heads)``.
+    last behaviours, ``v_cur``, ``candidate * v_cur`` and ``candidate * (context meaned over heads)``; in a labelled stream also how
+    earlier events ended (:func:`longclock.data.past_outcomes`).
     """
 
     categories: Tensor
@@ -50,7 +52,12 @@ class Ranker(nn.Module):
 
         self.candidate_dim = ITEM_DIM + CATEGORY_DIM * len(ids)
         behaviour_dim = self.candidate_dim + (CATEGORY_DIM if self.outcome is not None else 0)
+        self.reads_outcomes = config.outcomes and stream.label is not None
         width = USER_DIM + behaviour_dim + 4 * self.candidate_dim
+        if (
+            self.reads_outcomes
+        ):  # of the item and its attributes, everybody's and the user's own; and of the user
+            width += 4 * (1 + len(ids)) + len(LAST) + 1
         self.tower = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
         self.interest = model.build(config, behaviour_dim, self.candidate_dim, len(ids))
 
@@ -96,6 +103,8 @@ class Ranker(nn.Module):
             candidate * v,
             candidate * met,
         ]
+        if self.reads_outcomes:
+            features.append(data.outcomes[batch.number][batch.event])
         logits = self.tower(torch.cat(features, 1)).squeeze(1)
         auxiliary = getattr(self.interest, "auxiliary_logits", None) if wanted else None
         return logits, None if auxiliary is None else auxiliary(*call, **windows)
