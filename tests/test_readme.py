@@ -60,6 +60,10 @@ def test_command_is_known(command):
         from longclock.train.cli import _names, parser
 
         assert _names(parser().parse_args(words[3:]))
+    elif words[:3] == ["python", "-m", "longclock.study"]:
+        from longclock.study.cli import parser, study_of
+
+        assert len(study_of(parser().parse_args(words[3:]))) > 0
     elif words[:3] == ["python", "-m", "longclock.info"]:
         done = subprocess.run(
             [sys.executable, *words[1:]], check=True, capture_output=True, text=True

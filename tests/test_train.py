@@ -22,7 +22,7 @@ from longclock.train.config import MODELS, USUAL, Config
 from longclock.train.loop import Run, chunks, score, train
 
 SMALL = Config(batch=16, k=3, heads=2, head_dim=4, recent=5)
-every_protocol = pytest.mark.parametrize("protocol", ["daily", "stream"])
+every_protocol = pytest.mark.parametrize("protocol", ["daily", "hourly", "stream"])
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -106,15 +106,18 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
         run_model("no-time", other_data, SMALL, options, 0)
 
 
-def test_chunks_of_both_protocols():
+def test_chunks_of_every_protocol():
     events = stream()
     days = chunks(events, dataclasses.replace(SMALL, protocol="daily"))
     assert [len(set(events.day()[part])) for part in days] == [1] * 6
     batches = chunks(events, dataclasses.replace(SMALL, protocol="stream"))
     assert [len(part) for part in batches] == [16] * 15
-    for parts in (days, batches):
+    hours = chunks(events, dataclasses.replace(SMALL, protocol="hourly"))
+    assert len(hours) == len(np.unique(events.order_time // 3600))
+    assert all(len(set(events.order_time[part] // 3600)) == 1 for part in hours)
+    for parts in (days, hours, batches):
         np.testing.assert_array_equal(np.concatenate(parts), np.arange(len(events)))
-    with pytest.raises(ValueError, match="must be daily or stream, got 'weekly'"):
+    with pytest.raises(ValueError, match="must be one of daily, hourly, stream, got 'weekly'"):
         chunks(events, dataclasses.replace(SMALL, protocol="weekly"))
 
 
@@ -169,7 +172,7 @@ def test_reference_and_compiled_ops_agree():
 @every_model
 def test_interest_modules_can_be_copied_and_pickled(name, reference):
     module = MODELS[name].build(
-        dataclasses.replace(SMALL, reference=reference), 26, 24, categories=1
+        dataclasses.replace(SMALL, reference=reference), 26, 24, categories=1, users=6
     )
     for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert type(copied) is type(module)
@@ -315,3 +318,51 @@ def test_music_and_nyc_start(tmp_path):
     for data in ("nyc", "music"):
         arguments = ["--data", data, "--max-events", "200", "--model", "lic", "--quiet"]
         assert main([*arguments, "--out", str(tmp_path / data)]) == 0
+
+
+def test_nothing_is_learned_behind_the_share():
+    events = stream(events=200)
+    config = dataclasses.replace(SMALL, protocol="stream")
+    whole, data = scores_of(events, config)
+    frozen, _ = scores_of(events, dataclasses.replace(config, learn_until=0.4))
+    first = data.candidates.event < 80 + config.batch
+    assert torch.equal(frozen[first], whole[first])
+    assert not torch.equal(frozen, whole)
+    run = Run.start(data, MODELS["lic"], config)
+    train(run, data, dataclasses.replace(config, learn_until=0.4), lambda run, events: None)
+    assert torch.equal(
+        score(run.ranker, data, np.arange(96, 200)), run.scores[data.candidates.first_row[96] :]
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adagrad", "sgd"])
+def test_optimizers_and_hashed_items_learn(optimizer):
+    events = stream(events=200)
+    config = dataclasses.replace(SMALL, optimizer=optimizer, learning_rate=0.05, item_buckets=7)
+    data = TrainingData.of(events, config)
+    run = Run.start(data, MODELS["lic"], config)
+    before = run.ranker.item.weight.clone()
+    assert before.shape == (7, 16)
+    table = run.ranker.item_table()
+    assert table.shape[0] == events.items
+    assert len(table[:, :16].unique(dim=0)) == len(run.ranker.buckets.unique())
+    train(run, data, config, lambda run, events: None)
+    assert run.scores.isfinite().all()
+    assert not torch.equal(run.ranker.item.weight, before)
+    with pytest.raises(ValueError, match="optimizer must be one of adam, adagrad, sgd, got 'lion'"):
+        Config(optimizer="lion")
+
+
+def test_how_earlier_events_ended_is_read_where_labels_are_real():
+    events = stream(labels=True)
+    with_outcomes, _ = scores_of(events)
+    without, _ = scores_of(events, dataclasses.replace(SMALL, outcomes=False))
+    assert not torch.equal(with_outcomes, without)
+
+
+@pytest.mark.parametrize("scale", [0.0, 4.0])
+def test_s_at_start(scale):
+    config = dataclasses.replace(SMALL, s_at_start=scale)
+    lic = MODELS["lic"].build(config, 26, 24, categories=1, users=6)
+    found = lic.time(torch.tensor([0, 43_200]))
+    torch.testing.assert_close(found, torch.tensor([scale, 0.0]), atol=1e-6, rtol=1e-6)

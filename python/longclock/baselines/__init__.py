@@ -10,6 +10,7 @@ from longclock.baselines.day_and_week import DayAndWeek
 from longclock.baselines.eta import ETA, ReferenceETA
 from longclock.baselines.full_clock import FullClock, ReferenceFullClock
 from longclock.baselines.interest_clock import HourlyInterests, InterestClock
+from longclock.baselines.period_graph import PeriodGraph
 from longclock.baselines.pooled import Pooled
 from longclock.baselines.recent import DIN, HourEmbedding, NoTime
 from longclock.baselines.sdim import SDIM
@@ -19,6 +20,6 @@ from longclock.baselines.with_hour import WithHour
 
 __all__ = [
     "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock", "HourEmbedding", "HourlyInterests",
-    "InterestClock", "NoTime", "Pooled", "ReferenceETA", "ReferenceFullClock", "ReferenceTWIN", "SIMHard", "SIMSoft",
+    "InterestClock", "NoTime", "PeriodGraph", "Pooled", "ReferenceETA", "ReferenceFullClock", "ReferenceTWIN", "SIMHard", "SIMSoft",
     "WithHour",
 ]  # fmt: skip

@@ -23,7 +23,8 @@ from longclock.study.run import run_task
 from longclock.train.config import MODELS, PRESETS, Config
 from longclock.train.results import versions
 
-PROTOCOLS = {"daily": "daily", "streaming": "stream"}  # the trainer's name for it
+# Scored, then learned from: a day at a time, an hour, a batch; and the trainer's names for it.
+PROTOCOLS = {"daily": "daily", "streaming": "hourly", "batches": "stream"}
 USUAL = (
     "lic",
     "no-time",
@@ -38,7 +39,7 @@ USUAL = (
 )
 # What the study changes of a data set's settings for a single training run.
 SETTINGS: dict[str, dict[str, Any]] = {"nyc": {"k": 50}}
-LEARNING_RATES = (2.5e-3, 5e-3, 1e-2, 2e-2)
+LEARNING_RATES = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,7 +56,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--categories", help="attribute columns of FILE, comma-separated")
     p.add_argument("--data-dir", help="folder of the example data")
-    p.add_argument("--protocol", choices=[*PROTOCOLS, "both"], default="both", help="(both)")
+    p.add_argument(
+        "--protocol",
+        choices=[*PROTOCOLS, "both"],
+        default="both",
+        help="(both: daily and streaming)",
+    )
     p.add_argument(
         "--models",
         default=",".join(USUAL),
@@ -85,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = parser()
     args = p.parse_args(argv)
     try:
-        study, config = _study(args), _config(args)
+        study, config = study_of(args), _config(args)
         stream = _stream(args.data, args.data_dir, args.categories, args.max_events)
         out = args.out or Path("longclock-out") / "study" / stream.name
         results = Results(out, _same(stream, config))
@@ -101,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _study(args: argparse.Namespace) -> Study:
+def study_of(args: argparse.Namespace) -> Study:
+    """The study that the arguments ask for; ValueError where one is wrong."""
     models = tuple(dict.fromkeys(n.strip().replace("_", "-") for n in args.models.split(",")))
     for name in models:
         if name not in MODELS:
@@ -117,7 +124,7 @@ def _study(args: argparse.Namespace) -> Study:
     for name in ("seeds", "jobs"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    protocols = tuple(PROTOCOLS) if args.protocol == "both" else (args.protocol,)
+    protocols = ("daily", "streaming") if args.protocol == "both" else (args.protocol,)
     return Study(models, protocols, args.seeds, rates)
 
 

@@ -15,7 +15,11 @@ from longclock.train.figures import COLOURS, figure_of, new_axes, numbers
 
 BASE = "lic"  # what the others are compared with
 LINES_IN_FIGURE = 8  # by hour; more cannot be told apart
-PROTOCOLS = {"daily": "Daily", "streaming": "Streaming"}
+PROTOCOLS = {
+    "daily": "Daily: a day is scored, then learned from in random order",
+    "streaming": "Streaming: an hour is scored, then learned from",
+    "batches": "Batches: a batch is scored, then learned from at once",
+}
 HEAD = ["model", "AUC", "LIC's lead", "UAUC", "log loss", "bias swing", "jump at the hour",
         "mid-hour", "ms / 1,000", "learning rate"]  # fmt: skip
 

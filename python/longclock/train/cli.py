@@ -18,6 +18,7 @@ from longclock.data import EventStream, load, read_events
 from longclock.train import report
 from longclock.train.compare import Options, compare
 from longclock.train.config import MODELS, PRESETS, USUAL, Config
+from longclock.train.loop import SPANS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--history", type=int, help="longest history, behaviours (music: 10000)")
     data.add_argument("--negatives", type=int, help="sampled for an event without labels (4)")
     run = p.add_argument_group("run")
-    run.add_argument("--protocol", choices=["daily", "stream"], help="(nyc: daily; music: stream)")
+    run.add_argument("--protocol", choices=[*SPANS, "stream"], help="(nyc: daily; music: stream)")
     run.add_argument(
         "--models", help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}"
     )

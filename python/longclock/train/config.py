@@ -24,6 +24,7 @@ from longclock.baselines import (
     HourEmbedding,
     InterestClock,
     NoTime,
+    PeriodGraph,
     ReferenceETA,
     ReferenceFullClock,
     ReferenceTWIN,
@@ -45,7 +46,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 class Config:
     """Everything but the data and the model that changes a score. All models of a run share it."""
 
-    protocol: str = "daily"  # "daily" or "stream"
+    protocol: str = "daily"  # "daily", "hourly" or "stream"
     batch: int = 32  # events a step
     optimizer: str = "adam"  # "adam", "adagrad" or "sgd"
     learning_rate: float = 1e-2
@@ -82,7 +83,7 @@ class Model:
         title: in tables and figures.
         interest: builds the module.
         reference: the same in plain PyTorch, where there is one.
-        kind: the arguments that the module takes: "searches", "categories" or neither.
+        kind: the arguments that the module takes: "searches", "categories", "graph" or none of these.
         options: arguments of the module besides.
         changes: fields of ``Config`` that are other for this model.
         shuffled_times: see :meth:`longclock.data.Histories.with_shuffled_times`.
@@ -91,7 +92,7 @@ class Model:
     title: str
     interest: Callable[..., nn.Module]
     reference: Callable[..., nn.Module] | None = None
-    kind: Literal["searches", "categories", ""] = ""
+    kind: Literal["searches", "categories", "graph", ""] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     shuffled_times: bool = False
@@ -101,7 +102,7 @@ class Model:
         return dataclasses.replace(config, **self.changes)
 
     def build(
-        self, config: Config, behaviour_dim: int, candidate_dim: int, categories: int
+        self, config: Config, behaviour_dim: int, candidate_dim: int, categories: int, users: int
     ) -> nn.Module:
         """The interest module; ``out_dim`` is the candidate's, so that both can be multiplied."""
         sizes: dict[str, Any] = {"k": config.k, "out_dim": candidate_dim, "period": config.period}
@@ -110,6 +111,8 @@ class Model:
         elif self.kind == "categories":
             width = CATEGORY_DIM if categories else ITEM_DIM
             sizes.update(fields=max(categories, 1), category_dim=width)
+        elif self.kind == "graph":
+            sizes.update(users=users)
         interest = self.reference if config.reference and self.reference else self.interest
         module = interest(behaviour_dim, candidate_dim, **{**sizes, **self.options})
         for part in module.modules():
@@ -135,6 +138,7 @@ MODELS = {
     "interest-clock-adaptive": Model(
         "Interest Clock, adaptive", InterestClock, kind="categories", options={"mode": "adaptive"}
     ),
+    "period-graph": Model("period graph", PeriodGraph, kind="graph"),
     "din": Model("DIN", DIN),
     "sim-hard": Model("SIM, hard", SIMHard, kind="searches"),
     "sim-soft": Model("SIM, soft", SIMSoft, kind="searches"),

@@ -13,12 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longclock.data import EventStream
-from longclock.data.stream import IntArray
+from longclock.data.stream import DAY, IntArray
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import OPTIMIZERS, Config, Model
 from longclock.train.ranker import Ranker
 
 SCORING_EVENTS = 256  # events a forward pass when nothing is learned
+SPANS = {
+    "daily": DAY,
+    "hourly": 3600,
+}  # seconds of the stream that are scored together, then learned from
 
 
 @dataclasses.dataclass
@@ -64,15 +68,18 @@ def learned(ranker: Ranker, of_time: bool) -> Iterator[Tensor]:
 def chunks(stream: EventStream, config: Config) -> list[IntArray]:
     """Events that are scored together before any of them is learned from, in stream order.
 
-    A day for the ``daily`` protocol, one batch for ``stream``.
+    A day for the ``daily`` protocol, an hour for ``hourly``, one batch for ``stream``.
     """
     events = np.arange(len(stream))
-    if config.protocol == "daily":
-        parts = np.split(events, np.flatnonzero(np.diff(stream.day())) + 1)
-    elif config.protocol == "stream":
+    if config.protocol == "stream":
         parts = np.split(events, events[config.batch :: config.batch])
+    elif config.protocol in SPANS:
+        span = stream.order_time // SPANS[config.protocol]
+        parts = np.split(events, np.flatnonzero(np.diff(span)) + 1)
     else:
-        raise ValueError(f"protocol must be daily or stream, got {config.protocol!r}")
+        raise ValueError(
+            f"protocol must be one of {', '.join((*SPANS, 'stream'))}, got {config.protocol!r}"
+        )
     return [part for part in parts if len(part)]
 
 
@@ -80,7 +87,10 @@ def train(
     run: Run, data: TrainingData, config: Config, after_chunk: Callable[[Run, int], None]
 ) -> None:
     """Carry ``run`` to the end of the stream; ``after_chunk(run, events)`` after every chunk."""
-    for events in chunks(data.stream, config)[run.chunk :]:
+    parts = chunks(data.stream, config)
+    for events in parts[: run.chunk]:  # what a resumed run has seen
+        observe(run.ranker, data, events)
+    for events in parts[run.chunk :]:
         started = time.perf_counter()
         rows = torch.from_numpy(data.candidates.rows(events))
         if events[-1] >= config.learn_until * len(data.stream):
@@ -92,9 +102,20 @@ def train(
             shuffled = np.random.default_rng([config.seed, run.chunk]).permutation(events)
             for first in range(0, len(events), config.batch):
                 learn(run, data, data.batch(shuffled[first : first + config.batch]))
+        observe(run.ranker, data, events)
         run.chunk += 1
         run.seconds += time.perf_counter() - started
         after_chunk(run, len(events))
+
+
+def observe(ranker: Ranker, data: TrainingData, events: IntArray) -> None:
+    """Hands what users took to an interest module that keeps it (``observe``): once it has been scored."""
+    keep = getattr(ranker.interest, "observe", None)
+    if keep is not None:
+        stream = data.stream
+        taken = events if stream.label is None else events[stream.label[events] == 1]
+        columns = (stream.user, stream.item, stream.time)
+        keep(*(torch.from_numpy(column[taken]) for column in columns))
 
 
 @torch.no_grad()

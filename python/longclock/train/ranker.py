@@ -59,7 +59,9 @@ class Ranker(nn.Module):
         ):  # of the item and its attributes, everybody's and the user's own; and of the user
             width += 4 * (1 + len(ids)) + len(LAST) + 1
         self.tower = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
-        self.interest = model.build(config, behaviour_dim, self.candidate_dim, len(ids))
+        self.interest = model.build(
+            config, behaviour_dim, self.candidate_dim, categories=len(ids), users=stream.users
+        )
 
     def item_table(self) -> Tensor:
         """Every item's vector, ``[items, candidate_dim]``."""
@@ -91,7 +93,8 @@ class Ranker(nn.Module):
         call = (candidate, behaviours, data.behaviour_time, batch.time[batch.event])
         windows = {"starts": batch.starts[batch.event], "ends": batch.ends[batch.event]}
         reads = {
-            name: self._read(name, batch, data) for name in getattr(self.interest, "reads", ())
+            name: self._read(name, batch, data, items)
+            for name in getattr(self.interest, "reads", ())
         }
         v, context = self.interest(*call, **windows, **reads, return_context=True)
         met = context.mean(-2)[:, : self.candidate_dim]  # without outcome and time features
@@ -109,8 +112,14 @@ class Ranker(nn.Module):
         auxiliary = getattr(self.interest, "auxiliary_logits", None) if wanted else None
         return logits, None if auxiliary is None else auxiliary(*call, **windows)
 
-    def _read(self, name: str, batch: Batch, data: TrainingData) -> Any:
+    def _read(self, name: str, batch: Batch, data: TrainingData, items: Tensor) -> Any:
         """What an interest module reads beyond the call of LongTermInterestClock, by the argument's name."""
+        if name == "user":
+            return batch.user[batch.event]
+        if name == "item":
+            return batch.item
+        if name == "item_vectors":
+            return items
         if name == "candidate_category":
             return data.item_category[batch.item]
         if name == "behaviour_category":
@@ -119,6 +128,6 @@ class Ranker(nn.Module):
             return data.interests[batch.number][batch.event]
         if name == "category_tables":
             if not self.category:  # an id counts from 1, see TrainingData.interests
-                return [F.pad(self.item_table(), (0, 0, 1, 0))]
+                return [F.pad(items, (0, 0, 1, 0))]
             return [table.weight for table in self.category]
         raise ValueError(f"Ranker: {type(self.interest).__name__} reads {name}, which is not known")
