@@ -30,7 +30,7 @@ SAY = @printf '\033[1m== %s\033[0m\n'
 CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-cpp test-python test-emulated test-emulated-quick bench cuda-report gpu-check lint format wheel wheel-check clean \
+.PHONY: study build demo test test-cpp test-python test-emulated test-emulated-quick bench cuda-report gpu-check lint format wheel wheel-check clean \
   libraries emulated gtest
 
 $(BIN)/python:
@@ -95,6 +95,10 @@ build: libraries
 demo: libraries
 	$(SAY) "training and ranking in a stream of check-ins"
 	@$(BIN)/python -m longclock.train --out build/demo
+
+study: libraries
+	$(SAY) "the clock and its rivals in a stream of check-ins: models, protocols, seeds"
+	@$(BIN)/python -m longclock.study --out build/study
 
 gtest:
 	@if ! echo '#include <gtest/gtest.h>' | $${CXX:-c++} -E -x c++ - > /dev/null 2>&1; then \

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import longclock as lc
+from longclock import baselines
 
 HEAD = """# API
 
@@ -17,7 +18,7 @@ HEAD = """# API
 
 `import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
 padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op and both modules under the same
-names in plain PyTorch, for any float dtype and device.
+names in plain PyTorch, for any float dtype and device. The rivals are in `longclock.baselines`.
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`. `unit=None` is the module's unit, else 3,600 seconds; two that differ are an
 error. `**layout` of `lc.gsu_score` and `lc.clock_gsu` are the keyword arguments from `ids` on; those that are given tell the layout:
@@ -31,18 +32,23 @@ error. `**layout` of `lc.gsu_score` and `lc.clock_gsu` are the keyword arguments
 | table, any of the above | as above | table [N, D] | as above | as above | `ids`: [S, M] or [T] |
 
 """
+RIVALS = (
+    "Pooled", "NoTime", "HourEmbedding", "InterestClock", "HourlyInterests", "PeriodGraph", "DIN", "SIMHard", "SIMSoft", "ETA",
+    "SDIM", "TWIN", "WithHour", "FullClock", "ClockSearch", "ClockAttention", "DayAndWeek",
+)  # fmt: skip
 SECTIONS = (
     ("Modules", (lc.LongTermInterestClock, lc.TimeSimilarity)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
     ("Types", (lc.Lookup, lc.TopK)),
+    ("Rivals", tuple(getattr(baselines, name) for name in RIVALS)),
 )
 
 
 def code(text: str) -> str:
-    """Docstrings mark code with two backticks, Markdown with one."""
-    return text.replace("``", "`")
+    """Docstrings mark code with two backticks and names with a role, Markdown both with one."""
+    return re.sub(r":\w+:`(?:longclock\.)?([^`]*)`", r"`\1`", text).replace("``", "`")
 
 
 def shapes(text: str) -> str:
@@ -106,7 +112,9 @@ def signature(thing: Callable[..., Any]) -> str:
 
 
 def section(thing: Any) -> str:
-    parts = [f"### {thing.__name__}", f"```python\n{signature(thing)}\n```"]
+    parts = [f"### {thing.__name__}"]
+    if not thing.__module__.startswith("longclock.baselines"):  # these hand most arguments on
+        parts.append(f"```python\n{signature(thing)}\n```")
     parts.append(markdown(inspect.getdoc(thing) or ""))
     if thing is lc.LongTermInterestClock:
         for method in (thing.forward, thing.project):

@@ -383,7 +383,7 @@ def test_candidates_may_not_be_wider_than_behaviours(model):
     with pytest.raises(ValueError, match=rf"{model.__name__}: behaviour_dim must be at least"):
         model(3, 4)
     model(3, 3)
-    for sizes, text in (({"hashes": 0}, "hashes"), ({"hash_bits": 63}, "hash_bits")):
+    for sizes, text in (({"hashes": 0}, "hashes"), ({"hash_bits": 9}, "hash_bits")):
         with pytest.raises(ValueError, match=f"SDIM: {text} must be"):
             SDIM(3, 3, **sizes)
 

@@ -134,6 +134,35 @@ def bags_of(
     return F.embedding_bag(ids, table, first, mode=mode, sparse=sparse, per_sample_weights=weight)
 
 
+def different_windows(starts: Tensor, ends: Tensor) -> tuple[list[tuple[int, int]], Tensor]:
+    """Windows of queries, a row of equal ones once; and which one each query has, [Q].
+
+    Candidates of one history follow each other, so what depends on the history alone is computed once.
+    """
+    bounds, which = torch.unique_consecutive(
+        torch.stack([starts, ends]), dim=1, return_inverse=True
+    )
+    return [(begin, end) for begin, end in bounds.T.tolist()], which
+
+
+def rows_of(
+    behaviours: Tensor | Lookup, windows: list[tuple[int, int]], mask: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """The behaviours of each window that count, one after another: [P, L] each."""
+
+    def counting(values: Tensor, begin: int, end: int) -> Tensor:
+        values = values[begin:end]
+        return values if mask is None else values[mask.flatten()[begin:end]]
+
+    if not isinstance(behaviours, Lookup):
+        rows = behaviours.flatten(0, -2)
+        return tuple(counting(rows, *at) for at in windows)
+    ids = [counting(behaviours.ids.flatten(), *at) for at in windows]
+    # One gather, so that the table gets one gradient.
+    gathered = F.embedding(torch.cat(ids), behaviours.table, sparse=behaviours.sparse)
+    return gathered.split([len(part) for part in ids])
+
+
 def check_item_columns(model: Pooled) -> None:
     """Behaviours must begin with a vector like the candidates'."""
     if model.candidate_dim > model.behaviour_dim:

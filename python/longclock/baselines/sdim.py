@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longclock.baselines.pooled import Pooled, bags_of, check_item_columns, table_of
+from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
 from longclock.types import Lookup
 
 
@@ -26,7 +26,8 @@ class SDIM(Pooled):
     Buffer: rotations, [H, hashes, hash_bits], saved with the parameters.
 
     Raises:
-        ValueError: candidate_dim is larger than behaviour_dim, or a hash has no bits or more than 62.
+        ValueError: candidate_dim is larger than behaviour_dim, or a hash has no bits or more than 8: each bucket's
+            sum is kept.
     """
 
     rotations: Tensor
@@ -36,8 +37,8 @@ class SDIM(Pooled):
         check_item_columns(self)
         if hashes < 1:
             raise ValueError(f"SDIM: hashes must be at least 1, got {hashes}")
-        if not 1 <= hash_bits <= 62:
-            raise ValueError(f"SDIM: hash_bits must be from 1 to 62, got {hash_bits}")
+        if not 1 <= hash_bits <= 8:
+            raise ValueError(f"SDIM: hash_bits must be from 1 to 8, got {hash_bits}")
         self.register_buffer("rotations", torch.randn(self.candidate_dim, hashes, hash_bits))
 
     @torch.no_grad()
@@ -55,24 +56,14 @@ class SDIM(Pooled):
         ends: Tensor,
         mask: Tensor | None,
     ) -> Tensor:
-        counts = ends - starts
-        query = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-        index = torch.arange(len(query), device=counts.device)
-        index += (starts - counts.cumsum(0) + counts)[query]
-        if mask is not None:
-            kept = mask[index]
-            query, index = query[kept], index[kept]
-        meet = self._buckets_at(behaviours, index) == self.buckets(candidate)[query]
-        sums = []
-        for there in meet.unbind(1):
-            met = torch.bincount(query[there], minlength=len(counts))
-            sums.append(F.normalize(bags_of(behaviours, index[there], met, "sum"), dim=-1))
-        return torch.stack(sums).mean(0)
+        windows, window = different_windows(starts, ends)
+        sums = torch.stack([self._sums(rows) for rows in rows_of(behaviours, windows, mask)])
+        met = sums[window[:, None], torch.arange(sums.shape[1]), self.buckets(candidate)]
+        return F.normalize(met, dim=-1).mean(1)
 
-    def _buckets_at(self, behaviours: Tensor | Lookup, index: Tensor) -> Tensor:
-        """Of behaviours by their place, each hashed as seldom as possible: [P] -> [P, hashes]."""
-        table, ids, _ = table_of(behaviours, index)
-        items = table[:, : self.candidate_dim]
-        if len(items) < len(index):
-            return self.buckets(items)[ids]
-        return self.buckets(items[ids])
+    def _sums(self, rows: Tensor) -> Tensor:
+        """Sums of a window's rows in every bucket of every hash: [P, L] -> [hashes, buckets, L]."""
+        buckets = self.buckets(rows[:, : self.candidate_dim])
+        every = torch.arange(1 << self.rotations.shape[-1], device=rows.device)
+        member = (buckets.unsqueeze(-1) == every).to(rows.dtype)  # [P, hashes, buckets]
+        return (member.flatten(1).T @ rows).unflatten(0, member.shape[1:])

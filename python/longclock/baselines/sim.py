@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.baselines.pooled import windows_of
+from longclock.baselines.pooled import different_windows, rows_of, windows_of
 from longclock.baselines.twin import TWIN
 from longclock.types import Lookup
 
@@ -167,11 +167,8 @@ class SIMSoft(TWIN):
             candidate, behaviour_time, lengths, layout.get("starts"), layout.get("ends"),
             layout.get("offsets"), layout.get("query_offsets"),
         )  # fmt: skip
-        # Candidates of one history follow each other and share the sums over it.
-        windows, window = torch.unique_consecutive(
-            torch.stack([starts, ends]), dim=1, return_inverse=True
-        )
-        moments = torch.stack([self._moment(behaviours, a, b, mask) for a, b in windows.T.tolist()])
+        windows, window = different_windows(starts, ends)
+        moments = torch.stack([self._moment(rows) for rows in rows_of(behaviours, windows, mask)])
         queries = candidate.flatten(0, -2)
         pooled = torch.einsum("qld,qd->ql", moments[window], F.linear(queries, self.search_q))
         logits: Tensor = self.auxiliary(
@@ -179,17 +176,6 @@ class SIMSoft(TWIN):
         )
         return logits.view(candidate.shape[:-1])
 
-    def _moment(
-        self, behaviours: Tensor | Lookup, begin: int, end: int, mask: Tensor | None
-    ) -> Tensor:
-        """Mean of ``b (W_b b)^T`` over a window's behaviours that count: [L, search_dim]."""
-        if isinstance(behaviours, Lookup):
-            ids = behaviours.ids.flatten()[begin:end]
-            if mask is not None:
-                ids = ids[mask.flatten()[begin:end]]
-            rows = F.embedding(ids, behaviours.table, sparse=behaviours.sparse)
-        else:
-            rows = behaviours.flatten(0, -2)[begin:end]
-            if mask is not None:
-                rows = rows[mask.flatten()[begin:end]]
+    def _moment(self, rows: Tensor) -> Tensor:
+        """Mean of ``b (W_b b)^T`` over a window's rows: [P, L] -> [L, search_dim]."""
         return rows.T @ self.project(rows) / max(len(rows), 1)
