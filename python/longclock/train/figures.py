@@ -56,7 +56,7 @@ def comparison(results: Results) -> Figure:
 def over_stream(results: Results) -> Figure:
     """AUC over the stream, everything scored before it was learned from."""
     axes = new_axes("AUC over the stream", "share of the stream", "AUC")
-    for colour, model in zip(COLOURS, results["models"].values(), strict=False):
+    for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
         values = numbers(model["auc_over_stream"])
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, values, color=colour, label=model["title"], linewidth=1.6)
@@ -71,7 +71,7 @@ def over_stream(results: Results) -> Figure:
 def by_hour(results: Results) -> Figure:
     """AUC by the hour of the event."""
     axes = new_axes("AUC by hour of day", "hour of the event", "AUC")
-    for colour, model in zip(COLOURS, results["models"].values(), strict=False):
+    for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
         axes.plot(
             range(24), numbers(model["auc_by_hour"]), color=colour, label=model["title"], marker=".",
         )  # fmt: skip
@@ -86,7 +86,7 @@ def similarity(results: Results) -> Figure | None:
         "Learned time similarity s", "difference on the clock, hours", "s(difference) - s(0)"
     )
     found = False
-    for colour, model in zip(COLOURS, results["models"].values(), strict=False):
+    for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
         curve = model.get("similarity")
         if curve:
             found = True
