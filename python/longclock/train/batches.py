@@ -89,7 +89,8 @@ class TrainingData:
     @functools.cached_property
     def interests(self) -> Tensor:
         """What each user's :class:`longclock.baselines.HourlyInterests` held right before every event: int32
-        [E, 24, fields, 3]. Fields are the attributes, of positive behaviours; without any, the item plus 1."""
+        [E, 24, fields, 3], so 288 bytes an event and field. Fields are the attributes, of positive behaviours; without
+        any, the item plus 1."""
         stream = self.stream
         tables = list(stream.item_categories().values()) or [np.arange(1, stream.items + 1)]
         fields = np.stack([table[stream.item] for table in tables], 1).tolist()
