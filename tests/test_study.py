@@ -40,6 +40,11 @@ def test_a_study_tunes_first_and_then_runs_every_seed_once():
         assert all(task.share == 0.4 and task.seed == TUNING_SEED for task in tuning)
         assert [task.seed for task in runs] == [0, 1, 2]
         assert {task.learning_rate for task in runs} == {{"lic": 1e-2, "hour": 1e-3}[model]}
+    more = [{**lines[-1], "seed": 3}, {**lines[-1], "learning_rate": 1.0}]
+    runs = [found for found in lines if found["share"] == 1.0]
+    chosen = study.chosen(lines + more)
+    assert [found for found in lines if found in chosen] == runs
+    assert len(chosen) == len(runs)
     once = Study(("lic",), ("daily",), 2, (5e-3,))
     assert [task.share for task in once.open_tasks([])] == [1.0, 1.0]
     equal = [line(task) for task in study.tuning("daily", "lic")]

@@ -96,13 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = args.out or Path("longclock-out") / "study" / stream.name
         results = Results(out, _same(stream, config))
         _run_all(study, results, args, config)
-        path = report.write(results.lines(), out)
+        lines = study.chosen(results.lines())
+        path = report.write(lines, out)
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.study: {error}\n")
     except KeyboardInterrupt:
         p.exit(130, "\nlongclock.study: interrupted; the same command goes on\n")
     for protocol in study.protocols:
-        print(f"\n{protocol}\n{report.markdown(report.table(results.lines(), protocol))}", end="")
+        print(f"\n{protocol}\n{report.markdown(report.table(lines, protocol))}", end="")
     print(f"report: {path}")
     return 0
 

@@ -73,6 +73,15 @@ class Study:
         best: Line = max(tried, key=lambda line: -1.0 if line["auc"] is None else line["auc"])
         return float(best["learning_rate"])
 
+    def chosen(self, lines: list[Line]) -> list[Line]:
+        """Of ``lines``, which may hold more, the runs of this study: at each model's best learning rate."""
+        found = []
+        for protocol, model in self.pairs():
+            rate = self.best_rate(protocol, model, lines)
+            tasks = [] if rate is None else self.runs(protocol, model, rate)
+            found += [line for task in tasks for line in lines if task.matches(line)]
+        return found
+
     def open_tasks(self, lines: list[Line]) -> Iterator[Task]:
         """What can be run now: tuning first, then the runs of pairs that are tuned."""
         for protocol, model in self.pairs():

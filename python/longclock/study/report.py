@@ -52,7 +52,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def write(lines: Sequence[Line], out: Path) -> Path:
     """``report.md`` and the figures that it shows; returns the page's path."""
-    name, seeds = lines[0]["data"], len({line["seed"] for line in lines if line["share"] == 1.0})
+    name, seeds = lines[0]["data"], len({line["seed"] for line in lines})
     page = [f"# Study on {name}\n",
             f"{seeds} seeds; ± is the half width of a 95% confidence interval. Every event is scored before it is "
             "learned from, in the counted part of the stream; learning rates were chosen on what came before it.\n"]  # fmt: skip
@@ -125,5 +125,6 @@ def quality_and_cost(lines: Sequence[Line], protocol: str) -> Figure:
             axes.plot(cost.value, auc_mean.value, "o", color=colour)
             axes.annotate(runs[0]["title"], (cost.value, auc_mean.value), (4, 3),
                           textcoords="offset points", fontsize=8)  # fmt: skip
+    axes.set_xscale("log")
     axes.margins(x=0.2)
     return figure_of(axes)

@@ -53,7 +53,7 @@ def by_model(lines: Sequence[Line], protocol: str) -> dict[str, list[Line]]:
     """The protocol's runs of every model, models by falling AUC."""
     models: dict[str, list[Line]] = {}
     for line in lines:
-        if line["protocol"] == protocol and line["share"] == 1.0:
+        if line["protocol"] == protocol:
             models.setdefault(line["model"], []).append(line)
 
     def auc(model: str) -> float:
