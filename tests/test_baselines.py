@@ -724,8 +724,21 @@ def test_period_graph_grows():
     for part in range(4):
         grown, expected = (model._propagate(part, vectors) for model in (parts, whole))
         assert all(torch.equal(one, other) for one, other in zip(grown, expected, strict=True))
-    with pytest.raises(ValueError, match=r"user must be below users = 5, got 5"):
-        parts.observe(USER * 0 + 5, ITEM, PART)
+    for user, item, text in ((5, 0, "user must be from 0 to 4, got 5"), (0, -1, "item must be")):
+        with pytest.raises(ValueError, match=f"PeriodGraph: {text}"):
+            parts.observe(torch.tensor([user]), torch.tensor([item]), torch.tensor([0]))
+    with pytest.raises(
+        ValueError, match="period must be whole days, a multiple of 86400, got 43200"
+    ):
+        PeriodGraph(L, H, users=5, period=43200)
+    one = torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(
+        ValueError, match=r"item must have shape \[1\], one a candidate, got \[1, 2\]"
+    ):
+        parts(
+            torch.zeros(1, H), None, one, one, starts=one, ends=one, user=one,
+            item=torch.zeros(1, 2, dtype=torch.int64), item_vectors=vectors,
+        )  # fmt: skip
     for wrong in ({"users": 0}, {"users": 1, "periods": 0}, {"users": 1, "layers": -1}):
         with pytest.raises(ValueError, match=f"PeriodGraph: {list(wrong)[-1]} must be at least"):
             PeriodGraph(L, H, **wrong)

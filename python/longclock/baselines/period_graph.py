@@ -13,6 +13,8 @@ from longclock.baselines.pooled import windows_of
 from longclock.baselines.recent import hour_of
 from longclock.types import Lookup
 
+DAY = 86400
+
 
 class PeriodGraph(nn.Module):
     """``v_cur = h([e_user ; e_item])``, both propagated in the graph of the current part of the day.
@@ -33,7 +35,10 @@ class PeriodGraph(nn.Module):
     Args:
         users: how many.
         periods, layers: see above.
-        period: of the clock, seconds; the day's, 86,400, is what is cut into parts.
+        period: of the clock, seconds: whole days, of which each is cut into parts.
+
+    Raises:
+        ValueError: a size or an id that does not fit; the message names it.
 
     Parameters: user [users, H] and head.
     """
@@ -51,9 +56,13 @@ class PeriodGraph(nn.Module):
         users: int,
         periods: int = 4,
         layers: int = 2,
-        period: int = 86400,
+        period: int = DAY,
     ) -> None:
         super().__init__()
+        if period % DAY:
+            raise ValueError(
+                f"PeriodGraph: period must be whole days, a multiple of {DAY}, got {period}: times tell the time of day"
+            )
         for name, size in (("users", users), ("periods", periods)):
             if size < 1:
                 raise ValueError(f"PeriodGraph: {name} must be at least 1, got {size}")
@@ -64,20 +73,22 @@ class PeriodGraph(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(2 * candidate_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim)
         )
-        self._edges = [torch.empty(2, 0, dtype=torch.int64) for _ in range(periods)]
+        # Of every part, user * 2^32 + item in ascending order, and what propagation takes, made when needed.
+        self._edges = [torch.empty(0, dtype=torch.int64) for _ in range(periods)]
         self._links: list[tuple[int, Tensor, Tensor] | None] = [None] * periods
 
     @torch.no_grad()
     def observe(self, user: Tensor, item: Tensor, time: Tensor) -> None:
         """Users took items: int64 [E] each, ``time`` in local seconds. The same edge twice is one edge."""
-        if user.numel() and int(user.max()) >= len(self.user):
-            raise ValueError(
-                f"PeriodGraph: user must be below users = {len(self.user)}, got {int(user.max())}"
-            )
-        part = hour_of(time, 86400, len(self._edges))
+        for name, ids, end in (("user", user, len(self.user)), ("item", item, 1 << 31)):
+            if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < end:
+                raise ValueError(
+                    f"PeriodGraph: {name} must be from 0 to {end - 1}, got {int(ids.min())} to {int(ids.max())}"
+                )
+        part, edge = hour_of(time, DAY, len(self._edges)), (user << 32) + item
         for number in part.unique().tolist():
-            new = torch.stack([user, item])[:, part == number]
-            self._edges[number] = torch.cat([self._edges[number], new], 1).unique(dim=1)
+            known = torch.cat([self._edges[number], edge[part == number]])
+            self._edges[number] = known.unique()
             self._links[number] = None
 
     def forward(
@@ -98,6 +109,10 @@ class PeriodGraph(nn.Module):
         query_offsets: Tensor | None = None,
         return_context: bool = False,
     ) -> Any:
+        if item.shape != candidate.shape[:-1]:
+            raise ValueError(
+                f"PeriodGraph: item must have shape {list(candidate.shape[:-1])}, one a candidate, got {list(item.shape)}"
+            )
         *_, query_time, user = windows_of(
             candidate,
             behaviour_time,
@@ -109,7 +124,7 @@ class PeriodGraph(nn.Module):
             query_time,
             user,
         )
-        part, item = hour_of(query_time, 86400, len(self._edges)), item.flatten()
+        part, item = hour_of(query_time, DAY, len(self._edges)), item.flatten()
         e_user = item_vectors.new_empty(len(user), self.candidate_dim)
         e_item = torch.empty_like(e_user)
         for number in part.unique().tolist():
@@ -139,10 +154,12 @@ class PeriodGraph(nn.Module):
 
     def _normalised(self, number: int, items: int) -> tuple[Tensor, Tensor]:
         """D^-1/2 A D^-1/2 from items to users, CSR [users, items], and its transpose."""
-        user, item = edges = self._edges[number].to(self.user.device)
+        edges = self._edges[number].to(self.user.device)
+        user, item = edges >> 32, edges & (1 << 32) - 1
         shape = (len(self.user), items)
         degree = [
-            torch.bincount(ids, minlength=size) for ids, size in zip(edges, shape, strict=True)
+            torch.bincount(ids, minlength=size)
+            for ids, size in zip((user, item), shape, strict=True)
         ]
         weight = (degree[0][user] * degree[1][item]).to(self.user.dtype).rsqrt()
         # Edges are in the order of users, then items: the columns of a CSR matrix.

@@ -139,6 +139,9 @@ MODELS = {
         "Interest Clock, adaptive", InterestClock, kind="categories", options={"mode": "adaptive"}
     ),
     "period-graph": Model("period graph", PeriodGraph, kind="graph"),
+    "graph": Model(
+        "one graph for the whole day", PeriodGraph, kind="graph", options={"periods": 1}
+    ),
     "din": Model("DIN", DIN),
     "sim-hard": Model("SIM, hard", SIMHard, kind="searches"),
     "sim-soft": Model("SIM, soft", SIMSoft, kind="searches"),
