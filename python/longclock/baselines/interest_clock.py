@@ -199,27 +199,22 @@ class InterestClock(NoTime):
         interests: Tensor | None = None,
         behaviour_categories: Tensor | None = None,
         mask: Tensor | None = None,
-        starts: Tensor | None = None,
-        ends: Tensor | None = None,
-        offsets: Tensor | None = None,
-        **options: Any,
+        **layout: Any,
     ) -> Any:
         if interests is None:
             if behaviour_categories is None:
                 raise ValueError(
                     "InterestClock: interests must be given, from HourlyInterests, or behaviour_categories"
                 )
-            first, last = windows_of(
-                query_time, behaviour_time, lengths, starts, ends, offsets, None
-            )
+            of_sequences = {**layout, "query_offsets": None}
+            starts, ends = windows_of(query_time, behaviour_time, lengths, **of_sequences)
             interests = hourly_interests(
-                behaviour_categories.flatten(1), behaviour_time.flatten(), query_time, first, last,
+                behaviour_categories.flatten(1), behaviour_time.flatten(), query_time, starts, ends,
                 None if mask is None else mask.flatten(),
             )  # fmt: skip
         return super().forward(
-            candidate, behaviours, behaviour_time, query_time, lengths,
-            mask=mask, starts=starts, ends=ends, offsets=offsets,
-            interests=interests, category_tables=category_tables, **options,
+            candidate, behaviours, behaviour_time, query_time, lengths, mask=mask,
+            interests=interests, category_tables=category_tables, **layout,
         )  # fmt: skip
 
     def beside(  # type: ignore[override]  # it reads more than the time

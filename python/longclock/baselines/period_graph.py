@@ -102,27 +102,15 @@ class PeriodGraph(nn.Module):
         user: Tensor,
         item: Tensor,
         item_vectors: Tensor,
-        mask: Tensor | None = None,
-        starts: Tensor | None = None,
-        ends: Tensor | None = None,
-        offsets: Tensor | None = None,
-        query_offsets: Tensor | None = None,
         return_context: bool = False,
+        **layout: Any,
     ) -> Any:
         if item.shape != candidate.shape[:-1]:
             raise ValueError(
                 f"PeriodGraph: item must have shape {list(candidate.shape[:-1])}, one a candidate, got {list(item.shape)}"
             )
         *_, query_time, user = windows_of(
-            candidate,
-            behaviour_time,
-            lengths,
-            starts,
-            ends,
-            offsets,
-            query_offsets,
-            query_time,
-            user,
+            candidate, behaviour_time, lengths, query_time, user, **layout
         )
         part, item = hour_of(query_time, DAY, len(self._edges)), item.flatten()
         e_user = item_vectors.new_empty(len(user), self.candidate_dim)

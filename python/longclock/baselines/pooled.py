@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from longclock.types import Lookup
 
+LAYOUT = ("starts", "ends", "offsets", "query_offsets")
+
 
 class Pooled(nn.Module):
     """``v_cur = h([pooled ; beside])``, one vector pooled from a window of behaviours: what a baseline derives from.
@@ -57,20 +59,17 @@ class Pooled(nn.Module):
         lengths: Tensor | None = None,
         *,
         mask: Tensor | None = None,
-        starts: Tensor | None = None,
-        ends: Tensor | None = None,
-        offsets: Tensor | None = None,
-        query_offsets: Tensor | None = None,
         return_context: bool = False,
-        **read: Any,
+        **options: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
         queries = candidate.shape[:-1]
         if len(queries) == 2 and not self.of_candidate:  # one vector a history, for all candidates
             candidate = candidate.flatten(1)
-        starts, ends, *beside = windows_of(
-            candidate, behaviour_time, lengths, starts, ends, offsets, query_offsets,
-            *self.beside(query_time, **read),
-        )  # fmt: skip
+        layout = {name: options.pop(name, None) for name in LAYOUT}
+        beside = self.beside(query_time, **options)
+        starts, ends, *beside_each = windows_of(
+            candidate, behaviour_time, lengths, *beside, **layout
+        )
         candidate = candidate.flatten(0, -2)
         if isinstance(behaviours, Lookup):
             behaviours = behaviours._replace(ids=behaviours.ids.flatten())
@@ -78,7 +77,7 @@ class Pooled(nn.Module):
             behaviours = behaviours.flatten(0, -2)
         mask = None if mask is None else mask.flatten()
         pooled = self.pool(candidate, behaviours, starts, ends, mask)
-        v, context = self.head(torch.cat([pooled, *beside], -1)), pooled.unsqueeze(-2)
+        v, context = self.head(torch.cat([pooled, *beside_each], -1)), pooled.unsqueeze(-2)
         if len(queries) == 2:
             v, context = (
                 value.unflatten(0, queries)
@@ -176,16 +175,20 @@ def windows_of(
     candidate: Tensor,
     behaviour_time: Tensor,
     lengths: Tensor | None,
-    starts: Tensor | None,
-    ends: Tensor | None,
-    offsets: Tensor | None,
-    query_offsets: Tensor | None,
     *of_sequences: Tensor,
+    starts: Tensor | None = None,
+    ends: Tensor | None = None,
+    offsets: Tensor | None = None,
+    query_offsets: Tensor | None = None,
+    **_: Any,
 ) -> tuple[Tensor, ...]:
     """Every layout as windows of the flattened behaviours, one for each of the Q candidates.
 
+    Args:
+        candidate .. query_offsets: of a call; its other keywords are passed over.
+        of_sequences: a row a sequence or window, [S, ...] or [Q, ...].
     Returns:
-        starts and ends, int64 [Q], then ``of_sequences``, [S] or [Q], as [Q].
+        starts and ends, int64 [Q], then ``of_sequences``, a row a candidate.
     """
     if starts is None or ends is None:
         if offsets is not None:

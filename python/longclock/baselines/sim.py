@@ -63,10 +63,7 @@ class SIMHard(TWIN):
                 f"SIMHard: candidate_category must have shape {list(candidate.shape[:-1])}, one a candidate, "
                 f"got {list(candidate_category.shape)}"
             )
-        starts, ends = windows_of(
-            candidate, behaviour_time, lengths, layout.get("starts"), layout.get("ends"),
-            layout.get("offsets"), layout.get("query_offsets"),
-        )  # fmt: skip
+        starts, ends = windows_of(candidate, behaviour_time, lengths, **layout)
         found = self._last_of_category(
             candidate_category.flatten(), behaviour_category, mask, starts, ends
         )
@@ -163,10 +160,7 @@ class SIMSoft(TWIN):
         **layout: Any,
     ) -> Tensor:
         """Logits of the candidates, their shape without its last place. Arguments: as of a call."""
-        starts, ends = windows_of(
-            candidate, behaviour_time, lengths, layout.get("starts"), layout.get("ends"),
-            layout.get("offsets"), layout.get("query_offsets"),
-        )  # fmt: skip
+        starts, ends = windows_of(candidate, behaviour_time, lengths, **layout)
         windows, window = different_windows(starts, ends)
         moments = torch.stack([self._moment(rows) for rows in rows_of(behaviours, windows, mask)])
         queries = candidate.flatten(0, -2)
