@@ -258,7 +258,8 @@ class LongTermInterestClock(nn.Module):
             offsets, query_offsets: [S + 1], where each sequence's rows and queries begin.
             keys: ``project(behaviours)`` (of the table, for a Lookup), stored ahead of time.
             found: int64 [..., K], what a search made elsewhere found, as indices of ``clock_gsu``: counted from
-                the start of the sequence or window, -1 for nothing. Nothing is searched then.
+                the start of the sequence or window, -1 for nothing. Nothing is searched then; a mask and
+                exclude_future hold for them as well.
         Returns:
             v_cur [S, out_dim], [S, C, out_dim] or [Q, out_dim]; c has [n, L + 4] in its last place.
         """
