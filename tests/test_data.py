@@ -15,6 +15,7 @@ from longclock.data import (
     past_outcomes,
     sampled_candidates,
 )
+from longclock.data.outcomes import outcome_columns
 
 
 def test_histories_are_what_the_user_did_before():
@@ -144,6 +145,7 @@ def test_past_outcomes_are_counts_of_earlier_events():
     events = stream(events=120, labels=True, users=3, items=5)
     events = dataclasses.replace(events, order_time=events.order_time // 7200)  # many at once
     found = past_outcomes(events)
+    assert found.shape == (120, outcome_columns(attributes=1))
     mean_of = {}
     for e in range(len(events)):
         earlier = np.flatnonzero(events.order_time < events.order_time[e])

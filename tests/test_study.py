@@ -45,6 +45,8 @@ def test_a_study_tunes_first_and_then_runs_every_seed_once():
     chosen = study.chosen(lines + more)
     assert [found for found in lines if found in chosen] == runs
     assert len(chosen) == len(runs)
+    assert study.done(lines + more) == len(study)
+    assert study.done(lines[:7]) == 7
     once = Study(("lic",), ("daily",), 2, (5e-3,))
     assert [task.share for task in once.open_tasks([])] == [1.0, 1.0]
     equal = [line(task) for task in study.tuning("daily", "lic")]

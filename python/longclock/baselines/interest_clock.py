@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from longclock.baselines.pooled import windows_of
 from longclock.baselines.recent import NoTime, hour_of
+from longclock.data.stream import DAY
 from longclock.types import Lookup
 
 HOURS, TOP, DAYS = 24, 3, 30
-DAY = 86400
 
 
 class HourlyInterests:

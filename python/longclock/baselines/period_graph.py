@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from longclock.baselines.pooled import windows_of
 from longclock.baselines.recent import hour_of
+from longclock.data.stream import DAY
 from longclock.types import Lookup
-
-DAY = 86400
 
 
 class PeriodGraph(nn.Module):

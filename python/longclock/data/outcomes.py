@@ -13,6 +13,11 @@ LAST = (1, 3, 10, 50)  # of the user's own events
 PRIOR = 4.0  # events of the mean outcome that a rate starts from
 
 
+def outcome_columns(attributes: int) -> int:
+    """How many numbers :func:`past_outcomes` gives for items with that many attributes."""
+    return 4 * (1 + attributes) + len(LAST) + 1
+
+
 def past_outcomes(stream: EventStream) -> FloatArray:
     """Of every event, from labels before its ``order_time`` alone: float32 [E, features].
 

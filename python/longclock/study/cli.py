@@ -183,7 +183,7 @@ def _run_all(study: Study, results: Results, args: argparse.Namespace, config: C
                 for task in study.open_tasks(lines):
                     if len(running) < args.jobs and task not in running.values():
                         running[pool.submit(_work, task, where, config, study.tuned_on)] = task
-                bar.n = len(study) - _missing(study, lines)
+                bar.n = study.done(lines)
                 bar.set_postfix_str(", ".join(f"{t.model} {t.protocol}" for t in running.values()))
                 if not running:
                     break
@@ -199,19 +199,6 @@ def _run_all(study: Study, results: Results, args: argparse.Namespace, config: C
             for process in list((pool._processes or {}).values()):
                 process.terminate()  # an interrupted run is run again
             raise
-
-
-def _missing(study: Study, lines: list[Line]) -> int:
-    missing = 0
-    for protocol, model in study.pairs():
-        rate = study.best_rate(protocol, model, lines)
-        tasks = study.tuning(protocol, model)
-        if rate is None:
-            missing += study.seeds
-        else:
-            tasks += study.runs(protocol, model, rate)
-        missing += sum(not any(task.matches(line) for line in lines) for task in tasks)
-    return missing
 
 
 def _one_thread() -> None:

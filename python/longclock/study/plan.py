@@ -82,6 +82,12 @@ class Study:
             found += [line for task in tasks for line in lines if task.matches(line)]
         return found
 
+    def done(self, lines: list[Line]) -> int:
+        """How many of its runs, those of tuning among them, ``lines`` hold."""
+        tuning = [task for pair in self.pairs() for task in self.tuning(*pair)]
+        tuned = sum(any(task.matches(line) for line in lines) for task in tuning)
+        return tuned + len(self.chosen(lines))
+
     def open_tasks(self, lines: list[Line]) -> Iterator[Task]:
         """What can be run now: tuning first, then the runs of pairs that are tuned."""
         for protocol, model in self.pairs():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from typing import Any
@@ -37,12 +38,8 @@ def run_task(task: Task, stream: EventStream, config: Config, counted: float) ->
     counted_from = int((counted if whole else 0.5) * len(stream))
     found = results.measure(run, data, counted_from)
     line: dict[str, Any] = {
-        "protocol": task.protocol,
-        "model": task.model,
+        **dataclasses.asdict(task),
         "title": MODELS[task.model].title,
-        "seed": task.seed,
-        "learning_rate": task.learning_rate,
-        "share": task.share,
         **{name: found[name] for name in ("auc", "uauc", "logloss", "auc_by_hour", "seconds")},
     }
     if whole:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from longclock.study.plan import Line
@@ -68,5 +68,4 @@ def mean_by_hour(lines: Sequence[Line], figure: str) -> list[float | None]:
     hours: list[list[float]] = [
         [value for line in lines if (value := line[figure][hour]) is not None] for hour in range(24)
     ]
-    mean: Callable[[list[float]], float] = statistics.mean
-    return [mean(values) if values else None for values in hours]
+    return [statistics.mean(values) if values else None for values in hours]

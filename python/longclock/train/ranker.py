@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from longclock.baselines.recent import mean_of_last
 from longclock.data import EventStream
-from longclock.data.outcomes import LAST
+from longclock.data.outcomes import outcome_columns
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import CATEGORY_DIM, ITEM_DIM, USER_DIM, Config, Model
 from longclock.types import Lookup
@@ -54,10 +54,8 @@ class Ranker(nn.Module):
         behaviour_dim = self.candidate_dim + (CATEGORY_DIM if self.outcome is not None else 0)
         self.reads_outcomes = config.outcomes and stream.label is not None
         width = USER_DIM + behaviour_dim + 4 * self.candidate_dim
-        if (
-            self.reads_outcomes
-        ):  # of the item and its attributes, everybody's and the user's own; and of the user
-            width += 4 * (1 + len(ids)) + len(LAST) + 1
+        if self.reads_outcomes:
+            width += outcome_columns(len(ids))
         self.tower = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
         self.interest = model.build(
             config, behaviour_dim, self.candidate_dim, categories=len(ids), users=stream.users
