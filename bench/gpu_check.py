@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +82,12 @@ def parse_sanitizer(text: str) -> dict[str, Any]:
 
 
 def run_tests(python: str) -> dict[str, Any]:
+    """On as many processes as there are cores, at most 16, where pytest-xdist is installed."""
     path = WORK / "tests.xml"
     path.unlink(missing_ok=True)
     command = [python, "-m", "pytest", "-q", "--device", "cuda", f"--junitxml={path}"]
+    if importlib.util.find_spec("xdist"):
+        command += ["-n", str(min(len(os.sched_getaffinity(0)), 16))]
     status = subprocess.run(command, cwd=ROOT).returncode
     if not path.exists():
         return {"passed": 0, "failed": 0, "skipped": 0, "failures": [f"pytest exits with {status}"]}
@@ -104,6 +109,17 @@ def run_sanitizer(sanitizer: str, tool: str, python: str) -> dict[str, Any]:
     )
     (WORK / f"{tool}.log").write_text(done.stdout, encoding="utf-8")
     return parse_sanitizer(done.stdout)
+
+
+def run_sanitizers(python: str) -> dict[str, Any]:
+    """All side by side: they keep the CPU busier than the GPU."""
+    sanitizer = shutil.which("compute-sanitizer")
+    if sanitizer is None:
+        print("compute-sanitizer is not installed: left out")
+        return {}
+    with ThreadPoolExecutor(len(SANITIZERS)) as pool:
+        found = pool.map(lambda tool: run_sanitizer(sanitizer, tool, python), SANITIZERS)
+        return dict(zip(SANITIZERS, found, strict=True))
 
 
 def headlines() -> Iterator[tuple[tuple[str, ...], Case]]:
@@ -151,7 +167,7 @@ def predicted_us(
     return sum(found) if len(found) == len(names) else None
 
 
-def run_benches(quick: bool) -> dict[str, Any]:
+def run_benches(quick: bool, compile_too: bool) -> dict[str, Any]:
     from bench import harness, report
     from bench.__main__ import OPS, cases_of
     from bench.cuda_report import page
@@ -161,12 +177,12 @@ def run_benches(quick: bool) -> dict[str, Any]:
     def show(op: str, result: dict[str, Any]) -> None:
         print(report.line(op, result), flush=True)
 
-    found = harness.run(ops, quick, not quick, show, device="cuda")
+    found = harness.run(ops, quick, compile_too, show, device="cuda")
     predictions = (page.read() or {}).get("predictions", [])
     timer, bandwidth = harness.EventTimer(), found["bandwidth_gb_per_s"]["read"]
     found["predicted"] = []
     for names, case in () if quick else headlines():
-        result = harness.measure(case, harness.GPU, True, timer, bandwidth)
+        result = harness.measure(case, harness.GPU, compile_too, timer, bandwidth)
         gpu = found["machine"]["gpu"]["name"]
         result |= {"op": names[-1], "predicted_us": predicted_us(predictions, gpu, names)}
         found["predicted"].append(result)
@@ -199,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--look", action="store_true", help="only say whether there is a GPU")
     p.add_argument("--architecture", action="store_true", help="only print the GPU's, such as 90")
     p.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
+    p.add_argument("--no-compile", action="store_true", help="without torch.compile, slow to start")
     args = p.parse_args(argv)
     if not torch.cuda.is_available():
         print(NO_GPU, file=sys.stderr)
@@ -208,14 +225,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.look or args.architecture:
         return 0
     WORK.mkdir(parents=True, exist_ok=True)
-    tests = run_tests(sys.executable)
-    sanitizer = shutil.which("compute-sanitizer")
-    if sanitizer is None:
-        print("compute-sanitizer is not installed: left out")
-    sanitizers = {
-        tool: run_sanitizer(sanitizer, tool, sys.executable) for tool in SANITIZERS if sanitizer
-    }
-    result = assemble(run_benches(args.quick), tests, sanitizers)
+    with ThreadPoolExecutor() as pool:
+        later = pool.submit(run_sanitizers, sys.executable)
+        tests = run_tests(sys.executable)
+        sanitizers = later.result()
+    benches = run_benches(args.quick, not (args.quick or args.no_compile))
+    result = assemble(benches, tests, sanitizers)
     path = ROOT / "bench" / "results" / file_name(torch.cuda.get_device_name())
     path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     print(f"{path.relative_to(ROOT)}: {tests['passed']} tests passed, {tests['failed']} failed")
