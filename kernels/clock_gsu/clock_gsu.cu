@@ -12,8 +12,8 @@
 namespace longclock {
 namespace {
 
-template <class T, bool kAligned>
-__global__ void __launch_bounds__(kSelectorThreads, kAligned ? kTileBlocks : 2)
+template <class T, RowForm kForm>
+__global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements ? 2 : kTileBlocks)
     clock_gsu_kernel(const __grid_constant__ ClockGsuDeviceParams p, const SelectorPlan plan,
                      const int query_room) {
   extern __shared__ uint4 memory[];
@@ -24,11 +24,11 @@ __global__ void __launch_bounds__(kSelectorThreads, kAligned ? kTileBlocks : 2)
   __shared__ SequenceView view;
   if (threadIdx.x == 0) view = view_sequence(p.search, sequence_of(p.search, q));
   T* const query = reinterpret_cast<T*>(memory);
-  if (kAligned) load_query(p.search, q, query);
+  if (kForm != RowForm::kElements) load_query(p.search, q, query);
   load_time_mlp(p.search.behaviours.mlp, &mlp);
   __syncthreads();
 
-  const TileScorer<T, kAligned> scorer(p.search, q, view, query, mlp);
+  const TileScorer<T, kForm> scorer(p.search, q, view, query, mlp);
   BlockSelector<> best(&shared, reinterpret_cast<char*>(memory) + query_room, plan,
                        static_cast<int>(p.k));
   const unsigned length = static_cast<unsigned>(view.length), step = (length + parts - 1) / parts;
@@ -60,10 +60,7 @@ int launch_clock_gsu(const ClockGsuDeviceParams& p, CudaStream stream) {
   if (search.queries == 0 || p.k == 0) return cudaSuccess;
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  const Behaviours& b = search.behaviours;
-  const int query = query_bytes(b.dim, b.dtype);
-  const bool aligned = query <= kQueryBytes && search_is_aligned(search);
-  const int query_room = aligned ? query : 0;
+  const int query_room = query_bytes(search);
   const int64_t longest = search.layout == SearchLayout::kDense ? search.columns : search.positions;
   const SelectorPlan plan = plan_selector(
       (longest + p.parts - 1) / p.parts, p.k,
@@ -78,8 +75,9 @@ int launch_clock_gsu(const ClockGsuDeviceParams& p, CudaStream stream) {
     kernel<<<blocks, kSelectorThreads, bytes, stream>>>(p, plan, query_room);
     error = cudaGetLastError();
   };
-  LONGCLOCK_WITH_DTYPE(
-      b.dtype, T, aligned ? launch(clock_gsu_kernel<T, true>) : launch(clock_gsu_kernel<T, false>));
+  LONGCLOCK_WITH_DTYPE(search.behaviours.dtype, T, with_row_form(search, [&](auto form) {
+                         launch(clock_gsu_kernel<T, form>);
+                       }));
   if (error != cudaSuccess || p.parts == 1) return error;
   return launch_topk_merge(
       {DType::kFloat32, p.entries, search.queries, p.parts, p.k, p.scores, p.indices}, stream);

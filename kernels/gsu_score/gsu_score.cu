@@ -35,8 +35,8 @@ __global__ void __launch_bounds__(kScanThreads)
     device_check(before == p.score_count, "total must be the number of scores", "gsu_score");
 }
 
-template <class T, bool kAligned>
-__global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
+template <class T, RowForm kForm>
+__global__ void __launch_bounds__(kBlockThreads, kForm == RowForm::kElements ? 2 : kTileBlocks)
     gsu_score_kernel(const __grid_constant__ DeviceSearch p, int parts,
                      float* __restrict__ scores) {
   extern __shared__ uint4 memory[];
@@ -46,11 +46,11 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
   __shared__ SequenceView view;
   if (threadIdx.x == 0) view = view_sequence(p, sequence_of(p, q));
   T* const query = reinterpret_cast<T*>(memory);
-  if (kAligned) load_query(p, q, query);
+  if (kForm != RowForm::kElements) load_query(p, q, query);
   load_time_mlp(p.behaviours.mlp, &mlp);
   __syncthreads();
 
-  const TileScorer<T, kAligned> scorer(p, q, view, query, mlp);
+  const TileScorer<T, kForm> scorer(p, q, view, query, mlp);
   const int64_t begin = scores_of(p, q, view);
   const int step = parts * kBlockThreads;
   for (int64_t at = part * kBlockThreads + warp_index() * kTileRows; at < view.length; at += step) {
@@ -79,18 +79,16 @@ int launch_score_begin(const DeviceSearch& p, int64_t* begin, CudaStream stream)
 
 int launch_gsu_score(const DeviceSearch& p, float* scores, CudaStream stream) {
   if (p.queries == 0 || p.score_count == 0) return cudaSuccess;
-  const Behaviours& b = p.behaviours;
-  const int query = query_bytes(b.dim, b.dtype);
-  const bool aligned = query <= kQueryBytes && search_is_aligned(p);
+  const int query_room = query_bytes(p);
   // Blocks of a query, for behaviours in proportion: about 1,024 each.
   const int64_t scores_a_query = p.score_count / p.queries;
   const int parts = static_cast<int>(min(scores_a_query / 1024 + 1, int64_t{1} << 20));
   const unsigned blocks = static_cast<unsigned>(p.queries * parts);
   const auto launch = [&](auto* kernel) {
-    kernel<<<blocks, kBlockThreads, aligned ? query : 0, stream>>>(p, parts, scores);
+    kernel<<<blocks, kBlockThreads, query_room, stream>>>(p, parts, scores);
   };
-  LONGCLOCK_WITH_DTYPE(
-      b.dtype, T, aligned ? launch(gsu_score_kernel<T, true>) : launch(gsu_score_kernel<T, false>));
+  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T,
+                       with_row_form(p, [&](auto form) { launch(gsu_score_kernel<T, form>); }));
   return cudaGetLastError();
 }
 

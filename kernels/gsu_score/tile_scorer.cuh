@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scores of 32 behaviours of one query, by one warp. Keys go from global memory to registers in
-// pieces of 16 bytes: the four lanes of a quad read 64 bytes of a row, the eight quads eight rows,
-// so that a request is 16 full sectors. Four such groups of rows are in flight at a time.
+// pieces of 16 bytes, neighbouring lanes side by side: eight lanes read a line of 128 bytes of a
+// row, so that a request is four whole lines, or, where rows are no longer than 64 bytes, four
+// lanes a row and eight rows a request. Four such groups of rows are in flight at a time.
 // 16-bit keys go through tensor cores. The four registers of a piece lie as a row g and a row g + 8
 // of A: the same key twice, with other columns. B holds the query's columns for the first in its
 // even columns and those for the second in its odd ones, so that one mma takes one piece as it was
-// loaded, and C holds both halves of the dot product in every lane of the quad.
+// loaded. Where two quads share a row, columns 0 and 1 of every four of B belong to the first, 2
+// and 3 to the second.
 #pragma once
+
+#include <type_traits>
 
 #include "../common/mma.cuh"
 #include "../common/vector16.cuh"
@@ -25,6 +29,10 @@ constexpr int kTileBlocks = 3;
 #endif
 constexpr int kQueryBytes = 16384;  // of a query in shared memory, at most
 
+// How rows are read: element by element by quads, in whole aligned pieces by quads, or in whole
+// aligned pieces by eight lanes a row.
+enum class RowForm { kElements, kQuads, kLines };
+
 // Where the 32-bit word of a piece of the query lies in shared memory: for mma, a lane's two words
 // side by side.
 template <class T>
@@ -37,7 +45,7 @@ __device__ __forceinline__ int query_place(int d) {
 // Copies a query, rounded to T and padded with zeros to whole steps, to shared memory.
 template <class T>
 __device__ __forceinline__ void load_query(const DeviceSearch& p, int64_t q, T* shared) {
-  const int dim = static_cast<int>(p.behaviours.dim), step = 4 * kVector16<T>;
+  const int dim = static_cast<int>(p.behaviours.dim), step = 8 * kVector16<T>;
   const int padded = (dim + step - 1) / step * step;
   for (int d = threadIdx.x; d < padded; d += blockDim.x) {
     const int64_t at = q * dim + d;
@@ -48,20 +56,40 @@ __device__ __forceinline__ void load_query(const DeviceSearch& p, int64_t q, T* 
   }
 }
 
-// Bytes of shared memory that load_query needs.
-inline int query_bytes(int64_t dim, DType dtype) {
-  return static_cast<int>((dim * size_of(dtype) + 63) / 64 * 64);
-}
-
-// Whether kAligned suits a search.
+// Whether rows lie in whole aligned pieces of 16 bytes.
 inline bool search_is_aligned(const DeviceSearch& p) {
   const Behaviours& b = p.behaviours;
   return aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) && p.sequence_bytes % 16 == 0;
 }
 
-// kAligned: rows lie in whole aligned pieces of 16 bytes, and the query is in shared memory. Else
-// both are read element by element.
-template <class T, bool kAligned>
+inline RowForm row_form(const DeviceSearch& p) {
+  const Behaviours& b = p.behaviours;
+  const int64_t bytes = b.dim * size_of(b.dtype);
+  if (bytes > kQueryBytes || !search_is_aligned(p)) return RowForm::kElements;
+  return bytes <= 64 ? RowForm::kQuads : RowForm::kLines;
+}
+
+// Calls f(std::integral_constant<RowForm, ...>).
+template <class F>
+void with_row_form(const DeviceSearch& p, const F& f) {
+  switch (row_form(p)) {
+    case RowForm::kElements:
+      return f(std::integral_constant<RowForm, RowForm::kElements>());
+    case RowForm::kQuads:
+      return f(std::integral_constant<RowForm, RowForm::kQuads>());
+    case RowForm::kLines:
+      return f(std::integral_constant<RowForm, RowForm::kLines>());
+  }
+}
+
+// Bytes of shared memory that load_query needs.
+inline int query_bytes(const DeviceSearch& p) {
+  if (row_form(p) == RowForm::kElements) return 0;
+  return static_cast<int>((p.behaviours.dim * size_of(p.behaviours.dtype) + 127) / 128 * 128);
+}
+
+// kElements: the query is read where it lies. Else load_query has put it into shared memory.
+template <class T, RowForm kForm>
 class TileScorer {
  public:
   __device__ TileScorer(const DeviceSearch& p, int64_t q, const SequenceView& view,
@@ -74,7 +102,11 @@ class TileScorer {
         now_(clock_time(p.clock, view.now)) {}
 
   // The behaviour of a tile that this lane scores.
-  __device__ static int row() { return lane_index() % 4 * 8 + lane_index() / 4; }
+  __device__ static int row() {
+    const int lane = lane_index();
+    if constexpr (kPasses == 1) return lane % 4 * 8 + lane / 4;
+    return (owns_first_pass() ? 0 : 16) + group_of_lane() * 4 + lane / 8;
+  }
 
   // The score of behaviour first + row(); false where it is not there. first < end <= the length.
   __device__ bool score(int first, int end, float* out) const {
@@ -82,28 +114,17 @@ class TileScorer {
     const int m = first + row();
     const bool there = m < end && (!p_.filtered || is_there(p_, view_, m));
     if (!__any_sync(kAllLanes, there)) return false;
-    const T* pieces[kTileGroups];  // this lane's first in rows g + 8 j
     bool known = true;
+    int64_t id = 0;
     if (b.ids) {
-      const int64_t id = there ? b.ids[view_.position + m] : 0;
+      id = there ? b.ids[view_.position + m] : 0;
       known = is_row(p_, id);
       if (p_.check) device_check(known || !there, "ids must be from 0 to N - 1", "search");
-#pragma unroll
-      for (int j = 0; j < kTileGroups; ++j) {
-        // Row g + 8 j of the tile is the one that lane 4 g + j scores.
-        const int64_t row = __shfl_sync(kAllLanes, known ? id : 0, lane_index() / 4 * 4 + j);
-        pieces[j] = piece(static_cast<const char*>(b.keys) + row * p_.row_bytes);
-      }
-    } else {
-      const char* const keys = view_.keys;
-#pragma unroll
-      for (int j = 0; j < kTileGroups; ++j) {
-        pieces[j] = piece(row_after(p_, keys, min(first + lane_index() / 4 + 8 * j, end - 1)));
-      }
+      if (!known) id = 0;
     }
     const bool readable = !b.ids || p_.table_rows > 0;
     const float dot = known && readable ? 0.0f : __int_as_float(0x7fc00000);
-    const float product = readable ? dot_rows(pieces) : 0.0f;
+    const float product = readable ? dot_rows(first, end, id) : 0.0f;
     // Read late, for the sake of registers: other warps hide what it takes.
     const int64_t time = there ? time_of(p_, view_, m) : 0;
     const int32_t delta = clock_delta(p_.clock, clock_time(p_.clock, time), now_);
@@ -113,28 +134,61 @@ class TileScorer {
   }
 
  private:
+  static constexpr bool kAligned = kForm != RowForm::kElements;
   static constexpr int kPiece = kVector16<T>;
-  static constexpr int kStep = 4 * kPiece;  // columns that a quad takes at a time
+  static constexpr int kRowLanes = kForm == RowForm::kLines ? 8 : 4;
+  static constexpr int kGroupRows = kWarp / kRowLanes;
+  static constexpr int kPasses = kTileRows / (kGroupRows * kTileGroups);
+  static constexpr int kStep = kRowLanes * kPiece;  // columns that a row's lanes take at a time
+  using Pieces = const T* [kTileGroups];            // of this lane, one of each group
+  using Keys = uint4[kTileGroups];
   using Sums = float[kTileGroups][kHasMma<T> ? 4 : 1];
 
-  __device__ static const T* piece(const char* row) {
-    return reinterpret_cast<const T*>(row + lane_index() % 4 * 16);
-  }
+  // Of the eight lanes of a row, lane 4 h + 2 i + j ends with the dot product of its row of group
+  // 2 i + h, in the first pass where j is h.
+  __device__ static int half() { return lane_index() / 4 % 2; }
+  __device__ static bool owns_first_pass() { return lane_index() % 2 == half(); }
+  __device__ static int group_of_lane() { return lane_index() / 2 % 2 * 2 + half(); }
 
-  // Adds the products of this lane's pieces, at column d of the rows. kWhole: they lie inside them.
-  template <bool kWhole>
-  __device__ void add(const T* const (&pieces)[kTileGroups], int d, Sums& sums) const {
-    uint4 key[kTileGroups];
+  // This lane's first pieces in its rows of a pass; id: of the row that this lane scores.
+  __device__ void find_rows(int pass, int first, int end, int64_t id, Pieces& pieces) const {
+    const int lane = lane_index();
 #pragma unroll
     for (int j = 0; j < kTileGroups; ++j) {
-      key[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(pieces[j]))
-                      : load16<T, kAligned>(pieces[j], 0, p_.behaviours.dim - d);
+      const char* row;
+      if (p_.behaviours.ids) {
+        const int scorer = kPasses == 1 ? j : j % 2 * 4 + j / 2 * 2 + (pass ^ (j % 2));
+        const int64_t of_table = __shfl_sync(kAllLanes, id, lane / kRowLanes * kRowLanes + scorer);
+        row = static_cast<const char*>(p_.behaviours.keys) + of_table * p_.row_bytes;
+      } else {
+        const int m = first + (pass * kTileGroups + j) * kGroupRows + lane / kRowLanes;
+        row = row_after(p_, view_.keys, min(m, end - 1));
+      }
+      pieces[j] = reinterpret_cast<const T*>(row + lane % kRowLanes * 16);
     }
+  }
+
+  // This lane's pieces `columns` after their first, which are at column d of the rows. kWhole: they
+  // lie inside them.
+  template <bool kWhole>
+  __device__ void load(const Pieces& pieces, int columns, int d, Keys& keys) const {
+#pragma unroll
+    for (int j = 0; j < kTileGroups; ++j) {
+      keys[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(pieces[j] + columns))
+                       : load16<T, kAligned>(pieces[j] + columns, 0, p_.behaviours.dim - d);
+    }
+  }
+
+  // Adds the products of pieces at column d of the rows.
+  __device__ void multiply(const Keys& key, int d, Sums& sums) const {
     if constexpr (kHasMma<T>) {
-      const bool odd = lane_index() / 4 % 2 == 1;
+      const int column = lane_index() / 4;  // of B
+      const bool odd = column % 2 == 1;
       uint2 query;
       if constexpr (kAligned) {
-        query = *reinterpret_cast<const uint2*>(shared_query_ + d + (odd ? kPiece / 2 : 0));
+        // A lane of the other half of a row reads for this one, which is 4 pieces away.
+        const int other = kPasses == 1 ? 0 : (column / 2 % 2 - half()) * 4 * kPiece;
+        query = *reinterpret_cast<const uint2*>(shared_query_ + d + other + (odd ? kPiece / 2 : 0));
       } else {
         const uint4 piece = query_piece<T, false>(p_, q_, d);
         query = odd ? make_uint2(piece.y, piece.w) : make_uint2(piece.x, piece.z);
@@ -157,45 +211,102 @@ class TileScorer {
     }
   }
 
-  // Dot products of the query with rows g + 8 j, by the lanes of quad g; each returns that of
-  // row() of its tile.
-  __device__ float dot_rows(const T* (&pieces)[kTileGroups]) const {
+  // Dot products of a pass.
+  __device__ float dot_pass(int pass, int first, int end, int64_t id) const {
     const int dim = static_cast<int>(p_.behaviours.dim);
-    const int lane = lane_index() % 4;
+    Pieces pieces;
+    find_rows(pass, first, end, id, pieces);
     Sums sums = {};
     const auto step = [&](int columns) {
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) pieces[j] += columns;
     };
-    int d = lane * kPiece;
+    int d = lane_index() % kRowLanes * kPiece;
     if constexpr (kAligned) {
       // Two steps at a time: eight loads a lane are in flight.
 #pragma unroll 1
       for (int left = dim / (2 * kStep); left > 0; --left, d += 2 * kStep) {
-        const T* next[kTileGroups];
-#pragma unroll
-        for (int j = 0; j < kTileGroups; ++j) next[j] = pieces[j] + kStep;
-        add<true>(pieces, d, sums);
-        add<true>(next, d + kStep, sums);
+        Keys keys, next;
+        load<true>(pieces, 0, d, keys);
+        load<true>(pieces, kStep, d + kStep, next);
+        multiply(keys, d, sums);
+        multiply(next, d + kStep, sums);
         step(2 * kStep);
       }
     }
 #pragma unroll 1
-    for (; d - lane * kPiece < dim; d += kStep, step(kStep)) add<false>(pieces, d, sums);
+    for (; (d & -kStep) < dim; d += kStep, step(kStep)) {
+      Keys keys;
+      load<false>(pieces, 0, d, keys);
+      multiply(keys, d, sums);
+    }
+    return gather(sums);
+  }
+
+  // Dot products of the query with the rows of a tile; each lane returns that of its row().
+  __device__ float dot_rows(int first, int end, int64_t id) const {
+    if constexpr (kPasses == 1) {
+      return dot_pass(0, first, end, id);
+    } else {
+      float of_first, of_second;
+      if (p_.behaviours.dim <= kStep) {
+        // One step: the loads of both passes are in flight.
+        const int d = lane_index() % kRowLanes * kPiece;
+        Pieces pieces;
+        Keys keys, next;
+        find_rows(0, first, end, id, pieces);
+        load<false>(pieces, 0, d, keys);
+        find_rows(1, first, end, id, pieces);
+        load<false>(pieces, 0, d, next);
+        Sums sums = {};
+        multiply(keys, d, sums);
+        of_first = gather(sums);
+        Sums more = {};
+        multiply(next, d, more);
+        of_second = gather(more);
+      } else {
+        of_first = dot_pass(0, first, end, id);
+        of_second = dot_pass(1, first, end, id);
+      }
+      const bool own = owns_first_pass();
+      if constexpr (kHasMma<T>) {
+        const float given = __shfl_xor_sync(kAllLanes, of_second, 1);
+        return own ? of_first : given;
+      } else {
+        return (own ? of_first : of_second) +
+               __shfl_xor_sync(kAllLanes, own ? of_second : of_first, 1);
+      }
+    }
+  }
+
+  // Of the sums of four groups, this lane's part: of kQuads and kElements the dot product of its
+  // row; of kLines that of its row of group_of_lane(), which is whole after an exchange with the
+  // lane beside it (products in fp32: the other half of the sum; on tensor cores: where that lane
+  // does not own the first pass it has nothing).
+  __device__ float gather(const Sums& sums) const {
+    const int lane = lane_index() % 4;
+    const bool odd = lane % 2 == 1, upper = lane >= 2;
+    const auto exchange = [](bool second, float a, float b, int mask) {
+      return (second ? b : a) + __shfl_xor_sync(kAllLanes, second ? a : b, mask);
+    };
     if constexpr (kHasMma<T>) {
       float dots[kTileGroups];
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) dots[j] = sums[j][0] + sums[j][3];
-      const float low = lane % 2 == 0 ? dots[0] : dots[1], high = lane % 2 == 0 ? dots[2] : dots[3];
-      return lane < 2 ? low : high;
+      if constexpr (kPasses == 1) {
+        return upper ? (odd ? dots[3] : dots[2]) : (odd ? dots[1] : dots[0]);
+      } else {
+        // The sums of the two halves of a row meet: five lanes away they are of the same columns.
+        return exchange(half() == 1, upper ? dots[2] : dots[0], upper ? dots[3] : dots[1], 5);
+      }
+    } else if constexpr (kPasses == 1) {
+      // Each step halves what a lane holds.
+      return exchange(upper, exchange(odd, sums[0][0], sums[1][0], 1),
+                      exchange(odd, sums[2][0], sums[3][0], 1), 2);
     } else {
-      // Lane t of a quad ends with the whole sum of group t: each step halves what a lane holds.
-      const bool odd = lane % 2 == 1, upper = lane >= 2;
-      const float first = (odd ? sums[1][0] : sums[0][0]) +
-                          __shfl_xor_sync(kAllLanes, odd ? sums[0][0] : sums[1][0], 1);
-      const float second = (odd ? sums[3][0] : sums[2][0]) +
-                           __shfl_xor_sync(kAllLanes, odd ? sums[2][0] : sums[3][0], 1);
-      return (upper ? second : first) + __shfl_xor_sync(kAllLanes, upper ? first : second, 2);
+      const bool second = half() == 1;
+      return exchange(upper, exchange(second, sums[0][0], sums[1][0], 4),
+                      exchange(second, sums[2][0], sums[3][0], 4), 2);
     }
   }
 
