@@ -3,6 +3,7 @@
 // fewer rows than multiprocessors a row is cut into parts, whose best are merged by a second
 // launch.
 #include "../common/launch.cuh"
+#include "../common/vector16.cuh"
 #include "block_selector.cuh"
 #include "block_topk.h"
 
@@ -11,11 +12,13 @@ namespace {
 
 constexpr int64_t kFewestScores = 1024;  // of a part; and four times k, which the merge reads again
 
+constexpr int64_t kMostMerged = 8192;  // entries of a row, by one block
+
 template <class T>
 __global__ void __launch_bounds__(kSelectorThreads)
     block_topk_kernel(const BlockTopKParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
-  __shared__ BlockSelector<>::Shared shared;
+  __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x / p.parts, part = blockIdx.x % p.parts;
   const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;
   int64_t length = p.columns;
@@ -25,14 +28,29 @@ __global__ void __launch_bounds__(kSelectorThreads)
       device_check(given >= 0 && given <= p.columns, "lengths must be from 0 to M", "block_topk");
     length = min(max(given, int64_t{0}), p.columns);
   }
-  const int64_t step = (length + p.parts - 1) / p.parts;
+  // Parts begin where rows do with respect to pieces of 16 bytes.
+  constexpr int kPiece = kVector16<T>;
+  const int64_t step = ((length + p.parts - 1) / p.parts + kPiece - 1) / kPiece * kPiece;
   const int64_t begin = min(length, part * step), end = min(length, begin + step);
-  BlockSelector<> best(&shared, memory, plan, static_cast<int>(p.k));
+  const bool aligned = reinterpret_cast<uintptr_t>(scores) % 16 == 0;
+  BlockSelector best(&shared, memory, plan);
   for (int64_t at = begin; at < end; at += plan.capacity) {
     const int n = static_cast<int>(min(int64_t{plan.capacity}, end - at));
     best.begin();
+    const int pieces = aligned ? n / kPiece : 0;
 #pragma unroll 4
-    for (int i = threadIdx.x; i < best.places(n); i += kSelectorThreads) {
+    for (int i = threadIdx.x; i < pieces; i += kSelectorThreads) {
+      float values[kPiece];
+      widen16<T>(load16<T, true>(scores + at, i * kPiece, n), values);
+#pragma unroll
+      for (int j = 0; j < kPiece; j += 4) {
+        best.push_four((i * kPiece + j) / 4,
+                       make_uint4(ordered_score(values[j]), ordered_score(values[j + 1]),
+                                  ordered_score(values[j + 2]), ordered_score(values[j + 3])));
+      }
+    }
+#pragma unroll 4
+    for (int i = pieces * kPiece + threadIdx.x; i < best.places(n); i += kSelectorThreads) {
       best.push(i, i < n ? ordered_score(widen(scores[at + i])) : 0);
     }
     best.end(n, [&](int i) { return at + i; });
@@ -45,24 +63,42 @@ __global__ void __launch_bounds__(kSelectorThreads)
   }
 }
 
-// One block a row. Parts follow each other in order of index, and so do the entries of each.
-template <class T>
+// Lists of k entries of each row, `stride` apart; a block merges those of a group of them.
+struct MergeLists {
+  TopKEntry* entries;
+  int64_t row_entries;
+  unsigned lists, stride, k;
+  unsigned groups, group_lists;
+};
+
+// One block a row and group of its lists. Lists follow each other in order of index, and so do the
+// entries of each. kFinal: the one group's best are the result; else they take the place of its
+// first list.
+template <class T, bool kFinal>
 __global__ void __launch_bounds__(kSelectorThreads)
-    topk_merge_kernel(const TopKEntry* __restrict__ entries, int64_t count, int64_t k,
-                      const SelectorPlan plan, T* top_scores, int64_t* indices) {
+    topk_merge_kernel(const MergeLists p, const SelectorPlan plan, T* top_scores,
+                      int64_t* indices) {
   extern __shared__ uint4 memory[];
-  __shared__ BlockSelector<>::Shared shared;
-  const TopKEntry* row = entries + blockIdx.x * count;
-  BlockSelector<> best(&shared, memory, plan, static_cast<int>(k));
-  for (int64_t at = 0; at < count; at += plan.capacity) {
-    const int n = static_cast<int>(min(int64_t{plan.capacity}, count - at));
+  __shared__ BlockSelector::Shared shared;
+  const int64_t row = blockIdx.x / p.groups;
+  const unsigned first = blockIdx.x % p.groups * p.group_lists;
+  TopKEntry* const entries = p.entries + row * p.row_entries + int64_t{first} * p.stride;
+  const unsigned count = min(p.group_lists, p.lists - first) * p.k;
+  const auto entry = [&](unsigned i) { return entries[i / p.k * p.stride + i % p.k]; };
+  BlockSelector best(&shared, memory, plan);
+  for (unsigned at = 0; at < count; at += plan.capacity) {
+    const int n = min(plan.capacity, static_cast<int>(count - at));
     best.begin();
     for (int i = threadIdx.x; i < best.places(n); i += kSelectorThreads) {
-      best.push(i, i < n ? static_cast<uint32_t>(row[at + i] >> 32) : 0);
+      best.push(i, i < n ? ordered_score_of(entry(at + i)) : 0);
     }
-    best.end(n, [&](int i) { return entry_index(row[at + i]); });
+    best.end(n, [&](int i) { return entry_index(entry(at + i)); });
   }
-  best.write_sorted(k, top_scores + blockIdx.x * k, indices + blockIdx.x * k);
+  if constexpr (kFinal) {
+    best.write_sorted(p.k, top_scores + row * p.k, indices + row * p.k);
+  } else {
+    best.for_each_entry(p.k, [&](int64_t i, TopKEntry value) { entries[i] = value; });
+  }
 }
 
 // One block a row: zeros, then the gradients at their indices, which differ.
@@ -95,16 +131,32 @@ int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts) {
 int launch_topk_merge(const TopKMergeParams& p, CudaStream stream) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  const int64_t count = p.parts * p.k;
-  const SelectorPlan plan = plan_selector(count, p.k, sizeof(BlockSelector<>::Shared), device);
   cudaError_t error = cudaSuccess;
+  const auto launch = [&](auto* kernel, const MergeLists& lists, auto* top_scores) {
+    const SelectorPlan plan =
+        plan_selector(int64_t{lists.group_lists} * p.k, p.k, sizeof(BlockSelector::Shared), device);
+    if (error == cudaSuccess) error = allow_all_shared(kernel, device);
+    if (error != cudaSuccess) return;
+    kernel<<<static_cast<unsigned>(p.rows * lists.groups), kSelectorThreads, plan.bytes(),
+             stream>>>(lists, plan, top_scores, p.indices);
+    error = cudaGetLastError();
+  };
+  const unsigned parts = static_cast<unsigned>(p.parts), k = static_cast<unsigned>(p.k);
+  MergeLists lists{p.entries, p.parts * p.k, parts, k, k, 1, parts};
   LONGCLOCK_WITH_DTYPE(p.dtype, T, {
-    error = allow_all_shared(topk_merge_kernel<T>, device);
-    if (error != cudaSuccess) return error;
-    topk_merge_kernel<T><<<static_cast<unsigned>(p.rows), kSelectorThreads, plan.bytes(), stream>>>(
-        p.entries, count, p.k, plan, static_cast<T*>(p.top_scores), p.indices);
+    T* const top_scores = static_cast<T*>(p.top_scores);
+    if (p.parts * p.k > kMostMerged) {  // as many groups as lists in each
+      MergeLists grouped = lists;
+      while (grouped.groups * grouped.groups < parts) ++grouped.groups;
+      grouped.group_lists = (parts + grouped.groups - 1) / grouped.groups;
+      grouped.groups = (parts + grouped.group_lists - 1) / grouped.group_lists;
+      launch(topk_merge_kernel<T, false>, grouped, top_scores);
+      lists.lists = lists.group_lists = grouped.groups;
+      lists.stride = grouped.group_lists * k;
+    }
+    launch(topk_merge_kernel<T, true>, lists, top_scores);
   });
-  return cudaGetLastError();
+  return error;
 }
 
 int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
@@ -112,7 +164,7 @@ int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   const int64_t longest = (p.columns + p.parts - 1) / p.parts;
-  const SelectorPlan plan = plan_selector(longest, p.k, sizeof(BlockSelector<>::Shared), device);
+  const SelectorPlan plan = plan_selector(longest, p.k, sizeof(BlockSelector::Shared), device);
   cudaError_t error = cudaSuccess;
   LONGCLOCK_WITH_DTYPE(p.dtype, T, {
     error = allow_all_shared(block_topk_kernel<T>, device);

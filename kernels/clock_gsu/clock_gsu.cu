@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements 
     clock_gsu_kernel(const __grid_constant__ ClockGsuDeviceParams p, const SelectorPlan plan,
                      const int query_room) {
   extern __shared__ uint4 memory[];
-  __shared__ BlockSelector<>::Shared shared;
+  __shared__ BlockSelector::Shared shared;
   __shared__ SharedTimeMlp mlp;
   const unsigned parts = static_cast<unsigned>(p.parts), part = blockIdx.x % parts;
   const unsigned q = blockIdx.x / parts;
@@ -29,16 +29,14 @@ __global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements 
   __syncthreads();
 
   const TileScorer<T, kForm> scorer(p.search, q, view, query, mlp);
-  BlockSelector<> best(&shared, reinterpret_cast<char*>(memory) + query_room, plan,
-                       static_cast<int>(p.k));
+  BlockSelector best(&shared, reinterpret_cast<char*>(memory) + query_room, plan);
   const unsigned length = static_cast<unsigned>(view.length), step = (length + parts - 1) / parts;
   const int begin = static_cast<int>(min(length, part * step));
   const int end = static_cast<int>(min(length, (part + 1) * step));
-  for (int at = begin; at < end; at += min(plan.capacity, end - at)) {
-    const int n = min(plan.capacity, end - at);
+  for (int at = begin, n; at < end; at += n) {
+    n = min(plan.capacity, end - at);
     best.begin();
-    for (int tile = warp_index() * kTileRows; tile < n;
-         tile += kSelectorThreads / kWarp * kTileRows) {
+    for (int tile = warp_index() * kTileRows; tile < n; tile += kSelectorThreads) {
       float score;
       const bool there = scorer.score(at + tile, at + n, &score);
       best.push(tile + scorer.row(), there ? ordered_score(score) : 0);
@@ -64,8 +62,7 @@ int launch_clock_gsu(const ClockGsuDeviceParams& p, CudaStream stream) {
   const int64_t longest = search.layout == SearchLayout::kDense ? search.columns : search.positions;
   const SelectorPlan plan = plan_selector(
       (longest + p.parts - 1) / p.parts, p.k,
-      static_cast<int>(sizeof(BlockSelector<>::Shared) + sizeof(SharedTimeMlp)) + query_room,
-      device);
+      static_cast<int>(sizeof(BlockSelector::Shared) + sizeof(SharedTimeMlp)) + query_room, device);
   const unsigned blocks = static_cast<unsigned>(search.queries * p.parts);
   const int bytes = plan.bytes() + query_room;
   cudaError_t error = cudaSuccess;

@@ -19,22 +19,17 @@ constexpr int64_t kFewestOfARound = 512;                // queries, ragged
 // The sweeps write delegates of whole tiles.
 constexpr int kTileDelegates = kTileKeys / kDelegateKeys;
 
-// Threads of a query's block: few for rows as short as this.
-constexpr int kFewThreads = 64;
-constexpr int64_t kShortRow = 4096;
-
 // The k best blocks of a query, in order of block: their delegates become their places.
-template <int kThreads>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kSelectorThreads)
     clock_gsu_choose_kernel(const __grid_constant__ ClockGsuManyParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
-  __shared__ typename BlockSelector<kThreads>::Shared shared;
+  __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.round_begin + row));
   const int blocks =
       static_cast<int>((static_cast<unsigned>(view.length) + kDelegateKeys - 1) / kDelegateKeys);
   uint4* const delegates = reinterpret_cast<uint4*>(p.delegates + row * p.blocks);
-  BlockSelector<kThreads> best(&shared, memory, plan, static_cast<int>(p.k));
+  BlockSelector best(&shared, memory, plan);
   for (int at = 0; at < blocks; at += plan.capacity) {
     const int n = min(plan.capacity, blocks - at);
     const auto ordered = [&](int i, uint32_t bits) {
@@ -42,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
     };
     best.begin();
 #pragma unroll 2
-    for (int i = threadIdx.x; i < best.places(n) / 4; i += kThreads) {
+    for (int i = threadIdx.x; i < best.places(n) / 4; i += kSelectorThreads) {
       const uint4 four = delegates[at / 4 + i];
       best.push_four(i, make_uint4(ordered(4 * i, four.x), ordered(4 * i + 1, four.y),
                                    ordered(4 * i + 2, four.z), ordered(4 * i + 3, four.w)));
@@ -50,7 +45,8 @@ __global__ void __launch_bounds__(kThreads)
     best.end(n, [&](int i) { return at + i; });
   }
   for (int i = threadIdx.x;
-       i < (blocks + kTileDelegates - 1) / kTileDelegates * (kTileDelegates / 4); i += kThreads) {
+       i < (blocks + kTileDelegates - 1) / kTileDelegates * (kTileDelegates / 4);
+       i += kSelectorThreads) {
     delegates[i] = make_uint4(kNotChosen, kNotChosen, kNotChosen, kNotChosen);
   }
   __syncthreads();
@@ -63,21 +59,20 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // The k best of a query's chosen blocks, sorted.
-template <int kThreads>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kSelectorThreads)
     clock_gsu_select_kernel(const __grid_constant__ ClockGsuManyParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
-  __shared__ typename BlockSelector<kThreads>::Shared shared;
+  __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x, q = p.round_begin + row;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
   const uint32_t* const chosen = p.chosen + row * p.k;
   const float4* const scores = reinterpret_cast<const float4*>(p.block_scores) + row * p.k * 2;
   const int survivors = static_cast<int>(p.k) * kDelegateKeys;
-  BlockSelector<kThreads> best(&shared, memory, plan, static_cast<int>(p.k));
+  BlockSelector best(&shared, memory, plan);
   for (int at = 0; at < survivors; at += plan.capacity) {
     const int n = min(plan.capacity, survivors - at);
     best.begin();
-    for (int i = threadIdx.x; i < n / 4; i += kThreads) {  // a half of a block
+    for (int i = threadIdx.x; i < n / 4; i += kSelectorThreads) {  // a half of a block
       const uint32_t block = chosen[(at + 4 * i) / kDelegateKeys];
       uint4 ordered = make_uint4(0, 0, 0, 0);
       if (block != kNotChosen) {
@@ -100,19 +95,15 @@ __global__ void __launch_bounds__(kThreads)
   best.write_sorted(p.k, p.scores + q * p.k, p.indices + q * p.k);
 }
 
-// Kernels: with few threads, and with many.
 template <class Kernel>
-cudaError_t launch_selection(Kernel* few, Kernel* many, int64_t longest,
-                             const ClockGsuManyParams& p, const DeviceLimits& device,
-                             CudaStream stream) {
-  const bool is_short = longest <= kShortRow;
+cudaError_t launch_selection(Kernel* kernel, int64_t longest, const ClockGsuManyParams& p,
+                             const DeviceLimits& device, CudaStream stream) {
   const SelectorPlan plan =
-      plan_selector(longest, p.k, static_cast<int>(sizeof(BlockSelector<>::Shared)), device);
-  Kernel* const kernel = is_short ? few : many;
+      plan_selector(longest, p.k, static_cast<int>(sizeof(BlockSelector::Shared)), device);
   const cudaError_t error = allow_all_shared(kernel, device);
   if (error != cudaSuccess) return error;
-  const unsigned rows = static_cast<unsigned>(p.round_end - p.round_begin);
-  kernel<<<rows, is_short ? kFewThreads : kSelectorThreads, plan.bytes(), stream>>>(p, plan);
+  kernel<<<static_cast<unsigned>(p.round_end - p.round_begin), kSelectorThreads, plan.bytes(),
+           stream>>>(p, plan);
   return cudaGetLastError();
 }
 
@@ -136,7 +127,7 @@ int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan*
     return cudaSuccess;
   }
   cudaFuncAttributes code;
-  const cudaError_t error = cudaFuncGetAttributes(&code, clock_gsu_choose_kernel<kFewThreads>);
+  const cudaError_t error = cudaFuncGetAttributes(&code, clock_gsu_choose_kernel);
   if (error != cudaSuccess) return error;
   plan->suits = code.ptxVersion >= 80;
   plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileDelegates;
@@ -187,15 +178,12 @@ int launch_clock_gsu_many(const ClockGsuDeviceParams& params, const ClockGsuMany
     }
     int error = sweep(p, Sweep::kDelegates, stream);
     if (error == 0) {
-      error = launch_selection(clock_gsu_choose_kernel<kFewThreads>,
-                               clock_gsu_choose_kernel<kSelectorThreads>, plan.blocks, p, device,
-                               stream);
+      error = launch_selection(clock_gsu_choose_kernel, plan.blocks, p, device, stream);
     }
     if (error == 0) error = sweep(p, Sweep::kScores, stream);
     if (error == 0) {
-      error = launch_selection(clock_gsu_select_kernel<kFewThreads>,
-                               clock_gsu_select_kernel<kSelectorThreads>, params.k * kDelegateKeys,
-                               p, device, stream);
+      error =
+          launch_selection(clock_gsu_select_kernel, params.k * kDelegateKeys, p, device, stream);
     }
     if (error != 0) return error;
   }

@@ -61,18 +61,31 @@ constexpr int kBlockCandidates = 2 * CandidateTile<T, kRowBytes>::kWarpCandidate
 template <class T, int kRowBytes>
 __device__ __forceinline__ void load_candidates(const DeviceSearch& p,
                                                 const CandidateRange& candidates, char* rows) {
-  constexpr int kPieces = kRowBytes / 16;
+  constexpr int kPieces = kRowBytes / 16, kAll = kBlockCandidates<T, kRowBytes> * kPieces;
   const bool aligned = reinterpret_cast<uintptr_t>(p.query) % 16 == 0;
   const int dim = static_cast<int>(p.behaviours.dim);
-#pragma unroll 4
-  for (int i = threadIdx.x; i < kBlockCandidates<T, kRowBytes> * kPieces; i += kSweepThreads) {
-    const int row = i / kPieces, piece = i % kPieces, d = piece * kVector16<T>;
+  const auto place = [&](int i) { return rows + swizzled<kRowBytes>(i / kPieces, i % kPieces); };
+  if (aligned && (sizeof(T) == 4 || !p.query_is_float)) {  // as they are, all copies in flight
+    const T* const queries = static_cast<const T*>(p.query) + candidates.query * dim;
+#pragma unroll 8
+    for (int i = threadIdx.x; i < kAll; i += kSweepThreads) {
+      const int row = i / kPieces, d = i % kPieces * kVector16<T>;
+      const bool there = row < candidates.count && d < dim;
+      copy16_async(shared_address(place(i)), there ? queries + row * dim + d : queries,
+                   there ? 16 : 0);
+    }
+    end_copy_group();
+    wait_for_copies<0>();
+    return;
+  }
+  for (int i = threadIdx.x; i < kAll; i += kSweepThreads) {
+    const int row = i / kPieces, d = i % kPieces * kVector16<T>;
+    const int64_t q = candidates.query + row;
     uint4 value = make_uint4(0, 0, 0, 0);
     if (row < candidates.count && d < dim) {
-      const int64_t q = candidates.query + row;
       value = aligned ? query_piece<T, true>(p, q, d) : query_piece<T, false>(p, q, d);
     }
-    *reinterpret_cast<uint4*>(rows + swizzled<kRowBytes>(row, piece)) = value;
+    *reinterpret_cast<uint4*>(place(i)) = value;
   }
 }
 

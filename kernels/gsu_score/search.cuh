@@ -16,6 +16,7 @@ struct SequenceView {
   const char* keys;   // its row, without ids
   int length;         // behaviours
   int64_t now;        // seconds
+  int32_t clock_now;  // on the clock
 };
 
 constexpr int64_t kMostBehaviours = 0x7fffffff;  // of a sequence: what 31 bits index
@@ -29,6 +30,7 @@ __device__ __forceinline__ SequenceView view_sequence(const DeviceSearch& p, int
   SequenceView view = {};
   if (s >= p.sequences) return view;
   view.now = p.query_time[s];
+  view.clock_now = clock_time(p.clock, view.now);
   const auto place = [&](int64_t position) {
     const IntArray& times = p.behaviours.key_time;
     view.position = position;

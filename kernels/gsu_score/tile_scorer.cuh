@@ -94,12 +94,7 @@ class TileScorer {
  public:
   __device__ TileScorer(const DeviceSearch& p, int64_t q, const SequenceView& view,
                         const T* shared_query, const SharedTimeMlp& mlp)
-      : p_(p),
-        view_(view),
-        mlp_(mlp),
-        shared_query_(shared_query),
-        q_(q),
-        now_(clock_time(p.clock, view.now)) {}
+      : p_(p), view_(view), mlp_(mlp), shared_query_(shared_query), q_(q) {}
 
   // The behaviour of a tile that this lane scores.
   __device__ static int row() {
@@ -115,19 +110,16 @@ class TileScorer {
     const bool there = m < end && (!p_.filtered || is_there(p_, view_, m));
     if (!__any_sync(kAllLanes, there)) return false;
     bool known = true;
-    int64_t id = 0;
-    if (b.ids) {
-      id = there ? b.ids[view_.position + m] : 0;
-      known = is_row(p_, id);
-      if (p_.check) device_check(known || !there, "ids must be from 0 to N - 1", "search");
-      if (!known) id = 0;
+    if (b.ids && there) {
+      known = is_row(p_, b.ids[view_.position + m]);
+      if (p_.check) device_check(known, "ids must be from 0 to N - 1", "search");
     }
     const bool readable = !b.ids || p_.table_rows > 0;
     const float dot = known && readable ? 0.0f : __int_as_float(0x7fc00000);
-    const float product = readable ? dot_rows(first, end, id) : 0.0f;
+    const float product = readable ? dot_rows(first, end) : 0.0f;
     // Read late, for the sake of registers: other warps hide what it takes.
     const int64_t time = there ? time_of(p_, view_, m) : 0;
-    const int32_t delta = clock_delta(p_.clock, clock_time(p_.clock, time), now_);
+    const int32_t delta = clock_delta(p_.clock, clock_time(p_.clock, time), view_.clock_now);
     *out = fmaf(p_.scale, dot + product,
                 time_similarity(mlp_, b.mlp.hidden, time_phi(delta, p_.per_unit)));
     return there;
@@ -150,21 +142,21 @@ class TileScorer {
   __device__ static bool owns_first_pass() { return lane_index() % 2 == half(); }
   __device__ static int group_of_lane() { return lane_index() / 2 % 2 * 2 + half(); }
 
-  // This lane's first pieces in its rows of a pass; id: of the row that this lane scores.
-  __device__ void find_rows(int pass, int first, int end, int64_t id, Pieces& pieces) const {
-    const int lane = lane_index();
+  // This lane's first pieces in its rows of a pass; in some other row where there is none.
+  __device__ void find_rows(int pass, int first, int end, Pieces& pieces) const {
+    const Behaviours& b = p_.behaviours;
 #pragma unroll
     for (int j = 0; j < kTileGroups; ++j) {
+      const int row_in_tile = (pass * kTileGroups + j) * kGroupRows + lane_index() / kRowLanes;
+      const int m = min(first + row_in_tile, end - 1);
       const char* row;
-      if (p_.behaviours.ids) {
-        const int scorer = kPasses == 1 ? j : j % 2 * 4 + j / 2 * 2 + (pass ^ (j % 2));
-        const int64_t of_table = __shfl_sync(kAllLanes, id, lane / kRowLanes * kRowLanes + scorer);
-        row = static_cast<const char*>(p_.behaviours.keys) + of_table * p_.row_bytes;
+      if (b.ids) {
+        const int64_t id = b.ids[view_.position + m];
+        row = static_cast<const char*>(b.keys) + (is_row(p_, id) ? id : 0) * p_.row_bytes;
       } else {
-        const int m = first + (pass * kTileGroups + j) * kGroupRows + lane / kRowLanes;
-        row = row_after(p_, view_.keys, min(m, end - 1));
+        row = row_after(p_, view_.keys, m);
       }
-      pieces[j] = reinterpret_cast<const T*>(row + lane % kRowLanes * 16);
+      pieces[j] = reinterpret_cast<const T*>(row + lane_index() % kRowLanes * 16);
     }
   }
 
@@ -212,10 +204,10 @@ class TileScorer {
   }
 
   // Dot products of a pass.
-  __device__ float dot_pass(int pass, int first, int end, int64_t id) const {
+  __device__ float dot_pass(int pass, int first, int end) const {
     const int dim = static_cast<int>(p_.behaviours.dim);
     Pieces pieces;
-    find_rows(pass, first, end, id, pieces);
+    find_rows(pass, first, end, pieces);
     Sums sums = {};
     const auto step = [&](int columns) {
 #pragma unroll
@@ -244,19 +236,19 @@ class TileScorer {
   }
 
   // Dot products of the query with the rows of a tile; each lane returns that of its row().
-  __device__ float dot_rows(int first, int end, int64_t id) const {
+  __device__ float dot_rows(int first, int end) const {
     if constexpr (kPasses == 1) {
-      return dot_pass(0, first, end, id);
+      return dot_pass(0, first, end);
     } else {
-      float of_first, of_second;
+      float of_first = 0.0f, of_second = 0.0f;
       if (p_.behaviours.dim <= kStep) {
         // One step: the loads of both passes are in flight.
         const int d = lane_index() % kRowLanes * kPiece;
         Pieces pieces;
         Keys keys, next;
-        find_rows(0, first, end, id, pieces);
+        find_rows(0, first, end, pieces);
         load<false>(pieces, 0, d, keys);
-        find_rows(1, first, end, id, pieces);
+        find_rows(1, first, end, pieces);
         load<false>(pieces, 0, d, next);
         Sums sums = {};
         multiply(keys, d, sums);
@@ -265,8 +257,11 @@ class TileScorer {
         multiply(next, d, more);
         of_second = gather(more);
       } else {
-        of_first = dot_pass(0, first, end, id);
-        of_second = dot_pass(1, first, end, id);
+#pragma unroll 1
+        for (int pass = 0; pass < kPasses; ++pass) {
+          of_first = of_second;
+          of_second = dot_pass(pass, first, end);
+        }
       }
       const bool own = owns_first_pass();
       if constexpr (kHasMma<T>) {
@@ -315,7 +310,6 @@ class TileScorer {
   const SharedTimeMlp& mlp_;
   const T* shared_query_;
   int64_t q_;
-  int32_t now_;
 };
 
 }  // namespace longclock
