@@ -97,6 +97,29 @@ EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuArguments& f
   softmax = torch::stable::contiguous(softmax_in);
 }
 
+EsuTableGradArguments::EsuTableGradArguments(const char* op, const Tensor& z_grad_in,
+                                             const Tensor& ids_in, const OptionalTensor& valid_in,
+                                             int64_t table_rows) {
+  params.dtype = check_float(op, "z_grad", z_grad_in);
+  check(z_grad_in.dim() == 3, op, ": z_grad must have shape [Q, K, L], got ", shape_of(z_grad_in));
+  check(table_rows >= 0, op, ": table_rows must be at least 0, got ", table_rows);
+  const int64_t queries = z_grad_in.size(0), k = z_grad_in.size(1);
+  check_int(op, "ids", ids_in);
+  check_shape(op, "ids", ids_in, {{"Q", queries}, {"K", k}}, "to match z_grad");
+  if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_grad");
+  z_grad = torch::stable::contiguous(z_grad_in);
+  ids = torch::stable::contiguous(ids_in);
+  params.z_grad = z_grad.const_data_ptr();
+  params.ids = int_array(ids);
+  if (valid_in) {
+    valid = torch::stable::contiguous(*valid_in);
+    params.valid = static_cast<const uint8_t*>(valid.const_data_ptr());
+  }
+  params.count = queries * k;
+  params.dim = z_grad_in.size(2);
+  params.table_rows = table_rows;
+}
+
 namespace {
 
 // What the CPU kernels want besides: padded fp32 rows of u, ids known to be in range, a table of s.
@@ -181,34 +204,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   return {u_grad, z_grad, w1_grad, b1_grad, w2_grad, b2_grad};
 }
 
-Tensor esu_attention_table_grad(const Tensor& z_grad_in, const Tensor& ids_in,
-                                const OptionalTensor& valid_in, int64_t table_rows) {
-  constexpr const char* op = "esu_attention_table_grad";
-  const DType dtype = check_float(op, "z_grad", z_grad_in);
-  check(z_grad_in.dim() == 3, op, ": z_grad must have shape [Q, K, L], got ", shape_of(z_grad_in));
-  check(table_rows >= 0, op, ": table_rows must be at least 0, got ", table_rows);
-  const int64_t queries = z_grad_in.size(0), k = z_grad_in.size(1), dim = z_grad_in.size(2);
-  check_int(op, "ids", ids_in);
-  check_shape(op, "ids", ids_in, {{"Q", queries}, {"K", k}}, "to match z_grad");
-  if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_grad");
-  const Tensor z_grad = torch::stable::contiguous(z_grad_in);
-  const Tensor ids = torch::stable::contiguous(ids_in);
-  const OptionalTensor valid =
-      valid_in ? OptionalTensor(torch::stable::contiguous(*valid_in)) : std::nullopt;
-
-  const int64_t work = table_rows * dim + z_grad.numel();
+Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
+                                const OptionalTensor& valid, int64_t table_rows) {
+  EsuTableGradArguments a("esu_attention_table_grad", z_grad, ids, valid, table_rows);
+  const int64_t dim = a.params.dim, work = (table_rows + a.params.count) * dim;
   const bool few = worthwhile_threads(work) <= 4;  // fetching pages is most of it
-  Tensor table_grad = large_zeros(z_grad, table_rows, dim, /*at_once=*/few);
-  const EsuTableGradParams params{
-      z_grad.const_data_ptr(),
-      int_array(ids),
-      valid ? static_cast<const uint8_t*>(valid->const_data_ptr()) : nullptr,
-      queries * k,
-      dim,
-      dtype,
-      table_grad.mutable_data_ptr()};
+  Tensor table_grad = large_zeros(a.z_grad, table_rows, dim, /*at_once=*/few);
+  a.params.table_grad = table_grad.mutable_data_ptr();
   parallel_shares(table_rows, work, [&](int64_t begin, int64_t end) {  // each reads all ids
-    esu_table_grad_cpu(params, begin, end);
+    esu_table_grad_cpu(a.params, begin, end);
   });
   return table_grad;
 }
@@ -230,10 +234,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {
   m.impl("esu_attention", TORCH_BOX(&esu_attention));
   m.impl("esu_attention_backward", TORCH_BOX(&esu_attention_backward));
-}
-
-// On CUDA PyTorch's embedding_dense_backward does it.
-STABLE_TORCH_LIBRARY_IMPL(longclock, CPU, m) {
   m.impl("esu_attention_table_grad", TORCH_BOX(&esu_attention_table_grad));
 }
 

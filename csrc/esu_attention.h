@@ -32,4 +32,13 @@ struct EsuBackwardArguments {
                        const Tensor& context, const Tensor& softmax);
 };
 
+// The arguments of esu_attention_table_grad, checked and contiguous.
+struct EsuTableGradArguments {
+  Tensor z_grad, ids, valid;
+  EsuTableGradParams params{};  // without table_grad
+
+  EsuTableGradArguments(const char* op, const Tensor& z_grad, const Tensor& ids,
+                        const OptionalTensor& valid, int64_t table_rows);
+};
+
 }  // namespace longclock

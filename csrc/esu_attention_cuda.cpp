@@ -122,11 +122,36 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   return {u_grad, z_grad, w1_grad, b1_grad, w2_grad, b2_grad};
 }
 
+Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
+                                const OptionalTensor& valid, int64_t table_rows) {
+  constexpr const char* op = "esu_attention_table_grad";
+  CudaCall call(op, "z_grad", z_grad);
+  call.check_device("ids", ids);
+  if (valid) call.check_device("valid", *valid);
+  EsuTableGradArguments a(op, z_grad, ids, valid, table_rows);
+  EsuTableGradParams& p = a.params;
+  check(table_rows <= 0xffffffff, op, ": table_rows must be less than 2^32 on CUDA, got ",
+        table_rows);
+  check(p.count <= 0xffffffff, op, ": z_grad must have fewer than 2^32 rows on CUDA, got ",
+        shape_of(z_grad), "; call with fewer queries at a time");
+  call.reads(a.z_grad);
+  call.reads(a.ids);
+  if (valid) call.reads(a.valid);
+  const Tensor table_grad = output(call, a.z_grad, {table_rows, p.dim}, a.z_grad.scalar_type());
+  p.table_grad = table_grad.mutable_data_ptr();
+  int64_t bytes = 0;
+  call.check_launch(esu_table_grad_bytes(p, &bytes));
+  const Tensor workspace = output(call, a.z_grad, {bytes}, ScalarType::Byte);
+  call.check_launch(launch_esu_table_grad(p, workspace.mutable_data_ptr(), call.stream()));
+  return table_grad;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CUDA_KEY, m) {
   m.impl("esu_attention", TORCH_BOX(&esu_attention));
   m.impl("esu_attention_backward", TORCH_BOX(&esu_attention_backward));
+  m.impl("esu_attention_table_grad", TORCH_BOX(&esu_attention_table_grad));
 }
 
 }  // namespace longclock

@@ -79,6 +79,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
     if (ids) {
       check(inputs.table_rows() <= 0xfffffffe, op, ": keys must have fewer than 2^32 rows, got ",
             shape_of(keys));
+      check(inputs.positions <= 0xffffffff, op, ": ids must be fewer than 2^32, got ",
+            shape_of(*ids), "; call with fewer sequences at a time");
       int64_t bytes = 0;
       cuda.check_launch(gsu_score_table_grad_bytes(params, &bytes));
       const Tensor workspace = output(cuda, keys, {bytes}, ScalarType::Byte);

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from bench.memory import kilobytes
-from cases import FLOATS
+from cases import FLOATS, NOWHERE
 from esu_cases import EsuCase, make_esu
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -141,28 +141,83 @@ def test_sparse_table_gradient_is_the_dense_one(
     torch.testing.assert_close(*grads, rtol=1e-5 if dtype == torch.float32 else 0.05, atol=1e-2)
 
 
+def table_gradient(
+    device: str, z_grad: Tensor, ids: Tensor, valid: Tensor | None, rows: int
+) -> Tensor:
+    there = None if valid is None else valid.to(device)
+    op = raw.esu_attention_table_grad
+    found: Tensor = op(z_grad.to(device), ids.to(device), there, rows).cpu()
+    return found
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("width", [1, 16, 37])
+@pytest.mark.parametrize("width", [1, 16, 37, 264])
 @pytest.mark.parametrize("rows", [1, 7, 70_000])  # the last wants huge pages and all threads
 def test_table_gradient_has_the_bits_of_embedding(
-    level: str, dtype: torch.dtype, width: int, rows: int
+    level: str, device: str, dtype: torch.dtype, width: int, rows: int
 ) -> None:
-    torch.manual_seed(0)
     z_grad, valid = torch.randn(5, 9, width).to(dtype), torch.rand(5, 9) < 0.8
     z_grad[~valid] = 0
     ids = torch.randint(0, rows, (5, 9), dtype=torch.int32)
-    expected = torch.ops.aten.embedding_dense_backward(z_grad, ids.long(), rows, -1, False)
+    sums = z_grad if level != "device" else z_grad.float()  # CUDA rounds a row's sum once
+    embedding = torch.ops.aten.embedding_dense_backward
+    expected = embedding(sums, ids.long(), rows, -1, False).to(dtype)
     unread = torch.where(valid, ids, -(2**31))
     for places, there in ((ids, None), (ids, valid), (unread, valid), (unread.long(), valid)):
-        found = raw.esu_attention_table_grad(z_grad, places, there, rows)
+        found = table_gradient(device, z_grad, places, there, rows)
         assert torch.equal(found, expected)
 
 
-def test_table_gradient_of_nothing(level: str) -> None:
-    z_grad, ids = torch.zeros(3, 0, 8), torch.zeros(3, 0, dtype=torch.int64)
-    assert torch.equal(raw.esu_attention_table_grad(z_grad, ids, None, 4), torch.zeros(4, 8))
-    with pytest.raises(RuntimeError, match=r"ids must have shape .* = \[3, 0\] to match z_grad"):
-        raw.esu_attention_table_grad(z_grad, ids.T, None, 4)
+@pytest.mark.parametrize("id_dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("rows", [1, 3, 1000, 20_000])
+def test_table_gradient_leaves_out_what_is_of_no_row(
+    level: str, device: str, id_dtype: torch.dtype, rows: int
+) -> None:
+    """Of 3,000 pairs: one row has all of them, or hardly any row has one."""
+    z_grad, ids = torch.randn(6, 500, 20), torch.randint(0, rows, (6, 500))
+    valid, known = torch.rand(6, 500) < 0.7, torch.rand(6, 500) < 0.9
+    counted = valid & known
+    outside = torch.tensor([-1, -(2**31), rows, 2**31 - 1])[torch.randint(0, 4, (6, 500))]
+    places = torch.where(counted, ids, outside).to(id_dtype)
+    z_grad[~counted] = torch.nan
+    expected = torch.zeros(rows, 20, dtype=torch.float64)
+    expected.index_add_(0, ids[counted], z_grad[counted].double())
+    for there, at in ((valid, places), (counted, ids.to(id_dtype)), (None, places)):
+        found = table_gradient(device, z_grad, at, there, rows)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_table_gradient_sees_nan_and_infinity(level: str, device: str) -> None:
+    z_grad, ids = torch.ones(2, 20, 4), torch.arange(20).expand(2, 20) % 5
+    z_grad[0, 7, 1], z_grad[1, 13, 2] = torch.nan, torch.inf
+    expected = torch.full((9, 4), 8.0)
+    expected[5:], expected[2, 1], expected[3, 2] = 0, torch.nan, torch.inf
+    found = table_gradient(device, z_grad, ids, None, 9)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 8), (3, 0, 8), (3, 5, 0)])
+@pytest.mark.parametrize("rows", [0, 4])
+def test_table_gradient_of_nothing(
+    level: str, device: str, shape: tuple[int, ...], rows: int
+) -> None:
+    z_grad, ids = torch.ones(shape), torch.zeros(shape[:2], dtype=torch.int64)
+    nothing = torch.zeros(rows, shape[2])
+    assert torch.equal(table_gradient(device, z_grad, ids, None, rows), nothing)
+
+
+def test_table_gradient_where_nothing_is_valid(level: str, device: str) -> None:
+    z_grad, ids = torch.full((3, 5, 8), torch.nan), torch.full((3, 5), NOWHERE)
+    nowhere = torch.zeros(3, 5, dtype=torch.bool)
+    for rows in (0, 4):
+        found = table_gradient(device, z_grad, ids, nowhere, rows)
+        assert torch.equal(found, torch.zeros(rows, 8))
+
+
+def test_table_gradient_of_wrong_shapes(device: str) -> None:
+    z_grad, ids = torch.zeros(3, 2, 8), torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match=r"ids must have shape .* = \[3, 2\] to match z_grad"):
+        table_gradient(device, z_grad, ids, None, 4)
 
 
 def test_not_contiguous(level: str, device: str) -> None:

@@ -36,15 +36,17 @@ struct EsuAttentionBackwardParams {
   bool stream;                 // write z_grad past the caches: where it does not fit them
 };
 
-// The gradient of a table from that of the rows gathered from it.
+// The gradient of a table from that of the rows gathered from it, summed up in order of positions:
+// on the CPU in the table's dtype, as nn.Embedding does, on CUDA in fp32.
 struct EsuTableGradParams {
   const void* z_grad;    // [count, L], 0 where not valid
   IntArray ids;          // [count]; one outside [0, N) has no row to add to
   const uint8_t* valid;  // [count], or none
   int64_t count;
-  int64_t dim;       // L
-  DType dtype;       // of z_grad and the table
-  void* table_grad;  // [N, L], zeros
+  int64_t dim;         // L
+  DType dtype;         // of z_grad and the table
+  int64_t table_rows;  // N
+  void* table_grad;    // [N, L]; zeros on the CPU
 };
 
 LONGCLOCK_DECLARE_LEVELS(void esu_attention(const EsuAttentionParams&, int64_t begin, int64_t end);
@@ -122,5 +124,8 @@ LONGCLOCK_INLINE constexpr int64_t esu_weights_size(int64_t queries, int64_t hea
 // the device's; the launchers allocate nothing and wait for nothing.
 int launch_esu_attention(const EsuAttentionCudaParams& params, CudaStream stream);
 int launch_esu_attention_backward(const EsuAttentionBackwardCudaParams& params, CudaStream stream);
+// Fewer than 2^32 positions and rows.
+int esu_table_grad_bytes(const EsuTableGradParams& params, int64_t* bytes);
+int launch_esu_table_grad(const EsuTableGradParams& params, void* workspace, CudaStream stream);
 
 }  // namespace longclock

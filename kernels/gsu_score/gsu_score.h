@@ -86,7 +86,7 @@ int gsu_score_segments(const DeviceSearch& search, int64_t* segments);
 int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
 // Without ids.
 int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
-// With ids; fewer than 2^32 rows.
+// With ids; fewer than 2^32 rows and positions.
 int gsu_score_table_grad_bytes(const GsuScoreBackwardDeviceParams& params, int64_t* bytes);
 int launch_gsu_score_table_grad(const GsuScoreBackwardDeviceParams& params, void* workspace,
                                 CudaStream stream);

@@ -2,9 +2,8 @@
 // The gradient of a table: positions are sorted by the row that they look up, stably, so that each
 // row's follow each other in order; then one warp a row adds them up. Nothing of the size of the
 // gathered keys is stored, and no atomics are needed.
-#include <cub/device/device_radix_sort.cuh>
-
 #include "../common/launch.cuh"
+#include "../common/row_lists.h"
 #include "../common/vector16.cuh"
 #include "gsu_score.h"
 #include "search.cuh"
@@ -16,20 +15,6 @@ constexpr int kBlockThreads = 256;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
 constexpr int kLaneColumns = 4;
 constexpr int kPanel = kWarp * kLaneColumns;
-
-// The row that each position looks up; N where it is masked out or the id is not of the table.
-__global__ void __launch_bounds__(kBlockThreads)
-    table_rows_kernel(const __grid_constant__ DeviceSearch p, uint32_t* __restrict__ rows,
-                      int64_t* __restrict__ positions) {
-  const Behaviours& b = p.behaviours;
-  for (int64_t at = grid_index(); at < p.positions; at += grid_stride()) {
-    int64_t id = p.table_rows;
-    if (b.mask == nullptr || b.mask[at] != 0) id = b.ids[at];
-    if (id < 0 || id > p.table_rows) id = p.table_rows;
-    rows[at] = static_cast<uint32_t>(id);
-    positions[at] = at;
-  }
-}
 
 // Where each row's positions begin: [N + 1].
 __global__ void __launch_bounds__(kBlockThreads)
@@ -76,7 +61,7 @@ struct RowSum {
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads, 4)
     table_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels,
-                      const int64_t* __restrict__ positions, const int64_t* __restrict__ begin) {
+                      const uint32_t* __restrict__ positions, const int64_t* __restrict__ begin) {
   const DeviceSearch& p = params.search;
   const int64_t task = int64_t{blockIdx.x} * kBlockWarps + warp_index();
   const int64_t row = task / panels;
@@ -85,7 +70,7 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
   const int64_t end = begin[row + 1];
   for (int64_t first = begin[row]; first < end; first += kWarp) {
     const int64_t mine = first + lane_index();
-    const int64_t position = mine < end ? positions[mine] : -1;
+    const int64_t position = mine < end ? int64_t{positions[mine]} : -1;
     if (p.layout == SearchLayout::kWindows) {
       for (int j = 0; j < kWarp; ++j) {
         const int64_t at = __shfl_sync(kAllLanes, position, j);
@@ -131,52 +116,28 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
   }
 }
 
-// Cuts a workspace into arrays; with a null workspace it counts the bytes.
-struct Workspace {
-  char* memory;
-  int64_t used = 0;
-  template <class T>
-  T* take(int64_t count) {
-    T* const array = memory == nullptr ? nullptr : reinterpret_cast<T*>(memory + used);
-    used += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
-    return array;
-  }
-};
-
-cudaError_t table_grad(const GsuScoreBackwardDeviceParams& params, void* memory, int64_t* bytes,
-                       CudaStream stream) {
+int table_grad(const GsuScoreBackwardDeviceParams& params, void* memory, int64_t* bytes,
+               CudaStream stream) {
   const DeviceSearch& p = params.search;
+  const Behaviours& b = p.behaviours;
   Workspace workspace{static_cast<char*>(memory)};
-  uint32_t* rows = workspace.take<uint32_t>(p.positions);
-  uint32_t* sorted_rows = workspace.take<uint32_t>(p.positions);
-  int64_t* positions = workspace.take<int64_t>(p.positions);
-  int64_t* sorted_positions = workspace.take<int64_t>(p.positions);
-  int64_t* begin = workspace.take<int64_t>(p.table_rows + 1);
-  int bits = 1;
-  while (bits < 32 && p.table_rows >> bits != 0) ++bits;
-  size_t sort_bytes = 0;
-  cudaError_t error =
-      cub::DeviceRadixSort::SortPairs(nullptr, sort_bytes, rows, sorted_rows, positions,
-                                      sorted_positions, p.positions, 0, bits, stream);
-  char* sort_memory = workspace.take<char>(static_cast<int64_t>(sort_bytes));
+  int64_t* const begin = workspace.take<int64_t>(p.table_rows + 1);
+  RowLists lists;
+  const int listed =
+      launch_row_lists({b.ids, b.mask, p.positions, p.table_rows}, &workspace, &lists, stream);
   if (bytes != nullptr) *bytes = workspace.used;
-  if (error != cudaSuccess || memory == nullptr) return error;
+  if (listed != 0 || memory == nullptr) return listed;
 
-  table_rows_kernel<<<grid_for(p.positions, kBlockThreads), kBlockThreads, 0, stream>>>(p, rows,
-                                                                                        positions);
-  if (error = cudaGetLastError(); error != cudaSuccess) return error;
-  error = cub::DeviceRadixSort::SortPairs(sort_memory, sort_bytes, rows, sorted_rows, positions,
-                                          sorted_positions, p.positions, 0, bits, stream);
-  if (error != cudaSuccess) return error;
   row_begin_kernel<<<grid_for(p.table_rows + 1, kBlockThreads), kBlockThreads, 0, stream>>>(
-      sorted_rows, p.positions, p.table_rows, begin);
-  if (error = cudaGetLastError(); error != cudaSuccess) return error;
-  const int64_t panels = (p.behaviours.dim + kPanel - 1) / kPanel;
+      lists.rows, p.positions, p.table_rows, begin);
+  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
+  const int64_t panels = (b.dim + kPanel - 1) / kPanel;
   const int64_t blocks = (p.table_rows * panels + kBlockWarps - 1) / kBlockWarps;
+  if (blocks == 0) return cudaSuccess;
   LONGCLOCK_WITH_DTYPE(
-      p.behaviours.dtype, T,
+      b.dtype, T,
       (table_grad_kernel<T><<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(
-          params, static_cast<int>(panels), sorted_positions, begin)));
+          params, static_cast<int>(panels), lists.positions, begin)));
   return cudaGetLastError();
 }
 

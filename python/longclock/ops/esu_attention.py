@@ -44,7 +44,8 @@ def esu_attention(
         ValueError: an argument that does not fit; the message names it and the remedy.
 
     O(Q n K L) operations. The backward reads z once more; beyond the gradients it needs 8 bytes a
-    behaviour. A 16-bit table's repeated rows add up their gradients in 16 bits, as in nn.Embedding.
+    behaviour. A 16-bit table's repeated rows add up their gradients as in nn.Embedding: in 16 bits
+    on the CPU, in fp32 on CUDA.
     """
     weights, unit = resolve_mlp("esu_attention", mlp, unit)
     rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
@@ -94,18 +95,17 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 
 def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: bool) -> Tensor:
+    if not sparse:
+        dense: Tensor = raw.esu_attention_table_grad.default(dz, ids, valid, table.shape[0])
+        return dense
     if table.shape[0] == 0:
         return torch.zeros_like(table)
-    if not sparse and dz.device.type == "cpu":
-        return raw.esu_attention_table_grad.default(dz, ids, valid, table.shape[0])
     ids = (ids if valid is None else ids.masked_fill(~valid, 0)).to(torch.int64)
     # On CUDA an id may be in no table: its NaN gradient then goes to a row that exists.
     ids = ids.clamp(0, table.shape[0] - 1)
-    if sparse:
-        return torch.sparse_coo_tensor(
-            ids.reshape(1, -1), dz.flatten(0, 1), table.shape, check_invariants=False
-        )
-    return torch.ops.aten.embedding_dense_backward.default(dz, ids, table.shape[0], -1, False)
+    return torch.sparse_coo_tensor(
+        ids.reshape(1, -1), dz.flatten(0, 1), table.shape, check_invariants=False
+    )
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:

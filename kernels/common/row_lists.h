@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "cuda.h"
+#include "dtype.h"
+
+namespace longclock {
+
+// Which row of a table [N, ...] each position looks up.
+struct RowLookups {
+  IntArray ids;         // [count]
+  const uint8_t* mask;  // [count], 0: looks up none; or none
+  int64_t count;        // less than 2^32
+  int64_t table_rows;   // N, less than 2^32
+};
+
+// The positions, sorted by row: those of a row follow each other, in order.
+struct RowLists {
+  const uint32_t* rows;       // [count]; N where masked out or where the id is not of the table
+  const uint32_t* positions;  // [count]
+};
+
+// Cuts device memory into arrays; without memory it counts the bytes.
+struct Workspace {
+  char* memory;
+  int64_t used = 0;
+
+  template <class T>
+  T* take(int64_t count) {
+    T* const array = memory == nullptr ? nullptr : reinterpret_cast<T*>(memory + used);
+    used += (count * static_cast<int64_t>(sizeof(T)) + 255) / 256 * 256;
+    return array;
+  }
+};
+
+// Fills lists that lie in the workspace; nothing is launched where it only counts. Returns a
+// cudaError_t: 0 is success.
+int launch_row_lists(const RowLookups& lookups, Workspace* workspace, RowLists* lists,
+                     CudaStream stream);
+
+}  // namespace longclock
