@@ -15,9 +15,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_mlp_gradient(CudaCall& call,
                                                              const Tensor& delta,
                                                              const Tensor& grad) {
   const int64_t count = delta.numel();
-  const Tensor partial = output(
-      call, delta, {time_similarity_backward_chunks(count), time_mlp_size(arguments.mlp.hidden)},
-      ScalarType::Double);
+  const Tensor partial =
+      output(call, delta,
+             {time_similarity_backward_device_chunks(count), time_mlp_size(arguments.mlp.hidden)},
+             ScalarType::Double);
   const TimeMlpGradients out(arguments);
   std::apply([&](const auto&... gradient) { (call.writes(gradient), ...); }, out.tensors);
   const TimeSimilarityBackwardParams params{int_array(delta),

@@ -214,7 +214,7 @@ def test_memory_sees_what_a_call_needs_beside_its_result():
     )
     result, rise = done.stdout.split()
     assert int(result) == 4 + (4 << 21)
-    assert 16 < float(rise) < 20  # the 16.8 MB that were summed
+    assert 15 < float(rise) < 20  # the 16.8 MB that were summed, less what was there before
 
 
 def test_a_wrong_gradient_of_the_module_is_seen():

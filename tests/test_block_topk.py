@@ -52,6 +52,27 @@ def test_the_order_of_the_data_does_not_matter(level: str, device: str, order: s
         check(scores[None], k, None, device)
 
 
+@pytest.mark.parametrize("k", [20, 100, 128, 129])
+@pytest.mark.parametrize("m", [3000, 30_000])
+def test_the_largest_in_few_places(level: str, device: str, m: int, k: int) -> None:
+    """CUDA bounds the k-th best by the largest of each thread, which are then of little use."""
+    place = torch.arange(m)
+    scores = torch.randn(2, m)
+    check(scores + 100 * (place % 256 == 7), k, None, device)
+    check(scores + 100 * (place // 4 % 256 == 7), k, None, device)
+    many = scores.round(decimals=1)
+    check(many, k, torch.tensor([m, m - 1]), device)
+    check(many.clamp(max=0.5), k, None, device)
+
+
+@pytest.mark.parametrize("k", [100, 700])
+def test_a_row_of_many_parts(level: str, device: str, k: int) -> None:
+    """On CUDA the best of the parts of a long row are themselves merged in parts."""
+    scores = torch.randn(1, 300_000)
+    check(scores, k, None, device)
+    check(scores.round(decimals=2).half(), k, None, device)
+
+
 def test_zeros_of_either_sign_tie(device: str, level: str) -> None:
     scores = torch.tensor([-1.0, -0.0, 0.0, -0.0, 0.0], device=device)
     assert lc.block_topk(scores, 4).indices.tolist() == [1, 2, 3, 4]

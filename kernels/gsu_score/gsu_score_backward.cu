@@ -12,9 +12,10 @@ namespace {
 
 constexpr int kBlockThreads = 256;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
-constexpr int kPanel = 128;     // columns of a block
-constexpr int kSegment = 4096;  // behaviours that are summed on their own
-constexpr int kKeyRows = 4;     // positions of a warp
+constexpr int kPanel = 128;       // columns of a block
+constexpr int kSegment = 1024;    // behaviours that are summed on their own
+constexpr int kKeyRows = 4;       // positions of a warp
+constexpr int kManyQueries = 16;  // of a sequence
 constexpr int kKeyBlockRows = kBlockWarps * kKeyRows;
 constexpr int kLaneColumns = kPanel / kWarp;
 
@@ -247,33 +248,46 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
 }
 
 // The gradient of s for every behaviour of a sequence or window, summed over its queries, with its
-// delta. What is not there gets 0.
+// delta. What is not there gets 0. Where queries are many, each warp of a block adds up every
+// eighth of them for 32 behaviours; else each has behaviours of its own.
 __global__ void __launch_bounds__(kBlockThreads, 4)
     s_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int parts) {
+  __shared__ float sums[kBlockWarps][kWarp];
   const DeviceSearch& p = params.search;
   const int64_t s = blockIdx.x / parts;
   const int part = static_cast<int>(blockIdx.x % parts);
   const SequenceView view = view_sequence(p, s);
   const QueryRange queries = queries_of(p, s);
-  const int32_t now = clock_time(p.clock, view.now);
   const bool dense = p.layout == SearchLayout::kDense;
   const int64_t begin = p.layout == SearchLayout::kWindows ? p.score_begin[s] : view.position;
-  const int64_t room = dense ? p.columns : view.length;
-  for (int64_t m = part * kBlockThreads + threadIdx.x; m < room; m += parts * kBlockThreads) {
-    if (begin + m >= params.s_count) break;
-    const bool there = m < view.length && is_there(p, view, static_cast<unsigned>(m));
+  const int64_t room = min(dense ? p.columns : int64_t{view.length}, params.s_count - begin);
+  const bool shared = queries.end - queries.begin >= kManyQueries;
+  const int step = shared ? kWarp : kBlockThreads;
+  for (int64_t first = int64_t{part} * step; first < room; first += int64_t{parts} * step) {
+    const int64_t m = first + static_cast<int>(threadIdx.x) % step;
+    const bool there = m < room && m < view.length && is_there(p, view, static_cast<unsigned>(m));
     float sum = 0.0f;
     if (there) {
-      for (int64_t q = queries.begin; q < queries.end; ++q) {
+#pragma unroll 4
+      for (int64_t q = queries.begin + (shared ? warp_index() : 0); q < queries.end;
+           q += shared ? kBlockWarps : 1) {
         const int64_t at = scores_of(p, q, view) + m;
         if (at < p.score_count) sum += params.grad[at];
       }
     }
+    if (shared) {
+      sums[warp_index()][lane_index()] = sum;
+      __syncthreads();
+      for (int w = 1; warp_index() == 0 && w < kBlockWarps; ++w) sum += sums[w][lane_index()];
+      __syncthreads();
+    }
+    if (m >= room || (shared && warp_index() > 0)) continue;
     params.s_grad[begin + m] = sum;
     params.s_delta[begin + m] =
-        there ? clock_delta(p.clock,
-                            clock_time(p.clock, time_of(p, view, static_cast<unsigned>(m))), now)
-              : 0;
+        there
+            ? clock_delta(p.clock, clock_time(p.clock, time_of(p, view, static_cast<unsigned>(m))),
+                          view.clock_now)
+            : 0;
   }
 }
 
@@ -329,8 +343,10 @@ int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaSt
 int launch_gsu_score_s_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
   const DeviceSearch& p = params.search;
   if (p.sequences == 0 || params.s_count == 0) return cudaSuccess;
+  // Blocks of a sequence: for 1,024 of its behaviours, or for 128 where warps share them.
+  const int64_t share = p.queries >= kManyQueries * p.sequences ? 128 : 1024;
   const int parts =
-      static_cast<int>(min(params.s_count / p.sequences / 1024 + 1, int64_t{1} << 20));
+      static_cast<int>(min(params.s_count / p.sequences / share + 1, int64_t{1} << 20));
   s_grad_kernel<<<static_cast<unsigned>(p.sequences * parts), kBlockThreads, 0, stream>>>(params,
                                                                                           parts);
   return cudaGetLastError();

@@ -12,10 +12,9 @@ namespace {
 
 constexpr int kBlockThreads = 256;
 constexpr int kWarps = kBlockThreads / kWarp;
-constexpr int kTile = 1024;  // elements whose features a backward block holds at a time: 20 KB
-constexpr int kUnitSums = kTimeFeatures + 2;  // of a hidden unit: dw1[4], db1, dw2
-static_assert(kTimeSimilarityChunk % kTile == 0);
-static_assert(kTile % kBlockThreads == 0);
+constexpr int kChunk = kTimeSimilarityDeviceChunk;  // its features take 20 KB
+constexpr int kUnitSums = kTimeFeatures + 2;        // of a hidden unit: dw1[4], db1, dw2
+static_assert(kChunk % kBlockThreads == 0);
 
 template <class Int>
 __global__ void __launch_bounds__(kBlockThreads)
@@ -39,79 +38,67 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-// One block a chunk. A tile's features go to shared memory; then each warp takes its hidden units
-// in turn, 32 elements at a time, and adds a tile's sums to the unit's in double.
+// One block a chunk, whose features go to shared memory; then each warp takes its hidden units in
+// turn, 32 elements at a time.
 template <class Int>
 __global__ void __launch_bounds__(kBlockThreads)
     time_similarity_backward_kernel(const Int* __restrict__ delta, const float* __restrict__ grad,
                                     int64_t count, double per_unit, const TimeMlp mlp,
                                     double* __restrict__ partial) {
   __shared__ SharedTimeMlp shared;
-  __shared__ float tile_x[kTile], tile_root[kTile], tile_square[kTile], tile_log[kTile],
-      tile_grad[kTile];
-  __shared__ double sums[kMaxTimeHidden * kUnitSums];
+  __shared__ float chunk_x[kChunk], chunk_root[kChunk], chunk_square[kChunk], chunk_log[kChunk],
+      chunk_grad[kChunk];
   __shared__ double bias_sums[kWarps];
   load_time_mlp(mlp, &shared);
   const int lane = lane_index(), warp = warp_index();
   const int size = mlp.hidden * kUnitSums + 1;
-  const int64_t chunks = (count + kTimeSimilarityChunk - 1) / kTimeSimilarityChunk;
+  const int64_t chunks = time_similarity_backward_device_chunks(count);
 
   for (int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
-    const int64_t begin = chunk * kTimeSimilarityChunk;
-    const int length = static_cast<int>(min(kTimeSimilarityChunk, count - begin));
+    const int64_t begin = chunk * kChunk;
     double bias_sum = 0.0;
-    for (int i = threadIdx.x; i < mlp.hidden * kUnitSums; i += kBlockThreads) sums[i] = 0.0;
-
-    for (int tile = 0; tile < length; tile += kTile) {
-      __syncthreads();
-      for (int i = threadIdx.x; i < kTile; i += kBlockThreads) {
-        // Past the end: finite features and a gradient of 0, which contributes nothing.
-        const bool inside = tile + i < length;
-        const TimePhi f = time_phi(inside ? delta[begin + tile + i] : 0, per_unit);
-        const float g = inside ? grad[begin + tile + i] : 0.0f;
-        tile_x[i] = f.x;
-        tile_root[i] = f.root;
-        tile_square[i] = f.square;
-        tile_log[i] = f.log;
-        tile_grad[i] = g;
-        bias_sum += g;
-      }
-      __syncthreads();
-      for (int j = warp; j < mlp.hidden; j += kWarps) {
-        const float4 w1 = shared.w1[j];
-        const float2 b1_w2 = shared.b1_w2[j];
-        float unit[kUnitSums] = {};
-        for (int i = lane; i < kTile; i += kWarp) {
-          const TimePhi f = {tile_x[i], tile_root[i], tile_square[i], tile_log[i]};
-          const float g = tile_grad[i];
-          const float h = time_hidden(w1, b1_w2.x, f);
-          const bool dead = h <= 0.0f || g == 0.0f;
-          const float gh = dead ? 0.0f : g * b1_w2.y;
-          unit[0] = fmaf(gh, f.x, unit[0]);
-          unit[1] = fmaf(gh, f.root, unit[1]);
-          unit[2] = fmaf(gh, f.square, unit[2]);
-          unit[3] = fmaf(gh, f.log, unit[3]);
-          unit[4] += gh;
-          unit[5] = fmaf(g, dead ? 0.0f : h, unit[5]);
-        }
 #pragma unroll
-        for (int k = 0; k < kUnitSums; ++k) {
-          const float sum = warp_sum(unit[k]);
-          if (lane == k) sums[j * kUnitSums + k] += sum;
-        }
-      }
+    for (int i = threadIdx.x; i < kChunk; i += kBlockThreads) {
+      // Past the end: finite features and a gradient of 0, which contributes nothing.
+      const bool inside = begin + i < count;
+      const TimePhi f = time_phi(inside ? delta[begin + i] : 0, per_unit);
+      const float g = inside ? grad[begin + i] : 0.0f;
+      chunk_x[i] = f.x;
+      chunk_root[i] = f.root;
+      chunk_square[i] = f.square;
+      chunk_log[i] = f.log;
+      chunk_grad[i] = g;
+      bias_sum += g;
     }
-
     bias_sum = warp_sum(bias_sum);
     if (lane == 0) bias_sums[warp] = bias_sum;
     __syncthreads();
     // Laid out as the parameters: w1 [hidden, 4], b1 [hidden], w2 [hidden], b2.
-    double* out = partial + chunk * size;
-    for (int i = threadIdx.x; i < mlp.hidden * kUnitSums; i += kBlockThreads) {
-      const int j = i / kUnitSums, k = i % kUnitSums;
-      const int at = k < kTimeFeatures ? j * kTimeFeatures + k
-                                       : mlp.hidden * k + j;  // b1 at 4 hidden, w2 at 5 hidden
-      out[at] = sums[i];
+    double* const out = partial + chunk * size;
+    for (int j = warp; j < mlp.hidden; j += kWarps) {
+      const float4 w1 = shared.w1[j];
+      const float2 b1_w2 = shared.b1_w2[j];
+      float unit[kUnitSums] = {};
+      for (int i = lane; i < kChunk; i += kWarp) {
+        const TimePhi f = {chunk_x[i], chunk_root[i], chunk_square[i], chunk_log[i]};
+        const float g = chunk_grad[i];
+        const float h = time_hidden(w1, b1_w2.x, f);
+        const bool dead = h <= 0.0f || g == 0.0f;
+        const float gh = dead ? 0.0f : g * b1_w2.y;
+        unit[0] = fmaf(gh, f.x, unit[0]);
+        unit[1] = fmaf(gh, f.root, unit[1]);
+        unit[2] = fmaf(gh, f.square, unit[2]);
+        unit[3] = fmaf(gh, f.log, unit[3]);
+        unit[4] += gh;
+        unit[5] = fmaf(g, dead ? 0.0f : h, unit[5]);
+      }
+#pragma unroll
+      for (int k = 0; k < kUnitSums; ++k) {
+        const float sum = warp_sum(unit[k]);
+        const int at = k < kTimeFeatures ? j * kTimeFeatures + k
+                                         : mlp.hidden * k + j;  // b1 at 4 hidden, w2 at 5 hidden
+        if (lane == k) out[at] = sum;
+      }
     }
     if (threadIdx.x == 0) {
       double sum = 0.0;
@@ -122,17 +109,22 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-// One warp a parameter, in the order w1, b1, w2, b2.
-__global__ void __launch_bounds__(kWarp)
+// One block a parameter, in the order w1, b1, w2, b2.
+__global__ void __launch_bounds__(kBlockThreads)
     time_similarity_backward_reduce_kernel(const double* __restrict__ partial, int64_t chunks,
                                            int hidden, const TimeMlpGradient gradient) {
+  __shared__ double sums[kWarps];
   const int size = hidden * kUnitSums + 1;
   double sum = 0.0;
-  for (int64_t chunk = threadIdx.x; chunk < chunks; chunk += kWarp) {
+#pragma unroll 4
+  for (int64_t chunk = threadIdx.x; chunk < chunks; chunk += kBlockThreads) {
     sum += partial[chunk * size + blockIdx.x];
   }
   sum = warp_sum(sum);
+  if (lane_index() == 0) sums[warp_index()] = sum;
+  __syncthreads();
   if (threadIdx.x != 0) return;
+  for (int w = 1; w < kWarps; ++w) sum += sums[w];
   const int at = blockIdx.x;
   const int b1 = hidden * kTimeFeatures, w2 = b1 + hidden, b2 = w2 + hidden;
   float* out = at < b1   ? gradient.w1 + at
@@ -163,7 +155,7 @@ int launch_time_similarity(const TimeSimilarityParams& p, CudaStream stream) {
 }
 
 int launch_time_similarity_backward(const TimeSimilarityBackwardParams& p, CudaStream stream) {
-  const int64_t chunks = time_similarity_backward_chunks(p.count);
+  const int64_t chunks = time_similarity_backward_device_chunks(p.count);
   if (chunks > 0) {
     with_ints(p.delta, [&](auto* delta) {
       time_similarity_backward_kernel<<<grid_for(chunks, 1), kBlockThreads, 0, stream>>>(
@@ -172,8 +164,8 @@ int launch_time_similarity_backward(const TimeSimilarityBackwardParams& p, CudaS
     if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
   }
   const unsigned size = static_cast<unsigned>(time_mlp_size(p.mlp.hidden));
-  time_similarity_backward_reduce_kernel<<<size, kWarp, 0, stream>>>(p.partial, chunks,
-                                                                     p.mlp.hidden, p.out);
+  time_similarity_backward_reduce_kernel<<<size, kBlockThreads, 0, stream>>>(p.partial, chunks,
+                                                                             p.mlp.hidden, p.out);
   return cudaGetLastError();
 }
 

@@ -56,13 +56,18 @@ struct TimeSimilarityBackwardParams {
   const float* grad;  // [count]; an exact 0 contributes nothing
   int64_t count;
   TimeMlp mlp;
-  double* partial;  // [time_similarity_backward_chunks(count), time_mlp_size(hidden)]
+  double* partial;  // [chunks, time_mlp_size(hidden)]
   TimeMlpGradient out;
 };
 
+// Elements that are summed on their own: on the CPU, and by a block of a device.
 constexpr int64_t kTimeSimilarityChunk = 8192;
+constexpr int64_t kTimeSimilarityDeviceChunk = 1024;
 LONGCLOCK_INLINE constexpr int64_t time_similarity_backward_chunks(int64_t count) {
   return (count + kTimeSimilarityChunk - 1) / kTimeSimilarityChunk;
+}
+LONGCLOCK_INLINE constexpr int64_t time_similarity_backward_device_chunks(int64_t count) {
+  return (count + kTimeSimilarityDeviceChunk - 1) / kTimeSimilarityDeviceChunk;
 }
 
 LONGCLOCK_DECLARE_LEVELS(void time_features(const TimeFeaturesParams&, int64_t begin, int64_t end);
