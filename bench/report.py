@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures as text: lines for the terminal, and the tables of docs/performance.md.
 
-``python -m bench.report`` puts the tables of bench/results into README.md and docs/performance.md,
+``python -m bench.report`` puts the tables of bench/results into README.md, docs/performance.md and docs/gpu.md,
 and draws docs/scaling.svg. Of a file that is not there, a page keeps what it has.
 """
 
@@ -16,7 +16,7 @@ from bench.figure import figure
 from bench.peers import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/gpu.md")
 SCALING = "bench/results/scaling.json"
 FIGURE = "docs/scaling.svg"
 HEADER = [
@@ -133,6 +133,39 @@ def memory_table(results: dict[str, Any]) -> list[str]:
     return markdown(["op", "case", "MB", "MB, torch", "MB, reference"], rows)
 
 
+def gpu_row(result: dict[str, Any]) -> list[str]:
+    share = result.get("of_read_bandwidth")
+    return [
+        f"{result['timings']['longclock']['median_ms'] * 1e3:,.0f}",
+        "" if share is None else f"{share:.0%}",
+        ratio(result, "reference"),
+        ratio(result, *TORCH),
+        ratio(result, *PEERS),
+    ]
+
+
+GPU_COLUMNS = ["us", "of reading", "times reference", "times torch", "times peer, without time"]
+
+
+def prediction_table(results: dict[str, Any]) -> list[str]:
+    """The large cases, with what was predicted for each without a GPU."""
+    rows = [
+        [
+            f"`{result['op']}`",
+            ", ".join(f"{name} = {size}" for name, size in result["sizes"].items()),
+            *gpu_row(result),
+            f"{result['predicted_us']:.0f}",
+        ]
+        for result in results["predicted"]
+    ]
+    return markdown(["call", "sizes", *GPU_COLUMNS, "predicted us"], rows)
+
+
+def gpu_table(results: dict[str, Any]) -> list[str]:
+    rows = [[f"`{r['op']}`", r["case"], *gpu_row(r)] for r in results["results"]]
+    return markdown(["op", "case", *GPU_COLUMNS], rows)
+
+
 def scaling_table(results: dict[str, Any]) -> list[str]:
     rows = [
         [
@@ -176,10 +209,13 @@ def footer(results: dict[str, Any]) -> str:
     machine, versions = results["machine"], results["versions"]
     loads = results["load"]
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['simd_level']}, {threads}"
+    if "gpu" in machine:
+        gpu, read = machine["gpu"], results["bandwidth_gb_per_s"]["read"]
+        where = f"{gpu['name']}, driver {gpu['driver']}, reading at {read:,.0f} GB/s; {where}"
     peers = "".join(f", {name} {versions[name]}" for name in PACKAGES if name in versions)
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['simd_level']}, "
-        f"{threads}; longclock {versions['longclock']} "
+        f"{where}; longclock {versions['longclock']} "
         f"({results['commit'] or 'no commit'}), PyTorch {versions['torch']}{peers}, "
         f"{versions['compiler']}; load {loads['before']} to {loads['after']}"
     )
@@ -190,6 +226,9 @@ def section(results: dict[str, Any]) -> str:
     if "curves" in results:
         image = f"![Behaviours a second as one size changes]({Path(FIGURE).name})"
         return "\n\n".join([footer(results) + ".", image, "\n".join(scaling_table(results))])
+    if "predicted" in results:
+        tables = [prediction_table(results), gpu_table(results)]
+        return "\n\n".join([footer(results) + ".", *("\n".join(each) for each in tables if each)])
     tables = [matmul_table(results)]
     if not all("matmul alone" in result["ratio"] for result in results["results"]):
         tables = [table(results), *tables]
@@ -199,6 +238,8 @@ def section(results: dict[str, Any]) -> str:
 
 def highlights(results: dict[str, Any]) -> str:
     """What the README shows."""
+    if "predicted" in results:
+        return "\n".join(prediction_table(results)) + f"\n\n{footer(results)}."
     lines = table(results)
     shown = lines[:2]
     for result, text in zip(results["results"], lines[2:], strict=True):

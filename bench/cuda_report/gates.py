@@ -31,9 +31,9 @@ MANY = "clock_gsu fp16 1000 candidates"
 
 HOT_LOOPS = (
     # A tile: 32 keys of 128 elements in loads of 16 bytes, then s by 8 hidden units.
-    HotLoop("clock_gsu_kernel<Float16, true>", "clock_gsu fp16", Work(32, {KEYS: 16, RELU: 8})),
-    HotLoop("clock_gsu_kernel<BFloat16, true>", "clock_gsu bf16", Work(32, {KEYS: 16, RELU: 8})),
-    HotLoop("clock_gsu_kernel<float, true>", "clock_gsu fp32", Work(32, {KEYS: 32, RELU: 8})),
+    HotLoop("clock_gsu_kernel<Float16, (RowForm)2>", "clock_gsu fp16", Work(32, {KEYS: 16, RELU: 8})),
+    HotLoop("clock_gsu_kernel<BFloat16, (RowForm)2>", "clock_gsu bf16", Work(32, {KEYS: 16, RELU: 8})),
+    HotLoop("clock_gsu_kernel<float, (RowForm)2>", "clock_gsu fp32", Work(32, {KEYS: 32, RELU: 8})),
     # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
     HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)0>", MANY, Work(64, {PRODUCT: 128})),
     HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)1>", MANY, Work(64, {PRODUCT: 128})),
@@ -55,7 +55,9 @@ class Gate:
 NEWER = ARCHITECTURES[1:]
 SWEEP, FP16_SWEEP = r"clock_gsu_sweep_kernel<.*>", r"clock_gsu_sweep_kernel<Float16, 256, .*>"
 REQUEST = r"clock_gsu .* candidates"
-GSU, GSU_KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, true>"
+GSU, GSU_KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12]>"
+# Rows that eight lanes read.
+LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2>"
 # The form of rows of up to 128 whole columns; the others are for what is wider or unaligned.
 ESU, ESU_KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
 TIGHTEST = r"esu_attention_backward_kernel<Float16, \(EsuForm\)0>"
@@ -75,16 +77,16 @@ GATES = (
     ),
     Gate(GSU_KERNEL, "registers", 80, NEWER),
     Gate(GSU_KERNEL, "registers", 112, (75,)),
-    Gate(r"clock_gsu_kernel<Float16, true>", "instructions_a_unit", 12, NEWER),
+    Gate(LINES, "instructions_a_unit", 12, NEWER),
     Gate(
-        r"clock_gsu_kernel<Float16, true>",
+        LINES,
         "instructions_a_unit",
         12,
         (75,),
         reason="tensor cores of sm_75 take 8 columns a time: 16 more HMMA a tile of 32 keys; "
         "memory is still the limit there",
     ),
-    Gate(r"clock_gsu_kernel<Float16, true>", "barriers_in_hot_loop", 0, ARCHITECTURES),
+    Gate(LINES, "barriers_in_hot_loop", 0, ARCHITECTURES),
     Gate(GSU_KERNEL, "shared_bytes", 48 * 1024, ARCHITECTURES),
     Gate(GSU, "bytes_over_minimum", 1.01),
     Gate(GSU, "rows_in_narrow_loads", 0),

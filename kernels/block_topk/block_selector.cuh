@@ -91,7 +91,7 @@ class BlockSelector {
         make_uint4(counted(ordered.x), counted(ordered.y), counted(ordered.z), counted(ordered.w));
   }
 
-  // After `n` scores; index_of(at) is their index, larger than all before. All threads.
+  // After `n` scores; index_of(at) is their index, of equals larger than those before. All threads.
   template <class IndexOf>
   __device__ void end(int n, const IndexOf& index_of) {
     if (!__syncthreads_or(largest_ != 0)) return;  // nothing beats what is carried
@@ -118,19 +118,24 @@ class BlockSelector {
     __syncthreads();
   }
 
-  // Calls f(i, entry) for the best of all chunks, in order of index, padded with zeros to k.
+  // Calls f(i, entry) for the best of all chunks, equals in order of index, padded with zeros to k.
   template <class F>
   __device__ void for_each_entry(int64_t k, const F& f) const {
-    const int carried = shared_->carried;
     for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) {
-      const TopKEntry entry = i < carried ? best_[i] : 0;
-      int64_t place = i;
-      if (compares() && i < carried) {
-        place = 0;
-        for (int j = 0; j < carried; ++j) place += entry_index(best_[j]) < entry_index(entry);
-      }
-      f(place, entry);
+      f(i, i < shared_->carried ? best_[i] : 0);
     }
+  }
+
+  // The same, all in order of index.
+  template <class F>
+  __device__ void for_each_by_index(int64_t k, const F& f) const {
+    for_each_entry(k, [&](int64_t i, TopKEntry entry) {
+      if (compares() && entry != 0) {
+        i = 0;
+        for (int j = 0; j < shared_->carried; ++j) i += entry_index(best_[j]) < entry_index(entry);
+      }
+      f(i, entry);
+    });
   }
 
   // The best, sorted, to scores [k] and indices [k], padded with (-inf, -1).

@@ -71,8 +71,8 @@ struct MergeLists {
   unsigned groups, group_lists;
 };
 
-// One block a row and group of its lists. Lists follow each other in order of index, and so do the
-// entries of each. kFinal: the one group's best are the result; else they take the place of its
+// One block a row and group of its lists. Lists follow each other in order of index, and so do
+// equals within each. kFinal: the one group's best are the result; else they take the place of its
 // first list.
 template <class T, bool kFinal>
 __global__ void __launch_bounds__(kSelectorThreads)
@@ -84,7 +84,9 @@ __global__ void __launch_bounds__(kSelectorThreads)
   const unsigned first = blockIdx.x % p.groups * p.group_lists;
   TopKEntry* const entries = p.entries + row * p.row_entries + int64_t{first} * p.stride;
   const unsigned count = min(p.group_lists, p.lists - first) * p.k;
-  const auto entry = [&](unsigned i) { return entries[i / p.k * p.stride + i % p.k]; };
+  const auto entry = [&](unsigned i) {
+    return entries[p.stride == p.k ? i : i / p.k * p.stride + i % p.k];
+  };
   BlockSelector best(&shared, memory, plan);
   for (unsigned at = 0; at < count; at += plan.capacity) {
     const int n = min(plan.capacity, static_cast<int>(count - at));

@@ -47,9 +47,9 @@ void block_topk_backward_cpu(const BlockTopKBackwardParams& params, int64_t begi
 
 // The best k of a row's parts.
 struct TopKMergeParams {
-  DType dtype;  // of top_scores
-  TopKEntry*
-      entries;  // [rows, parts, k], each part's in order of index, 0 for padding; is overwritten
+  DType dtype;         // of top_scores
+  TopKEntry* entries;  // [rows, parts, k], equals of a part in order of index, 0 for padding; is
+                       // overwritten
   int64_t rows, parts, k;
   void* top_scores;  // [rows, k], sorted
   int64_t* indices;  // [rows, k]

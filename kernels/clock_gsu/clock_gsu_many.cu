@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
     delegates[i] = make_uint4(kNotChosen, kNotChosen, kNotChosen, kNotChosen);
   }
   __syncthreads();
-  best.for_each_entry(p.k, [&](int64_t i, TopKEntry entry) {
+  best.for_each_by_index(p.k, [&](int64_t i, TopKEntry entry) {
     const uint32_t block = entry == 0 ? kNotChosen : static_cast<uint32_t>(entry_index(entry));
     const int64_t place = row * p.k + i;
     p.chosen[place] = block;

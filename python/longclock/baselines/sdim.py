@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
 from longclock.types import Lookup
+
+SUMMED = 64  # windows at a time, which bounds the memory
 
 
 class SDIM(Pooled):
@@ -57,13 +60,19 @@ class SDIM(Pooled):
         mask: Tensor | None,
     ) -> Tensor:
         windows, window = different_windows(starts, ends)
-        sums = torch.stack([self._sums(rows) for rows in rows_of(behaviours, windows, mask)])
+        rows = rows_of(behaviours, windows, mask)
+        sums = torch.cat([self._sums(rows[i : i + SUMMED]) for i in range(0, len(rows), SUMMED)])
         met = sums[window[:, None], torch.arange(sums.shape[1]), self.buckets(candidate)]
         return F.normalize(met, dim=-1).mean(1)
 
-    def _sums(self, rows: Tensor) -> Tensor:
-        """Sums of a window's rows in every bucket of every hash: [P, L] -> [hashes, buckets, L]."""
-        buckets = self.buckets(rows[:, : self.candidate_dim])
-        every = torch.arange(1 << self.rotations.shape[-1], device=rows.device)
-        member = (buckets.unsqueeze(-1) == every).to(rows.dtype)  # [P, hashes, buckets]
-        return (member.flatten(1).T @ rows).unflatten(0, member.shape[1:])
+    def _sums(self, windows: Sequence[Tensor]) -> Tensor:
+        """Sums of each window's rows in every bucket of every hash: W of [P, L] -> [W, hashes, buckets, L].
+
+        A sum is a product with the rows' membership of buckets, which is made for all windows at once.
+        """
+        buckets = self.buckets(torch.cat(windows)[:, : self.candidate_dim])
+        every = torch.arange(1 << self.rotations.shape[-1], device=buckets.device)
+        member = (buckets.unsqueeze(-1) == every).to(windows[0].dtype)  # [all P, hashes, buckets]
+        members = member.flatten(1).split([len(rows) for rows in windows])
+        sums = [of_rows.T @ rows for of_rows, rows in zip(members, windows, strict=True)]
+        return torch.stack(sums).unflatten(1, member.shape[1:])
