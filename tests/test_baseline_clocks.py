@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clock with half the time, with two clocks, over everything."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rivals import LENGTHS, H, K, L, M, S, inputs
+
+from longclock import LongTermInterestClock, Lookup, ops
+from longclock.baselines import TWIN, ClockAttention, ClockSearch, DayAndWeek, FullClock
+
+
+def test_full_clock_is_the_clock_that_keeps_every_behaviour():
+    table, ids, time, now, candidate = inputs()
+    full, clock = FullClock(L, H, k=2), LongTermInterestClock(L, H, k=M)
+    clock.load_state_dict(full.state_dict())
+    found = [m(candidate, table[ids], time, now, LENGTHS) for m in (full, clock)]
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("model", [ClockSearch, ClockAttention])
+def test_clocks_with_half_the_time(model):
+    """Search and attention of one see the time, of the other none."""
+    table, ids, time, now, candidate = inputs()
+    half, whole, none = model(L, H, k=K), LongTermInterestClock(L, H, k=K), TWIN(L, H, k=K)
+    for other in (whole, none):
+        other.load_state_dict(half.state_dict())
+    searched, attended = (whole, none) if model is ClockSearch else (none, whole)
+    seen = []
+    for module in (half, searched):
+        module.ops = Recorder(seen)
+    call = (candidate, Lookup(table, ids), time, now, LENGTHS)
+    v = half(*call)
+    searched(*call)
+    assert torch.equal(*seen)
+    torch.testing.assert_close(v, attended(*call, found=seen[0]))
+    with pytest.raises(ValueError, match="exclude_future needs times"):
+        ClockAttention(L, H, exclude_future=True)
+
+
+class Recorder:
+    """The ops, and what every search found."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def clock_gsu(self, *args, **options):
+        found = ops.clock_gsu(*args, **options)
+        self.seen.append(found.indices)
+        return found
+
+    def __getattr__(self, name):
+        return getattr(ops, name)
+
+
+def test_day_and_week_are_two_clocks():
+    table, ids, time, now, candidate = inputs()
+    both = DayAndWeek(L, H, k=K, out_dim=7, unit=1800.0)
+    assert (both.day.period, both.day.time.unit) == (86400, 1800)
+    assert (both.week.period, both.week.time.unit) == (604800, 12600)
+    call = (candidate, Lookup(table, ids), time, now)
+    v, context = both(*call, return_context=True)
+    assert context.shape == (S, 8, L + 4)
+    torch.testing.assert_close(v, both.day(*call) + both.week(*call))
+    a_day_later = both(*call[:3], now + 86400)
+    torch.testing.assert_close(a_day_later - both.week(*call[:3], now + 86400), both.day(*call))
+    assert not torch.allclose(a_day_later, v)
