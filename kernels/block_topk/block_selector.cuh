@@ -106,14 +106,13 @@ class BlockSelector {
       if (taken <= plan_.taken) break;
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      shared_->carried = min(taken, plan_.k);
-      shared_->bar = threshold;
-    }
+    if (threadIdx.x == 0) shared_->carried = min(taken, plan_.k);
+    if (threadIdx.x == 0 && taken <= plan_.k) shared_->bar = threshold;
     for (int i = threadIdx.x; i < taken; i += kSelectorThreads) {
       const TopKEntry entry = next()[i];
       const int place = compares() ? count_larger(next(), taken, entry) : i;
       if (place < plan_.k) best_[place] = entry;
+      if (place == plan_.k - 1 && taken > plan_.k) shared_->bar = ordered_score_of(entry);
     }
     __syncthreads();
   }

@@ -240,7 +240,7 @@ class TileScorer {
     if constexpr (kPasses == 1) {
       return dot_pass(0, first, end);
     } else {
-      float of_first = 0.0f, of_second = 0.0f;
+      float of_first, of_second;
       if (p_.behaviours.dim <= kStep) {
         // One step: the loads of both passes are in flight.
         const int d = lane_index() % kRowLanes * kPiece;
@@ -257,11 +257,8 @@ class TileScorer {
         multiply(next, d, more);
         of_second = gather(more);
       } else {
-#pragma unroll 1
-        for (int pass = 0; pass < kPasses; ++pass) {
-          of_first = of_second;
-          of_second = dot_pass(pass, first, end);
-        }
+        of_first = dot_pass(0, first, end);
+        of_second = dot_pass(1, first, end);
       }
       const bool own = owns_first_pass();
       if constexpr (kHasMma<T>) {

@@ -48,8 +48,8 @@ class SDIM(Pooled):
     def buckets(self, items: Tensor) -> Tensor:
         """The bucket of every hash, int64: [N, H] -> [N, hashes]."""
         bits = torch.einsum("nh,hjb->njb", items, self.rotations.to(items.dtype)) > 0
-        places = torch.arange(bits.shape[-1], device=bits.device)
-        return (bits << places).sum(-1)
+        places = 2 ** torch.arange(bits.shape[-1], device=bits.device)
+        return (bits.to(items.dtype) @ places.to(items.dtype)).long()  # up to 255: exact in 16 bits
 
     def pool(
         self,
