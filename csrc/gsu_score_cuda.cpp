@@ -64,10 +64,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   if (need_query) {
     query_grad = output(cuda, query, query.sizes(), query.scalar_type());
     params.query_grad = query_grad.mutable_data_ptr();
-    cuda.check_launch(gsu_score_segments(params.search, &params.segments));
-    if (params.segments > 1) {
+    cuda.check_launch(gsu_score_query_splits(params.search, &params.splits, &params.parts));
+    if (params.parts > 1) {
       query_partial =
-          output(cuda, query, {inputs.query_count, params.segments, inputs.behaviours.dim},
+          output(cuda, query, {inputs.query_count, params.splits, inputs.behaviours.dim},
                  ScalarType::Float);
       params.query_partial = data<float>(query_partial);
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import emulator
 import pytest
@@ -101,21 +102,87 @@ def test_gradients_of_long_sequences(device: str, layout: str, dtype: torch.dtyp
     check_gradients(case, device)
 
 
-def test_a_query_gradient_does_not_depend_on_its_batch(device: str) -> None:
-    """Alone its behaviours are shared out over blocks; among many they are not."""
-    case = make_case("dense", counts=(4_200,), width=8).to(device)
-    grad, many = torch.randn(1, 4_200, device=device), 600
+@pytest.mark.parametrize("layout", ["candidates", "ragged_many"])
+@pytest.mark.parametrize("candidates", [31, 70])
+def test_gradients_of_many_candidates(device: str, layout: str, candidates: int) -> None:
+    """Blocks of several queries, with a last one that is not full; sums of every eighth query."""
+    case = make_case(layout, counts=(300, 9), width=130, candidates=candidates)
+    if layout == "ragged_many":
+        case.query = torch.randn(candidates, 130)
+        case = case.with_layout(query_offsets=torch.tensor([0, candidates - 5, candidates]))
+    check_gradients(case, device)
 
-    def query_grad(copies: int) -> torch.Tensor:
-        query = case.query.expand(copies, -1).clone().requires_grad_()
-        scores = lc.gsu_score(
-            query, case.keys.expand(copies, -1, -1), case.key_time.expand(copies, -1),
-            case.query_time.expand(copies), case.mlp,
-        )  # fmt: skip
-        return torch.autograd.grad(scores, query, grad.expand(copies, -1))[0]
 
-    alone = query_grad(1)
-    assert_bitwise(query_grad(many), alone.expand(many, -1))
+def query_grad(case: Case, grad: torch.Tensor) -> torch.Tensor:
+    case = case.trained()
+    (found,) = torch.autograd.grad(case.score(lc.gsu_score), case.query, grad)
+    return found
+
+
+@pytest.mark.parametrize(("m", "copies"), [(700, 1_100), (2_100, 300), (9_000, 20)])
+def test_a_query_gradient_does_not_depend_on_its_batch(device: str, m: int, copies: int) -> None:
+    """Alone its behaviours are shared out over blocks; among many they are not, or among fewer."""
+    case = make_case("dense", counts=(m,), width=8).to(device)
+    grad = torch.randn(1, m, device=device)
+    many = replace(case, mlp=()).map(lambda x: x.expand(copies, *x.shape[1:]))
+    many.mlp = case.mlp
+    alone = query_grad(case, grad)
+    assert_bitwise(query_grad(many, grad.expand(copies, -1)), alone.expand(copies, -1))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("width", [9, 40, 136])
+def test_a_query_gradient_does_not_depend_on_its_layout(
+    device: str, width: int, dtype: torch.dtype
+) -> None:
+    """Nor on the other candidates, with which it shares what a block reads."""
+    case = make_case("candidates", dtype, counts=(2_100,), width=width, candidates=6).to(device)
+    grad = torch.randn(1, 6, 2_100, device=device)
+    together = query_grad(case, grad)
+    ends = torch.full((6,), 2_100, device=device)
+    flat = Case(
+        case.query[0], case.keys[0], case.key_time[0], case.query_time.expand(6), case.mlp,
+        {"starts": torch.zeros_like(ends), "ends": ends},
+    )  # fmt: skip
+    assert_bitwise(query_grad(flat, grad.flatten()), together[0])
+    alone = Case(case.query[:, 4], case.keys, case.key_time, case.query_time, case.mlp, {})
+    assert_bitwise(query_grad(alone, grad[:, 4]), together[:, 4])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("width", [9, 12, 32])
+def test_a_wider_query_is_rounded_for_the_gradient_of_keys(
+    device: str, width: int, dtype: torch.dtype
+) -> None:
+    case = make_case("candidates", dtype, counts=(40, 3), width=width, candidates=11).to(device)
+    case.query = torch.randn_like(case.query, dtype=torch.float32)
+    rounded = replace(case, query=case.query.to(dtype))
+    grad = torch.randn(2, 11, 40, device=device)
+
+    def key_grad(case: Case) -> torch.Tensor:
+        case = case.trained()
+        (found,) = torch.autograd.grad(case.score(lc.gsu_score), case.keys, grad)
+        return found
+
+    assert_bitwise(key_grad(case), key_grad(rounded))
+
+
+def test_the_gradient_of_s_does_not_depend_on_who_adds_it(device: str) -> None:
+    """Many queries a sequence: threads share a behaviour. Few on average: one has all of them."""
+    case = make_case("ragged_many", counts=(1_000,), width=8, candidates=21).to(device)
+    case.query = torch.randn(21, 8, device=device)
+    grad = torch.randn(21_000, device=device)
+
+    def mlp_grad(empty: int) -> list[torch.Tensor]:
+        """With sequences that have no behaviours and no queries behind the one."""
+        ours = case.with_layout(
+            offsets=torch.tensor([0, *[1_000] * (empty + 1)], device=device),
+            query_offsets=torch.tensor([0, *[21] * (empty + 1)], device=device),
+        ).trained()
+        ours.query_time = case.query_time.expand(empty + 1)
+        return list(torch.autograd.grad(ours.score(lc.gsu_score), ours.mlp, grad))
+
+    assert_bitwise(mlp_grad(empty=9), mlp_grad(empty=0))
 
 
 def search_and_train(case: Case) -> Callable[[], list[torch.Tensor]]:

@@ -55,7 +55,7 @@ def test_value(level: str, device: str, hidden: int, unit: float, edge: int) -> 
 
 
 @pytest.mark.parametrize("hidden", [1, 8, 33])
-@pytest.mark.parametrize("shape", [(0,), (1,), (513,), (3, 171)])
+@pytest.mark.parametrize("shape", [(0,), (1,), (513,), (3, 171), (1024,), (1025,), (270_001,)])
 def test_gradients(level: str, device: str, hidden: int, shape: tuple[int, ...]) -> None:
     delta, grad, mlp = deltas(shape), torch.randn(shape), make_mlp(hidden)
     ours = [weight.clone().to(device).requires_grad_() for weight in mlp]

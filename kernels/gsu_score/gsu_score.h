@@ -69,8 +69,9 @@ void gsu_score_s_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, i
 struct GsuScoreBackwardDeviceParams {
   DeviceSearch search;
   const float* grad;     // [search.score_count], laid out as the scores
-  int64_t segments;      // gsu_score_segments(): into which a query's behaviours are shared out
-  float* query_partial;  // [Q, segments, D], where segments > 1
+  int splits;            // gsu_score_query_splits(): sums of a query's gradient
+  int parts;             // and the blocks that share them
+  float* query_partial;  // [Q, splits, D], where parts > 1
   void* query_grad;      // [Q, D], the query's dtype
   void* key_grad;        // [rows, D], contiguous, the keys' dtype
   int64_t s_count;       // S * M; T for ragged; score_count for windows
@@ -82,7 +83,7 @@ struct GsuScoreBackwardDeviceParams {
 // nothing and wait for nothing.
 int launch_score_begin(const DeviceSearch& search, int64_t* score_begin, CudaStream stream);
 int launch_gsu_score(const DeviceSearch& search, float* scores, CudaStream stream);
-int gsu_score_segments(const DeviceSearch& search, int64_t* segments);
+int gsu_score_query_splits(const DeviceSearch& search, int* splits, int* parts);
 int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
 // Without ids.
 int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);

@@ -12,160 +12,264 @@ namespace {
 
 constexpr int kBlockThreads = 256;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
-constexpr int kPanel = 128;       // columns of a block
-constexpr int kSegment = 1024;    // behaviours that are summed on their own
-constexpr int kKeyRows = 4;       // positions of a warp
-constexpr int kManyQueries = 16;  // of a sequence
+constexpr int kPanel = 128;    // columns of a block
+constexpr int kRowLanes = 8;   // that read a row: a line of 128 bytes
+constexpr int kSegment = 256;  // behaviours: a tile a warp
+constexpr int kSplits = 32;    // sums of a query's gradient; segment i belongs to i % kSplits
+constexpr int kKeyRows = 4;    // positions of a warp
 constexpr int kKeyBlockRows = kBlockWarps * kKeyRows;
 constexpr int kLaneColumns = kPanel / kWarp;
+constexpr int kKeyQueries = kWarp / kKeyRows;
+constexpr int kQuerySums = 8;  // sums of a behaviour's gradient of s
 
-__device__ __forceinline__ float query_element(const DeviceSearch& p, int64_t q, int64_t d) {
-  if (d >= p.behaviours.dim) return 0.0f;
-  const int64_t at = q * p.behaviours.dim + d;
-  float value = 0.0f;
-  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, {
-    value = p.query_is_float ? widen(narrow<T>(static_cast<const float*>(p.query)[at]))
-                             : widen(static_cast<const T*>(p.query)[at]);
-  });
-  return value;
+// Element `at` of the gradient of the queries.
+template <class T>
+__device__ __forceinline__ void store_query_grad(const GsuScoreBackwardDeviceParams& params,
+                                                 int64_t at, float value) {
+  if (params.search.query_is_float) {
+    static_cast<float*>(params.query_grad)[at] = value;
+  } else {
+    static_cast<T*>(params.query_grad)[at] = narrow<T>(value);
+  }
 }
 
-// The gradient of a score, or 0 where the result has no such element.
-__device__ __forceinline__ float score_grad(const DeviceSearch& p, const float* grad, int64_t at) {
-  return at < p.score_count ? p.scale * grad[at] : 0.0f;
+// Groups of at most `size` queries: dense, of one sequence each; flat, whatever their sequences.
+__host__ __device__ __forceinline__ int64_t groups_of_sequence(const DeviceSearch& p, int size) {
+  return (p.candidates + size - 1) / size;
 }
 
-// query_grad = scale * sum over behaviours of grad * key. One block a query, a panel of columns
-// and, where segments are shared out, a segment. Rows are read as the scores read them; a lane adds
-// up the columns of its pieces over the rows of its quad.
-template <class T, bool kAligned>
+inline int64_t query_groups(const DeviceSearch& p, int size) {
+  return p.layout == SearchLayout::kDense ? p.sequences * groups_of_sequence(p, size)
+                                          : (p.queries + size - 1) / size;
+}
+
+template <int kSize>
+__device__ __forceinline__ QueryRange query_group(const DeviceSearch& p, int64_t group) {
+  if constexpr (kSize == 1) return {group, group + 1};
+  if (p.layout != SearchLayout::kDense) {
+    return {group * kSize, min((group + 1) * kSize, p.queries)};
+  }
+  const int64_t groups = groups_of_sequence(p, kSize), s = group / groups;
+  const int64_t begin = s * p.candidates + group % groups * kSize;
+  return {begin, min(begin + kSize, (s + 1) * p.candidates)};
+}
+
+// Columns of a block that has this many queries: what its registers have room for.
+__host__ __device__ constexpr int query_panel(int queries) {
+  return queries == 1 ? kPanel : kPanel / 2;
+}
+
+// query_grad = scale * sum over behaviours of grad * key, as splits that are added in order, each
+// of them every kSplits-th segment. One block for kQueries queries that see the same keys, a panel
+// of columns and a share of the splits; a lane adds up the columns of its pieces over the rows of
+// its kRowLanes. A request of a warp is four whole lines.
+template <class T, bool kAligned, int kQueries>
 __global__ void __launch_bounds__(kBlockThreads, 2)
     query_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels) {
-  constexpr int kPiece = kVector16<T>, kStep = 4 * kPiece, kSteps = kPanel / kStep;
-  __shared__ float sums[kBlockWarps][kPanel];
+  constexpr int kColumns = query_panel(kQueries);
+  constexpr int kPiece = kVector16<T>, kStep = kRowLanes * kPiece, kSteps = kColumns / kStep;
+  constexpr int kRows = kWarp / kRowLanes;  // of a request
+  constexpr int kRequests = kTileRows / kRows,
+                kAtOnce = kAligned ? (kQueries == 1 ? 8 : 4) / kSteps : 1;
+  __shared__ float sums[kBlockWarps][kColumns];
   const DeviceSearch& p = params.search;
   const Behaviours& b = p.behaviours;
-  int64_t block = blockIdx.x;
-  const int panel = static_cast<int>(block % panels);
-  block /= panels;
-  const int64_t q = block / params.segments;
-  const int segment = static_cast<int>(block % params.segments);
-  const SequenceView view = view_sequence(p, sequence_of(p, q));
-  const int64_t scores = scores_of(p, q, view);
-  const int quad = lane_index() / 4, lane = lane_index() % 4;
-  const int first_column = panel * kPanel + lane * kPiece;
-  const bool all = params.segments == 1;
+  const int panel = static_cast<int>(blockIdx.x % panels);
+  const int part = static_cast<int>(blockIdx.x / panels % params.parts);
+  const int64_t group = blockIdx.x / panels / params.parts;
+  const QueryRange queries = query_group<kQueries>(p, group);
+  const int row_of_request = lane_index() / kRowLanes;
+  const int first_column = panel * kColumns + lane_index() % kRowLanes * kPiece;
+  const int64_t column = panel * kColumns + threadIdx.x;
+  const bool owner = threadIdx.x < kColumns && column < b.dim;
 
-  float total = 0.0f;  // of column panel * kPanel + threadIdx.x
-  for (int64_t from = int64_t{segment} * kSegment; from < view.length;
-       from += all ? int64_t{kSegment} : view.length) {
-    const int begin = static_cast<int>(from), end = min(view.length - begin, kSegment) + begin;
-    float acc[kSteps][kPiece] = {};
-    for (int tile = begin + warp_index() * kTileRows; tile < end; tile += kBlockThreads) {
-      const int m = tile + lane * 8 + quad;
-      const bool there = m < end && is_there(p, view, m);
-      const unsigned rows_there = __ballot_sync(kAllLanes, there);
-      if (rows_there == 0) continue;
-      const float weight = there ? score_grad(p, params.grad, scores + m) : 0.0f;
-      const char* row = row_after(p, view.keys, min(m, end - 1));
-      bool known = true;
-      if (b.ids) {
-        const int64_t id = there ? b.ids[view.position + m] : 0;
-        known = !there || is_row(p, id);
-        row = static_cast<const char*>(b.keys) + (known ? id : 0) * p.row_bytes;
+  int64_t q = queries.begin;
+  while (q < queries.end) {
+    const int64_t s = sequence_of(p, q);
+    const int64_t rest = max(min(queries_of(p, s).end, queries.end) - q, int64_t{1});
+    const int count = kQueries == 1 ? 1 : static_cast<int>(rest);
+    const SequenceView view = view_sequence(p, s);
+    const unsigned length = view.length;
+    const int64_t scores = scores_of(p, q, view);
+    const int64_t row_of_scores = p.layout == SearchLayout::kDense ? p.columns : length;
+    float totals[kQueries] = {};
+    for (int split = part; split < params.splits; split += params.parts) {
+      if (static_cast<unsigned>(split) * kSegment >= length) {
+        if (params.parts == 1) break;
+        for (int i = 0; owner && i < count; ++i) {
+          params.query_partial[((q + i) * params.splits + split) * b.dim + column] = 0.0f;
+        }
+        continue;
       }
-      const unsigned rows_known = __ballot_sync(kAllLanes, known);
-#pragma unroll(kAligned ? kTileGroups : 1)
-      for (int j = 0; j < kTileGroups; ++j) {
-        const int source = quad * 4 + j;
-        const float w = __shfl_sync(kAllLanes, weight, source);
-        const T* keys = reinterpret_cast<const T*>(
-            __shfl_sync(kAllLanes, reinterpret_cast<uintptr_t>(row), source));
-        if ((rows_there >> source & 1) == 0) continue;
-        const bool readable = rows_known >> source & 1;
+      float acc[kQueries][kSteps][kPiece] = {};
+      for (unsigned tile = split * kSegment + warp_index() * kTileRows; tile < length;
+           tile += kSplits * kSegment) {
+        const unsigned m = tile + lane_index();
+        const bool there = m < length && (!p.filtered || is_there(p, view, m));
+        const unsigned rows_there = __ballot_sync(kAllLanes, there);
+        if (rows_there == 0) continue;
+        const char* row = row_after(p, view.keys, m);
+        bool known = true;
+        if (b.ids) {
+          const int64_t id = there ? b.ids[view.position + m] : 0;
+          known = !there || is_row(p, id);
+          row = static_cast<const char*>(b.keys) + id * int64_t{p.row_bytes};
+        }
+        const unsigned readable = __ballot_sync(kAllLanes, there && known);
+        // Used only once the keys are on their way. A row that is not known makes NaN of its zeros.
+        float weights[kQueries];
 #pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-          const int d = first_column + step * kStep;
-          if (d >= b.dim) continue;
-          float key[kPiece];
-          widen16<T>(readable ? load16<T, kAligned>(keys, d, b.dim) : make_uint4(0, 0, 0, 0), key);
+        for (int i = 0; i < kQueries; ++i) {
+          const int64_t at = scores + i * row_of_scores + m;
+          const bool given = there && i < count && at < p.score_count;
+          weights[i] = known ? 0.0f : NAN;
+          if (given && known) weights[i] = __ldg(params.grad + at);
+        }
+#pragma unroll 1
+        for (int request = 0; request < kRequests; request += kAtOnce) {
+          uint4 pieces[kAtOnce][kSteps];
 #pragma unroll
-          for (int i = 0; i < kPiece; ++i) {
-            acc[step][i] = fmaf(w, readable ? key[i] : NAN, acc[step][i]);
+          for (int r = 0; r < kAtOnce; ++r) {
+            const int source = (request + r) * kRows + row_of_request;
+            const T* keys = reinterpret_cast<const T*>(
+                __shfl_sync(kAllLanes, reinterpret_cast<uintptr_t>(row), source));
+            const int64_t columns = readable >> source & 1 ? b.dim : 0;
+#pragma unroll
+            for (int step = 0; step < kSteps; ++step) {
+              pieces[r][step] = load16<T, kAligned>(keys, first_column + step * kStep, columns);
+            }
+          }
+#pragma unroll
+          for (int r = 0; r < kAtOnce; ++r) {
+            const int source = (request + r) * kRows + row_of_request;
+            float w[kQueries];
+#pragma unroll
+            for (int i = 0; i < kQueries; ++i) w[i] = __shfl_sync(kAllLanes, weights[i], source);
+#pragma unroll
+            for (int step = 0; step < kSteps; ++step) {
+              float key[kPiece];
+              widen16<T>(pieces[r][step], key);
+#pragma unroll
+              for (int i = 0; i < kQueries; ++i) {
+#pragma unroll
+                for (int e = 0; e < kPiece; ++e) {
+                  acc[i][step][e] = fmaf(w[i], key[e], acc[i][step][e]);
+                }
+              }
+            }
           }
         }
       }
-    }
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
+      for (int i = 0; i < kQueries; ++i) {
 #pragma unroll
-      for (int i = 0; i < kPiece; ++i) {
-        float sum = acc[step][i];
+        for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
-        for (int offset = 4; offset < kWarp; offset *= 2) {
-          sum += __shfl_xor_sync(kAllLanes, sum, offset);
+          for (int e = 0; e < kPiece; ++e) {
+            float sum = acc[i][step][e];
+#pragma unroll
+            for (int offset = kRowLanes; offset < kWarp; offset *= 2) {
+              sum += __shfl_xor_sync(kAllLanes, sum, offset);
+            }
+            if (row_of_request == 0) {
+              sums[warp_index()][lane_index() * kPiece + step * kStep + e] = sum;
+            }
+          }
         }
-        if (quad == 0) sums[warp_index()][lane * kPiece + step * kStep + i] = sum;
+        __syncthreads();
+        if (owner && i < count) {
+          float sum = 0.0f;
+          for (int w = 0; w < kBlockWarps; ++w) sum += sums[w][threadIdx.x];
+          sum *= p.scale;
+          totals[i] += sum;
+          if (params.parts > 1) {
+            params.query_partial[((q + i) * params.splits + split) * b.dim + column] = sum;
+          }
+        }
+        __syncthreads();
       }
     }
-    __syncthreads();
-    if (threadIdx.x < kPanel) {
-      float sum = 0.0f;
-      for (int w = 0; w < kBlockWarps; ++w) sum += sums[w][threadIdx.x];
-      total += sum;
+#pragma unroll
+    for (int i = 0; i < kQueries; ++i) {
+      if (owner && i < count && params.parts == 1) {
+        store_query_grad<T>(params, (q + i) * b.dim + column, totals[i]);
+      }
     }
-    __syncthreads();
-  }
-  const int64_t column = panel * kPanel + threadIdx.x;
-  if (threadIdx.x >= kPanel || column >= b.dim) return;
-  if (!all) {
-    params.query_partial[(q * params.segments + segment) * b.dim + column] = total;
-  } else if (p.query_is_float) {
-    static_cast<float*>(params.query_grad)[q * b.dim + column] = total;
-  } else {
-    static_cast<T*>(params.query_grad)[q * b.dim + column] = narrow<T>(total);
+    q += count;
   }
 }
 
-// Adds the segments in order.
+// Adds the splits in order.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads)
     query_grad_reduce_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params) {
   const int64_t dim = params.search.behaviours.dim, count = params.search.queries * dim;
   for (int64_t i = grid_index(); i < count; i += grid_stride()) {
-    const float* partial = params.query_partial + i / dim * params.segments * dim + i % dim;
+    const float* partial = params.query_partial + i / dim * params.splits * dim + i % dim;
     float total = 0.0f;
-    for (int64_t s = 0; s < params.segments; ++s) total += partial[s * dim];
-    if (params.search.query_is_float) {
-      static_cast<float*>(params.query_grad)[i] = total;
+#pragma unroll 8
+    for (int split = 0; split < params.splits; ++split) total += partial[split * dim];
+    store_query_grad<T>(params, i, total);
+  }
+}
+
+// Columns [d, d + 4) of query q as they lie: fp32 or 16 bits. kAligned: D is a multiple of 4, and
+// the query of what one load takes.
+template <class T, bool kAligned>
+__device__ __forceinline__ uint4 query_bits(const DeviceSearch& p, int64_t q, int64_t d) {
+  const int64_t dim = p.behaviours.dim;
+  if (sizeof(T) == 4 || p.query_is_float) {
+    return load16<float, kAligned>(static_cast<const float*>(p.query) + q * dim, d, dim);
+  }
+  const T* row = static_cast<const T*>(p.query) + q * dim;
+  if constexpr (!kAligned) return load16<T, false>(row, d, min(d + kLaneColumns, dim));
+  const uint2 bits = d < dim ? __ldg(reinterpret_cast<const uint2*>(row + d)) : make_uint2(0, 0);
+  return make_uint4(bits.x, bits.y, 0, 0);
+}
+
+// And their values, rounded to T.
+template <class T>
+__device__ __forceinline__ void query_values(const DeviceSearch& p, const uint4& bits,
+                                             float (&out)[kLaneColumns]) {
+  float values[kVector16<T>], floats[kLaneColumns];
+  widen16<T>(bits, values);
+  widen16<float>(bits, floats);
+#pragma unroll
+  for (int c = 0; c < kLaneColumns; ++c) {
+    out[c] = p.query_is_float ? widen(narrow<T>(floats[c])) : values[c];
+  }
+}
+
+// Writes columns [d, d + 4) of a row of D; see query_bits.
+template <class T, bool kAligned>
+__device__ __forceinline__ void store_columns(T* row, int64_t d, int64_t dim, float scale,
+                                              const float (&values)[kLaneColumns]) {
+  if constexpr (kAligned) {
+    if (d >= dim) return;
+    float scaled[kVector16<T>] = {};
+#pragma unroll
+    for (int c = 0; c < kLaneColumns; ++c) scaled[c] = scale * values[c];
+    const uint4 bits = narrow16<T>(scaled);
+    if constexpr (sizeof(T) == 4) {
+      *reinterpret_cast<uint4*>(row + d) = bits;
     } else {
-      static_cast<T*>(params.query_grad)[i] = narrow<T>(total);
+      *reinterpret_cast<uint2*>(row + d) = make_uint2(bits.x, bits.y);
+    }
+  } else {
+    for (int c = 0; c < kLaneColumns; ++c) {
+      if (d + c < dim) row[d + c] = narrow<T>(scale * values[c]);
     }
   }
 }
 
-// The gradients of 8 queries' scores at the 4 positions of a warp, from query q on; lane 4 j + i
-// has query j, position i.
-struct KeyRows {
-  int64_t position;  // of the warp's first
-  unsigned there;    // bit i: position i counts for the sequence at hand
-
-  __device__ float grads(const GsuScoreBackwardDeviceParams& params, const SequenceView& view,
-                         int64_t q, int64_t q_end) const {
-    const int i = lane_index() % kKeyRows;
-    const int64_t query = q + lane_index() / kKeyRows;
-    if (query >= q_end || (there >> i & 1) == 0) return 0.0f;
-    const int64_t m = position + i - view.position;
-    return score_grad(params.search, params.grad, scores_of(params.search, query, view) + m);
-  }
-};
-
 // key_grad = scale * sum over queries of grad * query. One block for 32 positions and a panel of
 // columns: it looks for the sequences that hold some of them, 256 at a time, and adds their queries
-// in order. Writes every element.
-template <class T>
-__global__ void __launch_bounds__(kBlockThreads, 3)
+// in order, 8 at a time: of their gradients lane 4 j + i has query j, position i of the warp's
+// four. Writes every element.
+template <class T, bool kAligned>
+__global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
     key_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels) {
+  constexpr int kAtOnce = kKeyQueries / 2;  // queries whose columns are in flight
   __shared__ int64_t found[kBlockThreads];
   __shared__ int warp_found[kBlockWarps];
   const DeviceSearch& p = params.search;
@@ -187,7 +291,7 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
     s_end = find_range(p.offsets, p.sequences - 1, last - 1) + 1;
   }
   const int64_t column = panel * kPanel + lane_index() * kLaneColumns;
-  KeyRows rows = {first + warp_index() * kKeyRows, 0};
+  const int64_t warp_first = first + warp_index() * kKeyRows;
   float acc[kKeyRows][kLaneColumns] = {};
   for (int64_t tile = s_begin; tile < s_end; tile += kBlockThreads) {
     const int64_t mine = tile + threadIdx.x;
@@ -209,50 +313,71 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
     for (int index = 0; index < count; ++index) {
       const int64_t s = found[index];
       const SequenceView view = view_sequence(p, s);
-      const int64_t position = rows.position + lane_index();
-      const bool there = lane_index() < kKeyRows && position < last && position >= view.position &&
-                         position < view.position + view.length &&
-                         is_there(p, view, static_cast<unsigned>(position - view.position));
-      rows.there = __ballot_sync(kAllLanes, there);
-      if (rows.there == 0) continue;
+      const int i = lane_index() % kKeyRows;
+      const int64_t position = warp_first + i, m = position - view.position;
+      const bool there = position < last && m >= 0 && m < view.length &&
+                         is_there(p, view, static_cast<unsigned>(m));
+      const unsigned rows_there = __ballot_sync(kAllLanes, there);
+      if (rows_there == 0) continue;
       const QueryRange queries = queries_of(p, s);
-      for (int64_t q = queries.begin; q < queries.end; q += kWarp / kKeyRows) {
-        const float grads = rows.grads(params, view, q, queries.end);
-        const int some = static_cast<int>(min(int64_t{kWarp / kKeyRows}, queries.end - q));
-        for (int j = 0; j < some; ++j) {
-          float query[kLaneColumns];
+      const int64_t scores = scores_of(p, queries.begin, view) + m;
+      const int64_t row_of_scores = dense ? p.columns : int64_t{view.length};
+      const auto gradient = [&](int64_t q) {
+        const int64_t query = q + lane_index() / kKeyRows;
+        const int64_t at = scores + (query - queries.begin) * row_of_scores;
+        float grad = 0.0f;
+        if (there && query < queries.end && at < p.score_count) grad = __ldg(params.grad + at);
+        return grad;
+      };
+      float grads = gradient(queries.begin);
+      for (int64_t q = queries.begin; q < queries.end; q += kKeyQueries) {
+        const int some = static_cast<int>(min(int64_t{kKeyQueries}, queries.end - q));
+        const float next = gradient(q + kKeyQueries);
+#pragma unroll 1
+        for (int half = 0; half < some; half += kAtOnce) {
+          uint4 bits[kAtOnce];
 #pragma unroll
-          for (int c = 0; c < kLaneColumns; ++c) query[c] = query_element(p, q + j, column + c);
+          for (int j = 0; j < kAtOnce; ++j) {
+            const bool given = half + j < some;
+            bits[j] = query_bits<T, kAligned>(p, q + half + j, given ? column : int64_t{b.dim});
+          }
 #pragma unroll
-          for (int i = 0; i < kKeyRows; ++i) {
-            const float w = __shfl_sync(kAllLanes, grads, j * kKeyRows + i);
-            if ((rows.there >> i & 1) == 0) continue;
+          for (int j = 0; j < kAtOnce; ++j) {
+            if (half + j >= some) break;
+            float query[kLaneColumns];
+            query_values<T>(p, bits[j], query);
 #pragma unroll
-            for (int c = 0; c < kLaneColumns; ++c) acc[i][c] = fmaf(w, query[c], acc[i][c]);
+            for (int row = 0; row < kKeyRows; ++row) {
+              const float w = __shfl_sync(kAllLanes, grads, (half + j) * kKeyRows + row);
+              if ((rows_there >> row & 1) == 0) continue;
+#pragma unroll
+              for (int c = 0; c < kLaneColumns; ++c) acc[row][c] = fmaf(w, query[c], acc[row][c]);
+            }
           }
         }
+        grads = next;
       }
     }
     __syncthreads();
   }
   T* const out = static_cast<T*>(params.key_grad);
 #pragma unroll
-  for (int i = 0; i < kKeyRows; ++i) {
-    const int64_t position = rows.position + i;
-    for (int c = 0; c < kLaneColumns; ++c) {
-      if (position < last && column + c < b.dim) {
-        out[position * b.dim + column + c] = narrow<T>(acc[i][c]);
-      }
-    }
+  for (int row = 0; row < kKeyRows; ++row) {
+    const int64_t position = warp_first + row;
+    if (position >= last) continue;
+    store_columns<T, kAligned>(out + position * b.dim, column, b.dim, p.scale, acc[row]);
   }
 }
 
 // The gradient of s for every behaviour of a sequence or window, summed over its queries, with its
-// delta. What is not there gets 0. Where queries are many, each warp of a block adds up every
-// eighth of them for 32 behaviours; else each has behaviours of its own.
-__global__ void __launch_bounds__(kBlockThreads, 4)
+// delta. Query i belongs to sum i % kQuerySums; the sums are added in order, whether one thread of
+// a behaviour has them all or each has a thread. What is not there gets 0.
+template <int kThreads>
+__global__ void __launch_bounds__(kBlockThreads, 3)
     s_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int parts) {
-  __shared__ float sums[kBlockWarps][kWarp];
+  constexpr int kBehaviours = kBlockThreads / kThreads, kSums = kQuerySums / kThreads;
+  constexpr int kLoads = kThreads == 1 ? kQuerySums : 16;  // in flight
+  __shared__ float sums[kThreads][kBehaviours];
   const DeviceSearch& p = params.search;
   const int64_t s = blockIdx.x / parts;
   const int part = static_cast<int>(blockIdx.x % parts);
@@ -260,28 +385,41 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
   const QueryRange queries = queries_of(p, s);
   const bool dense = p.layout == SearchLayout::kDense;
   const int64_t begin = p.layout == SearchLayout::kWindows ? p.score_begin[s] : view.position;
-  const int64_t room = min(dense ? p.columns : int64_t{view.length}, params.s_count - begin);
-  const bool shared = queries.end - queries.begin >= kManyQueries;
-  const int step = shared ? kWarp : kBlockThreads;
-  for (int64_t first = int64_t{part} * step; first < room; first += int64_t{parts} * step) {
-    const int64_t m = first + static_cast<int>(threadIdx.x) % step;
+  const int64_t row =
+      dense ? p.columns : int64_t{view.length};  // from a query's scores to the next's
+  const int64_t room = min(row, params.s_count - begin);
+  const int64_t scores = scores_of(p, queries.begin, view);
+  const int64_t fitting = row > 0 ? (p.score_count - scores) / row : 0;  // queries
+  const int count = static_cast<int>(min(queries.end - queries.begin, fitting));
+  const int thread = threadIdx.x / kBehaviours, behaviour = threadIdx.x % kBehaviours;
+  for (int64_t tile = int64_t{part} * kBehaviours; tile < room; tile += parts * kBehaviours) {
+    const int64_t m = tile + behaviour;
     const bool there = m < room && m < view.length && is_there(p, view, static_cast<unsigned>(m));
-    float sum = 0.0f;
-    if (there) {
-#pragma unroll 4
-      for (int64_t q = queries.begin + (shared ? warp_index() : 0); q < queries.end;
-           q += shared ? kBlockWarps : 1) {
-        const int64_t at = scores_of(p, q, view) + m;
-        if (at < p.score_count) sum += params.grad[at];
+    const float* grad = params.grad + scores + m;
+    float acc[kSums] = {};
+    for (int q = thread; there && q < count; q += kLoads * kThreads) {
+      float values[kLoads];
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const int query = q + i * kThreads;
+        values[i] = query < count ? __ldg(grad + query * row) : 0.0f;
       }
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) acc[i % kSums] += values[i];
     }
-    if (shared) {
-      sums[warp_index()][lane_index()] = sum;
+    float sum = acc[0];
+    if constexpr (kThreads > 1) {
+      sums[thread][behaviour] = sum;
       __syncthreads();
-      for (int w = 1; warp_index() == 0 && w < kBlockWarps; ++w) sum += sums[w][lane_index()];
+      if (thread == 0) {
+        for (int i = 1; i < kThreads; ++i) sum += sums[i][behaviour];
+      }
       __syncthreads();
+    } else {
+#pragma unroll
+      for (int i = 1; i < kSums; ++i) sum += acc[i];
     }
-    if (m >= room || (shared && warp_index() > 0)) continue;
+    if (thread != 0 || m >= room) continue;
     params.s_grad[begin + m] = sum;
     params.s_delta[begin + m] =
         there
@@ -291,34 +429,48 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
   }
 }
 
-int panels_of(const DeviceSearch& p) {
-  return static_cast<int>((p.behaviours.dim + kPanel - 1) / kPanel);
+int panels_of(const DeviceSearch& p, int columns = kPanel) {
+  return static_cast<int>((p.behaviours.dim + columns - 1) / columns);
 }
+
+// Queries of a block of query_grad_kernel: several only where they can see the same keys.
+constexpr int kTogether = 4;
+int queries_together(const DeviceSearch& p) { return p.queries > p.sequences ? kTogether : 1; }
 
 }  // namespace
 
-int gsu_score_segments(const DeviceSearch& p, int64_t* segments) {
+int gsu_score_query_splits(const DeviceSearch& p, int* splits, int* parts) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  const bool few = p.queries * panels_of(p) < 4 * int64_t{device.multiprocessors};
-  *segments = p.layout == SearchLayout::kDense && few ? (p.columns + kSegment - 1) / kSegment : 1;
-  if (*segments < 1) *segments = 1;
+  const int64_t longest = p.layout == SearchLayout::kDense ? p.columns : p.positions;
+  const int64_t segments = max((longest + kSegment - 1) / kSegment, int64_t{1});
+  *splits = static_cast<int>(min(segments, int64_t{kSplits}));
+  const int together = queries_together(p);
+  const int64_t blocks =
+      max(query_groups(p, together) * panels_of(p, query_panel(together)), int64_t{1});
+  const int64_t wanted = (8 * device.multiprocessors + blocks - 1) / blocks;
+  *parts = static_cast<int>(min(wanted, int64_t{*splits}));
   return cudaSuccess;
 }
 
 int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
   const DeviceSearch& p = params.search;
-  const int panels = panels_of(p);
+  const int together = queries_together(p), panels = panels_of(p, query_panel(together));
   if (p.queries == 0 || panels == 0) return cudaSuccess;
-  const unsigned blocks = static_cast<unsigned>(p.queries * params.segments * panels);
-  const auto launch = [&](auto* kernel) {
-    kernel<<<blocks, kBlockThreads, 0, stream>>>(params, panels);
+  const unsigned blocks = static_cast<unsigned>(query_groups(p, together) * params.parts * panels);
+  const bool aligned = search_is_aligned(p);
+  const auto launch = [&](auto* one, auto* several) {
+    (together == 1 ? one : several)<<<blocks, kBlockThreads, 0, stream>>>(params, panels);
   };
-  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T,
-                       search_is_aligned(p) ? launch(query_grad_kernel<T, true>)
-                                            : launch(query_grad_kernel<T, false>));
+  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, {
+    if (aligned) {
+      launch(query_grad_kernel<T, true, 1>, query_grad_kernel<T, true, kTogether>);
+    } else {
+      launch(query_grad_kernel<T, false, 1>, query_grad_kernel<T, false, kTogether>);
+    }
+  });
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
-  if (params.segments == 1) return cudaSuccess;
+  if (params.parts == 1) return cudaSuccess;
   const unsigned grid = grid_for(p.queries * p.behaviours.dim, kBlockThreads);
   LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T,
                        (query_grad_reduce_kernel<T><<<grid, kBlockThreads, 0, stream>>>(params)));
@@ -333,22 +485,31 @@ int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaSt
       panels *
       (p.layout == SearchLayout::kDense ? p.sequences * chunks(p.columns) : chunks(p.positions));
   if (blocks == 0) return cudaSuccess;
+  const int64_t dim = p.behaviours.dim;
+  const bool aligned = dim % kLaneColumns == 0 && reinterpret_cast<uintptr_t>(p.query) % 16 == 0;
+  const auto launch = [&](auto* kernel) {
+    kernel<<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(params, panels);
+  };
   LONGCLOCK_WITH_DTYPE(
       p.behaviours.dtype, T,
-      (key_grad_kernel<T>
-       <<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(params, panels)));
+      aligned ? launch(key_grad_kernel<T, true>) : launch(key_grad_kernel<T, false>));
   return cudaGetLastError();
 }
 
 int launch_gsu_score_s_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
   const DeviceSearch& p = params.search;
   if (p.sequences == 0 || params.s_count == 0) return cudaSuccess;
-  // Blocks of a sequence: for 1,024 of its behaviours, or for 128 where warps share them.
-  const int64_t share = p.queries >= kManyQueries * p.sequences ? 128 : 1024;
-  const int parts =
-      static_cast<int>(min(params.s_count / p.sequences / share + 1, int64_t{1} << 20));
-  s_grad_kernel<<<static_cast<unsigned>(p.sequences * parts), kBlockThreads, 0, stream>>>(params,
-                                                                                          parts);
+  DeviceLimits device;
+  if (const int error = current_device_limits(&device)) return error;
+  const int64_t threads = int64_t{device.multiprocessors} * 2048;  // that a GPU has at once
+  const bool share = params.s_count < threads && p.queries >= kQuerySums * p.sequences;
+  const int64_t behaviours = share ? kBlockThreads / kQuerySums : kBlockThreads;
+  const int64_t most = params.s_count / p.sequences / behaviours + 1;  // of an average sequence
+  const int64_t wanted = 16 * device.multiprocessors / p.sequences + 1;
+  const int parts = static_cast<int>(min(most, wanted));
+  const unsigned blocks = static_cast<unsigned>(p.sequences * parts);
+  (share ? s_grad_kernel<kQuerySums> : s_grad_kernel<1>)<<<blocks, kBlockThreads, 0, stream>>>(
+      params, parts);
   return cudaGetLastError();
 }
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -65,7 +64,7 @@ class SDIM(Pooled):
         met = sums[window[:, None], torch.arange(sums.shape[1]), self.buckets(candidate)]
         return F.normalize(met, dim=-1).mean(1)
 
-    def _sums(self, windows: Sequence[Tensor]) -> Tensor:
+    def _sums(self, windows: tuple[Tensor, ...]) -> Tensor:
         """Sums of each window's rows in every bucket of every hash: W of [P, L] -> [W, hashes, buckets, L].
 
         A sum is a product with the rows' membership of buckets, which is made for all windows at once.
