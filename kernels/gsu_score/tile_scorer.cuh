@@ -20,7 +20,7 @@
 namespace longclock {
 
 constexpr int kTileRows = kWarp;
-constexpr int kTileGroups = 4;  // of eight rows
+constexpr int kTileGroups = 4;  // of eight rows, or of four in two passes
 // Blocks of 256 threads a multiprocessor whose registers suffice for whole pieces.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 constexpr int kTileBlocks = 2;
@@ -271,10 +271,10 @@ class TileScorer {
     }
   }
 
-  // Of the sums of four groups, this lane's part: of kQuads and kElements the dot product of its
-  // row; of kLines that of its row of group_of_lane(), which is whole after an exchange with the
-  // lane beside it (products in fp32: the other half of the sum; on tensor cores: where that lane
-  // does not own the first pass it has nothing).
+  // Of the sums of four groups, what this lane ends with: of quads, the dot product of its row. Of
+  // lines, that of its row of group_of_lane(): in fp32 one half, of which the lane beside it has
+  // the other; on tensor cores all of it, where the lane owns the first pass, and else nothing of
+  // use.
   __device__ float gather(const Sums& sums) const {
     const int lane = lane_index() % 4;
     const bool odd = lane % 2 == 1, upper = lane >= 2;
