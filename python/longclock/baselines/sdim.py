@@ -12,7 +12,7 @@ from torch import Tensor
 from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
 from longclock.types import Lookup
 
-SUMMED = 64  # windows at a time, which bounds the memory
+SUMMED = 32  # windows at a time, which bounds the memory
 
 
 class SDIM(Pooled):
@@ -60,18 +60,27 @@ class SDIM(Pooled):
     ) -> Tensor:
         windows, window = different_windows(starts, ends)
         rows = rows_of(behaviours, windows, mask)
-        sums = torch.cat([self._sums(rows[i : i + SUMMED]) for i in range(0, len(rows), SUMMED)])
+        if isinstance(behaviours, Lookup) and len(behaviours.table) < sum(map(len, rows)):
+            # Rows of the table that are looked up again are hashed once.
+            hashed = self.buckets(behaviours.table[:, : self.candidate_dim])
+            buckets = rows_of(Lookup(hashed, behaviours.ids), windows, mask)
+        else:
+            hashed = self.buckets(torch.cat(rows)[:, : self.candidate_dim])
+            buckets = hashed.split([len(part) for part in rows])
+        parts = [slice(i, i + SUMMED) for i in range(0, len(rows), SUMMED)]
+        sums = torch.cat([self._sums(rows[part], buckets[part]) for part in parts])
         met = sums[window[:, None], torch.arange(sums.shape[1]), self.buckets(candidate)]
         return F.normalize(met, dim=-1).mean(1)
 
-    def _sums(self, windows: tuple[Tensor, ...]) -> Tensor:
+    def _sums(self, windows: tuple[Tensor, ...], buckets: tuple[Tensor, ...]) -> Tensor:
         """Sums of each window's rows in every bucket of every hash: W of [P, L] -> [W, hashes, buckets, L].
 
         A sum is a product with the rows' membership of buckets, which is made for all windows at once.
         """
-        buckets = self.buckets(torch.cat(windows)[:, : self.candidate_dim])
-        every = torch.arange(1 << self.rotations.shape[-1], device=buckets.device)
-        member = (buckets.unsqueeze(-1) == every).to(windows[0].dtype)  # [all P, hashes, buckets]
-        members = member.flatten(1).split([len(rows) for rows in windows])
+        _, hashes, bits = self.rotations.shape
+        first = torch.arange(hashes, device=buckets[0].device) << bits  # of each hash
+        places = torch.cat(buckets) + first
+        member = windows[0].new_zeros(len(places), hashes << bits).scatter_(1, places, 1)
+        members = member.split([len(rows) for rows in windows])
         sums = [of_rows.T @ rows for of_rows, rows in zip(members, windows, strict=True)]
-        return torch.stack(sums).unflatten(1, member.shape[1:])
+        return torch.stack(sums).unflatten(1, (hashes, 1 << bits))
