@@ -45,9 +45,13 @@ def ratio(result: dict[str, Any], *rivals: str) -> str:
     return ""
 
 
+def share_of_reading(result: dict[str, Any]) -> str:
+    share = result.get("of_read_bandwidth")
+    return "" if share is None else f"{share:.0%}"
+
+
 def row(result: dict[str, Any]) -> list[str]:
     ours = result["timings"]["longclock"]
-    share = result.get("of_read_bandwidth")
     return [
         f"`{result['op']}`",
         result["case"],
@@ -56,7 +60,7 @@ def row(result: dict[str, Any]) -> list[str]:
         ratio(result, "reference"),
         ratio(result, *TORCH),
         ratio(result, "torch.compile"),
-        "" if share is None else f"{share:.0%}",
+        share_of_reading(result),
     ]
 
 
@@ -134,10 +138,9 @@ def memory_table(results: dict[str, Any]) -> list[str]:
 
 
 def gpu_row(result: dict[str, Any]) -> list[str]:
-    share = result.get("of_read_bandwidth")
     return [
         f"{result['timings']['longclock']['median_ms'] * 1e3:,.0f}",
-        "" if share is None else f"{share:.0%}",
+        share_of_reading(result),
         ratio(result, "reference"),
         ratio(result, *TORCH),
         ratio(result, *PEERS),
@@ -154,7 +157,7 @@ def prediction_table(results: dict[str, Any]) -> list[str]:
             f"`{result['op']}`",
             ", ".join(f"{name} = {size}" for name, size in result["sizes"].items()),
             *gpu_row(result),
-            f"{result['predicted_us']:.0f}",
+            "" if result["predicted_us"] is None else f"{result['predicted_us']:.0f}",
         ]
         for result in results["predicted"]
     ]
@@ -228,10 +231,10 @@ def section(results: dict[str, Any]) -> str:
         return "\n\n".join([footer(results) + ".", image, "\n".join(scaling_table(results))])
     if "predicted" in results:
         tables = [prediction_table(results), gpu_table(results)]
-        return "\n\n".join([footer(results) + ".", *("\n".join(each) for each in tables if each)])
-    tables = [matmul_table(results)]
-    if not all("matmul alone" in result["ratio"] for result in results["results"]):
-        tables = [table(results), *tables]
+    elif all("matmul alone" in result["ratio"] for result in results["results"]):
+        tables = [matmul_table(results)]
+    else:
+        tables = [table(results), matmul_table(results)]
         tables += [each(results) for each in (peer_table, behaviour_table, memory_table)]
     return "\n\n".join([footer(results) + ".", *("\n".join(each) for each in tables if each)])
 

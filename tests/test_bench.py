@@ -359,6 +359,13 @@ def test_pages_show_the_committed_figures(page):
     assert report.updated(text, highlights_only=page == "README.md") == text
 
 
+def test_a_gpu_that_nothing_was_predicted_for():
+    results = json.loads((ROOT / "bench" / "results" / "gpu_h200.json").read_text())
+    for result in results["predicted"]:
+        result["predicted_us"] = None
+    assert all(line.endswith("|  |") for line in report.prediction_table(results)[2:])
+
+
 def test_the_figure_shows_the_committed_curves():
     image = ROOT / report.FIGURE
     assert report.drawn() == (image.read_text() if image.exists() else None)
