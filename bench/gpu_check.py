@@ -32,7 +32,7 @@ WORK = ROOT / "build" / "gpu_check"
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SANITIZED = ("tests/test_clock_gsu.py", "tests/test_block_topk.py", "tests/test_gsu_score.py",
              "tests/test_esu_attention.py", "tests/test_time_similarity.py",
-             "tests/test_circular_delta.py")  # fmt: skip
+             "tests/test_circular_delta.py", "tests/test_hamming_gsu.py", "tests/test_pack_signs.py")  # fmt: skip
 # A few tests of each op: the sanitizers are 10 to 100 times slower than the kernels.
 SELECTION = "widths or candidates or shapes or contiguous or lengths or heads or zeros or infinity"
 NO_GPU = "gpu-check: PyTorch finds no GPU on this machine"

@@ -35,7 +35,12 @@ HIGHLIGHTS = (
     ("long_term_interest_clock", ""),
 )
 TORCH = ("torch", "torch.topk")  # what stands for plain PyTorch
-PEERS = {"sdpa": "SDPA, without time", "FuxiCTR TWIN": "FuxiCTR TWIN, without time"}
+PEERS = {
+    "sdpa": "SDPA, without time",
+    "FuxiCTR TWIN": "FuxiCTR TWIN, without time",
+    "clock_gsu of signs": "clock_gsu of signs in bf16",
+    "faiss.knn_hamming": "faiss.knn_hamming",
+}
 
 
 def ratio(result: dict[str, Any], *rivals: str) -> str:

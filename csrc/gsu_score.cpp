@@ -130,7 +130,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
     parallel_tasks(params.group_count, grad.numel() + count,
                    [&](int64_t begin, int64_t end) { gsu_score_s_grad_cpu(params, begin, end); });
     std::tie(w1_grad, b1_grad, w2_grad, b2_grad) =
-        time_mlp_gradient(search.mlp, {s_delta.data(), false}, s_grad.data(), count);
+        time_mlp_gradient(*search.mlp, {s_delta.data(), false}, s_grad.data(), count);
   }
   return {query_grad, key_grad, w1_grad, b1_grad, w2_grad, b2_grad};
 }

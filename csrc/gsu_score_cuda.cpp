@@ -103,7 +103,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   params.s_delta = data<int32_t>(s_delta);
   cuda.check_launch(launch_gsu_score_s_grad(params, cuda.stream()));
   const auto [w1_grad, b1_grad, w2_grad, b2_grad] =
-      time_mlp_gradient(cuda, inputs.mlp, s_delta, s_grad);
+      time_mlp_gradient(cuda, *inputs.mlp, s_delta, s_grad);
   return {query_grad, key_grad, w1_grad, b1_grad, w2_grad, b2_grad};
 }
 

@@ -21,7 +21,8 @@ padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.refe
 names in plain PyTorch, for any float dtype and device. The rivals are in `longclock.baselines`.
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`. `unit=None` is the module's unit, else 3,600 seconds; two that differ are an
-error. `**layout` of `lc.gsu_score` and `lc.clock_gsu` are the keyword arguments from `ids` on; those that are given tell the layout:
+error. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
+are given tell the layout:
 
 | layout | query | keys | key_time | query_time | extra |
 |---|---|---|---|---|---|
@@ -39,6 +40,7 @@ RIVALS = (
 SECTIONS = (
     ("Modules", (lc.LongTermInterestClock, lc.TimeSimilarity)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
+    ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
     ("Types", (lc.Lookup, lc.TopK)),

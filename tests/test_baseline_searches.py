@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from bench import peers
-from rivals import LENGTHS, C, H, K, L, M, S, inputs
+from rivals import LENGTHS, C, H, K, L, M, N, S, inputs
 
 from longclock import Lookup, ops, reference
 from longclock.baselines import (
@@ -64,10 +64,15 @@ def folded(model, candidate):
     return u / model.head_dim**0.5
 
 
-def test_eta_attends_to_the_smallest_hamming_distances():
+@pytest.mark.parametrize("hash_bits", [6, 100])  # few bits, many equal distances; two words
+def test_eta_attends_to_the_smallest_hamming_distances(hash_bits):
     table, ids, time, now, candidate = inputs()
-    model = ETA(L, H, k=K, hash_bits=6)  # few bits, many equal distances
-    _, context = model(candidate, Lookup(table, ids), time, now, LENGTHS, return_context=True)
+    model = ETA(L, H, k=K, hash_bits=hash_bits)
+    call = (candidate, Lookup(table, ids), time, now, LENGTHS)
+    v, context = model(*call, return_context=True)
+    stored = model.project(table)
+    assert stored.shape == (N, (hash_bits + 63) // 64)
+    assert torch.equal(model(*call, keys=stored), v)
     u = folded(model, candidate)
     for s, length in enumerate(LENGTHS.tolist()):
         rows = table[ids[s, :length]]
@@ -148,8 +153,13 @@ def test_eta_finds_what_fuxictrs_does():
     kept, valid = theirs.topk_retrieval(model.rotations[None], candidate, rows, mask, K)
     assert valid.all()
     hashes = model.hashes(candidate)
-    expected = (model.hashes(kept) != hashes[:, None]).sum(-1)
-    distance = (model.hashes(rows) != hashes[:, None]).sum(-1).masked_fill(~mask, bits + 1)
+
+    def distance_of(rows):
+        differ = model.project(rows) ^ hashes[:, None]
+        return (differ >> torch.arange(64) & 1).sum(-1)
+
+    expected = distance_of(kept)
+    distance = distance_of(rows).masked_fill(~mask, bits + 1)
     assert torch.equal(expected, distance.sort(1).values[:, :K])
     _, context = model(candidate, rows, time, now, mask=mask, return_context=True)
     u = folded(model, candidate)

@@ -62,6 +62,22 @@ def search(
     return make
 
 
+def hashes(s: int = 4, m: int = M) -> Callable[[bool], Call]:
+    def make(equal: bool) -> Call:
+        query, keys = torch.randint(-(2**63), 2**63 - 1, (s, 1)), torch.zeros(s, m, 1).long()
+        if not equal:
+            keys.random_(-(2**63), 2**63 - 1)
+        key_time, query_time = times(s, m), times(s)  # not read: nothing is excluded by its time
+        return Call(lambda: lc.hamming_gsu(query, keys, key_time, query_time, K), (query, keys))
+
+    return make
+
+
+def signs(equal: bool) -> Call:
+    x = torch.randn(4 * M, 64)
+    return Call(lambda: lc.pack_signs(x), (x,))
+
+
 def topk(rows: int = 4) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
         scores = torch.zeros(rows, M) if equal else torch.randn(rows, M)
@@ -144,6 +160,8 @@ WORKLOADS = (
     Workload("clock_gsu fp16 128 candidates", 128 * M, search("fp16", 1, candidates=128), True),
     Workload("clock_gsu fp16 1000 candidates", 1000 * M, search("fp16", 1, candidates=1000), True),
     Workload("clock_gsu fp32 500 candidates", 500 * M, search("fp32", 1, candidates=500), True),
+    Workload("hamming_gsu 64 bits", 4 * M, hashes(), True),
+    Workload("hamming_gsu 64 bits S=512 M=1000", 512_000, hashes(512, 1000), True),
     Workload("block_topk fp32", 4 * M, topk(), True),
     Workload("block_topk fp32 700 rows", 700 * M, topk(700), True),
     Workload("gsu_score fp16", 4 * M, scores("fp16", False)),
@@ -155,6 +173,7 @@ WORKLOADS = (
     Workload("time_similarity", 4 * M, similarity(False)),
     Workload("time_similarity backward", 4 * M, similarity(True)),
     Workload("circular_delta int64", 4 * M, delta),
+    Workload("pack_signs fp32", 4 * M, signs),
 )
 
 # Where an instruction belongs, by the files of the source lines that it was inlined at.

@@ -48,8 +48,8 @@ Tensor unit_stride(const Tensor& keys) {
 
 }  // namespace
 
-SearchInputs::SearchInputs(const char* op, const SearchArguments& a)
-    : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
+SearchInputs::SearchInputs(const char* op, const SearchArguments& a) {
+  if (a.time) mlp.emplace(op, a.time->w1, a.time->b1, a.time->w2, a.time->b2, a.time->unit);
   layout = a.starts    ? SearchLayout::kWindows
            : a.offsets ? SearchLayout::kRagged
                        : SearchLayout::kDense;
@@ -96,11 +96,20 @@ void SearchInputs::check_combination(const char* op, const SearchArguments& a) c
 }
 
 void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
-  behaviours.dtype = check_float(op, "keys", a.keys);
-  check_matches(op, "query", a.query, "keys", a.keys);
+  if (a.time) {
+    behaviours.dtype = check_float(op, "keys", a.keys);
+    check_matches(op, "query", a.query, "keys", a.keys);
+  } else {
+    behaviours.dtype = DType::kInt64;
+    for (const auto& [name, words] : {std::pair("keys", &a.keys), std::pair("query", &a.query)}) {
+      check(words->scalar_type() == ScalarType::Long, op, ": ", name,
+            " must be int64, hashes in words of 64 bits, got ", dtype_of(*words),
+            "; pack_signs makes them");
+    }
+  }
   check_int(op, "key_time", a.key_time);
   check_int(op, "query_time", a.query_time);
-  check_period(op, a.period);
+  if (a.time) check_period(op, a.time->period);
   const int64_t key_dims = a.ids ? 2 : dense() ? 3 : 2;
   check(a.keys.dim() == key_dims, op, ": keys must have shape ",
         a.ids     ? "[N, D] with ids"
@@ -124,8 +133,8 @@ void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
   behaviours.key_time = int_array(key_time);
   behaviours.mask = nullptr;
   behaviours.exclude_future = a.exclude_future;
-  behaviours.period = a.period;
-  behaviours.mlp = mlp.mlp;
+  behaviours.period = a.time ? a.time->period : 1;
+  behaviours.mlp = mlp ? mlp->mlp : TimeMlp{};
   behaviours.time_table = nullptr;
   query_shape.assign(a.query.sizes().begin(), a.query.sizes().end() - 1);
   query_count = 1;
@@ -174,8 +183,8 @@ void SearchInputs::read_windows(const char* op, const SearchArguments& a) {
 }
 
 Search::Search(const char* op, const SearchArguments& a) : SearchInputs(op, a) {
-  queries = padded_rows(a.query, a.keys.scalar_type());
-  query_stride = padded_dim(behaviours.dim);
+  queries = mlp ? padded_rows(a.query, a.keys.scalar_type()) : torch::stable::contiguous(a.query);
+  query_stride = mlp ? padded_dim(behaviours.dim) : behaviours.dim;
   switch (layout) {
     case SearchLayout::kDense:
       group_dense(op);
@@ -293,7 +302,7 @@ void Search::tabulate() {
     times +=
         group.length * ((group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries);
   }
-  table_ = time_table(mlp.mlp, behaviours.period, times);
+  table_ = time_table(mlp->mlp, behaviours.period, times);
   behaviours.time_table = table_ == nullptr ? nullptr : table_->data();
 }
 

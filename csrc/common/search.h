@@ -9,48 +9,59 @@
 
 namespace longclock {
 
-// What gsu_score, its backward and clock_gsu take. Shapes by layout: dense, query [S, D] or
-// [S, C, D], keys [S, M, D], key_time [S, M], query_time [S], lengths [S]; ragged, query [Q, D],
-// keys [T, D], key_time [T], query_time [S], offsets [S + 1], query_offsets [S + 1]; windows,
-// query_time, starts and ends [Q]. With ids [S, M] or [T], keys is the table [N, D].
-struct SearchArguments {
-  const Tensor &query, &keys, &key_time, &query_time, &w1, &b1, &w2, &b2;
-  const OptionalTensor &ids, &lengths, &offsets, &query_offsets, &starts, &ends, &mask;
-  bool exclude_future;
+// s() of a search.
+struct SearchTimeTerm {
+  const Tensor &w1, &b1, &w2, &b2;
   int64_t period;
   double unit;
 };
 
-#define LONGCLOCK_SEARCH_SCHEMA                                                              \
-  "Tensor query, Tensor keys, Tensor key_time, Tensor query_time, Tensor w1, Tensor b1, "    \
-  "Tensor w2, Tensor b2, Tensor? ids, Tensor? lengths, Tensor? offsets, "                    \
-  "Tensor? query_offsets, Tensor? starts, Tensor? ends, Tensor? mask, bool exclude_future, " \
-  "float scale, int period, float unit"
-#define LONGCLOCK_SEARCH_PARAMETERS                                                              \
-  const Tensor &query, const Tensor &keys, const Tensor &key_time, const Tensor &query_time,     \
-      const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2,                    \
-      const OptionalTensor &ids, const OptionalTensor &lengths, const OptionalTensor &offsets,   \
-      const OptionalTensor &query_offsets, const OptionalTensor &starts,                         \
-      const OptionalTensor &ends, const OptionalTensor &mask, bool exclude_future, double scale, \
-      int64_t period, double unit
-#define LONGCLOCK_SEARCH_ARGUMENTS                                                           \
-  ::longclock::SearchArguments {                                                             \
-    query, keys, key_time, query_time, w1, b1, w2, b2, ids, lengths, offsets, query_offsets, \
-        starts, ends, mask, exclude_future, period, unit                                     \
+// What a search takes. Shapes by layout: dense, query [S, D] or [S, C, D], keys [S, M, D], key_time
+// [S, M], query_time [S], lengths [S]; ragged, query [Q, D], keys [T, D], key_time [T], query_time
+// [S], offsets [S + 1], query_offsets [S + 1]; windows, query_time, starts and ends [Q]. With ids
+// [S, M] or [T], keys is the table [N, D].
+struct SearchArguments {
+  const Tensor &query, &keys, &key_time, &query_time;
+  const OptionalTensor &ids, &lengths, &offsets, &query_offsets, &starts, &ends, &mask;
+  bool exclude_future;
+  std::optional<SearchTimeTerm> time;  // none: hashes are compared, D words of 64 bits
+};
+
+#define LONGCLOCK_LAYOUT_SCHEMA                                                                    \
+  "Tensor? ids, Tensor? lengths, Tensor? offsets, Tensor? query_offsets, Tensor? starts, Tensor? " \
+  "ends, Tensor? mask, bool exclude_future"
+#define LONGCLOCK_LAYOUT_PARAMETERS                                                        \
+  const OptionalTensor &ids, const OptionalTensor &lengths, const OptionalTensor &offsets, \
+      const OptionalTensor &query_offsets, const OptionalTensor &starts,                   \
+      const OptionalTensor &ends, const OptionalTensor &mask, bool exclude_future
+#define LONGCLOCK_SEARCH_SCHEMA                                                           \
+  "Tensor query, Tensor keys, Tensor key_time, Tensor query_time, Tensor w1, Tensor b1, " \
+  "Tensor w2, Tensor b2, " LONGCLOCK_LAYOUT_SCHEMA ", float scale, int period, float unit"
+#define LONGCLOCK_SEARCH_PARAMETERS                                                          \
+  const Tensor &query, const Tensor &keys, const Tensor &key_time, const Tensor &query_time, \
+      const Tensor &w1, const Tensor &b1, const Tensor &w2, const Tensor &b2,                \
+      LONGCLOCK_LAYOUT_PARAMETERS, double scale, int64_t period, double unit
+#define LONGCLOCK_SEARCH_ARGUMENTS_WITH(...)                                                     \
+  ::longclock::SearchArguments {                                                                 \
+    query, keys, key_time, query_time, ids, lengths, offsets, query_offsets, starts, ends, mask, \
+        exclude_future, __VA_ARGS__                                                              \
   }
+#define LONGCLOCK_SEARCH_ARGUMENTS \
+  LONGCLOCK_SEARCH_ARGUMENTS_WITH(::longclock::SearchTimeTerm{w1, b1, w2, b2, period, unit})
+#define LONGCLOCK_HASH_SEARCH_ARGUMENTS LONGCLOCK_SEARCH_ARGUMENTS_WITH(std::nullopt)
 
 // The arguments checked but for their values, and brought to one form. Holds what the pointers in
 // it point to.
 struct SearchInputs {
   Behaviours behaviours;
   SearchLayout layout;
-  int64_t sequences;                 // S; Q for windows
-  int64_t candidates;                // queries a sequence: dense
-  int64_t columns;                   // M: dense
-  int64_t positions;                 // S * M, or T
-  int64_t query_count;               // Q, or S * C
-  std::vector<int64_t> query_shape;  // without D
-  TimeMlpArguments mlp;
+  int64_t sequences;                    // S; Q for windows
+  int64_t candidates;                   // queries a sequence: dense
+  int64_t columns;                      // M: dense
+  int64_t positions;                    // S * M, or T
+  int64_t query_count;                  // Q, or S * C
+  std::vector<int64_t> query_shape;     // without D
+  std::optional<TimeMlpArguments> mlp;  // none where hashes are compared
   Tensor keys, key_time, query_time;
   std::optional<Tensor> ids, lengths, offsets, query_offsets, starts, ends, mask;
 
@@ -89,7 +100,7 @@ class Search : public SearchInputs {
   int64_t parts() const { return parts_; }
 
   std::vector<Group> groups;
-  Tensor queries;  // padded_rows()
+  Tensor queries;  // padded_rows(); of hashes as they are, contiguous
   int64_t query_stride;
   int64_t score_count;  // elements of gsu_score's output
   int64_t evaluations;  // behaviours of all groups

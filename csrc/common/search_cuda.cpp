@@ -36,7 +36,7 @@ DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const Sea
           ": keys must have rows of less than 2 GB on CUDA, got ", shape_of(keys));
   }
   query_ = input(call, "query", a.query);
-  read_mlp(call, mlp);
+  if (mlp) read_mlp(call, *mlp);
   for (const Tensor* tensor : {&keys, &key_time, &query_time}) call.reads(*tensor);
   for (const auto* tensor : {&ids, &lengths, &offsets, &query_offsets, &starts, &ends, &mask}) {
     if (*tensor) call.reads(**tensor);
@@ -59,7 +59,7 @@ DeviceSearch DeviceSearchInputs::params(double scale) const {
   p.query_is_float = query_.scalar_type() == ScalarType::Float;
   p.query_time = int_array(query_time);
   p.clock = make_clock(behaviours.period);
-  p.per_unit = 1.0 / mlp.mlp.unit;
+  p.per_unit = mlp ? 1.0 / mlp->mlp.unit : 0.0;
   p.scale = static_cast<float>(scale);
   p.check = device_checks();
   p.filtered = behaviours.mask != nullptr || behaviours.exclude_future;

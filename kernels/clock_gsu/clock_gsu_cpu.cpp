@@ -8,14 +8,10 @@ void clock_gsu_cpu(const ClockGsuParams& params, int64_t begin, int64_t end) {
 }
 
 void clock_gsu_merge_cpu(const ClockGsuParams& p, int64_t begin, int64_t end) {
-  const int64_t per_query = p.parts * p.k;
+  const int64_t of_query = p.parts * p.k;
   for (int64_t q = begin; q < end; ++q) {
-    TopKEntry* entries = p.entries + q * per_query;
-    int64_t filled = 0;  // parts leave gaps
-    for (int64_t i = 0; i < per_query; ++i) {
-      if (entries[i] != 0) entries[filled++] = entries[i];
-    }
-    write_topk(entries, filled, p.k, p.scores + q * p.k, p.indices + q * p.k);
+    write_topk_of_parts(p.entries + q * of_query, of_query, p.k, p.scores + q * p.k,
+                        p.indices + q * p.k);
   }
 }
 

@@ -7,8 +7,9 @@
 
 namespace longclock {
 
-// Element types of keys, tables and z. Storage only: all arithmetic is fp32.
-enum class DType : int8_t { kFloat32, kFloat16, kBFloat16 };
+// Element types of keys, tables and z. Storage only: all arithmetic is fp32. int64 is for the words
+// of hashes, which only hamming_gsu takes.
+enum class DType : int8_t { kFloat32, kFloat16, kBFloat16, kInt64 };
 
 struct Float16 {
   uint16_t bits;
@@ -17,9 +18,11 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-LONGCLOCK_INLINE constexpr int64_t size_of(DType type) { return type == DType::kFloat32 ? 4 : 2; }
+LONGCLOCK_INLINE constexpr int64_t size_of(DType type) {
+  return type == DType::kInt64 ? 8 : type == DType::kFloat32 ? 4 : 2;
+}
 
-// Runs the statements with `T` naming the element type of `dtype`.
+// Runs the statements with `T` naming the element type of `dtype`, which is one of floats.
 #define LONGCLOCK_WITH_DTYPE(dtype, T, ...) \
   switch (dtype) {                          \
     case ::longclock::DType::kFloat32: {    \
@@ -37,6 +40,8 @@ LONGCLOCK_INLINE constexpr int64_t size_of(DType type) { return type == DType::k
       __VA_ARGS__;                          \
       break;                                \
     }                                       \
+    case ::longclock::DType::kInt64:        \
+      break;                                \
   }
 
 // A read-only array of int32 or int64: times, ids, lengths.

@@ -241,6 +241,46 @@ inline uint32_t bitmask(Vi comparison) {
 #endif
 }
 
+inline uint32_t bitmask(Vl comparison) {
+#if defined(__AVX512F__)
+  return _mm512_movepi64_mask((__m512i)comparison);
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_pd((__m256d)comparison));
+#else
+  uint32_t bits = 0;
+  for (int lane = 0; lane < kWideLanes; ++lane) bits |= (comparison[lane] & 1u) << lane;
+  return bits;
+#endif
+}
+
+// Bits that are set in each lane: of halves of bytes by a table, then added up.
+inline Vq popcount(Vq v) {
+#if defined(__AVX512BW__)
+  const __m512i table = _mm512_maskz_broadcast_i32x4(
+      0xffff, _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+  const __m512i halves = _mm512_set1_epi8(15), bits = (__m512i)v;
+  const __m512i low = _mm512_and_si512(bits, halves);
+  const __m512i high = _mm512_and_si512(_mm512_srli_epi16(bits, 4), halves);
+  const __m512i counts =
+      _mm512_add_epi8(_mm512_shuffle_epi8(table, low), _mm512_shuffle_epi8(table, high));
+  return (Vq)_mm512_sad_epu8(counts, _mm512_setzero_si512());
+#elif defined(__AVX2__)
+  const __m256i table =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+  const __m256i halves = _mm256_set1_epi8(15), bits = (__m256i)v;
+  const __m256i low = _mm256_and_si256(bits, halves);
+  const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bits, 4), halves);
+  const __m256i counts =
+      _mm256_add_epi8(_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high));
+  return (Vq)_mm256_sad_epu8(counts, _mm256_setzero_si256());
+#else
+  v -= v >> 1 & 0x5555555555555555u;
+  v = (v & 0x3333333333333333u) + (v >> 2 & 0x3333333333333333u);
+  v = (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+  return v * 0x0101010101010101u >> 56;
+#endif
+}
+
 // How many bytes of `a` are at least those of `b`.
 inline int count_at_least(Vb a, Vb b) {
 #if defined(__AVX512BW__)

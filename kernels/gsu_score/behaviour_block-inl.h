@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../circular_delta/clock-inl.h"
+#include "../common/ints-inl.h"
 #include "../common/rows-inl.h"
 #include "../common/scratch.h"
 #include "../time_similarity/time_term-inl.h"

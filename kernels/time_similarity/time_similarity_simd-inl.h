@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../common/ints-inl.h"
 #include "time_similarity.h"
 #include "time_term-inl.h"
 

@@ -17,9 +17,9 @@ class ETA(TWIN):
 
     ``h(x) = sign(R x)`` with ``hash_bits`` fixed random directions R, which candidate and behaviours share;
     x are the projections of all heads side by side, ``W_q q`` and ``W_b b``. The search keeps the
-    smallest Hamming distances, among equal ones the earliest behaviours. Vectors of signs have the product
-    ``hash_bits - 2 distance``, exact in bfloat16, so the search is ``clock_gsu`` over signs, in every layout.
-    Source: ETA, arXiv 2108.04468.
+    smallest Hamming distances, among equal ones the earliest behaviours: ``hamming_gsu`` over packed signs, 8
+    bytes a behaviour for up to 64 bits. ``keys = project(behaviours)`` are these hashes, which a server may
+    store ahead of time. Source: ETA, arXiv 2108.04468.
 
     Args:
         hash_bits: signs of a hash (ETA: 64 and fewer). The others: as :class:`longclock.LongTermInterestClock`,
@@ -43,15 +43,28 @@ class ETA(TWIN):
         self.register_buffer("rotations", torch.randn(width, hash_bits))
 
     def hashes(self, projections: Tensor) -> Tensor:
-        """Signs, -1 or 1, in bfloat16: [..., n d] -> [..., hash_bits]."""
-        positive = projections @ self.rotations.to(projections.dtype) > 0
-        return torch.where(positive, 1.0, -1.0).to(torch.bfloat16)
+        """SimHashes, int64: [..., n d] -> [..., ceil(hash_bits / 64)]."""
+        words: Tensor = self.ops.pack_signs(projections @ self.rotations.to(projections.dtype))
+        return words
 
-    def _search_by(
-        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
-    ) -> tuple[Tensor, Tensor, float]:
-        query, keys, _ = super()._search_by(candidate, projected, u, rows, keys)
-        return self.hashes(query), self.hashes(keys), 1.0
+    def project(self, behaviours: Tensor) -> Tensor:
+        """Keys of the search: the hashes of the projections, [..., L] -> [..., ceil(hash_bits / 64)]."""
+        return self.hashes(super().project(behaviours))
+
+    def _search(
+        self,
+        candidate: Tensor,
+        projected: Tensor,
+        u: Tensor,
+        rows: Tensor,
+        keys: Tensor | None,
+        times: tuple[Tensor, Tensor],
+        layout: dict[str, Any],
+    ) -> Tensor:
+        query = self.hashes(projected.flatten(-2))
+        keys = self.project(rows) if keys is None else keys
+        found: Tensor = self.ops.hamming_gsu(query, keys, *times, self.k, **layout).indices
+        return found
 
 
 class ReferenceETA(ETA, reference.LongTermInterestClock):

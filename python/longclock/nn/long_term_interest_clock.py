@@ -275,21 +275,23 @@ class LongTermInterestClock(nn.Module):
         u = torch.einsum("...nd,ndl->...nl", projected, self.w_b) / math.sqrt(self.head_dim)
         mlp = self.time.mlp()
         options = {"period": self.period, "unit": self.time.unit}
+        layout = {
+            "ids": behaviours.ids if isinstance(behaviours, Lookup) else None,
+            "lengths": lengths, "mask": mask, "starts": starts, "ends": ends, "offsets": offsets,
+            "query_offsets": query_offsets, "exclude_future": self.exclude_future,
+        }  # fmt: skip
         with torch.no_grad():
             searched = found is None and self.k is not None
-            query, scored, scale = u.sum(-2), rows, 1.0
-            if searched:
-                query, scored, scale = self._search_by(candidate, projected, u, rows, keys)
             times = (behaviour_time, query_time)
             if not self.search_sees_time:
                 times = (torch.zeros_like(behaviour_time), torch.zeros_like(query_time))
-            none_or_best = self.ops.clock_gsu(  # the search for none checks the arguments
-                _as_query(query, scored), scored, *times, mlp, self.k if searched else 0, scale=scale,
-                ids=behaviours.ids if isinstance(behaviours, Lookup) else None,
-                lengths=lengths, mask=mask, starts=starts, ends=ends,
-                offsets=offsets, query_offsets=query_offsets,
-                exclude_future=self.exclude_future, **options,
-            ).indices  # fmt: skip
+            if searched:
+                none_or_best = self._search(candidate, projected, u, rows, keys, times, layout)
+            else:  # the search for none checks the arguments
+                query = _as_query(u.sum(-2), rows)
+                none_or_best = self.ops.clock_gsu(
+                    query, rows, *times, mlp, 0, **layout, **options
+                ).indices
             queries = none_or_best.shape[:-1]
             if searched:
                 found = none_or_best
@@ -316,16 +318,35 @@ class LongTermInterestClock(nn.Module):
             return v_cur
         return v_cur, context.unflatten(0, queries)
 
-    def _search_by(
-        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
-    ) -> tuple[Tensor, Tensor, float]:
-        """Whose dot products the search compares: queries, keys (a row a behaviour), and the scale.
+    def _search(
+        self,
+        candidate: Tensor,
+        projected: Tensor,
+        u: Tensor,
+        rows: Tensor,
+        keys: Tensor | None,
+        times: tuple[Tensor, Tensor],
+        layout: dict[str, Any],
+    ) -> Tensor:
+        """Indices of the k behaviours that each query's search finds.
 
         Args:
             candidate: as given to forward; projected: its projections, [..., n, d]; u: these folded into
                 rows' width, [..., n, L].
             rows: behaviours, or the table of a Lookup. keys: as given to forward.
+            times, layout: of the search op.
         """
+        query, scored, scale = self._search_by(candidate, projected, u, rows, keys)
+        found: Tensor = self.ops.clock_gsu(
+            _as_query(query, scored), scored, *times, self.time.mlp(), self.k, scale=scale,
+            period=self.period, unit=self.time.unit, **layout,
+        ).indices  # fmt: skip
+        return found
+
+    def _search_by(
+        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
+    ) -> tuple[Tensor, Tensor, float]:
+        """Whose dot products the search compares: queries, keys (a row a behaviour), and the scale."""
         if self.scoring == "folded":
             return u.sum(-2), rows, self.scale * math.sqrt(self.head_dim)
         return projected.flatten(-2), self.project(rows) if keys is None else keys, self.scale

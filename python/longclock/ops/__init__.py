@@ -6,6 +6,8 @@ from longclock.ops.circular_delta import circular_delta, clock_time
 from longclock.ops.clock_gsu import clock_gsu
 from longclock.ops.esu_attention import esu_attention
 from longclock.ops.gsu_score import gsu_score
+from longclock.ops.hamming_gsu import hamming_gsu
+from longclock.ops.pack_signs import pack_signs
 from longclock.ops.time_similarity import time_features, time_similarity
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "clock_time",
     "esu_attention",
     "gsu_score",
+    "hamming_gsu",
+    "pack_signs",
     "time_features",
     "time_similarity",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layouts of gsu_score and clock_gsu, checked and flattened in one place."""
+"""The layouts of the searches, checked and flattened in one place."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from typing import Any, TypedDict
 
 from torch import Tensor
+from typing_extensions import Unpack
 
 from longclock._mlp import require_integers, resolve_mlp, resolve_period
 from longclock.ops._call import refuse_float64
@@ -30,6 +31,11 @@ class Layout(TypedDict, total=False):
     ends: Tensor | None
     mask: Tensor | None
     exclude_future: bool
+
+
+class SearchOptions(Layout, total=False):
+    """A layout, and what a score with s() takes beside it."""
+
     scale: float | None
     period: int
     unit: float | None
@@ -73,11 +79,8 @@ def _check_combination(
 
 def flatten_layout(
     op: str,
-    query: Tensor,
-    keys: Tensor,
     key_time: Tensor,
     query_time: Tensor,
-    mlp: Mlp,
     *,
     ids: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -87,20 +90,34 @@ def flatten_layout(
     ends: Tensor | None = None,
     mask: Tensor | None = None,
     exclude_future: bool = False,
-    scale: float | None = None,
-    period: int = 86400,
-    unit: float | None = None,
 ) -> list[Any]:
-    """The arguments of the raw op, up to and with ``unit``."""
-    weights, unit = resolve_mlp(op, mlp, unit)
-    refuse_float64(op, query=query, keys=keys, w1=weights[0], b1=weights[1], w2=weights[2],
-                   b2=weights[3])  # fmt: skip
+    """The arguments of a raw op from ``ids`` to ``exclude_future``."""
     require_integers(op, key_time=key_time, query_time=query_time, ids=ids, lengths=lengths,
                      offsets=offsets, query_offsets=query_offsets, starts=starts,
                      ends=ends)  # fmt: skip
     _check_combination(op, key_time, lengths, offsets, query_offsets, starts, ends)
+    return [ids, lengths, offsets, query_offsets, starts, ends, mask, exclude_future]
+
+
+def flatten_search(
+    op: str,
+    query: Tensor,
+    keys: Tensor,
+    key_time: Tensor,
+    query_time: Tensor,
+    mlp: Mlp,
+    *,
+    scale: float | None = None,
+    period: int = 86400,
+    unit: float | None = None,
+    **layout: Unpack[Layout],
+) -> list[Any]:
+    """The arguments of a raw op with s(), up to and with ``unit``."""
+    weights, unit = resolve_mlp(op, mlp, unit)
+    refuse_float64(op, query=query, keys=keys, w1=weights[0], b1=weights[1], w2=weights[2],
+                   b2=weights[3])  # fmt: skip
+    places = flatten_layout(op, key_time, query_time, **layout)
     period = resolve_period(op, period)
     if scale is None:
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
-    return [query, keys, key_time, query_time, *weights, ids, lengths, offsets, query_offsets,
-            starts, ends, mask, exclude_future, float(scale), period, unit]  # fmt: skip
+    return [query, keys, key_time, query_time, *weights, *places, float(scale), period, unit]

@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from longclock._library import raw
 from longclock.ops._call import call, check_k
-from longclock.ops._layout import Layout, flatten_layout
+from longclock.ops._layout import SearchOptions, flatten_search
 from longclock.types import Mlp, TopK
 
 
@@ -20,7 +20,7 @@ def clock_gsu(
     query_time: Tensor,
     mlp: Mlp,
     k: int = 100,
-    **layout: Unpack[Layout],
+    **options: Unpack[SearchOptions],
 ) -> TopK:
     """Clock-GSU: the k behaviours that matter most to each query, now.
 
@@ -53,7 +53,7 @@ def clock_gsu(
 
     Reads every key once: O(Q M D) operations, O(M D) bytes a sequence, O(k) memory a query.
     """
-    arguments = flatten_layout("clock_gsu", query, keys, key_time, query_time, mlp, **layout)
+    arguments = flatten_search("clock_gsu", query, keys, key_time, query_time, mlp, **options)
     return TopK(*call(raw.clock_gsu.default, *arguments, check_k("clock_gsu", k)))
 
 

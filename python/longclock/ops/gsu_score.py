@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from longclock._library import raw
 from longclock.ops._call import call, forbid_double_backward
-from longclock.ops._layout import Layout, flatten_layout
+from longclock.ops._layout import SearchOptions, flatten_search
 from longclock.types import Mlp
 
 
@@ -20,7 +20,7 @@ def gsu_score(
     query_time: Tensor,
     mlp: Mlp,
     total: int | None = None,
-    **layout: Unpack[Layout],
+    **options: Unpack[SearchOptions],
 ) -> Tensor:
     """Scores of Clock-GSU: how much each behaviour matters to each query, now.
 
@@ -52,8 +52,8 @@ def gsu_score(
 
     Reads every key once: O(Q M D) operations, O(M D) bytes a sequence.
     """
-    arguments = flatten_layout("gsu_score", query, keys, key_time, query_time, mlp, **layout)
-    counted = layout.get("starts") is not None or layout.get("query_offsets") is not None
+    arguments = flatten_search("gsu_score", query, keys, key_time, query_time, mlp, **options)
+    counted = options.get("starts") is not None or options.get("query_offsets") is not None
     if total is None and counted and query.is_cuda:
         raise ValueError(
             "gsu_score: total must be given on CUDA for windows and for ragged with query_offsets, "

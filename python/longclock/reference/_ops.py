@@ -6,6 +6,8 @@ from longclock.reference.circular_delta import circular_delta, clock_time
 from longclock.reference.clock_gsu import clock_gsu
 from longclock.reference.esu_attention import esu_attention
 from longclock.reference.gsu_score import gsu_score
+from longclock.reference.hamming_gsu import hamming_gsu
+from longclock.reference.pack_signs import pack_signs
 from longclock.reference.time_similarity import time_features, time_similarity
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "clock_time",
     "esu_attention",
     "gsu_score",
+    "hamming_gsu",
+    "pack_signs",
     "time_features",
     "time_similarity",
 ]

@@ -37,10 +37,14 @@ def clock_gsu(
         )
         for piece in blocks(query, keys, key_time, query_time, **layout)
     ]
+    return join(best, query, key_time, k, accumulate(query, keys)[0].dtype)
+
+
+def join(best: list[TopK], query: Tensor, key_time: Tensor, k: int, dtype: torch.dtype) -> TopK:
+    """The selections of ``blocks`` as one: [S, K], [S, C, K] or [Q, K]. dtype: of the scores."""
     if key_time.dim() == 2:
         return best[0] if query.dim() == 3 else TopK(best[0].scores[:, 0], best[0].indices[:, 0])
     if not best:
-        dtype = accumulate(query, keys)[0].dtype
         return TopK(
             query.new_zeros((0, k), dtype=dtype), key_time.new_zeros((0, k), dtype=torch.int64)
         )

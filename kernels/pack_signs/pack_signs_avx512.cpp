@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+#define LONGCLOCK_SIMD_NAMESPACE avx512
+#include "pack_signs_simd-inl.h"

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from longclock._library import raw
+from longclock.ops._call import call, check_k
+from longclock.ops._layout import Layout, flatten_layout
+from longclock.types import TopK
+
+
+def hamming_gsu(
+    query: Tensor,
+    keys: Tensor,
+    key_time: Tensor,
+    query_time: Tensor,
+    k: int = 100,
+    **layout: Unpack[Layout],
+) -> TopK:
+    """The k behaviours whose hashes differ from each query's in the fewest bits.
+
+    The best k by ``-sum_w popcount(key_m[w] xor query[w])``, the earliest behaviours first among equals: a
+    search that reads 8 bytes a behaviour for 64 bits. The call is that of ``clock_gsu`` without s().
+    Source: ETA, arXiv 2108.04468.
+
+    Args:
+        query: int64, words of 64 bits as ``pack_signs`` makes them: [S, W], [S, C, W] or [Q, W].
+        keys: int64, [S, M, W] or [T, W]; the table [N, W] where ``ids`` is given.
+        key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
+            [T] and [Q] (windows). They give the layout; the times themselves count only for
+            ``exclude_future``.
+        k: 0 to 2048.
+        ids: [S, M] or [T], rows of the table.
+        lengths: [S], behaviours that count in each dense row; None is M.
+        offsets, query_offsets: [S + 1], where each ragged sequence's behaviours and queries begin.
+        starts, ends: [Q]; query q sees rows starts[q] to ends[q] - 1 of keys.
+        mask: bool, shape of key_time; False is as if the behaviour were not there.
+        exclude_future: nor is one whose key_time is at or after query_time.
+    Returns:
+        TopK(scores float32, indices int64), [S, k], [S, C, k] or [Q, k]; scores are the distances,
+        negated; indices count from the start of the sequence or window; padded with -inf and -1.
+    Raises:
+        ValueError: an argument that does not fit; the message names it and the remedy.
+    """
+    places = flatten_layout("hamming_gsu", key_time, query_time, **layout)
+    arguments = (query, keys, key_time, query_time, *places, check_k("hamming_gsu", k))
+    return TopK(*call(raw.hamming_gsu.default, *arguments))
+
+
+@torch.library.register_fake("longclock::hamming_gsu")
+def _(query: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    shape = (*query.shape[:-1], rest[-1])
+    return query.new_empty(shape, dtype=torch.float32), query.new_empty(shape)

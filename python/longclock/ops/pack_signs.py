@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longclock._library import raw
+from longclock.ops._call import call, refuse_float64
+
+
+def pack_signs(x: Tensor) -> Tensor:
+    """A bit a value: which are positive.
+
+    Bit i of word w is ``x[..., 64 w + i] > 0``; the bits past the last are 0. NaN is not positive. Not
+    differentiable. ``pack_signs(x @ directions)`` with random directions is a SimHash: the share of bits
+    in which two of them differ estimates the angle between the vectors, divided by pi.
+
+    Args:
+        x: float32, float16 or bfloat16, [..., D].
+    Returns:
+        int64 [..., ceil(D / 64)].
+    Raises:
+        ValueError: float64 or integers, or a scalar.
+    """
+    refuse_float64("pack_signs", x=x)
+    words: Tensor = call(raw.pack_signs.default, x)
+    return words
+
+
+@torch.library.register_fake("longclock::pack_signs")
+def _(x: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], (x.shape[-1] + 63) // 64), dtype=torch.int64)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.mark_non_differentiable(output)
+
+
+def _backward(ctx: Any, grad: Tensor) -> None:
+    return None
+
+
+torch.library.register_autograd("longclock::pack_signs", _backward, setup_context=_setup_context)
