@@ -139,6 +139,9 @@ inline Vf load(const BFloat16* from) {
 #if defined(__AVX512F__)  // GCC makes two halves of the conversion below
   const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   return (Vf)((Vu)_mm512_maskz_cvtepu16_epi32(0xffff, halves) << 16);
+#elif defined(__AVX2__)  // and four instructions of this one
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return (Vf)((Vu)_mm256_cvtepu16_epi32(halves) << 16);
 #else
   return (Vf)(__builtin_convertvector(load_raw<Vh>(from), Vu) << 16);
 #endif

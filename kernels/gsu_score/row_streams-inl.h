@@ -24,7 +24,7 @@ struct RowStream {
 // for rows gathered from a table.
 template <class Words, class T>
 inline void dot_streams(const float* q, const RowStream<T>* streams, int64_t dim, int64_t ahead) {
-  const int64_t words = Words::words(dim);
+  const int64_t words = Words::words(dim), whole = Words::whole_words(dim) / kLanes * kLanes;
   int64_t longest = 0;
   const T* const* rows[kStreams] = {};
   int64_t last[kStreams] = {};
@@ -49,8 +49,12 @@ inline void dot_streams(const float* q, const RowStream<T>* streams, int64_t dim
         }
         const T* row = rows[s][smaller(i, last[s])];
         Vf sum = {};
-        for (int64_t w = 0; w < words; w += kLanes) {
-          sum = Words::multiply_add(load(q + w), Words::load_words(row, w, dim), sum);
+#pragma GCC unroll 4
+        for (int64_t w = 0; w < whole; w += kLanes) {
+          sum = Words::multiply_add(load(q + w), Words::load_whole_words(row, w), sum);
+        }
+        if (whole < words) {
+          sum = Words::multiply_add(load(q + whole), Words::load_words(row, whole, dim), sum);
         }
         acc[s * kStreamRows + i - r] = sum;
         end_of_row();

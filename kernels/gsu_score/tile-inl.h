@@ -29,10 +29,16 @@ struct FloatWords {
     return splat(value);
   }
   static Vf multiply_add(Vf row, Vf panel, Vf sum) { return fma(row, panel, sum); }
+  // Words that have all their elements.
+  static constexpr int64_t whole_words(int64_t dim) { return dim; }
+  template <class T>
+  static Vf load_whole_words(const T* row, int64_t at) {
+    return load(row + at);
+  }
   // Words [at, at + kLanes) of a row, zeros past its end.
   template <class T>
   static Vf load_words(const T* row, int64_t at, int64_t dim) {
-    return at + kLanes <= dim ? load(row + at) : load_partial(row + at, dim - at);
+    return at + kLanes <= dim ? load_whole_words(row, at) : load_partial(row + at, dim - at);
   }
   // A padded row of 32-bit elements as words.
   static void from_floats(const float* row, int64_t words, float* out) {
@@ -53,8 +59,12 @@ struct BFloat16Words {
   static Vf multiply_add(Vf row, Vf panel, Vf sum) {
     return (Vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)row, (__m512bh)panel);
   }
+  static constexpr int64_t whole_words(int64_t dim) { return dim / 2; }
+  static Vf load_whole_words(const BFloat16* row, int64_t at) {
+    return load_raw<Vf>(row + 2 * at);
+  }
   static Vf load_words(const BFloat16* row, int64_t at, int64_t dim) {
-    if (2 * (at + kLanes) <= dim) return load_raw<Vf>(row + 2 * at);
+    if (2 * (at + kLanes) <= dim) return load_whole_words(row, at);
     BFloat16 padded[2 * kLanes] = {};
     for (int64_t i = 2 * at; i < dim; ++i) padded[i - 2 * at] = row[i];
     return load_raw<Vf>(padded);
