@@ -131,7 +131,7 @@ void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_
 
 void check_k(const char* op, int64_t k) {
   check(k >= 0 && k <= 2048, op, ": k must be from 0 to 2048, got ", k,
-        "; sort the scores of gsu_score for more");
+        "; for more, score and sort in PyTorch");
 }
 
 void check_count(const char* op, const char* argument, int64_t count) {

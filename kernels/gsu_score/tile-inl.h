@@ -60,9 +60,7 @@ struct BFloat16Words {
     return (Vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)row, (__m512bh)panel);
   }
   static constexpr int64_t whole_words(int64_t dim) { return dim / 2; }
-  static Vf load_whole_words(const BFloat16* row, int64_t at) {
-    return load_raw<Vf>(row + 2 * at);
-  }
+  static Vf load_whole_words(const BFloat16* row, int64_t at) { return load_raw<Vf>(row + 2 * at); }
   static Vf load_words(const BFloat16* row, int64_t at, int64_t dim) {
     if (2 * (at + kLanes) <= dim) return load_whole_words(row, at);
     BFloat16 padded[2 * kLanes] = {};

@@ -23,7 +23,8 @@ __global__ void __launch_bounds__(kSelectorThreads)
   const unsigned q = blockIdx.x / parts;
   const int words = kWords > 0 ? kWords : static_cast<int>(behaviours.dim);
   const uint64_t* query = static_cast<const uint64_t*>(search.query) + int64_t{q} * words;
-  uint64_t kept[kWords > 0 ? kWords : 1];  // of the query, in registers
+  constexpr int kKept = kWords > 0 ? kWords : 1;
+  uint64_t kept[kKept];  // of the query, in registers
 #pragma unroll
   for (int w = 0; w < kWords; ++w) kept[w] = query[w];
   __shared__ SequenceView view;
@@ -42,7 +43,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
       row = static_cast<const char*>(behaviours.keys) + id * search.row_bytes;
     }
     int bits = 0;
-#pragma unroll kWords> 0 ? kWords : 1
+#pragma unroll kKept
     for (int w = 0; w < words; ++w) {
       const uint64_t of_query = kWords > 0 ? kept[w] : query[w];
       bits += __popcll(reinterpret_cast<const uint64_t*>(row)[w] ^ of_query);

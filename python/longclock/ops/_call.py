@@ -37,7 +37,7 @@ def check_k(op: str, k: int) -> int:
         raise ValueError(f"{op}: k must be an int, got {type(k).__name__}")
     if not 0 <= k <= 2048:
         raise ValueError(
-            f"{op}: k must be from 0 to 2048, got {k}; sort the scores of gsu_score for more"
+            f"{op}: k must be from 0 to 2048, got {k}; for more, score and sort in PyTorch"
         )
     return k
 
