@@ -4,8 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "common/dispatch.h"
-#include "common/parallel.h"
-#include "common/search.h"
+#include "common/search_topk.h"
 
 namespace longclock {
 namespace {
@@ -13,36 +12,12 @@ namespace {
 std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
   check_k("clock_gsu", k);
   Search search("clock_gsu", LONGCLOCK_SEARCH_ARGUMENTS);
-  std::vector<int64_t> shape = search.query_shape;
-  shape.push_back(k);
-  Tensor scores = torch::stable::new_empty(keys, shape, ScalarType::Float);
-  Tensor indices = torch::stable::new_empty(keys, shape, ScalarType::Long);
-  if (k == 0 || search.query_count == 0) return {scores, indices};
-
-  search.tabulate();
-  const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true, kCandidatePanel);
-  std::vector<TopKEntry> entries;
-  if (search.parts() > 1)
-    entries.resize(static_cast<size_t>(search.query_count * search.parts() * k));
+  if (k > 0) search.tabulate();
   ClockGsuParams params{};
-  params.behaviours = search.behaviours;
   params.queries = static_cast<const float*>(search.queries.const_data_ptr());
   params.query_stride = search.query_stride;
-  params.groups = search.groups.data();
-  params.tasks = tasks.data();
   params.scale = static_cast<float>(scale);
-  params.k = k;
-  params.parts = search.parts();
-  params.entries = entries.data();
-  params.scores = static_cast<float*>(scores.mutable_data_ptr());
-  params.indices = static_cast<int64_t*>(indices.mutable_data_ptr());
-  parallel_tasks(static_cast<int64_t>(tasks.size()), search.work(),
-                 [&](int64_t begin, int64_t end) { clock_gsu_cpu(params, begin, end); });
-  if (search.parts() > 1) {
-    parallel_tasks(search.query_count, search.query_count * search.parts() * k,
-                   [&](int64_t begin, int64_t end) { clock_gsu_merge_cpu(params, begin, end); });
-  }
-  return {scores, indices};
+  return search_topk(search, k, kCandidatePanel, params, clock_gsu_cpu);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "../kernels/block_topk/block_topk.h"
 #include "../kernels/hamming_gsu/hamming_gsu.h"
 #include "common/search_cuda.h"
 
@@ -15,26 +14,11 @@ std::tuple<Tensor, Tensor> hamming_gsu(const Tensor& query, const Tensor& keys,
   check_k(op, k);
   CudaCall cuda(op, "query", query);
   const DeviceSearchInputs search(op, cuda, LONGCLOCK_HASH_SEARCH_ARGUMENTS);
-  std::vector<int64_t> shape = search.query_shape;
-  shape.push_back(k);
-  const Tensor scores = output(cuda, keys, shape, ScalarType::Float);
-  const Tensor indices = output(cuda, keys, shape, ScalarType::Long);
-  if (k == 0 || search.query_count == 0) return {scores, indices};
-
-  HammingGsuDeviceParams params{};
-  params.search = search.params(/*scale=*/1.0);
-  params.k = k;
-  params.scores = data<float>(scores);
-  params.indices = data<int64_t>(indices);
-  cuda.check_launch(topk_parts(
-      search.query_count, search.dense() ? search.columns : search.positions, k, &params.parts));
-  Tensor entries;
-  if (params.parts > 1) {
-    entries = output(cuda, indices, {search.query_count, params.parts, k}, ScalarType::Long);
-    params.entries = data<TopKEntry>(entries);
-  }
-  cuda.check_launch(launch_hamming_gsu(params, cuda.stream()));
-  return {scores, indices};
+  DeviceSearchTopKCall call(cuda, search, /*scale=*/1.0, k);
+  if (call.is_empty()) return {call.scores, call.indices};
+  call.cut(cuda);
+  cuda.check_launch(launch_hamming_gsu(call.params, cuda.stream()));
+  return {call.scores, call.indices};
 }
 
 }  // namespace

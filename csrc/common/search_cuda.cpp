@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "search_cuda.h"
 
+#include "../../kernels/block_topk/block_topk.h"
 #include "../../kernels/common/device.h"
 
 namespace longclock {
@@ -74,6 +75,28 @@ DeviceSearch DeviceSearchInputs::params(double scale) const {
   p.starts = array(starts);
   p.ends = array(ends);
   return p;
+}
+
+DeviceSearchTopKCall::DeviceSearchTopKCall(CudaCall& call, const DeviceSearchInputs& search,
+                                           double scale, int64_t k) {
+  std::vector<int64_t> shape = search.query_shape;
+  shape.push_back(k);
+  scores = output(call, search.keys, shape, ScalarType::Float);
+  indices = output(call, search.keys, shape, ScalarType::Long);
+  params.search = search.params(scale);
+  params.k = k;
+  params.parts = 1;
+  params.scores = data<float>(scores);
+  params.indices = data<int64_t>(indices);
+}
+
+void DeviceSearchTopKCall::cut(CudaCall& call) {
+  const DeviceSearch& search = params.search;
+  const int64_t longest = search.layout == SearchLayout::kDense ? search.columns : search.positions;
+  call.check_launch(topk_parts(search.queries, longest, params.k, &params.parts));
+  if (params.parts == 1) return;
+  entries = output(call, indices, {search.queries, params.parts, params.k}, ScalarType::Long);
+  params.entries = data<TopKEntry>(entries);
 }
 
 }  // namespace longclock

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../../kernels/gsu_score/search_topk.h"
 #include "cuda.h"
 #include "search.h"
 
@@ -15,6 +16,16 @@ class DeviceSearchInputs : public SearchInputs {
 
  private:
   Tensor query_;
+};
+
+// A search for the k best behaviours of every query: its outputs, and what a launcher takes.
+struct DeviceSearchTopKCall {
+  Tensor scores, indices, entries;
+  DeviceSearchTopK params{};
+  DeviceSearchTopKCall(CudaCall& call, const DeviceSearchInputs& search, double scale, int64_t k);
+  bool is_empty() const { return params.k == 0 || params.search.queries == 0; }
+  // Into parts, where there are fewer queries than fill the device.
+  void cut(CudaCall& call);
 };
 
 }  // namespace longclock

@@ -102,10 +102,4 @@ void write_topk(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t
   write_sorted(entries, sort_best(entries, n, k), k, scores, indices);
 }
 
-void write_topk_of_parts(TopKEntry* entries, int64_t n, int64_t k, float* scores,
-                         int64_t* indices) {
-  write_topk(entries, std::remove(entries, entries + n, TopKEntry{0}) - entries, k, scores,
-             indices);
-}
-
 }  // namespace longclock

@@ -56,7 +56,5 @@ int64_t sort_best(TopKEntry* entries, int64_t n, int64_t k);
 void write_sorted(const TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices);
 // The k best of n entries, sorted, into scores [k] and indices [k]; padded with (-inf, -1).
 void write_topk(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices);
-// The same, of parts' entries with zeros between them.
-void write_topk_of_parts(TopKEntry* entries, int64_t n, int64_t k, float* scores, int64_t* indices);
 
 }  // namespace longclock

@@ -14,7 +14,7 @@ namespace {
 
 template <class T, RowForm kForm>
 __global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements ? 2 : kTileBlocks)
-    clock_gsu_kernel(const __grid_constant__ ClockGsuDeviceParams p, const SelectorPlan plan,
+    clock_gsu_kernel(const __grid_constant__ DeviceSearchTopK p, const SelectorPlan plan,
                      const int query_room) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements 
 
 }  // namespace
 
-int launch_clock_gsu(const ClockGsuDeviceParams& p, CudaStream stream) {
+int launch_clock_gsu(const DeviceSearchTopK& p, CudaStream stream) {
   const DeviceSearch& search = p.search;
   if (search.queries == 0 || p.k == 0) return cudaSuccess;
   DeviceLimits device;

@@ -144,7 +144,7 @@ int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan*
   return cudaSuccess;
 }
 
-int launch_clock_gsu_many(const ClockGsuDeviceParams& params, const ClockGsuManyPlan& plan,
+int launch_clock_gsu_many(const DeviceSearchTopK& params, const ClockGsuManyPlan& plan,
                           void* workspace, CudaStream stream) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;

@@ -49,7 +49,7 @@ int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan*
 
 // All queries; workspace: plan.workspace_words, aligned to 16 bytes. Returns a cudaError_t: 0 is
 // success. Allocates nothing and waits for nothing.
-int launch_clock_gsu_many(const ClockGsuDeviceParams& params, const ClockGsuManyPlan& plan,
+int launch_clock_gsu_many(const DeviceSearchTopK& params, const ClockGsuManyPlan& plan,
                           void* workspace, CudaStream stream);
 
 // One sweep, compiled for each dtype on its own.

@@ -18,19 +18,13 @@ inline Found search(const SearchFixture& f, int64_t k, int64_t chunk, int64_t pa
   Found found{std::vector<float>(queries * k), std::vector<int64_t>(queries * k)};
   std::vector<TopKEntry> entries(static_cast<size_t>(queries * parts * k));
   const auto tasks = f.tasks(chunk, parts);
-  const ClockGsuParams p{f.behaviours,
+  const ClockGsuParams p{{f.behaviours, f.groups.data(), tasks.data(), k, parts, entries.data(),
+                          found.scores.data(), found.indices.data()},
                          f.queries.data(),
                          f.stride,
-                         f.groups.data(),
-                         tasks.data(),
-                         f.scale,
-                         k,
-                         parts,
-                         entries.data(),
-                         found.scores.data(),
-                         found.indices.data()};
+                         f.scale};
   clock_gsu_cpu(p, 0, static_cast<int64_t>(tasks.size()));
-  if (parts > 1) clock_gsu_merge_cpu(p, 0, queries);
+  if (parts > 1) search_merge_cpu(p, 0, queries);
   return found;
 }
 

@@ -14,7 +14,7 @@ namespace {
 // kWords: how many words a hash has; 0: any number.
 template <int kWords>
 __global__ void __launch_bounds__(kSelectorThreads)
-    hamming_gsu_kernel(const __grid_constant__ HammingGsuDeviceParams p, const SelectorPlan plan) {
+    hamming_gsu_kernel(const __grid_constant__ DeviceSearchTopK p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
   const DeviceSearch& search = p.search;
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
 
 }  // namespace
 
-int launch_hamming_gsu(const HammingGsuDeviceParams& p, CudaStream stream) {
+int launch_hamming_gsu(const DeviceSearchTopK& p, CudaStream stream) {
   const DeviceSearch& search = p.search;
   if (search.queries == 0 || p.k == 0) return cudaSuccess;
   DeviceLimits device;

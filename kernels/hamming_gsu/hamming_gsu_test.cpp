@@ -49,10 +49,11 @@ struct HashFixture : SearchFixture {
     std::vector<int64_t> indices(queries * k);
     std::vector<TopKEntry> entries(queries * parts * k);
     const auto cut = tasks(chunk, parts);
-    const HammingGsuParams p{behaviours, hashes.data(),  groups.data(), cut.data(),    k,
-                             parts,      entries.data(), scores.data(), indices.data()};
+    const HammingGsuParams p{{behaviours, groups.data(), cut.data(), k, parts, entries.data(),
+                              scores.data(), indices.data()},
+                             hashes.data()};
     hamming_gsu_cpu(p, 0, static_cast<int64_t>(cut.size()));
-    if (parts > 1) hamming_gsu_merge_cpu(p, 0, queries);
+    if (parts > 1) search_merge_cpu(p, 0, queries);
     for (int64_t q = 0; q < queries; ++q) {
       const auto best = expected(q);
       for (int64_t i = 0; i < k; ++i) {
