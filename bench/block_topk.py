@@ -7,16 +7,8 @@ import torch
 from torch import Tensor
 
 import longclock as lc
-from bench.checks import same
-from bench.harness import Case, Check
-
-AGAINST = "the reference, exactly"
-
-
-def check(scores: Tensor, k: int) -> Check:
-    ours, expected = lc.block_topk(scores, k), lc.reference.block_topk(scores, k)
-    found = same(ours.indices, expected.indices, AGAINST)
-    return found if found.error > 0 else same(ours.scores, expected.scores, AGAINST)
+from bench.checks import same_selection
+from bench.harness import Case
 
 
 def topk_case(name: str, scores: Tensor, k: int) -> Case:
@@ -28,7 +20,7 @@ def topk_case(name: str, scores: Tensor, k: int) -> Case:
             "torch.topk": lambda: torch.topk(scores, k),
             "reference": lambda: lc.reference.block_topk(scores, k),
         },
-        lambda: check(scores, k),
+        lambda: same_selection(lc.block_topk(scores, k), lc.reference.block_topk(scores, k)),
         read=scores,
     )
 

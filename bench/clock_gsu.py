@@ -30,15 +30,11 @@ def product_alone(case: Search) -> Callable[[], Any]:
 
 def nearest_by_faiss(case: Search, k: int) -> dict[str, Callable[[], Any]]:
     """Exact search by inner product alone, without the time term, for one request in fp32."""
-    if len(case.query) != 1 or case.query.dtype != torch.float32:
+    if case.query.dtype != torch.float32:
         return {}
-    if case.query.is_cuda:
-        peers.without("faiss.knn", "faiss-cpu has no code for a GPU")
-        return {}
-    module = peers.faiss()
+    module = peers.faiss_of(case.query, "faiss.knn")
     if module is None:
         return {}
-    module.omp_set_num_threads(torch.get_num_threads())
     query, keys = case.query[0].numpy(), case.keys[0].numpy()
     return {"faiss.knn": lambda: module.knn(query, keys, k, metric=module.METRIC_INNER_PRODUCT)}
 

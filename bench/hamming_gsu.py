@@ -10,8 +10,8 @@ from torch import Tensor
 
 import longclock as lc
 from bench import peers
-from bench.checks import same
-from bench.harness import Case, Check
+from bench.checks import same_selection
+from bench.harness import Case
 from bench.inputs import Search, make_search
 
 BITS = 64
@@ -25,15 +25,9 @@ def signs_of(hashes: Tensor) -> Tensor:
 
 def nearest_by_faiss(case: Search, k: int) -> dict[str, Callable[[], Any]]:
     """Exact search by Hamming distance, for one request; among equals it keeps any."""
-    if len(case.query) != 1:
-        return {}
-    if case.query.is_cuda:
-        peers.without("faiss.knn_hamming", "faiss-cpu has no code for a GPU")
-        return {}
-    module = peers.faiss()
+    module = peers.faiss_of(case.query, "faiss.knn_hamming")
     if module is None:
         return {}
-    module.omp_set_num_threads(torch.get_num_threads())
     query, keys = (x[0].view(-1, 1).view(torch.uint8).numpy() for x in (case.query, case.keys))
     return {"faiss.knn_hamming": lambda: module.knn_hamming(query, keys, k)}
 
@@ -57,12 +51,6 @@ def search_case(name: str, case: Search, k: int, sizes: dict[str, Any]) -> Case:
         scores, indices = (products if many else products[:, 0]).topk(k)
         return lc.TopK((scores.float() - BITS) / 2, indices)
 
-    def check() -> Check:
-        ours, expected = found(lc.hamming_gsu), found(lc.reference.hamming_gsu)
-        against = "the reference, exactly"
-        indices = same(ours.indices, expected.indices, against)
-        return indices if indices.error > 0 else same(ours.scores, expected.scores, against)
-
     evaluations = case.query[..., 0].numel() * case.key_time.shape[-1]
     return Case(
         name,
@@ -74,7 +62,7 @@ def search_case(name: str, case: Search, k: int, sizes: dict[str, Any]) -> Case:
             "torch": of_products,
             **nearest_by_faiss(case, k),
         },
-        check,
+        lambda: same_selection(found(lc.hamming_gsu), found(lc.reference.hamming_gsu)),
         read=None if many else case.gathered().keys,
         behaviours=evaluations,
     )

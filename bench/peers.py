@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 PACKAGES = ("faiss-cpu", "fuxictr")
 
@@ -31,6 +31,20 @@ def versions() -> dict[str, str]:
 def without(rival: str, reason: str, remedy: str = "") -> None:
     """One line in the first case that would have had the rival."""
     print(f"without the rival {rival}: {reason}{remedy and '; ' + remedy}")
+
+
+def faiss_of(query: Tensor, rival: str) -> Any:
+    """faiss on as many threads as PyTorch, for the queries [S, ..] of one history on the CPU; None, with the reason
+    printed, where it is missing or has no code for their device."""
+    if len(query) != 1:
+        return None
+    if query.is_cuda:
+        without(rival, "faiss-cpu has no code for a GPU")
+        return None
+    module = faiss()
+    if module is not None:
+        module.omp_set_num_threads(torch.get_num_threads())
+    return module
 
 
 def faiss() -> Any:

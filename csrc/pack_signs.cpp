@@ -27,15 +27,10 @@ PackSignsCall::PackSignsCall(const Tensor& x_in) {
 
 namespace {
 
-// Rows of a task.
-constexpr int64_t kStep = 64;
-
 Tensor pack_signs(const Tensor& x) {
   const PackSignsCall call(x);
-  const int64_t rows = call.params.rows;
-  parallel_tasks((rows + kStep - 1) / kStep, call.x.numel(), [&](int64_t begin, int64_t end) {
-    pack_signs_cpu(call.params, begin * kStep, std::min(end * kStep, rows));
-  });
+  parallel_tasks(call.params.rows, call.x.numel(),
+                 [&](int64_t begin, int64_t end) { pack_signs_cpu(call.params, begin, end); });
   return call.out;
 }
 

@@ -280,9 +280,7 @@ void Search::check_ids(const char* op, int64_t table_rows) const {
       for (int64_t at = g.position; at < g.position + g.length; ++at) {
         const int64_t id = behaviours.ids[at];
         if (id >= 0 && id < table_rows) continue;
-        const bool there = (behaviours.mask == nullptr || behaviours.mask[at] != 0) &&
-                           !(behaviours.exclude_future && behaviours.key_time[at] >= g.now);
-        check_id(op, !there, id, table_rows, at);
+        check_id(op, !is_there(behaviours, at, g.now), id, table_rows, at);
       }
     }
   });

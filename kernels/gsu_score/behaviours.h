@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../common/dtype.h"
+#include "../common/inline.h"
 #include "../time_similarity/time_similarity.h"
 
 namespace longclock {
@@ -22,6 +23,12 @@ struct Behaviours {
   TimeMlp mlp;
   const float* time_table;  // [period / 2 + 1], s of every delta; or none: computed on the spot
 };
+
+// Whether the behaviour at a position counts at a moment.
+LONGCLOCK_INLINE bool is_there(const Behaviours& b, int64_t position, int64_t now) {
+  return (b.mask == nullptr || b.mask[position] != 0) &&
+         !(b.exclude_future && b.key_time[position] >= now);
+}
 
 // The queries that look at one sequence or window at one moment.
 struct Group {

@@ -7,23 +7,12 @@ namespace {
 
 // Into `entries`, or the outputs where the sequence is not cut into parts.
 inline void write(const HammingGsuParams& p, int64_t query, int64_t part, const Nearest& found) {
-  if (p.parts > 1) {
-    TopKEntry* out = p.entries + (query * p.parts + part) * p.k;
-    for (int64_t i = 0; i < found.size; ++i) {
-      out[i] = topk_entry(score_of(found.best[i]), index_of(found.best[i]));
-    }
-    return;
-  }
-  float* scores = p.scores + query * p.k;
-  int64_t* indices = p.indices + query * p.k;
+  TopKEntry* out = p.parts > 1 ? p.entries + (query * p.parts + part) * p.k : found.best;
   for (int64_t i = 0; i < found.size; ++i) {
-    scores[i] = score_of(found.best[i]);
-    indices[i] = index_of(found.best[i]);
+    out[i] = topk_entry(score_of(found.best[i]), index_of(found.best[i]));
   }
-  for (int64_t i = found.size; i < p.k; ++i) {
-    scores[i] = -__builtin_inff();
-    indices[i] = -1;
-  }
+  if (p.parts > 1) return;
+  write_sorted(out, found.size, p.k, p.scores + query * p.k, p.indices + query * p.k);
 }
 
 // Each block is read once for all queries of the task and stays in the first-level cache for them.

@@ -53,10 +53,8 @@ class HashBlock {
   void find_places(const Group& g, int64_t end) {
     count = 0;
     for (int64_t m = begin_; m < end; ++m) {
-      const int64_t at = g.position + m;
       places_[count] = static_cast<int32_t>(m);
-      count += (b_.mask == nullptr || b_.mask[at] != 0) &&
-               !(b_.exclude_future && b_.key_time[at] >= g.now);
+      count += is_there(b_, g.position + m, g.now);
     }
   }
 

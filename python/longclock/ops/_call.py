@@ -42,6 +42,19 @@ def check_k(op: str, k: int) -> int:
     return k
 
 
+def not_differentiable(op: str) -> None:
+    """Marks what an op returns as without a gradient, whatever its inputs ask for."""
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.mark_non_differentiable(*(output if isinstance(output, tuple) else (output,)))
+        ctx.arguments = len(inputs)
+
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
+        return (None,) * int(ctx.arguments)
+
+    torch.library.register_autograd(f"longclock::{op}", backward, setup_context=setup_context)
+
+
 def forbid_double_backward(backward_op: str) -> None:
     """Gives the op of a backward pass an autograd formula that only explains itself."""
     op = backward_op.removesuffix("_backward")

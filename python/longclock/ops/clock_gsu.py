@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, check_k
+from longclock.ops._call import call, check_k, not_differentiable
 from longclock.ops._layout import SearchOptions, flatten_search
 from longclock.types import Mlp, TopK
 
@@ -66,13 +66,4 @@ def _(query: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(*output)
-    ctx.arguments = len(inputs)
-
-
-def _backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-    return (None,) * int(ctx.arguments)
-
-
-torch.library.register_autograd("longclock::clock_gsu", _backward, setup_context=_setup_context)
+not_differentiable("clock_gsu")

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock.ops._call import call, refuse_float64
+from longclock.ops._call import call, not_differentiable, refuse_float64
 
 
 def pack_signs(x: Tensor) -> Tensor:
@@ -34,12 +32,4 @@ def _(x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], (x.shape[-1] + 63) // 64), dtype=torch.int64)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.mark_non_differentiable(output)
-
-
-def _backward(ctx: Any, grad: Tensor) -> None:
-    return None
-
-
-torch.library.register_autograd("longclock::pack_signs", _backward, setup_context=_setup_context)
+not_differentiable("pack_signs")
