@@ -6,8 +6,6 @@
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
 
-static_assert(kBehaviourBlock <= kTopKBlock);
-
 // Into `entries`, or sorted into the outputs where the sequence is not cut into parts.
 inline void write(const ClockGsuParams& p, int64_t query, int64_t part, TopKBuffer& best) {
   TopKEntry* found = best.entries();
@@ -30,9 +28,11 @@ void search_one(const ClockGsuParams& p, const SearchTask& task) {
                        &scratch);
   TopKBuffer best(scratch.take<TopKEntry>(topk_capacity(p.k)), p.k);
   scorer.score(p.groups[task.group], task.begin, task.end,
-               [&](const BehaviourBlock<T>& block, const float* scores, int64_t begin) {
-                 if (!block.any_kept) return;
-                 best.push(scores, block.all_kept ? nullptr : block.keep, block.n, begin);
+               [&](const SpanBlock<T>& block, const float* scores, int64_t begin) {
+                 for (int64_t at = 0; block.any_kept && at < block.n; at += kTopKBlock) {
+                   best.push(scores + at, block.all_kept ? nullptr : block.keep + at,
+                             smaller(kTopKBlock, block.n - at), begin + at);
+                 }
                });
   write(p, task.query_begin, task.part, best);
 }

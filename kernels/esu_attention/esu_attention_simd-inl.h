@@ -303,6 +303,7 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
 // Adds in order of positions, in T as nn.Embedding does; rows outside [begin, end) are passed over.
 template <class T>
 void table_grad(const EsuTableGradParams& p, int64_t begin, int64_t end) {
+  constexpr int64_t kPrefetchRows = 32;
   const int64_t dim = p.dim, bytes = dim * static_cast<int64_t>(sizeof(T));
   T* table = static_cast<T*>(p.table_grad);
   const auto row_of = [&](int64_t at) -> T* {

@@ -15,28 +15,28 @@
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 inline constexpr int64_t kBehaviourBlock = kTimeBlock;
-inline constexpr int64_t kPrefetchRows = 32;  // of a table, in all streams
 // Between queries' scores of a block: not a power of two of cache lines, so that a column of them
 // spreads over all sets of the cache.
 inline constexpr int64_t kScoreStride = kBehaviourBlock + 16;
 
-template <class T>
+template <class T, int64_t kSize = kBehaviourBlock>
 struct BehaviourBlock {
   int64_t n;
-  bool all_kept;                   // else `keep` says which count
-  uint8_t keep[kBehaviourBlock];   // 0: not there, it never counts
-  int32_t delta[kBehaviourBlock];  // seconds; 0 where not there
-  const T* rows[kBehaviourBlock];  // where not there: some row that is; none where none is
+  bool all_kept;         // else `keep` says which count
+  uint8_t keep[kSize];   // 0: not there, it never counts
+  int32_t delta[kSize];  // seconds; 0 where not there
+  // Where not there: some row that is; none where none is. Room to read ahead.
+  const T* rows[kSize + kRowsAhead];
   bool any_kept;
   TimeFeatureBlock features;
-  alignas(64) float s[kBehaviourBlock];
+  alignas(64) float s[kSize];
 };
 
 // Which behaviours begin, begin + step, ... of the group are there, n of them, and how far from now
 // on the clock.
-template <class T>
+template <class T, int64_t kSize>
 inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
-                       BehaviourBlock<T>* block, int64_t step = 1) {
+                       BehaviourBlock<T, kSize>* block, int64_t step = 1) {
   const int64_t at = g.position + begin;
   block->n = n;
   block->all_kept = b.mask == nullptr && !b.exclude_future;
@@ -60,9 +60,9 @@ inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64
   block->any_kept = kept > 0;
 }
 
-template <class T>
+template <class T, int64_t kSize>
 inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
-                      BehaviourBlock<T>* block, int64_t step = 1) {
+                      BehaviourBlock<T, kSize>* block, int64_t step = 1) {
   const T* keys = static_cast<const T*>(b.keys);
   if (!b.ids) {
     const T* first = keys + g.key_offset + begin * b.key_row_stride;
@@ -83,24 +83,33 @@ inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_
   }
 }
 
-template <class T>
-inline void read_s(const Behaviours& b, BehaviourBlock<T>* block) {
+template <class T, int64_t kSize>
+inline void read_s(const Behaviours& b, BehaviourBlock<T, kSize>* block) {
   const int64_t n = block->n;
   if (b.time_table != nullptr) {
     for (int64_t i = 0; i < n; ++i) block->s[i] = b.time_table[block->delta[i]];
-  } else {
-    time_features(block->delta, n, b.mlp.unit, &block->features);
-    time_similarity(b.mlp, block->features, n, block->s);
+    return;
+  }
+  for (int64_t at = 0; at < n; at += kTimeBlock) {
+    const int64_t some = smaller(kTimeBlock, n - at);
+    time_features(block->delta + at, some, b.mlp.unit, &block->features);
+    time_similarity(b.mlp, block->features, some, block->s + at);
   }
 }
 
-template <class T>
+template <class T, int64_t kSize>
 inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
-                       BehaviourBlock<T>* block, int64_t step = 1) {
+                       BehaviourBlock<T, kSize>* block, int64_t step = 1) {
   read_times(b, g, begin, n, block, step);
   find_rows(b, g, begin, n, block, step);
   read_s(b, block);
 }
+
+// A stream's behaviours of a span: more than in other blocks, as the prefetcher has to start again
+// after whatever is done between rows.
+inline constexpr int64_t kSpanBlock = 512;
+template <class T>
+using SpanBlock = BehaviourBlock<T, kSpanBlock>;
 
 // Scores of one query against the behaviours of a group, a span of kStreams blocks at a time.
 // Memory-bound: every row is read once, straight from where it lies.
@@ -111,13 +120,16 @@ class SpanScorer {
  public:
   // query: [dim], 32-bit, padded with zeros to a multiple of kLanes.
   SpanScorer(const Behaviours& b, float scale, const float* query, Scratch* scratch)
-      : b_(b), scale_(scale) {
+      : b_(b),
+        scale_(scale),
+        row_bytes_(b.dim * static_cast<int64_t>(sizeof(T))),
+        ahead_(b.ids ? RowsAhead::gathered() : RowsAhead::in_order(row_bytes_)) {
     const int64_t words = Words::words(b.dim), padded = round_up(words, kLanes);
     query_ = scratch->take<float>(padded);
     Words::from_floats(query, words, query_);
     for (int64_t i = words; i < padded; ++i) query_[i] = 0.0f;
-    blocks_ = scratch->take<BehaviourBlock<T>>(kStreams);
-    scores_ = scratch->take<float>(kStreams * kScoreStride);
+    blocks_ = scratch->take<SpanBlock<T>>(kStreams);
+    scores_ = scratch->take<float>(kStreams * kStride);
   }
 
   // Behaviours [begin, end) of the group in order: calls f(block, scores, begin of the block) for
@@ -125,47 +137,62 @@ class SpanScorer {
   // more.
   template <class F>
   void score(const Group& g, int64_t begin, int64_t end, const F& f) {
-    const int64_t ahead = b_.ids ? kPrefetchRows / kStreams : 0;
-    for (Span span(begin, end); span.begin < end; span = Span(span.end, end)) {
-      RowStream<T> streams[kStreams];
+    for (; begin < end; begin += kStreams * kSpanBlock) {
+      const int64_t n = smaller(kStreams * kSpanBlock, end - begin);
+      const int64_t most = round_up((n + kStreams - 1) / kStreams, kStreamRows);
       for (int64_t i = 0; i < kStreams; ++i) {
-        BehaviourBlock<T>& block = blocks_[i];
-        read_times(b_, g, span.first(i), span.count(i), &block);
-        find_rows(b_, g, span.first(i), span.count(i), &block);
-        streams[i] = {block.rows, block.any_kept ? block.n : 0, scores_ + i * kScoreStride};
-        for (int64_t j = 0; j < smaller(ahead, streams[i].n); ++j) {
-          prefetch_far_row(block.rows[j], b_.dim * static_cast<int64_t>(sizeof(T)));
-        }
+        const int64_t first = smaller(i * most, n), count = smaller(most, n - first);
+        read_times(b_, g, begin + first, count, blocks_ + i);
+        find_rows(b_, g, begin + first, count, blocks_ + i);
       }
+      score_rows(most);
       for (int64_t i = 0; i < kStreams; ++i) {
-        if (streams[i].n > 0) read_s(b_, blocks_ + i);
-      }
-      dot_streams<Words>(query_, streams, b_.dim, ahead);
-      for (int64_t i = 0; i < kStreams; ++i) {
-        float* scores = streams[i].out;
-        for (int64_t j = 0; j < streams[i].n; ++j) {
-          scores[j] = fma(scale_, scores[j], blocks_[i].s[j]);
-        }
-        if (blocks_[i].n > 0) f(blocks_[i], scores, span.first(i));
+        if (blocks_[i].n > 0) f(blocks_[i], scores_ + i * kStride, begin + i * most);
       }
     }
   }
 
  private:
-  struct Span {
-    Span(int64_t begin, int64_t all_end)
-        : begin(begin),
-          end(smaller(begin + kStreams * kBehaviourBlock, all_end)),
-          most(round_up((end - begin + kStreams - 1) / kStreams, kStreamRows)) {}
-    int64_t first(int64_t i) const { return smaller(begin + i * most, end); }
-    int64_t count(int64_t i) const { return smaller(most, end - first(i)); }
-    int64_t begin, end, most;
-  };
+  // Between blocks' scores: not a power of two of cache lines.
+  static constexpr int64_t kStride = kSpanBlock + 16;
+
+  // The scores of a span whose longest block has n behaviours, up to a multiple of kStreamRows.
+  void score_rows(int64_t n) {
+    const T* some = nullptr;
+    for (int64_t i = 0; i < kStreams; ++i) {
+      if (has_rows(blocks_[i])) some = blocks_[i].rows[0];
+    }
+    if (some == nullptr) return;
+    RowStream<T> streams[kStreams];
+    for (int64_t i = 0; i < kStreams; ++i) {
+      // A shorter block goes on with any row.
+      SpanBlock<T>& block = blocks_[i];
+      for (int64_t j = has_rows(block) ? block.n : 0; j < n + ahead_.rows; ++j) {
+        block.rows[j] = some;
+      }
+      streams[i] = {block.rows, scores_ + i * kStride};
+      for (int64_t j = 0; b_.ids && j < ahead_.rows; ++j) {
+        prefetch_far_row(block.rows[j], row_bytes_);
+      }
+    }
+    for (int64_t i = 0; i < kStreams; ++i) read_s(b_, blocks_ + i);
+    dot_streams<Words>(query_, streams, n, b_.dim, ahead_);
+    for (int64_t i = 0; i < kStreams; ++i) {
+      float* scores = streams[i].out;
+      for (int64_t j = 0; j < blocks_[i].n; ++j) {
+        scores[j] = fma(scale_, scores[j], blocks_[i].s[j]);
+      }
+    }
+  }
+
+  static bool has_rows(const SpanBlock<T>& block) { return block.n > 0 && block.any_kept; }
 
   const Behaviours& b_;
   float scale_;
+  int64_t row_bytes_;
+  RowsAhead ahead_;
   float* query_;  // in words
-  BehaviourBlock<T>* blocks_;
+  SpanBlock<T>* blocks_;
   float* scores_;
 };
 

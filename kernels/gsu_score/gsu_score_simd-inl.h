@@ -6,9 +6,8 @@ namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
 
 // Scores of a block into their place: -inf where a behaviour is not there.
-template <class T>
-void write_block(const GsuScoreParams& p, const BehaviourBlock<T>& block, float* scores,
-                 float* to) {
+template <class Block>
+void write_block(const GsuScoreParams& p, const Block& block, float* scores, float* to) {
   if (!block.all_kept) {
     for (int64_t i = 0; i < block.n; ++i) {
       if (block.keep[i] == 0) scores[i] = -__builtin_inff();
@@ -32,7 +31,7 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
   if (group.query_end - group.query_begin == 1) {
     SpanScorer<T> scorer(p.behaviours, p.scale, queries, &scratch);
     scorer.score(group, task.begin, task.end,
-                 [&](const BehaviourBlock<T>& block, float* scores, int64_t begin) {
+                 [&](const SpanBlock<T>& block, float* scores, int64_t begin) {
                    write_block(p, block, scores, out + begin);
                  });
   } else {
