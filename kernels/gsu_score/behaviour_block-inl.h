@@ -15,9 +15,10 @@
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 inline constexpr int64_t kBehaviourBlock = kTimeBlock;
-// Between queries' scores of a block: not a power of two of cache lines, so that a column of them
+// Between rows of scores of a block: not a power of two of cache lines, so that a column of them
 // spreads over all sets of the cache.
-inline constexpr int64_t kScoreStride = kBehaviourBlock + 16;
+constexpr int64_t score_stride(int64_t block) { return block + 16; }
+inline constexpr int64_t kScoreStride = score_stride(kBehaviourBlock);
 
 template <class T, int64_t kSize = kBehaviourBlock>
 struct BehaviourBlock {
@@ -153,8 +154,7 @@ class SpanScorer {
   }
 
  private:
-  // Between blocks' scores: not a power of two of cache lines.
-  static constexpr int64_t kStride = kSpanBlock + 16;
+  static constexpr int64_t kStride = score_stride(kSpanBlock);
 
   // The scores of a span whose longest block has n behaviours, up to a multiple of kStreamRows.
   void score_rows(int64_t n) {
@@ -175,11 +175,13 @@ class SpanScorer {
         prefetch_far_row(block.rows[j], row_bytes_);
       }
     }
-    for (int64_t i = 0; i < kStreams; ++i) read_s(b_, blocks_ + i);
+    for (int64_t i = 0; i < kStreams; ++i) {
+      if (has_rows(blocks_[i])) read_s(b_, blocks_ + i);
+    }
     dot_streams<Words>(query_, streams, n, b_.dim, ahead_);
     for (int64_t i = 0; i < kStreams; ++i) {
       float* scores = streams[i].out;
-      for (int64_t j = 0; j < blocks_[i].n; ++j) {
+      for (int64_t j = 0; has_rows(blocks_[i]) && j < blocks_[i].n; ++j) {
         scores[j] = fma(scale_, scores[j], blocks_[i].s[j]);
       }
     }

@@ -19,9 +19,11 @@ struct RowsAhead {
   int64_t rows;
   bool near;
 
-  // Rows side by side, which the hardware prefetches as well: it stops at the end of a page.
+  // Rows side by side, which the hardware prefetches as well: it stops at the end of a page. So few
+  // bytes that those of all streams leave room in the first-level cache.
   static RowsAhead in_order(int64_t row_bytes) {
-    return {larger(1, smaller(2048 / larger(1, row_bytes), kRowsAhead)), true};
+    constexpr int64_t kBytes = 2048;
+    return {larger(1, smaller(kBytes / larger(1, row_bytes), kRowsAhead)), true};
   }
   // Rows gathered from a table are further away.
   static RowsAhead gathered() { return {8, false}; }
