@@ -1,37 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../common/ints-inl.h"
 #include "../common/simd-inl.h"
 #include "circular_delta.h"
 #include "clock-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
-// Along the innermost dimension, in blocks that stay in the first-level cache.
+// Along the innermost dimension, in blocks: a time that is far away slows down its own.
 void circular_delta(const CircularDeltaParams& p, int64_t begin, int64_t end) {
   constexpr int64_t kBlock = 512;
-  int32_t a[kBlock], b[kBlock];
   const int last = p.dims - 1;
-  const int64_t columns = p.sizes[last];
-  const int32_t period = static_cast<int32_t>(p.period);
-  const bool wide = p.a.is_64 || p.b.is_64;
+  const int64_t columns = p.sizes[last], a_stride = p.a_strides[last], b_stride = p.b_strides[last];
   for (int64_t at = begin; at < end;) {
     const int64_t column = at % columns;
     const int64_t n = smaller(smaller(kBlock, columns - column), end - at);
-    int64_t a_at = column * p.a_strides[last], b_at = column * p.b_strides[last];
+    int64_t a_at = column * a_stride, b_at = column * b_stride;
     int64_t row = at / columns;
     for (int d = last - 1; d >= 0; --d) {
       a_at += row % p.sizes[d] * p.a_strides[d];
       b_at += row % p.sizes[d] * p.b_strides[d];
       row /= p.sizes[d];
     }
-    clock_times(p.a, a_at, p.a_strides[last], n, p.period, a);
-    clock_times(p.b, b_at, p.b_strides[last], n, p.period, b);
-    if (wide) {
-      int64_t* out = static_cast<int64_t*>(p.out) + at;
-      for (int64_t i = 0; i < n; ++i) out[i] = circular_delta(a[i], b[i], period);
-    } else {
-      int32_t* out = static_cast<int32_t*>(p.out) + at;
-      for (int64_t i = 0; i < n; ++i) out[i] = circular_delta(a[i], b[i], period);
-    }
+    with_ints(p.a, a_at, [&](auto* a) {
+      with_ints(p.b, b_at, [&](auto* b) {
+        using Out = decltype(*a + *b);
+        circular_deltas(a, a_stride, b, b_stride, n, p.period, static_cast<Out*>(p.out) + at);
+      });
+    });
     at += n;
   }
 }

@@ -51,10 +51,20 @@ TEST(CircularDelta, AgreesWithTheDefinition) {
       for (int64_t i = 0; i < 40; ++i) narrow.push_back(static_cast<int32_t>(i * 104395301));
       narrow.insert(narrow.end(),
                     {std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()});
-      wide.insert(wide.end(),
-                  {std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(),
-                   int64_t{1} << 31, -(int64_t{1} << 31), int64_t{1} << 32});
+      // Up to where differences of doubles are exact, and on both sides of halves of the period.
+      constexpr int64_t kFar = int64_t{1} << 50;
+      for (int64_t i = 0; i < 40; ++i) wide.push_back(i * 57721566490153 % (2 * kFar) - kFar);
+      for (int64_t near : {period / 2, kFar / period * period + period / 2}) {
+        for (int64_t step : {-1, 0, 1}) {
+          if (near + step < kFar) wide.insert(wide.end(), {near + step, -near - step});
+        }
+      }
+      wide.insert(wide.end(), {int64_t{1} << 31, -(int64_t{1} << 31), kFar - 1, -kFar});
       compare(narrow, period);
+      compare(wide, period);
+      wide.insert(wide.end(),
+                  {kFar, -kFar - 1, 2 * kFar, -2 * kFar, std::numeric_limits<int64_t>::min(),
+                   std::numeric_limits<int64_t>::max()});
       compare(wide, period);
     }
   });

@@ -1,73 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
-// Times on a clock: reduction by the period and the circular difference, over short arrays.
+// Circular differences of times, over short arrays: the difference less the nearest multiple of the
+// period, in double.
 #pragma once
-
-#include <bit>
 
 #include "../common/simd-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
-inline int32_t clock_time(int64_t t, int64_t period) {
+inline int64_t clock_time(int64_t t, int64_t period) {
   const int64_t r = t % period;
-  return static_cast<int32_t>(r < 0 ? r + period : r);
+  return r < 0 ? r + period : r;
 }
 
-inline int32_t circular_delta(int32_t a, int32_t b, int32_t period) {
-  const int32_t x = a > b ? a - b : b - a;
-  return x < period - x ? x : period - x;
+// Of any two times.
+inline int64_t circular_delta(int64_t a, int64_t b, int64_t period) {
+  const int64_t x = clock_time(a, period) - clock_time(b, period), forward = x < 0 ? -x : x;
+  return smaller(forward, period - forward);
 }
 
-// Division by a period below 2^31: for magnitudes below 2^31 the product with the reciprocal,
-// rounded up, has the exact quotient in its upper bits (Granlund and Montgomery, 1994).
-struct PeriodDivision {
-  explicit PeriodDivision(int64_t period)
-      : period(Vq{} + static_cast<uint64_t>(period)),
-        reciprocal(Vq{} + ((uint64_t{1} << shift_of(period)) / static_cast<uint64_t>(period) + 1)),
-        shift(shift_of(period)) {}
-  static int shift_of(int64_t period) {
-    return 31 + std::bit_width(static_cast<uint64_t>(period - 1));
+// Times in [-2^50, 2^50) as doubles, all of them larger by as much: exact, as are their
+// differences. `outside` gets a bit from 2^51 on where a time is not in there.
+inline Vd shifted_times(Vq t, Vq* outside) {
+  const Vq shifted = t + (uint64_t{1} << 50);  // in [0, 2^51)
+  *outside |= shifted;
+  return (Vd)(shifted | (Vq)(Vd{} + 0x1p52));
+}
+inline bool any_outside(Vq outside) { return bitmask((Vl)(outside >> 51 != 0)) != 0; }
+
+// Exact for differences below 2^51. The quotient is then off by less than 1 / (2 * period), which
+// takes it past a half only if it is one, where the integers on both sides serve.
+class ClockDifference {
+ public:
+  explicit ClockDifference(int64_t period)
+      : period_(Vd{} + static_cast<double>(period)),
+        inverse_(Vd{} + 1.0 / static_cast<double>(period)) {}
+  Vd operator()(Vd difference) const {
+    constexpr double kRound = 0x1.8p52;  // a sum with it has no room for a fraction
+    const Vd turns = fma(difference, inverse_, Vd{} + kRound) - kRound;
+    return magnitude(fma(-turns, period_, difference));
   }
-  // Of times below 2^31 with a sign: all bits of `negative` are set where there is one.
-  Vq clock_time(Vq magnitude, Vq negative) const {
-    const Vq quotient = multiply_low(magnitude, reciprocal) >> shift;
-    const Vq rest = magnitude - multiply_low(quotient, period);
-    return negative & (Vq)(rest != 0) ? period - rest : rest;
-  }
-  Vq period, reciprocal;
-  int shift;
+
+ private:
+  Vd period_, inverse_;
 };
 
-// out[i] = t[i * stride] mod period. Times of up to 31 bits and a sign take a vectorised way.
+// t[0], t[stride], ...; zeros after the n-th.
 template <class Time>
-inline void clock_times(const Time* t, int64_t stride, int64_t n, int64_t period, int32_t* out) {
-  if (stride == 0) {  // broadcast
-    const int32_t value = clock_time(*t, period);
-    for (int64_t i = 0; i < n; ++i) out[i] = value;
-    return;
-  }
-  const PeriodDivision division(period);
-  Vq outside = {};
-  int64_t i = 0;
-  for (; stride == 1 && i + kWideLanes <= n; i += kWideLanes) {
-    const Vq value = load_wide(t + i);
-    const Vq negative = (Vq)((Vl)value < 0);
-    const Vq magnitude = (value ^ negative) - negative;
-    outside |= magnitude;
-    store_narrow(division.clock_time(magnitude, negative), out + i);
-  }
-  uint64_t bits = 0;
-  for (int lane = 0; lane < kWideLanes; ++lane) bits |= outside[lane];
-  if (bits >> 31 != 0) i = 0;
-  for (; i < n; ++i) out[i] = clock_time(t[i * stride], period);
+inline Vq load_times(const Time* t, int64_t stride, int64_t n) {
+  if (stride == 1 && n >= kWideLanes) return load_wide(t);
+  if (stride == 0) return Vq{} + static_cast<uint64_t>(int64_t{*t});
+  int64_t times[kWideLanes] = {};
+  for (int64_t i = 0; i < smaller(n, kWideLanes); ++i) times[i] = t[i * stride];
+  return load_wide(times);
 }
 
-inline void clock_times(const IntArray& t, int64_t offset, int64_t stride, int64_t n,
-                        int64_t period, int32_t* out) {
-  if (t.is_64) {
-    clock_times(static_cast<const int64_t*>(t.data) + offset, stride, n, period, out);
-  } else {
-    clock_times(static_cast<const int32_t*>(t.data) + offset, stride, n, period, out);
+// out[i] = the circular difference of a[i * a_stride] and b[i * b_stride] for i < n.
+template <class A, class B, class Out>
+inline void circular_deltas(const A* a, int64_t a_stride, const B* b, int64_t b_stride, int64_t n,
+                            int64_t period, Out* out) {
+  const ClockDifference difference(period);
+  Vq outside = {};
+  for (int64_t i = 0; i < n; i += kWideLanes) {
+    const Vd x = shifted_times(load_times(a + i * a_stride, a_stride, n - i), &outside);
+    const Vd y = shifted_times(load_times(b + i * b_stride, b_stride, n - i), &outside);
+    store_integers(difference(x - y), smaller(n - i, kWideLanes), out + i);
+  }
+  if (!any_outside(outside)) return;
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = static_cast<Out>(circular_delta(a[i * a_stride], b[i * b_stride], period));
   }
 }
 

@@ -13,6 +13,7 @@ namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 inline void prefetch_row(const void* row, int64_t bytes) {
   const char* at = static_cast<const char*>(row);
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+  has_effect();
 }
 
 // The same into the second-level cache, for rows that are a while away: more of them can be under
@@ -20,6 +21,7 @@ inline void prefetch_row(const void* row, int64_t bytes) {
 inline void prefetch_far_row(const void* row, int64_t bytes) {
   const char* at = static_cast<const char*>(row);
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
+  has_effect();
 }
 
 // Lane sums of q . row, not yet reduced. q is padded with zeros to a multiple of kLanes.

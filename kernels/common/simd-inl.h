@@ -38,6 +38,7 @@ inline constexpr int kWideLanes = kLanes / 2;
 typedef int64_t Vl __attribute__((vector_size(kLanes * 4)));
 typedef uint64_t Vq __attribute__((vector_size(kLanes * 4)));
 inline constexpr int kByteLanes = 4 * kLanes;
+typedef double Vd __attribute__((vector_size(kLanes * 4)));
 typedef uint8_t Vb __attribute__((vector_size(kByteLanes)));
 
 constexpr int64_t round_up(int64_t n, int64_t multiple) {
@@ -67,6 +68,16 @@ inline Vf fma(Vf a, Vf b, Vf c) {
   return a * b + c;
 #endif
 }
+inline Vd fma(Vd a, Vd b, Vd c) {
+#if defined(__AVX512F__)
+  return (Vd)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__)
+  return (Vd)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+  return a * b + c;
+#endif
+}
+inline Vd magnitude(Vd v) { return (Vd)((Vq)v & ~(uint64_t{1} << 63)); }
 
 inline float bits_to_float(uint32_t bits) {
   float value;
@@ -189,21 +200,23 @@ inline Vq wide_half(Vi v, int half) {
   std::memcpy(&lanes, reinterpret_cast<const char*>(&v) + half * sizeof(lanes), sizeof(lanes));
   return __builtin_convertvector(lanes, Vq);
 }
-// The lower halves of the lanes.
-inline void store_narrow(Vq v, int32_t* to) {
+// The first n <= kWideLanes lanes, which are integers in [0, 2^31).
+inline void store_integers(Vd v, int64_t n, int32_t* to) {
   typedef int32_t Half __attribute__((vector_size(kWideLanes * 4)));
   const Half half = __builtin_convertvector(v, Half);
-  std::memcpy(to, &half, sizeof(half));
+  if (n == kWideLanes) {
+    std::memcpy(to, &half, sizeof(half));
+  } else {
+    for (int64_t i = 0; i < n; ++i) to[i] = half[i];
+  }
 }
-// Products of the lower halves of the lanes.
-inline Vq multiply_low(Vq a, Vq b) {
-#if defined(__AVX512F__)
-  return (Vq)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
-  return (Vq)_mm256_mul_epu32((__m256i)a, (__m256i)b);
-#else
-  return (a & 0xffffffffu) * (b & 0xffffffffu);
-#endif
+inline void store_integers(Vd v, int64_t n, int64_t* to) {
+  const Vq integers = (Vq)(v + 0x1p52) & ((uint64_t{1} << 52) - 1);
+  if (n == kWideLanes) {
+    std::memcpy(to, &integers, sizeof(integers));
+  } else {
+    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<int64_t>(integers[i]);
+  }
 }
 
 // Copies n values past the caches, to where they will not be read soon: a large output then costs
@@ -326,10 +339,12 @@ inline Vf add_blocks(Vf x, Vf y, std::index_sequence<lane...>) {
          LONGCLOCK_SHUFFLE(x, y, (lane / h % 2 == 0 ? int(lane) + h : int(lane) + kLanes)...);
 }
 template <int h>
-inline void reduce_rows_step(Vf* rows) {
-  for (int r = 0; r < h; ++r) {
-    rows[r] = add_blocks<h>(rows[r], rows[r + h], std::make_index_sequence<kLanes>());
-  }
+inline Vf add_blocks(Vf x, Vf y) {
+  return add_blocks<h>(x, y, std::make_index_sequence<kLanes>());
+}
+template <int h>
+LONGCLOCK_INLINE void reduce_rows_step(Vf* rows) {
+  for (int r = 0; r < h; ++r) rows[r] = add_blocks<h>(rows[r], rows[r + h]);
   if constexpr (h > 1) reduce_rows_step<h / 2>(rows);
 }
 // Lane r of the result is the sum over the lanes of rows[r], always in the same order: lane i with
@@ -342,5 +357,15 @@ inline Vf reduce_rows(Vf* rows) {
 // Nothing in memory moves across it: keeps row loads in row order, which is what
 // the hardware prefetcher follows.
 inline void end_of_row() { __asm__ volatile("" ::: "memory"); }
+
+// Makes a pointer that a loop moves on opaque: GCC otherwise keeps one for every turn of an
+// unrolled loop, more than there are registers.
+template <class T>
+inline void one_pointer(T*& pointer) {
+  __asm__("" : "+r"(pointer));
+}
+
+// Where it is called, a function that only prefetches has an effect: else GCC drops calls of it.
+inline void has_effect() { __asm__ volatile(""); }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -27,7 +27,7 @@ struct BehaviourBlock {
   uint8_t keep[kSize];   // 0: not there, it never counts
   int32_t delta[kSize];  // seconds; 0 where not there
   // Where not there: some row that is; none where none is. Room to read ahead.
-  const T* rows[kSize + kRowsAhead];
+  const T* rows[kSize + GatheredRows<T>::kAhead];
   bool any_kept;
   TimeFeatureBlock features;
   alignas(64) float s[kSize];
@@ -42,9 +42,8 @@ inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64
   block->n = n;
   block->all_kept = b.mask == nullptr && !b.exclude_future;
   block->any_kept = true;
-  const int32_t now = clock_time(g.now, b.period), period = static_cast<int32_t>(b.period);
-  clock_times(b.key_time, at, step, n, b.period, block->delta);
-  for (int64_t i = 0; i < n; ++i) block->delta[i] = circular_delta(block->delta[i], now, period);
+  with_ints(b.key_time, at,
+            [&](auto* t) { circular_deltas(t, step, &g.now, 0, n, b.period, block->delta); });
   if (block->all_kept) return;
   for (int64_t i = 0; i < n; ++i) block->keep[i] = b.mask == nullptr || b.mask[at + i * step] != 0;
   if (b.exclude_future) {
@@ -108,7 +107,7 @@ inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64
 
 // A stream's behaviours of a span: more than in other blocks, as the prefetcher has to start again
 // after whatever is done between rows.
-inline constexpr int64_t kSpanBlock = 512;
+inline constexpr int64_t kSpanBlock = 1024;
 template <class T>
 using SpanBlock = BehaviourBlock<T, kSpanBlock>;
 
@@ -121,10 +120,7 @@ class SpanScorer {
  public:
   // query: [dim], 32-bit, padded with zeros to a multiple of kLanes.
   SpanScorer(const Behaviours& b, float scale, const float* query, Scratch* scratch)
-      : b_(b),
-        scale_(scale),
-        row_bytes_(b.dim * static_cast<int64_t>(sizeof(T))),
-        ahead_(b.ids ? RowsAhead::gathered() : RowsAhead::in_order(row_bytes_)) {
+      : b_(b), scale_(scale), row_bytes_(b.dim * static_cast<int64_t>(sizeof(T))) {
     const int64_t words = Words::words(b.dim), padded = round_up(words, kLanes);
     query_ = scratch->take<float>(padded);
     Words::from_floats(query, words, query_);
@@ -138,15 +134,20 @@ class SpanScorer {
   // more.
   template <class F>
   void score(const Group& g, int64_t begin, int64_t end, const F& f) {
-    for (; begin < end; begin += kStreams * kSpanBlock) {
-      const int64_t n = smaller(kStreams * kSpanBlock, end - begin);
+    for (int64_t n = 0; begin < end; begin += n) {
+      n = span(end - begin);
       const int64_t most = round_up((n + kStreams - 1) / kStreams, kStreamRows);
+      bool strided = !b_.ids && n % kLanes == 0;
       for (int64_t i = 0; i < kStreams; ++i) {
-        const int64_t first = smaller(i * most, n), count = smaller(most, n - first);
-        read_times(b_, g, begin + first, count, blocks_ + i);
-        find_rows(b_, g, begin + first, count, blocks_ + i);
+        const int64_t first = smaller(i * most, n);
+        read_times(b_, g, begin + first, smaller(most, n - first), blocks_ + i);
+        strided = strided && has_rows(blocks_[i]);
       }
-      score_rows(most);
+      if (strided) {
+        score_strided(g, begin, most);
+      } else {
+        score_gathered(g, begin, most);
+      }
       for (int64_t i = 0; i < kStreams; ++i) {
         if (blocks_[i].n > 0) f(blocks_[i], scores_ + i * kStride, begin + i * most);
       }
@@ -156,35 +157,58 @@ class SpanScorer {
  private:
   static constexpr int64_t kStride = score_stride(kSpanBlock);
 
+  // How many of the behaviours that are left the next span takes. Rows side by side fill all
+  // streams alike, and the last few make a span of their own, where there are enough of them.
+  int64_t span(int64_t left) const {
+    const int64_t n = smaller(kStreams * kSpanBlock, left);
+    return b_.ids || n < 4 * kLanes ? n : n / kLanes * kLanes;
+  }
+
+  // The scores of a span whose blocks have n behaviours each, with rows side by side.
+  void score_strided(const Group& g, int64_t begin, int64_t n) {
+    const T* first[kStreams];
+    for (int64_t i = 0; i < kStreams; ++i) {
+      first[i] =
+          static_cast<const T*>(b_.keys) + g.key_offset + (begin + i * n) * b_.key_row_stride;
+      read_s(b_, blocks_ + i);
+    }
+    const StridedRows<T> rows(first, b_.key_row_stride, row_bytes_);
+    dot_streams<Words, T>(query_, rows, n, b_.dim, scores_, kStride);
+    for (int64_t i = 0; i < kStreams; ++i) add_s(i);
+  }
+
   // The scores of a span whose longest block has n behaviours, up to a multiple of kStreamRows.
-  void score_rows(int64_t n) {
+  void score_gathered(const Group& g, int64_t begin, int64_t n) {
+    constexpr int64_t kAhead = GatheredRows<T>::kAhead;
     const T* some = nullptr;
     for (int64_t i = 0; i < kStreams; ++i) {
-      if (has_rows(blocks_[i])) some = blocks_[i].rows[0];
+      if (!has_rows(blocks_[i])) continue;
+      find_rows(b_, g, begin + i * n, blocks_[i].n, blocks_ + i);
+      some = blocks_[i].rows[0];
     }
     if (some == nullptr) return;
-    RowStream<T> streams[kStreams];
+    const T* const* first[kStreams];
     for (int64_t i = 0; i < kStreams; ++i) {
       // A shorter block goes on with any row.
       SpanBlock<T>& block = blocks_[i];
-      for (int64_t j = has_rows(block) ? block.n : 0; j < n + ahead_.rows; ++j) {
-        block.rows[j] = some;
-      }
-      streams[i] = {block.rows, scores_ + i * kStride};
-      for (int64_t j = 0; b_.ids && j < ahead_.rows; ++j) {
-        prefetch_far_row(block.rows[j], row_bytes_);
-      }
+      for (int64_t j = has_rows(block) ? block.n : 0; j < n + kAhead; ++j) block.rows[j] = some;
+      for (int64_t j = 0; j < kAhead; ++j) prefetch_far_row(block.rows[j], row_bytes_);
+      first[i] = block.rows;
     }
     for (int64_t i = 0; i < kStreams; ++i) {
       if (has_rows(blocks_[i])) read_s(b_, blocks_ + i);
     }
-    dot_streams<Words>(query_, streams, n, b_.dim, ahead_);
+    dot_streams<Words, T>(query_, GatheredRows<T>(first), n, b_.dim, scores_, kStride);
     for (int64_t i = 0; i < kStreams; ++i) {
-      float* scores = streams[i].out;
-      for (int64_t j = 0; has_rows(blocks_[i]) && j < blocks_[i].n; ++j) {
-        scores[j] = fma(scale_, scores[j], blocks_[i].s[j]);
-      }
+      if (has_rows(blocks_[i])) add_s(i);
     }
+  }
+
+  // To a block's products, which become scores.
+  void add_s(int64_t i) {
+    const SpanBlock<T>& block = blocks_[i];
+    float* scores = scores_ + i * kStride;
+    for (int64_t j = 0; j < block.n; ++j) scores[j] = fma(scale_, scores[j], block.s[j]);
   }
 
   static bool has_rows(const SpanBlock<T>& block) { return block.n > 0 && block.any_kept; }
@@ -192,7 +216,6 @@ class SpanScorer {
   const Behaviours& b_;
   float scale_;
   int64_t row_bytes_;
-  RowsAhead ahead_;
   float* query_;  // in words
   SpanBlock<T>* blocks_;
   float* scores_;

@@ -11,28 +11,46 @@ namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 // when one stream is read, which stops at every page.
 inline constexpr int kStreams = 4;
 inline constexpr int kStreamRows = kLanes / kStreams;
-// Rows of a stream that are prefetched, at most.
-inline constexpr int64_t kRowsAhead = 16;
 
-// How many rows ahead of a stream to prefetch, and whether into the first-level cache.
-struct RowsAhead {
-  int64_t rows;
-  bool near;
-
-  // Rows side by side, which the hardware prefetches as well: it stops at the end of a page. So few
-  // bytes that those of all streams leave room in the first-level cache.
-  static RowsAhead in_order(int64_t row_bytes) {
-    constexpr int64_t kBytes = 2048;
-    return {larger(1, smaller(kBytes / larger(1, row_bytes), kRowsAhead)), true};
+// Rows that lie side by side in each stream, prefetched in addition to what the hardware does,
+// which stops at the end of a page: so few bytes ahead that those of all streams leave room in the
+// first-level cache.
+template <class T>
+class StridedRows {
+ public:
+  // first: of each stream. stride: elements from one row to the next.
+  StridedRows(const T* const* first, int64_t stride, int64_t row_bytes) : stride_(stride) {
+    constexpr int64_t kBytesAhead = 2048, kMostAhead = 16;
+    const int64_t rows = smaller(kBytesAhead / larger(1, row_bytes), kMostAhead);
+    ahead_ = larger(1, rows) * stride;
+    for (int s = 0; s < kStreams; ++s) next_[s] = first[s];
   }
-  // Rows gathered from a table are further away.
-  static RowsAhead gathered() { return {8, false}; }
+  void prefetch(int stream, int64_t bytes) const { prefetch_row(next_[stream] + ahead_, bytes); }
+  const T* take(int stream) {
+    const T* row = next_[stream];
+    next_[stream] += stride_;
+    one_pointer(next_[stream]);
+    return row;
+  }
+
+ private:
+  const T* next_[kStreams];
+  int64_t stride_, ahead_;
 };
 
+// Rows gathered by pointers, kAhead more than are multiplied.
 template <class T>
-struct RowStream {
-  const T* const* rows;
-  float* out;
+class GatheredRows {
+ public:
+  static constexpr int64_t kAhead = 8;
+  explicit GatheredRows(const T* const* const* first) {
+    for (int s = 0; s < kStreams; ++s) next_[s] = first[s];
+  }
+  void prefetch(int stream, int64_t bytes) const { prefetch_far_row(next_[stream][kAhead], bytes); }
+  const T* take(int stream) { return *next_[stream]++; }
+
+ private:
+  const T* const* next_[kStreams];
 };
 
 // A query of kVectors whole vectors, which stay in registers: the fewer instructions a row takes,
@@ -42,6 +60,10 @@ class ShortQuery {
  public:
   explicit ShortQuery(const float* words) {
     for (int v = 0; v < kVectors; ++v) words_[v] = load(words + v * kLanes);
+  }
+  template <class T>
+  static constexpr int64_t row_bytes() {
+    return kVectors * kLanes * Words::kElements * static_cast<int64_t>(sizeof(T));
   }
   template <class T>
   Vf multiply(const T* row) const {
@@ -67,6 +89,10 @@ class LongQuery {
         count_(Words::words(dim)),
         whole_(Words::whole_words(dim) / kLanes * kLanes) {}
   template <class T>
+  int64_t row_bytes() const {
+    return dim_ * static_cast<int64_t>(sizeof(T));
+  }
+  template <class T>
   Vf multiply(const T* row) const {
     Vf sum = {};
 #pragma GCC unroll 4
@@ -84,41 +110,47 @@ class LongQuery {
   int64_t dim_, count_, whole_;
 };
 
-template <class Query, class T>
-inline void multiply_streams(const Query& query, const RowStream<T>* streams, int64_t n,
-                             RowsAhead ahead, int64_t row_bytes) {
-  for (int64_t r = 0; r < n; r += kStreamRows) {
-    Vf acc[kLanes];
-    for (int64_t i = 0; i < kStreamRows; ++i) {
+// Lane s * kStreamRows + i of the result is the sum over the lanes of the i-th row(s), added up as
+// reduce_rows does. Rows of all streams are put together as they come, so that few wait in
+// registers.
+template <class Row>
+LONGCLOCK_INLINE Vf sum_rows(const Row& row) {
+  static_assert(kStreams == 4);
+  Vf sums[kStreamRows];
 #pragma GCC unroll 4
-      for (int s = 0; s < kStreams; ++s) {
-        const T* const* rows = streams[s].rows + r + i;
-        if (ahead.near) {
-          prefetch_row(rows[ahead.rows], row_bytes);
-        } else {
-          prefetch_far_row(rows[ahead.rows], row_bytes);
-        }
-        acc[s * kStreamRows + i] = query.multiply(rows[0]);
-        end_of_row();
-      }
-    }
-    const Vf sums = reduce_rows(acc);
+  for (int i = 0; i < kStreamRows; ++i) {
+    const Vf a = row(0), b = row(1), c = row(2), d = row(3);
+    sums[i] = add_blocks<kStreamRows>(add_blocks<2 * kStreamRows>(a, c),
+                                      add_blocks<2 * kStreamRows>(b, d));
+  }
+  if constexpr (kStreamRows > 1) reduce_rows_step<kStreamRows / 2>(sums);
+  return sums[0];
+}
+
+// By value: what is in memory is read again after every row.
+template <class T, class Query, class Rows>
+inline void multiply_streams(Query query, Rows rows, int64_t n, float* out, int64_t out_stride) {
+  for (int64_t r = 0; r < n; r += kStreamRows) {
+    const Vf sums = sum_rows([&](int s) __attribute__((always_inline)) {
+      rows.prefetch(s, query.template row_bytes<T>());
+      const Vf sum = query.multiply(rows.take(s));
+      end_of_row();
+      return sum;
+    });
     for (int s = 0; s < kStreams; ++s) {
-      std::memcpy(streams[s].out + r, reinterpret_cast<const float*>(&sums) + s * kStreamRows,
+      std::memcpy(out + s * out_stride + r, reinterpret_cast<const float*>(&sums) + s * kStreamRows,
                   kStreamRows * sizeof(float));
     }
   }
 }
 
-// out[r] = query . rows[r] for r < n in every stream, lane i the words i, i + kLanes, ... of the
-// row. n is a multiple of kStreamRows, and ahead.rows more pointers can be read. query: in words,
-// padded with zeros to a multiple of kLanes.
-template <class Words, class T>
-inline void dot_streams(const float* query, const RowStream<T>* streams, int64_t n, int64_t dim,
-                        RowsAhead ahead) {
-  const auto multiply = [&](const auto& q) {
-    multiply_streams(q, streams, n, ahead, dim * static_cast<int64_t>(sizeof(T)));
-  };
+// out[s * out_stride + r] = query . row r of stream s, for r < n, a multiple of kStreamRows: lane i
+// takes the words i, i + kLanes, ... of the row. query: in words, padded with zeros to a multiple
+// of kLanes.
+template <class Words, class T, class Rows>
+inline void dot_streams(const float* query, const Rows& rows, int64_t n, int64_t dim, float* out,
+                        int64_t out_stride) {
+  const auto multiply = [&](const auto& q) { multiply_streams<T>(q, rows, n, out, out_stride); };
   const int64_t words = Words::words(dim);
   if (words == Words::whole_words(dim)) {
     if (words == 1 * kLanes) return multiply(ShortQuery<Words, 1>(query));

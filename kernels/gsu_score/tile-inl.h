@@ -22,6 +22,7 @@ inline constexpr int kRestRows = kTileRows / 3;
 // A word is one element, widened to 32 bits.
 struct FloatWords {
   using Element = float;
+  static constexpr int64_t kElements = 1;
   static constexpr int64_t words(int64_t dim) { return dim; }
   static Vf splat_word(const char* word) {
     float value;
@@ -50,6 +51,7 @@ struct FloatWords {
 // A word is two neighbours, multiplied and added to a 32-bit sum by one instruction.
 struct BFloat16Words {
   using Element = BFloat16;
+  static constexpr int64_t kElements = 2;
   static constexpr int64_t words(int64_t dim) { return (dim + 1) / 2; }
   static Vf splat_word(const char* word) {
     int32_t value;
