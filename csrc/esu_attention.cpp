@@ -183,8 +183,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
     params.u_grad = static_cast<float*>(u_grad.mutable_data_ptr());
   }
   if (need_z) {
-    z_grad = torch::stable::new_empty(z, {a.queries, k, dim});
-    advise_huge_pages(z_grad);
+    z_grad = large_empty(z, {a.queries, k, dim});
     params.z_grad = z_grad.mutable_data_ptr();
     params.stream = z_grad.numel() > kStreamElements;
   }

@@ -103,8 +103,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
         gsu_score_table_grad_cpu(params, begin, end);
       });
     } else {
-      key_grad = torch::stable::new_empty(keys, keys.sizes());
-      advise_huge_pages(key_grad);
+      key_grad = large_empty(keys, keys.sizes());
       params.key_grad = key_grad.mutable_data_ptr();
       const GroupsByChunk index(search.groups, search.positions);
       params.positions = search.positions;

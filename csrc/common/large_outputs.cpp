@@ -3,6 +3,10 @@
 
 #include <sys/mman.h>
 
+#include <mutex>
+#include <utility>
+#include <vector>
+
 // From PyTorch 2.11 on; null in 2.10.
 extern "C" __attribute__((weak)) AOTITorchError
 torch_from_blob(void* data, int64_t dim, const int64_t* sizes, const int64_t* strides,
@@ -28,54 +32,94 @@ void* map_pages(size_t bytes) {
   if (begin + kPage > first) {
     munmap(reinterpret_cast<void*>(first + bytes), begin + kPage - first);
   }
-  return reinterpret_cast<void*>(first);
+  void* pages = reinterpret_cast<void*>(first);
+#if defined(MADV_HUGEPAGE)
+  madvise(pages, bytes, MADV_HUGEPAGE);  // may be refused
+#endif
+  return pages;
 }
 
 void unmap_pages(void* pages, void* bytes) { munmap(pages, reinterpret_cast<uintptr_t>(bytes)); }
 
+// The last pages that were given back, for the next output of as many bytes.
+class KeptPages {
+ public:
+  // Null where none of the size are kept.
+  void* take(size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    return bytes == bytes_ ? std::exchange(pages_, nullptr) : nullptr;
+  }
+  void give(void* pages, size_t bytes) {
+    if (bytes <= kMost) {
+      const std::lock_guard lock(mutex_);
+      std::swap(pages_, pages);
+      std::swap(bytes_, bytes);
+    }
+    if (pages != nullptr) munmap(pages, bytes);
+  }
+
+ private:
+  static constexpr size_t kMost = size_t{128} << 20;
+  std::mutex mutex_;
+  void* pages_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+constinit KeptPages kept_pages;
+
+void keep_pages(void* pages, void* bytes) {
+  kept_pages.give(pages, reinterpret_cast<uintptr_t>(bytes));
+}
+
+// Bytes of whole huge pages for so many elements of the dtype of `like`; 0 where the output is not
+// large, or cannot lie in pages of ours.
+size_t large_bytes(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  size_t bytes = like.element_size();
+  for (const int64_t size : sizes) {
+    if (__builtin_mul_overflow(bytes, size, &bytes)) return 0;
+  }
+  return bytes >= kLeast && torch_from_blob != nullptr ? round_up_to_page(bytes) : 0;
+}
+
+// A contiguous tensor in pages of ours, which the deleter gets with it; null on failure.
+AtenTensorHandle tensor_in(void* pages, size_t bytes, void (*deleter)(void*, void*),
+                           const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  std::vector<int64_t> strides(sizes.size(), 1);
+  for (size_t d = sizes.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * sizes[d];
+  auto* context = reinterpret_cast<void*>(bytes);
+  int32_t dtype = 0;
+  AtenTensorHandle tensor = nullptr;
+  if (aoti_torch_get_dtype(like.get(), &dtype) == AOTI_TORCH_SUCCESS &&
+      torch_from_blob(pages, static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(), 0,
+                      dtype, aoti_torch_device_type_cpu(), -1, &tensor, aoti_torch_layout_strided(),
+                      nullptr, 0, deleter, context) == AOTI_TORCH_SUCCESS) {
+    return tensor;
+  }
+  deleter(pages, context);
+  return nullptr;
+}
+
 }  // namespace
 
-void advise_huge_pages(const Tensor& tensor) {
-#if defined(MADV_HUGEPAGE)
-  const auto begin = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
-  const uintptr_t end = begin + static_cast<uintptr_t>(tensor.numel()) * tensor.element_size();
-  if (end - begin < kLeast) return;
-  // Whole pages only: what lies around the tensor keeps the pages it has.
-  const uintptr_t first = round_up_to_page(begin), last = end / kPage * kPage;
-  madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // may be refused
-#else
-  (void)tensor;
-#endif
+Tensor large_empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  const size_t bytes = large_bytes(like, sizes);
+  void* pages = bytes > 0 ? kept_pages.take(bytes) : nullptr;
+  if (pages == nullptr && bytes > 0) pages = map_pages(bytes);
+  const AtenTensorHandle tensor =
+      pages != nullptr ? tensor_in(pages, bytes, &keep_pages, like, sizes) : nullptr;
+  return tensor != nullptr ? Tensor(tensor) : torch::stable::new_empty(like, sizes);
 }
 
 Tensor large_zeros(const Tensor& like, int64_t rows, int64_t columns, bool at_once) {
-  size_t bytes = 0;
-  const bool fits = !__builtin_mul_overflow(rows, columns, &bytes) &&
-                    !__builtin_mul_overflow(bytes, like.element_size(), &bytes) &&
-                    bytes >= kLeast && torch_from_blob != nullptr;
-  bytes = round_up_to_page(bytes);
-  void* pages = fits ? map_pages(bytes) : nullptr;
-  if (pages == nullptr) return torch::stable::new_zeros(like, {rows, columns});
-#if defined(MADV_HUGEPAGE)
-  madvise(pages, bytes, MADV_HUGEPAGE);  // may be refused, as may what follows
-#endif
+  const int64_t sizes[] = {rows, columns};
+  const size_t bytes = large_bytes(like, sizes);
+  void* pages = bytes > 0 ? map_pages(bytes) : nullptr;
 #if defined(MADV_POPULATE_WRITE)
-  if (at_once) madvise(pages, bytes, MADV_POPULATE_WRITE);
+  if (pages != nullptr && at_once) madvise(pages, bytes, MADV_POPULATE_WRITE);  // may be refused
 #endif
-  const int64_t sizes[] = {rows, columns}, strides[] = {columns, 1};
-  auto* context = reinterpret_cast<void*>(bytes);
-  int32_t dtype = 0;
-  AtenTensorHandle zeros = nullptr;
-  AOTITorchError error = aoti_torch_get_dtype(like.get(), &dtype);
-  if (error == AOTI_TORCH_SUCCESS) {
-    error = torch_from_blob(pages, 2, sizes, strides, 0, dtype, aoti_torch_device_type_cpu(), -1,
-                            &zeros, aoti_torch_layout_strided(), nullptr, 0, &unmap_pages, context);
-  }
-  if (error != AOTI_TORCH_SUCCESS) {
-    unmap_pages(pages, context);
-    return torch::stable::new_zeros(like, {rows, columns});
-  }
-  return Tensor(zeros);
+  const AtenTensorHandle zeros =
+      pages != nullptr ? tensor_in(pages, bytes, &unmap_pages, like, sizes) : nullptr;
+  return zeros != nullptr ? Tensor(zeros) : torch::stable::new_zeros(like, sizes);
 }
 
 }  // namespace longclock

@@ -9,10 +9,12 @@ namespace longclock {
 // not hold it.
 constexpr int64_t kStreamElements = int64_t{1} << 21;
 
-// Asks the system for huge pages behind a large tensor that is about to be written. Fresh memory
-// comes page by page as it is first touched: 20,000 times for 82 MB, which costs more than the
-// kernel that writes it.
-void advise_huge_pages(const Tensor& tensor);
+// A contiguous tensor of the dtype of `like`, on the CPU, for a kernel to write. Fresh memory comes
+// page by page as it is first touched, and must be cleared: 82 MB cost more than the kernel that
+// writes them. So large ones are a mapping of their own, of huge pages, and the last of these that
+// was freed, up to 128 MB, is kept for the next one of its size, which a training step will want.
+// (Such a storage cannot be resized.)
+Tensor large_empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes);
 
 // Zeros [rows, columns] of the dtype of `like`, on the CPU. Large ones are a mapping of their own,
 // of huge pages that the system clears: no dearer than to clear memory that was used before, and
