@@ -158,7 +158,7 @@ class SpanScorer {
   static constexpr int64_t kStride = score_stride(kSpanBlock);
 
   // How many of the behaviours that are left the next span takes. Rows side by side fill all
-  // streams alike, and the last few make a span of their own, where there are enough of them.
+  // streams alike and leave the last few to a span of their own, unless all are few.
   int64_t span(int64_t left) const {
     const int64_t n = smaller(kStreams * kSpanBlock, left);
     return b_.ids || n < 4 * kLanes ? n : n / kLanes * kLanes;
