@@ -76,6 +76,6 @@ def test_one_gradient_of_up_to_128_mb_is_kept_and_no_more(
     resident = kilobytes("VmRSS")
     gradient(200, 0)
     assert kilobytes("VmRSS") - resident < 100_000
-    del_me = [gradient(60, seed) for seed in range(3)]
-    del del_me
+    gradients = [gradient(60, seed) for seed in range(3)]
+    del gradients
     assert kilobytes("VmRSS") - resident < 100_000

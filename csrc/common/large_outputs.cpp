@@ -21,6 +21,17 @@ constexpr uintptr_t kPage = uintptr_t{2} << 20, kLeast = 4 * kPage;
 
 uintptr_t round_up_to_page(uintptr_t value) { return (value + kPage - 1) / kPage * kPage; }
 
+// For the whole huge pages in there: what lies around them keeps the pages it has.
+void advise_huge_pages(void* memory, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  const auto begin = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t first = round_up_to_page(begin), last = (begin + bytes) / kPage * kPage;
+  madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // may be refused
+#else
+  (void)memory, (void)bytes;
+#endif
+}
+
 // Zeroed pages, the first of which begins a huge one; null where the system has none.
 void* map_pages(size_t bytes) {
   void* mapped =
@@ -33,9 +44,7 @@ void* map_pages(size_t bytes) {
     munmap(reinterpret_cast<void*>(first + bytes), begin + kPage - first);
   }
   void* pages = reinterpret_cast<void*>(first);
-#if defined(MADV_HUGEPAGE)
-  madvise(pages, bytes, MADV_HUGEPAGE);  // may be refused
-#endif
+  advise_huge_pages(pages, bytes);
   return pages;
 }
 
@@ -72,18 +81,20 @@ void keep_pages(void* pages, void* bytes) {
 }
 
 // Bytes of whole huge pages for so many elements of the dtype of `like`; 0 where the output is not
-// large, or cannot lie in pages of ours.
+// large.
 size_t large_bytes(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
   size_t bytes = like.element_size();
   for (const int64_t size : sizes) {
     if (__builtin_mul_overflow(bytes, size, &bytes)) return 0;
   }
-  return bytes >= kLeast && torch_from_blob != nullptr ? round_up_to_page(bytes) : 0;
+  return bytes >= kLeast ? round_up_to_page(bytes) : 0;
 }
 
-// A contiguous tensor in pages of ours, which the deleter gets with it; null on failure.
+// A contiguous tensor in pages of ours, which the deleter gets with it; null on failure, and where
+// there are none.
 AtenTensorHandle tensor_in(void* pages, size_t bytes, void (*deleter)(void*, void*),
                            const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  if (pages == nullptr) return nullptr;
   std::vector<int64_t> strides(sizes.size(), 1);
   for (size_t d = sizes.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * sizes[d];
   auto* context = reinterpret_cast<void*>(bytes);
@@ -103,22 +114,24 @@ AtenTensorHandle tensor_in(void* pages, size_t bytes, void (*deleter)(void*, voi
 
 Tensor large_empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
   const size_t bytes = large_bytes(like, sizes);
-  void* pages = bytes > 0 ? kept_pages.take(bytes) : nullptr;
-  if (pages == nullptr && bytes > 0) pages = map_pages(bytes);
-  const AtenTensorHandle tensor =
-      pages != nullptr ? tensor_in(pages, bytes, &keep_pages, like, sizes) : nullptr;
-  return tensor != nullptr ? Tensor(tensor) : torch::stable::new_empty(like, sizes);
+  const bool own = bytes > 0 && torch_from_blob != nullptr;
+  void* pages = own ? kept_pages.take(bytes) : nullptr;
+  if (own && pages == nullptr) pages = map_pages(bytes);
+  const AtenTensorHandle tensor = tensor_in(pages, bytes, &keep_pages, like, sizes);
+  if (tensor != nullptr) return Tensor(tensor);
+  Tensor empty = torch::stable::new_empty(like, sizes);
+  if (bytes > 0) advise_huge_pages(empty.mutable_data_ptr(), empty.numel() * like.element_size());
+  return empty;
 }
 
 Tensor large_zeros(const Tensor& like, int64_t rows, int64_t columns, bool at_once) {
   const int64_t sizes[] = {rows, columns};
   const size_t bytes = large_bytes(like, sizes);
-  void* pages = bytes > 0 ? map_pages(bytes) : nullptr;
+  void* pages = bytes > 0 && torch_from_blob != nullptr ? map_pages(bytes) : nullptr;
 #if defined(MADV_POPULATE_WRITE)
   if (pages != nullptr && at_once) madvise(pages, bytes, MADV_POPULATE_WRITE);  // may be refused
 #endif
-  const AtenTensorHandle zeros =
-      pages != nullptr ? tensor_in(pages, bytes, &unmap_pages, like, sizes) : nullptr;
+  const AtenTensorHandle zeros = tensor_in(pages, bytes, &unmap_pages, like, sizes);
   return zeros != nullptr ? Tensor(zeros) : torch::stable::new_zeros(like, sizes);
 }
 

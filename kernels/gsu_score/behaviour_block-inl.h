@@ -170,11 +170,8 @@ class SpanScorer {
     for (int64_t i = 0; i < kStreams; ++i) {
       first[i] =
           static_cast<const T*>(b_.keys) + g.key_offset + (begin + i * n) * b_.key_row_stride;
-      read_s(b_, blocks_ + i);
     }
-    const StridedRows<T> rows(first, b_.key_row_stride, row_bytes_);
-    dot_streams<Words, T>(query_, rows, n, b_.dim, scores_, kStride);
-    for (int64_t i = 0; i < kStreams; ++i) add_s(i);
+    score_rows(StridedRows<T>(first, b_.key_row_stride, row_bytes_), n);
   }
 
   // The scores of a span whose longest block has n behaviours, up to a multiple of kStreamRows.
@@ -195,20 +192,22 @@ class SpanScorer {
       for (int64_t j = 0; j < kAhead; ++j) prefetch_far_row(block.rows[j], row_bytes_);
       first[i] = block.rows;
     }
+    score_rows(GatheredRows<T>(first), n);
+  }
+
+  template <class Rows>
+  void score_rows(const Rows& rows, int64_t n) {
     for (int64_t i = 0; i < kStreams; ++i) {
       if (has_rows(blocks_[i])) read_s(b_, blocks_ + i);
     }
-    dot_streams<Words, T>(query_, GatheredRows<T>(first), n, b_.dim, scores_, kStride);
+    dot_streams<Words, T>(query_, rows, n, b_.dim, scores_, kStride);
     for (int64_t i = 0; i < kStreams; ++i) {
-      if (has_rows(blocks_[i])) add_s(i);
+      const SpanBlock<T>& block = blocks_[i];
+      float* scores = scores_ + i * kStride;
+      for (int64_t j = 0; has_rows(block) && j < block.n; ++j) {
+        scores[j] = fma(scale_, scores[j], block.s[j]);
+      }
     }
-  }
-
-  // To a block's products, which become scores.
-  void add_s(int64_t i) {
-    const SpanBlock<T>& block = blocks_[i];
-    float* scores = scores_ + i * kStride;
-    for (int64_t j = 0; j < block.n; ++j) scores[j] = fma(scale_, scores[j], block.s[j]);
   }
 
   static bool has_rows(const SpanBlock<T>& block) { return block.n > 0 && block.any_kept; }
