@@ -125,7 +125,7 @@ namespace {
 // What the CPU kernels want besides: padded fp32 rows of u, ids known to be in range, a table of s.
 struct CpuAttention : EsuArguments {
   Tensor u;
-  TimeTable table;
+  std::shared_ptr<const TimeTable> table;
   EsuAttentionParams params;
 
   CpuAttention(const char* op, const Tensor& u_in, const Tensor& z_in, const OptionalTensor& ids_in,
@@ -144,7 +144,7 @@ struct CpuAttention : EsuArguments {
       check_id(op, unread || (id >= 0 && id < z.size(0)), id, z.size(0), at);
     }
     table = time_table(mlp.mlp, period, queries * params.k);
-    b.time_table = table == nullptr ? nullptr : table->data();
+    b.time_table = table.get();
   }
 
   int64_t work() const { return queries * params.k * (params.behaviours.dim * params.heads + 32); }

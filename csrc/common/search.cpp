@@ -301,7 +301,7 @@ void Search::tabulate() {
         group.length * ((group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries);
   }
   table_ = time_table(mlp->mlp, behaviours.period, times);
-  behaviours.time_table = table_ == nullptr ? nullptr : table_->data();
+  behaviours.time_table = table_.get();
 }
 
 const std::vector<SearchTask>& Search::cut(bool into_parts, int64_t tile) {

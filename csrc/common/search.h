@@ -119,7 +119,7 @@ class Search : public SearchInputs {
   void check_ids(const char* op, int64_t table_rows) const;
 
   std::vector<SearchTask> tasks_;
-  TimeTable table_;
+  std::shared_ptr<const TimeTable> table_;
   int64_t parts_ = 1;
 };
 

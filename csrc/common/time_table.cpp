@@ -5,6 +5,7 @@
 #include <cstring>
 #include <mutex>
 #include <numeric>
+#include <vector>
 
 #include "parallel.h"
 
@@ -40,7 +41,7 @@ struct Key {
 struct Entry {
   Key key;
   int64_t evaluations = 0;
-  TimeTable table;
+  std::shared_ptr<const TimeTable> table;
 };
 
 std::mutex mutex;
@@ -58,19 +59,20 @@ Entry& entry_of(const Key& key) {
   return entries.front();
 }
 
-TimeTable built(const TimeMlp& mlp, int64_t size) {
+std::shared_ptr<const TimeTable> built(const TimeMlp& mlp, int64_t size) {
   std::vector<int32_t> deltas(static_cast<size_t>(size));
   std::iota(deltas.begin(), deltas.end(), 0);
-  auto table = std::make_shared<std::vector<float>>(static_cast<size_t>(size));
-  const TimeSimilarityParams params{{deltas.data(), false}, size, mlp, table->data()};
+  std::vector<float> s(static_cast<size_t>(size));
+  const TimeSimilarityParams params{{deltas.data(), false}, size, mlp, s.data()};
   parallel_elements(size,
                     [&](int64_t begin, int64_t end) { time_similarity_cpu(params, begin, end); });
-  return table;
+  return std::make_shared<TimeTable>(std::move(s));
 }
 
 }  // namespace
 
-TimeTable time_table(const TimeMlp& mlp, int64_t period, int64_t evaluations) {
+std::shared_ptr<const TimeTable> time_table(const TimeMlp& mlp, int64_t period,
+                                            int64_t evaluations) {
   const int64_t size = period / 2 + 1;
   if (size > kLargest || evaluations == 0) return nullptr;
   const Key key(mlp, period);
@@ -80,7 +82,7 @@ TimeTable time_table(const TimeMlp& mlp, int64_t period, int64_t evaluations) {
     entry.evaluations += evaluations;
     if (entry.table != nullptr || entry.evaluations < 2 * size) return entry.table;
   }
-  TimeTable table = built(mlp, size);
+  std::shared_ptr<const TimeTable> table = built(mlp, size);
   const std::lock_guard lock(mutex);
   entry_of(key).table = table;
   return table;

@@ -56,7 +56,7 @@ class TopKBuffer {
     for (int64_t i = 0; i < n; i += kLanes) {
       const Vf x = load(scores + i);
       uint32_t bits = full_ ? not_at_most(x, splat(bar_)) : ~0u;
-      bits &= i + kLanes <= n ? kAllLanes : (1u << (n - i)) - 1u;
+      bits &= first_lanes(n - i);
       if (bits == 0) continue;
       if (keep != nullptr) {
         for (int64_t l = 0; l < smaller(kLanes, n - i); ++l) {
@@ -83,6 +83,7 @@ class TopKBuffer {
   void make_room() {
     if (size_ > topk_capacity(k_) - kTopKBlock) cut();
   }
+  bool passes_all() const { return !full_; }
   // What is not at most this passes; NaN where everything does.
   float bar() const { return full_ ? bar_ : __builtin_nanf(""); }
 
@@ -99,7 +100,6 @@ class TopKBuffer {
   int64_t size() const { return size_; }
 
  private:
-  static constexpr uint32_t kAllLanes = (1u << kLanes) - 1u;
   // Every entry of this score is better.
   static TopKEntry below_all_of(float score) { return uint64_t{ordered_score(score)} << 32; }
   // No entry of this score is better.

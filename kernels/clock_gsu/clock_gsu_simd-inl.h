@@ -2,6 +2,7 @@
 #include "../block_topk/sort_largest-inl.h"
 #include "candidate_search-inl.h"
 #include "repeated_search-inl.h"
+#include "single_search-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
@@ -17,24 +18,6 @@ inline void write(const ClockGsuParams& p, int64_t query, int64_t part, TopKBuff
   const int64_t size = best.keep_best();
   TopKEntry* out = p.entries + (query * p.parts + part) * p.k;
   for (int64_t i = 0; i < size; ++i) out[i] = found[i];
-}
-
-// One pass over the behaviours, whose scores go to the selection while they are in the first-level
-// cache.
-template <class T>
-void search_one(const ClockGsuParams& p, const SearchTask& task) {
-  Scratch scratch;
-  SpanScorer<T> scorer(p.behaviours, p.scale, p.queries + task.query_begin * p.query_stride,
-                       &scratch);
-  TopKBuffer best(scratch.take<TopKEntry>(topk_capacity(p.k)), p.k);
-  scorer.score(p.groups[task.group], task.begin, task.end,
-               [&](const SpanBlock<T>& block, const float* scores, int64_t begin) {
-                 for (int64_t at = 0; block.any_kept && at < block.n; at += kTopKBlock) {
-                   best.push(scores + at, block.all_kept ? nullptr : block.keep + at,
-                             smaller(kTopKBlock, block.n - at), begin + at);
-                 }
-               });
-  write(p, task.query_begin, task.part, best);
 }
 
 // By either search of many candidates.
@@ -78,9 +61,12 @@ constexpr int64_t kLeastCandidates = 16;
 template <class T>
 void search(const ClockGsuParams& p, const SearchTask& task) {
   const Group& group = p.groups[task.group];
-  if (group.query_end - group.query_begin == 1) return search_one<T>(p, task);
   const int64_t count = task.query_end - task.query_begin;
   Scratch scratch;
+  if (group.query_end - group.query_begin == 1) {
+    SingleSearch<T> search(p, task, &scratch);
+    return write(p, task.query_begin, task.part, search.find());
+  }
   if (p.behaviours.ids && count >= kLeastCandidates) {
     const DistinctRows<T> distinct(p.behaviours, group, task.begin, task.end, &scratch);
     if (distinct.all()) {

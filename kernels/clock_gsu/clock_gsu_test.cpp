@@ -8,35 +8,84 @@
 namespace longclock {
 namespace {
 
-// The search must find exactly what its own scores say, sorted, ties by index.
+// The k best by gsu_score's own scores, sorted, ties by index.
+Found best_of_scores(const SearchFixture& f, int64_t k) {
+  const int64_t queries = f.sequences * f.candidates;
+  std::vector<float> scores(queries * f.length);
+  const auto tasks = f.tasks(kTaskQueries, 1);
+  gsu_score_cpu({f.behaviours, f.queries.data(), f.stride, f.groups.data(), tasks.data(), f.scale,
+                 scores.data(), false},
+                0, static_cast<int64_t>(tasks.size()));
+  Found best{std::vector<float>(queries * k, -INFINITY), std::vector<int64_t>(queries * k, -1)};
+  for (int64_t q = 0; q < queries; ++q) {
+    std::vector<TopKEntry> entries;
+    for (int64_t m = 0; m < f.length; ++m) {
+      if (f.there(q / f.candidates, m)) entries.push_back(topk_entry(scores[q * f.length + m], m));
+    }
+    std::sort(entries.begin(), entries.end(), std::greater<>());
+    for (int64_t i = 0; i < std::min(k, static_cast<int64_t>(entries.size())); ++i) {
+      best.scores[q * k + i] = entry_score(entries[i]);
+      best.indices[q * k + i] = entry_index(entries[i]);
+    }
+  }
+  return best;
+}
+
+// The search must find exactly what its own scores say.
 TEST(ClockGsu, SelectsByTheScoresOfGsuScore) {
   for_each_level([] {
     for (int64_t candidates : {1, 3, 26}) {
       SearchFixture f(2, candidates, 700, 3);  // small integers: many ties
       f.behaviours.mask = f.mask.data();
       for (int64_t i = 0; i < 1400; i += 3) f.mask[i] = 0;
-      const int64_t queries = 2 * candidates;
-      std::vector<float> scores(queries * f.length);
-      const auto tasks = f.tasks(kTaskQueries, 1);
-      gsu_score_cpu({f.behaviours, f.queries.data(), f.stride, f.groups.data(), tasks.data(),
-                     f.scale, scores.data(), false},
-                    0, static_cast<int64_t>(tasks.size()));
       for (int64_t k : {1, 50, 600}) {
         const Found found = search(f, k, kTaskQueries, 1);
+        EXPECT_EQ(found, best_of_scores(f, k));
         EXPECT_EQ(found, search(f, k, 12, 1));
         EXPECT_EQ(found, search(f, k, 12, 3));
-        for (int64_t q = 0; q < queries; ++q) {
-          std::vector<TopKEntry> expected;
-          for (int64_t m = 0; m < f.length; ++m) {
-            if (f.there(q / candidates, m)) {
-              expected.push_back(topk_entry(scores[q * f.length + m], m));
-            }
-          }
-          std::sort(expected.begin(), expected.end(), std::greater<>());
-          for (int64_t i = 0; i < k; ++i) {
-            const bool some = i < static_cast<int64_t>(expected.size());
-            ASSERT_EQ(found.indices[q * k + i], some ? entry_index(expected[i]) : -1);
-            ASSERT_EQ(found.scores[q * k + i], some ? entry_score(expected[i]) : -INFINITY);
+      }
+    }
+  });
+}
+
+// With one candidate, s is looked up only where its bucket's limit leaves a behaviour a chance.
+TEST(ClockGsu, WhatALimitOfSRulesOutIsNotAmongTheBest) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  using Curve = float (*)(int32_t delta);
+  const Curve curves[] = {
+      [](int32_t) { return 0.0f; },
+      [](int32_t delta) { return -static_cast<float>(delta) / 3600.0f; },
+      [](int32_t delta) { return static_cast<float>(delta % 7) * 1e3f; },
+      [](int32_t delta) { return delta % 1000 == 0 ? INFINITY : 0.0f; },
+      [](int32_t delta) { return delta % 2 == 0 ? -INFINITY : 0.0f; },
+      [](int32_t delta) { return delta < 2000 && delta % 100 == 0 ? kNaN : 1.0f; },
+  };
+  enum class Keys { kFinite, kSomePaddingSomeNotFinite, kAllInfinite };
+  for_each_level([&] {
+    for (const Curve& curve : curves) {
+      std::vector<float> s(43201);
+      for (int32_t delta = 0; delta < 43201; ++delta) s[delta] = curve(delta);
+      const TimeTable table(s);
+      for (Keys keys : {Keys::kFinite, Keys::kSomePaddingSomeNotFinite, Keys::kAllInfinite}) {
+        SearchFixture f(2, 1, 12000, 3);
+        f.behaviours.time_table = &table;
+        f.queries[0] = f.queries[f.stride] = 1.0f;
+        if (keys == Keys::kSomePaddingSomeNotFinite) {
+          f.behaviours.mask = f.mask.data();
+          for (int64_t i = 0; i < 24000; i += 3) f.mask[i] = 0;
+          for (int64_t i = 100; i < 12000; i += 1000) f.keys[3 * i] = INFINITY;
+          f.keys[3 * 9500] = -INFINITY;
+          f.keys[3 * 9700] = kNaN;
+          f.keys[3 * 9901] = 3e38f;
+        } else if (keys == Keys::kAllInfinite) {
+          for (int64_t i = 0; i < 24000; ++i) f.keys[3 * i] = INFINITY;
+        }
+        for (int64_t k : {1, 100, 600, 1500}) {
+          const Found found = search(f, k, 1, 1), best = best_of_scores(f, k);
+          EXPECT_EQ(found.indices, best.indices);
+          for (size_t i = 0; i < best.scores.size(); ++i) {
+            ASSERT_TRUE(found.scores[i] == best.scores[i] ||
+                        (std::isnan(found.scores[i]) && std::isnan(best.scores[i])));
           }
         }
       }
@@ -52,7 +101,8 @@ TEST(ClockGsu, ATableOfTheTimeTermChangesNoBit) {
     for (int32_t i = 0; i < 43201; ++i) deltas[i] = i;
     std::vector<float> table(deltas.size());
     time_similarity_cpu({{deltas.data(), false}, 43201, f.behaviours.mlp, table.data()}, 0, 43201);
-    f.behaviours.time_table = table.data();
+    const TimeTable time_table(std::move(table));
+    f.behaviours.time_table = &time_table;
     EXPECT_EQ(direct, search(f, 100, 1, 1));
   });
 }

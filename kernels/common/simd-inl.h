@@ -332,6 +332,79 @@ inline uint32_t not_at_most(Vf a, Vf b) {
 #define LONGCLOCK_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Vi{__VA_ARGS__})
 #endif
 
+// The first n lanes' bits, or all of them.
+inline uint32_t first_lanes(int64_t n) { return (uint32_t{1} << smaller(n, kLanes)) - 1u; }
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Byte i of an element: the number of the i-th bit that is set in the element's index.
+struct SetBits {
+  uint64_t lists[256];
+};
+inline constexpr SetBits kSetBits = [] {
+  SetBits set{};
+  for (unsigned bits = 0; bits < 256; ++bits) {
+    int count = 0;
+    for (uint64_t bit = 0; bit < 8; ++bit) {
+      if (bits >> bit & 1) set.lists[bits] |= bit << 8 * count++;
+    }
+  }
+  return set;
+}();
+#endif
+
+// Writes first + the number of every lane whose bit is set, in order, and returns how many those
+// are. `to` has room for kLanes.
+inline int64_t list_lanes(uint32_t bits, int32_t first, int32_t* to) {
+#if defined(__AVX512F__)
+  const Vi lanes = Vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + first;
+  const auto set = static_cast<__mmask16>(bits);
+  _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(set, (__m512i)lanes));
+  return __builtin_popcount(bits);
+#elif defined(__AVX2__)
+  const __m128i list = _mm_cvtsi64_si128(static_cast<int64_t>(kSetBits.lists[bits]));
+  const Vi lanes = (Vi)_mm256_cvtepu8_epi32(list) + first;
+  std::memcpy(to, &lanes, sizeof(lanes));
+  return __builtin_popcount(bits);
+#else
+  int64_t count = 0;
+  for (; bits != 0; bits &= bits - 1) to[count++] = first + __builtin_ctz(bits);
+  return count;
+#endif
+}
+
+// 32 values in registers, looked up by the five lowest bits of each lane.
+class LookupTable {
+ public:
+  static constexpr int kSize = 32;
+  explicit LookupTable(const float* values) {
+    for (int i = 0; i < kVectors; ++i) values_[i] = load(values + i * kLanes);
+  }
+  Vf operator[](Vi index) const {
+#if defined(__AVX512F__)
+    return (Vf)_mm512_permutex2var_ps((__m512)values_[0], (__m512i)index, (__m512)values_[1]);
+#elif defined(__AVX2__)
+    __m256 parts[kVectors];  // each by the three lowest bits
+    for (int i = 0; i < kVectors; ++i) {
+      parts[i] = _mm256_permutevar8x32_ps((__m256)values_[i], (__m256i)index);
+    }
+    const __m256 bit3 = (__m256)(index << 28), bit4 = (__m256)(index << 27);
+    return (Vf)_mm256_blendv_ps(_mm256_blendv_ps(parts[0], parts[1], bit3),
+                                _mm256_blendv_ps(parts[2], parts[3], bit3), bit4);
+#else
+    Vf found;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int i = index[lane] & (kSize - 1);
+      found[lane] = values_[i / kLanes][i % kLanes];
+    }
+    return found;
+#endif
+  }
+
+ private:
+  static constexpr int kVectors = kSize / kLanes;
+  Vf values_[kVectors];
+};
+
 // Lanes in blocks of h: sums each vector's neighbouring blocks, x's into the even ones, y's odd.
 template <int h, std::size_t... lane>
 inline Vf add_blocks(Vf x, Vf y, std::index_sequence<lane...>) {

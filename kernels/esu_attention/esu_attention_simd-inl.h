@@ -58,7 +58,7 @@ class EsuBlock {
     for (int64_t i = count_; i < whole; ++i) b.delta[i] = 0;
     time_features(b.delta, whole, p_.behaviours.mlp.unit, &b.features);
     if (p_.behaviours.time_table != nullptr) {
-      for (int64_t i = 0; i < whole; ++i) b.s[i] = p_.behaviours.time_table[b.delta[i]];
+      for (int64_t i = 0; i < whole; ++i) b.s[i] = p_.behaviours.time_table->s[b.delta[i]];
     } else {
       time_similarity(p_.behaviours.mlp, b.features, whole, b.s);
     }

@@ -83,18 +83,26 @@ inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_
   }
 }
 
+// s of behaviours [begin, end) of the block. Not inlined: its loops are short of registers where
+// they are.
 template <class T, int64_t kSize>
-inline void read_s(const Behaviours& b, BehaviourBlock<T, kSize>* block) {
-  const int64_t n = block->n;
+__attribute__((noinline)) void read_s(const Behaviours& b, int64_t begin, int64_t end,
+                                      BehaviourBlock<T, kSize>* block) {
   if (b.time_table != nullptr) {
-    for (int64_t i = 0; i < n; ++i) block->s[i] = b.time_table[block->delta[i]];
+    const float* s = b.time_table->s;
+    for (int64_t i = begin; i < end; ++i) block->s[i] = s[block->delta[i]];
     return;
   }
-  for (int64_t at = 0; at < n; at += kTimeBlock) {
-    const int64_t some = smaller(kTimeBlock, n - at);
-    time_features(block->delta + at, some, b.mlp.unit, &block->features);
-    time_similarity(b.mlp, block->features, some, block->s + at);
+  for (int64_t at = begin; at < end; at += kTimeBlock) {
+    const int64_t n = smaller(kTimeBlock, end - at);
+    time_features(block->delta + at, n, b.mlp.unit, &block->features);
+    time_similarity(b.mlp, block->features, n, block->s + at);
   }
+}
+
+// Turns products into scores.
+inline void add_s(float scale, const float* s, int64_t n, float* products) {
+  for (int64_t i = 0; i < n; ++i) products[i] = fma(scale, products[i], s[i]);
 }
 
 template <class T, int64_t kSize>
@@ -102,38 +110,40 @@ inline void read_block(const Behaviours& b, const Group& g, int64_t begin, int64
                        BehaviourBlock<T, kSize>* block, int64_t step = 1) {
   read_times(b, g, begin, n, block, step);
   find_rows(b, g, begin, n, block, step);
-  read_s(b, block);
+  read_s(b, 0, n, block);
 }
 
 // A stream's behaviours of a span: more than in other blocks, as the prefetcher has to start again
-// after whatever is done between rows.
-inline constexpr int64_t kSpanBlock = 1024;
+// after whatever is done between spans.
+inline constexpr int64_t kSpanBlock = 2048;
 template <class T>
 using SpanBlock = BehaviourBlock<T, kSpanBlock>;
 
-// Scores of one query against the behaviours of a group, a span of kStreams blocks at a time.
+// Dot products of one query with the behaviours of a group, a span of kStreams blocks at a time.
 // Memory-bound: every row is read once, straight from where it lies.
 template <class T>
-class SpanScorer {
+class SpanProducts {
   using Words = typename WordsOf<T>::Type;
 
  public:
   // query: [dim], 32-bit, padded with zeros to a multiple of kLanes.
-  SpanScorer(const Behaviours& b, float scale, const float* query, Scratch* scratch)
-      : b_(b), scale_(scale), row_bytes_(b.dim * static_cast<int64_t>(sizeof(T))) {
+  SpanProducts(const Behaviours& b, const float* query, Scratch* scratch)
+      : b_(b), row_bytes_(b.dim * static_cast<int64_t>(sizeof(T))) {
     const int64_t words = Words::words(b.dim), padded = round_up(words, kLanes);
     query_ = scratch->take<float>(padded);
     Words::from_floats(query, words, query_);
     for (int64_t i = words; i < padded; ++i) query_[i] = 0.0f;
     blocks_ = scratch->take<SpanBlock<T>>(kStreams);
-    scores_ = scratch->take<float>(kStreams * kStride);
+    products_ = scratch->take<float>(kStreams * kStride);
   }
 
-  // Behaviours [begin, end) of the group in order: calls f(block, scores, begin of the block) for
-  // one block after another. Scores of what is not kept mean nothing; there is room for kLanes
+  // Behaviours [begin, end) of the group in order, one block after another. Calls prepare(block)
+  // before rows are read, then finish(block, products, begin of the block), which may overwrite
+  // both. Neither has s; products of what is not kept mean nothing, and there is room for kLanes
   // more.
-  template <class F>
-  void score(const Group& g, int64_t begin, int64_t end, const F& f) {
+  template <class Prepare, class Finish>
+  void for_each_block(const Group& g, int64_t begin, int64_t end, const Prepare& prepare,
+                      const Finish& finish) {
     for (int64_t n = 0; begin < end; begin += n) {
       n = span(end - begin);
       const int64_t most = round_up((n + kStreams - 1) / kStreams, kStreamRows);
@@ -143,13 +153,16 @@ class SpanScorer {
         read_times(b_, g, begin + first, smaller(most, n - first), blocks_ + i);
         strided = strided && has_rows(blocks_[i]);
       }
+      for (int64_t i = 0; i < kStreams; ++i) {
+        if (has_rows(blocks_[i])) prepare(blocks_[i]);
+      }
       if (strided) {
-        score_strided(g, begin, most);
+        multiply_strided(g, begin, most);
       } else {
-        score_gathered(g, begin, most);
+        multiply_gathered(g, begin, most);
       }
       for (int64_t i = 0; i < kStreams; ++i) {
-        if (blocks_[i].n > 0) f(blocks_[i], scores_ + i * kStride, begin + i * most);
+        if (blocks_[i].n > 0) finish(blocks_[i], products_ + i * kStride, begin + i * most);
       }
     }
   }
@@ -164,18 +177,18 @@ class SpanScorer {
     return b_.ids || n < 4 * kLanes ? n : n / kLanes * kLanes;
   }
 
-  // The scores of a span whose blocks have n behaviours each, with rows side by side.
-  void score_strided(const Group& g, int64_t begin, int64_t n) {
+  // A span whose blocks have n behaviours each, with rows side by side.
+  void multiply_strided(const Group& g, int64_t begin, int64_t n) {
     const T* first[kStreams];
     for (int64_t i = 0; i < kStreams; ++i) {
       first[i] =
           static_cast<const T*>(b_.keys) + g.key_offset + (begin + i * n) * b_.key_row_stride;
     }
-    score_rows(StridedRows<T>(first, b_.key_row_stride, row_bytes_), n);
+    multiply(StridedRows<T>(first, b_.key_row_stride, row_bytes_), n);
   }
 
-  // The scores of a span whose longest block has n behaviours, up to a multiple of kStreamRows.
-  void score_gathered(const Group& g, int64_t begin, int64_t n) {
+  // A span whose longest block has n behaviours, up to a multiple of kStreamRows.
+  void multiply_gathered(const Group& g, int64_t begin, int64_t n) {
     constexpr int64_t kAhead = GatheredRows<T>::kAhead;
     const T* some = nullptr;
     for (int64_t i = 0; i < kStreams; ++i) {
@@ -192,32 +205,21 @@ class SpanScorer {
       for (int64_t j = 0; j < kAhead; ++j) prefetch_far_row(block.rows[j], row_bytes_);
       first[i] = block.rows;
     }
-    score_rows(GatheredRows<T>(first), n);
+    multiply(GatheredRows<T>(first), n);
   }
 
   template <class Rows>
-  void score_rows(const Rows& rows, int64_t n) {
-    for (int64_t i = 0; i < kStreams; ++i) {
-      if (has_rows(blocks_[i])) read_s(b_, blocks_ + i);
-    }
-    dot_streams<Words, T>(query_, rows, n, b_.dim, scores_, kStride);
-    for (int64_t i = 0; i < kStreams; ++i) {
-      const SpanBlock<T>& block = blocks_[i];
-      float* scores = scores_ + i * kStride;
-      for (int64_t j = 0; has_rows(block) && j < block.n; ++j) {
-        scores[j] = fma(scale_, scores[j], block.s[j]);
-      }
-    }
+  void multiply(const Rows& rows, int64_t n) {
+    dot_streams<Words, T>(query_, rows, n, b_.dim, products_, kStride);
   }
 
   static bool has_rows(const SpanBlock<T>& block) { return block.n > 0 && block.any_kept; }
 
   const Behaviours& b_;
-  float scale_;
   int64_t row_bytes_;
   float* query_;  // in words
   SpanBlock<T>* blocks_;
-  float* scores_;
+  float* products_;
 };
 
 // Scores of up to kTaskQueries queries against blocks of behaviours, which they share: panels of

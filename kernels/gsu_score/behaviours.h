@@ -6,6 +6,7 @@
 #include "../common/dtype.h"
 #include "../common/inline.h"
 #include "../time_similarity/time_similarity.h"
+#include "../time_similarity/time_table.h"
 
 namespace longclock {
 
@@ -21,7 +22,7 @@ struct Behaviours {
   bool exclude_future;     // key_time >= the query's time: not there
   int64_t period;
   TimeMlp mlp;
-  const float* time_table;  // [period / 2 + 1], s of every delta; or none: computed on the spot
+  const TimeTable* time_table;  // or none: s is computed on the spot
 };
 
 // Whether the behaviour at a position counts at a moment.

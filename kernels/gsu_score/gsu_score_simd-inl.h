@@ -29,11 +29,14 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
       p.scores + group.out_begin + (task.query_begin - group.query_begin) * group.out_stride;
   Scratch scratch;
   if (group.query_end - group.query_begin == 1) {
-    SpanScorer<T> scorer(p.behaviours, p.scale, queries, &scratch);
-    scorer.score(group, task.begin, task.end,
-                 [&](const SpanBlock<T>& block, float* scores, int64_t begin) {
-                   write_block(p, block, scores, out + begin);
-                 });
+    SpanProducts<T> products(p.behaviours, queries, &scratch);
+    products.for_each_block(
+        group, task.begin, task.end,
+        [&](SpanBlock<T>& block) { read_s(p.behaviours, 0, block.n, &block); },
+        [&](SpanBlock<T>& block, float* scores, int64_t begin) {
+          if (block.any_kept) add_s(p.scale, block.s, block.n, scores);
+          write_block(p, block, scores, out + begin);
+        });
   } else {
     BlockScorer<T> scorer(p.behaviours, p.scale, queries, p.query_stride, count, &scratch);
     float* scores = scratch.take<float>(count * kScoreStride);
