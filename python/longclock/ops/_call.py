@@ -14,7 +14,11 @@ def call(op: Any, *arguments: Any) -> Any:
     if torch.compiler.is_compiling():
         return op(*arguments)
     try:
-        return op(*arguments)
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+            return op(*arguments)
+        # As PyTorch's autograd formula would go on, without its detour through Python.
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*arguments)
     except RuntimeError as error:
         name = op._schema.name.removeprefix("longclock::")
         start = str(error).find(f"{name}: ")
