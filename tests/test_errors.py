@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -26,6 +28,18 @@ def test_the_first_bad_id_is_named_whatever_the_threads(threads: int) -> None:
             lc.clock_gsu(query, table, time, now, s, k=3, ids=ids)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("op", [lc.clock_gsu, lc.gsu_score, lc.hamming_gsu])
+def test_rows_that_are_not_a_tensor(op: Any) -> None:
+    ids, now = torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+    mlp = () if op is lc.hamming_gsu else (lc.TimeSimilarity(),)
+    query, table = torch.randn(2, 3), torch.randn(4, 3)
+    message = f"{op.__name__}: keys must be a tensor, got Lookup; give its table .* its ids as ids"
+    with pytest.raises(ValueError, match=message):
+        op(query, lc.Lookup(table, ids), ids, now, *mlp)
+    with pytest.raises(ValueError, match=f"{op.__name__}: query must be a tensor, got ndarray"):
+        op(query.numpy(), table, ids, now, *mlp, ids=ids)
 
 
 def raw_search(**changes: object) -> list[object]:

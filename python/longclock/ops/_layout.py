@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from longclock._mlp import require_integers, resolve_mlp, resolve_period
 from longclock.ops._call import refuse_float64
-from longclock.types import Mlp
+from longclock.types import Lookup, Mlp
 
 
 class Layout(TypedDict, total=False):
@@ -39,6 +39,17 @@ class SearchOptions(Layout, total=False):
     scale: float | None
     period: int
     unit: float | None
+
+
+def require_rows(op: str, **arguments: Tensor) -> None:
+    for name, value in arguments.items():
+        if isinstance(value, Lookup):
+            raise ValueError(
+                f"{op}: {name} must be a tensor, got Lookup; "
+                f"give its table as {name} and its ids as ids"
+            )
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
 
 
 def _check_combination(
@@ -113,6 +124,7 @@ def flatten_search(
     **layout: Unpack[Layout],
 ) -> list[Any]:
     """The arguments of a raw op with s(), up to and with ``unit``."""
+    require_rows(op, query=query, keys=keys)
     weights, unit = resolve_mlp(op, mlp, unit)
     refuse_float64(op, query=query, keys=keys, w1=weights[0], b1=weights[1], w2=weights[2],
                    b2=weights[3])  # fmt: skip

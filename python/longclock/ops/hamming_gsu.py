@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from longclock._library import raw
 from longclock.ops._call import call, check_k
-from longclock.ops._layout import Layout, flatten_layout
+from longclock.ops._layout import Layout, flatten_layout, require_rows
 from longclock.types import TopK
 
 
@@ -46,6 +46,7 @@ def hamming_gsu(
     Raises:
         ValueError: an argument that does not fit; the message names it and the remedy.
     """
+    require_rows("hamming_gsu", query=query, keys=keys)
     places = flatten_layout("hamming_gsu", key_time, query_time, **layout)
     arguments = (query, keys, key_time, query_time, *places, check_k("hamming_gsu", k))
     return TopK(*call(raw.hamming_gsu.default, *arguments))
