@@ -42,18 +42,17 @@ class SingleSearch {
 
   // Behaviours [at, end) of a block that begins at `begin`.
   void add(SpanBlock<T>& block, int64_t at, int64_t end, float* products, int64_t begin) {
-    const uint8_t* keep = block.all_kept ? nullptr : block.keep;
     const int64_t count = list_possible(block, at, end, products);
     if (count * kFewOf > end - at) {
       read_s(b_, at, end, &block);
       add_s(scale_, block.s + at, end - at, products + at);
-      best_.push(products + at, keep == nullptr ? nullptr : keep + at, end - at, begin + at);
+      best_.push(products + at, block.all_kept ? nullptr : block.keep + at, end - at, begin + at);
       return;
     }
     const float* s = b_.time_table->s;
     for (int64_t i = 0; i < count; ++i) {
       const int32_t which = possible_[i];
-      if (keep != nullptr && keep[which] == 0) continue;
+      if (!block.all_kept && block.keep[which] == 0) continue;
       best_.add(fma(scale_, products[which], s[block.delta[which]]), begin + which);
     }
     best_.make_room();

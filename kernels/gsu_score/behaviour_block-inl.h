@@ -83,8 +83,8 @@ inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_
   }
 }
 
-// s of behaviours [begin, end) of the block. Not inlined: its loops are short of registers where
-// they are.
+// s of behaviours [begin, end) of the block. Not inlined into its large callers, where GCC has no
+// registers left for its loops.
 template <class T, int64_t kSize>
 __attribute__((noinline)) void read_s(const Behaviours& b, int64_t begin, int64_t end,
                                       BehaviourBlock<T, kSize>* block) {

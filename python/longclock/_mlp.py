@@ -60,13 +60,17 @@ def resolve_mlp(
     return (w1, b1, w2, b2), resolve_unit(op, unit, module_unit)
 
 
+def require_tensor(op: str, name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+
+
 def require_integers(op: str, **arguments: Tensor | None) -> None:
     """Times, ids and lengths are integers: a floating timestamp loses seconds."""
     for name, value in arguments.items():
         if value is None:
             continue
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+        require_tensor(op, name, value)
         if value.dtype not in (torch.int32, torch.int64):
             kind = str(value.dtype).removeprefix("torch.")
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from torch import Tensor
 from typing_extensions import Unpack
 
-from longclock._mlp import require_integers, resolve_mlp, resolve_period
+from longclock._mlp import require_integers, require_tensor, resolve_mlp, resolve_period
 from longclock.ops._call import refuse_float64
 from longclock.types import Lookup, Mlp
 
@@ -42,14 +42,14 @@ class SearchOptions(Layout, total=False):
 
 
 def require_rows(op: str, **arguments: Tensor) -> None:
+    """Searches take a table and its ids apart, where the attention takes a Lookup."""
     for name, value in arguments.items():
         if isinstance(value, Lookup):
             raise ValueError(
                 f"{op}: {name} must be a tensor, got Lookup; "
                 f"give its table as {name} and its ids as ids"
             )
-        if not isinstance(value, Tensor):
-            raise ValueError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+        require_tensor(op, name, value)
 
 
 def _check_combination(
