@@ -25,7 +25,7 @@ BlockTopKCall::BlockTopKCall(const Tensor& scores_in, int64_t k, const OptionalT
   params.columns = scores_in.size(scores_in.dim() - 1);
   check_count(op, "scores.shape[-1]", params.columns);
   const bool strided = scores_in.dim() == 2 && (scores_in.stride(1) == 1 || params.columns <= 1);
-  scores = strided ? scores_in : torch::stable::contiguous(scores_in);
+  scores = strided ? scores_in : as_contiguous(scores_in);
   params.rows = 1;
   for (int64_t d = 0; d + 1 < scores.dim(); ++d) params.rows *= scores.size(d);
   if (lengths_in) {
@@ -37,11 +37,11 @@ BlockTopKCall::BlockTopKCall(const Tensor& scores_in, int64_t k, const OptionalT
     check(fits, op,
           ": lengths must have the shape of scores without its last dimension; scores has ",
           shape_of(scores), ", got ", shape_of(*lengths_in));
-    lengths = torch::stable::contiguous(*lengths_in);
+    lengths = as_contiguous(*lengths_in);
     params.lengths = int_array(lengths);
   }
-  top_scores = torch::stable::new_empty(scores, with_last(scores, k));
-  indices = torch::stable::new_empty(scores, with_last(scores, k), ScalarType::Long);
+  top_scores = make_empty(scores, with_last(scores, k));
+  indices = make_empty(scores, with_last(scores, k), ScalarType::Long);
   params.scores = scores.const_data_ptr();
   params.row_stride = strided ? scores.stride(0) : params.columns;
   params.k = k;
@@ -60,9 +60,9 @@ BlockTopKBackwardCall::BlockTopKBackwardCall(const Tensor& grad_in, const Tensor
         dtype_of(indices_in), " ", shape_of(indices_in));
   check(m >= 0, op, ": m must be at least 0, got ", m);
   check_count(op, "m", m);
-  grad = torch::stable::contiguous(grad_in);
-  indices = torch::stable::contiguous(indices_in);
-  out = torch::stable::new_empty(grad, with_last(grad, m));
+  grad = as_contiguous(grad_in);
+  indices = as_contiguous(indices_in);
+  out = make_empty(grad, with_last(grad, m));
   params.grad = grad.const_data_ptr();
   params.indices = static_cast<const int64_t*>(indices.const_data_ptr());
   params.rows = m == 0 ? 0 : out.numel() / m;

@@ -18,11 +18,11 @@ CircularDeltaCall::CircularDeltaCall(const Tensor& a_in, const Tensor& b_in, int
   a = a_in;
   b = b_in;
   const bool wide = a.scalar_type() == ScalarType::Long || b.scalar_type() == ScalarType::Long;
-  out = torch::stable::new_empty(a, a.sizes(), wide ? ScalarType::Long : ScalarType::Int);
+  out = make_empty(a, a.sizes(), wide ? ScalarType::Long : ScalarType::Int);
   merge_dimensions();
   if (params.dims > kCircularDeltaMaxDims) {
-    a = torch::stable::contiguous(a_in);
-    b = torch::stable::contiguous(b_in);
+    a = as_contiguous(a_in);
+    b = as_contiguous(b_in);
     merge_dimensions();
   }
   params.a = int_array(a);

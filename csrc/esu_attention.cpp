@@ -53,9 +53,9 @@ EsuArguments::EsuArguments(const char* op, const Tensor& u_in, const Tensor& z_i
   if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_time");
 
   const int64_t last = z_in.dim() - 1;
-  z = z_in.stride(last) == 1 || dim <= 1 ? z_in : torch::stable::contiguous(z_in);
-  z_time = torch::stable::contiguous(z_time_in);
-  query_time = torch::stable::contiguous(query_time_in);
+  z = z_in.stride(last) == 1 || dim <= 1 ? z_in : as_contiguous(z_in);
+  z_time = as_contiguous(z_time_in);
+  query_time = as_contiguous(query_time_in);
   b.keys = z.const_data_ptr();
   b.key_row_stride = z.stride(last - 1);
   b.dim = dim;
@@ -63,11 +63,11 @@ EsuArguments::EsuArguments(const char* op, const Tensor& u_in, const Tensor& z_i
   b.period = period;
   b.mlp = mlp.mlp;
   if (valid_in) {
-    valid = torch::stable::contiguous(*valid_in);
+    valid = as_contiguous(*valid_in);
     b.mask = static_cast<const uint8_t*>(valid.const_data_ptr());
   }
   if (ids_in) {
-    ids = torch::stable::contiguous(*ids_in);
+    ids = as_contiguous(*ids_in);
     b.ids = int_array(ids);
   }
   params.z_query_stride = ids_in ? 0 : z.stride(0);
@@ -92,9 +92,9 @@ EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuArguments& f
         dtype_of(softmax_in));
   check_shape(op, "softmax", softmax_in, {{"Q", forward.queries}, {"n", heads}, {"2", 2}},
               "to match u");
-  grad = torch::stable::contiguous(grad_in);
-  context = torch::stable::contiguous(context_in);
-  softmax = torch::stable::contiguous(softmax_in);
+  grad = as_contiguous(grad_in);
+  context = as_contiguous(context_in);
+  softmax = as_contiguous(softmax_in);
 }
 
 EsuTableGradArguments::EsuTableGradArguments(const char* op, const Tensor& z_grad_in,
@@ -107,12 +107,12 @@ EsuTableGradArguments::EsuTableGradArguments(const char* op, const Tensor& z_gra
   check_int(op, "ids", ids_in);
   check_shape(op, "ids", ids_in, {{"Q", queries}, {"K", k}}, "to match z_grad");
   if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_grad");
-  z_grad = torch::stable::contiguous(z_grad_in);
-  ids = torch::stable::contiguous(ids_in);
+  z_grad = as_contiguous(z_grad_in);
+  ids = as_contiguous(ids_in);
   params.z_grad = z_grad.const_data_ptr();
   params.ids = int_array(ids);
   if (valid_in) {
-    valid = torch::stable::contiguous(*valid_in);
+    valid = as_contiguous(*valid_in);
     params.valid = static_cast<const uint8_t*>(valid.const_data_ptr());
   }
   params.count = queries * k;
@@ -152,9 +152,9 @@ struct CpuAttention : EsuArguments {
 
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
   CpuAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
-  Tensor context = torch::stable::new_empty(
+  Tensor context = make_empty(
       z, {a.queries, a.params.heads, a.params.behaviours.dim + kTimeFeatures}, ScalarType::Float);
-  Tensor softmax = torch::stable::new_empty(z, {a.queries, a.params.heads, 2}, ScalarType::Float);
+  Tensor softmax = make_empty(z, {a.queries, a.params.heads, 2}, ScalarType::Float);
   a.params.context = static_cast<float*>(context.mutable_data_ptr());
   a.params.softmax = static_cast<float*>(softmax.mutable_data_ptr());
   parallel_tasks(a.queries, a.work(),
@@ -172,14 +172,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   a.params.context = static_cast<float*>(saved.context.data_ptr());  // read only
   a.params.softmax = static_cast<float*>(saved.softmax.data_ptr());
 
-  const auto none = [&](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
+  const auto none = [&](const Tensor& like) { return make_empty(like, {0}); };
   Tensor u_grad = none(a.u), z_grad = none(z), w1_grad = none(w1), b1_grad = none(b1),
          w2_grad = none(w2), b2_grad = none(b2);
   EsuAttentionBackwardParams params{};
   params.forward = a.params;
   params.grad = static_cast<const float*>(saved.grad.const_data_ptr());
   if (need_u) {
-    u_grad = torch::stable::new_empty(u, u.sizes(), ScalarType::Float);
+    u_grad = make_empty(u, u.sizes(), ScalarType::Float);
     params.u_grad = static_cast<float*>(u_grad.mutable_data_ptr());
   }
   if (need_z) {
@@ -195,7 +195,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   parallel_tasks(a.queries, 2 * a.work(), [&](int64_t begin, int64_t end) {
     esu_attention_backward_cpu(params, begin, end);
   });
-  if (need_u) u_grad = torch::stable::to(u_grad, u.scalar_type());
+  if (need_u) u_grad = as_dtype(u_grad, u.scalar_type());
   if (need_mlp) {
     std::tie(w1_grad, b1_grad, w2_grad, b2_grad) =
         time_mlp_gradient(a.mlp, {s_delta.get(), false}, s_grad.get(), static_cast<int64_t>(pairs));

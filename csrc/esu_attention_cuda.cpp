@@ -87,7 +87,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   const EsuAttentionCudaParams& p = a.params;
   const int64_t queries = p.queries, heads = p.heads, k = p.k, dim = a.dim(), pairs = queries * k;
 
-  const auto none = [](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
+  const auto none = [](const Tensor& like) { return make_empty(like, {0}); };
   Tensor u_grad = none(u), z_grad = none(z), w1_grad = none(w1), b1_grad = none(b1),
          w2_grad = none(w2), b2_grad = none(b2);
   EsuAttentionBackwardCudaParams params{};

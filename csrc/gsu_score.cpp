@@ -43,8 +43,7 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
   Search search("gsu_score", LONGCLOCK_SEARCH_ARGUMENTS);
   check(!total || *total == search.score_count, "gsu_score: total must be ", search.score_count,
         ", the number of scores, got ", total.value_or(0), "; None has it counted");
-  Tensor scores =
-      torch::stable::new_empty(keys, search.score_shape(search.score_count), ScalarType::Float);
+  Tensor scores = make_empty(keys, search.score_shape(search.score_count), ScalarType::Float);
   search.tabulate();
   const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true, kQueryTile);
   const GsuScoreParams params{search.behaviours,
@@ -68,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   check(grad_in.scalar_type() == ScalarType::Float && grad_in.numel() == search.score_count, op,
         ": grad must be float32 with ", search.score_count, " elements, as the scores, got ",
         dtype_of(grad_in), " ", shape_of(grad_in));
-  const Tensor grad = torch::stable::contiguous(grad_in);
+  const Tensor grad = as_contiguous(grad_in);
   const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/false, kQueryTile);
   GsuScoreBackwardParams params{};
   params.behaviours = search.behaviours;
@@ -83,16 +82,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   params.scale = static_cast<float>(scale);
   params.grad = static_cast<const float*>(grad.const_data_ptr());
 
-  const auto none = [&](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
+  const auto none = [&](const Tensor& like) { return make_empty(like, {0}); };
   Tensor query_grad = none(query), key_grad = none(keys), w1_grad = none(w1), b1_grad = none(b1),
          w2_grad = none(w2), b2_grad = none(b2);
   if (need_query) {
-    query_grad = torch::stable::new_empty(query, query.sizes(), ScalarType::Float);
+    query_grad = make_empty(query, query.sizes(), ScalarType::Float);
     params.query_grad = static_cast<float*>(query_grad.mutable_data_ptr());
     parallel_tasks(
         static_cast<int64_t>(tasks.size()), search.work(),
         [&](int64_t begin, int64_t end) { gsu_score_query_grad_cpu(params, begin, end); });
-    query_grad = torch::stable::to(query_grad, query.scalar_type());
+    query_grad = as_dtype(query_grad, query.scalar_type());
   }
   if (need_keys) {
     if (ids) {

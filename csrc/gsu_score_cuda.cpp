@@ -59,7 +59,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   params.search = scores.search;
   params.grad = static_cast<const float*>(grad.const_data_ptr());
 
-  const auto none = [](const Tensor& like) { return torch::stable::new_empty(like, {0}); };
+  const auto none = [](const Tensor& like) { return make_empty(like, {0}); };
   Tensor query_grad = none(query), key_grad = none(keys), query_partial;
   if (need_query) {
     query_grad = output(cuda, query, query.sizes(), query.scalar_type());

@@ -14,13 +14,13 @@ PackSignsCall::PackSignsCall(const Tensor& x_in) {
   constexpr const char* op = "pack_signs";
   params.dtype = check_float(op, "x", x_in);
   check(x_in.dim() >= 1, op, ": x must have at least one dimension, got a scalar");
-  x = torch::stable::contiguous(x_in);
+  x = as_contiguous(x_in);
   params.columns = x.size(x.dim() - 1);
   std::vector<int64_t> shape(x.sizes().begin(), x.sizes().end());
   shape.back() = sign_words(params.columns);
   params.rows = 1;
   for (int64_t d = 0; d + 1 < x.dim(); ++d) params.rows *= x.size(d);
-  out = torch::stable::new_empty(x, shape, ScalarType::Long);
+  out = make_empty(x, shape, ScalarType::Long);
   params.x = x.const_data_ptr();
   params.out = static_cast<uint64_t*>(out.mutable_data_ptr());
 }

@@ -14,10 +14,10 @@ namespace {
 Tensor time_features(const Tensor& delta_in, double unit) {
   check_int("time_features", "delta", delta_in);
   check_unit("time_features", unit);
-  const Tensor delta = torch::stable::contiguous(delta_in);
+  const Tensor delta = as_contiguous(delta_in);
   std::vector<int64_t> shape(delta.sizes().begin(), delta.sizes().end());
   shape.push_back(kTimeFeatures);
-  Tensor out = torch::stable::new_empty(delta, shape, ScalarType::Float);
+  Tensor out = make_empty(delta, shape, ScalarType::Float);
   const TimeFeaturesParams params{int_array(delta), delta.numel(), unit,
                                   static_cast<float*>(out.mutable_data_ptr())};
   parallel_elements(params.count,
@@ -29,8 +29,8 @@ Tensor time_similarity(const Tensor& delta_in, const Tensor& w1, const Tensor& b
                        const Tensor& b2, double unit) {
   check_int("time_similarity", "delta", delta_in);
   const TimeMlpArguments arguments("time_similarity", w1, b1, w2, b2, unit);
-  const Tensor delta = torch::stable::contiguous(delta_in);
-  Tensor out = torch::stable::new_empty(delta, delta.sizes(), ScalarType::Float);
+  const Tensor delta = as_contiguous(delta_in);
+  Tensor out = make_empty(delta, delta.sizes(), ScalarType::Float);
   const TimeSimilarityParams params{int_array(delta), delta.numel(), arguments.mlp,
                                     static_cast<float*>(out.mutable_data_ptr())};
   parallel_elements(params.count,
@@ -47,8 +47,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
   check(grad_in.scalar_type() == ScalarType::Float && same_shape(grad_in, delta_in), op,
         ": grad must be float32 of delta's shape ", shape_of(delta_in), ", got ", dtype_of(grad_in),
         " ", shape_of(grad_in));
-  const Tensor grad = torch::stable::contiguous(grad_in);
-  const Tensor delta = torch::stable::contiguous(delta_in);
+  const Tensor grad = as_contiguous(grad_in);
+  const Tensor delta = as_contiguous(delta_in);
   return time_mlp_gradient(arguments, int_array(delta),
                            static_cast<const float*>(grad.const_data_ptr()), delta.numel());
 }

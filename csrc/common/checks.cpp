@@ -139,10 +139,7 @@ void check_count(const char* op, const char* argument, int64_t count) {
 }
 
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
-  Tensor rows = tensor;
-  if (rows.scalar_type() != rounded_to) rows = torch::stable::to(rows, rounded_to);
-  if (rows.scalar_type() != ScalarType::Float) rows = torch::stable::to(rows, ScalarType::Float);
-  rows = torch::stable::contiguous(rows);
+  const Tensor rows = as_contiguous(as_dtype(as_dtype(tensor, rounded_to), ScalarType::Float));
   const int64_t dim = rows.size(rows.dim() - 1);
   const int64_t padded = padded_dim(dim);
   if (padded == dim) return rows;
@@ -156,16 +153,16 @@ Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
   return out;
 }
 
-IntArray int_array(const Tensor& contiguous) {
-  return {contiguous.const_data_ptr(), contiguous.scalar_type() == ScalarType::Long};
+IntArray int_array(const Tensor& tensor) {
+  return {tensor.const_data_ptr(), tensor.scalar_type() == ScalarType::Long};
 }
 
 TimeMlpArguments::TimeMlpArguments(const char* op, const Tensor& w1_in, const Tensor& b1_in,
                                    const Tensor& w2_in, const Tensor& b2_in, double unit)
-    : w1(torch::stable::contiguous(w1_in)),
-      b1(torch::stable::contiguous(b1_in)),
-      w2(torch::stable::contiguous(w2_in)),
-      b2(torch::stable::contiguous(b2_in)) {
+    : w1(as_contiguous(w1_in)),
+      b1(as_contiguous(b1_in)),
+      w2(as_contiguous(w2_in)),
+      b2(as_contiguous(b2_in)) {
   check_unit(op, unit);
   const struct {
     const char* name;
@@ -195,9 +192,7 @@ TimeMlpArguments::TimeMlpArguments(const char* op, const Tensor& w1_in, const Te
 }
 
 TimeMlpGradients::TimeMlpGradients(const TimeMlpArguments& arguments) {
-  const auto empty_like = [](const Tensor& tensor) {
-    return torch::stable::new_empty(tensor, tensor.sizes());
-  };
+  const auto empty_like = [](const Tensor& tensor) { return make_empty(tensor, tensor.sizes()); };
   tensors = {empty_like(arguments.w1), empty_like(arguments.b1), empty_like(arguments.w2),
              empty_like(arguments.b2)};
 }

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <initializer_list>
 #include <optional>
 #include <sstream>
@@ -14,11 +10,10 @@
 
 #include "../../kernels/common/dtype.h"
 #include "../../kernels/time_similarity/time_similarity.h"
+#include "tensors.h"
 
 namespace longclock {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 // Throws a runtime error of the parts, one after the other: "op: argument must ..., got ...;
@@ -70,7 +65,7 @@ constexpr int64_t padded_dim(int64_t dim) { return (dim + 15) / 16 * 16; }
 // elements: what the kernels expect of queries.
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to);
 // A contiguous tensor as the kernels read integers. The tensor must outlive the array.
-IntArray int_array(const Tensor& contiguous);
+IntArray int_array(const Tensor& tensor);
 
 // The parameters of s(), checked and contiguous.
 struct TimeMlpArguments {

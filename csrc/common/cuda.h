@@ -35,7 +35,7 @@ class CudaCall {
 // Contiguous, on the call's device, for its kernels to read.
 inline Tensor input(CudaCall& call, const char* argument, const Tensor& tensor) {
   call.check_device(argument, tensor);
-  Tensor out = torch::stable::contiguous(tensor);
+  Tensor out = as_contiguous(tensor);
   call.reads(out);
   return out;
 }
@@ -50,9 +50,8 @@ inline Tensor input(CudaCall& call, const char* argument, const OptionalTensor& 
 }
 
 // Uninitialised, for the call's kernels to write; on the device of `like`.
-inline Tensor output(CudaCall& call, const Tensor& like,
-                     torch::headeronly::IntHeaderOnlyArrayRef shape, ScalarType dtype) {
-  Tensor out = torch::stable::new_empty(like, shape, dtype);
+inline Tensor output(CudaCall& call, const Tensor& like, Sizes shape, ScalarType dtype) {
+  Tensor out = make_empty(like, shape, dtype);
   call.writes(out);
   return out;
 }

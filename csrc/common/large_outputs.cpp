@@ -82,7 +82,7 @@ void keep_pages(void* pages, void* bytes) {
 
 // Bytes of whole huge pages for so many elements of the dtype of `like`; 0 where the output is not
 // large.
-size_t large_bytes(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+size_t large_bytes(const Tensor& like, Sizes sizes) {
   size_t bytes = like.element_size();
   for (const int64_t size : sizes) {
     if (__builtin_mul_overflow(bytes, size, &bytes)) return 0;
@@ -93,7 +93,7 @@ size_t large_bytes(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef 
 // A contiguous tensor in pages of ours, which the deleter gets with it; null on failure, and where
 // there are none.
 AtenTensorHandle tensor_in(void* pages, size_t bytes, void (*deleter)(void*, void*),
-                           const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+                           const Tensor& like, Sizes sizes) {
   if (pages == nullptr) return nullptr;
   std::vector<int64_t> strides(sizes.size(), 1);
   for (size_t d = sizes.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * sizes[d];
@@ -112,14 +112,14 @@ AtenTensorHandle tensor_in(void* pages, size_t bytes, void (*deleter)(void*, voi
 
 }  // namespace
 
-Tensor large_empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+Tensor large_empty(const Tensor& like, Sizes sizes) {
   const size_t bytes = large_bytes(like, sizes);
   const bool own = bytes > 0 && torch_from_blob != nullptr;
   void* pages = own ? kept_pages.take(bytes) : nullptr;
   if (own && pages == nullptr) pages = map_pages(bytes);
   const AtenTensorHandle tensor = tensor_in(pages, bytes, &keep_pages, like, sizes);
   if (tensor != nullptr) return Tensor(tensor);
-  Tensor empty = torch::stable::new_empty(like, sizes);
+  Tensor empty = make_empty(like, sizes);
   if (bytes > 0) advise_huge_pages(empty.mutable_data_ptr(), empty.numel() * like.element_size());
   return empty;
 }

@@ -14,7 +14,7 @@ constexpr int64_t kStreamElements = int64_t{1} << 21;
 // writes them. So large ones are a mapping of their own, of huge pages, and the last of these that
 // was freed, up to 128 MB, is kept for the next one of its size, which a training step will want.
 // (Such a storage cannot be resized. With PyTorch 2.10 the heap is asked for huge pages.)
-Tensor large_empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes);
+Tensor large_empty(const Tensor& like, Sizes sizes);
 
 // Zeros [rows, columns] of the dtype of `like`, on the CPU. Large ones are a mapping of their own,
 // of huge pages that the system clears: no dearer than to clear memory that was used before, and

@@ -12,17 +12,17 @@ namespace {
 constexpr int64_t kLeastScores = 16384;
 constexpr int64_t kLeastBehaviours = 2048;
 
-std::vector<int64_t> int_values(const Tensor& contiguous) {
-  const IntArray from = int_array(contiguous);
-  std::vector<int64_t> values(static_cast<size_t>(contiguous.numel()));
+std::vector<int64_t> int_values(const Tensor& tensor) {
+  const IntArray from = int_array(tensor);
+  std::vector<int64_t> values(static_cast<size_t>(tensor.numel()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = from[static_cast<int64_t>(i)];
   return values;
 }
 
 // Offsets [S + 1] that run from 0 to `total` and never fall.
-std::vector<int64_t> offset_values(const char* op, const char* argument, const Tensor& contiguous,
+std::vector<int64_t> offset_values(const char* op, const char* argument, const Tensor& tensor,
                                    const char* total_name, int64_t total) {
-  const auto values = int_values(contiguous);
+  const auto values = int_values(tensor);
   check(values.front() == 0, op, ": ", argument, " must start at 0, got ", values.front());
   for (size_t s = 0; s + 1 < values.size(); ++s) {
     check(values[s] <= values[s + 1], op, ": ", argument, " must not decrease, got ", values[s],
@@ -37,13 +37,13 @@ std::vector<int64_t> offset_values(const char* op, const char* argument, const T
 Tensor ints(const char* op, const char* argument, const Tensor& tensor, Dim dim, const char* why) {
   check_int(op, argument, tensor);
   check_shape(op, argument, tensor, {dim}, why);
-  return torch::stable::contiguous(tensor);
+  return as_contiguous(tensor);
 }
 
 // Keys, or a table, with rows that a kernel can walk.
 Tensor unit_stride(const Tensor& keys) {
   const int64_t last = keys.dim() - 1;
-  return keys.stride(last) == 1 || keys.size(last) <= 1 ? keys : torch::stable::contiguous(keys);
+  return keys.stride(last) == 1 || keys.size(last) <= 1 ? keys : as_contiguous(keys);
 }
 
 }  // namespace
@@ -70,14 +70,14 @@ SearchInputs::SearchInputs(const char* op, const SearchArguments& a) {
     check(a.mask->scalar_type() == ScalarType::Bool && same_shape(*a.mask, a.key_time), op,
           ": mask must be bool of key_time's shape ", shape_of(a.key_time), ", got ",
           dtype_of(*a.mask), " ", shape_of(*a.mask));
-    mask = torch::stable::contiguous(*a.mask);
+    mask = as_contiguous(*a.mask);
     behaviours.mask = static_cast<const uint8_t*>(mask->const_data_ptr());
   }
   if (a.ids) {
     check_int(op, "ids", *a.ids);
     check(same_shape(*a.ids, a.key_time), op, ": ids must have key_time's shape ",
           shape_of(a.key_time), ", got ", shape_of(*a.ids));
-    ids = torch::stable::contiguous(*a.ids);
+    ids = as_contiguous(*a.ids);
     behaviours.ids = int_array(*ids);
   }
 }
@@ -125,8 +125,8 @@ void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
         ", got ", shape_of(a.query_time));
 
   keys = unit_stride(a.keys);
-  key_time = torch::stable::contiguous(a.key_time);
-  query_time = torch::stable::contiguous(a.query_time);
+  key_time = as_contiguous(a.key_time);
+  query_time = as_contiguous(a.query_time);
   behaviours.keys = keys.const_data_ptr();
   behaviours.key_row_stride = keys.stride(key_dims - 2);
   behaviours.dim = dim;
@@ -183,7 +183,7 @@ void SearchInputs::read_windows(const char* op, const SearchArguments& a) {
 }
 
 Search::Search(const char* op, const SearchArguments& a) : SearchInputs(op, a) {
-  queries = mlp ? padded_rows(a.query, a.keys.scalar_type()) : torch::stable::contiguous(a.query);
+  queries = mlp ? padded_rows(a.query, a.keys.scalar_type()) : as_contiguous(a.query);
   query_stride = mlp ? padded_dim(behaviours.dim) : behaviours.dim;
   switch (layout) {
     case SearchLayout::kDense:

@@ -30,7 +30,7 @@ DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const Sea
     : SearchInputs(op, on_one_device(call, a)) {
   // Kernels step over rows in 32 bits.
   if (behaviours.key_row_stride * size_of(behaviours.dtype) > 0x7fffffff) {
-    keys = torch::stable::contiguous(a.keys);
+    keys = as_contiguous(a.keys);
     behaviours.keys = keys.const_data_ptr();
     behaviours.key_row_stride = keys.stride(keys.dim() - 2);
     check(behaviours.dim * size_of(behaviours.dtype) <= 0x7fffffff, op,

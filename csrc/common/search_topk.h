@@ -14,8 +14,8 @@ std::tuple<Tensor, Tensor> search_topk(Search& search, int64_t k, int64_t tile, 
                                        const Kernel& kernel) {
   std::vector<int64_t> shape = search.query_shape;
   shape.push_back(k);
-  Tensor scores = torch::stable::new_empty(search.keys, shape, ScalarType::Float);
-  Tensor indices = torch::stable::new_empty(search.keys, shape, ScalarType::Long);
+  Tensor scores = make_empty(search.keys, shape, ScalarType::Float);
+  Tensor indices = make_empty(search.keys, shape, ScalarType::Long);
   if (k == 0 || search.query_count == 0) return {scores, indices};
 
   const std::vector<SearchTask>& tasks = search.cut(/*into_parts=*/true, tile);

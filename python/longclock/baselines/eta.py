@@ -61,7 +61,7 @@ class ETA(TWIN):
         times: tuple[Tensor, Tensor],
         layout: dict[str, Any],
     ) -> Tensor:
-        query = self.hashes(projected.flatten(-2))
+        query = self.hashes(projected)
         keys = self.project(rows) if keys is None else keys
         found: Tensor = self.ops.hamming_gsu(query, keys, *times, self.k, **layout).indices
         return found

@@ -72,25 +72,29 @@ def _whole(
     return place.expand(*shape, longest)
 
 
+def _each_head(x: Tensor, weight: Tensor) -> Tensor:
+    """Every head's own product: [Q, n, a] with [n, a, b] is [Q, n, b]."""
+    return torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)
+
+
 def _places(
     found: Tensor,
+    valid: Tensor,
     behaviour_time: Tensor,
     query_time: Tensor,
     starts: Tensor | None,
     offsets: Tensor | None,
     query_offsets: Tensor | None,
-) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Where what was found lies in the storage, an index a dimension of behaviour_time (0 where
-    padded), [Q, K] each; and the query's time, [Q]."""
-    valid, place = found >= 0, found.clamp(min=0)
-    if behaviour_time.dim() == 2:  # [S, K] or [S, C, K]
-        row = torch.arange(found.shape[0], device=found.device)
+) -> tuple[Tensor, Tensor]:
+    """Where what was found lies (0 where not ``valid``), in found's shape: in the sequence, for the dense layout,
+    else in [T]; and the time of each query, [Q]."""
+    place = found.clamp(min=0)
+    if behaviour_time.dim() == 2:  # found is [S, K] or [S, C, K]
         if found.dim() == 3:
-            row = row[:, None].expand(found.shape[:2]).flatten()
-            place = place.flatten(0, 1)
-        return (row[:, None], place), query_time[row]
+            query_time = query_time[:, None].expand(found.shape[:2]).flatten()
+        return place, query_time
     if starts is not None:
-        return (torch.where(valid, place + starts[:, None], 0),), query_time
+        return torch.where(valid, place + starts[:, None], 0), query_time
     if offsets is None:
         raise ValueError(
             "LongTermInterestClock: behaviour_time of shape [T] needs offsets, or starts and ends"
@@ -101,24 +105,32 @@ def _places(
         query_time, offsets = query_time[sequence], offsets[sequence]
     else:
         offsets = offsets[:-1]
-    return (torch.where(valid, place + offsets[:, None], 0),), query_time
+    return torch.where(valid, place + offsets[:, None], 0), query_time
 
 
-def _pick(values: Tensor, at: tuple[Tensor, ...]) -> Tensor:
+def _pick(values: Tensor, place: Tensor) -> Tensor:
+    """Those of ``values``, [S, M] or [T], that lie there: [Q, K]."""
     if values.numel() == 0:  # nothing was found, so nothing of it is read
-        return values.new_zeros(at[-1].shape)
-    return values[at]
+        picked = values.new_zeros(place.shape)
+    elif values.dim() == 2:
+        picked = values.gather(1, place.flatten(1)).view(place.shape)
+    else:
+        picked = values[place]
+    return picked.flatten(0, -2)
 
 
-def _selected(behaviours: Tensor | Lookup, at: tuple[Tensor, ...]) -> Tensor | Lookup:
+def _selected(behaviours: Tensor | Lookup, place: Tensor) -> Tensor | Lookup:
     """The K rows of each query, as a lookup: a history is never copied."""
     if isinstance(behaviours, Lookup):
-        return Lookup(behaviours.table, _pick(behaviours.ids, at), behaviours.sparse)
-    if len(at) == 1:
-        return Lookup(behaviours, at[0])
+        return Lookup(behaviours.table, _pick(behaviours.ids, place), behaviours.sparse)
+    if behaviours.dim() == 2:
+        return Lookup(behaviours, place)
+    sequence = torch.arange(behaviours.shape[0], device=place.device)
+    sequence = sequence.view(-1, *(1,) * (place.dim() - 1))
     if behaviours.is_contiguous():
-        return Lookup(behaviours.flatten(0, 1), at[0] * behaviours.shape[1] + at[1])
-    return behaviours[at]
+        ids = sequence * behaviours.shape[1] + place
+        return Lookup(behaviours.flatten(0, 1), ids.flatten(0, -2))
+    return behaviours[sequence, place].flatten(0, -3)
 
 
 class LongTermInterestClock(nn.Module):
@@ -271,8 +283,9 @@ class LongTermInterestClock(nn.Module):
         rows = behaviours.table if isinstance(behaviours, Lookup) else behaviours
         _check_width("candidate", candidate, self.candidate_dim, "candidate_dim")
         _check_width("behaviours", rows, self.behaviour_dim, "behaviour_dim")
-        projected = torch.einsum("...h,ndh->...nd", candidate, self.w_q)
-        u = torch.einsum("...nd,ndl->...nl", projected, self.w_b) / math.sqrt(self.head_dim)
+        projected = nn.functional.linear(candidate, self.w_q.flatten(0, 1))  # [..., n d]
+        u = _each_head(projected.view(-1, self.heads, self.head_dim), self.w_b)
+        u = u / math.sqrt(self.head_dim)
         mlp = self.time.mlp()
         options = {"period": self.period, "unit": self.time.unit}
         layout = {
@@ -288,7 +301,7 @@ class LongTermInterestClock(nn.Module):
             if searched:
                 none_or_best = self._search(candidate, projected, u, rows, keys, times, layout)
             else:  # the search for none checks the arguments
-                query = _as_query(u.sum(-2), rows)
+                query = _as_query(u.sum(-2).unflatten(0, candidate.shape[:-1]), rows)
                 none_or_best = self.ops.clock_gsu(
                     query, rows, *times, mlp, 0, **layout, **options
                 ).indices
@@ -301,18 +314,21 @@ class LongTermInterestClock(nn.Module):
                 )
             else:
                 _check_found(found, queries)
-            at, now = _places(found, behaviour_time, query_time, starts, offsets, query_offsets)
-            valid, time = (found >= 0).flatten(0, -2), _pick(behaviour_time, at)
+            valid = found >= 0
+            place, now = _places(
+                found, valid, behaviour_time, query_time, starts, offsets, query_offsets
+            )
+            valid, time = valid.flatten(0, -2), _pick(behaviour_time, place)
             if not searched and mask is not None:
-                valid = valid & _pick(mask, at)
+                valid = valid & _pick(mask, place)
             if not searched and self.exclude_future:
                 valid = valid & (time < now[:, None])
             if not self.attention_sees_time:
                 time, now = torch.zeros_like(time), torch.zeros_like(now)
-        z = _selected(behaviours, at)
-        u = _as_query(u.flatten(0, -3), z.table if isinstance(z, Lookup) else z)
+        z = _selected(behaviours, place)
+        u = _as_query(u, z.table if isinstance(z, Lookup) else z)
         context = self.ops.esu_attention(u, z, time, now, mlp, valid, **options)
-        mixed = torch.einsum("qnl,nld->qnd", context.to(self.w_v.dtype), self.w_v)
+        mixed = _each_head(context.to(self.w_v.dtype), self.w_v)
         v_cur = self.head(mixed.flatten(1)).unflatten(0, queries)
         if not return_context:
             return v_cur
@@ -331,8 +347,8 @@ class LongTermInterestClock(nn.Module):
         """Indices of the k behaviours that each query's search finds.
 
         Args:
-            candidate: as given to forward; projected: its projections, [..., n, d]; u: these folded into
-                rows' width, [..., n, L].
+            candidate: as given to forward; projected: its projections, [..., n d]; u: these folded into
+                rows' width, [Q, n, L].
             rows: behaviours, or the table of a Lookup. keys: as given to forward.
             times, layout: of the search op.
         """
@@ -348,8 +364,9 @@ class LongTermInterestClock(nn.Module):
     ) -> tuple[Tensor, Tensor, float]:
         """Whose dot products the search compares: queries, keys (a row a behaviour), and the scale."""
         if self.scoring == "folded":
-            return u.sum(-2), rows, self.scale * math.sqrt(self.head_dim)
-        return projected.flatten(-2), self.project(rows) if keys is None else keys, self.scale
+            query = u.sum(-2).unflatten(0, candidate.shape[:-1])
+            return query, rows, self.scale * math.sqrt(self.head_dim)
+        return projected, self.project(rows) if keys is None else keys, self.scale
 
     def extra_repr(self) -> str:
         return (

@@ -56,8 +56,9 @@ class TimeSimilarity(nn.Module):
 
     def mlp(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(w1, b1, w2, b2) as the ops take them: 16-bit weights become fp32."""
-        dtype = torch.promote_types(self.w1.dtype, torch.float32)
-        return self.w1.to(dtype), self.b1.to(dtype), self.w2.to(dtype), self.b2.to(dtype)
+        if self.w1.dtype.itemsize < 4:
+            return self.w1.float(), self.b1.float(), self.w2.float(), self.b2.float()
+        return self.w1, self.b1, self.w2, self.b2
 
     def forward(self, delta: Tensor) -> Tensor:
         similarity: Tensor = self.ops.time_similarity(delta, *self.mlp(), unit=self.unit)

@@ -3,20 +3,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from longclock._library import raw
+
+# How an op of which a gradient may be asked is called eagerly; without an entry it has none.
+_with_gradient: dict[Any, Callable[..., Any]] = {}
+
 
 def call(op: Any, *arguments: Any) -> Any:
-    """The raw op; its complaint about an argument becomes a ValueError (left alone in a graph)."""
-    if torch.compiler.is_compiling():
+    """The raw op; its complaint about an argument becomes a ValueError (left alone in a graph).
+
+    Graphs and transforms of functions go through what PyTorch made of the registered formula. It takes longer than
+    many a kernel on a GPU, so that eager calls do without.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return op(*arguments)
     try:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
-            return op(*arguments)
-        # As PyTorch's autograd formula would go on, without its detour through Python.
+            with_gradient = _with_gradient.get(op)
+            if with_gradient is not None:
+                return with_gradient(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
             return op(*arguments)
     except RuntimeError as error:
@@ -46,6 +57,33 @@ def check_k(op: str, k: int) -> int:
     return k
 
 
+def differentiable(
+    op: str, backward: Callable[..., Any], setup_context: Callable[..., None]
+) -> None:
+    """Gives the op the autograd formula of its first output: ``torch.library.register_autograd``, and
+    the short way of eager calls."""
+    raw_op = getattr(raw, op).default
+    no_gradients = (None,) * len(raw_op._schema.arguments)
+
+    def set_up(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.set_materialize_grads(False)  # else zeros are made for the other outputs
+        setup_context(ctx, inputs, output)
+
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            output = raw_op(*arguments)
+        set_up(ctx, arguments, output)
+        return output
+
+    def gradients(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+        return no_gradients if grad is None else backward(ctx, grad)
+
+    torch.library.register_autograd(f"longclock::{op}", gradients, setup_context=set_up)
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(gradients)}
+    formula: Any = type(f"{op}_formula", (torch.autograd.Function,), methods)
+    _with_gradient[raw_op] = formula.apply
+
+
 def not_differentiable(op: str) -> None:
     """Marks what an op returns as without a gradient, whatever its inputs ask for."""
 
@@ -70,3 +108,5 @@ def forbid_double_backward(backward_op: str) -> None:
         )
 
     torch.library.register_autograd(f"longclock::{backward_op}", backward)
+    raw_op = getattr(raw, backward_op).default
+    _with_gradient[raw_op] = raw_op

@@ -8,7 +8,13 @@ from torch import Tensor
 
 from longclock._library import raw
 from longclock._mlp import require_integers
-from longclock.ops._call import call, check_k, forbid_double_backward, refuse_float64
+from longclock.ops._call import (
+    call,
+    check_k,
+    differentiable,
+    forbid_double_backward,
+    refuse_float64,
+)
 from longclock.types import TopK
 
 
@@ -52,10 +58,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.save_for_backward(indices)
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (indices,) = ctx.saved_tensors
-    return raw.block_topk_backward.default(grad, indices, ctx.m), None, None
+    return call(raw.block_topk_backward.default, grad, indices, ctx.m), None, None
 
 
-torch.library.register_autograd("longclock::block_topk", _backward, setup_context=_setup_context)
+differentiable("block_topk", _backward, _setup_context)
 forbid_double_backward("block_topk_backward")

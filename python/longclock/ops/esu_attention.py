@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longclock._library import raw
 from longclock._mlp import require_integers, resolve_mlp, resolve_period
-from longclock.ops._call import call, forbid_double_backward, refuse_float64
+from longclock.ops._call import call, differentiable, forbid_double_backward, refuse_float64
 from longclock.types import Lookup, Mlp
 
 
@@ -96,7 +96,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: bool) -> Tensor:
     if not sparse:
-        dense: Tensor = raw.esu_attention_table_grad.default(dz, ids, valid, table.shape[0])
+        dense: Tensor = call(raw.esu_attention_table_grad.default, dz, ids, valid, table.shape[0])
         return dense
     if table.shape[0] == 0:
         return torch.zeros_like(table)
@@ -108,13 +108,13 @@ def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: 
     )
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, context, softmax = ctx.saved_tensors
     _, table, ids, *_, valid = tensors
     u, z, *mlp = ctx.needs_input_grad[:2] + ctx.needs_input_grad[5:9]
     needs = (u, z, any(mlp))
-    found = raw.esu_attention_backward.default(
-        grad, *tensors, *ctx.options, context, softmax, *needs
+    found = call(
+        raw.esu_attention_backward.default, grad, *tensors, *ctx.options, context, softmax, *needs
     )
     du, dz, *d_mlp = (
         value if need else None for value, need in zip(found, (*needs, *needs[2:] * 3), strict=True)
@@ -124,5 +124,5 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     return du, dz, None, None, None, *d_mlp, None, None, None, None
 
 
-torch.library.register_autograd("longclock::esu_attention", _backward, setup_context=_setup_context)
+differentiable("esu_attention", _backward, _setup_context)
 forbid_double_backward("esu_attention_backward")

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, forbid_double_backward
+from longclock.ops._call import call, differentiable, forbid_double_backward
 from longclock.ops._layout import SearchOptions, flatten_search
 from longclock.types import Mlp
 
@@ -97,12 +97,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     query, keys, *mlp = ctx.needs_input_grad[:2] + ctx.needs_input_grad[4:8]
     needs = (query, keys, any(mlp))
-    found = raw.gsu_score_backward.default(grad, *ctx.saved_tensors, *ctx.options, *needs)
+    found = call(raw.gsu_score_backward.default, grad, *ctx.saved_tensors, *ctx.options, *needs)
     d_query, d_keys, *d_mlp = (
         value if need else None for value, need in zip(found, (*needs, *needs[2:] * 3), strict=True)
     )
     return d_query, d_keys, None, None, *d_mlp, *(None,) * 12
 
 
-torch.library.register_autograd("longclock::gsu_score", _backward, setup_context=_setup_context)
+differentiable("gsu_score", _backward, _setup_context)
 forbid_double_backward("gsu_score_backward")

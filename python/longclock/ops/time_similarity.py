@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longclock._library import raw
 from longclock._mlp import require_integers, resolve_unit
-from longclock.ops._call import call, forbid_double_backward, refuse_float64
+from longclock.ops._call import call, differentiable, forbid_double_backward, refuse_float64
 
 
 def time_features(delta: Tensor, unit: float | None = None) -> Tensor:
@@ -77,11 +77,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = raw.time_similarity_backward.default(grad, *ctx.saved_tensors, ctx.unit)
+    grads = call(raw.time_similarity_backward.default, grad, *ctx.saved_tensors, ctx.unit)
     return None, *grads, None
 
 
-torch.library.register_autograd(
-    "longclock::time_similarity", _backward, setup_context=_setup_context
-)
+differentiable("time_similarity", _backward, _setup_context)
 forbid_double_backward("time_similarity_backward")

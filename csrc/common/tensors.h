@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the ops ask of PyTorch tensors over and over. A function of torch/csrc/stable/ops.h goes
+// through the dispatcher, by name and on a heap of boxes, which takes about a microsecond; these
+// only do so where there is something to do.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+namespace longclock {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
+
+// The tensor itself where it is contiguous, else a copy.
+Tensor as_contiguous(const Tensor& tensor);
+// The tensor itself where it has the dtype, else a copy.
+Tensor as_dtype(const Tensor& tensor, ScalarType dtype);
+// Uninitialised and contiguous, on the device of `like`.
+Tensor make_empty(const Tensor& like, Sizes sizes, ScalarType dtype);
+inline Tensor make_empty(const Tensor& like, Sizes sizes) {
+  return make_empty(like, sizes, like.scalar_type());
+}
+
+}  // namespace longclock
