@@ -5,18 +5,14 @@
 #include <cstring>
 
 namespace longclock {
-namespace {
 
-template <class Sizes>
-std::string bracketed(const Sizes& sizes) {
+std::string bracketed(Sizes sizes) {
   std::ostringstream text;
   text << '[';
   for (size_t i = 0; i < sizes.size(); ++i) text << (i == 0 ? "" : ", ") << sizes[i];
   text << ']';
   return text.str();
 }
-
-}  // namespace
 
 std::ostream& operator<<(std::ostream& out, ShapeOf shape) {
   return out << bracketed(shape.tensor.sizes());

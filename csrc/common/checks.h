@@ -26,7 +26,9 @@ void check(bool holds, const Parts&... parts) {
   throw std::runtime_error(text.str());
 }
 
-// Prints as "[32, 10000]"; costs nothing where it is not printed.
+std::string bracketed(Sizes sizes);  // "[32, 10000]"
+
+// Prints as its shape, bracketed; costs nothing where it is not printed.
 struct ShapeOf {
   const Tensor& tensor;
 };

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "checks.h"
+
 namespace longclock {
 
 Tensor as_contiguous(const Tensor& tensor) {
@@ -16,19 +18,22 @@ Tensor as_dtype(const Tensor& tensor, ScalarType dtype) {
 
 Tensor make_empty(const Tensor& like, Sizes sizes, ScalarType dtype) {
   std::vector<int64_t> strides(sizes.size(), 1);
+  bool fits = true;
   for (size_t d = sizes.size(); d > 1; --d) {
     const int64_t inner = std::max<int64_t>(sizes[d - 1], 1);
-    if (__builtin_mul_overflow(strides[d - 1], inner, &strides[d - 2])) {
-      return torch::stable::new_empty(like, sizes, dtype);  // which complains
-    }
+    fits = fits && !__builtin_mul_overflow(strides[d - 1], inner, &strides[d - 2]);
   }
   int32_t device_type = 0;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   const auto code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
   AtenTensorHandle tensor = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
-                               code, device_type, like.get_device_index(), &tensor));
+  fits = fits && aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                          strides.data(), code, device_type,
+                                          like.get_device_index(), &tensor) == AOTI_TORCH_SUCCESS;
+  if (!fits) {
+    check(false, "longclock: what an op makes must fit into memory, got shape ", bracketed(sizes),
+          "; free some, or call with fewer sequences at a time");
+  }
   return Tensor(tensor);
 }
 
