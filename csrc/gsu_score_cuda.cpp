@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
+#include "../kernels/clock_gsu/clock_gsu_many.h"
 #include "../kernels/gsu_score/gsu_score.h"
 #include "common/search_cuda.h"
 
@@ -39,7 +40,10 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
   const DeviceScores scores(op, cuda, inputs, scale, total);
   const Tensor out =
       output(cuda, keys, inputs.score_shape(scores.search.score_count), ScalarType::Float);
-  cuda.check_launch(launch_gsu_score(scores.search, data<float>(out), cuda.stream()));
+  bool many = false;
+  cuda.check_launch(plan_gsu_score_many(scores.search, &many));
+  const auto launch = many ? launch_gsu_score_many : launch_gsu_score;
+  cuda.check_launch(launch(scores.search, data<float>(out), cuda.stream()));
   return out;
 }
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import FLOATS, Case, make_case
 from test_clock_gsu import check, rows
+from test_gsu_score import check_values
 from tolerance import assert_bitwise, assert_selection
 
 import longclock as lc
@@ -55,9 +56,12 @@ def patterns(m: int) -> dict[str, torch.Tensor]:
 
 
 def exact(case: Case, k: int, device: str) -> None:
+    """What is selected, and all scores."""
     ours, expected = case.to(device).run(lc.clock_gsu, k), case.run(lc.reference.clock_gsu, k)
     assert torch.equal(ours.indices.cpu(), expected.indices)
     torch.testing.assert_close(ours.scores.cpu(), expected.scores, rtol=0, atol=0, equal_nan=True)
+    every, expected = case.to(device).score(lc.gsu_score), case.run(lc.reference.gsu_score)
+    torch.testing.assert_close(every.cpu(), expected, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("k", [1, 100, 256])
@@ -139,7 +143,9 @@ def test_minus_infinity_behind_nobody(level: str, device: str) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("width", [8, 24, 40, 64, 72, 128, 136, 256, 264])
 def test_widths(level: str, device: str, width: int, dtype: torch.dtype) -> None:
-    check(make_case("candidates", dtype, width=width, counts=(200, 40), candidates=18), 30, device)
+    case = make_case("candidates", dtype, width=width, counts=(200, 40), candidates=18)
+    check(case, 30, device)
+    check_values(case, device)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -150,6 +156,8 @@ def test_queries_in_fp32(level: str, device: str, dtype: torch.dtype) -> None:
     rounded.query = case.query.to(dtype)
     ours = case.to(device).run(lc.clock_gsu, 30)
     assert_bitwise(ours, rounded.to(device).run(lc.clock_gsu, 30))
+    ours = case.to(device).score(lc.gsu_score)
+    assert_bitwise(ours, rounded.to(device).score(lc.gsu_score))
 
 
 def ragged(
@@ -177,13 +185,14 @@ def test_a_candidate_does_not_depend_on_the_others(
     level: str, device: str, dtype: torch.dtype, same_at_any_threads
 ) -> None:  # type: ignore[no-untyped-def]
     case = make_case("candidates", dtype, counts=(900, 70), candidates=150, width=40).to(device)
-    together = case.run(lc.clock_gsu, 100)
+    together, scores = case.run(lc.clock_gsu, 100), case.run(lc.gsu_score)
     same_at_any_threads(lambda: case.run(lc.clock_gsu, 100))
     for first, last in ((0, 16), (100, 150), (67, 99)):
         some = case.map(lambda x: x)
         some.query = case.query[:, first:last]
         expected = lc.TopK(together.scores[:, first:last], together.indices[:, first:last])
         assert_bitwise(some.run(lc.clock_gsu, 100), expected)
+        assert_bitwise(some.run(lc.gsu_score), scores[:, first:last])
     # Nor on the place of a behaviour, nor on the rest of the sequence.
     order = torch.randperm(900)
     moved = case.map(lambda x: x)
@@ -217,6 +226,7 @@ def test_request_of_500(device: str, dtype: torch.dtype) -> None:
     case = make_case("candidates", dtype, counts=(2_000,), candidates=500, width=128)
     ours = case.to(device).run(lc.clock_gsu, 100)
     fine, rival = rows(case.double()), rows(case)
+    check_values(case, device)
     for q in range(0, 500, 7):
         assert_selection(ours.scores[0, q], ours.indices[0, q], fine[q], rival[q], f"query {q}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two sweeps of many candidates: what they launch, write and do with values that do not fit."""
+"""The sweeps of many candidates: what they launch, write and do with values that do not fit."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import longclock as lc
 KERNELS = ["sweep", "choose", "sweep", "select"]
 
 
-def launched(case: Case, k: int, sm: int = 80) -> list[dict[str, Any]]:
-    """The launches of a search, which is run on the emulator."""
+def launched(case: Case, k: int | None, sm: int = 80) -> list[dict[str, Any]]:
+    """The launches of a search, or for k=None of all scores, which is run on the emulator."""
     with emulator.options(sm=sm, counters=1):
         emulator.take_counters()
-        case.run(lc.clock_gsu, k)
+        case.score(lc.gsu_score) if k is None else case.run(lc.clock_gsu, k)
         return emulator.take_counters()
 
 
@@ -67,6 +67,47 @@ def test_which_kernels_run(
 ) -> None:
     case.keys.nan_to_num_(0.0)
     assert (names(launched(case, 5, sm)) == KERNELS) == many
+
+
+@pytest.mark.parametrize(
+    ("case", "sm", "many"),
+    [
+        (make_case("candidates", candidates=16, width=8), 80, True),
+        (make_case("candidates", torch.float16, candidates=16, width=8), 75, False),
+        (make_case("candidates", candidates=15, width=8), 80, False),
+        (make_case("candidates", candidates=16, width=7), 80, False),
+        (make_case("candidates", candidates=16, width=132), 80, False),
+        (ragged((40, 9), (30, 2), torch.float16, width=8), 80, True),
+        (ragged((40, 9), (29, 2), torch.float16, width=8), 80, False),  # 16 a sequence, on average
+        (make_case("windows", counts=(40,) * 9, width=8), 80, False),
+    ],
+)
+def test_which_kernels_run_for_all_scores(
+    emulator_only: None, device: str, case: Case, sm: int, many: bool
+) -> None:
+    case.keys.nan_to_num_(0.0)
+    assert ("sweep" in names(launched(case, None, sm))) == many
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("m", [1, 3, 6, 64, 127, 1030])
+def test_scores_in_rows_that_are_not_aligned(device: str, dtype: torch.dtype, m: int) -> None:
+    """Dense rows of m scores, and flat ones of any length."""
+    case = make_case("candidates", dtype, counts=(m, m // 2), candidates=67, width=8, integers=True)
+    exact(case, 5, device)
+    exact(ragged((m, m // 2, 5), (67, 3, 1), dtype, width=8, integers=True), 5, device)
+
+
+def test_a_total_that_is_not_that_of_the_scores(device: str) -> None:
+    """A longer result ends with -inf; of a shorter one, nothing behind the end is touched."""
+    case = ragged((64, 40, 9), (30, 2, 20), torch.float32, width=8, integers=True).to(device)
+    total = case.total()
+    assert total is not None
+    scores = case.score(lc.gsu_score)
+    longer = case.score(lc.gsu_score, total=total + 301)
+    assert_bitwise(longer[:total], scores)
+    assert longer[total:].eq(-torch.inf).all()
+    assert_bitwise(case.score(lc.gsu_score, total=total - 301), scores[: total - 301])
 
 
 def test_rounds_of_a_bounded_workspace(device: str, emulated: bool) -> None:
@@ -126,7 +167,11 @@ def test_values_that_do_not_fit_read_nothing_out_of_bounds(
     case.keys.nan_to_num_(0.0)
     with profile(emulated, checks="bounds") if name.startswith("query_offsets") else profile(False):
         found = case.to(device).run(lc.clock_gsu, 7)
+        total = None if name in ("lengths", "ids") else 1_000
+        scores = case.to(device).run(lc.gsu_score, total=total)
     if name == "ids":
+        assert scores[0].isnan().all()
+        assert scores[1, :, 5:].eq(-torch.inf).all()
         assert found.scores[0].isnan().all()
         assert found.scores[1, :, 5:].eq(-torch.inf).all()
 

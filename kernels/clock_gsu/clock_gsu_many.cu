@@ -112,24 +112,56 @@ int64_t longest_of(const DeviceSearch& search) {
   return longest < kMostBehaviours ? longest : kMostBehaviours;
 }
 
-}  // namespace
-
-int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan* plan) {
-  *plan = {};
+// Whether the sweeps can read a search, on this device.
+cudaError_t plan_sweeps(const DeviceSearch& search, bool* suits) {
   const Behaviours& b = search.behaviours;
-  const bool many = search.layout == SearchLayout::kDense
-                        ? search.candidates >= kFewestCandidates
-                        : search.layout == SearchLayout::kRagged && search.query_offsets;
-  if (!many || search.sequences == 0 || search.queries == 0 || k == 0) return cudaSuccess;
-  if (!aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) || search.sequence_bytes % 16 != 0 ||
+  *suits = false;
+  if (search.sequences == 0 || search.queries == 0 ||
+      !aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) || search.sequence_bytes % 16 != 0 ||
       b.dim == 0 || b.dim * size_of(b.dtype) > kMostRowBytes ||
       search.table_rows > kMostTableRows) {
     return cudaSuccess;
   }
   cudaFuncAttributes code;
   const cudaError_t error = cudaFuncGetAttributes(&code, clock_gsu_choose_kernel);
-  if (error != cudaSuccess) return error;
-  plan->suits = code.ptxVersion >= 80;
+  *suits = error == cudaSuccess && code.ptxVersion >= 80;
+  return error;
+}
+
+int launch_sweep(const ClockGsuManyParams& p, Sweep sweep, CudaStream stream) {
+  switch (p.search.behaviours.dtype) {
+    case DType::kFloat32:
+      return launch_sweep_fp32(p, sweep, stream);
+    case DType::kFloat16:
+      return launch_sweep_fp16(p, sweep, stream);
+    default:
+      return launch_sweep_bf16(p, sweep, stream);
+  }
+}
+
+// Queries [begin, end) are those of the round.
+void set_round(int64_t begin, int64_t end, ClockGsuManyParams* p) {
+  p->round_begin = begin;
+  p->round_end = end;
+  if (p->search.layout == SearchLayout::kDense) {
+    p->first_sequence = begin / p->search.candidates;
+    p->round_sequences = (end - 1) / p->search.candidates - p->first_sequence + 1;
+  } else {
+    p->first_sequence = 0;
+    p->round_sequences = p->search.sequences;
+  }
+}
+
+}  // namespace
+
+int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan* plan) {
+  *plan = {};
+  const bool many = search.layout == SearchLayout::kDense
+                        ? search.candidates >= kFewestCandidates
+                        : search.layout == SearchLayout::kRagged && search.query_offsets;
+  if (!many || k == 0) return cudaSuccess;
+  if (const int error = plan_sweeps(search, &plan->suits)) return error;
+  if (!plan->suits) return cudaSuccess;
   plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileDelegates;
   const int64_t words = plan->blocks + k * (1 + kDelegateKeys);
   const int64_t most = kWorkspaceWords / words < 1 ? 1 : kWorkspaceWords / words;
@@ -149,9 +181,6 @@ int launch_clock_gsu_many(const DeviceSearchTopK& params, const ClockGsuManyPlan
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   const DeviceSearch& search = params.search;
-  const auto sweep = search.behaviours.dtype == DType::kFloat32   ? launch_sweep_fp32
-                     : search.behaviours.dtype == DType::kFloat16 ? launch_sweep_fp16
-                                                                  : launch_sweep_bf16;
   ClockGsuManyParams p{};
   p.search = search;
   p.k = params.k;
@@ -166,21 +195,13 @@ int launch_clock_gsu_many(const DeviceSearchTopK& params, const ClockGsuManyPlan
   p.indices = params.indices;
   for (int64_t begin = 0; begin < search.queries; begin = p.round_end) {
     const int64_t left = search.queries - begin;
-    p.round_begin = begin;
-    p.round_end = begin + (left < plan.round_queries ? left : plan.round_queries);
+    set_round(begin, begin + (left < plan.round_queries ? left : plan.round_queries), &p);
     p.places = static_cast<uint32_t>((p.round_end - begin) * p.k);
-    if (search.layout == SearchLayout::kDense) {
-      p.first_sequence = begin / search.candidates;
-      p.round_sequences = (p.round_end - 1) / search.candidates - p.first_sequence + 1;
-    } else {
-      p.first_sequence = 0;
-      p.round_sequences = search.sequences;
-    }
-    int error = sweep(p, Sweep::kDelegates, stream);
+    int error = launch_sweep(p, Sweep::kDelegates, stream);
     if (error == 0) {
       error = launch_selection(clock_gsu_choose_kernel, plan.blocks, p, device, stream);
     }
-    if (error == 0) error = sweep(p, Sweep::kScores, stream);
+    if (error == 0) error = launch_sweep(p, Sweep::kScores, stream);
     if (error == 0) {
       error =
           launch_selection(clock_gsu_select_kernel, params.k * kDelegateKeys, p, device, stream);
@@ -188,6 +209,27 @@ int launch_clock_gsu_many(const DeviceSearchTopK& params, const ClockGsuManyPlan
     if (error != 0) return error;
   }
   return cudaSuccess;
+}
+
+int plan_gsu_score_many(const DeviceSearch& search, bool* suits) {
+  *suits = false;
+  const bool shared = search.layout == SearchLayout::kDense || search.query_offsets;
+  if (!shared || search.queries < kFewestCandidates * search.sequences ||
+      search.queries > kMostBehaviours) {
+    return cudaSuccess;
+  }
+  return plan_sweeps(search, suits);
+}
+
+int launch_gsu_score_many(const DeviceSearch& search, float* scores, CudaStream stream) {
+  DeviceLimits device;
+  if (const int error = current_device_limits(&device)) return error;
+  ClockGsuManyParams p{};
+  p.search = search;
+  p.multiprocessors = device.multiprocessors;
+  p.scores = scores;
+  set_round(0, search.queries, &p);
+  return launch_sweep(p, Sweep::kAll, stream);
 }
 
 }  // namespace longclock

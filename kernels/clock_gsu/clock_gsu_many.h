@@ -6,7 +6,7 @@
 //   3. the second sweep writes the eight scores of each chosen block;
 //   4. the k best of these are selected and sorted.
 // docs/many-candidates.md proves it for every input. How much is written does not depend on the
-// data.
+// data. A sweep of a third kind writes all scores, for gsu_score.
 #pragma once
 
 #include "clock_gsu.h"
@@ -28,7 +28,7 @@ struct ClockGsuManyParams {
   uint32_t places;      // round * k: what is not less is none
   uint32_t* chosen;     // [round, k]: blocks in ascending order, then kNotChosen
   float* block_scores;  // [round, k, 8]
-  float* scores;        // [Q, k]
+  float* scores;        // [Q, k]; of Sweep::kAll all of every query, at scores_of()
   int64_t* indices;     // [Q, k], from the start of the sequence; -1 for padding
 };
 
@@ -46,14 +46,19 @@ struct ClockGsuManyPlan {
 // Whether a search is for these kernels: enough candidates a sequence, whole 16-byte pieces in rows
 // of at most 512 bytes, and a device that has code of sm_80 or later. Returns a cudaError_t.
 int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan* plan);
+// Whether all of its scores are.
+int plan_gsu_score_many(const DeviceSearch& search, bool* suits);
 
 // All queries; workspace: plan.workspace_words, aligned to 16 bytes. Returns a cudaError_t: 0 is
 // success. Allocates nothing and waits for nothing.
 int launch_clock_gsu_many(const DeviceSearchTopK& params, const ClockGsuManyPlan& plan,
                           void* workspace, CudaStream stream);
 
+// The scores of gsu_score, where they are for these kernels; as launch_gsu_score.
+int launch_gsu_score_many(const DeviceSearch& search, float* scores, CudaStream stream);
+
 // One sweep, compiled for each dtype on its own.
-enum class Sweep { kDelegates, kScores };
+enum class Sweep { kDelegates, kScores, kAll };
 int launch_sweep_fp32(const ClockGsuManyParams& params, Sweep sweep, CudaStream stream);
 int launch_sweep_fp16(const ClockGsuManyParams& params, Sweep sweep, CudaStream stream);
 int launch_sweep_bf16(const ClockGsuManyParams& params, Sweep sweep, CudaStream stream);

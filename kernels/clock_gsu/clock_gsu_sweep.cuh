@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A sweep of many candidates over the keys of their sequence, or of a part of it: one block for
 // each 64 or 128 candidates and part. Tensor-core-bound: candidates stay in registers, tiles of 64
-// keys come through shared memory once for all of them, and what is written is an eighth of the
-// scores, or less. Of a block's four warps two share the candidates, two the keys.
+// keys come through shared memory once for all of them, and of a search's sweeps what is written is
+// an eighth of the scores, or less. Of a block's four warps two share the candidates, two the keys.
 #pragma once
 
 #include "candidate_tile.cuh"
@@ -96,10 +96,10 @@ __device__ __forceinline__ float max_or_nan(float a, float b) {
 }
 
 // The plain product of one query with the keys of a block, for what three products of TF32 cannot
-// do: they make NaN of an infinity. Returns the best score; out: all eight, or none.
+// do: they make NaN of an infinity. Returns the best score; out: the first `room`, or none.
 __device__ __forceinline__ float exact_block(const DeviceSearch& p, const SequenceView& view,
                                              int64_t q, unsigned key, uint32_t there,
-                                             const float* s, float* out) {
+                                             const float* s, float* out, int room = kDelegateKeys) {
   const int dim = static_cast<int>(p.behaviours.dim);
   const float* query = static_cast<const float*>(p.query) + q * dim;
   float best = -INFINITY;
@@ -122,7 +122,7 @@ __device__ __forceinline__ float exact_block(const DeviceSearch& p, const Sequen
       }
       best = max_or_nan(best, score);
     }
-    if (out != nullptr) out[i] = score;
+    if (out != nullptr && i < room) out[i] = score;
   }
   return best;
 }
@@ -181,6 +181,20 @@ class CandidateSweep {
             top = max_or_nan(top, of_candidate[i]);
           }
         }
+        if constexpr (kSweep == Sweep::kAll) {
+          if (at >= count_) return;
+          const int64_t q = p_.round_begin + row_ + at;
+          const unsigned m = block * kDelegateKeys + step * Tile::kLaneKeys;
+          const int64_t begin = scores_of(p_.search, q, view_);
+          const int64_t end = min(begin + view_.length, p_.search.score_count);
+          const int room = static_cast<int>(clamp(end - (begin + m), 0, Tile::kLaneKeys));
+          float* const out = p_.scores + begin + m;
+          if (sizeof(T) == 4 && top != top) {
+            exact_block(p_.search, view_, q, m, mine, block_s, out, room);
+            return;
+          }
+          store(of_candidate, out, room);
+        }
         if constexpr (kSweep == Sweep::kScores) {
           if (places[group][half] >= p_.places) return;
           float* const out = p_.block_scores + uint64_t{places[group][half]} * kDelegateKeys;
@@ -189,11 +203,7 @@ class CandidateSweep {
                         block_s, out);
             return;
           }
-#pragma unroll
-          for (int i = 0; i < Tile::kLaneKeys; i += 4) {
-            *reinterpret_cast<float4*>(out + step * Tile::kLaneKeys + i) = make_float4(
-                of_candidate[i], of_candidate[i + 1], of_candidate[i + 2], of_candidate[i + 3]);
-          }
+          store(of_candidate, out + step * Tile::kLaneKeys, Tile::kLaneKeys);
         }
       });
     }
@@ -244,6 +254,22 @@ class CandidateSweep {
     }
   }
 
+  // The first `room` of a candidate's scores.
+  __device__ static void store(const float (&scores)[Tile::kLaneKeys], float* out, int room) {
+    if (room == Tile::kLaneKeys && reinterpret_cast<uintptr_t>(out) % 16 == 0) {
+#pragma unroll
+      for (int i = 0; i < Tile::kLaneKeys; i += 4) {
+        *reinterpret_cast<float4*>(out + i) =
+            make_float4(scores[i], scores[i + 1], scores[i + 2], scores[i + 3]);
+      }
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < Tile::kLaneKeys; ++i) {
+      if (i < room) out[i] = scores[i];
+    }
+  }
+
   // Scores of the lane's keys of a step.
   __device__ void add_times(const float* s, typename Tile::Products& scores) const {
     float times[Tile::kLaneKeys];
@@ -281,6 +307,24 @@ class CandidateSweep {
   Tile tile_;
 };
 
+// -inf past the last behaviour: of dense rows; of a flat result that is too long.
+__device__ __forceinline__ void fill_past(const ClockGsuManyParams& p,
+                                          const CandidateRange& candidates,
+                                          const SequenceView& view, unsigned part, unsigned parts) {
+  const DeviceSearch& search = p.search;
+  const bool dense = search.layout == SearchLayout::kDense;
+  for (int i = 0; i < candidates.count; ++i) {
+    const int64_t q = candidates.query + i;
+    if (!dense && q != search.queries - 1) continue;
+    const int64_t begin = scores_of(search, q, view);
+    const int64_t end = dense ? begin + search.columns : search.score_count;
+    for (int64_t at = begin + view.length + part * kSweepThreads + threadIdx.x; at < end;
+         at += parts * kSweepThreads) {
+      p.scores[at] = -INFINITY;
+    }
+  }
+}
+
 template <class T, int kRowBytes, Sweep kSweep>
 __device__ __forceinline__ void sweep_part(const ClockGsuManyParams& p, unsigned tiles,
                                            unsigned parts) {
@@ -297,6 +341,9 @@ __device__ __forceinline__ void sweep_part(const ClockGsuManyParams& p, unsigned
   load_time_mlp(p.search.behaviours.mlp, &shared.mlp);
   load_candidates<T, kRowBytes>(p.search, candidates, memory);
   __syncthreads();
+  if constexpr (kSweep == Sweep::kAll) {
+    fill_past(p, candidates, shared.view, blockIdx.x / tiles, parts);
+  }
   const int64_t length = shared.view.length;
   const int64_t step = ((length + parts - 1) / parts + kChunkKeys - 1) / kChunkKeys * kChunkKeys;
   const unsigned begin = static_cast<unsigned>(min(length, blockIdx.x / tiles * step));
@@ -385,8 +432,14 @@ cudaError_t launch_sweep(const ClockGsuManyParams& p, CudaStream stream) {
 
 template <class T>
 cudaError_t launch_sweep(const ClockGsuManyParams& p, Sweep sweep, CudaStream stream) {
-  return sweep == Sweep::kDelegates ? launch_sweep<T, Sweep::kDelegates>(p, stream)
-                                    : launch_sweep<T, Sweep::kScores>(p, stream);
+  switch (sweep) {
+    case Sweep::kDelegates:
+      return launch_sweep<T, Sweep::kDelegates>(p, stream);
+    case Sweep::kScores:
+      return launch_sweep<T, Sweep::kScores>(p, stream);
+    default:
+      return launch_sweep<T, Sweep::kAll>(p, stream);
+  }
 }
 
 }  // namespace longclock
