@@ -42,6 +42,13 @@ def test_shapes(device: str, shape: tuple[int, ...]) -> None:
     assert torch.equal(lc.pack_signs(turned), lc.reference.pack_signs(turned))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("start", [1, 4, 8])
+def test_rows_that_begin_anywhere(level: str, device: str, dtype: torch.dtype, start: int) -> None:
+    x = torch.randn(start + 41 * 128, device=device).to(dtype)[start:].view(41, 128)
+    assert torch.equal(lc.pack_signs(x), lc.reference.pack_signs(x))
+
+
 def test_many_rows(level: str, device: str, same_at_any_threads) -> None:  # type: ignore[no-untyped-def]
     x = torch.randn(3001, 64)
     assert torch.equal(lc.pack_signs(x.to(device)).cpu(), lc.reference.pack_signs(x))

@@ -27,7 +27,7 @@ class HotLoop:
     work: Work  # of one turn, by one warp
 
 
-MANY = "clock_gsu fp16 1000 candidates"
+MANY, ALL = "clock_gsu fp16 1000 candidates", "gsu_score fp16 1000 candidates"
 
 HOT_LOOPS = (
     # A tile: 32 keys of 128 elements in loads of 16 bytes, then s by 8 hidden units.
@@ -41,6 +41,7 @@ HOT_LOOPS = (
     # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
     HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)0>", MANY, Work(64, {PRODUCT: 128})),
     HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)1>", MANY, Work(64, {PRODUCT: 128})),
+    HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)2>", ALL, Work(64, {PRODUCT: 128})),
     HotLoop("time_similarity_kernel<long>", "time_similarity", Work(32, {RELU: 8})),
 )
 
@@ -58,7 +59,7 @@ class Gate:
 
 NEWER = ARCHITECTURES[1:]
 SWEEP, FP16_SWEEP = r"clock_gsu_sweep_kernel<.*>", r"clock_gsu_sweep_kernel<Float16, 256, .*>"
-REQUEST = r"clock_gsu .* candidates"
+REQUEST, SCORES = r"clock_gsu .* candidates", r"gsu_score .* candidates"
 GSU, GSU_KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12]>"
 # Rows that eight lanes read.
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2>"
@@ -137,6 +138,10 @@ GATES = (
     Gate(REQUEST, "sectors_of_copies", 1.0),
     Gate(REQUEST, "bank_replays_stream", 1.0),
     Gate(REQUEST, "bank_replays_select", 1.25),
+    Gate(SCORES, "rows_in_narrow_loads", 0),
+    Gate(SCORES, "sectors_of_copies", 1.0),
+    Gate(SCORES, "bank_replays_stream", 1.0),
+    Gate(SCORES, "launches", 1),
     Gate(REQUEST, "survivors_a_result", 8),
     Gate(REQUEST, "global_atomics", 0),
     Gate(REQUEST, "launches", 4),
@@ -153,6 +158,7 @@ GATES = (
     Gate(r"hamming_gsu 64 bits", "launches", 2),
     Gate(r"hamming_gsu 64 bits S=512 .*", "launches", 1),
     Gate(r"pack_signs fp32", "bytes_over_minimum", 1.01),
+    Gate(r"pack_signs fp32", "rows_in_narrow_loads", 0),
     Gate(r"pack_signs fp32", "launches", 1),
     Gate(r"block_topk fp32 700 rows", "data_dependence", 0.1),
     Gate(r"block_topk fp32 700 rows", "launches", 1),

@@ -75,7 +75,7 @@ def hashes(s: int = 4, m: int = M) -> Callable[[bool], Call]:
 
 def signs(equal: bool) -> Call:
     x = torch.randn(4 * M, 64)
-    return Call(lambda: lc.pack_signs(x), (x,))
+    return Call(lambda: lc.pack_signs(x), (x,), x)
 
 
 def topk(rows: int = 4) -> Callable[[bool], Call]:
@@ -104,9 +104,11 @@ def backward(
     return Call(run, (*leaves, *others, grad), leaves[rows])
 
 
-def scores(dtype: str, with_backward: bool, s: int = 4) -> Callable[[bool], Call]:
+def scores(
+    dtype: str, with_backward: bool, s: int = 4, candidates: int | None = None
+) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
-        case = make_search(s, M, D, DTYPES[dtype])
+        case = make_search(s, M, D, DTYPES[dtype], candidates=candidates)
         others = (case.key_time, case.query_time)
         leaves = (case.query, case.keys, *case.mlp)
         if not with_backward:
@@ -165,6 +167,7 @@ WORKLOADS = (
     Workload("block_topk fp32", 4 * M, topk(), True),
     Workload("block_topk fp32 700 rows", 700 * M, topk(700), True),
     Workload("gsu_score fp16", 4 * M, scores("fp16", False)),
+    Workload("gsu_score fp16 1000 candidates", 1000 * M, scores("fp16", False, 1, candidates=1000)),
     Workload("gsu_score fp16 backward", 4 * M, scores("fp16", True)),
     Workload("esu_attention fp16", 8 * K, attention("fp16", K, False)),
     Workload("esu_attention fp16 backward", 8 * K, attention("fp16", K, True)),
