@@ -59,6 +59,9 @@ class Gate:
 
 NEWER = ARCHITECTURES[1:]
 SWEEP, FP16_SWEEP = r"clock_gsu_sweep_kernel<.*>", r"clock_gsu_sweep_kernel<Float16, 256, .*>"
+# Of a search, and the one that stores each product.
+TWO_SWEEPS = r"clock_gsu_sweep_kernel<Float16, 256, \(Sweep\)[01]>"
+ALL_SCORES = r"clock_gsu_sweep_kernel<Float16, 256, \(Sweep\)2>"
 REQUEST, SCORES = r"clock_gsu .* candidates", r"gsu_score .* candidates"
 GSU, GSU_KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12]>"
 # Rows that eight lanes read.
@@ -118,9 +121,10 @@ GATES = (
     Gate(SWEEP, "registers", 255, NEWER),
     Gate(SWEEP, "global_reductions", 0, NEWER),
     Gate(FP16_SWEEP, "shared_bytes", 50 * 1024, NEWER),
-    Gate(FP16_SWEEP, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
+    Gate(TWO_SWEEPS, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
+    Gate(ALL_SCORES, "instructions_a_product", 1 / 0.22, NEWER),
     Gate(
-        FP16_SWEEP,
+        TWO_SWEEPS,
         "instructions_a_product",
         1 / 0.28,
         NEWER[-1:],

@@ -146,7 +146,8 @@ class CandidateSweep {
   __device__ bool has_work() const { return count_ + lane_index() / 4 > 0; }
 
   // A tile whose rows of shared memory begin at `rows`, and of this warp's keys in it: the first
-  // one's block, s, and which are there. kFull: all are.
+  // one's block, s, and which are there. kFull: all are, and scores lie in whole pieces of 16
+  // bytes.
   template <bool kFull>
   __device__ void tile(uint32_t rows, unsigned first_block, const float* s, uint32_t there) {
     const int quad_lane = Fragments::c_column(lane_index(), 0) / 2;
@@ -161,6 +162,13 @@ class CandidateSweep {
         some |= places[group][half] < p_.places;
       });
       if (!__any_sync(kAllLanes, some)) return;
+    }
+    // Of Sweep::kAll and kFull: of the lane's first candidate.
+    const unsigned columns = static_cast<unsigned>(p_.search.columns);
+    float* dense_scores = nullptr;
+    if constexpr (kSweep == Sweep::kAll && kFull) {
+      dense_scores =
+          kept(p_.scores + (p_.round_begin + row_) * p_.search.columns + block * kDelegateKeys);
     }
     const float* const block_s = s + quad_lane * kDelegateKeys;
     float best[Tile::kGroups][2];
@@ -185,15 +193,24 @@ class CandidateSweep {
           if (at >= count_) return;
           const int64_t q = p_.round_begin + row_ + at;
           const unsigned m = block * kDelegateKeys + step * Tile::kLaneKeys;
-          const int64_t begin = scores_of(p_.search, q, view_);
-          const int64_t end = min(begin + view_.length, p_.search.score_count);
-          const int room = static_cast<int>(clamp(end - (begin + m), 0, Tile::kLaneKeys));
-          float* const out = p_.scores + begin + m;
+          int room = Tile::kLaneKeys;
+          float* out = dense_scores + uint64_t{columns} * at + step * Tile::kLaneKeys;
+          if (!kFull) {
+            const int64_t begin = scores_of(p_.search, q, view_);
+            const int64_t end = min(begin + view_.length, p_.search.score_count);
+            room = static_cast<int>(clamp(end - (begin + m), 0, Tile::kLaneKeys));
+            out = p_.scores + begin + m;
+          }
           if (sizeof(T) == 4 && top != top) {
             exact_block(p_.search, view_, q, m, mine, block_s, out, room);
-            return;
+          } else if (kFull) {
+            store(of_candidate, out);
+          } else {
+#pragma unroll
+            for (int i = 0; i < Tile::kLaneKeys; ++i) {
+              if (i < room) out[i] = of_candidate[i];
+            }
           }
-          store(of_candidate, out, room);
         }
         if constexpr (kSweep == Sweep::kScores) {
           if (places[group][half] >= p_.places) return;
@@ -203,7 +220,7 @@ class CandidateSweep {
                         block_s, out);
             return;
           }
-          store(of_candidate, out + step * Tile::kLaneKeys, Tile::kLaneKeys);
+          store(of_candidate, out + step * Tile::kLaneKeys);
         }
       });
     }
@@ -254,19 +271,12 @@ class CandidateSweep {
     }
   }
 
-  // The first `room` of a candidate's scores.
-  __device__ static void store(const float (&scores)[Tile::kLaneKeys], float* out, int room) {
-    if (room == Tile::kLaneKeys && reinterpret_cast<uintptr_t>(out) % 16 == 0) {
+  // A candidate's scores of the lane's keys of a step.
+  __device__ static void store(const float (&scores)[Tile::kLaneKeys], float* out) {
 #pragma unroll
-      for (int i = 0; i < Tile::kLaneKeys; i += 4) {
-        *reinterpret_cast<float4*>(out + i) =
-            make_float4(scores[i], scores[i + 1], scores[i + 2], scores[i + 3]);
-      }
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < Tile::kLaneKeys; ++i) {
-      if (i < room) out[i] = scores[i];
+    for (int i = 0; i < Tile::kLaneKeys; i += 4) {
+      *reinterpret_cast<float4*>(out + i) =
+          make_float4(scores[i], scores[i + 1], scores[i + 2], scores[i + 3]);
     }
   }
 
@@ -363,7 +373,10 @@ __device__ __forceinline__ void sweep_part(const ClockGsuManyParams& p, unsigned
     sweep.template tile<kFull>(stage, first_block, keys.s(tile, half), keys.there(tile, half));
   };
   const int all = keys.tiles();
-  const int full = p.search.filtered ? 0 : static_cast<int>((end - begin) / kTileKeys);
+  const bool pieces = p.search.layout == SearchLayout::kDense && p.search.columns % 4 == 0;
+  const int full = p.search.filtered || (kSweep == Sweep::kAll && !pieces)
+                       ? 0
+                       : static_cast<int>((end - begin) / kTileKeys);
   for (int tile = 0, chunk = 0; tile < all; ++chunk) {
     keys.begin_chunk(chunk);
     const int last = (chunk + 1) * kChunkTiles;
