@@ -84,25 +84,6 @@ def compiled(call: Callable[[], Any]) -> Callable[[], Any]:
     return result
 
 
-def captured(call: Callable[[], Any]) -> Callable[[], Any]:
-    """Its launches in a CUDA graph, which a call replays; what it returns is always in the same memory."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
-
-    def replay() -> Any:
-        graph.replay()
-        return result
-
-    return replay
-
-
 def disagreement(ours: Any, other: Any) -> float:
     """Mean difference of two results (of the first of several), as a share of the mean size of ours.
 

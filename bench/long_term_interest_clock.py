@@ -4,7 +4,7 @@
 - *training step*: a loss and its gradients in the table of embeddings and all parameters. S events, each
   with its history of M ids; the candidates are rows of the table as well. Forward, loss, backward; the
   optimizer's step, the same for both, is left out, and so is the data's way here. The table's
-  gradient is dense. On a GPU also replayed from a CUDA graph, which leaves the host out.
+  gradient is dense.
 - *one request*: v_cur of C candidates of one request, without gradient.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 import longclock as lc
 from bench.checks import close, selection
-from bench.harness import OURS, Case, Check, Step, captured
+from bench.harness import OURS, Case, Check, Step
 from bench.inputs import times, trained
 
 HEADS = 4
@@ -145,9 +144,5 @@ def serving_case(candidates: int, m: int, rows: int, d: int, k: int) -> Case:
 
 def cases(quick: bool) -> Iterator[Case]:
     s, m, rows, d, k = (3, 300, 500, 16, 10) if quick else (64, 10_000, 100_000, 64, 100)
-    step = training_case(s, m, rows, d, k)
-    yield step
-    if torch.get_default_device().type == "cuda":
-        replays = {name: captured(call) for name, call in step.rivals.items()}
-        yield replace(step, name="training step, CUDA graph", rivals=replays, compiled=None)
+    yield training_case(s, m, rows, d, k)
     yield serving_case(7 if quick else 500, m, rows, d, k)
