@@ -163,11 +163,9 @@ class CandidateSweep {
       });
       if (!__any_sync(kAllLanes, some)) return;
     }
-    // Of Sweep::kAll and kFull: of the lane's first candidate.
-    const unsigned columns = static_cast<unsigned>(p_.search.columns);
-    float* dense_scores = nullptr;
+    float* first_scores = nullptr;  // of the lane's first candidate, in a full tile
     if constexpr (kSweep == Sweep::kAll && kFull) {
-      dense_scores =
+      first_scores =
           kept(p_.scores + (p_.round_begin + row_) * p_.search.columns + block * kDelegateKeys);
     }
     const float* const block_s = s + quad_lane * kDelegateKeys;
@@ -193,9 +191,12 @@ class CandidateSweep {
           if (at >= count_) return;
           const int64_t q = p_.round_begin + row_ + at;
           const unsigned m = block * kDelegateKeys + step * Tile::kLaneKeys;
+          float* out;
           int room = Tile::kLaneKeys;
-          float* out = dense_scores + uint64_t{columns} * at + step * Tile::kLaneKeys;
-          if (!kFull) {
+          if constexpr (kFull) {
+            const unsigned columns = static_cast<unsigned>(p_.search.columns);
+            out = first_scores + uint64_t{columns} * at + step * Tile::kLaneKeys;
+          } else {
             const int64_t begin = scores_of(p_.search, q, view_);
             const int64_t end = min(begin + view_.length, p_.search.score_count);
             room = static_cast<int>(clamp(end - (begin + m), 0, Tile::kLaneKeys));
@@ -322,15 +323,18 @@ __device__ __forceinline__ void fill_past(const ClockGsuManyParams& p,
                                           const CandidateRange& candidates,
                                           const SequenceView& view, unsigned part, unsigned parts) {
   const DeviceSearch& search = p.search;
-  const bool dense = search.layout == SearchLayout::kDense;
-  for (int i = 0; i < candidates.count; ++i) {
-    const int64_t q = candidates.query + i;
-    if (!dense && q != search.queries - 1) continue;
-    const int64_t begin = scores_of(search, q, view);
-    const int64_t end = dense ? begin + search.columns : search.score_count;
+  const int64_t last = candidates.query + candidates.count - 1;
+  const auto fill = [&](int64_t begin, int64_t end) {
     for (int64_t at = begin + view.length + part * kSweepThreads + threadIdx.x; at < end;
          at += parts * kSweepThreads) {
       p.scores[at] = -INFINITY;
+    }
+  };
+  if (search.layout != SearchLayout::kDense) {
+    if (last == search.queries - 1) fill(scores_of(search, last, view), search.score_count);
+  } else if (view.length < search.columns) {
+    for (int64_t q = candidates.query; q <= last; ++q) {
+      fill(q * search.columns, (q + 1) * search.columns);
     }
   }
 }
