@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cases import make_mlp
 from esu_cases import make_esu
 
 import longclock as lc
@@ -55,6 +56,20 @@ def test_double_backward_explains_itself(device: str) -> None:
     (first,) = torch.autograd.grad(context.square().sum(), case.u, create_graph=True)
     with pytest.raises(RuntimeError, match=r"esu_attention_backward: a double backward.*reference"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_double_backward_through_a_table_explains_itself(device: str, sparse: bool) -> None:
+    table = torch.randn(7, 8, device=device, requires_grad=True)
+    ids = torch.randint(0, 7, (2, 5), device=device)
+    now = torch.zeros(2, device=device, dtype=torch.int64)
+    mlp = tuple(weight.to(device) for weight in make_mlp())
+    context = lc.esu_attention(
+        torch.randn(2, 4, 8, device=device), lc.Lookup(table, ids, sparse), ids, now, mlp
+    )
+    (first,) = torch.autograd.grad(context.square().sum(), table, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"esu_attention_backward: a double backward.*reference"):
+        first.to_dense().square().sum().backward()
 
 
 def test_a_table_behaves_as_an_embedding(level: str, device: str) -> None:

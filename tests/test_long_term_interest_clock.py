@@ -307,6 +307,8 @@ def test_wrong_widths(device: str) -> None:
         ValueError, match=r"candidate must have candidate_dim = 12 in the last .*16"
     ):
         replace(batch, candidate=torch.randn(4, 3, 16, device=device)).run(module)
+    with pytest.raises(ValueError, match=r"candidate must have shape \[S, 12\] .* got \[12\]; for"):
+        replace(batch, candidate=torch.randn(12, device=device)).run(module)
     narrow = batch.behaviours[..., :-1]
     ids = torch.zeros(4, 50, dtype=torch.int64, device=device)
     for behaviours in (narrow, lc.Lookup(narrow.flatten(0, 1), ids)):

@@ -125,6 +125,14 @@ def test_export(device: str) -> None:
     torch.testing.assert_close(exported.module()(*fewer), module(*fewer))
 
 
+def test_trace_is_saved_and_loaded(device: str, tmp_path: Path) -> None:
+    batch, module = make_batch(device), build(device)
+    args = tuple(vars(batch).values())
+    torch.jit.save(torch.jit.trace(module, args), tmp_path / "module.pt")
+    loaded = torch.jit.load(tmp_path / "module.pt")
+    torch.testing.assert_close(loaded(*args), module(*args))
+
+
 def test_export_of_a_lookup_is_saved_and_loaded(device: str, tmp_path: Path) -> None:
     batch, module = make_batch(device), build(device)
 

@@ -31,8 +31,8 @@ Tensor make_empty(const Tensor& like, Sizes sizes, ScalarType dtype) {
                                           strides.data(), code, device_type,
                                           like.get_device_index(), &tensor) == AOTI_TORCH_SUCCESS;
   if (!fits) {
-    check(false, "longclock: what an op makes must fit into memory, got shape ", bracketed(sizes),
-          "; free some, or call with fewer sequences at a time");
+    check(false, "longclock: PyTorch could not make a tensor of shape ", bracketed(sizes),
+          "; where memory is short, free some, or call with fewer sequences at a time");
   }
   return Tensor(tensor);
 }

@@ -112,11 +112,15 @@ int64_t longest_of(const DeviceSearch& search) {
   return longest < kMostBehaviours ? longest : kMostBehaviours;
 }
 
-// Whether the sweeps can read a search, on this device.
+// Whether a search is for sweeps, and they can read it, on this device. Of a ragged one the host
+// does not know the counts; and what is scored how must not depend on the rest of the batch.
 cudaError_t plan_sweeps(const DeviceSearch& search, bool* suits) {
   const Behaviours& b = search.behaviours;
+  const bool many = search.layout == SearchLayout::kDense
+                        ? search.candidates >= kFewestCandidates
+                        : search.layout == SearchLayout::kRagged && search.query_offsets;
   *suits = false;
-  if (search.sequences == 0 || search.queries == 0 ||
+  if (!many || search.sequences == 0 || search.queries == 0 ||
       !aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) || search.sequence_bytes % 16 != 0 ||
       b.dim == 0 || b.dim * size_of(b.dtype) > kMostRowBytes ||
       search.table_rows > kMostTableRows) {
@@ -156,10 +160,7 @@ void set_round(int64_t begin, int64_t end, ClockGsuManyParams* p) {
 
 int plan_clock_gsu_many(const DeviceSearch& search, int64_t k, ClockGsuManyPlan* plan) {
   *plan = {};
-  const bool many = search.layout == SearchLayout::kDense
-                        ? search.candidates >= kFewestCandidates
-                        : search.layout == SearchLayout::kRagged && search.query_offsets;
-  if (!many || k == 0) return cudaSuccess;
+  if (k == 0) return cudaSuccess;
   if (const int error = plan_sweeps(search, &plan->suits)) return error;
   if (!plan->suits) return cudaSuccess;
   plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileDelegates;
@@ -212,13 +213,9 @@ int launch_clock_gsu_many(const DeviceSearchTopK& params, const ClockGsuManyPlan
 }
 
 int plan_gsu_score_many(const DeviceSearch& search, bool* suits) {
-  *suits = false;
-  const bool shared = search.layout == SearchLayout::kDense || search.query_offsets;
-  if (!shared || search.queries < kFewestCandidates * search.sequences ||
-      search.queries > kMostBehaviours) {
-    return cudaSuccess;
-  }
-  return plan_sweeps(search, suits);
+  const cudaError_t error = plan_sweeps(search, suits);
+  *suits &= search.queries <= kMostBehaviours;
+  return error;
 }
 
 int launch_gsu_score_many(const DeviceSearch& search, float* scores, CudaStream stream) {

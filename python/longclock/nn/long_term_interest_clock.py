@@ -282,6 +282,11 @@ class LongTermInterestClock(nn.Module):
             )
         rows = behaviours.table if isinstance(behaviours, Lookup) else behaviours
         _check_width("candidate", candidate, self.candidate_dim, "candidate_dim")
+        if candidate.dim() == 1:
+            raise ValueError(
+                f"LongTermInterestClock: candidate must have shape [S, {self.candidate_dim}] or "
+                f"[S, C, {self.candidate_dim}], got {list(candidate.shape)}; for one use candidate[None]"
+            )
         _check_width("behaviours", rows, self.behaviour_dim, "behaviour_dim")
         projected = nn.functional.linear(candidate, self.w_q.flatten(0, 1))  # [..., n d]
         u = _each_head(projected.view(-1, self.heads, self.head_dim), self.w_b)

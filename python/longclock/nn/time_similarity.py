@@ -10,6 +10,10 @@ from longclock import ops
 from longclock._mlp import DEFAULT_PERIOD, DEFAULT_UNIT, resolve_period, resolve_unit
 
 
+def _wide(weight: Tensor) -> Tensor:
+    return weight.float() if weight.dtype.itemsize < 4 else weight
+
+
 class TimeSimilarity(nn.Module):
     """The learned similarity of two times of day, ``s(x) = w2 . relu(w1 phi(x) + b1) + b2``.
 
@@ -56,9 +60,7 @@ class TimeSimilarity(nn.Module):
 
     def mlp(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(w1, b1, w2, b2) as the ops take them: 16-bit weights become fp32."""
-        if self.w1.dtype.itemsize < 4:
-            return self.w1.float(), self.b1.float(), self.w2.float(), self.b2.float()
-        return self.w1, self.b1, self.w2, self.b2
+        return _wide(self.w1), _wide(self.b1), _wide(self.w2), _wide(self.b2)
 
     def forward(self, delta: Tensor) -> Tensor:
         similarity: Tensor = self.ops.time_similarity(delta, *self.mlp(), unit=self.unit)

@@ -11,21 +11,25 @@ from torch import Tensor
 
 from longclock._library import raw
 
-# How an op of which a gradient may be asked is called eagerly; without an entry it has none.
-_with_gradient: dict[Any, Callable[..., Any]] = {}
+# How ops are called eagerly where a gradient is asked for; None: as where none is. Others by themselves.
+_with_gradient: dict[Any, Callable[..., Any] | None] = {}
 
 
 def call(op: Any, *arguments: Any) -> Any:
     """The raw op; its complaint about an argument becomes a ValueError (left alone in a graph).
 
-    Graphs and transforms of functions go through what PyTorch made of the registered formula. It takes longer than
-    many a kernel on a GPU, so that eager calls do without.
+    Graphs, traces and transforms of functions go through what PyTorch made of the registered formula. It takes longer
+    than many a kernel on a GPU, so that eager calls do without.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+    ):
         return op(*arguments)
     try:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
-            with_gradient = _with_gradient.get(op)
+            with_gradient = _with_gradient.get(op, op)
             if with_gradient is not None:
                 return with_gradient(*arguments)
         with torch._C._AutoDispatchBelowAutograd():
@@ -95,6 +99,7 @@ def not_differentiable(op: str) -> None:
         return (None,) * int(ctx.arguments)
 
     torch.library.register_autograd(f"longclock::{op}", backward, setup_context=setup_context)
+    _with_gradient[getattr(raw, op).default] = None
 
 
 def forbid_double_backward(backward_op: str) -> None:
@@ -108,5 +113,3 @@ def forbid_double_backward(backward_op: str) -> None:
         )
 
     torch.library.register_autograd(f"longclock::{backward_op}", backward)
-    raw_op = getattr(raw, backward_op).default
-    _with_gradient[raw_op] = raw_op
