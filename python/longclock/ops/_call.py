@@ -102,9 +102,8 @@ def not_differentiable(op: str) -> None:
     _with_gradient[getattr(raw, op).default] = None
 
 
-def forbid_double_backward(backward_op: str) -> None:
-    """Gives the op of a backward pass an autograd formula that only explains itself."""
-    op = backward_op.removesuffix("_backward")
+def forbid_double_backward(op: str, backward_op: str) -> None:
+    """Gives an op of the backward of ``op`` an autograd formula that only explains itself."""
 
     def backward(ctx: Any, *grads: Tensor) -> NoReturn:
         raise RuntimeError(

@@ -64,4 +64,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 differentiable("block_topk", _backward, _setup_context)
-forbid_double_backward("block_topk_backward")
+forbid_double_backward("block_topk", "block_topk_backward")

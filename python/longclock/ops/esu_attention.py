@@ -125,4 +125,5 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 differentiable("esu_attention", _backward, _setup_context)
-forbid_double_backward("esu_attention_backward")
+forbid_double_backward("esu_attention", "esu_attention_backward")
+forbid_double_backward("esu_attention", "esu_attention_table_grad")

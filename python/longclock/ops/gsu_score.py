@@ -105,4 +105,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 differentiable("gsu_score", _backward, _setup_context)
-forbid_double_backward("gsu_score_backward")
+forbid_double_backward("gsu_score", "gsu_score_backward")

@@ -82,4 +82,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 differentiable("time_similarity", _backward, _setup_context)
-forbid_double_backward("time_similarity_backward")
+forbid_double_backward("time_similarity", "time_similarity_backward")
