@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from cases import make_case, make_mlp
+from esu_cases import make_esu
 from tolerance import assert_bitwise
 from torch import Tensor
 
@@ -15,85 +18,67 @@ import longclock as lc
 from longclock._library import raw
 
 
-def esu_attention(device: str) -> tuple[Callable[..., Any], Callable[..., Any], list[Tensor]]:
-    time, now = torch.randint(0, 86400, (3, 5), device=device), torch.zeros(3, device=device).long()
-    leaves = [torch.randn(3, 2, 8), torch.randn(3, 5, 8), *lc.TimeSimilarity().mlp()]
-
-    def ours(u: Tensor, z: Tensor, *mlp: Tensor) -> Tensor:
-        return lc.esu_attention(u, z, time, now, mlp)
-
-    def dispatched(u: Tensor, z: Tensor, *mlp: Tensor) -> Tensor:
-        found: tuple[Tensor, Tensor] = raw.esu_attention(
-            u, z, None, time, now, *mlp, None, 86400, 3600.0, False
-        )
-        return found[0]
-
-    return ours, dispatched, leaves
+@dataclass
+class Ways:
+    leaves: list[Tensor]
+    ours: Callable[[], Tensor]
+    dispatched: Callable[[], Tensor]
 
 
-def gsu_score(device: str) -> tuple[Callable[..., Any], Callable[..., Any], list[Tensor]]:
-    time, now = torch.randint(0, 86400, (3, 5), device=device), torch.zeros(3, device=device).long()
-    leaves = [torch.randn(3, 8), torch.randn(3, 5, 8), *lc.TimeSimilarity().mlp()]
-
-    def ours(query: Tensor, keys: Tensor, *mlp: Tensor) -> Tensor:
-        return lc.gsu_score(query, keys, time, now, mlp, scale=0.5)
-
-    def dispatched(query: Tensor, keys: Tensor, *mlp: Tensor) -> Tensor:
-        layout = [None] * 7
-        scores: Tensor = raw.gsu_score(
-            query, keys, time, now, *mlp, *layout, False, 0.5, 86400, 3600.0, None
-        )
-        return scores
-
-    return ours, dispatched, leaves
+def esu_attention(device: str) -> Ways:
+    case = make_esu().to(device).trained()
+    return Ways(
+        list(case.leaves().values()),
+        lambda: case.run(lc.esu_attention),
+        lambda: raw.esu_attention(*case.raw())[0],
+    )
 
 
-def time_similarity(device: str) -> tuple[Callable[..., Any], Callable[..., Any], list[Tensor]]:
+def gsu_score(device: str) -> Ways:
+    case = make_case().with_layout(scale=0.5).to(device).trained()
+    return Ways(
+        list(case.leaves().values()),
+        lambda: case.score(lc.gsu_score),
+        lambda: raw.gsu_score(*case.raw(case.total())),
+    )
+
+
+def time_similarity(device: str) -> Ways:
     delta = torch.randint(0, 43201, (7,), device=device)
-
-    def ours(*mlp: Tensor) -> Tensor:
-        return lc.time_similarity(delta, *mlp)
-
-    def dispatched(*mlp: Tensor) -> Tensor:
-        s: Tensor = raw.time_similarity(delta, *mlp, 3600.0)
-        return s
-
-    return ours, dispatched, list(lc.TimeSimilarity().mlp())
+    mlp = [weight.to(device).requires_grad_() for weight in make_mlp()]
+    return Ways(
+        mlp,
+        lambda: lc.time_similarity(delta, *mlp),
+        lambda: raw.time_similarity(delta, *mlp, 3600.0),
+    )
 
 
-def block_topk(device: str) -> tuple[Callable[..., Any], Callable[..., Any], list[Tensor]]:
-    def ours(scores: Tensor) -> Tensor:
-        return lc.block_topk(scores, 4).scores
-
-    def dispatched(scores: Tensor) -> Tensor:
-        found: tuple[Tensor, Tensor] = raw.block_topk(scores, 4, None)
-        return found[0]
-
-    return ours, dispatched, [torch.randn(3, 9)]
+def block_topk(device: str) -> Ways:
+    scores = torch.randn(3, 9, device=device, requires_grad=True)
+    return Ways(
+        [scores],
+        lambda: lc.block_topk(scores, 4).scores,
+        lambda: raw.block_topk(scores, 4, None)[0],
+    )
 
 
 every_op = pytest.mark.parametrize("op", [esu_attention, gsu_score, time_similarity, block_topk])
 
 
-def trained(leaves: list[Tensor], device: str) -> list[Tensor]:
-    return [leaf.detach().to(device).requires_grad_() for leaf in leaves]
-
-
 @every_op
-def test_both_ways_give_the_same(op: Callable[..., Any], device: str) -> None:
-    ours, dispatched, leaves = op(device)
-    short, long = trained(leaves, device), trained(leaves, device)
-    result, expected = ours(*short), dispatched(*long)
+def test_both_ways_give_the_same(op: Callable[[str], Ways], device: str) -> None:
+    ways = op(device)
+    result, expected = ways.ours(), ways.dispatched()
+    assert result.grad_fn is not None
+    assert expected.grad_fn is not None
     assert result.grad_fn.name() == f"{op.__name__}_formulaBackward"
     assert expected.grad_fn.name().startswith("GeneratedBackwardFor_longclock")
     assert_bitwise(result, expected)
     grad = torch.randn_like(result)
-    for got, wanted in zip(
-        torch.autograd.grad(result, short, grad),
-        torch.autograd.grad(expected, long, grad),
-        strict=True,
-    ):
-        assert_bitwise(got, wanted)
+    assert_bitwise(
+        torch.autograd.grad(result, ways.leaves, grad),
+        torch.autograd.grad(expected, ways.leaves, grad),
+    )
 
 
 class Ignored(torch.autograd.Function):
@@ -108,19 +93,21 @@ class Ignored(torch.autograd.Function):
 
 @every_op
 def test_no_gradient_of_the_result_is_none_of_the_inputs(
-    op: Callable[..., Any], device: str
+    op: Callable[[str], Ways], device: str
 ) -> None:
-    for way in op(device)[:2]:
-        leaves = trained(op(device)[2], device)
-        ignored = Ignored.apply(way(*leaves))
-        assert torch.autograd.grad(ignored, leaves, allow_unused=True) == (None,) * len(leaves)
+    ways = op(device)
+    for way in (ways.ours, ways.dispatched):
+        found = torch.autograd.grad(Ignored.apply(way()), ways.leaves, allow_unused=True)
+        assert found == (None,) * len(ways.leaves)
 
 
 @every_op
 def test_nothing_is_recorded_where_nothing_needs_a_gradient(
-    op: Callable[..., Any], device: str
+    op: Callable[[str], Ways], device: str
 ) -> None:
-    ours, _, leaves = op(device)
-    assert not ours(*(leaf.detach().to(device) for leaf in leaves)).requires_grad
+    ways = op(device)
     with torch.no_grad():
-        assert not ours(*trained(leaves, device)).requires_grad
+        assert not ways.ours().requires_grad
+    for leaf in ways.leaves:
+        leaf.requires_grad_(False)
+    assert not ways.ours().requires_grad

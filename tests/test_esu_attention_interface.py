@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import make_mlp
 from esu_cases import make_esu
 
 import longclock as lc
@@ -60,14 +59,10 @@ def test_double_backward_explains_itself(device: str) -> None:
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_double_backward_through_a_table_explains_itself(device: str, sparse: bool) -> None:
-    table = torch.randn(7, 8, device=device, requires_grad=True)
-    ids = torch.randint(0, 7, (2, 5), device=device)
-    now = torch.zeros(2, device=device, dtype=torch.int64)
-    mlp = tuple(weight.to(device) for weight in make_mlp())
-    context = lc.esu_attention(
-        torch.randn(2, 4, 8, device=device), lc.Lookup(table, ids, sparse), ids, now, mlp
-    )
-    (first,) = torch.autograd.grad(context.square().sum(), table, create_graph=True)
+    case = make_esu(table=True).to(device).trained()
+    case.sparse = sparse
+    context = case.run(lc.esu_attention)
+    (first,) = torch.autograd.grad(context.square().sum(), case.z, create_graph=True)
     name = "esu_attention_backward" if sparse else "esu_attention_table_grad"
     with pytest.raises(
         RuntimeError, match=rf"{name}: a double .* longclock.reference.esu_attention "

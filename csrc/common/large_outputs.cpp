@@ -5,7 +5,6 @@
 
 #include <mutex>
 #include <utility>
-#include <vector>
 
 // From PyTorch 2.11 on; null in 2.10.
 extern "C" __attribute__((weak)) AOTITorchError
@@ -95,8 +94,7 @@ size_t large_bytes(const Tensor& like, Sizes sizes) {
 AtenTensorHandle tensor_in(void* pages, size_t bytes, void (*deleter)(void*, void*),
                            const Tensor& like, Sizes sizes) {
   if (pages == nullptr) return nullptr;
-  std::vector<int64_t> strides(sizes.size(), 1);
-  for (size_t d = sizes.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * sizes[d];
+  const auto strides = contiguous_strides(sizes).value();  // which fit, as large_bytes() do
   auto* context = reinterpret_cast<void*>(bytes);
   int32_t dtype = 0;
   AtenTensorHandle tensor = nullptr;

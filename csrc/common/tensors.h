@@ -8,6 +8,9 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <optional>
+#include <vector>
+
 namespace longclock {
 
 using torch::headeronly::ScalarType;
@@ -18,6 +21,8 @@ using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
 Tensor as_contiguous(const Tensor& tensor);
 // The tensor itself where it has the dtype, else a copy.
 Tensor as_dtype(const Tensor& tensor, ScalarType dtype);
+// Of a contiguous tensor; none where they overflow.
+std::optional<std::vector<int64_t>> contiguous_strides(Sizes sizes);
 // Uninitialised and contiguous, on the device of `like`.
 Tensor make_empty(const Tensor& like, Sizes sizes, ScalarType dtype);
 inline Tensor make_empty(const Tensor& like, Sizes sizes) {
