@@ -3,8 +3,12 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
 #include <mutex>
 #include <utility>
+
+#include "fork.h"
+#include "parallel.h"
 
 // From PyTorch 2.11 on; null in 2.10.
 extern "C" __attribute__((weak)) AOTITorchError
@@ -68,12 +72,12 @@ class KeptPages {
 
  private:
   static constexpr size_t kMost = size_t{128} << 20;
-  std::mutex mutex_;
+  GlobalMutex mutex_;
   void* pages_ = nullptr;
   size_t bytes_ = 0;
 };
 
-constinit KeptPages kept_pages;
+KeptPages kept_pages;
 
 void keep_pages(void* pages, void* bytes) {
   kept_pages.give(pages, reinterpret_cast<uintptr_t>(bytes));
@@ -129,8 +133,15 @@ Tensor large_zeros(const Tensor& like, int64_t rows, int64_t columns, bool at_on
 #if defined(MADV_POPULATE_WRITE)
   if (pages != nullptr && at_once) madvise(pages, bytes, MADV_POPULATE_WRITE);  // may be refused
 #endif
-  const AtenTensorHandle zeros = tensor_in(pages, bytes, &unmap_pages, like, sizes);
-  return zeros != nullptr ? Tensor(zeros) : torch::stable::new_zeros(like, sizes);
+  const AtenTensorHandle mapped = tensor_in(pages, bytes, &unmap_pages, like, sizes);
+  if (mapped != nullptr) return Tensor(mapped);
+  Tensor zeros = make_empty(like, sizes);
+  char* to = static_cast<char*>(zeros.mutable_data_ptr());
+  const int64_t size = zeros.element_size();
+  parallel_elements(zeros.numel(), [&](int64_t begin, int64_t end) {
+    std::memset(to + begin * size, 0, static_cast<size_t>((end - begin) * size));
+  });
+  return zeros;
 }
 
 }  // namespace longclock

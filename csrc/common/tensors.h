@@ -17,6 +17,23 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
 
+// Calls f with the offset, in elements, of each element of a strided tensor in turn.
+template <class F>
+void for_each_offset(Sizes sizes, Sizes strides, const F& f) {
+  int64_t left = 1, offset = 0;
+  for (const int64_t size : sizes) left *= size;
+  std::vector<int64_t> at(sizes.size());
+  for (; left > 0; --left) {
+    f(offset);
+    for (size_t d = sizes.size(); d-- > 0;) {
+      offset += strides[d];
+      if (++at[d] < sizes[d]) break;
+      offset -= strides[d] * at[d];
+      at[d] = 0;
+    }
+  }
+}
+
 // The tensor itself where it is contiguous, else a copy.
 Tensor as_contiguous(const Tensor& tensor);
 // The tensor itself where it has the dtype, else a copy.

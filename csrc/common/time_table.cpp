@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 #include <numeric>
 #include <utility>
 #include <vector>
 
+#include "fork.h"
 #include "parallel.h"
 
 namespace longclock {
@@ -16,7 +16,8 @@ namespace {
 constexpr int64_t kLargest = int64_t{1} << 20;  // elements, 4 MB
 constexpr size_t kKept = 4;
 
-// All that the values of a table depend on.
+// All that the values of a table depend on, copied: the caller's parameters may change at any
+// moment, by another thread's hand.
 struct Key {
   std::vector<float> parameters;
   double unit;
@@ -29,6 +30,13 @@ struct Key {
     parameters.insert(parameters.end(), mlp.b1, mlp.b1 + mlp.hidden);
     parameters.insert(parameters.end(), mlp.w2, mlp.w2 + mlp.hidden);
     parameters.push_back(*mlp.b2);
+  }
+  // The copied parameters as a kernel takes them. The key must outlive them.
+  TimeMlp mlp() const {
+    const auto hidden = static_cast<int>((parameters.size() - 1) / (kTimeFeatures + 2));
+    const float* w1 = parameters.data();
+    const float *b1 = w1 + kTimeFeatures * hidden, *w2 = b1 + hidden;
+    return {w1, b1, w2, w2 + hidden, hidden, unit};
   }
   // Bit by bit: NaN is like itself, and -0 unlike 0.
   bool operator==(const Key& other) const {
@@ -45,8 +53,9 @@ struct Entry {
   std::shared_ptr<const TimeTable> table;
 };
 
-std::mutex mutex;
-std::vector<Entry> entries;  // the last used first
+GlobalMutex mutex;
+// The last used first; never destroyed, for a thread may search until the process has ended.
+std::vector<Entry>& entries = *new std::vector<Entry>;
 
 // Under the mutex.
 Entry& entry_of(const Key& key) {
@@ -83,7 +92,8 @@ std::shared_ptr<const TimeTable> time_table(const TimeMlp& mlp, int64_t period,
     entry.evaluations += evaluations;
     if (entry.table != nullptr || entry.evaluations < 2 * size) return entry.table;
   }
-  std::shared_ptr<const TimeTable> table = built(mlp, size);
+  std::shared_ptr<const TimeTable> table = built(key.mlp(), size);
+  if (simd_level() != key.level) return table;  // it was changed in between: not what the key says
   const std::lock_guard lock(mutex);
   entry_of(key).table = table;
   return table;
