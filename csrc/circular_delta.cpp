@@ -65,6 +65,8 @@ namespace {
 
 Tensor circular_delta(const Tensor& a, const Tensor& b, int64_t period) {
   const CircularDeltaCall call(a, b, period);
+  check_seconds("circular_delta", "a", a);
+  check_seconds("circular_delta", "b", b);
   parallel_elements(call.out.numel(), [&](int64_t begin, int64_t end) {
     circular_delta_cpu(call.params, begin, end);
   });

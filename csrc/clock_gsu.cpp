@@ -10,14 +10,15 @@ namespace longclock {
 namespace {
 
 std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
-  check_k("clock_gsu", k);
-  Search search("clock_gsu", LONGCLOCK_SEARCH_ARGUMENTS);
+  constexpr const char* op = "clock_gsu";
+  check_k(op, k);
+  Search search(op, LONGCLOCK_SEARCH_ARGUMENTS);
   if (k > 0) search.tabulate();
   ClockGsuParams params{};
   params.queries = static_cast<const float*>(search.queries.const_data_ptr());
   params.query_stride = search.query_stride;
   params.scale = static_cast<float>(scale);
-  return search_topk(search, k, kCandidatePanel, params, clock_gsu_cpu);
+  return search_topk(op, search, k, kCandidatePanel, params, clock_gsu_cpu);
 }
 
 }  // namespace

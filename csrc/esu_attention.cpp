@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "../kernels/common/range.h"
 #include "common/dispatch.h"
 #include "common/large_outputs.h"
 #include "common/parallel.h"
@@ -138,11 +139,14 @@ struct CpuAttention : EsuArguments {
         params{EsuArguments::params, static_cast<const float*>(u.const_data_ptr()),
                padded_dim(u_in.size(2))} {
     Behaviours& b = params.behaviours;
-    for (int64_t at = 0; b.ids && at < queries * params.k; ++at) {
-      const int64_t id = b.ids[at];
-      const bool unread = b.mask != nullptr && b.mask[at] == 0;
-      check_id(op, unread || (id >= 0 && id < z.size(0)), id, z.size(0), at);
+    if (b.ids && !all_between_cpu(b.ids, 0, queries * params.k, 0, z.size(0) - 1)) {
+      for (int64_t at = 0; at < queries * params.k; ++at) {
+        const int64_t id = b.ids[at];
+        const bool unread = b.mask != nullptr && b.mask[at] == 0;
+        check_id(op, unread || (id >= 0 && id < z.size(0)), id, z.size(0), at);
+      }
     }
+    check_seconds(op, "query_time", query_time);
     table = time_table(mlp.mlp, period, queries * params.k);
     b.time_table = table.get();
   }
@@ -151,14 +155,18 @@ struct CpuAttention : EsuArguments {
 };
 
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
-  CpuAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
+  constexpr const char* op = "esu_attention";
+  CpuAttention a(op, LONGCLOCK_ESU_ARGUMENTS);
   Tensor context = make_empty(
       z, {a.queries, a.params.heads, a.params.behaviours.dim + kTimeFeatures}, ScalarType::Float);
   Tensor softmax = make_empty(z, {a.queries, a.params.heads, 2}, ScalarType::Float);
   a.params.context = static_cast<float*>(context.mutable_data_ptr());
   a.params.softmax = static_cast<float*>(softmax.mutable_data_ptr());
-  parallel_tasks(a.queries, a.work(),
-                 [&](int64_t begin, int64_t end) { esu_attention_cpu(a.params, begin, end); });
+  const Behaviours& b = a.params.behaviours;
+  parallel_tasks(a.queries, a.work(), [&](int64_t begin, int64_t end) {
+    check_seconds(op, "z_time", b.key_time, b.mask, begin * a.params.k, end * a.params.k);
+    esu_attention_cpu(a.params, begin, end);
+  });
   return {context, softmax};
 }
 
@@ -205,10 +213,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
 
 Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
                                 const OptionalTensor& valid, int64_t table_rows) {
-  EsuTableGradArguments a("esu_attention_table_grad", z_grad, ids, valid, table_rows);
-  const int64_t dim = a.params.dim, work = (table_rows + a.params.count) * dim;
+  constexpr const char* op = "esu_attention_table_grad";
+  EsuTableGradArguments a(op, z_grad, ids, valid, table_rows);
+  const int64_t dim = a.params.dim;
+  int64_t elements = 0, work = 0;
+  check(!__builtin_mul_overflow(table_rows, dim, &elements) &&
+            !__builtin_add_overflow(elements, a.params.count * dim, &work),
+        op, ": table_rows must make a gradient of fewer than 2^63 elements, got ", table_rows,
+        " rows of ", dim, "; it is the N of the table [N, L]");
   const bool few = worthwhile_threads(work) <= 4;  // fetching pages is most of it
-  Tensor table_grad = large_zeros(a.z_grad, table_rows, dim, /*at_once=*/few);
+  Tensor table_grad;
+  try {
+    table_grad = large_zeros(a.z_grad, table_rows, dim, /*at_once=*/few);
+  } catch (const std::runtime_error&) {
+    check(false, op, ": table_rows must make a gradient that memory can hold, got ", table_rows,
+          " rows of ", dim, " ", dtype_of(a.z_grad), "; for so large a table ask for a sparse one");
+  }
   a.params.table_grad = table_grad.mutable_data_ptr();
   parallel_shares(table_rows, work, [&](int64_t begin, int64_t end) {  // each reads all ids
     esu_table_grad_cpu(a.params, begin, end);

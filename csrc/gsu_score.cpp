@@ -40,8 +40,9 @@ struct GroupsByChunk {
 };
 
 Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
-  Search search("gsu_score", LONGCLOCK_SEARCH_ARGUMENTS);
-  check(!total || *total == search.score_count, "gsu_score: total must be ", search.score_count,
+  constexpr const char* op = "gsu_score";
+  Search search(op, LONGCLOCK_SEARCH_ARGUMENTS);
+  check(!total || *total == search.score_count, op, ": total must be ", search.score_count,
         ", the number of scores, got ", total.value_or(0), "; None has it counted");
   Tensor scores = make_empty(keys, search.score_shape(search.score_count), ScalarType::Float);
   search.tabulate();
@@ -55,7 +56,12 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
                               static_cast<float*>(scores.mutable_data_ptr()),
                               search.score_count > kStreamElements};
   parallel_tasks(static_cast<int64_t>(tasks.size()), search.work(),
-                 [&](int64_t begin, int64_t end) { gsu_score_cpu(params, begin, end); });
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t task = begin; task < end; ++task) {
+                     search.check_times(op, tasks[task]);
+                   }
+                   gsu_score_cpu(params, begin, end);
+                 });
   return scores;
 }
 

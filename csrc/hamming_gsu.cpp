@@ -12,11 +12,12 @@ namespace {
 std::tuple<Tensor, Tensor> hamming_gsu(const Tensor& query, const Tensor& keys,
                                        const Tensor& key_time, const Tensor& query_time,
                                        LONGCLOCK_LAYOUT_PARAMETERS, int64_t k) {
-  check_k("hamming_gsu", k);
-  Search search("hamming_gsu", LONGCLOCK_HASH_SEARCH_ARGUMENTS);
+  constexpr const char* op = "hamming_gsu";
+  check_k(op, k);
+  Search search(op, LONGCLOCK_HASH_SEARCH_ARGUMENTS);
   HammingGsuParams params{};
   params.queries = static_cast<const uint64_t*>(search.queries.const_data_ptr());
-  return search_topk(search, k, /*tile=*/1, params, hamming_gsu_cpu);
+  return search_topk(op, search, k, /*tile=*/1, params, hamming_gsu_cpu);
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checks.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
+
+#include "../../kernels/common/range.h"
+#include "parallel.h"
 
 namespace longclock {
 
@@ -125,6 +128,57 @@ void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_
         " at position ", position, "; mask what is not there");
 }
 
+namespace {
+
+constexpr int64_t kFarthest = 100'000'000'000;  // seconds: the year 5138, or as far before 1970
+
+}  // namespace
+
+void check_second(const char* op, const char* argument, int64_t time, int64_t position) {
+  if (-kFarthest <= time && time <= kFarthest) return;
+  const uint64_t size = time < 0 ? -static_cast<uint64_t>(time) : static_cast<uint64_t>(time);
+  const char* const unit = size < 100'000'000'000'000       ? "milliseconds are divided by 10^3"
+                           : size < 100'000'000'000'000'000 ? "microseconds are divided by 10^6"
+                                                            : "nanoseconds are divided by 10^9";
+  check(false, op, ": ", argument, " must be seconds, from -10^11 to 10^11, got ", time,
+        " at position ", position, "; ", unit);
+}
+
+void check_seconds(const char* op, const char* argument, const IntArray& times,
+                   const uint8_t* counts, int64_t begin, int64_t end) {
+  if (!times.is_64 || all_between_cpu(times, begin, end, -kFarthest, kFarthest)) return;
+  for (int64_t at = begin; at < end; ++at) {
+    if (counts == nullptr || counts[at] != 0) check_second(op, argument, times[at], at);
+  }
+}
+
+void check_seconds(const char* op, const char* argument, const Tensor& times) {
+  if (times.scalar_type() != ScalarType::Long) return;
+  // Without dimensions that repeat one element.
+  std::vector<int64_t> sizes, strides;
+  int64_t count = 1;
+  bool contiguous = true;
+  for (int64_t d = times.dim() - 1; d >= 0; --d) {
+    const int64_t size = times.size(d), stride = times.stride(d);
+    if (size == 0) return;
+    if (size == 1 || stride == 0) continue;
+    contiguous = contiguous && stride == count;
+    count *= size;
+    sizes.insert(sizes.begin(), size);
+    strides.insert(strides.begin(), stride);
+  }
+  if (contiguous) {
+    parallel_elements(count, [&](int64_t begin, int64_t end) {
+      check_seconds(op, argument, int_array(times), nullptr, begin, end);
+    });
+    return;
+  }
+  const auto* values = static_cast<const int64_t*>(times.const_data_ptr());
+  int64_t position = 0;
+  for_each_offset(sizes, strides,
+                  [&](int64_t offset) { check_second(op, argument, values[offset], position++); });
+}
+
 void check_k(const char* op, int64_t k) {
   check(k >= 0 && k <= 2048, op, ": k must be from 0 to 2048, got ", k,
         "; for more, score and sort in PyTorch");
@@ -139,12 +193,13 @@ Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
   const int64_t dim = rows.size(rows.dim() - 1);
   const int64_t padded = padded_dim(dim);
   if (padded == dim) return rows;
-  const int64_t count = dim == 0 ? 0 : rows.numel() / dim;
-  Tensor out = torch::stable::new_zeros(rows, {count, padded});
+  const int64_t count = rows.numel() / dim;  // of at least one element: no padding for none
+  Tensor out = make_empty(rows, {count, padded});
   const float* from = static_cast<const float*>(rows.const_data_ptr());
   float* to = static_cast<float*>(out.mutable_data_ptr());
   for (int64_t row = 0; row < count; ++row) {
-    std::memcpy(to + row * padded, from + row * dim, static_cast<size_t>(dim) * sizeof(float));
+    std::copy_n(from + row * dim, dim, to + row * padded);
+    std::fill_n(to + row * padded + dim, padded - dim, 0.0f);
   }
   return out;
 }

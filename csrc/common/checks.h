@@ -16,14 +16,14 @@ namespace longclock {
 
 using OptionalTensor = std::optional<Tensor>;
 
-// Throws a runtime error of the parts, one after the other: "op: argument must ..., got ...;
-// remedy".
+// Throws what becomes a ValueError of Python, of the parts one after the other: "op: argument must
+// ..., got ...; remedy".
 template <class... Parts>
 void check(bool holds, const Parts&... parts) {
   if (holds) return;
   std::ostringstream text;
   ((text << parts), ...);
-  throw std::runtime_error(text.str());
+  throw std::invalid_argument(text.str());
 }
 
 std::string bracketed(Sizes sizes);  // "[32, 10000]"
@@ -56,6 +56,12 @@ void check_period(const char* op, int64_t period);
 void check_unit(const char* op, double unit);
 // A row of a table, at `position` of ids.
 void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position);
+// Times are seconds: what is beyond 10^11 is a finer unit, whose clock time would mean nothing.
+void check_second(const char* op, const char* argument, int64_t time, int64_t position);
+// Of times [begin, end) those that count: all where `counts` is null.
+void check_seconds(const char* op, const char* argument, const IntArray& times,
+                   const uint8_t* counts, int64_t begin, int64_t end);
+void check_seconds(const char* op, const char* argument, const Tensor& times);
 // How many are selected: 0 to 2048.
 void check_k(const char* op, int64_t k);
 // How many there are to select from: what 31 bits index.

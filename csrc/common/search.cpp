@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../../kernels/common/range.h"
 #include "parallel.h"
 
 namespace longclock {
@@ -198,6 +199,7 @@ Search::Search(const char* op, const SearchArguments& a) : SearchInputs(op, a) {
   }
   evaluations = 0;
   for (const Group& group : groups) evaluations += group.length;
+  check_seconds(op, "query_time", query_time);
   if (ids) check_ids(op, table_rows());
 }
 
@@ -250,34 +252,13 @@ void Search::group_windows(const char* op) {
   }
 }
 
-namespace {
-
-template <class Int>
-bool all_below(const Int* values, int64_t n, int64_t limit) {
-  uint64_t signs = 0;  // no branch a value: almost always all of them are
-  for (int64_t i = 0; i < n; ++i) {
-    const auto value = static_cast<uint64_t>(int64_t{values[i]});
-    signs |= value | (static_cast<uint64_t>(limit - 1) - value);
-  }
-  return signs >> 63 == 0;
-}
-
-// Whether values [begin, end) are in [0, limit).
-bool all_below(const IntArray& values, int64_t begin, int64_t end, int64_t limit) {
-  if (values.is_64) {
-    return all_below(static_cast<const int64_t*>(values.data) + begin, end - begin, limit);
-  }
-  return all_below(static_cast<const int32_t*>(values.data) + begin, end - begin, limit);
-}
-
-}  // namespace
-
 void Search::check_ids(const char* op, int64_t table_rows) const {
   parallel_tasks(static_cast<int64_t>(groups.size()), evaluations, [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
       const Group& g = groups[index];
-      if (all_below(behaviours.ids, g.position, g.position + g.length, table_rows)) continue;
-      for (int64_t at = g.position; at < g.position + g.length; ++at) {
+      const int64_t last = g.position + g.length;
+      if (all_between_cpu(behaviours.ids, g.position, last, 0, table_rows - 1)) continue;
+      for (int64_t at = g.position; at < last; ++at) {
         const int64_t id = behaviours.ids[at];
         if (id >= 0 && id < table_rows) continue;
         check_id(op, !is_there(behaviours, at, g.now), id, table_rows, at);

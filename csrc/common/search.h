@@ -105,6 +105,14 @@ class Search : public SearchInputs {
   int64_t score_count;  // elements of gsu_score's output
   int64_t evaluations;  // behaviours of all groups
 
+  // Of the times that a task reads. Just before it reads them: a pass of its own would fetch them
+  // twice from memory.
+  void check_times(const char* op, const SearchTask& task) const {
+    const Group& group = groups[task.group];
+    if (task.query_begin > group.query_begin) return;  // the group's first task checks them
+    check_seconds(op, "key_time", behaviours.key_time, behaviours.mask, group.position + task.begin,
+                  group.position + task.end);
+  }
   // Of every query and behaviour.
   int64_t scores() const;
   // About one an element read.

@@ -10,8 +10,8 @@ namespace longclock {
 // The k best behaviours of every query, as scores and indices. `params` has what is the search's
 // own; kernel(params, begin, end) does tasks, whose queries are cut at multiples of `tile`.
 template <class Params, class Kernel>
-std::tuple<Tensor, Tensor> search_topk(Search& search, int64_t k, int64_t tile, Params params,
-                                       const Kernel& kernel) {
+std::tuple<Tensor, Tensor> search_topk(const char* op, Search& search, int64_t k, int64_t tile,
+                                       Params params, const Kernel& kernel) {
   std::vector<int64_t> shape = search.query_shape;
   shape.push_back(k);
   Tensor scores = make_empty(search.keys, shape, ScalarType::Float);
@@ -31,7 +31,12 @@ std::tuple<Tensor, Tensor> search_topk(Search& search, int64_t k, int64_t tile, 
   params.scores = static_cast<float*>(scores.mutable_data_ptr());
   params.indices = static_cast<int64_t*>(indices.mutable_data_ptr());
   parallel_tasks(static_cast<int64_t>(tasks.size()), search.work(),
-                 [&](int64_t begin, int64_t end) { kernel(params, begin, end); });
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t task = begin; task < end; ++task) {
+                     search.check_times(op, tasks[task]);
+                   }
+                   kernel(params, begin, end);
+                 });
   if (search.parts() > 1) {
     parallel_tasks(search.query_count, found,
                    [&](int64_t begin, int64_t end) { search_merge_cpu(params, begin, end); });

@@ -190,13 +190,15 @@ class SpanProducts {
   // A span whose longest block has n behaviours, up to a multiple of kStreamRows.
   void multiply_gathered(const Group& g, int64_t begin, int64_t n) {
     constexpr int64_t kAhead = GatheredRows<T>::kAhead;
-    const T* some = nullptr;
+    const T* some = nullptr;  // which rows without elements may be as well
+    bool any = false;
     for (int64_t i = 0; i < kStreams; ++i) {
       if (!has_rows(blocks_[i])) continue;
       find_rows(b_, g, begin + i * n, blocks_[i].n, blocks_ + i);
       some = blocks_[i].rows[0];
+      any = true;
     }
-    if (some == nullptr) return;
+    if (!any) return;
     const T* const* first[kStreams];
     for (int64_t i = 0; i < kStreams; ++i) {
       // A shorter block goes on with any row.
