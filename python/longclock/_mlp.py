@@ -39,6 +39,18 @@ def resolve_period(op: str, period: int) -> int:
     return period
 
 
+def resolve_offset(op: str, utc_offset: int | Tensor) -> int | Tensor:
+    """Whole seconds: an int, or an integer tensor."""
+    if isinstance(utc_offset, Tensor):
+        require_integers(op, utc_offset=utc_offset)
+    elif isinstance(utc_offset, bool) or not isinstance(utc_offset, (int, torch.SymInt)):
+        raise ValueError(
+            f"{op}: utc_offset must be whole seconds, an int or an integer tensor, got "
+            f"{utc_offset!r}; 5.5 hours are 19800"
+        )
+    return utc_offset
+
+
 def resolve_mlp(
     op: str, mlp: Mlp, unit: float | None
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], float]:

@@ -15,17 +15,22 @@ from longclock._library import raw
 _with_gradient: dict[Any, Callable[..., Any] | None] = {}
 
 
+def in_graph() -> bool:
+    """Whether PyTorch traces, compiles or transforms what is called, in place of computing it."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
 def call(op: Any, *arguments: Any) -> Any:
     """The raw op; its complaint about an argument becomes a ValueError (left alone in a graph).
 
     Graphs, traces and transforms of functions go through what PyTorch made of the registered formula. It takes longer
     than many a kernel on a GPU, so that eager calls do without.
     """
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._are_functorch_transforms_active()
-    ):
+    if in_graph():
         return op(*arguments)
     try:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock._mlp import require_integers, resolve_period
-from longclock.ops._call import call
+from longclock._mlp import require_integers, resolve_offset, resolve_period
+from longclock.ops._call import call, in_graph
+
+# Seconds: beyond lies the year 5138, or a finer unit.
+FARTHEST = 10**11
+_PROCESS = os.getpid()
 
 
 def clock_time(timestamps: Tensor, utc_offset: int | Tensor = 0, period: int = 86400) -> Tensor:
@@ -23,13 +29,54 @@ def clock_time(timestamps: Tensor, utc_offset: int | Tensor = 0, period: int = 8
     Returns:
         int32 in [0, period), the broadcast shape.
     Raises:
-        ValueError: floating timestamps, or a period outside 1 to 2^31 - 1.
+        ValueError: timestamps or an offset that are no integers, shapes that do not broadcast, a
+            period outside 1 to 2^31 - 1, or (on the CPU) times beyond 10^11, which are no seconds.
     """
-    if isinstance(utc_offset, Tensor):
-        require_integers("clock_time", utc_offset=utc_offset)
     require_integers("clock_time", timestamps=timestamps)
     period = resolve_period("clock_time", period)
-    return torch.remainder(timestamps.to(torch.int64) + utc_offset, period).to(torch.int32)
+    utc_offset = resolve_offset("clock_time", utc_offset)
+    if os.getpid() != _PROCESS:  # PyTorch would wait for threads that did not survive the fork
+        torch.set_num_threads(1)
+    if isinstance(utc_offset, Tensor):
+        timestamps, utc_offset = _broadcast(
+            "clock_time", timestamps=timestamps, utc_offset=utc_offset
+        )
+        utc_offset = torch.remainder(utc_offset.to(torch.int64), period)
+    _check_seconds("clock_time", "timestamps", timestamps)
+    # Each brought to the clock first: the sum of two times may be past the end of int64.
+    time = torch.remainder(timestamps.to(torch.int64), period)
+    if isinstance(utc_offset, Tensor) or utc_offset != 0:
+        time = torch.remainder(time + utc_offset % period, period)
+    return time.to(torch.int32)
+
+
+def _check_seconds(op: str, name: str, times: Tensor) -> None:
+    """Refuses times that are surely no seconds, where values may be read: on the CPU, outside graphs."""
+    if (
+        type(times) not in (Tensor, torch.nn.Parameter)
+        or times.device.type != "cpu"
+        or times.dtype == torch.int32
+        or times.numel() == 0
+        or in_graph()
+    ):
+        return
+    for time in map(int, torch.aminmax(times)):
+        if abs(time) > FARTHEST:
+            raise ValueError(
+                f"{op}: {name} must be seconds, from -10^11 to 10^11, got {time}; "
+                "milliseconds are divided by 10^3, microseconds by 10^6, nanoseconds by 10^9"
+            )
+
+
+def _broadcast(op: str, **pair: Tensor) -> tuple[Tensor, Tensor]:
+    (a_name, a), (b_name, b) = pair.items()
+    try:
+        a, b = torch.broadcast_tensors(a, b)
+    except RuntimeError:
+        raise ValueError(
+            f"{op}: {a_name} must broadcast with {b_name} = {list(b.shape)}, got {list(a.shape)}"
+        ) from None
+    return a, b
 
 
 def circular_delta(a: Tensor, b: Tensor, period: int = 86400) -> Tensor:
@@ -45,17 +92,12 @@ def circular_delta(a: Tensor, b: Tensor, period: int = 86400) -> Tensor:
     Returns:
         The broadcast shape, int64 where a or b is, else int32; seconds.
     Raises:
-        ValueError: floating inputs, shapes that do not broadcast, or a period outside
-            1 to 2^31 - 1.
+        ValueError: floating inputs, shapes that do not broadcast, a period outside
+            1 to 2^31 - 1, or (on the CPU) times beyond 10^11, which are no seconds.
     """
     require_integers("circular_delta", a=a, b=b)
     period = resolve_period("circular_delta", period)
-    try:
-        a, b = torch.broadcast_tensors(a, b)
-    except RuntimeError:
-        raise ValueError(
-            f"circular_delta: a must broadcast with b = {list(b.shape)}, got {list(a.shape)}"
-        ) from None
+    a, b = _broadcast("circular_delta", a=a, b=b)
     delta: Tensor = call(raw.circular_delta.default, a, b, period)
     return delta
 

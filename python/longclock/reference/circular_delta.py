@@ -4,14 +4,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from longclock._mlp import require_integers, resolve_period
+from longclock._mlp import require_integers, resolve_offset, resolve_period
 
 
 def clock_time(timestamps: Tensor, utc_offset: int | Tensor = 0, period: int = 86400) -> Tensor:
     """``g(t) = (t + utc_offset) mod period``, int32 in [0, period)."""
     require_integers("clock_time", timestamps=timestamps)
     period = resolve_period("clock_time", period)
-    return torch.remainder(timestamps.to(torch.int64) + utc_offset, period).to(torch.int32)
+    utc_offset = resolve_offset("clock_time", utc_offset) % period
+    time = torch.remainder(timestamps.to(torch.int64), period)
+    return torch.remainder(time + utc_offset, period).to(torch.int32)
 
 
 def circular_delta(a: Tensor, b: Tensor, period: int = 86400) -> Tensor:
