@@ -16,14 +16,14 @@ namespace longclock {
 
 using OptionalTensor = std::optional<Tensor>;
 
-// Throws what becomes a ValueError of Python, of the parts one after the other: "op: argument must
-// ..., got ...; remedy".
-template <class... Parts>
+// Throws an error of the parts, one after the other: "op: argument must ..., got ...; remedy". Of
+// the caller's making, it is a ValueError in Python; std::runtime_error is for what is not.
+template <class Error = std::invalid_argument, class... Parts>
 void check(bool holds, const Parts&... parts) {
   if (holds) return;
   std::ostringstream text;
   ((text << parts), ...);
-  throw std::invalid_argument(text.str());
+  throw Error(text.str());
 }
 
 std::string bracketed(Sizes sizes);  // "[32, 10000]"

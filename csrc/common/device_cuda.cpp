@@ -21,12 +21,14 @@ CurrentStream find_current_stream() {
 // libtorch_cpu alone, so that it also loads where PyTorch has no CUDA.
 CudaStream current_cuda_stream(int32_t device_index) {
   static const CurrentStream current_stream = find_current_stream();
-  check(current_stream != nullptr,
-        "longclock: PyTorch's current CUDA stream was not found; a PyTorch from 2.10 on with CUDA "
-        "is needed for CUDA tensors");
+  check<std::runtime_error>(
+      current_stream != nullptr,
+      "longclock: PyTorch's current CUDA stream was not found; a PyTorch from 2.10 on with CUDA "
+      "is needed for CUDA tensors");
   void* stream = nullptr;
-  check(current_stream(device_index, &stream) == 0,
-        "longclock: PyTorch did not give its current CUDA stream of device ", device_index);
+  check<std::runtime_error>(current_stream(device_index, &stream) == 0,
+                            "longclock: PyTorch did not give its current CUDA stream of device ",
+                            device_index);
   return static_cast<CudaStream>(stream);
 }
 
@@ -76,8 +78,8 @@ void CudaCall::writes(const Tensor&) {}
 void CudaCall::updates(const Tensor&) {}
 
 void CudaCall::check_launch(int error) const {
-  check(error == 0, "longclock::", state_->op, " failed with CUDA error ", error, ": ",
-        cuda_error_text(error));
+  check<std::runtime_error>(error == 0, "longclock::", state_->op, " failed with CUDA error ",
+                            error, ": ", cuda_error_text(error));
 }
 
 }  // namespace longclock

@@ -87,8 +87,8 @@ Tensor make_empty(const Tensor& like, Sizes sizes, ScalarType dtype) {
   if (!strides || aoti_torch_empty_strided(
                       static_cast<int64_t>(sizes.size()), sizes.data(), strides->data(), code,
                       device_type, like.get_device_index(), &tensor) != AOTI_TORCH_SUCCESS) {
-    throw std::runtime_error(
-        "longclock: PyTorch could not make a tensor of shape " + bracketed(sizes) +
+    check<std::runtime_error>(
+        false, "longclock: PyTorch could not make a tensor of shape ", bracketed(sizes),
         "; where memory is short, free some, or call with fewer sequences at a time");
   }
   return Tensor(tensor);

@@ -88,8 +88,8 @@ void CudaCall::updates(const Tensor& tensor) {
 
 // The reports tell what cuda_error_text cannot.
 void CudaCall::check_launch(int error) const {
-  check(error == 0, "longclock::", state_->op, " failed with CUDA error ", error, ": ",
-        cuda_error_text(error));
+  check<std::runtime_error>(error == 0, "longclock::", state_->op, " failed with CUDA error ",
+                            error, ": ", cuda_error_text(error));
 }
 
 }  // namespace longclock
