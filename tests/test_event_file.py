@@ -225,3 +225,14 @@ def test_wrong_paths(tmp_path):
         refused(tmp_path / name, "cannot be read")
     with pytest.raises(EventFileError, match="column 'genre' is missing"):
         read_events(write(tmp_path), ["genre"])
+
+
+def test_columns_that_are_not_read_are_told(tmp_path):
+    path = write(
+        tmp_path, rating=[1, 2, 3, 4], label=[0, 1, 0, 1], genre=["a"] * 4, category=[1] * 4
+    )
+    assert read_events(path).unused_columns == ("rating", "genre")
+    events = read_events(path, ["genre"])
+    assert events.unused_columns == ("rating", "category")
+    assert events.head(max_events=1).unused_columns == ("rating", "category")
+    assert read_events(write(tmp_path)).unused_columns == ()

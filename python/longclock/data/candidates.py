@@ -8,7 +8,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from longclock.data.stream import EventStream, IntArray
+from longclock.data._checks import check_column, check_count, check_ids, check_label
+from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids
 
 TRIES = 16
 
@@ -18,8 +19,10 @@ class Candidates:
     """``R`` rows to score, in the order of their events.
 
     Args:
-        event, item, label: ``[R]``; ``event`` never decreases.
-        first_row: ``[E + 1]``: event ``e`` has rows ``first_row[e]`` to ``first_row[e + 1] - 1``.
+        event, item, label: int64 ``[R]``; ``event`` never decreases.
+        first_row: int64 ``[E + 1]``: event ``e`` has rows ``first_row[e]`` to ``first_row[e + 1] - 1``.
+    Raises:
+        ValueError: names the column that does not fit.
     """
 
     event: IntArray
@@ -27,8 +30,45 @@ class Candidates:
     label: IntArray
     first_row: IntArray
 
+    def __post_init__(self) -> None:
+        check_column("Candidates", "event", self.event)
+        for name in ("item", "label"):
+            check_column("Candidates", name, getattr(self, name), self.event.shape)
+        check_ids("Candidates", "item", self.item)
+        check_label("Candidates", "label", self.label)
+        check_column("Candidates", "first_row", self.first_row)
+        counts = np.diff(self.first_row)
+        if (
+            self.first_row[:1].tolist() != [0]
+            or (counts < 0).any()
+            or self.first_row[-1] != len(self.event)
+            or not np.array_equal(self.event, np.repeat(np.arange(len(counts)), counts))
+        ):
+            raise ValueError(
+                f"Candidates: column 'first_row' must lead from 0 to {len(self.event)} rows, and the "
+                "rows of event e, from first_row[e] to first_row[e + 1] - 1, must have e in column 'event'"
+            )
+
     def rows(self, events: IntArray) -> IntArray:
-        """Rows of the given events, event after event."""
+        """Rows of the given events, event after event.
+
+        Args:
+            events: integers, one dimension, any order.
+        Raises:
+            ValueError: another type or shape, or an event that there is not.
+        """
+        count = len(self.first_row) - 1
+        if not isinstance(events, np.ndarray) or events.dtype.kind not in "iu" or events.ndim != 1:
+            got = getattr(events, "dtype", type(events).__name__)
+            raise ValueError(
+                "Candidates.rows: events must be a NumPy array of integers, one dimension, "
+                f"got {got} of shape {np.shape(events)}"
+            )
+        outside = (events < 0) | (events >= count)
+        if outside.any():
+            raise ValueError(
+                f"Candidates.rows: events must be from 0 to {count - 1}, got {events[outside][0]}"
+            )
         counts = self.first_row[events + 1] - self.first_row[events]
         ends = np.cumsum(counts)
         within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - counts, counts)
@@ -36,7 +76,12 @@ class Candidates:
 
 
 def labelled_candidates(stream: EventStream) -> Candidates:
-    """One row an event: its item with its real label."""
+    """One row an event: its item with its real label.
+
+    Raises:
+        ValueError: the stream has no labels.
+    """
+    check_stream("labelled_candidates", stream)
     if stream.label is None:
         raise ValueError(f"labelled_candidates: {stream.name} has no labels; sample negatives")
     event = np.arange(len(stream))
@@ -52,11 +97,28 @@ def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -
     negative that still hits it is left out, as are all of the first moment, which has no past. Each
     draw depends on the seed, the event and the negative alone: the same for every model, and later
     events cannot change it.
+
+    Args:
+        negatives: drawn for each event, 0 or more.
+        seed: from 0 to 2^64 - 1.
+    Raises:
+        ValueError: an argument that is not so, or more negatives than memory holds.
     """
+    check_stream("sampled_candidates", stream)
+    negatives = check_count("sampled_candidates", "negatives", negatives)
+    seed = check_count("sampled_candidates", "seed", seed)
+    if seed >= 2**64:
+        raise ValueError(f"sampled_candidates: seed must be below 2^64, got {seed}")
+    try:
+        items = np.empty((len(stream), 1 + negatives), np.int64)
+    except (MemoryError, ValueError):
+        raise ValueError(
+            f"sampled_candidates: negatives = {negatives} for each of {len(stream)} events do not fit "
+            "into memory; give fewer"
+        ) from None
     events = np.arange(len(stream))
     earlier = np.searchsorted(stream.order_time, stream.order_time)
     own_items, own_starts, own_counts = _items_so_far(stream)
-    items = np.empty((len(stream), 1 + negatives), np.int64)
     items[:, 0] = stream.item
     for column in range(negatives):
         drawn = stream.item.copy()  # equal to the positive: not found yet
@@ -84,8 +146,7 @@ def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -
 def _items_so_far(stream: EventStream) -> tuple[IntArray, IntArray, IntArray]:
     """Each user's different items in order of first event; where an event's user begins in it, and how
     many of the user's items came before the event's moment, both ``[E]``."""
-    pair = stream.user * stream.items + stream.item
-    _, first = np.unique(pair, return_index=True)
+    _, first = np.unique(pair_ids(stream.user, stream.item), return_index=True)
     new = np.zeros(len(stream), np.int64)
     new[first] = 1
     order, moment = stream.by_user()
@@ -98,7 +159,9 @@ def _items_so_far(stream: EventStream) -> tuple[IntArray, IntArray, IntArray]:
 
 def _uniform(seed: int, events: IntArray, draw: int) -> npt.NDArray[np.float64]:
     """A number in [0, 1) for every event: splitmix64 of (seed, draw, event)."""
-    x = events.astype(np.uint64) + np.uint64((seed * 0x9E3779B1 + draw + 1) << 32 & (2**64 - 1))
+    above = (seed >> 32) * 0xD6E8FEB86659FD93  # what the product below loses of a seed
+    begin = ((seed * 0x9E3779B1 + draw + 1) << 32) + above
+    x = events.astype(np.uint64) + np.uint64(begin % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = x + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("longclock.data")
 
 REQUIRED = ("user", "item", "time")
+READ = (*REQUIRED, "order_time", "utc_offset", "label")
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 # From here on a number is read as the next finer unit: seconds beyond would lie in the year 5138,
 # milliseconds reach it in March 1973.
@@ -39,7 +40,8 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
     with a message; Parquet timestamps and dates), optional ``order_time`` (default: ``time``),
     ``utc_offset`` (seconds east of UTC, added to ``time`` for the clock only; without it timestamps
     with a time zone are read in that zone, with a message), ``label`` (0 or 1, or booleans; without
-    it every event is a positive) and attributes of the item.
+    it every event is a positive) and attributes of the item. What is not read stands in the stream's
+    ``unused_columns``.
 
     Args:
         path: ``.parquet``, ``.csv`` or ``.csv.gz``; rows in any order.
@@ -79,6 +81,9 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
         label=label,
         categories=ids,
         category_names=names,
+        unused_columns=tuple(
+            str(name) for name in frame.columns if name not in {*READ, *categories}
+        ),
     )
 
 

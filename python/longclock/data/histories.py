@@ -7,7 +7,8 @@ import dataclasses
 
 import numpy as np
 
-from longclock.data.stream import EventStream, IntArray
+from longclock.data._checks import check_column, check_count, check_ids, check_label, check_seconds
+from longclock.data.stream import EventStream, IntArray, check_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +19,10 @@ class Histories:
     at most the last ``longest`` behaviours. This is the windows layout of the ops: nothing is copied per event.
 
     Args:
-        item, time, label: ``[T]``; ``time`` is local seconds, ``label`` is 1 where the stream has none.
-        starts, ends: ``[E]``.
+        item, time, label: int64 ``[T]``; ``time`` is local seconds, ``label`` is 1 where the stream has none.
+        starts, ends: int64 ``[E]``, ``0 <= starts <= ends <= T``.
+    Raises:
+        ValueError: names the column that does not fit.
     """
 
     item: IntArray
@@ -28,16 +31,37 @@ class Histories:
     starts: IntArray
     ends: IntArray
 
+    def __post_init__(self) -> None:
+        check_column("Histories", "item", self.item)
+        for name in ("time", "label"):
+            check_column("Histories", name, getattr(self, name), self.item.shape)
+        check_ids("Histories", "item", self.item)
+        check_seconds("Histories", "time", self.time)
+        check_label("Histories", "label", self.label)
+        check_column("Histories", "starts", self.starts)
+        check_column("Histories", "ends", self.ends, self.starts.shape)
+        bad = (self.starts < 0) | (self.ends < self.starts) | (self.ends > len(self.item))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"Histories: columns 'starts' and 'ends' must be windows into {len(self.item)} "
+                f"behaviours, got {self.starts[row]} to {self.ends[row]} in row {row}"
+            )
+
     @classmethod
     def of(cls, stream: EventStream, longest: int | None = None) -> Histories:
-        """Build the histories of a stream, windows of at most ``longest`` behaviours."""
+        """Build the histories of a stream, windows of at most ``longest`` behaviours.
+
+        Raises:
+            ValueError: a negative ``longest``.
+        """
+        check_stream("Histories.of", stream)
         order, moment = stream.by_user()
         ends = np.empty_like(moment)
         ends[order] = moment
-        first_row = np.searchsorted(stream.user[order], np.arange(stream.users))
-        starts = first_row[stream.user]
+        starts = np.searchsorted(stream.user[order], stream.user)
         if longest is not None:
-            starts = np.maximum(starts, ends - longest)
+            starts = np.maximum(starts, ends - check_count("Histories.of", "longest", longest))
         label = np.ones_like(stream.user) if stream.label is None else stream.label
         return cls(stream.item[order], stream.time[order], label[order], starts, ends)
 
@@ -52,10 +76,19 @@ class Histories:
         What a user did stays; which was done at which hour is lost. Drawn from earlier behaviours rather
         than permuted, so that no window holds a time from its own future; early times are thus drawn
         more often, and a user's first behaviours keep the first one's time.
+
+        Raises:
+            ValueError: a negative ``seed``, or a stream that these histories are not of.
         """
+        check_stream("Histories.with_shuffled_times", stream)
+        seed = check_count("Histories.with_shuffled_times", "seed", seed)
         order, moment = stream.by_user()
+        if not np.array_equal(stream.item[order], self.item):
+            raise ValueError(
+                "Histories.with_shuffled_times: stream must be the one that these histories are of"
+            )
         user = stream.user[order]
-        first_row = np.searchsorted(user, np.arange(stream.users))[user]
+        first_row = np.searchsorted(user, user)
         draw = np.random.default_rng([seed, 0x5117]).random(len(user))
         source = first_row + (draw * np.maximum(moment - first_row, 1)).astype(np.int64)
         return dataclasses.replace(self, time=self.time[source])

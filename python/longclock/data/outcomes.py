@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from longclock.data.stream import EventStream, IntArray
+from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids
 
 FloatArray = npt.NDArray[np.float32]
 LAST = (1, 3, 10, 50)  # of the user's own events
@@ -29,6 +29,7 @@ def past_outcomes(stream: EventStream) -> FloatArray:
     Raises:
         ValueError: the stream has no labels.
     """
+    check_stream("past_outcomes", stream)
     if stream.label is None:
         raise ValueError(f"past_outcomes: {stream.name} has no labels; without them nothing ended")
     every = np.zeros(len(stream), np.int64)
@@ -36,7 +37,7 @@ def past_outcomes(stream: EventStream) -> FloatArray:
     mean = (positive + 1) / (count + 2)
     columns = []
     for ids in (stream.item, *stream.categories.values()):
-        for group in (ids, stream.user * (int(ids.max(initial=0)) + 1) + ids):
+        for group in (ids, pair_ids(stream.user, ids)):
             count, positive = _before(stream, group)
             rate = (positive + PRIOR * mean) / (count + PRIOR)
             columns += [np.log1p(count) / 4, np.log(rate / (1 - rate))]

@@ -9,8 +9,17 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from longclock.data._checks import (
+    check_column,
+    check_count,
+    check_ids,
+    check_label,
+    check_seconds,
+)
+
 IntArray = npt.NDArray[np.int64]
 DAY = 86400
+COLUMNS = ("user", "item", "time", "order_time", "label")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +31,15 @@ class EventStream:
         user, item: ids counted from 0, int64 ``[E]``.
         time: local seconds ``[E]``: what the clock reads. It may jump with time zones.
         order_time: seconds ``[E]``, never decreasing: the order of the stream and its days.
-        label: 0 or 1 ``[E]``; None when every event is a positive (negatives are then sampled).
-        categories: attributes of the events' items, name to ids ``[E]``; 0 means unknown.
-        users, items, category_sizes: number of ids; counted from the columns when left out.
+        label: 0 or 1, int64 ``[E]``; None when every event is a positive (negatives are then sampled).
+        categories: attributes of the events' items, name to ids, int64 ``[E]``; 0 means unknown.
+        users, items, category_sizes: number of ids, at least that of the column, which is taken when left out.
         category_names: for reports only, name to the text of every id.
+        unused_columns: columns of the file behind the stream that were not read.
+    Raises:
+        ValueError: names the column, the row counted from 0 and the value that does not fit: another
+            type or shape, an id below 0, a label other than 0 and 1, a time that cannot be seconds (from
+            10^11 on it is milliseconds), an attribute called like a column, too few names.
     """
 
     name: str
@@ -39,20 +53,65 @@ class EventStream:
     items: int = 0
     category_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     category_names: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    unused_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_names()
         for name, column in self.columns().items():
-            if column.shape != self.user.shape or column.dtype != np.int64:
+            check_column("EventStream", name, column, np.shape(self.user))
+        for name in ("time", "order_time"):
+            check_seconds("EventStream", name, getattr(self, name))
+        late = np.flatnonzero(self.order_time[1:] < self.order_time[:-1])
+        if len(late):
+            raise ValueError(
+                "EventStream: order_time must not decrease; sort the events by it: "
+                f"row {late[0] + 1} is earlier than the one before"
+            )
+        if self.label is not None:
+            check_label("EventStream", "label", self.label)
+        object.__setattr__(self, "users", self._size("users", "user", self.user, self.users))
+        object.__setattr__(self, "items", self._size("items", "item", self.item, self.items))
+        sizes = {
+            name: self._size("category_sizes", name, ids, self.category_sizes.get(name, 0))
+            for name, ids in self.categories.items()
+        }
+        object.__setattr__(self, "category_sizes", sizes)
+        for name, names in self.category_names.items():
+            if len(names) < _count(self.categories[name]):
                 raise ValueError(
-                    f"EventStream: column {name!r} must be int64 of shape {self.user.shape}, "
-                    f"got {column.dtype} of shape {column.shape}"
+                    f"EventStream: category_names of {name!r} must have a name for each of the "
+                    f"{_count(self.categories[name])} ids, got {len(names)}"
                 )
-        if len(self) and np.any(np.diff(self.order_time) < 0):
-            raise ValueError("EventStream: order_time must not decrease; sort the events by it")
-        sizes = {name: _count(ids) for name, ids in self.categories.items()}
-        object.__setattr__(self, "users", max(self.users, _count(self.user)))
-        object.__setattr__(self, "items", max(self.items, _count(self.item)))
-        object.__setattr__(self, "category_sizes", {**sizes, **self.category_sizes})
+
+    def _check_names(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"EventStream: name must be a text, got {self.name!r}")
+        if isinstance(self.unused_columns, str):
+            raise ValueError(
+                "EventStream: unused_columns must be a tuple of names, "
+                f"got the text {self.unused_columns!r}"
+            )
+        for argument in ("categories", "category_sizes", "category_names"):
+            given = getattr(self, argument)
+            if not isinstance(given, dict):
+                raise ValueError(
+                    f"EventStream: {argument} must be a dict by name, got {type(given).__name__}"
+                )
+            for name in given:
+                if not isinstance(name, str) or name in COLUMNS:
+                    raise ValueError(
+                        f"EventStream: {argument} must have names other than the columns "
+                        f"{', '.join(COLUMNS)}, got {name!r}; rename the attribute"
+                    )
+                if name not in self.categories:
+                    raise ValueError(
+                        f"EventStream: {argument} names {name!r}, which categories does not have"
+                    )
+
+    @staticmethod
+    def _size(argument: str, name: str, ids: IntArray, least: int) -> int:
+        check_ids("EventStream", name, ids)
+        return max(check_count("EventStream", f"{argument} of {name!r}", least), _count(ids))
 
     def __len__(self) -> int:
         return len(self.user)
@@ -74,12 +133,18 @@ class EventStream:
         return days - days[0] if len(self) else days
 
     def head(self, days: int | None = None, max_events: int | None = None) -> EventStream:
-        """The first ``days`` days, at most ``max_events`` events; the numbers of ids stay."""
+        """The first ``days`` days, at most ``max_events`` events; the numbers of ids stay.
+
+        Raises:
+            ValueError: a negative number.
+        """
         count = len(self)
         if days is not None:
+            check_count("EventStream.head", "days", days)
             count = int(np.searchsorted(self.day(), days))
         if max_events is not None:
-            count = min(count, max_events)
+            check_count("EventStream.head", "max_events", max_events)
+            count = min(count, int(max_events))
         return dataclasses.replace(
             self,
             user=self.user[:count],
@@ -106,9 +171,18 @@ class EventStream:
         """Attributes of every item as its first event gives them, name to ids ``[items]``.
 
         The first event, so that nothing later in the stream changes what a model sees now.
+
+        Raises:
+            ValueError: ids too far apart for a table of all of them.
         """
+        try:
+            tables = {name: np.zeros(self.items, np.int64) for name in self.categories}
+        except (MemoryError, ValueError):
+            raise ValueError(
+                f"EventStream: column 'item' needs tables of {self.items} rows, too large for the "
+                "memory; number the ids: numpy.unique(item, return_inverse=True)[1]"
+            ) from None
         seen, first = np.unique(self.item, return_index=True)
-        tables = {name: np.zeros(self.items, np.int64) for name in self.categories}
         for name, ids in self.categories.items():
             tables[name][seen] = ids[first]
         return tables
@@ -124,3 +198,15 @@ class EventStream:
 
 def _count(ids: IntArray) -> int:
     return int(ids.max()) + 1 if len(ids) else 0
+
+
+def pair_ids(first: IntArray, second: IntArray) -> IntArray:
+    """An id for each different pair of ids, ``[E]``; far ids are numbered first, so none overflows."""
+    if _count(first) * _count(second) > 2**63:
+        first, second = (np.unique(ids, return_inverse=True)[1] for ids in (first, second))
+    return first * _count(second) + second
+
+
+def check_stream(owner: str, stream: object) -> None:
+    if not isinstance(stream, EventStream):
+        raise ValueError(f"{owner}: stream must be an EventStream, got {type(stream).__name__}")
