@@ -284,15 +284,16 @@ def test_a_broken_checkpoint_gets_one_line(tmp_path, capsys):
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     without_scores = {key: value for key, value in tensors.items() if key != "scores"}
     other_shape = {**tensors, "model.item.weight": torch.zeros(3, 2)}
+    identity = metadata["identity"]
     broken = [
         b"not a checkpoint",
         b"",
         whole[: len(whole) // 2],
         save(tensors),
-        save(tensors, {"identity": "{"}),
-        save(without_scores, metadata),
-        save(other_shape, metadata),
-        save({**tensors, "scores": torch.zeros(7)}, metadata),
+        checkpoint.packed(tensors, "{"),
+        checkpoint.packed(without_scores, identity),
+        checkpoint.packed(other_shape, identity),
+        checkpoint.packed({**tensors, "scores": torch.zeros(7)}, identity),
     ]
     for content in broken:
         path.write_bytes(content)

@@ -9,7 +9,9 @@ import dataclasses
 import functools
 import multiprocessing
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from longclock.data import EventStream, load, read_events
 from longclock.study import report
 from longclock.study.plan import Line, Results, Study, Task
 from longclock.study.run import run_task
+from longclock.study.workers import Stopped, die_with, killed, stoppable, undisturbed
+from longclock.train import folder
 from longclock.train.config import MODELS, PRESETS, Config
 from longclock.train.results import versions
 
@@ -37,6 +41,7 @@ USUAL = (
     "twin-hour",
     "lic-shuffled",
 )
+START = "spawn"  # how workers start
 # What the study changes of a data set's settings for a single training run.
 SETTINGS: dict[str, dict[str, Any]] = {"nyc": {"k": 50}}
 LEARNING_RATES = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
@@ -92,20 +97,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = p.parse_args(argv)
     try:
         study, config = study_of(args), _config(args)
+        out = args.out or Path("longclock-out") / "study" / Path(args.data).stem
+        folder.check_writable(out)
         stream = _stream(args.data, args.data_dir, args.categories, args.max_events)
-        out = args.out or Path("longclock-out") / "study" / stream.name
-        results = Results(out, _same(stream, config))
-        _run_all(study, results, args, config)
-        lines = study.chosen(results.lines())
-        path = report.write(lines, out)
+        with stoppable(), folder.held(out, _say):
+            results = Results(out, _same(stream, config), _say)
+            _run_all(study, results, args, config)
+            return _reported(study, results, out)
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.study: {error}\n")
-    except KeyboardInterrupt:
-        p.exit(130, "\nlongclock.study: interrupted; the same command goes on\n")
+    except BrokenExecutor:
+        p.exit(
+            1,
+            "longclock.study: a process was killed (memory? try fewer --jobs); the same command goes on\n",
+        )
+    except (KeyboardInterrupt, Stopped) as stop:
+        status = stop.status if isinstance(stop, Stopped) else 130
+        p.exit(status, "\nlongclock.study: interrupted; the same command goes on\n")
+
+
+def _say(message: str) -> None:
+    tqdm.write(f"longclock.study: {message}", file=sys.stderr)
+
+
+def _reported(study: Study, results: Results, out: Path) -> int:
+    """Print the tables and write the report; the exit status, 1 where something could not be written."""
+    lines = study.chosen(results.lines())
     for protocol in study.protocols:
         print(f"\n{protocol}\n{report.markdown(report.table(lines, protocol))}", end="")
-    print(f"report: {path}")
-    return 0
+        for line in report.diverged(lines, protocol):
+            print(report.divergence(line))
+    saved = results.save()
+    if not saved:
+        _say(
+            f"{len(results.unsaved)} runs could not be written into {out}: make room and run the same command"
+        )
+    try:
+        print(f"report: {report.write(lines, out)}")
+    except OSError as error:
+        _say(
+            f"the report could not be written into {out}: {error.strerror}; the tables above are complete"
+        )
+        return 1
+    return 0 if saved else 1
 
 
 def study_of(args: argparse.Namespace) -> Study:
@@ -172,10 +206,17 @@ def _run_all(study: Study, results: Results, args: argparse.Namespace, config: C
     lines = results.lines()
     made_by = versions()
     where = (args.data, args.data_dir, args.categories, args.max_events)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START)
     running: dict[concurrent.futures.Future[Line], Task] = {}
+
+    def keep(done: Iterable[concurrent.futures.Future[Line]]) -> None:
+        for future in done:
+            with undisturbed():
+                results.append({**future.result(), "versions": made_by})
+                del running[future]
+
     with (
-        concurrent.futures.ProcessPoolExecutor(args.jobs, context, _one_thread) as pool,
+        ProcessPoolExecutor(args.jobs, context, die_with, (os.getpid(),)) as pool,
         tqdm(total=len(study), unit=" runs", disable=args.quiet, smoothing=0.0) as bar,
     ):
         try:
@@ -187,25 +228,21 @@ def _run_all(study: Study, results: Results, args: argparse.Namespace, config: C
                 bar.set_postfix_str(", ".join(f"{t.model} {t.protocol}" for t in running.values()))
                 if not running:
                     break
-                done, _ = concurrent.futures.wait(
-                    running, return_when=concurrent.futures.FIRST_COMPLETED
+                keep(
+                    concurrent.futures.wait(
+                        running, return_when=concurrent.futures.FIRST_COMPLETED
+                    ).done
                 )
-                for future in done:
-                    del running[future]
-                    results.append({**future.result(), "versions": made_by})
                 lines = results.lines()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
-                process.terminate()  # an interrupted run is run again
+            with undisturbed():
+                killed(pool)  # what they were at is run again
+                keep([f for f in running if f.done() and not f.cancelled() and not f.exception()])
             raise
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _work(task: Task, where: tuple[Any, ...], config: Config, counted: float) -> Line:
+    torch.set_num_threads(1)
     config = dataclasses.replace(
         config,
         protocol=PROTOCOLS[task.protocol],

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from longclock.train.folder import append_line
 
 Line = dict[str, Any]
 
@@ -26,6 +29,10 @@ class Task:
 
     def matches(self, line: Line) -> bool:
         return all(line.get(name) == value for name, value in dataclasses.asdict(self).items())
+
+    def first_of(self, lines: list[Line]) -> Line | None:
+        """The task's line: the first, should there be several (files put together)."""
+        return next((line for line in lines if self.matches(line)), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +72,7 @@ class Study:
         tasks = self.tuning(protocol, model)
         if not tasks:
             return self.learning_rates[0]
-        found = [next((line for line in lines if task.matches(line)), None) for task in tasks]
-        tried = [line for line in found if line is not None]
+        tried = [line for task in tasks if (line := task.first_of(lines)) is not None]
         if len(tried) < len(tasks):
             return None
         tried.sort(key=lambda line: line["learning_rate"])
@@ -74,18 +80,18 @@ class Study:
         return float(best["learning_rate"])
 
     def chosen(self, lines: list[Line]) -> list[Line]:
-        """Of ``lines``, which may hold more, the runs of this study: at each model's best learning rate."""
+        """Of ``lines``, which may hold more, the runs of this study, once each: at each model's best learning rate."""
         found = []
         for protocol, model in self.pairs():
             rate = self.best_rate(protocol, model, lines)
             tasks = [] if rate is None else self.runs(protocol, model, rate)
-            found += [line for task in tasks for line in lines if task.matches(line)]
+            found += [first for task in tasks if (first := task.first_of(lines)) is not None]
         return found
 
     def done(self, lines: list[Line]) -> int:
         """How many of its runs, those of tuning among them, ``lines`` hold."""
         tuning = [task for pair in self.pairs() for task in self.tuning(*pair)]
-        tuned = sum(any(task.matches(line) for line in lines) for task in tuning)
+        tuned = sum(task.first_of(lines) is not None for task in tuning)
         return tuned + len(self.chosen(lines))
 
     def open_tasks(self, lines: list[Line]) -> Iterator[Task]:
@@ -96,7 +102,7 @@ class Study:
                 self.tuning(protocol, model) if rate is None else self.runs(protocol, model, rate)
             )
             for task in tasks:
-                if not any(task.matches(line) for line in lines):
+                if task.first_of(lines) is None:
                     yield task
 
 
@@ -105,34 +111,122 @@ class Results:
 
     Args:
         same: what a line must agree in to be of this study (data, settings); others are ignored, and kept.
+        say: told once of everything that does not count although it is there, and of what could not be written.
     """
 
-    def __init__(self, folder: Path, same: Line) -> None:
+    def __init__(
+        self, folder: Path, same: Line, say: Callable[[str], None] = lambda message: None
+    ) -> None:
         self.folder, self.same = folder, same
+        self.unsaved: list[Line] = []  # measured, but the disk had no room
+        self._say, self._said = say, set[str]()
         folder.mkdir(parents=True, exist_ok=True)
 
     def lines(self) -> list[Line]:
-        return [
-            line
-            for name in ("tuning", "runs")
-            for line in read_lines(self.folder / f"{name}.jsonl")
-            if all(line.get(key) == value for key, value in self.same.items())
-        ]
+        """This study's, each task once: the first of its lines counts."""
+        found: dict[tuple[Any, ...], Line] = {}
+        for name in ("tuning", "runs"):
+            path = self.folder / f"{name}.jsonl"
+            for number, line in _numbered_lines(path, self._once):
+                if any(line.get(key) != value for key, value in self.same.items()):
+                    continue
+                first = found.setdefault(_task_of(line), line)
+                if first["auc"] != line["auc"]:
+                    self._once(
+                        f"{path}: line {number} repeats a run with another AUC: the first counts"
+                    )
+        for line in self.unsaved:
+            found.setdefault(_task_of(line), line)
+        return list(found.values())
 
     def append(self, line: Line) -> None:
-        path = self.folder / ("runs.jsonl" if line["share"] == 1.0 else "tuning.jsonl")
-        text = json.dumps({**self.same, **line}, allow_nan=False) + "\n"
-        torn = path.exists() and not path.read_bytes().endswith(b"\n")
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n" * torn + text)
+        """Write the line, and those that could not be written before; what cannot is kept in memory."""
+        self.unsaved.append({**self.same, **line})
+        self.save()
+
+    def save(self) -> bool:
+        """Whether everything is written."""
+        while self.unsaved:
+            line = self.unsaved[0]
+            path = self.folder / ("runs.jsonl" if line["share"] == 1.0 else "tuning.jsonl")
+            try:
+                append_line(path, json.dumps(line, allow_nan=False))
+            except OSError as error:
+                self._once(
+                    f"{path} cannot be written: {error.strerror}; the study goes on and tries again"
+                )
+                return False
+            del self.unsaved[0]
+        return True
+
+    def _once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self._say(message)
 
 
-def read_lines(path: Path) -> list[Line]:
-    """Lines of a JSONL file; one that was cut off while it was written is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+def read_lines(path: Path, say: Callable[[str], None] = lambda message: None) -> list[Line]:
+    """Lines of a JSONL file; ``say`` is told of those that are none of a study, which are left out."""
+    return [line for _, line in _numbered_lines(path, say)]
+
+
+def _numbered_lines(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, Line]]:
+    texts = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
             continue
-    return lines
+        try:
+            line = json.loads(text.decode("utf-8"))
+            wrong = _wrong(line)
+        except (ValueError, RecursionError):
+            wrong = "it is cut off, or not JSON"
+        if wrong:
+            say(f"{path}: line {number} is left out: {wrong}")
+        else:
+            yield number, line
+
+
+def _task_of(line: Line) -> tuple[Any, ...]:
+    return tuple(line[field.name] for field in dataclasses.fields(Task))
+
+
+def _wrong(line: Any) -> str:
+    """What keeps a line from being one of a study; empty where nothing does."""
+    if not isinstance(line, dict):
+        return "it is no object"
+    for name, kind in (("protocol", str), ("model", str), ("seed", int), ("learning_rate", float),
+                       ("share", float), ("auc", float | None)):  # fmt: skip
+        if name not in line:
+            return f"{name} is missing"
+        if not _is(line[name], kind):
+            return f"{name} is {json.dumps(line[name])[:60]}"
+    for name, value in line.items():
+        if name in TEXTS and not isinstance(value, str):
+            return f"{name} is no text"
+        if name in FIGURES and not _is(value, float | None):
+            return f"{name} is no finite number"
+        if name in BY_HOUR and not (
+            isinstance(value, list)
+            and len(value) == 24
+            and all(_is(x, float | None) for x in value)
+        ):
+            return f"{name} is not 24 finite numbers"
+    return ""
+
+
+# What a line may hold besides its task and AUC.
+TEXTS = ("title", "data")
+FIGURES = ("uauc", "logloss", "bias_swing", "jump", "mid_hour_change", "ms_per_1000", "seconds",
+           "diverged")  # fmt: skip
+BY_HOUR = ("auc_by_hour", "bias_by_hour")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a kind; numbers are finite, and True is none."""
+    if kind is str or isinstance(value, bool):
+        return kind is str and isinstance(value, str)
+    if kind is int:
+        return isinstance(value, int)
+    if value is None:
+        return kind == float | None
+    return isinstance(value, (int, float)) and math.isfinite(value)

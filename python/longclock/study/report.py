@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from longclock.study.plan import Line
 from longclock.study.summary import by_model, difference, mean_by_hour, mean_of
 from longclock.train.figures import COLOURS, figure_of, new_axes, numbers
+from longclock.train.folder import write_whole
+from longclock.train.report import png
 
 BASE = "lic"  # what the others are compared with
 LINES_IN_FIGURE = 8  # by hour; more cannot be told apart
@@ -30,7 +32,7 @@ def table(lines: Sequence[Line], protocol: str) -> list[list[str]]:
     rows = [HEAD]
     for model, runs in models.items():
         lead = difference(models[BASE], runs, "auc") if BASE in models and model != BASE else None
-        cells = [runs[0]["title"]]
+        cells = [title_of(runs[0])]
         for mean, digits in (
             (mean_of(runs, "auc"), 4), (lead, 4), (mean_of(runs, "uauc"), 4), (mean_of(runs, "logloss"), 4),
             (mean_of(runs, "bias_swing"), 3), (mean_of(runs, "jump"), 4),
@@ -61,13 +63,30 @@ def write(lines: Sequence[Line], out: Path) -> Path:
         if len(rows) == 1:
             continue
         page += [f"## {title}\n", markdown(rows)]
+        page += [f"{divergence(line)}\n" for line in diverged(lines, protocol)]
         for figure_name, figure in figures(lines, protocol).items():
             file = f"{protocol}_{figure_name}.png"
-            figure.savefig(out / file, dpi=130, metadata={"Software": None})
+            write_whole(out / file, png(figure))
             page.append(f"![{figure_name}]({file})\n")
     path = out / "report.md"
-    path.write_text("\n".join(page), encoding="utf-8")
+    write_whole(path, "\n".join(page).encode())
     return path
+
+
+def diverged(lines: Sequence[Line], protocol: str) -> list[Line]:
+    """The protocol's runs that no mean counts."""
+    return [x for x in lines if x["protocol"] == protocol and x.get("diverged") is not None]
+
+
+def divergence(line: Line) -> str:
+    return (
+        f"{title_of(line)} diverged at event {line['diverged']:,} with seed {line['seed']} and learning rate "
+        f"{line['learning_rate']:g}: its means leave this run out."
+    )
+
+
+def title_of(line: Line) -> str:
+    return str(line.get("title", line["model"]))
 
 
 def figures(lines: Sequence[Line], protocol: str) -> dict[str, Figure]:
@@ -93,7 +112,7 @@ def auc(lines: Sequence[Line], protocol: str) -> Figure:
         if mean is not None:
             axes.errorbar(mean.value, -place, xerr=mean.half_width or 0, fmt="o", color=colour)
     axes.set_yticks(
-        [-place for place in range(len(models))], [r[0]["title"] for r in models.values()]
+        [-place for place in range(len(models))], [title_of(runs[0]) for runs in models.values()]
     )
     return figure_of(axes)
 
@@ -107,7 +126,7 @@ def by_hour(lines: Sequence[Line], protocol: str, figure: str, title: str, label
     axes = new_axes(title, "hour of the event", label)
     for model, colour in zip(shown, COLOURS, strict=False):
         values = numbers(mean_by_hour(models[model], figure))
-        axes.plot(range(24), values, color=colour, marker=".", label=models[model][0]["title"])
+        axes.plot(range(24), values, color=colour, marker=".", label=title_of(models[model][0]))
     axes.set_xticks(range(0, 24, 3))
     axes.legend(fontsize=8, frameon=False, ncols=2)
     return figure_of(axes)
@@ -123,7 +142,7 @@ def quality_and_cost(lines: Sequence[Line], protocol: str) -> Figure:
         auc_mean, cost = mean_of(runs, "auc"), mean_of(runs, "ms_per_1000")
         if auc_mean is not None and cost is not None:
             axes.plot(cost.value, auc_mean.value, "o", color=colour)
-            axes.annotate(runs[0]["title"], (cost.value, auc_mean.value), (4, 3),
+            axes.annotate(title_of(runs[0]), (cost.value, auc_mean.value), (4, 3),
                           textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set_xscale("log")
     axes.margins(x=0.2)

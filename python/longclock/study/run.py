@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 from typing import Any
@@ -28,6 +29,7 @@ def run_task(task: Task, stream: EventStream, config: Config, counted: float) ->
     """Carry a model through the stream; returns the JSON line without the data's part.
 
     A run on a part of the stream counts the last half of it; one on the whole, what lies behind the share ``counted``.
+    One that diverges gives a line as well: its figures are None, and ``diverged`` is the event at which it did.
     """
     stream = stream.head(max_events=int(task.share * len(stream)))
     settings = MODELS[task.model].settings(config)
@@ -40,9 +42,20 @@ def run_task(task: Task, stream: EventStream, config: Config, counted: float) ->
     line: dict[str, Any] = {
         **dataclasses.asdict(task),
         "title": MODELS[task.model].title,
-        **{name: found[name] for name in ("auc", "uauc", "logloss", "auc_by_hour", "seconds")},
+        **{
+            name: found[name]
+            for name in ("auc", "uauc", "logloss", "auc_by_hour", "seconds", "diverged")
+        },
     }
-    if whole:
+    if whole and found["diverged"] is not None:
+        line.update(
+            bias_by_hour=[None] * 24,
+            bias_swing=None,
+            jump=None,
+            mid_hour_change=None,
+            ms_per_1000=None,
+        )
+    elif whole:
         bias = bias_by_hour(run, data, counted_from)
         known = [value for value in bias if value is not None]
         line["bias_by_hour"] = bias
@@ -106,5 +119,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(part) for part in value]
     if isinstance(value, float):
-        return None if np.isnan(value) else float(f"{value:.6g}")
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     return value

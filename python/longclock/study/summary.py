@@ -8,10 +8,9 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from longclock.study.plan import Line
+from scipy.stats import t as student_t
 
-# 97.5% quantiles of Student's t by degrees of freedom, 1 to 9; beyond, the normal's.
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+from longclock.study.plan import Line
 
 
 class Mean(NamedTuple):
@@ -25,7 +24,7 @@ class Mean(NamedTuple):
         count = len(values)
         if count == 1:
             return cls(values[0], None)
-        t = T_QUANTILES[count - 2] if count - 2 < len(T_QUANTILES) else 1.96
+        t = float(student_t.ppf(0.975, count - 1))
         return cls(statistics.mean(values), t * statistics.stdev(values) / math.sqrt(count))
 
     def text(self, digits: int = 4) -> str:
@@ -40,11 +39,12 @@ def mean_of(lines: Sequence[Line], figure: str) -> Mean | None:
 
 def difference(lines: Sequence[Line], others: Sequence[Line], figure: str) -> Mean | None:
     """Of lines and others, seed by seed: runs of one seed share their negatives."""
-    by_seed = {line["seed"]: line[figure] for line in others}
+    by_seed = {line["seed"]: line.get(figure) for line in others}
     pairs = [
-        line[figure] - by_seed[line["seed"]]
+        mine - theirs
         for line in lines
-        if line[figure] is not None and by_seed.get(line["seed"]) is not None
+        if (mine := line.get(figure)) is not None
+        and (theirs := by_seed.get(line["seed"])) is not None
     ]
     return Mean.of(pairs) if pairs else None
 
@@ -66,6 +66,7 @@ def by_model(lines: Sequence[Line], protocol: str) -> dict[str, list[Line]]:
 def mean_by_hour(lines: Sequence[Line], figure: str) -> list[float | None]:
     """Mean over seeds of a figure that has a value an hour."""
     hours: list[list[float]] = [
-        [value for line in lines if (value := line[figure][hour]) is not None] for hour in range(24)
+        [value for line in lines if figure in line and (value := line[figure][hour]) is not None]
+        for hour in range(24)
     ]
     return [statistics.mean(values) if values else None for values in hours]

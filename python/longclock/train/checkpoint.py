@@ -4,22 +4,29 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from longclock.data import EventStream
+from longclock.data.stream import IntArray
+from longclock.train.batches import TrainingData
 from longclock.train.config import Config
+from longclock.train.folder import write_whole
 from longclock.train.loop import Run
 
 # What reading and restoring raise where a file is torn, of another program or of other shapes.
-BROKEN = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError)
+BROKEN = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError,
+          RecursionError)  # fmt: skip
+# The checksum of a file is that of its bytes with this in the checksum's place: every bit is covered.
+NO_CHECKSUM = b"0" * 64
+CHECKSUM = b'"checksum":"'
 
 
 def identity(name: str, stream: EventStream, config: Config) -> dict[str, Any]:
@@ -42,26 +49,31 @@ def save(path: Path, run: Run, identity: dict[str, Any]) -> None:
     tensors["scores"] = run.scores
     tensors["chunk"] = torch.tensor(run.chunk)
     tensors["seconds"] = torch.tensor(run.seconds, dtype=torch.float64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(
-        {key: value.contiguous() for key, value in tensors.items()},
-        partial,
-        {"identity": json.dumps(identity)},
+    write_whole(path, packed(tensors, json.dumps(identity)))
+
+
+def packed(tensors: dict[str, Tensor], identity: str) -> bytes:
+    """A safetensors file whose metadata hold the identity and the file's checksum."""
+    metadata = {"identity": identity, "checksum": NO_CHECKSUM.decode()}
+    content = safetensors.torch.save(
+        {key: value.contiguous() for key, value in tensors.items()}, metadata
     )
-    os.replace(partial, path)
+    place = _place_of_checksum(content)
+    return _with_checksum(content, place, _checksum(content))
 
 
-def load(path: Path, run: Run, identity: dict[str, Any]) -> None:
-    """Put a new run where the checkpoint stands.
+def load(
+    path: Path, run: Run, identity: dict[str, Any], data: TrainingData, parts: list[IntArray]
+) -> None:
+    """Put a new run where the checkpoint stands; ``parts`` are the chunks of its stream.
 
     Raises:
-        ValueError: the checkpoint is of another model, other events or another configuration, or broken.
+        ValueError: the checkpoint is of another model, other events or another configuration, or damaged.
     """
+    content = path.read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            found = json.loads(file.metadata()["identity"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        found = _identity(content)
+        tensors = safetensors.torch.load(content)
     except BROKEN as error:
         raise _broken(path, error) from error
     differing = sorted(key for key in identity if found.get(key) != identity[key])
@@ -71,16 +83,60 @@ def load(path: Path, run: Run, identity: dict[str, Any]) -> None:
             "arguments, or start anew without --resume or in another --out"
         )
     try:
+        _check_position(tensors, data, parts)
         _restore(run, tensors)
     except BROKEN as error:
         raise _broken(path, error) from error
 
 
+def _identity(content: bytes) -> dict[str, Any]:
+    """What the file says of itself, once its checksum is known to be right."""
+    place = _place_of_checksum(content)
+    checksum = content[place : place + len(NO_CHECKSUM)]
+    if checksum != _checksum(_with_checksum(content, place, NO_CHECKSUM)):
+        raise ValueError("its checksum is wrong: it is damaged, or was changed")
+    header = json.loads(content[8 : _end_of_header(content)])
+    found = json.loads(header["__metadata__"]["identity"])
+    if not isinstance(found, dict):
+        raise ValueError("its identity is no object")
+    return found
+
+
+def _end_of_header(content: bytes) -> int:
+    return 8 + int.from_bytes(content[:8], "little")
+
+
+def _place_of_checksum(content: bytes) -> int:
+    place = content.find(CHECKSUM, 8, min(_end_of_header(content), len(content)))
+    if place < 0:
+        raise ValueError("it has no checksum")
+    return place + len(CHECKSUM)
+
+
+def _with_checksum(content: bytes, place: int, checksum: bytes) -> bytes:
+    return content[:place] + checksum + content[place + len(NO_CHECKSUM) :]
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=len(NO_CHECKSUM) // 2).hexdigest().encode()
+
+
 def _broken(path: Path, error: Exception) -> ValueError:
+    reason = str(error) if type(error) is ValueError else type(error).__name__
     return ValueError(
-        f"{path.name} is not a checkpoint of longclock.train ({type(error).__name__}): delete it, or "
+        f"{path.name} is not a checkpoint of longclock.train ({reason}): delete it, or "
         "start anew without --resume"
     )
+
+
+def _check_position(tensors: dict[str, Tensor], data: TrainingData, parts: list[IntArray]) -> None:
+    """The chunk is one of the stream's, and what comes after it has not been scored."""
+    chunk, scores = int(tensors["chunk"]), tensors["scores"]
+    if not 0 <= chunk <= len(parts):
+        raise ValueError(f"its chunk must be from 0 to {len(parts)}, got {chunk}")
+    events = sum(len(part) for part in parts[:chunk])
+    if not scores[int(data.candidates.first_row[events]) :].isnan().all():
+        raise ValueError(f"it has scores behind chunk {chunk}, where it stands")
 
 
 def _restore(run: Run, tensors: dict[str, Tensor]) -> None:

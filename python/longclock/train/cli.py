@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from longclock.data import EventStream, load, read_events
-from longclock.train import report
-from longclock.train.compare import Options, compare
+from longclock.train import folder, report
+from longclock.train.compare import Options, compare, say
 from longclock.train.config import MODELS, PRESETS, USUAL, Config
 from longclock.train.loop import SPANS
 
@@ -66,22 +66,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     started = time.monotonic()
     try:
-        names = _names(args)
-        config, stream = _config(args), _stream(args)
+        names, config = _names(args), _config(args)
+        out = args.out or Path("longclock-out") / Path(args.events or args.data or "nyc").stem
+        folder.check_writable(out)
+        stream = _stream(args)
         torch.set_num_threads(args.threads)
-        out = args.out or Path("longclock-out") / stream.name
         options = Options(out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet)
-        results = compare(stream, names, config, options)
+        with folder.held(out, say):
+            found = compare(stream, names, config, options)
+            command = shlex.join(["python", "-m", "longclock.train", *words])
+            seconds = round(time.monotonic() - started, 1)
+            return _reported({"command": command, "seconds": seconds, **found}, out)
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.train: {error}\n")
     except KeyboardInterrupt:
         p.exit(130, "\nlongclock.train: interrupted; the same command with --resume goes on\n")
-    command = shlex.join(["python", "-m", "longclock.train", *words])
-    results = {"command": command, "seconds": round(time.monotonic() - started, 1), **results}
-    paths = report.write(results, out)
+
+
+def _reported(results: dict[str, Any], out: Path) -> int:
+    """Print the table and write the report; the exit status, 1 where it could not be written."""
     for row in report.table(results):
         print(f"{row[0]:20}" + "".join(f"{cell:>12}" for cell in row[1:]))
-    print(f"report: {paths[-1]}")
+    try:
+        print(f"report: {report.write(results, out)[-1]}")
+    except OSError as error:
+        say(f"the report could not be written into {out}: {error.strerror}; the table above is complete, and the "
+            "same command with --resume writes the report once there is room")  # fmt: skip
+        return 1
     return 0
 
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -32,6 +33,7 @@ class Options:
     checkpoint_seconds: float = 30.0
     warmup: float = 0.4  # share of the stream that the metrics leave out
     quiet: bool = False
+    unsaved: set[Path] = dataclasses.field(default_factory=set)  # checkpoints that are behind
 
 
 def compare(
@@ -45,13 +47,19 @@ def compare(
         data = TrainingData.of(stream, settings, MODELS[name].shuffled_times)
         counted_from = int(options.warmup * len(stream))
         run = run_model(name, data, settings, options, counted_from)
-        models[name] = {"title": MODELS[name].title, **results.measure(run, data, counted_from)}
-        models[name] = {key: _json(value) for key, value in models[name].items()}
-        models[name]["similarity"] = results.similarity_curve(run, settings.period)
+        models[name] = {
+            "title": MODELS[name].title,
+            **results.measure(run, data, counted_from),
+            "similarity": results.similarity_curve(run, settings.period),
+        }
+        if models[name]["diverged"] is not None:
+            say(f"{name} diverged at event {models[name]['diverged']:,}: try a smaller --lr")
         found.setdefault("data", results.describe(data, counted_from))
-        if not found.get("interest") or name == "lic":  # the clock's, else the first model's
+        found.setdefault("interest", None)
+        if found["interest"] is None or name == "lic":  # the clock's, else the first model's
             interest = results.interest_over_a_day(run, data)
-            found["interest"] = {"model": MODELS[name].title, **interest}
+            if interest is not None:
+                found["interest"] = {"model": MODELS[name].title, **interest}
     return {
         **found,
         "config": dataclasses.asdict(config),
@@ -68,9 +76,9 @@ def run_model(
     run = Run.start(data, MODELS[name], config)
     path = options.out / "checkpoints" / f"{name}.safetensors"
     identity = checkpoint.identity(name, data.stream, config)
-    if options.resume and path.exists():
-        checkpoint.load(path, run, identity)
     parts = chunks(data.stream, config)
+    if options.resume and path.exists():
+        checkpoint.load(path, run, identity, data, parts)
     done = sum(len(part) for part in parts[: run.chunk])
     saved = shown = time.monotonic()
 
@@ -88,11 +96,27 @@ def run_model(
                 bar.set_postfix(_so_far(run, data, bar.n, counted_from))
                 shown = now
             if last or now - saved >= options.checkpoint_seconds:
-                checkpoint.save(path, run, identity)
+                _save(path, run, identity, options)
                 saved = now
 
         train(run, data, config, after_chunk)
     return run
+
+
+def _save(path: Path, run: Run, identity: dict[str, Any], options: Options) -> None:
+    """A checkpoint, or a word why there is none: training goes on, and the next one is tried all the same."""
+    try:
+        checkpoint.save(path, run, identity)
+        options.unsaved.discard(path)
+    except OSError as error:
+        if path not in options.unsaved:
+            options.unsaved.add(path)
+            say(f"{path} cannot be written: {error.strerror}; training goes on and tries again")
+
+
+def say(message: str) -> None:
+    """A line on stderr, above the progress bar."""
+    tqdm.write(f"longclock.train: {message}", file=sys.stderr)
 
 
 def _so_far(run: Run, data: TrainingData, events: int, counted_from: int) -> dict[str, str]:
@@ -100,10 +124,8 @@ def _so_far(run: Run, data: TrainingData, events: int, counted_from: int) -> dic
     first = counted_from if events > counted_from else 0
     rows = slice(int(data.candidates.first_row[first]), int(data.candidates.first_row[events]))
     label, score = data.candidates.label[rows], run.scores[rows].numpy()
+    if not np.isfinite(score).all():
+        return {"AUC": "diverged"}
     user = data.stream.user[data.candidates.event[rows]]
     auc, uauc = metrics.auc(label, score), metrics.uauc(user, label, score)
     return {"AUC": f"{auc:.4f}", "UAUC": f"{uauc:.4f}"}
-
-
-def _json(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -44,6 +44,8 @@ def comparison(results: Results) -> Figure:
     for metric, above in (("auc", 9), ("uauc", -15)):
         values = numbers([model[metric] for model in models])
         for y, value, colour in zip(place, values, itertools.cycle(COLOURS)):
+            if np.isnan(value):
+                continue
             fill = colour if metric == "auc" else "white"
             axes.plot(value, y, "o", markersize=9, color=colour, markerfacecolor=fill, zorder=3)
             axes.annotate(f"{value:.3f}", (value, y), (0, above), textcoords="offset points",
@@ -98,9 +100,11 @@ def similarity(results: Results) -> Figure | None:
     return figure_of(axes)
 
 
-def interest(results: Results) -> Figure:
+def interest(results: Results) -> Figure | None:
     """One user's interest in their most frequent items over 24 hours."""
     found = results["interest"]
+    if found is None:
+        return None
     axes = new_axes(
         f"User {found['user']}: predicted interest over the day ({found['model']})",
         "local time, hours",

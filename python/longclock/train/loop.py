@@ -30,7 +30,7 @@ class Run:
     """One model on its way through a stream: all that a checkpoint has to hold.
 
     ``chunk`` is the stream position: chunks before it have been scored and learned from. ``scores`` [R]
-    are logits, NaN where not scored yet.
+    are logits, NaN where not scored yet. A run whose scores are no longer finite has diverged: it ends there.
     """
 
     ranker: Ranker
@@ -52,6 +52,12 @@ class Run:
         ]
         optimizer = OPTIMIZERS[config.optimizer](groups)
         return cls(ranker, optimizer, torch.full((len(data.candidates.item),), torch.nan))
+
+    def diverged_at(self, data: TrainingData, parts: list[IntArray]) -> int | None:
+        """The first event whose scores are not finite, of those that have been scored."""
+        last = int(parts[self.chunk - 1][-1]) if self.chunk else -1
+        wrong = ~self.scores[: int(data.candidates.first_row[last + 1])].isfinite()
+        return int(data.candidates.event[int(wrong.int().argmax())]) if wrong.any() else None
 
 
 def learned(ranker: Ranker, of_time: bool) -> Iterator[Tensor]:
@@ -86,8 +92,10 @@ def chunks(stream: EventStream, config: Config) -> list[IntArray]:
 def train(
     run: Run, data: TrainingData, config: Config, after_chunk: Callable[[Run, int], None]
 ) -> None:
-    """Carry ``run`` to the end of the stream; ``after_chunk(run, events)`` after every chunk."""
+    """Carry ``run`` to the end of the stream, or to where it diverges; ``after_chunk(run, events)`` after every chunk."""
     parts = chunks(data.stream, config)
+    if run.diverged_at(data, parts) is not None:
+        return
     for events in parts[: run.chunk]:  # what a resumed run has seen
         observe(run.ranker, data, events)
     for events in parts[run.chunk :]:
@@ -106,6 +114,8 @@ def train(
         run.chunk += 1
         run.seconds += time.perf_counter() - started
         after_chunk(run, len(events))
+        if not run.scores[rows].isfinite().all():
+            return
 
 
 def observe(ranker: Ranker, data: TrainingData, events: IntArray) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from longclock.train.figures import all_figures
+from longclock.train.folder import write_whole
 
 CAPTIONS = {
     "comparison": "All models share data, negatives, embeddings, tower and order of events; only the "
@@ -49,16 +50,15 @@ code {{ background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere }}
 
 def write(results: dict[str, Any], out: Path) -> list[Path]:
     """Write ``results.json``, ``<figure>.png`` and ``report.html`` into ``out``; returns the paths."""
-    out.mkdir(parents=True, exist_ok=True)
     paths = [out / "results.json"]
-    paths[0].write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(paths[0], (json.dumps(results, indent=1, allow_nan=False) + "\n").encode())
     images = {}
     for name, figure in all_figures(results).items():
-        images[name] = _png(figure)
+        images[name] = png(figure)
         paths.append(out / f"{name}.png")
-        paths[-1].write_bytes(images[name])
+        write_whole(paths[-1], images[name])
     paths.append(out / "report.html")
-    paths[-1].write_text(_page(results, images), encoding="utf-8")
+    write_whole(paths[-1], _page(results, images).encode())
     return paths
 
 
@@ -67,7 +67,10 @@ def table(results: dict[str, Any]) -> list[list[str]]:
     rows = [["model", "AUC", "UAUC", "log loss", "events/s", "seconds"]]
     for model in results["models"].values():
         figures = [_number(model[name]) for name in ("auc", "uauc", "logloss")]
-        speed = [f"{model['events_per_second']:,.0f}", f"{model['seconds']:.1f}"]
+        if model.get("diverged") is not None:
+            figures[0] = f"diverged at event {model['diverged']:,}"
+        per_second = model["events_per_second"]
+        speed = ["n/a" if per_second is None else f"{per_second:,.0f}", f"{model['seconds']:.1f}"]
         rows.append([model["title"], *figures, *speed])
     return rows
 
@@ -76,9 +79,10 @@ def _number(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.4f}"
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure's file: the same bytes for the same figure."""
     buffer = io.BytesIO()
-    # Without the Software entry the same figure gives the same file.
+    # The Software entry names a version.
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
 

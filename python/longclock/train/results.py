@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 from typing import Any
 
@@ -54,8 +55,19 @@ def describe(data: TrainingData, counted_from: int) -> dict[str, Any]:
 
 
 def measure(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
-    """Metrics of one model over the events from ``counted_from`` on, whole and in parts."""
+    """Metrics of one model over the events from ``counted_from`` on, whole and in parts.
+
+    Of a run that diverged there are none: all are None, and ``diverged`` is the event at which it did.
+    """
     event, label = data.candidates.event, data.candidates.label
+    seconds = round(run.seconds, 2)
+    wrong = ~run.scores.isfinite()
+    if wrong.any():
+        return {
+            "auc": None, "uauc": None, "logloss": None, "diverged": int(event[int(wrong.int().argmax())]),
+            "auc_over_stream": [None] * PARTS, "auc_by_hour": [None] * 24,
+            "seconds": seconds, "events_per_second": None,
+        }  # fmt: skip
     score = run.scores.numpy()
     counted = event >= counted_from
     user = data.stream.user[event]
@@ -63,41 +75,47 @@ def measure(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
     hour = data.stream.time % DAY // 3600
     part = np.arange(len(data.stream)) * PARTS // len(data.stream)
     return {
-        "auc": metrics.auc(label[counted], score[counted]),
-        "uauc": metrics.uauc(user[counted], label[counted], score[counted]),
-        "logloss": metrics.logloss(label[counted], probability),
+        "auc": _known(metrics.auc(label[counted], score[counted])),
+        "uauc": _known(metrics.uauc(user[counted], label[counted], score[counted])),
+        "logloss": _known(metrics.logloss(label[counted], probability)),
+        "diverged": None,
         "auc_over_stream": _auc_by(part[event], PARTS, label, score),
         "auc_by_hour": _auc_by(hour[event][counted], 24, label[counted], score[counted]),
-        "seconds": round(run.seconds, 2),
+        "seconds": seconds,
         "events_per_second": round(len(data.stream) / max(run.seconds, 1e-9), 1),
     }
 
 
+def _known(value: float) -> float | None:
+    """JSON has no NaN: what cannot be said is None."""
+    return value if math.isfinite(value) else None
+
+
 def _auc_by(group: IntArray, groups: int, label: Any, score: Any) -> list[float | None]:
-    """AUC within every group; None (JSON has no NaN) where a group has one class only."""
+    """AUC within every group; None where a group has one class only."""
     order = np.argsort(group, kind="stable")
     bounds = np.searchsorted(group[order], np.arange(groups + 1))
     pieces = [order[a:b] for a, b in itertools.pairwise(bounds)]
-    values = [metrics.auc(label[piece], score[piece]) for piece in pieces]
-    return [None if np.isnan(value) else value for value in values]
+    return [_known(metrics.auc(label[piece], score[piece])) for piece in pieces]
 
 
 @torch.no_grad()
 def similarity_curve(run: Run, period: int) -> dict[str, Any] | None:
-    """The learned s() over differences from 0 to half the period; None for models without it."""
+    """The learned s() over differences from 0 to half the period; None for models without it, or whose weights diverged."""
     interest = run.ranker.interest
     if not isinstance(interest, LongTermInterestClock) or not interest.time.w1.requires_grad:
         return None
     delta = torch.linspace(0, period // 2, POINTS // 2 + 1).long()
-    return {"hours": (delta / 3600).tolist(), "s": interest.time(delta).tolist()}
+    s = interest.time(delta)
+    return {"hours": (delta / 3600).tolist(), "s": s.tolist()} if s.isfinite().all() else None
 
 
 @torch.no_grad()
-def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any]:
+def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any] | None:
     """How likely the most active user takes each of their most frequent items, over 24 hours.
 
     On the day of the user's last event, with all of the user's behaviours in view from where the last
-    event's window starts.
+    event's window starts. None where the model diverged.
     """
     stream = data.stream
     user = int(np.bincount(stream.user).argmax())
@@ -119,6 +137,8 @@ def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any]:
         label=torch.zeros(POINTS * len(items)),
     )
     probability = torch.sigmoid(run.ranker(batch, data)).unflatten(0, (len(items), POINTS))
+    if not probability.isfinite().all():
+        return None
     curves = []
     for item, curve in zip(items, probability.tolist(), strict=True):
         taken = own[stream.item[own] == item]
