@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from longclock._mlp import require_tensor, resolve_period, resolve_unit
+from longclock.baselines.checked import check_clock
 from longclock.nn import LongTermInterestClock
 
 
@@ -15,12 +17,15 @@ class DayAndWeek(nn.Module):
     """The sum of two clocks' ``v_cur``: one compares times of day, the other times of the week.
 
     Each searches and attends for itself; the context has the heads of both. Call: as
-    :class:`longclock.LongTermInterestClock`.
+    :class:`longclock.LongTermInterestClock`, with keys as ``project`` makes them.
 
     Args:
         period: of the slower clock, seconds; the faster one's is a seventh of it.
         unit: seconds of one x of the faster clock; the slower one's is 7 times as long.
         The others: both clocks'.
+
+    Raises:
+        ValueError: period is less than 7 seconds; else as of the clocks.
     """
 
     def __init__(
@@ -33,12 +38,42 @@ class DayAndWeek(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        if resolve_period("DayAndWeek", period) < 7:
+            raise ValueError(f"DayAndWeek: period must be at least 7 seconds, got {period}")
+        unit = resolve_unit("DayAndWeek", unit)
         sizes = (behaviour_dim, candidate_dim, *args)
         self.day = LongTermInterestClock(*sizes, period=period // 7, unit=unit, **options)
         self.week = LongTermInterestClock(*sizes, period=period, unit=7 * unit, **options)
 
-    def forward(self, *args: Any, return_context: bool = False, **layout: Any) -> Any:
-        v_day, day = self.day(*args, return_context=True, **layout)
-        v_week, week = self.week(*args, return_context=True, **layout)
-        v = v_day + v_week
-        return (v, torch.cat([day, week], -2)) if return_context else v
+    def project(self, behaviours: Tensor) -> Tensor:
+        """Keys of precomputed scoring, the two clocks' side by side: [..., L] -> [..., 2 n d]."""
+        return torch.cat([self.day.project(behaviours), self.week.project(behaviours)], -1)
+
+    def forward(
+        self,
+        *call: Any,
+        keys: Tensor | None = None,
+        found: Tensor | None = None,
+        return_context: bool = False,
+        **rest: Any,
+    ) -> Any:
+        check_clock("DayAndWeek", self.day, *call, **rest)
+        v_cur, contexts = [], []
+        for clock, its_keys in zip((self.day, self.week), self._each_keys(keys), strict=True):
+            v, context = clock(*call, keys=its_keys, found=found, return_context=True, **rest)
+            v_cur.append(v)
+            contexts.append(context)
+        v = v_cur[0] + v_cur[1]
+        return (v, torch.cat(contexts, -2)) if return_context else v
+
+    def _each_keys(self, keys: Tensor | None) -> tuple[Tensor | None, ...]:
+        if keys is None:
+            return None, None
+        require_tensor("DayAndWeek", "keys", keys)
+        width = self.day.heads * self.day.head_dim
+        if keys.dim() == 0 or keys.shape[-1] != 2 * width:
+            raise ValueError(
+                f"DayAndWeek: keys must have 2 n d = {2 * width} in the last dimension, got {list(keys.shape)}; make them "
+                "with project"
+            )
+        return keys.split(width, -1)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from longclock import reference
-from longclock.nn import LongTermInterestClock
+from longclock.baselines.checked import CheckedClock
 
 
-class FullClock(LongTermInterestClock):
+class FullClock(CheckedClock):
     """Time-aware attention over every behaviour: what the search saves, and what it loses.
 
     ``k`` is ignored, so that it can take the place of a model that searches; all else is as in

@@ -4,15 +4,29 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from longclock.baselines.pooled import windows_of
+from longclock._mlp import require_tensor, resolve_period
+from longclock.baselines.layout import (
+    check_call,
+    check_device,
+    check_floats,
+    check_ids,
+    check_integers,
+    check_size,
+    check_sizes,
+    check_whole_days,
+    each_candidate,
+    sequences_of,
+)
 from longclock.baselines.recent import hour_of
 from longclock.data.stream import DAY
 from longclock.types import Lookup
+
+_Links: TypeAlias = "tuple[tuple[int, torch.dtype, torch.device], Tensor, Tensor]"
 
 
 class PeriodGraph(nn.Module):
@@ -25,8 +39,8 @@ class PeriodGraph(nn.Module):
 
     Call: as :class:`longclock.LongTermInterestClock`, and
 
-    - ``user``: int64, [S], for windows [Q]; ``item``: int64, the candidates' shape without its last place;
-    - ``item_vectors``: [items, H].
+    - ``user``: int32 or int64, [S], for windows [Q]; ``item``: the same, the candidates' shape without its last place;
+    - ``item_vectors``: [items, H], a row for every item that is asked for or was observed.
 
     The behaviours are not read, nor is ``k``. The context is [..., 1, H], ``e_user``.
     Source: LightGCN, arXiv 2002.02126; graphs of four parts of the day as a rival of arXiv 2501.15817.
@@ -58,15 +72,12 @@ class PeriodGraph(nn.Module):
         period: int = DAY,
     ) -> None:
         super().__init__()
-        if period % DAY:
-            raise ValueError(
-                f"PeriodGraph: period must be whole days, a multiple of {DAY}, got {period}: times tell the time of day"
-            )
-        for name, size in (("users", users), ("periods", periods)):
-            if size < 1:
-                raise ValueError(f"PeriodGraph: {name} must be at least 1, got {size}")
-        if layers < 0:
-            raise ValueError(f"PeriodGraph: layers must be at least 0, got {layers}")
+        check_sizes(
+            "PeriodGraph", behaviour_dim=behaviour_dim, candidate_dim=candidate_dim, out_dim=out_dim,
+            hidden_dim=hidden_dim, users=users, periods=periods,
+        )  # fmt: skip
+        check_size("PeriodGraph", "layers", layers, 0)
+        check_whole_days("PeriodGraph", resolve_period("PeriodGraph", period))
         self.candidate_dim, self.layers = candidate_dim, layers
         self.user = nn.Parameter(torch.randn(users, candidate_dim) * 0.1)
         self.head = nn.Sequential(
@@ -74,21 +85,37 @@ class PeriodGraph(nn.Module):
         )
         # Of every part, user * 2^32 + item in ascending order, and what propagation takes, made when needed.
         self._edges = [torch.empty(0, dtype=torch.int64) for _ in range(periods)]
-        self._links: list[tuple[int, Tensor, Tensor] | None] = [None] * periods
+        self._links: list[_Links | None] = [None] * periods
+        self._items = 0  # one more than the largest item observed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the edges, without what is made of them."""
+        return {**self.__dict__, "_links": [None] * len(self._links)}
 
     @torch.no_grad()
     def observe(self, user: Tensor, item: Tensor, time: Tensor) -> None:
-        """Users took items: int64 [E] each, ``time`` in local seconds. The same edge twice is one edge."""
-        for name, ids, end in (("user", user, len(self.user)), ("item", item, 1 << 31)):
-            if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < end:
-                raise ValueError(
-                    f"PeriodGraph: {name} must be from 0 to {end - 1}, got {int(ids.min())} to {int(ids.max())}"
-                )
+        """Users took items: int32 or int64 [E] each, ``time`` in local seconds. The same edge twice is one edge.
+
+        Raises:
+            ValueError: an argument that does not fit; nothing is kept then.
+        """
+        op = type(self).__name__
+        require_tensor(op, "user", user)
+        shape = (user.numel(),)
+        for name, values in (("user", user), ("item", item), ("time", time)):
+            check_integers(op, name, values, shape, "shape [E] = {}, one an edge", user)
+        check_ids(op, "user", user, len(self.user), "build the module with more users")
+        check_ids(op, "item", item, 1 << 31, "number the items from 0 on")
+        user, item, time = (
+            values.to(self._edges[0].device).long() for values in (user, item, time)
+        )
         part, edge = hour_of(time, DAY, len(self._edges)), (user << 32) + item
         for number in part.unique().tolist():
             known = torch.cat([self._edges[number], edge[part == number]])
             self._edges[number] = known.unique()
             self._links[number] = None
+        if item.numel():
+            self._items = max(self._items, int(item.max()) + 1)
 
     def forward(
         self,
@@ -104,31 +131,52 @@ class PeriodGraph(nn.Module):
         return_context: bool = False,
         **layout: Any,
     ) -> Any:
-        if item.shape != candidate.shape[:-1]:
-            raise ValueError(
-                f"PeriodGraph: item must have shape {list(candidate.shape[:-1])}, one a candidate, got {list(item.shape)}"
-            )
-        *_, query_time, user = windows_of(
-            candidate, behaviour_time, lengths, query_time, user, **layout
+        op = type(self).__name__
+        check_call(op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout)
+        bounds = {name: layout.get(name) for name in ("starts", "ends", "offsets")}
+        sequences_of(op, behaviour_time, lengths, **bounds)
+        self._check_ids(candidate, query_time, user, item, item_vectors)
+        queries = candidate.shape[:-1]
+        time, of_user = each_candidate(
+            op, candidate, layout.get("query_offsets"), query_time, user.long()
         )
-        part, item = hour_of(query_time, DAY, len(self._edges)), item.flatten()
-        e_user = item_vectors.new_empty(len(user), self.candidate_dim)
+        part, item = hour_of(time, DAY, len(self._edges)), item.flatten().long()
+        vectors = item_vectors.to(torch.promote_types(self.user.dtype, torch.float32))
+        e_user = vectors.new_empty(len(of_user), self.candidate_dim)
         e_item = torch.empty_like(e_user)
         for number in part.unique().tolist():
             here = (part == number).nonzero().flatten()
-            users, items = self._propagate(number, item_vectors)
-            e_user = e_user.index_copy(0, here, users[user[here]])
+            users, items = self._propagate(number, vectors)
+            e_user = e_user.index_copy(0, here, users[of_user[here]])
             e_item = e_item.index_copy(0, here, items[item[here]])
-        queries = candidate.shape[:-1]
-        v = self.head(torch.cat([e_user, e_item], -1)).unflatten(0, queries)
+        known = torch.cat([e_user, e_item], -1).to(self.user.dtype)
+        v = self.head(known).unflatten(0, queries)
         return (v, e_user.unsqueeze(-2).unflatten(0, queries)) if return_context else v
 
+    def _check_ids(
+        self, candidate: Tensor, query_time: Tensor, user: Tensor, item: Tensor, vectors: Tensor
+    ) -> None:
+        """Of a call, whose layout has been checked."""
+        op, queries = type(self).__name__, candidate.shape[:-1]
+        check_integers(op, "item", item, queries, "shape {}, one a candidate", candidate)
+        check_integers(op, "user", user, query_time.shape, "shape {}, one a query_time", candidate)
+        check_floats(op, "item_vectors", vectors, self.candidate_dim, "candidate_dim")
+        if vectors.dim() != 2 or len(vectors) < self._items:
+            raise ValueError(
+                f"{op}: item_vectors must have shape [items, {self.candidate_dim}] with a row for every item observed, at "
+                f"least {self._items}, got {list(vectors.shape)}"
+            )
+        check_device(op, candidate, item_vectors=vectors)
+        check_ids(op, "user", user, len(self.user), "build the module with more users")
+        check_ids(op, "item", item, len(vectors), "item_vectors has a row for every item")
+
     def _propagate(self, number: int, items: Tensor) -> tuple[Tensor, Tensor]:
-        """All users' and items' vectors in the graph of one part of the day."""
-        users: Tensor = self.user
+        """All users' and items' vectors in the graph of one part of the day, in the dtype of ``items``."""
+        users = self.user.to(items.dtype)
+        like = (len(items), items.dtype, items.device)
         links = self._links[number]
-        if links is None or links[0] != len(items):
-            links = self._links[number] = (len(items), *self._normalised(number, len(items)))
+        if links is None or links[0] != like:
+            links = self._links[number] = (like, *self._normalised(number, items))
         _, to_users, to_items = links
         user_sum, item_sum = users, items
         for _ in range(self.layers):
@@ -139,16 +187,16 @@ class PeriodGraph(nn.Module):
             user_sum, item_sum = user_sum + users, item_sum + items
         return user_sum / (self.layers + 1), item_sum / (self.layers + 1)
 
-    def _normalised(self, number: int, items: int) -> tuple[Tensor, Tensor]:
+    def _normalised(self, number: int, items: Tensor) -> tuple[Tensor, Tensor]:
         """D^-1/2 A D^-1/2 from items to users, CSR [users, items], and its transpose."""
-        edges = self._edges[number].to(self.user.device)
+        edges = self._edges[number].to(items.device)
         user, item = edges >> 32, edges & (1 << 32) - 1
-        shape = (len(self.user), items)
+        shape = (len(self.user), len(items))
         degree = [
             torch.bincount(ids, minlength=size)
             for ids, size in zip((user, item), shape, strict=True)
         ]
-        weight = (degree[0][user] * degree[1][item]).to(self.user.dtype).rsqrt()
+        weight = (degree[0][user] * degree[1][item]).to(items.dtype).rsqrt()
         # Edges are in the order of users, then items: the columns of a CSR matrix.
         to_users = _csr(degree[0], item, weight, shape)
         order = item.argsort(stable=True)

@@ -9,9 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longclock._mlp import resolve_period
+from longclock.baselines.layout import (
+    LAYOUT,
+    OUTSIDE,
+    check_behaviours,
+    check_call,
+    check_ids,
+    check_size,
+    check_sizes,
+    dtype_of,
+    each_candidate,
+    sequences_of,
+)
 from longclock.types import Lookup
-
-LAYOUT = ("starts", "ends", "offsets", "query_offsets")
 
 
 class Pooled(nn.Module):
@@ -22,19 +33,25 @@ class Pooled(nn.Module):
 
     Args:
         behaviour_dim, candidate_dim: L and H.
-        k: how many of the last behaviours are pooled.
+        k: how many of the last behaviours are pooled; None: all.
         out_dim, hidden_dim: sizes of the two-layer network.
         period: of the clock, seconds.
         extra_dim: columns that ``beside`` adds to L.
+
+    Raises:
+        ValueError: a size, or an argument of a call, that does not fit; the message names the class, the argument and
+            the remedy. Lengths, bounds of windows and the ids that are read are checked on every device, which on a
+            GPU waits for them.
     """
 
     of_candidate = True  # the pooled vector depends on the candidate
+    reads: tuple[str, ...] = ()  # what ``beside`` takes beyond the time, by name
 
     def __init__(
         self,
         behaviour_dim: int,
         candidate_dim: int,
-        k: int = 100,
+        k: int | None = 100,
         out_dim: int = 64,
         hidden_dim: int = 128,
         *,
@@ -42,8 +59,19 @@ class Pooled(nn.Module):
         extra_dim: int = 0,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
+        check_sizes(
+            name,
+            behaviour_dim=behaviour_dim,
+            candidate_dim=candidate_dim,
+            out_dim=out_dim,
+            hidden_dim=hidden_dim,
+        )
+        check_size(name, "extra_dim", extra_dim, 0)
+        if k is not None:
+            check_size(name, "k", k, 0, hint="; k=None pools the whole sequence")
         self.behaviour_dim, self.candidate_dim = behaviour_dim, candidate_dim
-        self.k, self.period = k, period
+        self.k, self.period = k, resolve_period(name, period)
         self.head = nn.Sequential(
             nn.Linear(behaviour_dim + extra_dim, hidden_dim),
             nn.ReLU(),
@@ -58,27 +86,33 @@ class Pooled(nn.Module):
         query_time: Tensor,
         lengths: Tensor | None = None,
         *,
-        mask: Tensor | None = None,
         return_context: bool = False,
         **options: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        queries = candidate.shape[:-1]
-        if len(queries) == 2 and not self.of_candidate:  # one vector a history, for all candidates
-            candidate = candidate.flatten(1)
+        op = type(self).__name__
         layout = {name: options.pop(name, None) for name in LAYOUT}
-        beside = self.beside(query_time, **options)
-        starts, ends, *beside_each = windows_of(
-            candidate, behaviour_time, lengths, *beside, **layout
+        for name in options.keys() - set(self.reads):
+            raise TypeError(f"{op}: a call takes no keyword {name!r}")
+        check_call(op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout)
+        check_behaviours(op, behaviours, behaviour_time, self.behaviour_dim)
+        query_offsets, mask = layout.pop("query_offsets"), layout.pop("mask")
+        rows = (
+            *sequences_of(op, behaviour_time, lengths, **layout),
+            *self.beside(query_time, **options),
         )
-        candidate = candidate.flatten(0, -2)
+        queries, many = candidate.shape[:-1], candidate.dim() == 3
+        if self.of_candidate or not many:  # else one vector a history, for all its candidates
+            rows = each_candidate(op, candidate, query_offsets, *rows)
+        starts, ends, *beside = rows
         if isinstance(behaviours, Lookup):
             behaviours = behaviours._replace(ids=behaviours.ids.flatten())
         else:
             behaviours = behaviours.flatten(0, -2)
         mask = None if mask is None else mask.flatten()
-        pooled = self.pool(candidate, behaviours, starts, ends, mask)
-        v, context = self.head(torch.cat([pooled, *beside_each], -1)), pooled.unsqueeze(-2)
-        if len(queries) == 2:
+        pooled = self.pool(candidate.flatten(0, -2), behaviours, starts, ends, mask)
+        known = pooled.to(dtype_of(self.head))
+        v, context = self.head(torch.cat([known, *beside], -1)), pooled.unsqueeze(-2)
+        if many:
             v, context = (
                 value.unflatten(0, queries)
                 if self.of_candidate
@@ -98,7 +132,7 @@ class Pooled(nn.Module):
         """One vector a query, [Q, L]; 0 where no behaviour counts.
 
         Args:
-            candidate: [Q, H], or as given to forward where ``of_candidate`` is False.
+            candidate: [Q, H], a row each; without meaning where ``of_candidate`` is False.
             behaviours: [T, L], or a Lookup with ids [T].
             starts, ends: [Q], the query's behaviours. mask: bool [T]; None: all count.
         """
@@ -112,14 +146,17 @@ class Pooled(nn.Module):
         return ()
 
 
-def table_of(behaviours: Tensor | Lookup, index: Tensor) -> tuple[Tensor, Tensor, bool]:
+def table_of(op: str, behaviours: Tensor | Lookup, index: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Behaviours by their place in the storage: a table, its rows, and whether its gradient is sparse."""
     if isinstance(behaviours, Lookup):
-        return behaviours.table, behaviours.ids[index].long(), behaviours.sparse
+        ids = behaviours.ids[index].long()
+        check_ids(op, "behaviours.ids", ids, len(behaviours.table), OUTSIDE)
+        return behaviours.table, ids, behaviours.sparse
     return behaviours, index, False
 
 
 def bags_of(
+    op: str,
     behaviours: Tensor | Lookup,
     index: Tensor,
     counts: Tensor,
@@ -128,7 +165,7 @@ def bags_of(
 ) -> Tensor:
     """Mean, or sum weighted by ``weight``, of the first ``counts[0]`` behaviours of ``index``, of the next
     ``counts[1]``, and so on: [Q, L], 0 where a count is 0."""
-    table, ids, sparse = table_of(behaviours, index)
+    table, ids, sparse = table_of(op, behaviours, index)
     first = counts.cumsum(0) - counts
     return F.embedding_bag(ids, table, first, mode=mode, sparse=sparse, per_sample_weights=weight)
 
@@ -145,7 +182,7 @@ def different_windows(starts: Tensor, ends: Tensor) -> tuple[list[tuple[int, int
 
 
 def rows_of(
-    behaviours: Tensor | Lookup, windows: list[tuple[int, int]], mask: Tensor | None = None
+    op: str, behaviours: Tensor | Lookup, windows: list[tuple[int, int]], mask: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     """The behaviours of each window that count, one after another: [P, L] each."""
 
@@ -156,9 +193,12 @@ def rows_of(
     if not isinstance(behaviours, Lookup):
         rows = behaviours.flatten(0, -2)
         return tuple(counting(rows, *at) for at in windows)
-    ids = [counting(behaviours.ids.flatten(), *at) for at in windows]
+    flat = behaviours.ids.flatten()
+    ids = [counting(flat, *at) for at in windows]
+    every = torch.cat([flat[:0], *ids])
+    check_ids(op, "behaviours.ids", every, len(behaviours.table), OUTSIDE)
     # One gather, so that the table gets one gradient.
-    gathered = F.embedding(torch.cat(ids), behaviours.table, sparse=behaviours.sparse)
+    gathered = F.embedding(every, behaviours.table, sparse=behaviours.sparse)
     return gathered.split([len(part) for part in ids])
 
 
@@ -169,37 +209,3 @@ def check_item_columns(model: Pooled) -> None:
             f"{type(model).__name__}: behaviour_dim must be at least candidate_dim = {model.candidate_dim}, got "
             f"{model.behaviour_dim}: a behaviour's first columns are compared with the candidate's"
         )
-
-
-def windows_of(
-    candidate: Tensor,
-    behaviour_time: Tensor,
-    lengths: Tensor | None,
-    *of_sequences: Tensor,
-    starts: Tensor | None = None,
-    ends: Tensor | None = None,
-    offsets: Tensor | None = None,
-    query_offsets: Tensor | None = None,
-    **_: Any,
-) -> tuple[Tensor, ...]:
-    """Every layout as windows of the flattened behaviours, one for each of the Q candidates.
-
-    Args:
-        candidate .. query_offsets: of a call; its other keywords are passed over.
-        of_sequences: a row a sequence or window, [S, ...] or [Q, ...].
-    Returns:
-        starts and ends, int64 [Q], then ``of_sequences``, a row a candidate.
-    """
-    if starts is None or ends is None:
-        if offsets is not None:
-            starts, ends = offsets[:-1], offsets[1:]
-        else:
-            sequences, longest = behaviour_time.shape
-            starts = torch.arange(sequences, device=behaviour_time.device) * longest
-            ends = starts + (longest if lengths is None else lengths)
-    rows = (starts.long(), ends.long(), *of_sequences)
-    if query_offsets is not None:
-        return tuple(row.repeat_interleave(query_offsets.diff(), 0) for row in rows)
-    if candidate.dim() == 3:  # [S, C, H]: one history, C candidates
-        return tuple(row.repeat_interleave(candidate.shape[1], 0) for row in rows)
-    return rows

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longclock.baselines.layout import check_sizes, dtype_of
 from longclock.baselines.pooled import Pooled, bags_of, check_item_columns, table_of
 from longclock.types import Lookup
 
@@ -30,7 +31,7 @@ class NoTime(Pooled):
         ends: Tensor,
         mask: Tensor | None,
     ) -> Tensor:
-        return mean_of_last(self.k, behaviours, starts, ends, mask)
+        return mean_of_last(type(self).__name__, self.k, behaviours, starts, ends, mask)
 
 
 class HourEmbedding(NoTime):
@@ -41,6 +42,7 @@ class HourEmbedding(NoTime):
     """
 
     def __init__(self, *args: Any, hours: int = 24, hour_dim: int = 16, **kwargs: Any) -> None:
+        check_sizes(type(self).__name__, hours=hours, hour_dim=hour_dim)
         super().__init__(*args, extra_dim=hour_dim, **kwargs)
         self.hour = nn.Embedding(hours, hour_dim)
 
@@ -63,6 +65,7 @@ class DIN(Pooled):
 
     def __init__(self, *args: Any, attention_dim: int = 32, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        check_sizes(type(self).__name__, attention_dim=attention_dim)
         check_item_columns(self)
         self.attention = nn.Sequential(
             nn.Linear(3 * self.candidate_dim + self.behaviour_dim, attention_dim),
@@ -79,12 +82,14 @@ class DIN(Pooled):
         mask: Tensor | None,
     ) -> Tensor:
         index, counts = last_of(self.k, starts, ends, mask)
-        table, ids, sparse = table_of(behaviours, index)
+        op = type(self).__name__
+        table, ids, sparse = table_of(op, behaviours, index)
         rows = F.embedding(ids, table, sparse=sparse)  # one after another, those that count only
         query = candidate.repeat_interleave(counts, 0)
         item = rows[:, : self.candidate_dim]
-        weight = self.attention(torch.cat([query, rows, query - item, query * item], -1))
-        return bags_of(behaviours, index, counts, "sum", weight.squeeze(-1).to(rows.dtype))
+        met = torch.cat([query, rows, query - item, query * item], -1)
+        weight = self.attention(met.to(dtype_of(self.attention)))
+        return bags_of(op, behaviours, index, counts, "sum", weight.squeeze(-1).to(rows.dtype))
 
 
 def hour_of(time: Tensor, period: int, hours: int) -> Tensor:
@@ -93,9 +98,9 @@ def hour_of(time: Tensor, period: int, hours: int) -> Tensor:
 
 
 def last_of(
-    k: int, starts: Tensor, ends: Tensor, mask: Tensor | None = None
+    k: int | None, starts: Tensor, ends: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Places of the last ``k`` behaviours of every window where ``mask`` is True, the latest first.
+    """Places of the last ``k`` behaviours (None: of all) of every window where ``mask`` is True, the latest first.
 
     Returns the places of one window after another, and how many each has, [Q].
     """
@@ -104,6 +109,8 @@ def last_of(
         before = F.pad(mask.cumsum(0), (1, 0))
         rows = mask.nonzero().flatten()
         starts, ends = before[starts.long()], before[ends.long()]
+    if k is None:
+        k = int((ends - starts).max()) if len(starts) else 0
     position = ends[:, None] - 1 - torch.arange(k, device=ends.device)
     there = position >= starts[:, None]
     index = position[there].long()
@@ -111,7 +118,12 @@ def last_of(
 
 
 def mean_of_last(
-    k: int, behaviours: Tensor | Lookup, starts: Tensor, ends: Tensor, mask: Tensor | None = None
+    op: str,
+    k: int | None,
+    behaviours: Tensor | Lookup,
+    starts: Tensor,
+    ends: Tensor,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Mean of the last ``k`` rows of every window where ``mask`` is True; 0 where there is none."""
-    return bags_of(behaviours, *last_of(k, starts, ends, mask), mode="mean")
+    return bags_of(op, behaviours, *last_of(k, starts, ends, mask), mode="mean")

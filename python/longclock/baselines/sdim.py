@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from longclock.baselines.layout import check_size
 from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
 from longclock.types import Lookup
 
@@ -37,10 +38,8 @@ class SDIM(Pooled):
     def __init__(self, *args: Any, hashes: int = 12, hash_bits: int = 3, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_item_columns(self)
-        if hashes < 1:
-            raise ValueError(f"SDIM: hashes must be at least 1, got {hashes}")
-        if not 1 <= hash_bits <= 8:
-            raise ValueError(f"SDIM: hash_bits must be from 1 to 8, got {hash_bits}")
+        check_size("SDIM", "hashes", hashes, 1)
+        check_size("SDIM", "hash_bits", hash_bits, 1, 8)
         self.register_buffer("rotations", torch.randn(self.candidate_dim, hashes, hash_bits))
 
     @torch.no_grad()
@@ -58,12 +57,15 @@ class SDIM(Pooled):
         ends: Tensor,
         mask: Tensor | None,
     ) -> Tensor:
+        op = type(self).__name__
         windows, window = different_windows(starts, ends)
-        rows = rows_of(behaviours, windows, mask)
+        if not windows:
+            return (behaviours.table if isinstance(behaviours, Lookup) else behaviours)[:0]
+        rows = rows_of(op, behaviours, windows, mask)
         if isinstance(behaviours, Lookup) and len(behaviours.table) < sum(map(len, rows)):
             # Rows of the table that are looked up again are hashed once.
             hashed = self.buckets(behaviours.table[:, : self.candidate_dim])
-            buckets = rows_of(Lookup(hashed, behaviours.ids), windows, mask)
+            buckets = rows_of(op, Lookup(hashed, behaviours.ids), windows, mask)
         else:
             hashed = self.buckets(torch.cat(rows)[:, : self.candidate_dim])
             buckets = hashed.split([len(part) for part in rows])
@@ -75,12 +77,16 @@ class SDIM(Pooled):
     def _sums(self, windows: tuple[Tensor, ...], buckets: tuple[Tensor, ...]) -> Tensor:
         """Sums of each window's rows in every bucket of every hash: W of [P, L] -> [W, hashes, buckets, L].
 
-        A sum is a product with the rows' membership of buckets, which is made for all windows at once.
+        A sum is a product with the rows' membership of buckets, which is made for all windows at once. In at least fp32:
+        16 bits hold neither long sums nor what keeps a norm of 0 from dividing.
         """
+        wide = torch.promote_types(windows[0].dtype, torch.float32)
         _, hashes, bits = self.rotations.shape
         first = torch.arange(hashes, device=buckets[0].device) << bits  # of each hash
         places = torch.cat(buckets) + first
-        member = windows[0].new_zeros(len(places), hashes << bits).scatter_(1, places, 1)
+        member = (
+            windows[0].new_zeros(len(places), hashes << bits, dtype=wide).scatter_(1, places, 1)
+        )
         members = member.split([len(rows) for rows in windows])
-        sums = [of_rows.T @ rows for of_rows, rows in zip(members, windows, strict=True)]
+        sums = [of_rows.T @ rows.to(wide) for of_rows, rows in zip(members, windows, strict=True)]
         return torch.stack(sums).unflatten(1, (hashes, 1 << bits))

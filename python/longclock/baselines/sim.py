@@ -4,15 +4,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.baselines.pooled import different_windows, rows_of, windows_of
+from longclock.baselines.layout import (
+    check_behaviours,
+    check_integers,
+    check_sizes,
+    windows_of,
+)
+from longclock.baselines.pooled import different_windows, rows_of
 from longclock.baselines.twin import TWIN
 from longclock.types import Lookup
+
+Categories: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
 
 
 class SIMHard(TWIN):
@@ -20,14 +28,15 @@ class SIMHard(TWIN):
 
     Call: as :class:`longclock.LongTermInterestClock`, and
 
-    - ``candidate_category``: int64, the candidates' shape without its last place;
-    - ``behaviour_category``: int64, shape of behaviour_time. Equal numbers are the same category. The order of
-      the last tensor that was given is kept: pass the same one again and it is not sorted again.
+    - ``candidate_category``: int32 or int64, the candidates' shape without its last place;
+    - ``behaviour_category``: int32 or int64, shape of behaviour_time. Equal numbers, of any sign and size, are the same
+      category. The order of the last ones is kept, and used as long as they are the same: comparing is cheaper
+      than sorting.
 
     Source: SIM, arXiv 2006.05639, hard search; its attention, without time intervals.
 
     Raises:
-        ValueError: ``k`` is None: the whole of a category is not kept.
+        ValueError: ``k`` is None: the whole of a category is not kept. An argument that does not fit.
     """
 
     reads = ("candidate_category", "behaviour_category")
@@ -38,7 +47,12 @@ class SIMHard(TWIN):
             raise ValueError(
                 "SIMHard: k must be an int, got None; give the most that a query keeps"
             )
-        self._sorted: tuple[Tensor, int, Tensor, Tensor] | None = None
+        # A copy of the categories that were sorted, and what _by_category made of them.
+        self._sorted: tuple[Tensor, Categories] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the users' categories, which are no part of the model."""
+        return {**self.__dict__, "_sorted": None}
 
     def forward(  # type: ignore[override]  # it reads categories as well
         self,
@@ -51,25 +65,31 @@ class SIMHard(TWIN):
         candidate_category: Tensor,
         behaviour_category: Tensor,
         mask: Tensor | None = None,
-        **layout: Any,
+        starts: Tensor | None = None,
+        ends: Tensor | None = None,
+        offsets: Tensor | None = None,
+        query_offsets: Tensor | None = None,
+        **options: Any,
     ) -> Any:
-        if behaviour_category.shape != behaviour_time.shape:
-            raise ValueError(
-                f"SIMHard: behaviour_category must have the shape of behaviour_time = {list(behaviour_time.shape)}, "
-                f"got {list(behaviour_category.shape)}"
-            )
-        if candidate_category.shape != candidate.shape[:-1]:
-            raise ValueError(
-                f"SIMHard: candidate_category must have shape {list(candidate.shape[:-1])}, one a candidate, "
-                f"got {list(candidate_category.shape)}"
-            )
-        starts, ends = windows_of(candidate, behaviour_time, lengths, **layout)
+        op = type(self).__name__
+        layout: dict[str, Any] = {
+            "mask": mask, "starts": starts, "ends": ends, "offsets": offsets, "query_offsets": query_offsets,
+        }  # fmt: skip
+        begin, end = windows_of(
+            op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout
+        )
+        check_behaviours(op, behaviours, behaviour_time, self.behaviour_dim)
+        for name, ids, shape, what in (
+            ("behaviour_category", behaviour_category, behaviour_time.shape, "the shape of behaviour_time = {}"),
+            ("candidate_category", candidate_category, candidate.shape[:-1], "shape {}, one a candidate"),
+        ):  # fmt: skip
+            check_integers(op, name, ids, shape, what, behaviour_time)
         found = self._last_of_category(
-            candidate_category.flatten(), behaviour_category, mask, starts, ends
+            candidate_category.flatten().long(), behaviour_category, mask, begin, end
         )
         return super().forward(
-            candidate, behaviours, behaviour_time, query_time, lengths, mask=mask,
-            found=found.unflatten(0, candidate.shape[:-1]), **layout,
+            candidate, behaviours, behaviour_time, query_time, lengths,
+            found=found.unflatten(0, candidate.shape[:-1]), **layout, **options,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -82,29 +102,41 @@ class SIMHard(TWIN):
         ends: Tensor,
     ) -> Tensor:
         """Places from the start of each window, the latest first, -1 where there is none: [Q, k]."""
-        places = max(category.numel(), 1)
-        keys, order = self._by_category(category, mask)
-        low = torch.searchsorted(keys, wanted * places + starts)
-        high = torch.searchsorted(keys, wanted * places + ends)
+        values, keys, order = self._by_category(category, mask)
         assert self.k is not None
-        at = high[:, None] - 1 - torch.arange(self.k, device=keys.device)
-        if not len(order):
-            return torch.full_like(at, -1)
-        return torch.where(at >= low[:, None], order[at.clamp(min=0)] - starts[:, None], -1)
-
-    def _by_category(self, category: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Behaviours that count, by category and then by place: category * places + place, and the places."""
-        if mask is None and self._sorted is not None:
-            of, version, *known = self._sorted
-            if of is category and version == category._version:
-                return known[0], known[1]
+        nothing = torch.full((len(wanted), self.k), -1, device=wanted.device)
+        if not len(values):
+            return nothing
         places = category.numel()
-        keys = category.flatten().long() * places + torch.arange(places, device=category.device)
-        keys = (keys if mask is None else keys[mask.flatten()]).sort().values
-        order = keys % max(places, 1)
+        number = torch.searchsorted(values, wanted).clamp(max=len(values) - 1)
+        low, high = (torch.searchsorted(keys, number * places + bound) for bound in (starts, ends))
+        at = high[:, None] - 1 - torch.arange(self.k, device=keys.device)
+        there = (at >= low[:, None]) & (values[number] == wanted)[:, None]
+        return torch.where(there, order[at.clamp(min=0)] - starts[:, None], nothing)
+
+    def _by_category(self, category: Tensor, mask: Tensor | None) -> Categories:
+        """Of the behaviours that count: the different categories, in order; number of the category * places + place, in
+        order; and these places. The number keeps the product small, whatever the categories are."""
+        if mask is None and self._sorted is not None:
+            of, known = self._sorted
+            if (
+                of.device == category.device
+                and of.dtype == category.dtype
+                and torch.equal(of, category)
+            ):
+                return known
+        flat, order = category.flatten().long(), None
+        if mask is not None:
+            order = mask.flatten().nonzero().flatten()
+            flat = flat[order]
+        ordered, by = flat.sort(stable=True)
+        order = by if order is None else order[by]
+        values, number = ordered.unique_consecutive(return_inverse=True)
+        found = values, number * category.numel() + order, order
         if mask is None:
-            self._sorted = category, category._version, keys, order
-        return keys, order
+            # Compared by value: an identity or a version does not tell of what NumPy writes into shared memory.
+            self._sorted = category.clone(), found
+        return found
 
 
 class SIMSoft(TWIN):
@@ -128,6 +160,7 @@ class SIMSoft(TWIN):
             raise ValueError(
                 "SIMSoft: scoring must be left out: the search has its own projections"
             )
+        check_sizes(type(self).__name__, search_dim=search_dim)
         super().__init__(*args, scoring="precomputed", **kwargs)
         self.search_dim = search_dim
         self.search_b = nn.Parameter(torch.empty(search_dim, self.behaviour_dim))
@@ -155,15 +188,19 @@ class SIMSoft(TWIN):
         behaviour_time: Tensor,
         query_time: Tensor,
         lengths: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
         **layout: Any,
     ) -> Tensor:
-        """Logits of the candidates, their shape without its last place. Arguments: as of a call."""
-        starts, ends = windows_of(candidate, behaviour_time, lengths, **layout)
+        """Logits of the candidates, their shape without its last place. Arguments: as of a call, those of its layout."""
+        op = type(self).__name__
+        starts, ends = windows_of(
+            op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout
+        )
+        check_behaviours(op, behaviours, behaviour_time, self.behaviour_dim)
         windows, window = different_windows(starts, ends)
-        moments = torch.stack([self._moment(rows) for rows in rows_of(behaviours, windows, mask)])
-        queries = candidate.flatten(0, -2)
+        rows = rows_of(op, behaviours, windows, layout.get("mask"))
+        none = self.search_q.new_zeros(0, self.behaviour_dim, self.search_dim)
+        moments = torch.cat([none, *(self._moment(some)[None] for some in rows)])
+        queries = candidate.flatten(0, -2).to(self.search_q.dtype)
         pooled = torch.einsum("qld,qd->ql", moments[window], F.linear(queries, self.search_q))
         logits: Tensor = self.auxiliary(
             torch.cat([queries, pooled / math.sqrt(self.search_dim)], 1)
@@ -172,4 +209,5 @@ class SIMSoft(TWIN):
 
     def _moment(self, rows: Tensor) -> Tensor:
         """Mean of ``b (W_b b)^T`` over a window's rows: [P, L] -> [L, search_dim]."""
+        rows = rows.to(self.search_b.dtype)
         return rows.T @ self.project(rows) / max(len(rows), 1)

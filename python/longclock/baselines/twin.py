@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from longclock import reference
-from longclock.nn import LongTermInterestClock
+from longclock.baselines.checked import CheckedClock
 
 
-class TWIN(LongTermInterestClock):
+class TWIN(CheckedClock):
     """Search and attention by content alone, through the same ops: ``s = 0`` and no time features.
 
     ``c_i = sum_m softmax_m(W_q^i q . W_b^i b_m / sqrt(d)) b_m`` over the ``k`` behaviours with the largest
@@ -43,7 +43,7 @@ class ReferenceTWIN(TWIN, reference.LongTermInterestClock):
     """:class:`TWIN` in plain PyTorch; the same parameters."""
 
 
-class ClockSearch(LongTermInterestClock):
+class ClockSearch(CheckedClock):
     """An ablation: the search is by content and time, the attention by content alone.
 
     As the search passes no gradient on, s stays as it was initialised.
@@ -52,7 +52,7 @@ class ClockSearch(LongTermInterestClock):
     attention_sees_time = False
 
 
-class ClockAttention(LongTermInterestClock):
+class ClockAttention(CheckedClock):
     """An ablation: the search is by content alone, the attention by content and time."""
 
     search_sees_time = False

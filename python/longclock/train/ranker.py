@@ -86,7 +86,7 @@ class Ranker(nn.Module):
         """The same, and the logits of a second loss where the interest module asks for one."""
         items = self.item_table()
         behaviours = Lookup(self.behaviour_table(items), data.behaviour)
-        recent = mean_of_last(self.recent, behaviours, batch.starts, batch.ends)
+        recent = mean_of_last("Ranker", self.recent, behaviours, batch.starts, batch.ends)
         candidate = F.embedding(batch.item, items)
         call = (candidate, behaviours, data.behaviour_time, batch.time[batch.event])
         windows = {"starts": batch.starts[batch.event], "ends": batch.ends[batch.event]}

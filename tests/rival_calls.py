@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every public class of longclock.baselines that is called, and whole calls of it in every layout."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from rivals import LENGTHS, C, H, K, L, S, flat, inputs
+
+from longclock import Lookup, baselines, ops
+
+ITEMS, USERS, OUT = 7, 5, 4
+WithHour = baselines.WithHour
+SIZES = {"k": K, "out_dim": OUT, "hidden_dim": 3}
+
+
+def graph(build):
+    model = build(L, H, users=USERS, **SIZES)
+    some = torch.tensor([0, 1, 4, 4])
+    model.observe(some, some + 2, some * 21600)
+    return model
+
+
+SPECIAL = {
+    "PeriodGraph": partial(graph, baselines.PeriodGraph),
+    "InterestClock": lambda: baselines.InterestClock(L, H, category_dim=2, fields=2, **SIZES),
+    "WithHour": lambda: WithHour(baselines.TWIN, L, H, **SIZES),
+}
+# Not modules that are called: one is derived from, one keeps counts.
+NOT_CALLED = {"Pooled", "HourlyInterests"}
+BUILD = {
+    name: SPECIAL.get(name, partial(getattr(baselines, name), L, H, **SIZES))
+    for name in baselines.__all__
+    if name not in NOT_CALLED
+}
+BUILD |= {
+    "WithHour of SIMSoft": lambda: WithHour(baselines.SIMSoft, L, H, **SIZES),
+    "WithHour of PeriodGraph": partial(graph, partial(WithHour, baselines.PeriodGraph)),
+    "WithHour of NoTime": lambda: WithHour(baselines.NoTime, L, H, **SIZES),
+}
+
+
+def compiled(model):
+    """Whether ops compute it: they take no float64, and check ids under their own names."""
+    model = getattr(model, "interest", model)
+    return getattr(getattr(model, "day", model), "ops", None) is ops
+
+
+COMPILED = {name for name, build in BUILD.items() if compiled(build())}
+
+
+def extras(model, call):
+    """What the model reads beyond the call."""
+    reads = getattr(model, "reads", ())
+    queries, times = call["candidate"].shape[:-1], call["behaviour_time"].shape
+    generator = torch.Generator().manual_seed(2)
+
+    def ids(end, shape):
+        return torch.randint(0, end, tuple(shape), generator=generator)
+
+    more = {}
+    if "user" in reads:
+        more = {"user": ids(USERS, call["query_time"].shape), "item": ids(ITEMS, queries),
+                "item_vectors": torch.randn(ITEMS, H, generator=generator)}  # fmt: skip
+    elif "behaviour_category" in reads:
+        more = {"candidate_category": ids(3, queries), "behaviour_category": ids(3, times)}
+    elif "interests" in reads:
+        more = {"behaviour_categories": ids(3, (2, *times)),
+                "category_tables": [torch.randn(4, 2, generator=generator) for _ in range(2)]}  # fmt: skip
+    return more
+
+
+def dense(model, table=False, candidates=False):
+    rows, ids, time, now, candidate = inputs()
+    if candidates:
+        candidate = candidate[:, None].expand(-1, C, -1) + torch.arange(C)[:, None]
+    call = {
+        "candidate": candidate, "behaviours": Lookup(rows, ids) if table else rows[ids],
+        "behaviour_time": time - 86400, "query_time": now, "lengths": LENGTHS,
+    }  # fmt: skip
+    return call | extras(model, call)
+
+
+def ragged(model):
+    call = dense(model)
+    call["offsets"] = torch.cat([torch.zeros(1, dtype=torch.int64), LENGTHS.cumsum(0)])
+    del call["lengths"]
+    for name in ("behaviours", "behaviour_time"):
+        call[name] = flat(call[name])
+    call |= extras(model, call)
+    return call
+
+
+def ragged_many(model):
+    call = ragged(model)
+    call["candidate"] = call["candidate"].repeat_interleave(C, 0)
+    call["query_offsets"] = torch.arange(S + 1) * C
+    return call | extras(model, call)
+
+
+def windows(model):
+    call = ragged(model)
+    offsets = call.pop("offsets")
+    return call | {"starts": offsets[:-1], "ends": offsets[1:]}
+
+
+LAYOUTS = {
+    "dense": dense, "table": partial(dense, table=True), "candidates": partial(dense, candidates=True),
+    "ragged": ragged, "ragged_many": ragged_many, "windows": windows,
+}  # fmt: skip

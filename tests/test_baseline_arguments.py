@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every baseline refuses by name what does not fit, in every layout, and reads nothing of it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from rival_calls import BUILD, COMPILED, LAYOUTS
+from rivals import H, L, M, S
+
+from longclock import Lookup
+
+I64 = torch.int64
+MANY = torch.tensor
+
+
+def changed(**changes):
+    return lambda call: call | changes
+
+
+def of(name, change):
+    return lambda call: call | {name: change(call[name])}
+
+
+def lookup(change_ids=lambda ids: ids, change_table=lambda table: table):
+    def change(rows):
+        return Lookup(change_table(rows.table), change_ids(rows.ids))
+
+    return of("behaviours", change)
+
+
+def without(*names):
+    return lambda call: {name: value for name, value in call.items() if name not in names}
+
+
+def far(ids):
+    ids = ids.clone()
+    ids[0, 8] = 11  # of 11 rows; the last behaviour of the longest history
+    return ids
+
+
+# Layout, what is changed, and what the message says of it.
+FAULTS = {
+    "lengths past M": ("dense", changed(lengths=MANY([9, 10, 0])), "lengths must be from 0 to M = 9, got 10 at 1"),
+    "negative lengths": ("dense", changed(lengths=MANY([9, 2, -1])), "lengths must be from 0 to M = 9, got -1 at 2"),
+    "lengths past M of a request": ("candidates", changed(lengths=MANY([99, 2, 0])), "lengths must be from 0 to M"),
+    "lengths of other sequences": ("dense", changed(lengths=MANY([9, 2])), r"lengths must have shape \[S\] = \[3\]"),
+    "float lengths": ("dense", of("lengths", torch.Tensor.float), "lengths must be int32 or int64, got float32"),
+    "lengths in a list": ("dense", changed(lengths=[9, 2, 0]), "lengths must be a tensor, got list"),
+    "float times": ("dense", of("behaviour_time", torch.Tensor.float), "behaviour_time must be int32 or int64, got float32"),
+    "no times": ("dense", changed(behaviour_time=None), "behaviour_time must be a tensor, got NoneType"),
+    "times of other behaviours": ("dense", of("behaviour_time", lambda time: time[:, 1:]), "must have|lengths must be"),
+    "flat times": ("dense", of("behaviour_time", torch.Tensor.flatten), "behaviour_time must have shape"),
+    "float query times": ("dense", of("query_time", torch.Tensor.double), "query_time must be int32 or int64, got"),
+    "no query times": ("dense", changed(query_time=None), "query_time must be a tensor, got NoneType"),
+    "query times of others": ("dense", of("query_time", lambda now: now[1:]), r"query_time must have shape \[S\] = \[3\]"),
+    "no candidate": ("dense", changed(candidate=None), "candidate must be a tensor, got NoneType"),
+    "candidates in NumPy": ("dense", of("candidate", torch.Tensor.numpy), "candidate must be a tensor, got ndarray"),
+    "wide candidates": ("dense", changed(candidate=torch.zeros(S, H + 1)), "candidate must .*candidate_dim = 5"),
+    "one candidate": ("dense", changed(candidate=torch.zeros(H)), "candidate must"),
+    "integer candidates": ("dense", of("candidate", torch.Tensor.long), "candidate must be"),
+    "candidates of others": ("dense", of("candidate", lambda rows: rows[1:]), "must have S = 3 in its first dimension"),
+    "mask of other behaviours": ("dense", changed(mask=torch.ones(S, M - 1, dtype=torch.bool)), "mask must be bool of"),
+    "float mask": ("dense", changed(mask=torch.ones(S, M)), "mask must be bool of"),
+    "windows from before": ("windows", changed(starts=MANY([0, -1, 11])), "0 <= start <= end <= T = 11, got -1"),
+    "windows that end first": ("windows", changed(starts=MANY([0, 9, 11]), ends=MANY([9, 8, 11])), "got 9 and 8 at 1"),
+    "windows past T": ("windows", changed(ends=MANY([9, 12, 11])), "<= T = 11, got 9 and 12 at 1"),
+    "windows of others": ("windows", changed(starts=MANY([0])), r"starts must have shape \[Q\] = \[3\]"),
+    "starts alone": ("windows", without("ends"), "starts must come with ends"),
+    "ends alone": ("windows", without("starts"), "ends must come with starts"),
+    "windows and offsets": ("windows", changed(offsets=MANY([0, 9, 11, 11])), "starts must not be given with offsets"),
+    "windows and lengths": ("windows", changed(lengths=MANY([9, 2, 0])), "lengths must be None"),
+    "float windows": ("windows", of("starts", torch.Tensor.float), "starts must be int32 or int64"),
+    "offsets past T": ("ragged", changed(offsets=MANY([0, 9, 11, 12])), "offsets must end at T = 11, got 12"),
+    "offsets short of T": ("ragged", changed(offsets=MANY([0, 9, 10, 10])), "offsets must end at T = 11, got 10"),
+    "offsets that fall": ("ragged", changed(offsets=MANY([0, 9, 2, 11])), "offsets must not decrease, got 9 then 2 at 2"),
+    "late offsets": ("ragged", changed(offsets=MANY([1, 9, 11, 11])), "offsets must start at 0, got 1"),
+    "offsets of others": ("ragged", changed(offsets=MANY([0, 9, 11])), r"offsets must have shape \[S \+ 1\]"),
+    "query_offsets past Q": ("ragged_many", changed(query_offsets=MANY([0, 2, 4, 7])), "query_offsets must end at Q = 6"),
+    "query_offsets that fall": ("ragged_many", changed(query_offsets=MANY([0, 4, 2, 6])), "query_offsets must not dec"),
+    "query_offsets alone": ("ragged_many", without("offsets"), "query_offsets must come with offsets"),
+}  # fmt: skip
+OF_BEHAVIOURS = {
+    "no behaviours": ("dense", changed(behaviours=None), "behaviours must be a tensor or a Lookup, got NoneType"),
+    "wide behaviours": ("dense", changed(behaviours=torch.zeros(S, M, L + 1)), "behaviours must .*behaviour_dim = 6"),
+    "integer behaviours": ("dense", of("behaviours", torch.Tensor.long), "behaviours must be floating"),
+    "behaviours of others": ("dense", of("behaviours", lambda rows: rows[1:]), "must have"),
+    "ids past the table": ("table", lookup(far), "(behaviours\\.)?ids must be from 0 to .*10, got 11"),
+    "negative ids": ("table", lookup(lambda ids: -1 - ids), "(behaviours\\.)?ids must be from 0 to .*10, got -"),
+    "ids of others": ("table", lookup(lambda ids: ids[:, 1:]), "(behaviours\\.)?ids must have .*shape"),
+    "float ids": ("table", lookup(torch.Tensor.float), "(behaviours\\.)?ids must be int32 or int64, got float32"),
+    "no ids": ("table", lookup(lambda _: None), "(behaviours\\.)?ids must be a tensor, got NoneType"),
+    "no table": ("table", lookup(change_table=lambda _: None), r"behaviours\.table must be a tensor, got NoneType"),
+}  # fmt: skip
+CASES = [
+    pytest.param(name, *fault, id=f"{name}: {what}")
+    for name in BUILD
+    for what, fault in (FAULTS if "PeriodGraph" in name else FAULTS | OF_BEHAVIOURS).items()
+]
+
+
+@pytest.mark.parametrize(("name", "layout", "change", "text"), CASES)
+def test_calls_that_do_not_fit_are_refused_by_name(name, layout, change, text):
+    model = BUILD[name]()
+    call = LAYOUTS[layout](model)
+    model(**call)  # right before it is changed
+    own = type(model).__name__
+    if name.startswith("WithHour"):
+        own += f"|{type(model.interest).__name__}"
+    if name in COMPILED:  # ids are checked where the op reads them
+        own += "|clock_gsu|hamming_gsu"
+    with pytest.raises(ValueError, match=f"^({own}): (.* )?({text})"):
+        model(**change(call))
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_unknown_keywords_are_named(name):
+    model = BUILD[name]()
+    with pytest.raises(TypeError, match=re.compile("lenghts")):
+        model(**LAYOUTS["dense"](model), lenghts=None)
