@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -81,3 +82,73 @@ def test_uauc_of_500k_scores_is_quick():
     assert metrics.uauc(user[mine], label[mine], score[mine]) == pytest.approx(
         roc_auc_score(label[mine], score[mine])
     )
+
+
+LABEL, SCORE, USER = [0, 1, 1, 0], [0.1, 0.9, 0.3, 0.4], [7, 7, 8, 8]
+MEASURES = {
+    "auc": lambda label, score, user=USER: metrics.auc(label, score),
+    "uauc": lambda label, score, user=USER: metrics.uauc(user, label, score),
+    "logloss": lambda label, score, user=USER: metrics.logloss(label, score),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("row", range(4))
+def test_a_nan_makes_every_measure_nan(measure, row):
+    score = np.array(SCORE)
+    score[row] = np.nan
+    for dtype in (np.float16, np.float32, np.float64):
+        assert np.isnan(MEASURES[measure](LABEL, score.astype(dtype)))
+    # Nor does it hide in a user with one class, or of one row.
+    assert np.isnan(MEASURES[measure](LABEL, score, [1, 2, 3, 4]))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    ("label", "score", "message"),
+    [
+        ([0, 1, 2, 0], SCORE, "label must be 0 or 1, got 2 in row 2"),
+        ([-1, 1, 1, 0], SCORE, "label must be 0 or 1, got -1 in row 0"),
+        ([0, 1, np.nan, 0], SCORE, "label must be 0 or 1, got nan in row 2"),
+        ([0, 1, 0.5, 0], SCORE, "label must be 0 or 1, got 0.5"),
+        (["0", "1", "1", "0"], SCORE, "label must be numbers of shape"),
+        ([0, 1, None, 0], SCORE, "label must be numbers of shape .*got object"),
+        (LABEL, SCORE[:3], r"must have the same shape \[R\], got \[4\], \[3\]"),
+        (LABEL, [SCORE], r"must be numbers of shape \[R\], got float64 of shape \[1, 4\]"),
+        (LABEL, [0.1, [0.2, 0.3]], "must be an array of numbers"),
+        (LABEL, torch.tensor(SCORE, requires_grad=True), "must be an array of numbers"),
+        ([], SCORE, r"must have the same shape \[R\], got \[0\], \[4\]"),
+        (1, SCORE, r"label must be numbers of shape \[R\]"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_named(measure, label, score, message):
+    with pytest.raises(ValueError, match=f"^{measure}: .*{message}"):
+        MEASURES[measure](label, score)
+
+
+def test_users_of_another_length():
+    with pytest.raises(ValueError, match=r"^uauc: label, score, user must have the same shape"):
+        metrics.uauc(USER[:3], LABEL, SCORE)
+
+
+@pytest.mark.parametrize("measure", ["auc", "uauc"])
+def test_infinite_scores_have_their_place(measure):
+    finite = [-9.0, 9.0, 0.5, -9.0]
+    infinite = [-np.inf, np.inf, 0.5, -np.inf]
+    assert MEASURES[measure](LABEL, infinite) == MEASURES[measure](LABEL, finite) == 1.0
+    assert MEASURES[measure](LABEL, [np.inf, np.inf, 1, 1]) == MEASURES[measure](
+        LABEL, [2, 2, 1, 1]
+    )
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.5, np.inf, -np.inf])
+def test_probabilities_are_from_0_to_1(probability):
+    with pytest.raises(ValueError, match=r"^logloss: probability must be from 0 to 1, got .*logit"):
+        metrics.logloss([0, 1], [0.5, probability])
+
+
+def test_labels_of_any_kind():
+    for kind in (bool, np.int8, np.float32, list):
+        label = LABEL if kind is list else np.array(LABEL, kind)
+        for measure in MEASURES.values():
+            assert measure(label, SCORE) == measure(np.array(LABEL), np.array(SCORE))

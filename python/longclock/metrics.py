@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a scored stream: AUC, UAUC and log loss."""
+"""Metrics of a scored stream: AUC, UAUC and log loss.
+
+A NaN among the scores or probabilities, of which no order and no loss can be told, makes each of them
+NaN; a label is 0 or 1 everywhere. The classes may be booleans, integers or floats.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +18,19 @@ Array = npt.NDArray[np.generic]
 
 
 def auc(label: Array, score: Array) -> float:
-    """Area under the ROC curve; NaN where only one class is present."""
-    label = np.asarray(label)
-    if len(label) == 0 or label.min() == label.max():
+    """Area under the ROC curve; NaN where only one class is present, or a score is NaN.
+
+    Args:
+        label, score: ``[R]``; ``label`` 0 or 1; a score may be infinite.
+    Raises:
+        ValueError: names the argument that is not so.
+    """
+    label, score = _labels("auc", label), _column("auc", "score", score)
+    _same_rows("auc", label=label, score=score)
+    if len(label) == 0 or label.min() == label.max() or np.isnan(score).any():
         return float("nan")
+    if not np.isfinite(score).all():  # their places have the same order, and are finite
+        score = np.unique(score, return_inverse=True)[1]
     return float(roc_auc_score(label, score))
 
 
@@ -23,15 +38,19 @@ def uauc(user: Array, label: Array, score: Array) -> float:
     """Mean over users of each user's own AUC, weighted by the user's impressions.
 
     ``sum_u n_u AUC_u / sum_u n_u`` over the users who have both classes; the others are skipped; NaN
-    where none is left. ``AUC_u`` is the share of (positive, negative) pairs of the user that are in
+    where none is left, or any score is NaN. ``AUC_u`` is the share of (positive, negative) pairs of the user that are in
     order, ties counting half. One sort for all users: O(R log R).
 
     Args:
-        user, label, score: ``[R]``; ``label`` 0 or 1.
+        user, label, score: ``[R]``; ``user`` any ids, ``label`` 0 or 1; a score may be infinite.
+    Raises:
+        ValueError: names the argument that is not so.
     """
+    positive, score = _labels("uauc", label), _column("uauc", "score", score)
+    user = np.asarray(user)
+    _same_rows("uauc", label=positive, score=score, user=user)
     _, user = np.unique(user, return_inverse=True)
-    positive = np.asarray(label) != 0
-    if len(user) == 0:
+    if len(user) == 0 or np.isnan(score).any():
         return float("nan")
     # Ranks within users from one ranking of all rows: the place of the score among all scores, made
     # distinct from other users' by the user's number. Integers, so exact; ties get the mean rank.
@@ -50,7 +69,57 @@ def uauc(user: Array, label: Array, score: Array) -> float:
 
 
 def logloss(label: Array, probability: Array) -> float:
-    """Mean binary cross-entropy of predicted probabilities; NaN for no rows."""
-    if len(label) == 0:
+    """Mean binary cross-entropy of predicted probabilities; NaN for no rows, or where one is NaN.
+
+    Args:
+        label, probability: ``[R]``; ``label`` 0 or 1; ``probability`` from 0 to 1, of label 1.
+    Raises:
+        ValueError: names the argument that is not so.
+    """
+    label = _labels("logloss", label)
+    given: npt.NDArray[np.float64] = _column("logloss", "probability", probability).astype(
+        np.float64
+    )
+    _same_rows("logloss", label=label, probability=given)
+    outside = (given < 0) | (given > 1)
+    if outside.any():
+        raise ValueError(
+            f"logloss: probability must be from 0 to 1, got {given[outside][0]}; "
+            "a logit x becomes one by 1 / (1 + exp(-x))"
+        )
+    if len(label) == 0 or np.isnan(given).any():
         return float("nan")
-    return float(log_loss(label, np.asarray(probability, np.float64), labels=[0, 1]))
+    return float(log_loss(label, given, labels=[0, 1]))
+
+
+def _column(measure: str, name: str, values: Any) -> Any:
+    """An array ``[R]`` of real numbers."""
+    try:
+        column = np.asarray(values)
+    except Exception as error:  # a tensor on a GPU or with a gradient, lists of other lengths
+        raise ValueError(f"{measure}: {name} must be an array of numbers: {error}") from error
+    if column.ndim != 1 or column.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{measure}: {name} must be numbers of shape [R], got {column.dtype} of shape "
+            f"{list(column.shape)}"
+        )
+    return column
+
+
+def _labels(measure: str, label: Any) -> Any:
+    """Whether each label is 1."""
+    column = _column(measure, "label", label)
+    wrong = (column != 0) & (column != 1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"{measure}: label must be 0 or 1, got {column[row]} in row {row}")
+    return column != 0
+
+
+def _same_rows(measure: str, **columns: Any) -> None:
+    shapes = {name: list(column.shape) for name, column in columns.items()}
+    if any(shape != shapes["label"] for shape in shapes.values()):
+        raise ValueError(
+            f"{measure}: {', '.join(shapes)} must have the same shape [R], "
+            f"got {', '.join(map(str, shapes.values()))}"
+        )
