@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench import gpu_check, harness  # noqa: E402
-from bench.cuda_report.roofline import GPUS  # noqa: E402
+from bench.cuda_report.roofline import GPUS, PREDICTIONS  # noqa: E402
 
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite name="pytest" time="12.34">
 <testcase classname="tests.test_a" name="test_fine"/>
@@ -167,3 +169,25 @@ def test_benches_on_cuda_need_a_gpu(capsys):
     with pytest.raises(SystemExit):
         main(["--device", "cuda", "--quick"])
     assert "--device cuda: PyTorch finds no GPU" in capsys.readouterr().err
+
+
+def test_calls_are_called_what_was_measured():
+    """The names in the committed files: of the pass that was timed, and of the rows that there were."""
+    predicted = {each.name or each.workload for each in PREDICTIONS}
+    assert {part for parts in gpu_check.HEADLINES.values() for part in parts} == predicted
+    files = sorted((ROOT / "bench" / "results").glob("gpu_*.json"))
+    assert files
+    for file in files:
+        results = json.loads(file.read_text(encoding="utf-8"))["predicted"]
+        assert [result["op"] for result in results] == list(gpu_check.HEADLINES)
+        for result in results:
+            name, sizes = result["op"], result["sizes"]
+            assert ("forward and backward" in name) == ("forward and backward" in result["case"])
+            assert ("backward" in name) == (len(gpu_check.HEADLINES[name]) == 2)
+            for unit, size in (("rows", "rows"), ("candidates", "C")):
+                said = re.search(rf"(\d+) {unit}", name)
+                assert said is None or int(said.group(1)) == sizes[size]
+    report = json.loads((ROOT / "bench" / "results" / "cuda.json").read_text(encoding="utf-8"))
+    for each in report["predictions"]:
+        said = re.search(r"(\d+) rows", each["workload"])
+        assert said is None or f"{int(said.group(1)):,} rows" in each["sizes"]
