@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One generated call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# The op whose autograd formula calls an op of the backward.
+FORWARD = {
+    "block_topk_backward": "block_topk",
+    "esu_attention_backward": "esu_attention",
+    "esu_attention_table_grad": "esu_attention",
+    "gsu_score_backward": "gsu_score",
+    "time_similarity_backward": "time_similarity",
+}
+SEARCHES = ("clock_gsu", "gsu_score", "gsu_score_backward", "hamming_gsu")
+LAYOUT = ("ids", "lengths", "offsets", "query_offsets", "starts", "ends", "mask", "exclude_future")
+MLP = ("w1", "b1", "w2", "b2")
+
+
+def op_names() -> list[str]:
+    """Every op that the library registers, and the public function that is none."""
+    names = torch._C._dispatch_get_all_op_names()
+    found = {name.split("::")[1].split(".")[0] for name in names if name.startswith("longclock::")}
+    return sorted(found | {"clock_time"})
+
+
+@dataclass
+class Call:
+    """way: "raw" (torch.ops.longclock), "public" (longclock), or "gradient": the public function of
+    the forward and torch.autograd.grad through it. ``arguments`` are those of the raw op by name; of
+    a gradient those of the forward, and ``grad``."""
+
+    op: str
+    way: str
+    arguments: dict[str, Any]
+    exact: bool = False  # every sum is exact in fp32: no tolerance at all
+    extra: dict[str, Any] = field(default_factory=dict)  # keywords that the public function lacks
+    mutations: list[str] = field(default_factory=list)
+
+    @property
+    def form(self) -> str:
+        """The op whose arguments these are."""
+        return FORWARD[self.op] if self.way == "gradient" else self.op
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.arguments.items() if isinstance(value, Tensor)}
+
+    def __str__(self) -> str:
+        lines = [f"{self.op} ({self.way}{', exact' if self.exact else ''})"]
+        lines += [f"  mutated: {text}" for text in self.mutations]
+        lines += [f"  {name} = {shown(value)}" for name, value in self.arguments.items()
+                  if value is not None]  # fmt: skip
+        lines += [
+            f"  {name} = {shown(value)} (no such keyword)" for name, value in self.extra.items()
+        ]
+        return "\n".join(lines)
+
+
+def shown(value: Any) -> str:
+    """Compactly: of a tensor its dtype, shape, strides and first values."""
+    if not isinstance(value, Tensor):
+        return repr(value)[:200]
+    if value.is_nested:
+        return f"nested {str(value.dtype)[6:]} {value.layout}"
+    text = f"{str(value.dtype)[6:]}{list(value.shape)}"
+    if type(value) is not Tensor:
+        text += f" {type(value).__name__}"
+    if value.device.type != "cpu" or value.layout != torch.strided or value.is_quantized:
+        return f"{text} {value.device.type} {value.layout}"
+    try:
+        if not value.is_contiguous() or value.storage_offset():
+            text += f" strides {list(value.stride())} offset {value.storage_offset()}"
+        first = value.detach().resolve_neg().resolve_conj().flatten()[:12].tolist()
+    except (RuntimeError, NotImplementedError) as error:
+        return f"{text} ({type(error).__name__})"
+    more = ", .." if value.numel() > 12 else ""
+    return (
+        text
+        + " "
+        + "["
+        + ", ".join(f"{x:.9g}" if isinstance(x, float) else str(x) for x in first)
+        + f"{more}]"
+    )

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fuzz itself: its oracle, its generators, and that it finds what is planted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+import longclock as lc
+from fuzz import oracle, pool
+from fuzz.call import MLP, Call, op_names
+from fuzz.generate import GENERATORS, Draw, generate
+from fuzz.run import invoke, make, outcome, public, read
+
+HOUR = 3600
+
+
+def test_every_op_has_a_generator() -> None:
+    missing = set(op_names()) - set(GENERATORS)
+    assert not missing, f"write generators and contracts in tests/fuzz of {sorted(missing)}"
+
+
+def test_a_call_is_a_function_of_seed_and_index() -> None:
+    for index in range(40):
+        assert str(make(7, index, False)) == str(make(7, index, False))
+    assert len({str(make(7, index, False)) for index in range(40)}) == 40
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "period", "expected"),
+    [
+        (23 * HOUR, HOUR, 86400, 7200),
+        (11 * HOUR, 17 * HOUR, 86400, 21600),
+        (86399, 0, 86400, 1),
+        (-1, 10 * 86400, 86400, 1),
+        (0, 3, 7, 3),
+        (0, 4, 7, 3),
+        (5, -5, 1, 0),
+    ],
+)
+def test_distance_by_hand(a: int, b: int, period: int, expected: int) -> None:
+    assert oracle.delta(a, b, period) == expected
+
+
+def test_time_term_by_hand() -> None:
+    a = {"w1": np.array([[1.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]),
+         "b1": np.array([0.5, -1, 0, 0]), "w2": np.array([1.0, 10, 100, 1000]),
+         "b2": np.array(0.25), "unit": 3600.0}  # fmt: skip
+    s, off = oracle.similarity(np.array([4 * HOUR]), a)
+    assert s[0] == pytest.approx(0.25 + 4.5 + 10 * 3 + 0 + 1000 * np.log(5))
+    assert 0 < off[0] < 1e-2
+
+
+def test_order_by_hand() -> None:
+    scores = np.array([1.0, np.nan, 3.0, -np.inf, 3.0, np.inf, np.nan, -0.0, 0.0])
+    counts = np.array([True] * 8 + [False])
+    values, indices = oracle.ranked(scores, counts, 9)
+    assert indices.tolist() == [1, 6, 5, 2, 4, 0, 7, 3, -1]
+    assert np.array_equal(values[2:], [np.inf, 3, 3, 1, 0, -np.inf, -np.inf])
+
+
+def test_bits_by_hand() -> None:
+    x = np.zeros((1, 66))
+    x[0, [0, 3, 63, 65]] = 1.0, 2.0, np.inf, 1e-40
+    x[0, [1, 2, 4]] = np.nan, -1.0, -0.0
+    assert oracle.pack_signs(x).tolist() == [[9 - 2**63, 2]]
+    a = {"query": np.array([[5, 0]]), "keys": np.array([[[4, 0], [2, -1]]]),
+         "key_time": np.zeros((1, 2), int), "query_time": np.zeros(1, int)}  # fmt: skip
+    scores, _ = oracle.scores_of_query(a, *next(oracle.spans(a)))
+    assert scores.tolist() == [-1.0, -67.0]
+
+
+def reference(call: Call) -> tuple[dict[str, Tensor], Any]:
+    """The public call of ``lc.reference`` in float64, and its leaves."""
+    a = {name: value.detach().contiguous() if isinstance(value, Tensor) else value
+         for name, value in call.arguments.items()}  # fmt: skip
+    for name, rows in (("query", "keys"), ("u", "z")):
+        if name in a:
+            a[name] = a[name].to(a[rows].dtype)
+    if "scale" in a:
+        a["scale"] = float(np.float32(a["scale"]))
+    leaves = {name: a[name].double().requires_grad_() for name in ("query", "keys", "u", "z", *MLP)
+              if name in a}  # fmt: skip
+    return leaves, public(call, a | leaves, lc.reference)
+
+
+@pytest.mark.parametrize("op", ["gsu_score_backward", "esu_attention_backward"])
+def test_oracle_agrees_with_the_reference(op: str) -> None:
+    """Values and gradients, which the oracle has by formula and PyTorch by autograd."""
+    seen = 0
+    for index in range(100):
+        call = generate(op, Draw(11, index, tiny=True))
+        a = call.arguments
+        if call.way != "gradient" or a.get("sparse_grad"):
+            continue
+        leaves, result = reference(call)
+        view = read(a)
+        forward = oracle.gsu_score(view) if "query" in a else oracle.esu_attention(view)
+        (right,) = forward.values.values()
+        np.testing.assert_allclose(result.detach().numpy(), right, rtol=1e-9, atol=1e-9)
+        grads = torch.autograd.grad(
+            result, list(leaves.values()), a["grad"].double(), allow_unused=True
+        )
+        answer = (
+            oracle.gsu_score_gradient(view) if "query" in a else oracle.esu_attention_gradient(view)
+        )
+        if a["ids"] is not None and "z" in a:
+            table = oracle.table_gradient(
+                answer.values["z"], answer.off["z"], view, len(a["z"]), 0.0
+            )
+            answer.values["z"], answer.off["z"] = table.values["table"], table.off["table"]
+        for name, grad in zip(leaves, grads, strict=True):
+            if grad is None:
+                continue
+            allowed = 1e-7 + 1e-7 * np.abs(answer.values[name]) + 1e-6 * answer.off[name]
+            far = np.abs(grad.numpy() - answer.values[name]) > allowed
+            assert not far.any(), name
+        seen += result.numel() > 0
+    assert seen > 10
+
+
+@pytest.mark.parametrize("op", sorted(GENERATORS))
+def test_valid_calls_are_right(op: str) -> None:
+    for index in range(12):
+        call = generate(op, Draw(17, index, tiny=False))
+        if "context" not in call.arguments:
+            assert outcome(call, False) == ("right", ""), call
+
+
+def bent(value: Any) -> Any:
+    """A result that is a little off."""
+    if not isinstance(value, Tensor) or not value.numel():
+        return value
+    if value.is_sparse:
+        return value * 1.02
+    if not value.is_floating_point():
+        return value + 1
+    return torch.where(value.isfinite(), value * 1.02 + 0.02, value)
+
+
+def wrong_numbers(call: Call) -> Any:
+    return tree_map(bent, invoke(call))
+
+
+def shrug(call: Call) -> Any:
+    raise RuntimeError("something went wrong")
+
+
+def careless(call: Call) -> Any:
+    """Takes whatever it gets."""
+    return torch.zeros(())
+
+
+def scribbles(call: Call) -> Any:
+    for value in call.tensors().values():
+        if value.numel() and value.is_contiguous():
+            value.view(-1)[0] = 0 if value.view(-1)[0] else 1
+            break
+    return invoke(call)
+
+
+def moody(call: Call) -> Any:
+    return wrong_numbers(call) if torch.get_num_threads() > 1 else invoke(call)
+
+
+@pytest.mark.parametrize("op", sorted(GENERATORS))
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(wrong_numbers, "wrong"), (shrug, "unnamed"), (scribbles, "wrong"), (moody, "wrong")],
+)
+def test_planted_faults_are_found(op: str, fault: Callable[[Call], Any], status: str) -> None:
+    found = 0
+    for index in range(40):
+        call = generate(op, Draw(3, index, tiny=True))
+        if "context" in call.arguments:
+            call.arguments |= {"context": torch.zeros(()), "softmax": torch.zeros(())}
+        found += outcome(call, False, fault)[0] == status
+        if found == 2:
+            return
+    raise AssertionError(f"{fault.__name__} went unseen")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": None}, {"scores": torch.zeros(2, 3, dtype=torch.float64)}, {"k": -1},
+        {"k": 2049}, {"k": "2"}, {"lengths": torch.tensor([1.0, 2.0])},
+        {"lengths": torch.tensor([1])}, {"lengths": torch.tensor([1, 4])},
+        {"scores": torch.zeros(2, 3).to_sparse()}, {"scores": [[1.0]]},
+    ],
+)  # fmt: skip
+def test_what_must_be_refused_is_not_accepted(change: dict[str, Any]) -> None:
+    call = Call(
+        "block_topk", "public", {"scores": torch.zeros(2, 3), "k": 2, "lengths": None} | change
+    )
+    assert outcome(call, False, careless)[0] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("way", "error", "status"),
+    [
+        ("public", ValueError("block_topk: k must be from 0 to 2048, got -1"), "refused"),
+        ("public", TypeError("block_topk() got an unexpected keyword argument 'k'"), "refused"),
+        ("public", RuntimeError("block_topk: k must be from 0 to 2048, got -1"), "unnamed"),
+        ("public", ValueError("topk: k must be from 0 to 2048, got -1"), "unnamed"),
+        ("public", ValueError("block_topk: that does not work"), "unnamed"),
+        ("raw", RuntimeError("longclock::block_topk() expected a value of type int"), "refused"),
+        ("raw", RuntimeError("Not yet supported ScalarType 46"), "unnamed"),
+        ("raw", AssertionError("block_topk: k"), "unnamed"),
+    ],
+)
+def test_errors_name_op_and_argument(way: str, error: Exception, status: str) -> None:
+    def refuse(call: Call) -> Any:
+        raise error
+
+    arguments = {"scores": torch.zeros(2, 3), "k": -1, "lengths": None}
+    assert outcome(Call("block_topk", way, arguments), False, refuse)[0] == status
+
+
+def ends_badly(call: Call) -> Any:
+    """The first call aborts its process, the second never returns."""
+    if call.arguments["period"] == make(1, 0, False, "circular_delta").arguments["period"]:
+        os.abort()
+    time.sleep(1000)
+
+
+def test_a_crash_and_a_hang_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    given = argparse.Namespace(
+        calls=2, seconds=None, seed=1, start=0, op="circular_delta", device="cpu", show=5
+    )
+    counted = pool.run(given, ends_badly, hang=2.0)
+    assert counted.by_op == {"circular_delta": {"crashed": 1, "hung": 1}}
+    assert counted.faults() == 2
+    assert "--seed 1 --only 0 --op circular_delta" in capsys.readouterr().out
+    assert "| circular_delta | 2 | 0 | 0 | 0 | 0 | 0 | 0 | 1 | 1 |" in counted.table()
