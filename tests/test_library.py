@@ -68,12 +68,13 @@ def test_other_errors_are_left_alone() -> None:
     for error in (RuntimeError("out of memory"), NotImplementedError("block_topk: not there")):
         with pytest.raises(type(error), match=str(error)):
             call(Op(error))
-    with pytest.raises(ValueError, match=r"^block_topk: k must be small$"):
-        call(Op(RuntimeError("block_topk: k must be small\nException raised from somewhere")))
 
 
 @pytest.mark.parametrize("rows", [2**40, 2**52])
 def test_what_does_not_fit_into_memory_is_told_by_its_shape(device: str, rows: int) -> None:
     scores = torch.zeros(1, 1, device=device).expand(rows, 1)
-    with pytest.raises(RuntimeError, match=rf"a tensor of shape \[{rows}, 2048\]; where memory"):
+    fits = (
+        rf"block_topk: the arguments must be of a size .* of shape \[{rows}, 2048\]; where memory"
+    )
+    with pytest.raises(ValueError, match=fits):
         lc.block_topk(scores, 2048)

@@ -49,6 +49,12 @@ const char* dtype_of(const Tensor& tensor) {
       return "int32";
     case ScalarType::Long:
       return "int64";
+    case ScalarType::UInt16:
+      return "uint16";
+    case ScalarType::UInt32:
+      return "uint32";
+    case ScalarType::UInt64:
+      return "uint64";
     case ScalarType::Bool:
       return "bool";
     case ScalarType::ComplexFloat:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ MAX_PERIOD = 2**31 - 1
 
 def resolve_unit(op: str, unit: float | None, module_unit: float | None = None) -> float:
     """``unit``, else the module's, else 3600 seconds; two that differ are an error."""
+    if unit is not None:
+        unit = require_number(op, "unit", unit)
     if unit is not None and module_unit is not None and float(unit) != float(module_unit):
         raise ValueError(
             f"{op}: unit must equal the unit of the TimeSimilarity module = {module_unit}, got {unit}; "
@@ -28,6 +31,14 @@ def resolve_unit(op: str, unit: float | None, module_unit: float | None = None) 
     if not 0.0 < chosen < float("inf"):
         raise ValueError(f"{op}: unit must be a positive number of seconds, got {chosen}")
     return chosen
+
+
+def require_number(op: str, name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymInt, torch.SymFloat)):
+        raise ValueError(f"{op}: {name} must be a number, got {value!r}")
+    if not -math.inf < value < math.inf:  # isfinite() cannot be traced
+        raise ValueError(f"{op}: {name} must be finite, got {value}")
+    return value
 
 
 def resolve_period(op: str, period: int) -> int:
@@ -57,7 +68,7 @@ def resolve_mlp(
     """(w1, b1, w2, b2) and the unit; ``mlp`` is such a tuple or a TimeSimilarity module."""
     weights: Any = mlp
     module_unit = None
-    if isinstance(mlp, torch.nn.Module):
+    if isinstance(mlp, torch.nn.Module) and hasattr(mlp, "mlp"):
         weights, module_unit = mlp.mlp(), float(mlp.unit)
     if (
         not isinstance(weights, (tuple, list))

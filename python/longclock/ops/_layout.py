@@ -9,7 +9,13 @@ from typing import Any, TypedDict
 from torch import Tensor
 from typing_extensions import Unpack
 
-from longclock._mlp import require_integers, require_tensor, resolve_mlp, resolve_period
+from longclock._mlp import (
+    require_integers,
+    require_number,
+    require_tensor,
+    resolve_mlp,
+    resolve_period,
+)
 from longclock.ops._call import refuse_float64
 from longclock.types import Lookup, Mlp
 
@@ -132,4 +138,6 @@ def flatten_search(
     period = resolve_period(op, period)
     if scale is None:
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
+    else:
+        scale = require_number(op, "scale", scale)
     return [query, keys, key_time, query_time, *weights, *places, float(scale), period, unit]

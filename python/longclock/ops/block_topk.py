@@ -12,12 +12,15 @@ from longclock.ops._call import (
     call,
     check_k,
     differentiable,
+    fake,
     forbid_double_backward,
     refuse_float64,
 )
+from longclock.ops._errors import named_errors
 from longclock.types import TopK
 
 
+@named_errors
 def block_topk(scores: Tensor, k: int, lengths: Tensor | None = None) -> TopK:
     """The best k of the last dimension, as ``torch.topk``, with an exact order.
 
@@ -40,13 +43,13 @@ def block_topk(scores: Tensor, k: int, lengths: Tensor | None = None) -> TopK:
     return TopK(*call(raw.block_topk.default, scores, check_k("block_topk", k), lengths))
 
 
-@torch.library.register_fake("longclock::block_topk")
+@fake("block_topk")
 def _(scores: Tensor, k: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     shape = (*scores.shape[:-1], k)
     return scores.new_empty(shape), scores.new_empty(shape, dtype=torch.int64)
 
 
-@torch.library.register_fake("longclock::block_topk_backward")
+@fake("block_topk_backward")
 def _(grad: Tensor, indices: Tensor, m: int) -> Tensor:
     return grad.new_empty((*grad.shape[:-1], m))
 

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from longclock._library import raw
 from longclock._mlp import require_integers, resolve_offset, resolve_period
-from longclock.ops._call import call, in_graph
+from longclock.ops._call import call, fake, in_graph
+from longclock.ops._errors import named_errors
 
 # Seconds: beyond lies the year 5138, or a finer unit.
 FARTHEST = 10**11
 _PROCESS = os.getpid()
 
 
+@named_errors
 def clock_time(timestamps: Tensor, utc_offset: int | Tensor = 0, period: int = 86400) -> Tensor:
     """Time on a clock of ``period`` seconds.
 
@@ -79,6 +81,7 @@ def _broadcast(op: str, **pair: Tensor) -> tuple[Tensor, Tensor]:
     return a, b
 
 
+@named_errors
 def circular_delta(a: Tensor, b: Tensor, period: int = 86400) -> Tensor:
     """Distance between two times on a clock of ``period`` seconds.
 
@@ -102,6 +105,6 @@ def circular_delta(a: Tensor, b: Tensor, period: int = 86400) -> Tensor:
     return delta
 
 
-@torch.library.register_fake("longclock::circular_delta")
+@fake("circular_delta")
 def _(a: Tensor, b: Tensor, period: int) -> Tensor:
     return a.new_empty(a.shape, dtype=torch.promote_types(a.dtype, b.dtype))

@@ -8,11 +8,13 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, check_k, not_differentiable
+from longclock.ops._call import call, check_k, fake, not_differentiable
+from longclock.ops._errors import named_errors
 from longclock.ops._layout import SearchOptions, flatten_search
 from longclock.types import Mlp, TopK
 
 
+@named_errors
 def clock_gsu(
     query: Tensor,
     keys: Tensor,
@@ -57,7 +59,7 @@ def clock_gsu(
     return TopK(*call(raw.clock_gsu.default, *arguments, check_k("clock_gsu", k)))
 
 
-@torch.library.register_fake("longclock::clock_gsu")
+@fake("clock_gsu")
 def _(query: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     shape = (*query.shape[:-1], rest[-1])
     return (

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock._mlp import require_integers, resolve_mlp, resolve_period
-from longclock.ops._call import call, differentiable, forbid_double_backward, refuse_float64
+from longclock._mlp import require_integers, require_tensor, resolve_mlp, resolve_period
+from longclock.ops._call import call, differentiable, fake, forbid_double_backward, refuse_float64
+from longclock.ops._errors import named_errors
 from longclock.types import Lookup, Mlp
 
 
+@named_errors
 def esu_attention(
     u: Tensor,
     z: Tensor | Lookup,
@@ -48,6 +50,8 @@ def esu_attention(
     on the CPU, in fp32 on CUDA.
     """
     weights, unit = resolve_mlp("esu_attention", mlp, unit)
+    if isinstance(z, Lookup):
+        require_tensor("esu_attention", "z's ids", z.ids)
     rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
     refuse_float64("esu_attention", u=u, z=rows, w1=weights[0], b1=weights[1], w2=weights[2],
                    b2=weights[3])  # fmt: skip
@@ -60,7 +64,7 @@ def esu_attention(
     return result
 
 
-@torch.library.register_fake("longclock::esu_attention")
+@fake("esu_attention")
 def _(u: Tensor, z: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     queries, heads, width = u.shape
     return (
@@ -69,7 +73,7 @@ def _(u: Tensor, z: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-@torch.library.register_fake("longclock::esu_attention_backward")
+@fake("esu_attention_backward")
 def _(
     grad: Tensor, u: Tensor, z: Tensor, ids: Tensor | None, z_time: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
@@ -81,7 +85,7 @@ def _(
     )
 
 
-@torch.library.register_fake("longclock::esu_attention_table_grad")
+@fake("esu_attention_table_grad")
 def _(z_grad: Tensor, ids: Tensor, valid: Tensor | None, table_rows: int) -> Tensor:
     return z_grad.new_empty((table_rows, z_grad.shape[-1]))
 

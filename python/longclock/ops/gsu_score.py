@@ -8,11 +8,13 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, differentiable, forbid_double_backward
+from longclock.ops._call import call, differentiable, fake, forbid_double_backward
+from longclock.ops._errors import named_errors
 from longclock.ops._layout import SearchOptions, flatten_search
 from longclock.types import Mlp
 
 
+@named_errors
 def gsu_score(
     query: Tensor,
     keys: Tensor,
@@ -63,7 +65,7 @@ def gsu_score(
     return scores
 
 
-@torch.library.register_fake("longclock::gsu_score")
+@fake("gsu_score")
 def _(query: Tensor, keys: Tensor, key_time: Tensor, *rest: Any) -> Tensor:
     query_offsets, starts, total = rest[8], rest[9], rest[-1]
     size: tuple[Any, ...]
@@ -78,7 +80,7 @@ def _(query: Tensor, keys: Tensor, key_time: Tensor, *rest: Any) -> Tensor:
     return query.new_empty(size, dtype=torch.float32)
 
 
-@torch.library.register_fake("longclock::gsu_score_backward")
+@fake("gsu_score_backward")
 def _(grad: Tensor, query: Tensor, keys: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     need_query, need_keys, need_mlp = rest[-3:]
     return (

@@ -8,11 +8,13 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, check_k
+from longclock.ops._call import call, check_k, fake
+from longclock.ops._errors import named_errors
 from longclock.ops._layout import Layout, flatten_layout, require_rows
 from longclock.types import TopK
 
 
+@named_errors
 def hamming_gsu(
     query: Tensor,
     keys: Tensor,
@@ -52,7 +54,7 @@ def hamming_gsu(
     return TopK(*call(raw.hamming_gsu.default, *arguments))
 
 
-@torch.library.register_fake("longclock::hamming_gsu")
+@fake("hamming_gsu")
 def _(query: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     shape = (*query.shape[:-1], rest[-1])
     return query.new_empty(shape, dtype=torch.float32), query.new_empty(shape)

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock.ops._call import call, not_differentiable, refuse_float64
+from longclock.ops._call import call, fake, not_differentiable, refuse_float64
+from longclock.ops._errors import named_errors
 
 
+@named_errors
 def pack_signs(x: Tensor) -> Tensor:
     """A bit a value: which are positive.
 
@@ -27,7 +29,7 @@ def pack_signs(x: Tensor) -> Tensor:
     return words
 
 
-@torch.library.register_fake("longclock::pack_signs")
+@fake("pack_signs")
 def _(x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], (x.shape[-1] + 63) // 64), dtype=torch.int64)
 

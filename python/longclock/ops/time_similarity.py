@@ -8,9 +8,11 @@ from torch import Tensor
 
 from longclock._library import raw
 from longclock._mlp import require_integers, resolve_unit
-from longclock.ops._call import call, differentiable, forbid_double_backward, refuse_float64
+from longclock.ops._call import call, differentiable, fake, forbid_double_backward, refuse_float64
+from longclock.ops._errors import named_errors
 
 
+@named_errors
 def time_features(delta: Tensor, unit: float | None = None) -> Tensor:
     """The four features of a time difference.
 
@@ -30,6 +32,7 @@ def time_features(delta: Tensor, unit: float | None = None) -> Tensor:
     return phi
 
 
+@named_errors
 def time_similarity(
     delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float | None = None
 ) -> Tensor:
@@ -54,17 +57,17 @@ def time_similarity(
     return s
 
 
-@torch.library.register_fake("longclock::time_features")
+@fake("time_features")
 def _(delta: Tensor, unit: float) -> Tensor:
     return delta.new_empty((*delta.shape, 4), dtype=torch.float32)
 
 
-@torch.library.register_fake("longclock::time_similarity")
+@fake("time_similarity")
 def _(delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float) -> Tensor:
     return delta.new_empty(delta.shape, dtype=torch.float32)
 
 
-@torch.library.register_fake("longclock::time_similarity_backward")
+@fake("time_similarity_backward")
 def _(
     grad: Tensor, delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float
 ) -> tuple[Tensor, ...]:

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a call that failed is told: which argument was wrong, and what to give in its place.
+
+Good calls pay nothing for it: arguments are looked at after a failure alone, when whatever PyTorch, or a line of Python,
+said about them is replaced by a sentence that names the function and the argument.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from longclock.types import Lookup
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# What the checks of arguments raise by themselves, and what wrong ones make others raise.
+FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
+INTEGERS = (torch.uint16, torch.uint32, torch.uint64)
+NO_MEMORY = "longclock: PyTorch could not make a tensor of shape "
+
+
+def named_errors(function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
+    """The function, whose errors name it and the argument that is wrong."""
+    name = name or function.__name__
+
+    @functools.wraps(function)
+    def named(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except FAILURES as error:
+            better = explained(name, function, args, kwargs, error)
+            if better is None:
+                raise
+            raise better from None
+
+    return named
+
+
+def explained(
+    name: str, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], error: Exception
+) -> Exception | None:
+    """A better error; None where the error is good, or not of the arguments' making."""
+    if isinstance(error, ValueError) and str(error).startswith(f"{name}: "):
+        return None
+    signature = inspect.signature(function)
+    hints = get_type_hints(function, localns={"TimeSimilarity": nn.Module})
+    options = _options(hints)
+    for keyword in kwargs:
+        if keyword not in signature.parameters and keyword not in options:
+            return TypeError(_unexpected(name, keyword, [*signature.parameters, *options]))
+    try:
+        given = signature.bind(*args, **kwargs).arguments
+    except TypeError as unbound:
+        return TypeError(f"{name}: {unbound}; its arguments are {', '.join(signature.parameters)}")
+    given.pop("self", None)
+    extra = given.pop("options", None) or given.pop("layout", None) or {}
+    for argument, value in [*given.items(), *extra.items()]:
+        wrong = next(_wrong(argument, value, hints.get(argument, options.get(argument))), None)
+        if wrong is not None:
+            return ValueError(f"{name}: {wrong}")
+    if isinstance(error, RuntimeError) and str(error).startswith(NO_MEMORY):
+        shape = str(error).removeprefix(NO_MEMORY).split(";")[0]
+        return ValueError(
+            f"{name}: the arguments must be of a size that memory can hold, got ones that need a tensor of shape "
+            f"{shape}; where memory is short, free some, or call with fewer sequences at a time"
+        )
+    return None
+
+
+def _options(hints: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of ``**options: Unpack[SomeTypedDict]`` and their types."""
+    for hint in hints.values():
+        for part in get_args(hint):
+            if hasattr(part, "__total__"):
+                return get_type_hints(part)
+    return {}
+
+
+def _unexpected(name: str, keyword: str, known: list[str]) -> str:
+    known = [word for word in known if word not in ("self", "options", "layout")]
+    near = difflib.get_close_matches(keyword, known, 1)
+    meant = f"{near[0]} is near it, and " if near else ""
+    return f"{name}: unexpected keyword argument {keyword!r}; {meant}it takes {', '.join(known)}"
+
+
+def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
+    """What is wrong with an argument of that type, if anything."""
+    kinds = set(get_args(hint)) or {hint}
+    if value is None and type(None) in kinds:
+        return
+    if isinstance(value, Lookup) and Lookup in kinds:
+        yield from _wrong(f"{argument}'s table", value.table, Tensor)
+        yield from _wrong(f"{argument}'s ids", value.ids, Tensor)
+    elif any(_is_mlp(kind) for kind in kinds):
+        return  # resolve_mlp has checked it
+    elif isinstance(value, Tensor) and Tensor in kinds:
+        yield from _wrong_tensor(argument, value)
+    elif Tensor in kinds:
+        wanted = "a tensor or a Lookup" if Lookup in kinds else "a tensor"
+        yield f"{argument} must be {wanted}, got {type(value).__name__}{_remedy(value)}"
+    elif kinds & {int, float, bool}:
+        yield from _wrong_scalar(argument, value, kinds)
+
+
+def _is_mlp(kind: Any) -> bool:
+    return typing.get_origin(kind) is tuple
+
+
+def _wrong_tensor(argument: str, value: Tensor) -> Iterator[str]:
+    if value.is_nested:
+        yield f"{argument} must be a tensor of one shape, got a nested one; give its values() and offsets() as a ragged layout"
+    elif value.layout is not torch.strided:
+        layout = str(value.layout).removeprefix("torch.")
+        yield f"{argument} must be a strided tensor, got one of layout {layout}; make it one with .to_dense()"
+    elif value.is_quantized:
+        yield f"{argument} must not be quantized, got {_dtype(value)}; make it float with .dequantize()"
+    elif value.dtype in INTEGERS:
+        yield f"{argument} must be of a signed dtype, got {_dtype(value)}; convert it with .to(torch.int64)"
+    elif value.is_complex():
+        yield f"{argument} must be real, got {_dtype(value)}"
+    elif value.dtype.itemsize == 1 and value.is_floating_point():
+        yield f"{argument} must be float32, float16 or bfloat16, got {_dtype(value)}; convert it with .float()"
+
+
+def _wrong_scalar(argument: str, value: Any, kinds: set[Any]) -> Iterator[str]:
+    symbols = {int: torch.SymInt, float: torch.SymFloat, bool: torch.SymBool}
+    taken = tuple(kind for pair in symbols.items() if pair[0] in kinds for kind in pair)
+    if float in kinds:
+        taken += (int, torch.SymInt)
+    if not isinstance(value, taken) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join(kind.__name__ for kind in symbols if kind in kinds)
+        none = " or None" if type(None) in kinds else ""
+        yield f"{argument} must be of type {wanted}{none}, got {value!r} of type {type(value).__name__}"
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _remedy(value: Any) -> str:
+    if isinstance(value, nn.Embedding):
+        return "; give its weight"
+    if isinstance(value, Lookup):
+        return "; give its table here and its ids as ids"
+    if type(value).__module__.split(".")[0] == "numpy":
+        return "; make one with torch.from_numpy"
+    if isinstance(value, (list, tuple, int, float)):
+        return "; make one with torch.tensor"
+    if hasattr(value, "values") and hasattr(value, "offsets"):
+        return "; give its values() here and its offsets() as offsets, a ragged layout"
+    return ""
