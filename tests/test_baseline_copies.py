@@ -104,6 +104,16 @@ def test_behaviours_in_16_bits_beside_weights_in_32(name):
 
 
 @pytest.mark.parametrize("name", BUILD)
+def test_autocast_is_near(name):
+    model, call = used(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        v = model(**call)
+    v.float().sum().backward()
+    if not name.startswith(("SDIM", "ETA", "ReferenceETA")):
+        torch.testing.assert_close(v.float(), model(**call), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("name", BUILD)
 def test_used_modules_go_back_and_forth(name):
     model, call = used(name)
     expected = model(**call)

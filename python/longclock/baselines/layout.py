@@ -54,6 +54,25 @@ def kind_of(value: Any) -> str:
     return type(value).__name__
 
 
+def require_dense(op: str, **arguments: Any) -> None:
+    """Tensors that hold a number at every place; None is passed over."""
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        require_tensor(op, name, value)
+        nested = value.is_nested
+        if nested or value.layout != torch.strided or value.is_quantized:
+            kind = (
+                "nested"
+                if nested
+                else str(value.layout if value.layout != torch.strided else value.dtype)
+            )
+            raise ValueError(
+                f"{op}: {name} must be a dense tensor, got {kind.removeprefix('torch.')}; give it padded with lengths, "
+                "flat with offsets, or by .to_dense() or .dequantize()"
+            )
+
+
 def check_shape(op: str, name: str, value: Tensor, shape: tuple[int, ...], letters: str) -> None:
     """``letters``: the shape as the documentation writes it, and what it follows from; {} is its numbers."""
     if value.shape != shape:
@@ -65,6 +84,7 @@ def check_shape(op: str, name: str, value: Tensor, shape: tuple[int, ...], lette
 def check_floats(op: str, name: str, value: Any, width: int, argument: str) -> None:
     """Rows of ``width`` floating columns, in one dimension or more."""
     require_tensor(op, name, value)
+    require_dense(op, **{name: value})
     if not value.is_floating_point():
         raise ValueError(
             f"{op}: {name} must be floating, got {kind_of(value)}; convert it with .float()"
@@ -81,6 +101,7 @@ def check_integers(
 ) -> None:
     """int32 or int64 of that shape, on the device of ``like``."""
     require_tensor(op, name, ids)
+    require_dense(op, **{name: ids})
     require_integers(op, **{name: ids})
     check_shape(op, name, ids, shape, letters)
     check_device(op, like, **{name: ids})
@@ -161,10 +182,12 @@ def check_call(
         )
     for name, value in (("behaviour_time", behaviour_time), ("query_time", query_time)):
         require_tensor(op, name, value)
-    require_integers(
-        op, behaviour_time=behaviour_time, query_time=query_time, lengths=lengths, starts=starts, ends=ends,
-        offsets=offsets, query_offsets=query_offsets,
-    )  # fmt: skip
+    integers = {
+        "behaviour_time": behaviour_time, "query_time": query_time, "lengths": lengths, "starts": starts, "ends": ends,
+        "offsets": offsets, "query_offsets": query_offsets,
+    }  # fmt: skip
+    require_dense(op, **integers)
+    require_integers(op, **integers)
     if (starts is None) != (ends is None):
         given, other = ("starts", "ends") if ends is None else ("ends", "starts")
         raise ValueError(f"{op}: {given} must come with {other} (windows), got {other}=None")

@@ -179,12 +179,13 @@ class PeriodGraph(nn.Module):
             links = self._links[number] = (like, *self._normalised(number, items))
         _, to_users, to_items = links
         user_sum, item_sum = users, items
-        for _ in range(self.layers):
-            users, items = (
-                _Product.apply(to_users, to_items, items),
-                _Product.apply(to_items, to_users, users),
-            )
-            user_sum, item_sum = user_sum + users, item_sum + items
+        with torch.autocast(items.device.type, enabled=False):  # sparse products have no 16 bits
+            for _ in range(self.layers):
+                users, items = (
+                    _Product.apply(to_users, to_items, items),
+                    _Product.apply(to_items, to_users, users),
+                )
+                user_sum, item_sum = user_sum + users, item_sum + items
         return user_sum / (self.layers + 1), item_sum / (self.layers + 1)
 
     def _normalised(self, number: int, items: Tensor) -> tuple[Tensor, Tensor]:
