@@ -94,8 +94,11 @@ def test_parts_of_other_zones_and_units(tmp_path):
     write(tmp_path, "part-0.parquet", time=stamps(TIME, "us", "Asia/Tokyo"))
     write(tmp_path, "part-1.parquet", time=stamps(TIME, "us", "Europe/Berlin"))
     refused(tmp_path, "part-1.parquet: column 'time' is of timestamps in Europe/Berlin")
-    write(tmp_path, "part-1.parquet", time=stamps(TIME, "ns", "Asia/Tokyo"))
-    assert read_events(tmp_path).order_time.tolist() == sorted(TIME * 2)
+    for unit in ("ns", "ms", "s"):
+        write(tmp_path, "part-1.parquet", time=stamps(TIME, unit, "Asia/Tokyo"))
+        events = read_events(tmp_path)
+        assert events.order_time.tolist() == sorted(TIME * 2)
+        assert set(events.time - events.order_time) == {9 * 3600}
 
 
 def test_integers_of_other_widths_and_empty_parts(tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from longclock._extras import TRAIN_EXTRA
 from longclock.data._checks import SECONDS_BELOW
 from longclock.data.event_table import EventFileError, EventTable, read_table
 from longclock.data.stream import EventStream, IntArray
@@ -67,9 +68,7 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
         import pandas  # noqa: F401
         import pyarrow  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            "reading event files needs pandas and pyarrow: pip install pandas pyarrow"
-        ) from error
+        raise ImportError(f"reading event files needs {error.name}: {TRAIN_EXTRA}") from error
 
     attributes: list[str] = list(dict.fromkeys(categories or ()))
 

@@ -98,6 +98,7 @@ def read_table(path: Path, wanted: Callable[[Sequence[str]], Sequence[str]]) -> 
         frames.append(frame[columns])
     if len(files) > 1:
         _check_alike(files, frames)
+        _same_units(frames)
     ends = np.cumsum([len(frame) for frame in frames])
     filled = [frame for frame in frames if len(frame)] or frames[:1]
     frame = _read_as(path, lambda _: filled[0] if len(filled) == 1 else pd.concat(filled))
@@ -289,6 +290,15 @@ def _check_alike(files: list[Path], frames: list[pd.DataFrame]) -> None:
                     f"{file}: column {name!r} is of {kind}, in {where.name} of {known}; "
                     "write all files with the same types"
                 )
+
+
+def _same_units(frames: list[pd.DataFrame]) -> None:
+    """Timestamps of seconds beside nanoseconds, as Arrow and older Spark write them, in microseconds."""
+    for name in frames[0].columns:
+        if len({frame[name].dtype for frame in frames if frame[name].dtype.kind == "M"}) > 1:
+            for frame in frames:
+                if frame[name].dtype.kind == "M":
+                    frame[name] = frame[name].dt.as_unit("us")
 
 
 def _kind_of(column: pd.Series) -> str:

@@ -3,12 +3,14 @@
 
 import sys
 
+from longclock._extras import TRAIN_EXTRA
+
 try:
     from longclock.train.cli import main
 except ImportError as error:
     if (error.name or "").startswith("longclock"):
         raise
-    sys.exit(f"longclock.train needs {error.name}: pip install 'longclock[train]'")
+    sys.exit(f"longclock.train needs {error.name}: {TRAIN_EXTRA}")
 
 if __name__ == "__main__":
     sys.exit(main())

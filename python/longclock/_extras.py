@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the optional parts need, as a command that works wherever the package came from."""
+
+TRAIN_EXTRA = "pip install scikit-learn scipy safetensors tqdm matplotlib pandas pyarrow"

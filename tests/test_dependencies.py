@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the package imports is declared, and its core needs none of what only training needs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longclock._extras import TRAIN_EXTRA
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "longclock"
+IMPORTED_AS = {"scikit-learn": "sklearn"}
+# Beside these, all of longclock is core; reading a file imports pandas and pyarrow when it is called.
+TRAINING = ("train", "study", "metrics.py")
+WHEN_CALLED = {"data": {"pandas", "pyarrow"}}
+
+
+def declared(name: str) -> set[str]:
+    """Modules of a list of requirements of pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(rf"^{name} = \[(.*?)\]", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    packages = re.findall(r'"([\w.-]+)', found.group(1))
+    return {IMPORTED_AS.get(package, package) for package in packages}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of other packages that a file imports, at its head or in a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"longclock"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py*")), ids=lambda path: path.name)
+def test_imports_are_declared(path):
+    if path.suffix not in (".py", ".pyi"):
+        return
+    part = path.relative_to(PACKAGE).parts[0]
+    allowed = declared("dependencies")
+    if part in TRAINING:
+        allowed |= declared("train")
+    assert imported(path) - allowed - WHEN_CALLED.get(part, set()) == set()
+
+
+def test_nothing_is_declared_that_is_not_imported():
+    everything = set().union(*(imported(path) for path in PACKAGE.rglob("*.py")))
+    assert declared("dependencies") | declared("train") == everything
+
+
+def without(packages: set[str], program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program where these packages are not installed."""
+    refused = f"""
+import sys
+
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {sorted(packages)}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Refused())
+"""
+    arguments = [sys.executable, "-c", refused + program]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+def test_the_core_needs_no_extra():
+    """Every module outside training can be imported with the core's dependencies alone."""
+    files = [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] not in TRAINING and path.stem != "__main__"
+    ]
+    names = [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in files
+    ]
+    assert len(names) > 40
+    program = f"""
+import importlib
+for name in {names}:
+    importlib.import_module(name)
+from longclock.data import read_events
+try:
+    read_events(".")
+except ImportError as error:
+    print(error)
+"""
+    done = without(declared("train"), program)
+    assert done.stderr == ""
+    assert done.stdout.strip() == f"reading event files needs pandas: {TRAIN_EXTRA}"
+
+
+@pytest.mark.parametrize("module", ["train", "study"])
+def test_a_missing_extra_is_named(module):
+    program = f"import runpy; runpy.run_module('longclock.{module}', run_name='__main__')"
+    done = without({"sklearn"}, program)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"longclock.{module} needs sklearn: {TRAIN_EXTRA}"
+
+
+def test_the_command_installs_what_is_declared():
+    words = TRAIN_EXTRA.split()
+    assert words[:2] == ["pip", "install"]
+    assert {IMPORTED_AS.get(word, word) for word in words[2:]} == declared("train")
