@@ -7,8 +7,8 @@ import importlib.util
 import json
 import os
 import re
-import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +17,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]
+)
 RESULTS = {
     name: json.loads((ROOT / "examples" / "results" / f"{name}.json").read_text())
     for name in ("demo_nyc", "music")
 }
+
+
+BUILD_NEEDS = re.findall(
+    r'"([^"]+)"',
+    re.search(r"^requires = (.*)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1],
+)
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -30,8 +38,12 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 def commands() -> list[str]:
     """Lines of every shell block, without comments."""
-    lines = "\n".join(blocks("sh")).splitlines()
-    return [line for line in (line.partition("  #")[0].strip() for line in lines) if line]
+    return [line for block in blocks("sh") for line in commands_of(block)]
+
+
+def commands_of(block: str) -> list[str]:
+    lines = (line.partition("  #")[0].strip() for line in block.splitlines())
+    return [line for line in lines if line]
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
@@ -71,12 +83,60 @@ def test_command_is_known(command):
         assert "SIMD level" in done.stdout
     elif words[:2] == ["pip", "install"]:
         assert (ROOT / "setup.py").exists()
-        needs = re.search(r"^requires = (.*)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-        assert needs is not None
         for word in words[2:]:
-            assert word in (".", "--no-build-isolation") or f'"{word}' in needs.group(1)
+            known = word in (".", "-U", "--no-build-isolation", "dist/longclock-*.whl")
+            assert known or any(need.startswith(word.partition(">")[0]) for need in BUILD_NEEDS)
     else:
         pytest.fail(f"the README shows a command that no test knows: {command}")
+
+
+def test_the_build_without_isolation_has_all_that_it_needs():
+    """A new environment's setuptools may be too old for pyproject.toml: the line upgrades it."""
+    block = next(block for block in blocks("sh") if "--no-build-isolation" in block)
+    first, second = commands_of(block)
+    words = shlex.split(first)
+    assert words[:3] == ["pip", "install", "-U"]
+    needs = [need for need in BUILD_NEEDS if not need.startswith("torch")]
+    assert len(needs) == len(BUILD_NEEDS) - 1
+    for need in needs:  # setuptools as it is: only from there on can the file be read
+        assert (need if "setuptools" in need else need.partition(">")[0]) in words
+    assert second == "pip install --no-build-isolation ."
+
+
+def test_setuptools_of_that_line_reads_the_metadata(tmp_path):
+    """The second line as far as it goes without a compiler: pip asks setuptools for the metadata."""
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    package = tmp_path / "python" / "longclock"
+    package.mkdir(parents=True)
+    shutil.copy(ROOT / "python" / "longclock" / "__init__.py", package)
+    program = (
+        "from setuptools import build_meta; "
+        "print(build_meta.prepare_metadata_for_build_wheel('build'))"
+    )
+    (tmp_path / "build").mkdir()
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    metadata = tmp_path / "build" / done.stdout.splitlines()[-1] / "METADATA"
+    assert "Requires-Dist: typing_extensions" in metadata.read_text(encoding="utf-8")
+
+
+def test_what_is_run_after_make_wheel_was_installed():
+    block = next(block for block in blocks("sh") if "make wheel" in block)
+    assert [line.split()[:2] for line in commands_of(block)] == [
+        ["make", "wheel"], ["pip", "install"], ["python", "-m"],
+    ]  # fmt: skip
+    makefile = (ROOT / "Makefile").read_text()
+    target = re.search(r"^wheel:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert target is not None
+    assert "-w dist ." in target.group(1)
+    assert "dist/longclock-*.whl" in block
+
+
+def test_the_first_example_says_what_times_are():
+    first = README.index("```python")
+    assert "SECONDS" in blocks("python")[0]
+    assert "Times are whole seconds" in README[first : README.index("## What is there")]
 
 
 def test_commands_in_the_text_parse():
@@ -194,46 +254,3 @@ def test_api_page_has_everything_public():
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     for name in lc.__all__:
         assert f"### {name}\n" in page or f"`lc.{name}`" in page or name == "ops"
-
-
-def test_the_op_of_the_walk_through_compiles(tmp_path):
-    """Every file that docs/adding-an-op.md shows, put beside the real ones."""
-    import torch
-    from torch.utils.cpp_extension import include_paths
-
-    page = (ROOT / "docs" / "adding-an-op.md").read_text(encoding="utf-8")
-    for folder in ("kernels", "csrc"):
-        (tmp_path / folder).mkdir()
-        for child in (ROOT / folder).iterdir():
-            (tmp_path / folder / child.name).symlink_to(child)
-    files = {}
-    for block in blocks("cpp", page) + blocks("python", page):
-        name = re.match(r"(?://|#) (\S+)\n", block)
-        assert name is not None
-        files[name.group(1)] = block
-        path = tmp_path / name.group(1)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(block)
-    assert len(files) == 7
-    flags = [
-        "-std=c++20",
-        "-fvisibility=hidden",
-        "-Wall",
-        "-Wextra",
-        "-Wno-psabi",
-        "-Werror",
-        "-fsyntax-only",
-    ]
-    flags += [f"-isystem{path}" for path in include_paths()]
-    flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{tmp_path / 'csrc'}"]
-    for name in files:
-        source = tmp_path / name
-        if name.endswith(".cpp"):
-            level = ["-mavx2", "-mfma", "-mf16c", "-DLONGCLOCK_X86"] if "_avx2" in name else []
-            compiler = os.environ.get("CXX", "c++")
-            subprocess.run([compiler, *flags, *level, str(source)], check=True)
-        elif name.endswith(".py"):
-            compile(source.read_text(), name, "exec")
-    module = runpy.run_path(str(tmp_path / "python/longclock/reference/recency_decay.py"))
-    decay = module["recency_decay"](torch.tensor([0, 60, 120]), 60.0)
-    assert decay.tolist() == [1.0, 0.5, 0.25]

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walk-through of docs/adding-an-op.md: its files compile, its op works, its names are the code's."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.cpp_extension import include_paths
+
+from longclock.ops import _call
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "adding-an-op.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(?:cpp|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_op_of_the_walk_through_compiles(tmp_path):
+    """Every file that docs/adding-an-op.md shows, put beside the real ones."""
+    for folder in ("kernels", "csrc"):
+        (tmp_path / folder).mkdir()
+        for child in (ROOT / folder).iterdir():
+            (tmp_path / folder / child.name).symlink_to(child)
+    files = {}
+    for block in BLOCKS:
+        name = re.match(r"(?://|#) (\S+)\n", block)
+        assert name is not None
+        files[name.group(1)] = block
+        path = tmp_path / name.group(1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block)
+    assert len(files) == 7
+    flags = [
+        "-std=c++20",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wextra",
+        "-Wno-psabi",
+        "-Werror",
+        "-fsyntax-only",
+    ]
+    flags += [f"-isystem{path}" for path in include_paths()]
+    flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{tmp_path / 'csrc'}"]
+    for name in files:
+        source = tmp_path / name
+        if name.endswith(".cpp"):
+            level = ["-mavx2", "-mfma", "-mf16c", "-DLONGCLOCK_X86"] if "_avx2" in name else []
+            compiler = os.environ.get("CXX", "c++")
+            subprocess.run([compiler, *flags, *level, str(source)], check=True)
+        elif name.endswith(".py"):
+            compile(source.read_text(), name, "exec")
+    module = runpy.run_path(str(tmp_path / "python/longclock/reference/recency_decay.py"))
+    decay = module["recency_decay"](torch.tensor([0, 60, 120]), 60.0)
+    assert decay.tolist() == [1.0, 0.5, 0.25]
+
+
+def test_its_python_runs(tmp_path):
+    """The op's file as it stands, above an op of that schema which the reference computes."""
+    for name in ("ops", "reference"):
+        head = f"# python/longclock/{name}/recency_decay.py\n"
+        (tmp_path / f"{name}.py").write_text(next(b for b in BLOCKS if b.startswith(head)))
+    schema = re.search(r'm\.def\("(recency_decay\(.*?)"\);', PAGE)
+    assert schema is not None
+    program = f"""
+import runpy
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+import longclock
+
+library = torch.library.Library("longclock", "FRAGMENT")
+library.define("{schema.group(1)}")
+library.impl("recency_decay", runpy.run_path("reference.py")["recency_decay"], "CPU")
+recency_decay = runpy.run_path("ops.py")["recency_decay"]
+delta = torch.tensor([0, 60, 120])
+assert recency_decay(delta, 60).tolist() == [1.0, 0.5, 0.25]
+with FakeTensorMode() as mode:
+    made = recency_decay(mode.from_tensor(delta), 60.0)
+    assert (made.shape, made.dtype) == ((3,), torch.float32)
+torch.library.opcheck(torch.ops.longclock.recency_decay.default, (delta, 60.0))
+for arguments in ((delta.float(), 60.0), (delta, "a minute"), (None, 60.0)):
+    try:
+        recency_decay(*arguments)
+    except ValueError as error:
+        print(error)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    messages = done.stdout.splitlines()
+    assert [message.split(" must")[0] for message in messages] == [
+        "recency_decay: delta", "recency_decay: half_life", "recency_decay: delta",
+    ]  # fmt: skip
+
+
+def test_calls_in_its_text_fit():
+    """`helper("<op>", ...)` of the text: a helper of that name takes that many arguments."""
+    fitted = set()
+    for name, arguments in re.findall(r'`(\w+)\(("<op>.*?)\)`', PAGE):
+        parsed = ast.parse(f"f({arguments})", mode="eval").body
+        assert isinstance(parsed, ast.Call)
+        inspect.signature(getattr(_call, name)).bind(*parsed.args)
+        fitted.add(name)
+    assert fitted == {"differentiable", "forbid_double_backward", "not_differentiable"}
