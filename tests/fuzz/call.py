@@ -39,6 +39,9 @@ class Call:
     way: str
     arguments: dict[str, Any]
     exact: bool = False  # every sum is exact in fp32: no tolerance at all
+    level: str | None = None  # of SIMD; None: that of the machine
+    module: bool = False  # a TimeSimilarity in place of the four weights
+    mlp: Any = "the weights"  # something else in their place
     extra: dict[str, Any] = field(default_factory=dict)  # keywords that the public function lacks
     mutations: list[str] = field(default_factory=list)
 
@@ -51,7 +54,8 @@ class Call:
         return {name: value for name, value in self.arguments.items() if isinstance(value, Tensor)}
 
     def __str__(self) -> str:
-        lines = [f"{self.op} ({self.way}{', exact' if self.exact else ''})"]
+        how = [self.way, *(["exact"] if self.exact else []), *([self.level] if self.level else [])]
+        lines = [f"{self.op} ({', '.join(how)}{', module' if self.module else ''})"]
         lines += [f"  mutated: {text}" for text in self.mutations]
         lines += [f"  {name} = {shown(value)}" for name, value in self.arguments.items()
                   if value is not None]  # fmt: skip

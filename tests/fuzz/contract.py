@@ -86,6 +86,7 @@ class Rules:
                 (meta if kind == "meta" else [] if kind in ("none", "python") else real).append(
                     name
                 )
+        self.need(isinstance(self.call.mlp, str) and self.call.mlp != "mlp", "mlp")
         for name in self.call.extra:
             self.need(False, f"{name} is no keyword")
         if meta and real:
@@ -275,7 +276,7 @@ class Rules:
                 ids = view["ids"].reshape(-1)[at[counts]]
                 outside = bool(((ids < 0) | (ids >= len(view["keys"]))).any())
                 if outside and self.emulated:
-                    (self.open if backward else self.either).append("an id of no row")
+                    (self.open if backward or hamming else self.either).append("an id of no row")
                 elif outside and a.get("k") == 0:
                     self.either.append("an id of no row, k is 0")
                 else:

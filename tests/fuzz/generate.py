@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longclock import _native
+
 from . import oracle
 from .call import LAYOUT, MLP, SEARCHES, Call
 
@@ -459,7 +461,15 @@ def generate(op: str, draw: Draw) -> Call:
     if op == "clock_time" and not hasattr(torch.ops.longclock, "clock_time"):
         way = "public"
     arguments, exact = GENERATORS[op](draw, way)
-    return Call(op, way, arguments, exact)
+    call = Call(op, way, arguments, exact)
+    if way != "raw":
+        for name in ("scale", "unit"):  # None is a default of the public functions
+            if name in arguments and not exact and draw.chance(0.2):
+                arguments[name] = None
+        call.module = way == "public" and "period" in arguments and draw.chance(0.2)
+    if not draw.tiny and draw.chance(0.4):
+        call.level = draw.pick(*_native.simd_levels())
+    return call
 
 
 __all__ = ["GENERATORS", "SEARCHES", "Draw", "generate"]

@@ -196,6 +196,16 @@ def mutate(draw: Draw, call: Call) -> None:
         call.extra["lenghts" if call.form in SEARCHES else "validity"] = None
         call.mutations.append("a misspelt keyword")
         return
+    if (
+        call.way != "raw"
+        and "period" in call.arguments
+        and "w1" in call.arguments
+        and draw.chance(0.05)
+    ):
+        weights = [call.arguments[name] for name in MLP]
+        call.mlp = draw.pick(None, 3, "mlp", weights[:3], [*weights, None], [None] * 4, weights[0])
+        call.mutations.append("mlp")
+        return
     names = [name for name, value in call.arguments.items()
              if not (value is None and draw.chance(0.8))]  # fmt: skip
     if call.way == "gradient":  # the rest is PyTorch's to check

@@ -87,7 +87,7 @@ def reference(call: Call) -> tuple[dict[str, Tensor], Any]:
         if name in a:
             a[name] = a[name].to(a[rows].dtype)
     if "scale" in a:
-        a["scale"] = float(np.float32(a["scale"]))
+        a["scale"] = read(call.arguments)["scale"]  # as fp32
     leaves = {name: a[name].double().requires_grad_() for name in ("query", "keys", "u", "z", *MLP)
               if name in a}  # fmt: skip
     return leaves, public(call, a | leaves, lc.reference)

@@ -104,7 +104,7 @@ def score(block: Block, mlp: Any, scale: float | None, period: int, unit: float)
         # What lies past a length must not reach the query's gradient as 0 times NaN.
         keys = keys.masked_fill(~block.live[..., None], 0)
     query, keys = accumulate(block.query, keys)
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scale = max(query.shape[-1], 1) ** -0.5 if scale is None else scale
     delta = circular_delta(block.key_time, block.query_time[:, None], period)
     w1, b1, w2, b2 = (weight.to(query.dtype) for weight in mlp)
     s = time_similarity(delta, w1, b1, w2, b2, unit)
