@@ -83,6 +83,8 @@ class Rules:
                 self.flag(name, value)
             else:
                 kind = self.tensor(name, value)
+                if self.call.way == "gradient" and name == "grad":
+                    continue
                 (meta if kind == "meta" else [] if kind in ("none", "python") else real).append(
                     name
                 )
@@ -333,6 +335,11 @@ class Rules:
     def attention_data(self, view: dict[str, Any]) -> None:
         backward = self.call.op.endswith("backward") and self.call.way == "raw"
         valid = np.ones(view["z_time"].shape, bool) if view["valid"] is None else view["valid"]
+        if backward and any(
+            np.abs(view[name].astype(object)).max(initial=0) > FARTHEST
+            for name in ("z_time", "query_time")
+        ):
+            self.open.append("times that the forward refuses")
         self.seconds("z_time", view["z_time"][valid].astype(np.int64), not backward)
         seen = valid.any(1)
         self.seconds("query_time", view["query_time"][seen].astype(np.int64), not backward)

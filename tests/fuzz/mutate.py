@@ -241,7 +241,8 @@ def mutate(draw: Draw, call: Call) -> None:
     else:
         return
     call.arguments[name] = changed
-    call.exact = call.exact and what not in ("values",)
+    if what == "values" or name in ("period", *FLOAT_SCALARS):
+        call.exact = call.exact and call.form not in ("clock_gsu", "gsu_score")
     call.mutations.append(f"{name}: {what}")
 
 

@@ -156,7 +156,8 @@ def gradient(call: Call, a: dict[str, Any]) -> dict[str, Tensor]:
     result = result.scores if isinstance(result, tuple) else result
     if not wanted:
         return {}
-    if result.shape != a["grad"].shape:  # a mutation of the forward changed it
+    grad = a["grad"]
+    if (result.shape, result.device) != (grad.shape, grad.device):  # a mutation changed it
         a["grad"] = call.arguments["grad"] = torch.ones_like(result)
     grads = torch.autograd.grad(result, [a[name] for name in wanted], a["grad"], allow_unused=True)
     return {name: grad for name, grad in zip(wanted, grads, strict=True) if grad is not None}

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import longclock as lc
 import torch
+
+import longclock as lc
 
 MLP = (torch.ones(1, 4), torch.zeros(1), torch.ones(1), torch.zeros(()))
 
