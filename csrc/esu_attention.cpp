@@ -200,9 +200,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   const auto s_delta = std::make_unique_for_overwrite<int32_t[]>(pairs);
   params.s_grad = need_mlp ? s_grad.get() : nullptr;
   params.s_delta = s_delta.get();
-  parallel_tasks(a.queries, 2 * a.work(), [&](int64_t begin, int64_t end) {
-    esu_attention_backward_cpu(params, begin, end);
-  });
+  if (a.params.heads > 0) {
+    parallel_tasks(a.queries, 2 * a.work(), [&](int64_t begin, int64_t end) {
+      esu_attention_backward_cpu(params, begin, end);
+    });
+  } else {  // nothing attends, so nothing adds to what the kernel sums over heads
+    std::fill_n(static_cast<char*>(z_grad.mutable_data_ptr()),
+                z_grad.numel() * static_cast<int64_t>(z_grad.element_size()), 0);
+    std::fill_n(s_grad.get(), pairs, 0.0f);
+    std::fill_n(s_delta.get(), pairs, 0);
+  }
   if (need_u) u_grad = as_dtype(u_grad, u.scalar_type());
   if (need_mlp) {
     std::tie(w1_grad, b1_grad, w2_grad, b2_grad) =

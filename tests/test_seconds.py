@@ -122,7 +122,7 @@ def test_the_module_names_the_times_that_its_user_gave() -> None:
     when = torch.randint(0, 10**9, (2, 5))
     now = torch.full((2,), 10**9)
     batch = (torch.randn(2, 3), torch.randn(2, 5, 4))
-    with pytest.raises(ValueError, match="key_time must be seconds"):
+    with pytest.raises(ValueError, match=r"^LongTermInterestClock: behaviour_time must be seconds"):
         lic(*batch, when * 1000 + 10**12, now)
-    with pytest.raises(ValueError, match="query_time must be seconds"):
+    with pytest.raises(ValueError, match=r"^LongTermInterestClock: query_time must be seconds"):
         lic(*batch, when, now * 1000)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from longclock import ops
 from longclock._mlp import DEFAULT_PERIOD, resolve_period
 from longclock.nn.time_similarity import TimeSimilarity
+from longclock.ops._call import reads_values
+from longclock.ops._errors import named_method
 from longclock.types import Lookup
 
 
@@ -32,12 +34,21 @@ def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
         )
 
 
-def _check_found(found: Tensor, queries: torch.Size) -> None:
+def _within_history(found: Tensor, queries: torch.Size, counts: Tensor | int) -> Tensor:
+    """The indices, those outside their query's history taken for nothing (-1), or refused where values are read."""
     if found.dtype != torch.int64 or found.shape[:-1] != queries:
         raise ValueError(
             f"LongTermInterestClock: found must be int64 {[*queries, 'K']}, a row of indices a query, got "
             f"{str(found.dtype).removeprefix('torch.')} {list(found.shape)}; pass the indices of clock_gsu"
         )
+    outside = (found < -1) | (found >= counts)
+    if reads_values(found) and outside.any():
+        place = outside.nonzero()[0].tolist()
+        raise ValueError(
+            f"LongTermInterestClock: found must hold places in each query's own history, from its start, or -1, got "
+            f"{int(found[tuple(place)])} at {place}; an index of other behaviours may be stale"
+        )
+    return torch.where(outside, -1, found)
 
 
 def _as_query(query: Tensor, rows: Tensor) -> Tensor:
@@ -47,29 +58,50 @@ def _as_query(query: Tensor, rows: Tensor) -> Tensor:
     return query.to(torch.promote_types(rows.dtype, torch.float32))
 
 
-def _whole(
-    shape: torch.Size,
+def _counts(
+    queries: torch.Size,
     behaviour_time: Tensor,
     lengths: Tensor | None,
     starts: Tensor | None,
     ends: Tensor | None,
     offsets: Tensor | None,
     query_offsets: Tensor | None,
-) -> Tensor:
-    """Every behaviour of each query, as a search for all of them would find: [*shape, longest]."""
-    count, longest = lengths, behaviour_time.shape[-1]
+) -> Tensor | int:
+    """How many behaviours each query's history has, to be compared with [*queries, K]."""
+    counts = lengths
     if starts is not None and ends is not None:
-        count = ends - starts
+        counts = ends - starts
     elif offsets is not None:
-        count = offsets.diff()
+        counts = offsets.diff()
         if query_offsets is not None:
-            count = count.repeat_interleave(query_offsets.diff())
-    if count is not None and behaviour_time.dim() == 1:
-        longest = int(count.max()) if count.numel() > 0 else 0
+            counts = counts.repeat_interleave(query_offsets.diff(), output_size=queries.numel())
+    return behaviour_time.shape[-1] if counts is None else counts.view(-1, *(1,) * len(queries))
+
+
+def _whole(
+    queries: torch.Size, behaviour_time: Tensor, counts: Tensor | int, longest: int | None
+) -> Tensor:
+    """Every behaviour of each query, as a search for all of them would find: [*queries, longest]."""
+    if behaviour_time.dim() == 2:
+        longest = behaviour_time.shape[-1]
+    elif isinstance(counts, int):
+        raise ValueError(
+            "LongTermInterestClock: behaviour_time of shape [T] needs offsets, or starts and ends"
+        )
+    elif longest is None:
+        if counts.is_cuda:
+            raise ValueError(
+                "LongTermInterestClock: longest must be given on CUDA for windows and ragged histories with k=None, "
+                "got None; nothing is read on the host there: take it where starts and ends, or offsets, are made"
+            )
+        longest = int(counts.max()) if counts.numel() > 0 else 0
+    elif reads_values(counts) and (counts > longest).any():
+        raise ValueError(
+            f"LongTermInterestClock: longest must be at least the most behaviours of a query = {int(counts.max())}, "
+            f"got {longest}"
+        )
     place = torch.arange(longest, device=behaviour_time.device)
-    if count is not None:
-        place = torch.where(place < count.view(-1, *(1,) * len(shape)), place, -1)
-    return place.expand(*shape, longest)
+    return torch.where(place < counts, place, -1).expand(*queries, longest)
 
 
 def _each_head(x: Tensor, weight: Tensor) -> Tensor:
@@ -237,6 +269,14 @@ class LongTermInterestClock(nn.Module):
         """Keys of precomputed scoring, the heads' projections side by side: [..., L] -> [..., n d]."""
         return behaviours @ self.w_b.flatten(0, 1).to(behaviours.dtype).T
 
+    @named_method(
+        {
+            "key_time": "behaviour_time",
+            "z_time": "behaviour_time",
+            "query": "candidate",
+            "z": "behaviours",
+        }
+    )
     def forward(
         self,
         candidate: Tensor,
@@ -252,6 +292,7 @@ class LongTermInterestClock(nn.Module):
         query_offsets: Tensor | None = None,
         keys: Tensor | None = None,
         found: Tensor | None = None,
+        longest: int | None = None,
         return_context: bool = False,
     ) -> Any:
         """v_cur, and with ``return_context`` the pair of v_cur and c.
@@ -271,9 +312,15 @@ class LongTermInterestClock(nn.Module):
             keys: ``project(behaviours)`` (of the table, for a Lookup), stored ahead of time.
             found: int64 [..., K], what a search made elsewhere found, as indices of ``clock_gsu``: counted from
                 the start of the sequence or window, -1 for nothing. Nothing is searched then; a mask and
-                exclude_future hold for them as well.
+                exclude_future hold for them as well. What lies outside its query's history is an error on the CPU,
+                and nothing on CUDA and in graphs.
+            longest: for ``k=None`` with windows or ragged histories, the most behaviours that a query has. None: it is
+                counted, on the CPU only.
         Returns:
-            v_cur [S, out_dim], [S, C, out_dim] or [Q, out_dim]; c has [n, L + 4] in its last place.
+            v_cur [S, out_dim], [S, C, out_dim] or [Q, out_dim]; c has [n, L + 4] in its last place. Both have the
+            weights' dtype.
+        Raises:
+            ValueError: an argument that does not fit; the message names it and the remedy.
         """
         if keys is not None and self.scoring != "precomputed":
             raise ValueError(
@@ -288,6 +335,7 @@ class LongTermInterestClock(nn.Module):
                 f"[S, C, {self.candidate_dim}], got {list(candidate.shape)}; for one use candidate[None]"
             )
         _check_width("behaviours", rows, self.behaviour_dim, "behaviour_dim")
+        self._check_dtypes(candidate)
         projected = nn.functional.linear(candidate, self.w_q.flatten(0, 1))  # [..., n d]
         u = _each_head(projected.view(-1, self.heads, self.head_dim), self.w_b)
         u = u / math.sqrt(self.head_dim)
@@ -313,12 +361,14 @@ class LongTermInterestClock(nn.Module):
             queries = none_or_best.shape[:-1]
             if searched:
                 found = none_or_best
-            elif found is None:
-                found = _whole(
+            else:
+                counts = _counts(
                     queries, behaviour_time, lengths, starts, ends, offsets, query_offsets
                 )
-            else:
-                _check_found(found, queries)
+                if found is None:
+                    found = _whole(queries, behaviour_time, counts, longest)
+                else:
+                    found = _within_history(found, queries, counts)
             valid = found >= 0
             place, now = _places(
                 found, valid, behaviour_time, query_time, starts, offsets, query_offsets
@@ -332,12 +382,25 @@ class LongTermInterestClock(nn.Module):
                 time, now = torch.zeros_like(time), torch.zeros_like(now)
         z = _selected(behaviours, place)
         u = _as_query(u, z.table if isinstance(z, Lookup) else z)
-        context = self.ops.esu_attention(u, z, time, now, mlp, valid, **options)
-        mixed = _each_head(context.to(self.w_v.dtype), self.w_v)
+        context = self.ops.esu_attention(u, z, time, now, mlp, valid, **options).to(self.w_v.dtype)
+        mixed = _each_head(context, self.w_v)
         v_cur = self.head(mixed.flatten(1)).unflatten(0, queries)
         if not return_context:
             return v_cur
         return v_cur, context.unflatten(0, queries)
+
+    def _check_dtypes(self, candidate: Tensor) -> None:
+        own = self.w_q.dtype
+        if own == torch.float64 and self.ops is ops:
+            raise ValueError(
+                "LongTermInterestClock: the module must be float32, float16 or bfloat16, got float64; "
+                "longclock.reference.LongTermInterestClock takes float64"
+            )
+        if candidate.dtype != own and not torch.is_autocast_enabled(candidate.device.type):
+            raise ValueError(
+                f"LongTermInterestClock: candidate must be {own} to match the weights, got {candidate.dtype}; convert "
+                "one of them with .to(), or run under torch.autocast"
+            )
 
     def _search(
         self,

@@ -26,7 +26,7 @@ class TimeSimilarity(nn.Module):
         unit: seconds in one x; 3600 counts in hours.
         period: seconds of the clock; only the initial weights depend on it.
 
-    Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [].
+    Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [1].
     """
 
     ops: ModuleType = ops
@@ -35,6 +35,8 @@ class TimeSimilarity(nn.Module):
         self, hidden: int = 8, unit: float = DEFAULT_UNIT, *, period: int = DEFAULT_PERIOD
     ) -> None:
         super().__init__()
+        if isinstance(hidden, bool) or not isinstance(hidden, int):
+            raise ValueError(f"TimeSimilarity: hidden must be an int, got {hidden!r}")
         if not 1 <= hidden <= 64:
             raise ValueError(f"TimeSimilarity: hidden must be from 1 to 64, got {hidden}")
         self.hidden = hidden
@@ -43,7 +45,7 @@ class TimeSimilarity(nn.Module):
         self.w1 = nn.Parameter(torch.empty(hidden, 4))
         self.b1 = nn.Parameter(torch.empty(hidden))
         self.w2 = nn.Parameter(torch.empty(hidden))
-        self.b2 = nn.Parameter(torch.empty(()))
+        self.b2 = nn.Parameter(torch.empty(1))  # FSDP takes no scalars
         self.reset_parameters()
 
     @torch.no_grad()

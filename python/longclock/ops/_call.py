@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from longclock._library import raw
@@ -29,6 +29,11 @@ def in_graph() -> bool:
         or torch._C._get_tracing_state() is not None
         or torch._C._are_functorch_transforms_active()
     )
+
+
+def reads_values(tensor: Tensor) -> bool:
+    """Whether values may be looked at: on the CPU, where that waits for nothing, and outside graphs."""
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" and not in_graph()
 
 
 def call(op: Any, *arguments: Any) -> Any:

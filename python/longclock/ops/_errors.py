@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
@@ -17,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from longclock._library import raw
 from longclock.types import Lookup
 
 P = ParamSpec("P")
@@ -43,6 +45,38 @@ def named_errors(function: Callable[P, R], name: str | None = None) -> Callable[
             raise better from None
 
     return named
+
+
+def named_method(words: dict[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A method whose errors name its object's class, and its own arguments.
+
+    Args:
+        words: what the ops that it calls call an argument, and what the method calls it.
+    """
+
+    def decorate(method: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(method)
+        def named(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return method(*args, **kwargs)
+            except FAILURES as error:
+                name = type(args[0]).__name__
+                better = explained(name, method, args, kwargs, error)
+                if better is None and isinstance(error, ValueError):
+                    op, colon, text = str(error).partition(": ")
+                    own = op == "LongTermInterestClock"
+                    if not colon or not (own or hasattr(raw, op)):
+                        raise
+                    for theirs, ours in () if own else words.items():
+                        text = re.sub(rf"\b{theirs}\b(?!')", ours, text)
+                    better = ValueError(f"{name}: {text}")
+                if better is None:
+                    raise
+                raise better from None
+
+        return named
+
+    return decorate
 
 
 def explained(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longclock._library import raw
 from longclock._mlp import require_integers, resolve_offset, resolve_period
-from longclock.ops._call import call, fake, in_graph
+from longclock.ops._call import call, fake, reads_values
 from longclock.ops._errors import named_errors
 
 # Seconds: beyond lies the year 5138, or a finer unit.
@@ -54,13 +54,7 @@ def clock_time(timestamps: Tensor, utc_offset: int | Tensor = 0, period: int = 8
 
 def _check_seconds(op: str, name: str, times: Tensor) -> None:
     """Refuses times that are surely no seconds, where values may be read: on the CPU, outside graphs."""
-    if (
-        type(times) not in (Tensor, torch.nn.Parameter)
-        or times.device.type != "cpu"
-        or times.dtype == torch.int32
-        or times.numel() == 0
-        or in_graph()
-    ):
+    if times.dtype == torch.int32 or times.numel() == 0 or not reads_values(times):
         return
     for time in map(int, torch.aminmax(times)):
         if abs(time) > FARTHEST:

@@ -8,7 +8,14 @@ from torch import Tensor
 
 from longclock._library import raw
 from longclock._mlp import require_integers, require_tensor, resolve_mlp, resolve_period
-from longclock.ops._call import call, differentiable, fake, forbid_double_backward, refuse_float64
+from longclock.ops._call import (
+    call,
+    differentiable,
+    fake,
+    forbid_double_backward,
+    reads_values,
+    refuse_float64,
+)
 from longclock.ops._errors import named_errors
 from longclock.types import Lookup, Mlp
 
@@ -104,11 +111,17 @@ def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: 
         return dense
     if table.shape[0] == 0:
         return torch.zeros_like(table)
-    ids = (ids if valid is None else ids.masked_fill(~valid, 0)).to(torch.int64)
+    ids = ids.to(torch.int64)
+    if valid is not None and reads_values(ids):
+        ids, dz = ids[valid], dz[valid]
+    elif valid is not None:
+        # How many are valid is not read on the host: the others add 0 to a row that was looked up, or, where none was, to
+        # the first.
+        ids = torch.where(valid, ids, torch.where(valid, ids, 0).amax())
     # On CUDA an id may be in no table: its NaN gradient then goes to a row that exists.
     ids = ids.clamp(0, table.shape[0] - 1)
     return torch.sparse_coo_tensor(
-        ids.reshape(1, -1), dz.flatten(0, 1), table.shape, check_invariants=False
+        ids.reshape(1, -1), dz.reshape(-1, table.shape[1]), table.shape, check_invariants=False
     )
 
 

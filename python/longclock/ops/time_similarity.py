@@ -43,7 +43,7 @@ def time_similarity(
 
     Args:
         delta: int32 or int64, any shape, seconds, not negative.
-        w1, b1, w2, b2: float32 [h, 4], [h], [h] and [], h from 1 to 64.
+        w1, b1, w2, b2: float32 [h, 4], [h], [h] and [1] or [], h from 1 to 64.
         unit: seconds in one x; None is 3,600.
     Returns:
         float32 of delta's shape. h multiply-adds of width 4 an element; no [..., h] in memory.

@@ -21,4 +21,4 @@ def time_similarity(
 ) -> Tensor:
     """``s(x) = w2 . relu(w1 phi(x) + b1) + b2`` in the dtype of the weights: [...] -> [...]."""
     phi = time_features(delta, unit, dtype=w1.dtype)
-    return (phi @ w1.T + b1).relu() @ w2 + b2
+    return (phi @ w1.T + b1).relu() @ w2 + b2.reshape(())

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LongTermInterestClock at the edge of what it takes: by its own names, or right."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import longclock as lc
+
+S, M, L, H = 2, 5, 4, 3
+
+
+def batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (
+        torch.randn(S, H),
+        torch.randn(S, M, L),
+        torch.randint(0, 10**9, (S, M)),
+        torch.full((S,), 10**9),
+    )
+
+
+def module(**options: Any) -> lc.LongTermInterestClock:
+    return lc.LongTermInterestClock(L, H, **{"k": 2, "out_dim": 2} | options)
+
+
+def flat(layout: str) -> dict[str, Tensor]:
+    if layout == "windows":
+        return {"starts": torch.tensor([0, 5]), "ends": torch.tensor([5, 10])}
+    return {"offsets": torch.tensor([0, 5, 10])}
+
+
+@pytest.mark.parametrize("place", [-2, 4, 9, 2**62])
+@pytest.mark.parametrize("layout", ["dense", "windows", "ragged"])
+def test_places_outside_the_history(layout: str, place: int) -> None:
+    lic, (candidate, rows, when, now) = module().requires_grad_(False), batch()
+    found = torch.tensor([[0, place], [1, -1]])
+    if layout == "dense":
+        call = lambda f: lic(candidate, rows, when, now, torch.tensor([4, 5]), found=f)  # noqa: E731
+    else:
+        options = flat(layout)
+        if place == 4:
+            options = {name: value - (value == 5).long() for name, value in options.items()}
+        call = lambda f: lic(candidate, rows.flatten(0, 1), when.flatten(), now, found=f, **options)  # noqa: E731
+    with pytest.raises(
+        ValueError,
+        match=rf"^LongTermInterestClock: found must hold places .* got {place} at \[0, 1\]; ",
+    ):
+        call(found)
+    with torch.no_grad():
+        traced = torch.jit.trace(call, (torch.tensor([[0, 1], [1, -1]]),), check_trace=False)
+        right = call(torch.tensor([[0, -1], [1, -1]]))
+    torch.testing.assert_close(
+        traced(found), right
+    )  # where values are not read: as if nothing were found
+
+
+@pytest.mark.parametrize("layout", ["windows", "ragged"])
+def test_the_longest_history_need_not_be_counted(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lic, (candidate, rows, when, now) = module(k=None), batch()
+    call = lambda **more: lic(
+        candidate, rows.flatten(0, 1), when.flatten(), now, **flat(layout), **more
+    )
+    expected = call()
+    torch.testing.assert_close(call(longest=7), expected)
+    with pytest.raises(
+        ValueError, match="longest must be at least the most behaviours of a query = 5, got 4"
+    ):
+        call(longest=4)
+    given = flat(layout)
+    for name, value in given.items():
+        given[name] = value.to("meta")
+    rest = (candidate, rows.flatten(0, 1), when.flatten(), now)
+    with torch.device("meta"):
+        on_meta = lc.LongTermInterestClock(L, H, k=None, out_dim=2)
+    # No value of a tensor without any can be read: that nothing tries is what capturing asks for.
+    assert on_meta(*(part.to("meta") for part in rest), **given, longest=5).shape == (S, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_results_have_the_weights_dtype(dtype: torch.dtype) -> None:
+    class Ranker(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.item = nn.Embedding(20, H)
+            self.lic = lc.LongTermInterestClock(H, H, k=2, out_dim=H)
+            self.tower = nn.Linear(3 * H, 1)
+
+        def forward(self, item: Tensor, history: Tensor, when: Tensor, now: Tensor) -> Tensor:
+            candidate = self.item(item)
+            rows = lc.Lookup(self.item.weight, history)
+            interest, context = self.lic(candidate, rows, when, now, return_context=True)
+            liked = context[..., :-4].mean(dim=-2)
+            return self.tower(
+                torch.cat([candidate, candidate * interest, candidate * liked], dim=-1)
+            )
+
+    _, _, when, now = batch()
+    given = (torch.randint(0, 20, (S,)), torch.randint(0, 20, (S, M)), when, now)
+    ranker = Ranker()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ranker(*given)
+    assert ranker(*given).dtype == torch.float32
+    logits = ranker.to(dtype)(*given)
+    assert logits.dtype == dtype
+    logits.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == dtype for p in ranker.parameters())
+
+
+def test_dtypes_that_cannot_meet() -> None:
+    lic, (candidate, *rest) = module(), batch()
+    with pytest.raises(
+        ValueError,
+        match=r"^LongTermInterestClock: candidate must be torch.float32 to match the weights, got",
+    ):
+        lic(candidate.bfloat16(), *rest)
+    with pytest.raises(
+        ValueError,
+        match=r"^LongTermInterestClock: the module must be .* got float64; longclock.reference",
+    ):
+        module().double()(candidate.double(), *rest)
+    reference = lc.reference.LongTermInterestClock(L, H, k=2, out_dim=2).double()
+    assert reference(candidate.double(), rest[0].double(), *rest[1:]).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("candidate", np.zeros((S, H), np.float32)), ("candidate", None), ("behaviours", None), ("behaviours", [[1.0]]),
+     ("behaviour_time", None), ("behaviour_time", torch.zeros(S, M)), ("query_time", [0, 0]), ("lengths", [1, 2]),
+     ("mask", [True]), ("found", [[0, 1]]), ("keys", 3), ("behaviours", lc.Lookup(nn.Embedding(4, L), torch.zeros(S, M).long())),
+     ("behaviours", torch.eye(4).to_sparse()), ("behaviour_time", torch.zeros(S, M + 1).long()), ("query_time", torch.zeros(S + 1).long())],
+)  # fmt: skip
+def test_errors_say_the_modules_words(name: str, value: Any) -> None:
+    names = ("candidate", "behaviours", "behaviour_time", "query_time")
+    for lic in (module(), module(k=None)):
+        given = dict(zip(names, batch(), strict=True))
+        with pytest.raises(ValueError, match=rf"^LongTermInterestClock: .*\b{name}\b") as caught:
+            lic(**given | {name: value})
+        assert "key_time" not in str(caught.value)
+    with pytest.raises(
+        TypeError,
+        match=r"^LongTermInterestClock: unexpected keyword argument 'length'; lengths is near",
+    ):
+        module()(*batch(), length=1)
+
+
+def test_sparse_gradients_name_rows_that_were_selected() -> None:
+    for lengths, expected in (([2, 1], {5, 6, 8}), ([0, 0], set())):
+        item = nn.Embedding(10, L, sparse=True)
+        rows = lc.Lookup(item.weight, torch.tensor([[5, 6, 7], [8, 9, 9]]), sparse=True)
+        zeros = torch.zeros(S, 3, dtype=torch.int64)
+        module(k=3)(
+            torch.randn(S, H), rows, zeros, zeros[:, 0], torch.tensor(lengths)
+        ).sum().backward()
+        grad = item.weight.grad
+        assert grad is not None
+        assert set(grad.coalesce().indices().flatten().tolist()) == expected
+        dense = item.weight.detach().clone().requires_grad_()
+        assert dense.shape == grad.shape
+
+
+def test_a_used_module_can_be_copied_and_stored(tmp_path: Path) -> None:
+    lic, given = module(), batch()
+    expected = lic(*given)
+    expected.sum().backward()
+    torch.save(lic, tmp_path / "lic.pt")
+    stored = torch.load(tmp_path / "lic.pt", weights_only=False)
+    for other in (copy.deepcopy(lic), pickle.loads(pickle.dumps(lic)), stored):
+        assert torch.equal(other(*given), expected)
+    narrow = (
+        given[0],
+        given[1],
+        given[2].int(),
+        given[3].int(),
+        torch.tensor([3, 5], dtype=torch.int32),
+    )
+    torch.testing.assert_close(lic(*narrow), lic(*given, torch.tensor([3, 5])))
+
+
+@pytest.mark.parametrize("k", [0, 2, None])
+def test_empty_batches(k: int | None) -> None:
+    lic = module(k=k)
+    for s, c, m in ((0, None, 5), (0, 3, 5), (2, 0, 5), (2, None, 0), (2, 3, 0), (0, 0, 0)):
+        candidate = torch.randn(*((s,) if c is None else (s, c)), H, requires_grad=True)
+        rows = torch.randn(s, m, L, requires_grad=True)
+        v = lic(
+            candidate, rows, torch.zeros(s, m, dtype=torch.int64), torch.zeros(s, dtype=torch.int64)
+        )
+        assert v.shape == (*candidate.shape[:-1], 2)
+        v.sum().backward()
+        assert rows.grad is None or not rows.grad.isnan().any()
+    nothing = torch.zeros(0, dtype=torch.int64)
+    for layout in (
+        {"starts": nothing, "ends": nothing},
+        {"offsets": torch.zeros(1, dtype=torch.int64)},
+    ):
+        assert lic(torch.randn(0, H), torch.randn(0, L), nothing, nothing, **layout).shape == (0, 2)
+
+
+def test_fsdp_shards_the_module(tmp_path: Path) -> None:
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    lic, given = module(), batch()
+    expected = lic(*given).detach()
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        fully_shard(lic, mesh=init_device_mesh("cpu", (1,)))
+        found = lic(*given)
+        found.sum().backward()
+    finally:
+        dist.destroy_process_group()
+    torch.testing.assert_close(found.detach(), expected)
+
+
+def test_weights_of_time_similarity_may_be_scalars(device: str) -> None:
+    delta = torch.randint(0, 43201, (3, 4), device=device)
+    w1, b1, w2, b2 = (weight.detach().to(device) for weight in lc.TimeSimilarity().mlp())
+    for bias in (b2.view(()), b2.view(1)):
+        bias = bias.clone().requires_grad_()
+        s = lc.time_similarity(delta, w1, b1, w2, bias)
+        torch.testing.assert_close(s, lc.reference.time_similarity(delta, w1, b1, w2, bias))
+        s.sum().backward()
+        assert bias.grad is not None
+        assert bias.grad.shape == bias.shape
+    assert lc.reference.time_similarity(delta[0, 0], w1, b1, w2, b2).shape == ()
+
+
+def test_no_heads_give_no_gradient(device: str) -> None:
+    z = torch.randn(2, 5, 7, device=device, requires_grad=True)
+    times = torch.zeros(2, 5, dtype=torch.int64, device=device)
+    mlp = tuple(weight.detach().to(device).requires_grad_() for weight in lc.TimeSimilarity().mlp())
+    for _ in range(3):
+        out = lc.esu_attention(torch.zeros(2, 0, 7, device=device), z, times, times[:, 0], mlp)  # type: ignore[arg-type]
+        grads = torch.autograd.grad(out.sum(), (z, *mlp))
+        assert not any(grad.any() for grad in grads)
+
+
+@pytest.mark.parametrize("hidden", [8.0, True, "8", None, 0, 65])
+def test_hidden_is_a_count(hidden: Any) -> None:
+    with pytest.raises(ValueError, match=r"^TimeSimilarity: hidden must be"):
+        lc.TimeSimilarity(hidden)
