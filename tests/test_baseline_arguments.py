@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import pytest
 import torch
@@ -32,7 +33,9 @@ def lookup(change_ids=lambda ids: ids, change_table=lambda table: table):
 
 
 def nested(rows):
-    return torch.nested.nested_tensor(list(rows))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a prototype
+        return torch.nested.nested_tensor(list(rows))
 
 
 def jagged(rows):
@@ -40,7 +43,9 @@ def jagged(rows):
 
 
 def quantized(rows):
-    return torch.quantize_per_tensor(rows, 0.1, 0, torch.quint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its end
+        return torch.quantize_per_tensor(rows, 0.1, 0, torch.quint8)
 
 
 def without(*names):
@@ -64,9 +69,9 @@ FAULTS = {
     "float times": ("dense", of("behaviour_time", torch.Tensor.float), "behaviour_time must be int32 or int64, got float32"),
     "no times": ("dense", changed(behaviour_time=None), "behaviour_time must be a tensor, got NoneType"),
     "times of other behaviours": ("dense", of("behaviour_time", lambda time: time[:, 1:]), "must have|lengths must be"),
-    "sparse times": ("dense", of("behaviour_time", torch.Tensor.to_sparse), "behaviour_time must be a dense tensor"),
-    "nested lengths": ("dense", of("lengths", lambda _: nested(torch.ones(3, 1).long())), "lengths must be a dense"),
-    "sparse candidates": ("dense", of("candidate", torch.Tensor.to_sparse_csr), "candidate must be a dense tensor"),
+    "sparse times": ("dense", of("behaviour_time", torch.Tensor.to_sparse), "behaviour_time must be a strided tensor"),
+    "nested lengths": ("dense", of("lengths", lambda _: nested(torch.ones(3, 1).long())), "lengths must be a tensor of one shape"),
+    "sparse candidates": ("dense", of("candidate", torch.Tensor.to_sparse), "candidate must be a strided tensor"),
     "flat times": ("dense", of("behaviour_time", torch.Tensor.flatten), "behaviour_time must have shape"),
     "float query times": ("dense", of("query_time", torch.Tensor.double), "query_time must be int32 or int64, got"),
     "no query times": ("dense", changed(query_time=None), "query_time must be a tensor, got NoneType"),
@@ -98,10 +103,10 @@ FAULTS = {
     "query_offsets alone": ("ragged_many", without("offsets"), "query_offsets must come with offsets"),
 }  # fmt: skip
 OF_BEHAVIOURS = {
-    "sparse behaviours": ("dense", of("behaviours", torch.Tensor.to_sparse), "must be a dense tensor, got sparse_coo"),
-    "nested behaviours": ("dense", of("behaviours", nested), "behaviours must be a dense tensor, got nested"),
-    "jagged behaviours": ("dense", of("behaviours", jagged), "behaviours must be a dense tensor, got nested"),
-    "quantized behaviours": ("dense", of("behaviours", quantized), "behaviours must be a dense tensor, got quint8"),
+    "sparse behaviours": ("dense", of("behaviours", torch.Tensor.to_sparse), "must be a strided tensor, got one of layout sparse_coo"),
+    "nested behaviours": ("dense", of("behaviours", nested), "behaviours must be a tensor of one shape, got a nested"),
+    "jagged behaviours": ("dense", of("behaviours", jagged), "behaviours must be a tensor of one shape, got a nested"),
+    "quantized behaviours": ("dense", of("behaviours", quantized), "behaviours must not be quantized, got quint8"),
     "no behaviours": ("dense", changed(behaviours=None), "behaviours must be a tensor or a Lookup, got NoneType"),
     "wide behaviours": ("dense", changed(behaviours=torch.zeros(S, M, L + 1)), "behaviours must .*behaviour_dim = 6"),
     "integer behaviours": ("dense", of("behaviours", torch.Tensor.long), "behaviours must be floating"),

@@ -53,7 +53,7 @@ def test_observed_items_need_a_row_in_any_part_of_the_day(item, part):
     ({"item_vectors": torch.ones(4, H + 1)}, "item_vectors must be rows with candidate_dim = 5"),
     ({"item_vectors": torch.ones(1, 4, H)}, r"item_vectors must have shape \[items, 5\]"),
     ({"item_vectors": torch.ones(4, H).long()}, "item_vectors must be floating"),
-    ({"item_vectors": torch.ones(4, H).to_sparse()}, "item_vectors must be a dense tensor"),
+    ({"item_vectors": torch.ones(4, H).to_sparse()}, "item_vectors must be a strided tensor"),
     ({"item_vectors": None}, "item_vectors must be a tensor, got NoneType"),
     ({"user": torch.zeros(1)}, "user must be int32 or int64"),
 ], ids=str)  # fmt: skip

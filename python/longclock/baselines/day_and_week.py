@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longclock._mlp import require_tensor, resolve_period, resolve_unit
+from longclock._mlp import resolve_period, resolve_unit
 from longclock.baselines.checked import check_clock
+from longclock.baselines.layout import require_dense
 from longclock.nn import LongTermInterestClock
 
 
@@ -69,7 +70,7 @@ class DayAndWeek(nn.Module):
     def _each_keys(self, keys: Tensor | None) -> tuple[Tensor | None, ...]:
         if keys is None:
             return None, None
-        require_tensor("DayAndWeek", "keys", keys)
+        require_dense("DayAndWeek", keys=keys)
         width = self.day.heads * self.day.head_dim
         if keys.dim() == 0 or keys.shape[-1] != 2 * width:
             raise ValueError(

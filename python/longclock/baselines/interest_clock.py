@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock._mlp import require_tensor
 from longclock.baselines.layout import (
     LAYOUT,
     check_call,
@@ -24,6 +23,7 @@ from longclock.baselines.layout import (
     check_sizes,
     check_whole_days,
     kind_of,
+    require_dense,
     sequences_of,
 )
 from longclock.baselines.recent import NoTime, hour_of
@@ -332,7 +332,7 @@ class InterestClock(NoTime):
         """The hours' vectors, weighted around the hour of now: [Q, fields * category_dim]."""
         op = type(self).__name__
         self._check_tables(category_tables)
-        require_tensor(op, "interests", interests)
+        require_dense(op, interests=interests)
         shape = (len(query_time), HOURS, self.fields, interests.shape[-1] if interests.dim() else 0)
         check_integers(
             op, "interests", interests, shape, "shape {}, of HourlyInterests", query_time

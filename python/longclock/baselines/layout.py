@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longclock._mlp import require_integers, require_tensor
+from longclock._mlp import require_integers
 from longclock.data.stream import DAY
 from longclock.ops._call import in_graph
+from longclock.ops._errors import remedy, wrong_tensor
 from longclock.types import Lookup
 
 OUTSIDE = "mask what is not there"
@@ -55,22 +56,14 @@ def kind_of(value: Any) -> str:
 
 
 def require_dense(op: str, **arguments: Any) -> None:
-    """Tensors that hold a number at every place; None is passed over."""
+    """Tensors that hold a number at every place."""
     for name, value in arguments.items():
-        if value is None:
-            continue
-        require_tensor(op, name, value)
-        nested = value.is_nested
-        if nested or value.layout != torch.strided or value.is_quantized:
-            kind = (
-                "nested"
-                if nested
-                else str(value.layout if value.layout != torch.strided else value.dtype)
-            )
+        if not isinstance(value, Tensor):
             raise ValueError(
-                f"{op}: {name} must be a dense tensor, got {kind.removeprefix('torch.')}; give it padded with lengths, "
-                "flat with offsets, or by .to_dense() or .dequantize()"
+                f"{op}: {name} must be a tensor, got {type(value).__name__}{remedy(value)}"
             )
+        for wrong in wrong_tensor(name, value):
+            raise ValueError(f"{op}: {wrong}")
 
 
 def check_shape(op: str, name: str, value: Tensor, shape: tuple[int, ...], letters: str) -> None:
@@ -83,7 +76,6 @@ def check_shape(op: str, name: str, value: Tensor, shape: tuple[int, ...], lette
 
 def check_floats(op: str, name: str, value: Any, width: int, argument: str) -> None:
     """Rows of ``width`` floating columns, in one dimension or more."""
-    require_tensor(op, name, value)
     require_dense(op, **{name: value})
     if not value.is_floating_point():
         raise ValueError(
@@ -100,7 +92,6 @@ def check_integers(
     op: str, name: str, ids: Any, shape: tuple[int, ...], letters: str, like: Tensor
 ) -> None:
     """int32 or int64 of that shape, on the device of ``like``."""
-    require_tensor(op, name, ids)
     require_dense(op, **{name: ids})
     require_integers(op, **{name: ids})
     check_shape(op, name, ids, shape, letters)
@@ -180,12 +171,11 @@ def check_call(
         raise ValueError(
             f"{op}: candidate must have shape [S, {candidate_dim}] or [S, C, {candidate_dim}], got {list(candidate.shape)}"
         )
-    for name, value in (("behaviour_time", behaviour_time), ("query_time", query_time)):
-        require_tensor(op, name, value)
-    integers = {
-        "behaviour_time": behaviour_time, "query_time": query_time, "lengths": lengths, "starts": starts, "ends": ends,
-        "offsets": offsets, "query_offsets": query_offsets,
+    others = {
+        "lengths": lengths, "starts": starts, "ends": ends, "offsets": offsets, "query_offsets": query_offsets,
     }  # fmt: skip
+    integers = {"behaviour_time": behaviour_time, "query_time": query_time}
+    integers |= {name: value for name, value in others.items() if value is not None}
     require_dense(op, **integers)
     require_integers(op, **integers)
     if (starts is None) != (ends is None):

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from longclock._mlp import require_tensor, resolve_period
+from longclock._mlp import resolve_period
 from longclock.baselines.layout import (
     check_call,
     check_device,
@@ -20,6 +20,7 @@ from longclock.baselines.layout import (
     check_sizes,
     check_whole_days,
     each_candidate,
+    require_dense,
     sequences_of,
 )
 from longclock.baselines.recent import hour_of
@@ -100,7 +101,7 @@ class PeriodGraph(nn.Module):
             ValueError: an argument that does not fit; nothing is kept then.
         """
         op = type(self).__name__
-        require_tensor(op, "user", user)
+        require_dense(op, user=user)
         shape = (user.numel(),)
         for name, values in (("user", user), ("item", item), ("time", time)):
             check_integers(op, name, values, shape, "shape [E] = {}, one an edge", user)

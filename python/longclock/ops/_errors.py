@@ -137,10 +137,10 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
     elif any(_is_mlp(kind) for kind in kinds):
         return  # resolve_mlp has checked it
     elif isinstance(value, Tensor) and Tensor in kinds:
-        yield from _wrong_tensor(argument, value)
+        yield from wrong_tensor(argument, value)
     elif Tensor in kinds:
         wanted = "a tensor or a Lookup" if Lookup in kinds else "a tensor"
-        yield f"{argument} must be {wanted}, got {type(value).__name__}{_remedy(value)}"
+        yield f"{argument} must be {wanted}, got {type(value).__name__}{remedy(value)}"
     elif kinds & {int, float, bool}:
         yield from _wrong_scalar(argument, value, kinds)
 
@@ -149,7 +149,8 @@ def _is_mlp(kind: Any) -> bool:
     return typing.get_origin(kind) is tuple
 
 
-def _wrong_tensor(argument: str, value: Tensor) -> Iterator[str]:
+def wrong_tensor(argument: str, value: Tensor) -> Iterator[str]:
+    """What no function takes for a tensor, whatever the argument."""
     if value.is_nested:
         yield f"{argument} must be a tensor of one shape, got a nested one; give its values() and offsets() as a ragged layout"
     elif value.layout is not torch.strided:
@@ -180,7 +181,8 @@ def _dtype(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def _remedy(value: Any) -> str:
+def remedy(value: Any) -> str:
+    """How a tensor is made of it."""
     if isinstance(value, nn.Embedding):
         return "; give its weight"
     if isinstance(value, Lookup):
