@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longclock.baselines.checked import CheckedClock
 from longclock.baselines.layout import (
     check_behaviours,
     check_integers,
@@ -87,7 +88,7 @@ class SIMHard(TWIN):
         found = self._last_of_category(
             candidate_category.flatten().long(), behaviour_category, mask, begin, end
         )
-        return super().forward(
+        return super(CheckedClock, self).forward(  # what it checks has been checked
             candidate, behaviours, behaviour_time, query_time, lengths,
             found=found.unflatten(0, candidate.shape[:-1]), **layout, **options,
         )  # fmt: skip
