@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from longclock.data import (
     sampled_candidates,
 )
 from longclock.data.outcomes import outcome_columns
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_histories_are_what_the_user_did_before():
@@ -139,6 +142,18 @@ def test_missing_example_data_says_what_to_do(tmp_path):
         data.nyc(tmp_path)
     with pytest.raises(ValueError, match="must be one of nyc, music, got 'paris'"):
         data.load("paris")
+
+
+@pytest.mark.parametrize("name", ["nyc", "music"])
+def test_damaged_example_data_says_what_to_do(tmp_path, name):
+    file = next((ROOT / "examples" / "data").glob(f"{name}_*.npz"))
+    whole = file.read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2], whole[:9000] + b"xxxx" + whole[9004:]):
+        (tmp_path / file.name).write_bytes(content)
+        with pytest.raises(
+            ValueError, match=f"{file.name}: is not the example data, or is damaged"
+        ):
+            data.load(name, tmp_path)
 
 
 def test_past_outcomes_are_counts_of_earlier_events():

@@ -61,6 +61,11 @@ def test_a_header_twice(tmp_path):
     assert read_events(path).unused_columns == ("note",)
 
 
+def test_a_comma_at_the_end(tmp_path):
+    events = read_events(write(tmp_path, "user,item,time,\na,1,5,\nb,2,6,\n"))
+    assert (events.time.tolist(), events.unused_columns) == ([5, 6], ())
+
+
 def test_quoted_fields(tmp_path):
     rows = 'user,item,time,note\n"a\nb",1,5,"x, ""y""\n"\nb,2,6,\n"a\nb",1,x,\n'
     refused(write(tmp_path, rows), "column 'time', row 3: must be a number, got 'x'")

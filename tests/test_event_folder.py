@@ -131,6 +131,14 @@ def test_folders_that_are_no_events(tmp_path):
     (tmp_path / "part-1.parquet").write_text("broken")
     refused(tmp_path, "part-1.parquet: cannot be read")
     for log, system in (("_delta_log", "Delta"), (".hoodie", "Hudi")):
-        (tmp_path / log).mkdir()
-        refused(tmp_path, f"is a {system} table, of whose files only some count")
-        (tmp_path / log).rmdir()
+        for place in (tmp_path / log, tmp_path / "day=1" / log):
+            place.mkdir(parents=True)
+            refused(tmp_path, f"is a {system} table, of whose files only some count")
+            place.rmdir()
+    (tmp_path / "part-1.parquet").unlink()
+    for target in (tmp_path / "absent.parquet", tmp_path.parent):
+        (tmp_path / "linked").symlink_to(target)
+        refused(tmp_path, "linked is a link that leads to no file")
+        (tmp_path / "linked").unlink()
+    (tmp_path / "part-1.parquet").symlink_to(tmp_path / "part-0.parquet")
+    assert len(read_events(tmp_path)) == 6

@@ -43,7 +43,10 @@ def test_labels_of_every_type(tmp_path, labels):
     [
         (pa.array([True, None, False]), "column 'label', row 2: must not be empty, got None"),
         (pa.array(["no", "True", "yes"]).dictionary_encode(), "row 1: must be a number, got 'no'"),
-        (pa.array([decimal.Decimal("0.5")] * 3), "column 'label', row 1: must be 0 or 1, got 0.5"),
+        (
+            pa.array([decimal.Decimal("0.5")] * 3),
+            "column 'label', row 1: must be 0 or 1, got '0.5'",
+        ),
         (pa.nulls(3), "column 'label', row 1: must not be empty"),
     ],
 )
@@ -67,6 +70,8 @@ def test_labels_of_pandas_categories(tmp_path):
         pa.array([2**64 - 1, 2**64 - 2, 2**64 - 1], pa.uint64()),
         pa.array([2**53 + 1, 2**53, 2**53 + 1], pa.int64()),
         pa.array([decimal.Decimal(10**17 + 1), decimal.Decimal(10**17), decimal.Decimal(10**17 + 1)]),
+        pa.array([decimal.Decimal(10**30 + n) for n in (1, 0, 1)], pa.decimal128(38, 0)),
+        pa.array([decimal.Decimal(1 + n) / 10**20 for n in (1, 0, 1)], pa.decimal128(38, 20)),
         pa.array(["x", "y", "x"], pa.large_string()),
         pa.array(["x", "y", "x"]).dictionary_encode(),
         pa.array([b"x", b"y", b"x"], pa.large_binary()),
@@ -179,6 +184,21 @@ def test_a_zone_at_the_ends_of_nanoseconds(tmp_path, zone):
     path = write(tmp_path, time=pa.concat_arrays([local] * 3))
     offset = local.to_pandas()[0].utcoffset().total_seconds()
     assert (read_events(path).time - 2_000_000_000).tolist() == [offset] * 3
+
+
+@pytest.mark.parametrize("days", [-(10**6), 10**6 * 2, 2**31 - 1])
+def test_dates_of_no_calendar(tmp_path, days):
+    time = pa.array([0, days, 1], pa.date32())
+    if days < 0:
+        assert read_events(write(tmp_path, time=time)).time[0] == days * 86_400
+    else:
+        refused(write(tmp_path, time=time), "column 'time', row 2: must be before the year 5138")
+
+
+def test_texts_that_are_no_utf8(tmp_path):
+    buffers = [None, pa.py_buffer(np.arange(4, dtype=np.int32)), pa.py_buffer(b"a\xffb")]
+    path = write(tmp_path, user=pa.Array.from_buffers(pa.string(), 3, buffers))
+    refused(path, "cannot be read: column 'user': ", "Invalid UTF8")
 
 
 def test_unknown_zone(tmp_path):

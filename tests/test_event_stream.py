@@ -121,3 +121,13 @@ def test_far_ids_change_nothing(factor):
 def test_ids_too_far_for_tables_are_named():
     with pytest.raises(ValueError, match=r"column 'item' needs tables of \d+ rows, .*number the"):
         far_ids(stream(), 2**57).item_categories()
+
+
+def test_no_events_at_all():
+    empty = stream(labels=True).head(max_events=0)
+    assert Histories.of(empty).lengths.tolist() == []
+    assert sampled_candidates(empty).rows(array()).tolist() == []
+    assert past_outcomes(empty).shape == (0, 13)
+    made = EventStream("none", array(), array(), array(), array())
+    assert (made.users, made.items, made.day().tolist()) == (0, 0, [])
+    assert sampled_candidates(made).first_row.tolist() == [0]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,40 +38,51 @@ def find_data(file: str, data_dir: str | Path | None = None) -> Path:
     )
 
 
+def _columns(file: str, data_dir: str | Path | None) -> dict[str, np.ndarray]:
+    path = find_data(file, data_dir)
+    try:
+        with np.load(path) as columns:
+            return dict(columns)
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path}: is not the example data, or is damaged; take it from a clone of the source: {error}"
+        ) from error
+
+
 def nyc(data_dir: str | Path | None = None) -> EventStream:
     """Check-ins in New York: 95,000 positives of 535 users, with a strong time-of-day signal."""
-    with np.load(find_data(NYC_FILE, data_dir)) as file:
-        time = file["time"].astype(np.int64)
-        return EventStream(
-            name="nyc",
-            user=file["user"].astype(np.int64),
-            item=file["item"].astype(np.int64),
-            time=time,
-            order_time=time,
-            categories={name: file[name].astype(np.int64) for name in ("category", "subcategory")},
-            category_names={
-                name: file[f"{name}_name"].tolist() for name in ("category", "subcategory")
-            },
-        )
+    file = _columns(NYC_FILE, data_dir)
+    time = file["time"].astype(np.int64)
+    return EventStream(
+        name="nyc",
+        user=file["user"].astype(np.int64),
+        item=file["item"].astype(np.int64),
+        time=time,
+        order_time=time,
+        categories={name: file[name].astype(np.int64) for name in ("category", "subcategory")},
+        category_names={
+            name: file[f"{name}_name"].tolist() for name in ("category", "subcategory")
+        },
+    )
 
 
 def music(data_dir: str | Path | None = None) -> EventStream:
     """Complete listening histories of 7 people: 233,860 plays, labelled 1 from 30 s on."""
-    with np.load(find_data(MUSIC_FILE, data_dir)) as file:
-        return EventStream(
-            name="music",
-            user=file["user"].astype(np.int64),
-            item=file["item"].astype(np.int64),
-            time=file["time"].astype(np.int64),
-            order_time=file["time_utc"].astype(np.int64),
-            label=file["label"].astype(np.int64),
-            # Artists count from 0 without an unknown one: shift them, 0 means unknown everywhere.
-            categories={
-                "artist": file["artist"].astype(np.int64) + 1,
-                "genre": file["genre"].astype(np.int64),
-            },
-            category_names={"genre": file["genre_name"].tolist()},
-        )
+    file = _columns(MUSIC_FILE, data_dir)
+    return EventStream(
+        name="music",
+        user=file["user"].astype(np.int64),
+        item=file["item"].astype(np.int64),
+        time=file["time"].astype(np.int64),
+        order_time=file["time_utc"].astype(np.int64),
+        label=file["label"].astype(np.int64),
+        # Artists count from 0 without an unknown one: shift them, 0 means unknown everywhere.
+        categories={
+            "artist": file["artist"].astype(np.int64) + 1,
+            "genre": file["genre"].astype(np.int64),
+        },
+        category_names={"genre": file["genre_name"].tolist()},
+    )
 
 
 def load(name: str, data_dir: str | Path | None = None) -> EventStream:

@@ -26,7 +26,9 @@ KINDS = (".parquet", ".csv", ".csv.gz")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 # Folders whose log says which of the files beside it still count.
 LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
-PANDAS_INDEX = r"__index_level_\d+__"
+NO_COLUMN = (
+    r"(__index_level_\d+__)?"  # pandas' index, and what follows a comma at the end of a header
+)
 LONGEST_REASON = 300  # letters of a reader's own words
 
 
@@ -103,7 +105,7 @@ def read_table(path: Path, wanted: Callable[[Sequence[str]], Sequence[str]]) -> 
     filled = [frame for frame in frames if len(frame)] or frames[:1]
     frame = _read_as(path, lambda _: filled[0] if len(filled) == 1 else pd.concat(filled))
     unused = tuple(
-        name for name in names if name not in columns and not re.fullmatch(PANDAS_INDEX, name)
+        name for name in names if name not in columns and not re.fullmatch(NO_COLUMN, name)
     )
     return EventTable(path, files, ends, frame, unused)
 
@@ -118,15 +120,18 @@ def _files(path: Path) -> list[Path]:
         raise FileNotFoundError(f"event file not found: {path}")
     if not path.is_dir():
         raise EventFileError(f"{path}: must be a file, or a folder of files")
-    for log, system in LOGS.items():
-        if (path / log).exists():
-            raise EventFileError(
-                f"{path}: is a {system} table, of whose files only some count; write its rows as Parquet"
-            )
     found = []
     for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
-        if file.is_file() and not hidden:
+        parts = file.relative_to(path).parts
+        for log in LOGS.keys() & set(parts):
+            raise EventFileError(
+                f"{path}: is a {LOGS[log]} table, of whose files only some count; write its rows as Parquet"
+            )
+        if any(part.startswith(("_", ".")) for part in parts):
+            continue
+        if file.is_symlink() and not file.is_file():
+            raise EventFileError(f"{path}: {'/'.join(parts)} is a link that leads to no file")
+        if file.is_file():
             found.append(file)
     if not found:
         raise EventFileError(f"{path}: the folder has no Parquet or CSV file")
@@ -232,6 +237,7 @@ def _series(column: pa.ChunkedArray) -> pd.Series:
     """A column as pandas holds it without loss: integers beside missing values stay integers."""
     import pyarrow as pa
 
+    column.validate(full=True)  # texts may be no UTF-8
     kind = column.type
     while pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
         if pa.types.is_dictionary(kind):
@@ -240,13 +246,18 @@ def _series(column: pa.ChunkedArray) -> pd.Series:
             column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
         kind = column.type
     if pa.types.is_decimal(kind):
-        column = _whole_or_float(column)
+        column = _whole_or_text(column)
     elif pa.types.is_float16(kind):
         column = column.cast(pa.float32())
     elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         column = _text(column)
     elif pa.types.is_fixed_size_binary(kind):
         column = _text(column.cast(pa.binary()))
+    elif pa.types.is_date(kind):
+        try:
+            return column.to_pandas()
+        except (ValueError, OverflowError):  # of years that Python's dates do not have
+            column = column.cast(pa.timestamp("ms"))
     elif pa.types.is_timestamp(kind) and kind.tz is not None:
         try:
             pa.lib.string_to_tzinfo(kind.tz)
@@ -255,14 +266,14 @@ def _series(column: pa.ChunkedArray) -> pd.Series:
     return column.to_pandas(integer_object_nulls=True)
 
 
-def _whole_or_float(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Decimals as integers where all are whole: a float would merge ids of 17 digits."""
+def _whole_or_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Decimals as integers where all are: as floats, ids of 17 digits would be one."""
     import pyarrow as pa
 
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:
-        return column.cast(pa.float64())
+        return column.cast(pa.string())
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

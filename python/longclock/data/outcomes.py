@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from longclock.data._checks import check_count
 from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids
 
 FloatArray = npt.NDArray[np.float32]
@@ -15,6 +16,7 @@ PRIOR = 4.0  # events of the mean outcome that a rate starts from
 
 def outcome_columns(attributes: int) -> int:
     """How many numbers :func:`past_outcomes` gives for items with that many attributes."""
+    attributes = check_count("outcome_columns", "attributes", attributes)
     return 4 * (1 + attributes) + len(LAST) + 1
 
 
