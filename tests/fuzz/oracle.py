@@ -296,11 +296,12 @@ def heads(a: Given, q: int) -> dict[str, Array] | None:
         top = alpha.max(-1, keepdims=True)
         raised = np.exp(alpha - top)
         p = raised / raised.sum(-1, keepdims=True)
-        # Relative: of a probability whose alphas are off.
-        p_off = np.expm1(2 * alpha_off.max(-1)) + EPS * (16 + np.abs(alpha - top).max(-1))
-        p_off = np.where(p_off < 0.1, p_off, np.inf)[:, None]
+        # Relative: of a probability whose alpha is off, and those of all others.
+        p_off = alpha_off + (p * alpha_off).sum(-1, keepdims=True)
+        p_off = p_off + EPS * (16 + np.abs(alpha - top))
+        p_off = np.where((p_off < 0.05).all(-1, keepdims=True), p_off, np.inf)
     features = phi(distance, a["unit"])
-    return {"at": at, "z": z, "s": distance, "p": p, "p_off": p_off + 0 * p, "alpha": alpha,
+    return {"at": at, "z": z, "s": distance, "p": p, "p_off": p_off, "alpha": alpha,
             "values": np.concatenate([z, features], -1),
             "sizes": np.concatenate([np.abs(z), phi_sizes(features)], -1)}  # fmt: skip
 
@@ -317,7 +318,9 @@ def esu_attention(a: Given) -> Answer:
             p, values, sizes = seen["p"], seen["values"], seen["sizes"]
             context[q] = (p[:, :, None] * values).sum(1)
             terms = ((p + TINY)[:, :, None] * sizes).sum(1)
-            spread = (p * seen["p_off"])[:, :, None] * sizes
+            # The errors of probabilities add up to 0: they weigh what differs from the mean.
+            apart = np.abs(values - context[q][:, None]) + EPS * sizes
+            spread = (p * seen["p_off"])[:, :, None] * apart
             off[q] = units(terms, 16 + len(values)) + spread.sum(1)
             # 0 times inf: whether such a behaviour is weighed at all is not laid down.
             vanished = (p < 1e-30)[:, :, None] & ~np.isfinite(values)
@@ -349,9 +352,11 @@ def esu_attention_gradient(a: Given) -> Answer:
             dp_size = (np.abs(g)[:, None, :] * sizes).sum(-1) + TINY
             mean_size = (p * dp_size).sum(-1, keepdims=True)
             da = p * (dp - mean)
-            # The mean comes from the context that was saved.
-            da_off = (p + TINY) * (dp_size + mean_size) * (2 * rel + EPS * (16 + width**0.5))
-            da_off = da_off + p * (p * dp_size * rel).sum(-1, keepdims=True)
+            # The mean is that of the context which was saved.
+            apart = np.abs(dp - mean)
+            mean_off = (p * rel * apart).sum(-1, keepdims=True) + EPS * 16 * mean_size
+            dp_off = EPS * (16 + width**0.5) * (dp_size + mean_size)
+            da_off = (p + TINY) * (2 * rel * apart + mean_off + dp_off)
             du[q] = (da[:, :, None] * z).sum(1)
             du_off[q] = (da_off[:, :, None] * np.abs(z)).sum(1)
             du_off[q] += units((np.abs(da)[:, :, None] * np.abs(z)).sum(1), 16 + len(at))
