@@ -73,6 +73,9 @@ def test_quoted_fields(tmp_path):
     assert (events.user.tolist(), events.time.tolist()) == ([0, 1, 0], [5, 6, 7])
     header = read_events(write(tmp_path, 'user,item,time,"two\nlines"\na,1,5,6\n'))
     assert header.unused_columns == ("two\nlines",)
+    refused(write(tmp_path, '"us\ner",item,time\na,1,5\n'), "the columns are: us er, item, time")
+    many = ",".join(f"column {number}" for number in range(1000))
+    refused(write(tmp_path, f"{many}\n"), "the columns are: column 0, column 1", "...")
 
 
 def test_an_open_quote(tmp_path):

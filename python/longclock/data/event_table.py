@@ -168,7 +168,7 @@ def _once(file: Path, name: str, header: Sequence[str], values: dict[str, str | 
 
 
 def _listed(names: Sequence[str]) -> str:
-    text = f"the columns are: {', '.join(names)}"
+    text = f"the columns are: {_one_line(', '.join(names))}"
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
         text += " (columns must be separated by commas)"
     return text
