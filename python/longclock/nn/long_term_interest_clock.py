@@ -34,12 +34,19 @@ def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
         )
 
 
-def _within_history(found: Tensor, queries: torch.Size, counts: Tensor | int) -> Tensor:
+def _within_history(
+    found: Tensor, queries: torch.Size, behaviour_time: Tensor, counts: Tensor | int
+) -> Tensor:
     """The indices, those outside their query's history taken for nothing (-1), or refused where values are read."""
     if found.dtype != torch.int64 or found.shape[:-1] != queries:
         raise ValueError(
             f"LongTermInterestClock: found must be int64 {[*queries, 'K']}, a row of indices a query, got "
             f"{str(found.dtype).removeprefix('torch.')} {list(found.shape)}; pass the indices of clock_gsu"
+        )
+    if found.device != behaviour_time.device:
+        raise ValueError(
+            f"LongTermInterestClock: found must be on the device of behaviour_time, {behaviour_time.device}, got "
+            f"{found.device}; move it there with .to()"
         )
     outside = (found < -1) | (found >= counts)
     if reads_values(found) and outside.any():
@@ -89,10 +96,11 @@ def _whole(
             "LongTermInterestClock: behaviour_time of shape [T] needs offsets, or starts and ends"
         )
     elif longest is None:
-        if counts.is_cuda:
+        if not reads_values(counts):
             raise ValueError(
-                "LongTermInterestClock: longest must be given on CUDA for windows and ragged histories with k=None, "
-                "got None; nothing is read on the host there: take it where starts and ends, or offsets, are made"
+                "LongTermInterestClock: longest must be given on CUDA and in graphs for windows and ragged histories "
+                "with k=None, got None; nothing is read on the host there: take it where starts and ends, or offsets, "
+                "are made"
             )
         longest = int(counts.max()) if counts.numel() > 0 else 0
     elif reads_values(counts) and (counts > longest).any():
@@ -126,7 +134,7 @@ def _places(
             query_time = query_time[:, None].expand(found.shape[:2]).flatten()
         return place, query_time
     if starts is not None:
-        return torch.where(valid, place + starts[:, None], 0), query_time
+        return _inside(torch.where(valid, place + starts[:, None], 0), behaviour_time), query_time
     if offsets is None:
         raise ValueError(
             "LongTermInterestClock: behaviour_time of shape [T] needs offsets, or starts and ends"
@@ -134,10 +142,16 @@ def _places(
     if query_offsets is not None:
         query = torch.arange(found.shape[0], device=found.device, dtype=query_offsets.dtype)
         sequence = torch.searchsorted(query_offsets[1:].contiguous(), query, right=True)
+        sequence = _inside(sequence, query_time)
         query_time, offsets = query_time[sequence], offsets[sequence]
     else:
         offsets = offsets[:-1]
-    return torch.where(valid, place + offsets[:, None], 0), query_time
+    return _inside(torch.where(valid, place + offsets[:, None], 0), behaviour_time), query_time
+
+
+def _inside(place: Tensor, values: Tensor) -> Tensor:
+    """Places that can be read whatever the bounds say, which have been checked only where values are read."""
+    return place if reads_values(place) else place.clamp(0, max(values.shape[0] - 1, 0))
 
 
 def _pick(values: Tensor, place: Tensor) -> Tensor:
@@ -226,6 +240,10 @@ class LongTermInterestClock(nn.Module):
             _check_size(name, size, 1)
         if k is not None:
             _check_size("k", k, 0, 2048, "; k=None attends to the whole sequence")
+        if not isinstance(exclude_future, bool):
+            raise ValueError(
+                f"LongTermInterestClock: exclude_future must be a bool, got {exclude_future!r}"
+            )
         if exclude_future and not self.search_sees_time:
             raise ValueError(
                 f"{type(self).__name__}: exclude_future needs times; pass windows instead"
@@ -315,7 +333,7 @@ class LongTermInterestClock(nn.Module):
                 exclude_future hold for them as well. What lies outside its query's history is an error on the CPU,
                 and nothing on CUDA and in graphs.
             longest: for ``k=None`` with windows or ragged histories, the most behaviours that a query has. None: it is
-                counted, on the CPU only.
+                counted, on the CPU and outside graphs only.
         Returns:
             v_cur [S, out_dim], [S, C, out_dim] or [Q, out_dim]; c has [n, L + 4] in its last place. Both have the
             weights' dtype.
@@ -327,6 +345,8 @@ class LongTermInterestClock(nn.Module):
                 "LongTermInterestClock: keys must be None for folded scoring; "
                 "build the module with scoring='precomputed'"
             )
+        if longest is not None:
+            _check_size("longest", longest, 0)
         rows = behaviours.table if isinstance(behaviours, Lookup) else behaviours
         _check_width("candidate", candidate, self.candidate_dim, "candidate_dim")
         if candidate.dim() == 1:
@@ -335,7 +355,7 @@ class LongTermInterestClock(nn.Module):
                 f"[S, C, {self.candidate_dim}], got {list(candidate.shape)}; for one use candidate[None]"
             )
         _check_width("behaviours", rows, self.behaviour_dim, "behaviour_dim")
-        self._check_dtypes(candidate)
+        self._check_dtypes(candidate, rows)
         projected = nn.functional.linear(candidate, self.w_q.flatten(0, 1))  # [..., n d]
         u = _each_head(projected.view(-1, self.heads, self.head_dim), self.w_b)
         u = u / math.sqrt(self.head_dim)
@@ -368,7 +388,7 @@ class LongTermInterestClock(nn.Module):
                 if found is None:
                     found = _whole(queries, behaviour_time, counts, longest)
                 else:
-                    found = _within_history(found, queries, counts)
+                    found = _within_history(found, queries, behaviour_time, counts)
             valid = found >= 0
             place, now = _places(
                 found, valid, behaviour_time, query_time, starts, offsets, query_offsets
@@ -389,12 +409,20 @@ class LongTermInterestClock(nn.Module):
             return v_cur
         return v_cur, context.unflatten(0, queries)
 
-    def _check_dtypes(self, candidate: Tensor) -> None:
+    def _check_dtypes(self, candidate: Tensor, rows: Tensor) -> None:
+        """Before PyTorch's own operations take what the ops would have refused, or fail in their own words."""
         own = self.w_q.dtype
-        if own == torch.float64 and self.ops is ops:
+        if self.ops is ops:
+            for name, dtype in (("the module", own), ("behaviours", rows.dtype)):
+                if dtype == torch.float64:
+                    raise ValueError(
+                        f"LongTermInterestClock: {name} must be float32, float16 or bfloat16, got float64; "
+                        "longclock.reference.LongTermInterestClock takes float64"
+                    )
+        if candidate.device != self.w_q.device:
             raise ValueError(
-                "LongTermInterestClock: the module must be float32, float16 or bfloat16, got float64; "
-                "longclock.reference.LongTermInterestClock takes float64"
+                f"LongTermInterestClock: candidate must be on the device of the weights, {self.w_q.device}, got "
+                f"{candidate.device}; move one of them with .to()"
             )
         if candidate.dtype != own and not torch.is_autocast_enabled(candidate.device.type):
             raise ValueError(

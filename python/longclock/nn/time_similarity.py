@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from longclock import ops
 from longclock._mlp import DEFAULT_PERIOD, DEFAULT_UNIT, resolve_period, resolve_unit
+from longclock.ops._errors import named_method
 
 
 def _wide(weight: Tensor) -> Tensor:
@@ -26,7 +28,7 @@ class TimeSimilarity(nn.Module):
         unit: seconds in one x; 3600 counts in hours.
         period: seconds of the clock; only the initial weights depend on it.
 
-    Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [1].
+    Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [1]. A state whose b2 is [] loads as well.
     """
 
     ops: ModuleType = ops
@@ -64,6 +66,15 @@ class TimeSimilarity(nn.Module):
         """(w1, b1, w2, b2) as the ops take them: 16-bit weights become fp32."""
         return _wide(self.w1), _wide(self.b1), _wide(self.w2), _wide(self.b2)
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        b2 = state_dict.get(f"{prefix}b2")
+        if isinstance(b2, Tensor) and b2.dim() == 0:
+            state_dict[f"{prefix}b2"] = b2.reshape(1)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @named_method({"w1": "the weights"})
     def forward(self, delta: Tensor) -> Tensor:
         similarity: Tensor = self.ops.time_similarity(delta, *self.mlp(), unit=self.unit)
         return similarity
