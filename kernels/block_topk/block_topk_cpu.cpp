@@ -50,7 +50,7 @@ void block_topk_backward_cpu(const BlockTopKBackwardParams& p, int64_t begin, in
   const char* grad = static_cast<const char*>(p.grad);
   char* out = static_cast<char*>(p.out);
   for (int64_t row = begin; row < end; ++row) {
-    std::memset(out + row * p.columns * size, 0, static_cast<size_t>(p.columns * size));
+    std::fill_n(out + row * p.columns * size, p.columns * size, 0);  // null of no columns
     for (int64_t i = row * p.k; i < (row + 1) * p.k; ++i) {
       if (p.indices[i] < 0) continue;
       std::memcpy(out + (row * p.columns + p.indices[i]) * size, grad + i * size,

@@ -70,7 +70,7 @@ inline float reached_by(float* values, int64_t n, int64_t rank, uint8_t* codes) 
   for (int64_t i = 0; i < whole; i += kLanes) {
     const Vf x = load(values + i);
     const Vi code = __builtin_convertvector(load_raw<LaneBytes>(codes + i), Vi);
-    least = (code >= reached) & (x < least) ? x : least;
+    least = ((code >= reached) & (x < least)) ? x : least;
   }
   float value = kInfinity;
   for (int l = 0; l < kLanes; ++l) value = least[l] < value ? least[l] : value;

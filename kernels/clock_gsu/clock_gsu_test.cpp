@@ -48,6 +48,42 @@ TEST(ClockGsu, SelectsByTheScoresOfGsuScore) {
   });
 }
 
+// Rows of no elements, one by one and in panels, with the table that skips blocks and without.
+TEST(ClockGsu, WithoutDimensionsSDecides) {
+  for_each_level([] {
+    std::vector<int32_t> deltas(43201);
+    for (int32_t i = 0; i < 43201; ++i) deltas[i] = i;
+    for (int64_t candidates : {1, 2, 40}) {
+      for (bool by_ids : {false, true}) {
+        SearchFixture f(2, candidates, 700, 0);
+        f.mask[7] = 0;
+        f.behaviours.mask = f.mask.data();
+        const std::vector<int32_t> ids(1400);
+        if (by_ids) f.behaviours.ids = {ids.data(), false};
+        std::vector<float> s(deltas.size());
+        time_similarity_cpu({{deltas.data(), false}, 43201, f.behaviours.mlp, s.data()}, 0, 43201);
+        const TimeTable table(s);
+        for (const TimeTable* kept : {static_cast<const TimeTable*>(nullptr), &table}) {
+          f.behaviours.time_table = kept;
+          const Found found = search(f, 20, kTaskQueries, 1);
+          EXPECT_EQ(found, search(f, 20, 12, 3));
+          for (int64_t q = 0; q < 2 * candidates; ++q) {
+            std::vector<double> expected;
+            for (int64_t m = 0; m < f.length; ++m) {
+              if (f.there(q / candidates, m)) expected.push_back(f.score(q, m));
+            }
+            std::sort(expected.begin(), expected.end(), std::greater<>());
+            for (int64_t i = 0; i < 20; ++i) {
+              ASSERT_NEAR(found.scores[q * 20 + i], expected[i], 1e-4) << q << " " << i;
+              ASSERT_NEAR(f.score(q, found.indices[q * 20 + i]), expected[i], 1e-4);
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
 // With one candidate, s is looked up only where its bucket's limit leaves a behaviour a chance.
 TEST(ClockGsu, WhatALimitOfSRulesOutIsNotAmongTheBest) {
   constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();

@@ -221,6 +221,7 @@ inline void store_integers(Vd v, int64_t n, int64_t* to) {
 
 // Copies n values past the caches, to where they will not be read soon: a large output then costs
 // one write, and no read of what it replaces. end_stream() must follow before others may read.
+// Either may be null where n is 0.
 inline void stream(const float* from, int64_t n, float* to) {
 #if defined(__AVX2__)
   const auto aligned = [](float* at) { return reinterpret_cast<uintptr_t>(at) % sizeof(Vf) == 0; };
@@ -235,7 +236,7 @@ inline void stream(const float* from, int64_t n, float* to) {
   }
   for (; i < n; ++i) to[i] = from[i];
 #else
-  std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+  if (n > 0) std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
 #endif
 }
 inline void end_stream() {

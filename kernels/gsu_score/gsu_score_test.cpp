@@ -46,6 +46,32 @@ TEST(GsuScore, AgreesWithDoublesHoweverTheWorkIsCut) {
   });
 }
 
+// Rows of no elements lie nowhere: their products are 0, and the score is s.
+TEST(GsuScore, WithoutDimensionsTheScoreIsS) {
+  for_each_level([] {
+    for (int64_t candidates : {1, 2, 30}) {
+      for (bool by_ids : {false, true}) {
+        SearchFixture f(2, candidates, 300, 0);
+        f.mask[7] = 0;
+        f.behaviours.mask = f.mask.data();
+        const std::vector<int32_t> ids(600);
+        if (by_ids) f.behaviours.ids = {ids.data(), false};
+        const auto scores = scores_of(f, kTaskQueries, 1);
+        for (int64_t q = 0; q < 2 * candidates; ++q) {
+          for (int64_t m = 0; m < f.length; ++m) {
+            const float score = scores[q * f.length + m];
+            if (f.there(q / candidates, m)) {
+              ASSERT_NEAR(score, f.score(q, m), 1e-4) << q << " " << m;
+            } else {
+              ASSERT_EQ(score, -INFINITY) << q << " " << m;
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
 TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
   for_each_level([] {
     for (int64_t candidates : {1, 5}) {

@@ -43,7 +43,8 @@ struct FloatWords {
   }
   // A padded row of 32-bit elements as words.
   static void from_floats(const float* row, int64_t words, float* out) {
-    std::memcpy(out, row, static_cast<size_t>(words) * 4);
+    // A row of no words may be null, which memcpy may not be given.
+    if (words > 0) std::memcpy(out, row, static_cast<size_t>(words) * 4);
   }
 };
 

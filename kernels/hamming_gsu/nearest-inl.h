@@ -100,7 +100,7 @@ class NearestFinder {
       uint32_t nearer = 0;
 #pragma GCC unroll 16
       for (int64_t v = 0; v < kStep; v += kWideLanes) {
-        nearer |= bitmask(load_raw<Vl>(distances + first + v) < bar) << v;
+        nearer |= bitmask((Vl)(load_raw<Vl>(distances + first + v) < bar)) << v;
       }
       if (count - first < kStep) nearer &= (1u << (count - first)) - 1u;
       int32_t* to = passed + n;
