@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make build | demo | test | test-emulated | bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
-# Everything is installed into .venv/ and build/.
+# make net | fuzz | fuzz-quick | test-asan | test-tsan | test-msan | torture | soak: what tests of single calls do not
+# find; `net` is all of it in the few minutes that CI has. Everything is installed into .venv/ and build/.
 #
 # PYTHON=python3.12         another interpreter (3.10 or newer, with venv)
 # CONSTRAINTS=/dev/null     the newest dependencies in place of the pinned ones
@@ -8,18 +9,26 @@
 # PYTEST_ARGS="-k topk -x"  arguments of pytest
 # TORCH=2.12.0              the PyTorch that wheel-check tries the wheel under
 # REPORT_ARGS=--update      arguments of cuda-report and gpu-check
+# SECONDS=600               how long fuzz, soak (an hour), and each part of torture (10 minutes) run
+# ROUNDS=500                runs that torture kills
+# CLANGXX=clang++           the Clang of test-msan
 
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?=
 REPORT_ARGS ?=
 TORCH ?= 2.12.0
+ROUNDS ?= 500
+CLANGXX ?= clang++
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BUILD := build/cmake
 LOG := build/log
 EMULATED := LONGCLOCK_LIBRARY=$(BUILD)/emulated/liblongclock.so $(BIN)/python -m pytest -q --device emulated
+TORTURE := PYTHONPATH=tests $(BIN)/python -m tests.torture
+SANITIZED_TESTS := circular_delta errors esu_attention_interface gsu_score_interface hamming_gsu large_outputs no_width \
+  pack_signs seconds time_similarity
 WHEELS := build/wheels
 CUDA_TOOLS := build/cuda_tools
 NVCC := $(shell command -v "$${CUDACXX:-nvcc}" || ls "$${CUDA_HOME:-/usr/local/cuda}"/bin/nvcc 2> /dev/null)
@@ -31,7 +40,7 @@ CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h
 
 .DEFAULT_GOAL := build
 .PHONY: study build demo test test-cpp test-python test-emulated test-emulated-quick bench cuda-report gpu-check lint format wheel wheel-check clean \
-  libraries emulated gtest
+  libraries emulated gtest clang net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
 
 $(BIN)/python:
 	$(SAY) "making $(VENV) with $(PYTHON)"
@@ -146,6 +155,80 @@ test-emulated: emulated gtest $(WHEELS)/.installed
 	@LONGCLOCK_EMULATOR_SM=90 $(EMULATED) $(PYTEST_ARGS)
 
 test: $(VENV)/.nvcc test-cpp test-python test-emulated-quick
+
+# $(call sanitized,thread,targets,options): what is built into build/thread with a sanitizer, without CUDA.
+define sanitized
+	$(SAY) "building with the $(1) sanitizer"
+	@mkdir -p build && export PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	  { cmake -S . -B build/$(1) -G Ninja -DLONGCLOCK_SANITIZE=$(1) -DLONGCLOCK_CUDA=0 \
+	      -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python $(3) && cmake --build build/$(1) --target $(2); } \
+	    > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+endef
+
+# pytest keeps what a process says that ends inside a test: the sanitizers write to a file.
+test-asan: gtest libraries
+	$(call sanitized,address,longclock_core_test longclock)
+	$(SAY) "GoogleTest under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@UBSAN_OPTIONS=print_stacktrace=1 build/address/longclock_core_test --gtest_brief=1
+	$(SAY) "pytest: the quick tests of the ops under both"
+	@rm -f build/address/report.*
+	@report=log_path=$(CURDIR)/build/address/report; \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:$$report UBSAN_OPTIONS=print_stacktrace=1:$$report \
+	  LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
+	  LONGCLOCK_LIBRARY=$(CURDIR)/build/address/liblongclock.so \
+	  $(BIN)/python -m pytest -q $(addprefix tests/test_,$(addsuffix .py,$(SANITIZED_TESTS))); \
+	  code=$$?; \
+  for found in $$(grep -lE 'ERROR|runtime error' build/address/report.* 2> /dev/null); do cat $$found; code=1; done; \
+  exit $$code
+
+# Without PyTorch, whose OpenMP ThreadSanitizer does not understand.
+test-tsan: gtest libraries
+	$(call sanitized,thread,longclock_core_test longclock_table_test)
+	$(SAY) "GoogleTest under ThreadSanitizer: every kernel and the kept tables on std::threads"
+	@build/thread/longclock_core_test --gtest_brief=1 --gtest_filter='Threads.*'
+	@build/thread/longclock_table_test --gtest_brief=1
+
+test-msan: gtest clang libraries
+	$(call sanitized,memory,longclock_core_test,-DCMAKE_CXX_COMPILER=$(CLANGXX) -DLONGCLOCK_PYTHON=OFF)
+	$(SAY) "GoogleTest under MemorySanitizer: what is read before it is written"
+	@MSAN_OPTIONS=poison_in_malloc=0:poison_in_free=0 build/memory/longclock_core_test --gtest_brief=1
+
+clang:
+	@if ! echo 'int main() {}' | $(CLANGXX) -fsanitize=memory -x c++ - -o /dev/null > /dev/null 2>&1; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    printf '\033[1m== installing Clang with its sanitizers\033[0m\n'; export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get -qq update && apt-get -qq install -y clang "$$(apt-cache depends clang | \
+	      sed -n 's/.*Depends: clang-\([0-9]*\).*/libclang-rt-\1-dev/p' | head -n 1)" > /dev/null; \
+	  else \
+	    echo "Clang with MemorySanitizer is missing: sudo apt-get install clang libclang-rt-dev" >&2; exit 1; \
+	  fi; \
+	fi
+
+# Random calls of every op, valid and not, against an oracle of their own.
+fuzz: libraries
+	$(SAY) "fuzz: calls of every op, valid and not"
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
+
+fuzz-quick: emulated
+	$(SAY) "fuzz: 2,000 calls on the CPU, 300 on the emulator"
+	@$(BIN)/python -m tests.fuzz --calls 2000
+	@LONGCLOCK_LIBRARY=$(BUILD)/emulated/liblongclock.so $(BIN)/python -m tests.fuzz --calls 300 --device emulated
+
+# Kills at any moment, full disks, weights that change under a search, forks under load.
+torture: libraries
+	$(SAY) "runs that are killed, and disks that are full"
+	@$(TORTURE).kill_rounds --rounds $(ROUNDS)
+	$(SAY) "threads and forks"
+	@$(TORTURE).threads --seconds $(or $(SECONDS),600)
+	@$(TORTURE).forks --seconds $(or $(SECONDS),600)
+
+soak: libraries
+	$(SAY) "soak: memory stays flat, results stay what they are"
+	@$(TORTURE).soak --seconds $(or $(SECONDS),3600)
+
+# What CI runs of all these.
+net: fuzz-quick test-asan test-tsan test-msan
+	@$(MAKE) --no-print-directory torture ROUNDS=20 SECONDS=20
 
 bench: libraries $(VENV)/.bench
 	$(SAY) "benchmarks"

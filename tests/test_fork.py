@@ -12,6 +12,7 @@ import torch
 from cases import Case, make_case
 from esu_cases import EsuCase, make_esu
 from torch.utils.data import DataLoader, Dataset
+from torture.forks import Expected, fork_here, load, pool
 
 import longclock as lc
 
@@ -84,3 +85,16 @@ def test_data_loader_workers_finish(device: str) -> None:
         multiprocessing_context="fork",
     )  # fmt: skip
     assert same(list(loader), expected)
+
+
+def test_children_of_a_busy_process_find_what_it_finds(device: str, emulated: bool) -> None:
+    if device == "cuda":
+        pytest.skip("CUDA contexts cannot be forked")
+    if emulated:
+        pytest.skip("the emulator's own threads do not survive a fork")
+    torch.set_num_threads(2)
+    expected = Expected()
+    with load():
+        for _ in range(20):
+            assert fork_here(expected) is None
+        assert pool(expected) is None
