@@ -6,7 +6,7 @@ plain PyTorch, as ``Reference...``. One more control, shuffled
 behaviour times, is not a model but an option of the data: :meth:`longclock.data.Histories.with_shuffled_times`.
 """
 
-from longclock.baselines.day_and_week import DayAndWeek
+from longclock.baselines.day_and_week import DayAndWeek, ReferenceDayAndWeek
 from longclock.baselines.eta import ETA, ReferenceETA
 from longclock.baselines.full_clock import FullClock, ReferenceFullClock
 from longclock.baselines.interest_clock import HourlyInterests, InterestClock
@@ -14,12 +14,20 @@ from longclock.baselines.period_graph import PeriodGraph
 from longclock.baselines.pooled import Pooled
 from longclock.baselines.recent import DIN, HourEmbedding, NoTime
 from longclock.baselines.sdim import SDIM
-from longclock.baselines.sim import SIMHard, SIMSoft
-from longclock.baselines.twin import TWIN, ClockAttention, ClockSearch, ReferenceTWIN
+from longclock.baselines.sim import ReferenceSIMHard, ReferenceSIMSoft, SIMHard, SIMSoft
+from longclock.baselines.twin import (
+    TWIN,
+    ClockAttention,
+    ClockSearch,
+    ReferenceClockAttention,
+    ReferenceClockSearch,
+    ReferenceTWIN,
+)
 from longclock.baselines.with_hour import WithHour
 
 __all__ = [
     "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock", "HourEmbedding", "HourlyInterests",
-    "InterestClock", "NoTime", "PeriodGraph", "Pooled", "ReferenceETA", "ReferenceFullClock", "ReferenceTWIN", "SIMHard", "SIMSoft",
-    "WithHour",
+    "InterestClock", "NoTime", "PeriodGraph", "Pooled", "ReferenceClockAttention",
+    "ReferenceClockSearch", "ReferenceDayAndWeek", "ReferenceETA", "ReferenceFullClock", "ReferenceSIMHard", "ReferenceSIMSoft",
+    "ReferenceTWIN", "SIMHard", "SIMSoft", "WithHour",
 ]  # fmt: skip

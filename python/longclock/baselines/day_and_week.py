@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longclock import reference
 from longclock._mlp import resolve_period, resolve_unit
 from longclock.baselines.checked import check_clock
 from longclock.baselines.layout import require_dense
@@ -25,9 +26,13 @@ class DayAndWeek(nn.Module):
         unit: seconds of one x of the faster clock; the slower one's is 7 times as long.
         The others: both clocks'.
 
+    Class attribute ``clock``: what both are; another implementation may take its place.
+
     Raises:
         ValueError: period is less than 7 seconds; else as of the clocks.
     """
+
+    clock: type[LongTermInterestClock] = LongTermInterestClock
 
     def __init__(
         self,
@@ -43,8 +48,8 @@ class DayAndWeek(nn.Module):
             raise ValueError(f"DayAndWeek: period must be at least 7 seconds, got {period}")
         unit = resolve_unit("DayAndWeek", unit)
         sizes = (behaviour_dim, candidate_dim, *args)
-        self.day = LongTermInterestClock(*sizes, period=period // 7, unit=unit, **options)
-        self.week = LongTermInterestClock(*sizes, period=period, unit=7 * unit, **options)
+        self.day = self.clock(*sizes, period=period // 7, unit=unit, **options)
+        self.week = self.clock(*sizes, period=period, unit=7 * unit, **options)
 
     def project(self, behaviours: Tensor) -> Tensor:
         """Keys of precomputed scoring, the two clocks' side by side: [..., L] -> [..., 2 n d]."""
@@ -78,3 +83,9 @@ class DayAndWeek(nn.Module):
                 "with project"
             )
         return keys.split(width, -1)
+
+
+class ReferenceDayAndWeek(DayAndWeek):
+    """:class:`DayAndWeek` in plain PyTorch; the same parameters."""
+
+    clock = reference.LongTermInterestClock

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longclock import reference
 from longclock.baselines.checked import CheckedClock
 from longclock.baselines.layout import (
     check_behaviours,
@@ -212,3 +213,11 @@ class SIMSoft(TWIN):
         """Mean of ``b (W_b b)^T`` over a window's rows: [P, L] -> [L, search_dim]."""
         rows = rows.to(self.search_b.dtype)
         return rows.T @ self.project(rows) / max(len(rows), 1)
+
+
+class ReferenceSIMHard(SIMHard, reference.LongTermInterestClock):
+    """:class:`SIMHard` in plain PyTorch; the same parameters."""
+
+
+class ReferenceSIMSoft(SIMSoft, reference.LongTermInterestClock):
+    """:class:`SIMSoft` in plain PyTorch; the same parameters."""

@@ -56,3 +56,11 @@ class ClockAttention(CheckedClock):
     """An ablation: the search is by content alone, the attention by content and time."""
 
     search_sees_time = False
+
+
+class ReferenceClockSearch(ClockSearch, reference.LongTermInterestClock):
+    """:class:`ClockSearch` in plain PyTorch; the same parameters."""
+
+
+class ReferenceClockAttention(ClockAttention, reference.LongTermInterestClock):
+    """:class:`ClockAttention` in plain PyTorch; the same parameters."""

@@ -25,8 +25,13 @@ from longclock.baselines import (
     InterestClock,
     NoTime,
     PeriodGraph,
+    ReferenceClockAttention,
+    ReferenceClockSearch,
+    ReferenceDayAndWeek,
     ReferenceETA,
     ReferenceFullClock,
+    ReferenceSIMHard,
+    ReferenceSIMSoft,
     ReferenceTWIN,
     SIMHard,
     SIMSoft,
@@ -82,7 +87,7 @@ class Model:
     Args:
         title: in tables and figures.
         interest: builds the module.
-        reference: the same in plain PyTorch, where there is one.
+        reference: the same in plain PyTorch; None where ``interest`` runs no compiled op.
         kind: the arguments that the module takes: "searches", "categories", "graph" or none of these.
         options: arguments of the module besides.
         changes: fields of ``Config`` that are other for this model.
@@ -143,23 +148,38 @@ MODELS = {
         "one graph for the whole day", PeriodGraph, kind="graph", options={"periods": 1}
     ),
     "din": Model("DIN", DIN),
-    "sim-hard": Model("SIM, hard", SIMHard, kind="searches"),
-    "sim-soft": Model("SIM, soft", SIMSoft, kind="searches"),
+    "sim-hard": Model("SIM, hard", SIMHard, ReferenceSIMHard, kind="searches"),
+    "sim-soft": Model("SIM, soft", SIMSoft, ReferenceSIMSoft, kind="searches"),
     "eta": Model("ETA", ETA, ReferenceETA, kind="searches"),
     "sdim": Model("SDIM", SDIM),
     "twin": Model("TWIN-like", TWIN, ReferenceTWIN, kind="searches"),
-    "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches"),
+    "twin-hour": Model(
+        "TWIN + hour", partial(WithHour, TWIN), partial(WithHour, ReferenceTWIN), kind="searches"
+    ),
     "full-clock": Model("full clock", FullClock, ReferenceFullClock, kind="searches"),
     # Controls and variants of the clock.
     "lic-shuffled": _clock("LIC, shuffled times", shuffled_times=True),
-    "lic-hour": Model("LIC + hour", partial(WithHour, LongTermInterestClock), kind="searches"),
-    "lic-search": Model("LIC, time in the search only", ClockSearch, kind="searches"),
-    "lic-attention": Model("LIC, time in the attention only", ClockAttention, kind="searches"),
+    "lic-hour": Model(
+        "LIC + hour",
+        partial(WithHour, LongTermInterestClock),
+        partial(WithHour, reference.LongTermInterestClock),
+        kind="searches",
+    ),
+    "lic-search": Model(
+        "LIC, time in the search only", ClockSearch, ReferenceClockSearch, kind="searches"
+    ),
+    "lic-attention": Model(
+        "LIC, time in the attention only", ClockAttention, ReferenceClockAttention, kind="searches"
+    ),
     # On a clock of two days, times of one day are as far apart as they are on a line.
     "lic-line": _clock("LIC, without the circle", options={"period": 2 * 86400}),
     "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400, "unit": 0.0}),
     "lic-day-week": Model(
-        "LIC, day and week clocks", DayAndWeek, kind="searches", changes={"period": 7 * 86400}
+        "LIC, day and week clocks",
+        DayAndWeek,
+        ReferenceDayAndWeek,
+        kind="searches",
+        changes={"period": 7 * 86400},
     ),
     "lic-hours": _clock("LIC, x in hours", changes={"unit": 3600.0}),
     "lic-literal": _clock("LIC, scores over sqrt(d)", options={"literal_scale": True}),

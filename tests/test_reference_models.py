@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``--reference`` is plain PyTorch for every model of the comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from streams import stream
+from test_train import SMALL
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from longclock.train.batches import TrainingData
+from longclock.train.config import MODELS
+from longclock.train.loop import Run, train
+
+
+class CompiledOps(TorchDispatchMode):
+    """Keeps the names of longclock's own ops that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.ran = set()
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if op.namespace == "longclock":
+            self.ran.add(op.name())
+        return op(*args, **(kwargs or {}))
+
+
+def scored(name, reference):
+    config = MODELS[name].settings(dataclasses.replace(SMALL, reference=reference))
+    data = TrainingData.of(stream(events=48), config, MODELS[name].shuffled_times)
+    run = Run.start(data, MODELS[name], config)
+    with CompiledOps() as found:
+        train(run, data, config, lambda run, events: None)
+    return run.scores, found.ran
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_reference_runs_no_compiled_op(name):
+    plain, ran = scored(name, reference=True)
+    assert ran == set()
+    scores, compiled = scored(name, reference=False)
+    assert bool(compiled) == (MODELS[name].reference is not None)
+    torch.testing.assert_close(scores, plain, rtol=1e-2, atol=1e-2)
