@@ -185,7 +185,7 @@ def _without(found, names):
         (["--learning-rates", "fast"], "--learning-rates must be numbers"),
         (["--learning-rates", "0,1"], "--learning-rates must be positive, got 0"),
         (["--seeds", "0"], "--seeds must be at least 1, got 0"),
-        (["--k", "0"], "--k must be from 1 to 2048, got 0"),
+        (["--k", "0"], "--k must be at least 1, got 0"),
         (["--data", "none.csv"], "event file not found: none.csv"),
         (["--categories", "genre"], "--categories names columns of a FILE"),
         (["--max-events", "0"], "--max-events must be at least 1, got 0"),

@@ -261,7 +261,7 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
         (["--max-events", "-5"], "--max-events must not be negative"),
         (["--days", "-1"], "--days must not be negative"),
         (["--k", "2049"], "--k must be at most 2048, got 2049"),
-        (["--categories", "genre"], "--categories names columns of --events"),
+        (["--categories", "genre"], "--categories names columns of a FILE"),
         (["--data", "nyc", "--events", "mine.csv"], "--data and --events exclude each other"),
     ],
 )

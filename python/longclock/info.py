@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
+
 import torch
 
 from longclock import _native
@@ -29,8 +32,12 @@ def describe() -> dict[str, str]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints :func:`describe`, one line an entry."""
+    argparse.ArgumentParser(
+        prog="python -m longclock.info",
+        description="Prints what was built, what runs, and which PyTorch was found.",
+    ).parse_args(argv)
     for name, text in describe().items():
         print(f"{name:<13} {text}")
 

@@ -18,12 +18,25 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from longclock.data import EventStream, load, read_events
+from longclock.data import EventStream
 from longclock.study import report
 from longclock.study.plan import Line, Results, Study, Task
 from longclock.study.run import run_task
 from longclock.study.workers import Stopped, die_with, killed, stoppable, undisturbed
 from longclock.train import folder
+from longclock.train.arguments import (
+    Parser,
+    add_data,
+    check_bounds,
+    check_models,
+    data_of,
+    folder_name,
+    models_of,
+    positive,
+    print_anything,
+    stream_of,
+    unused_columns,
+)
 from longclock.train.config import MODELS, PRESETS, Config
 from longclock.train.results import versions
 
@@ -48,19 +61,12 @@ LEARNING_RATES = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m longclock.study",
         description="Compares models on a stream, over seeds and protocols: each at the learning rate that is best on the "
-        "first 40%% of the stream, everything after counted. Runs that --out has already are not run again.",
+        "first 40% of the stream, everything after counted. Runs that --out has already are not run again.",
     )
-    p.add_argument(
-        "--data",
-        default="nyc",
-        metavar="nyc|music|FILE",
-        help="or your own events: Parquet or CSV (nyc)",
-    )
-    p.add_argument("--categories", help="attribute columns of FILE, comma-separated")
-    p.add_argument("--data-dir", help="folder of the example data")
+    add_data(p.add_argument_group("data"))
     p.add_argument(
         "--protocol",
         choices=[*PROTOCOLS, "both"],
@@ -69,20 +75,29 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--models",
+        metavar="NAMES",
         default=",".join(USUAL),
         help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}",
     )
-    p.add_argument("--seeds", type=int, default=3, help="runs of each (3)")
-    p.add_argument("--out", type=Path, help="folder of the results (longclock-out/study/<data>)")
+    p.add_argument("--seeds", metavar="N", type=int, default=3, help="runs of each (3)")
+    p.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="folder of the results (longclock-out/study/<data>)",
+    )
     p.add_argument(
         "--learning-rates",
+        metavar="RATES",
         default=",".join(map(str, LEARNING_RATES)),
         help="chosen from; one: not tuned (%(default)s)",
     )
-    p.add_argument("--max-events", type=int, help="only the first events")
-    p.add_argument("--k", type=int, help="behaviours that a search keeps (nyc: 50; music: 100)")
+    p.add_argument(
+        "--k", metavar="N", type=int, help="behaviours that a search keeps (nyc: 50; music: 100)"
+    )
     p.add_argument(
         "--jobs",
+        metavar="N",
         type=int,
         default=os.cpu_count() or 1,
         help="processes, one thread each (all cores)",
@@ -93,17 +108,22 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing of a study and write its report; returns the exit status."""
+    print_anything()
     p = parser()
     args = p.parse_args(argv)
     try:
-        study, config = study_of(args), _config(args)
-        out = args.out or Path("longclock-out") / "study" / Path(args.data).stem
+        data, study, config = data_of(args), study_of(args), _config(args)
+        check_models(study.models, config)
+        out = args.out or Path("longclock-out") / "study" / folder_name(data)
         folder.check_writable(out)
-        stream = _stream(args.data, args.data_dir, args.categories, args.max_events)
+        where = (data, args.data_dir, args.categories, args.max_events)
+        stream = _stream(*where)
+        if unused := unused_columns(stream):
+            _say(unused)
         with stoppable(), folder.held(out, _say):
             results = Results(out, _same(stream, config), _say)
-            _run_all(study, results, args, config)
-            return _reported(study, results, out)
+            _run_all(study, results, args, config, where)
+            return _reported(study, results, out, unused)
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.study: {error}\n")
     except BrokenExecutor:
@@ -120,7 +140,7 @@ def _say(message: str) -> None:
     tqdm.write(f"longclock.study: {message}", file=sys.stderr)
 
 
-def _reported(study: Study, results: Results, out: Path) -> int:
+def _reported(study: Study, results: Results, out: Path, unused: str) -> int:
     """Print the tables and write the report; the exit status, 1 where something could not be written."""
     lines = study.chosen(results.lines())
     for protocol in study.protocols:
@@ -133,7 +153,7 @@ def _reported(study: Study, results: Results, out: Path) -> int:
             f"{len(results.unsaved)} runs could not be written into {out}: make room and run the same command"
         )
     try:
-        print(f"report: {report.write(lines, out)}")
+        print(f"report: {report.write(lines, out, unused)}")
     except OSError as error:
         _say(
             f"the report could not be written into {out}: {error.strerror}; the tables above are complete"
@@ -144,30 +164,25 @@ def _reported(study: Study, results: Results, out: Path) -> int:
 
 def study_of(args: argparse.Namespace) -> Study:
     """The study that the arguments ask for; ValueError where one is wrong."""
-    models = tuple(dict.fromkeys(n.strip().replace("_", "-") for n in args.models.split(",")))
-    for name in models:
-        if name not in MODELS:
-            raise ValueError(f"--models: unknown model {name!r}; choose from {', '.join(MODELS)}")
+    models = tuple(models_of("--models", args.models))
     try:
         rates = tuple(sorted({float(rate) for rate in args.learning_rates.split(",")}))
     except ValueError:
         raise ValueError(
             f"--learning-rates must be numbers with commas between them, got {args.learning_rates!r}"
         ) from None
-    if rates[0] <= 0:
-        raise ValueError(f"--learning-rates must be positive, got {rates[0]:g}")
-    for name in ("seeds", "jobs"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    for rate in rates:
+        positive("--learning-rates", rate)
+    check_bounds(args)
     protocols = ("daily", "streaming") if args.protocol == "both" else (args.protocol,)
     return Study(models, protocols, args.seeds, rates)
 
 
 def _config(args: argparse.Namespace) -> Config:
-    settings = {**PRESETS.get(args.data, {}), **SETTINGS.get(args.data, {})}
+    check_bounds(args)
+    data = data_of(args)
+    settings = {**PRESETS.get(data, {}), **SETTINGS.get(data, {})}
     if args.k is not None:
-        if not 1 <= args.k <= 2048:
-            raise ValueError(f"--k must be from 1 to 2048, got {args.k}")
         settings["k"] = args.k
     return Config(**settings)
 
@@ -177,15 +192,9 @@ def _stream(
     data: str, data_dir: str | None, categories: str | None, max_events: int | None
 ) -> EventStream:
     """Read once in every process."""
-    if max_events is not None and max_events < 1:
-        raise ValueError(f"--max-events must be at least 1, got {max_events}")
-    if data in PRESETS:
-        if categories:
-            raise ValueError("--categories names columns of a FILE, not of the example data")
-        stream = load(data, data_dir)
-    else:
-        stream = read_events(data, categories.split(",") if categories else None)
-    return stream.head(max_events=max_events)
+    if max_events == 0:
+        raise ValueError("--max-events must be at least 1, got 0")
+    return stream_of(data, data_dir, categories).head(max_events=max_events)
 
 
 def _same(stream: EventStream, config: Config) -> Line:
@@ -201,11 +210,12 @@ def _same(stream: EventStream, config: Config) -> Line:
     }
 
 
-def _run_all(study: Study, results: Results, args: argparse.Namespace, config: Config) -> None:
+def _run_all(
+    study: Study, results: Results, args: argparse.Namespace, config: Config, where: tuple[Any, ...]
+) -> None:
     """Everything that is missing, ``--jobs`` at a time."""
     lines = results.lines()
     made_by = versions()
-    where = (args.data, args.data_dir, args.categories, args.max_events)
     context = multiprocessing.get_context(START)
     running: dict[concurrent.futures.Future[Line], Task] = {}
 

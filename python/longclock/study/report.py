@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from longclock.study.plan import Line
 from longclock.study.summary import by_model, difference, mean_by_hour, mean_of
-from longclock.train.figures import COLOURS, figure_of, new_axes, numbers
+from longclock.train.figures import COLOURS, figure_of, new_axes, numbers, plain
 from longclock.train.folder import write_whole
 from longclock.train.report import png
 
@@ -32,7 +33,7 @@ def table(lines: Sequence[Line], protocol: str) -> list[list[str]]:
     rows = [HEAD]
     for model, runs in models.items():
         lead = difference(models[BASE], runs, "auc") if BASE in models and model != BASE else None
-        cells = [title_of(runs[0])]
+        cells = [escaped(title_of(runs[0]))]
         for mean, digits in (
             (mean_of(runs, "auc"), 4), (lead, 4), (mean_of(runs, "uauc"), 4), (mean_of(runs, "logloss"), 4),
             (mean_of(runs, "bias_swing"), 3), (mean_of(runs, "jump"), 4),
@@ -45,6 +46,11 @@ def table(lines: Sequence[Line], protocol: str) -> list[list[str]]:
     return rows
 
 
+def escaped(name: str) -> str:
+    """A name as Markdown shows it as it is, in one line and one cell of a table."""
+    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", " ".join(name.split()))
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
     ruler = "|---|" + "---:|" * (len(head) - 1)
@@ -52,12 +58,14 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
                       *("| " + " | ".join(row) + " |" for row in body)]) + "\n"  # fmt: skip
 
 
-def write(lines: Sequence[Line], out: Path) -> Path:
-    """``report.md`` and the figures that it shows; returns the page's path."""
+def write(lines: Sequence[Line], out: Path, note: str = "") -> Path:
+    """``report.md`` and the figures that it shows; returns the page's path. ``note``: of the data, a sentence."""
     name, seeds = lines[0]["data"], len({line["seed"] for line in lines})
-    page = [f"# Study on {name}\n",
+    page = [f"# Study on {escaped(name)}\n",
             f"{seeds} seeds; ± is the half width of a 95% confidence interval. Every event is scored before it is "
             "learned from, in the counted part of the stream; learning rates were chosen on what came before it.\n"]  # fmt: skip
+    if note:
+        page.append(f"{escaped(note[0].upper() + note[1:])}.\n")
     for protocol, title in PROTOCOLS.items():
         rows = table(lines, protocol)
         if len(rows) == 1:
@@ -69,7 +77,7 @@ def write(lines: Sequence[Line], out: Path) -> Path:
             write_whole(out / file, png(figure))
             page.append(f"![{figure_name}]({file})\n")
     path = out / "report.md"
-    write_whole(path, "\n".join(page).encode())
+    write_whole(path, "\n".join(page).encode(errors="backslashreplace"))
     return path
 
 
@@ -80,7 +88,7 @@ def diverged(lines: Sequence[Line], protocol: str) -> list[Line]:
 
 def divergence(line: Line) -> str:
     return (
-        f"{title_of(line)} diverged at event {line['diverged']:,} with seed {line['seed']} and learning rate "
+        f"{escaped(title_of(line))} diverged at event {line['diverged']:,} with seed {line['seed']} and learning rate "
         f"{line['learning_rate']:g}: its means leave this run out."
     )
 
@@ -112,7 +120,8 @@ def auc(lines: Sequence[Line], protocol: str) -> Figure:
         if mean is not None:
             axes.errorbar(mean.value, -place, xerr=mean.half_width or 0, fmt="o", color=colour)
     axes.set_yticks(
-        [-place for place in range(len(models))], [title_of(runs[0]) for runs in models.values()]
+        [-place for place in range(len(models))],
+        [plain(title_of(runs[0])) for runs in models.values()],
     )
     return figure_of(axes)
 
@@ -126,7 +135,9 @@ def by_hour(lines: Sequence[Line], protocol: str, figure: str, title: str, label
     axes = new_axes(title, "hour of the event", label)
     for model, colour in zip(shown, COLOURS, strict=False):
         values = numbers(mean_by_hour(models[model], figure))
-        axes.plot(range(24), values, color=colour, marker=".", label=title_of(models[model][0]))
+        axes.plot(
+            range(24), values, color=colour, marker=".", label=plain(title_of(models[model][0]))
+        )
     axes.set_xticks(range(0, 24, 3))
     axes.legend(fontsize=8, frameon=False, ncols=2)
     return figure_of(axes)
@@ -142,7 +153,7 @@ def quality_and_cost(lines: Sequence[Line], protocol: str) -> Figure:
         auc_mean, cost = mean_of(runs, "auc"), mean_of(runs, "ms_per_1000")
         if auc_mean is not None and cost is not None:
             axes.plot(cost.value, auc_mean.value, "o", color=colour)
-            axes.annotate(title_of(runs[0]), (cost.value, auc_mean.value), (4, 3),
+            axes.annotate(plain(title_of(runs[0])), (cost.value, auc_mean.value), (4, 3),
                           textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set_xscale("log")
     axes.margins(x=0.2)

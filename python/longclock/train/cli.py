@@ -14,8 +14,21 @@ from typing import Any
 
 import torch
 
-from longclock.data import EventStream, load, read_events
+from longclock.data import EventStream
 from longclock.train import folder, report
+from longclock.train.arguments import (
+    Parser,
+    add_data,
+    check_bounds,
+    check_models,
+    data_of,
+    folder_name,
+    models_of,
+    positive,
+    print_anything,
+    stream_of,
+    unused_columns,
+)
 from longclock.train.compare import Options, compare, say
 from longclock.train.config import MODELS, PRESETS, USUAL, Config
 from longclock.train.loop import SPANS
@@ -23,53 +36,69 @@ from longclock.train.loop import SPANS
 
 def parser() -> argparse.ArgumentParser:
     """All arguments; a default of None means the data set's preset, else ``Config``'s default."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m longclock.train",
         description="Stream events through the Long-term Interest Clock and its rivals: every event is "
         "scored before it is learned from, and learned from once.",
     )
     data = p.add_argument_group("data")
-    data.add_argument("--data", choices=sorted(PRESETS), help="an example data set (nyc)")
-    data.add_argument("--events", metavar="FILE", help="your own events: Parquet or CSV")
-    data.add_argument("--categories", help="attribute columns of --events, comma-separated")
-    data.add_argument("--data-dir", help="folder of the example data")
-    data.add_argument("--days", type=int, help="only the first days (nyc: 60; 0: all)")
-    data.add_argument("--max-events", type=int, help="only the first events")
-    data.add_argument("--history", type=int, help="longest history, behaviours (music: 10000)")
-    data.add_argument("--negatives", type=int, help="sampled for an event without labels (4)")
+    add_data(data)
+    data.add_argument("--days", type=int, metavar="N", help="only the first days (nyc: 60; 0: all)")
+    data.add_argument(
+        "--history", type=int, metavar="N", help="longest history, behaviours (music: 10000)"
+    )
+    data.add_argument(
+        "--negatives", type=int, metavar="N", help="sampled for an event without labels (4)"
+    )
     run = p.add_argument_group("run")
     run.add_argument("--protocol", choices=[*SPANS, "stream"], help="(nyc: daily; music: stream)")
+    run.add_argument("--models", metavar="NAMES", help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}")  # fmt: skip
+    run.add_argument("--model", metavar="NAME", help="one model: short for --models")
     run.add_argument(
-        "--models", help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}"
+        "--k", type=int, metavar="N", help="behaviours that the search keeps (nyc: 20; music: 100)"
     )
-    run.add_argument("--model", choices=list(MODELS), help="one model: short for --models")
-    run.add_argument("--k", type=int, help="behaviours that the search keeps (nyc: 20; music: 100)")
-    run.add_argument("--batch", type=int, help="events a step (nyc: 32; music: 128)")
-    run.add_argument("--lr", dest="learning_rate", type=float, help="Adam's learning rate")
-    run.add_argument("--period", type=int, help="of the clock, seconds (86400; a week: 604800)")
-    run.add_argument("--seed", type=int, help="of weights, negatives and shuffling (0)")
+    run.add_argument("--batch", type=int, metavar="N", help="events a step (nyc: 32; music: 128)")
+    run.add_argument(
+        "--lr", dest="learning_rate", type=float, metavar="X", help="Adam's learning rate"
+    )
+    run.add_argument(
+        "--period", type=int, metavar="N", help="of the clock, seconds (86400; a week: 604800)"
+    )
+    run.add_argument(
+        "--seed", type=int, metavar="N", help="of weights, negatives and shuffling (0)"
+    )
     run.add_argument("--reference", action="store_true", help="plain PyTorch, no compiled ops")
-    run.add_argument("--threads", type=int, default=1, help="(1: more pays for long histories)")
+    run.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="(1: more pays for long histories)"
+    )
     out = p.add_argument_group("output")
-    out.add_argument("--out", type=Path, help="folder of the report (longclock-out/<data>)")
+    out.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of the report (longclock-out/<data>)"
+    )
     out.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
-    out.add_argument("--checkpoint-seconds", type=float, default=30.0, help="(30)")
-    out.add_argument("--warmup", type=float, default=0.4, help="share not counted (0.4)")
+    out.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="X", help="(30)")
+    out.add_argument(
+        "--warmup", type=float, default=0.4, metavar="X", help="share not counted (0.4)"
+    )
     out.add_argument("--quiet", action="store_true", help="no progress bars")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a comparison; returns the exit status. Mistakes in arguments or files get one line."""
+    print_anything()
     p = parser()
     args = p.parse_args(argv)
     words = list(sys.argv[1:] if argv is None else argv)
     started = time.monotonic()
     try:
-        names, config = _names(args), _config(args)
-        out = args.out or Path("longclock-out") / Path(args.events or args.data or "nyc").stem
+        data, names, config = data_of(args), _names(args), _config(args)
+        check_models(names, config)
+        out = args.out or Path("longclock-out") / folder_name(data)
         folder.check_writable(out)
-        stream = _stream(args)
+        stream = _stream(data, args)
+        if unused := unused_columns(stream):
+            say(unused)
         torch.set_num_threads(args.threads)
         options = Options(out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet)
         with folder.held(out, say):
@@ -97,58 +126,31 @@ def _reported(results: dict[str, Any], out: Path) -> int:
 
 
 def _names(args: argparse.Namespace) -> list[str]:
-    if args.model and args.models:
+    if args.model is not None and args.models is not None:
         raise ValueError("--model and --models exclude each other")
-    names = _list(args.model or args.models or ",".join(USUAL))
-    for name in names:
-        if name not in MODELS:
-            raise ValueError(f"--models: unknown model {name!r}; choose from {', '.join(MODELS)}")
-    return list(dict.fromkeys(names))
-
-
-def _list(words: str) -> list[str]:
-    return [word.strip() for word in words.split(",")]
+    if args.model is not None:
+        return models_of("--model", args.model)
+    return models_of("--models", ",".join(USUAL) if args.models is None else args.models)
 
 
 def _config(args: argparse.Namespace) -> Config:
-    settings: dict[str, Any] = {} if args.events else dict(PRESETS[args.data or "nyc"])
+    check_bounds(args)
+    settings: dict[str, Any] = dict(PRESETS.get(data_of(args), {}))
     for field in dataclasses.fields(Config):
         value = getattr(args, field.name, None)
         if value is not None:
             settings[field.name] = value
-    config = Config(**settings)
-    for name in ("k", "batch", "period"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(config, name)}")
-    if config.history is not None and config.history < 1:
-        raise ValueError(f"--history must be at least 1, got {config.history}")
-    if config.seed < 0 or config.negatives < 0:
-        raise ValueError("--seed and --negatives must not be negative")
-    if config.k > 2048:
-        raise ValueError(f"--k must be at most 2048, got {config.k}")
-    for name in ("days", "max_events"):
-        if (getattr(args, name) or 0) < 0:
-            raise ValueError(f"--{name.replace('_', '-')} must not be negative")
-    if args.threads < 1:
-        raise ValueError(f"--threads must be at least 1, got {args.threads}")
+    positive("--lr", settings.get("learning_rate", 1.0))
     if not 0 <= args.warmup < 1:
         raise ValueError(f"--warmup must be at least 0 and below 1, got {args.warmup}")
-    return config
+    if not args.checkpoint_seconds >= 0:
+        raise ValueError(f"--checkpoint-seconds must not be negative, got {args.checkpoint_seconds}")  # fmt: skip
+    return Config(**settings)
 
 
-def _stream(args: argparse.Namespace) -> EventStream:
-    if args.data and args.events:
-        raise ValueError("--data and --events exclude each other")
-    if args.categories and not args.events:
-        raise ValueError("--categories names columns of --events; give a file")
-    if args.events:
-        categories = _list(args.categories) if args.categories else None
-        stream, days = read_events(args.events, categories), args.days
-    else:
-        name = args.data or "nyc"
-        stream = load(name, args.data_dir)
-        days = 60 if args.days is None and name == "nyc" else args.days
-    stream = stream.head(days or None, args.max_events)
+def _stream(data: str, args: argparse.Namespace) -> EventStream:
+    days = 60 if args.days is None and data == "nyc" else args.days
+    stream = stream_of(data, args.data_dir, args.categories).head(days or None, args.max_events)
     if len(stream) == 0:
         raise ValueError("no events are left: raise --days or --max-events")
     return stream

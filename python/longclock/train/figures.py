@@ -12,7 +12,17 @@ from matplotlib.figure import Figure
 
 COLOURS = ["#c1272d", "#8a8a8a", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7",
            "#8c6d31", "#5e4fa2", "#000000"]  # fmt: skip
+ZERO_WIDTH = "\u200b"
 Results = dict[str, Any]
+
+
+def plain(name: str, most: int = 40) -> str:
+    """A name as matplotlib shows it as it is: no mathematics, no line break, in a legend even with ``_`` in front."""
+    shown = "".join(char if char.isprintable() else " " for char in name)
+    shown = " ".join(shown.split())
+    if len(shown) > most:
+        shown = shown[: most - 1] + "…"
+    return (ZERO_WIDTH * shown.startswith("_") + shown).replace("$", r"\$") or "(no name)"
 
 
 def new_axes(title: str, x: str, y: str, width: float = 7.2, height: float = 3.6) -> Axes:
@@ -38,7 +48,7 @@ def numbers(values: list[float | None]) -> list[float]:
 def comparison(results: Results) -> Figure:
     """AUC (filled) and UAUC (hollow) of every model."""
     models = list(results["models"].values())
-    title = f"{results['data']['name']}: every event scored before it is learned from"
+    title = f"{plain(results['data']['name'])}: every event scored before it is learned from"
     axes = new_axes(title, "AUC (filled) and UAUC (hollow)", "", height=1.2 + 0.45 * len(models))
     place = np.arange(len(models))[::-1]
     for metric, above in (("auc", 9), ("uauc", -15)):
@@ -50,7 +60,7 @@ def comparison(results: Results) -> Figure:
             axes.plot(value, y, "o", markersize=9, color=colour, markerfacecolor=fill, zorder=3)
             axes.annotate(f"{value:.3f}", (value, y), (0, above), textcoords="offset points",
                           ha="center", fontsize=9)  # fmt: skip
-    axes.set_yticks(place, [model["title"] for model in models])
+    axes.set_yticks(place, [plain(model["title"]) for model in models])
     axes.margins(x=0.12, y=0.22)
     return figure_of(axes)
 
@@ -61,7 +71,7 @@ def over_stream(results: Results) -> Figure:
     for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
         values = numbers(model["auc_over_stream"])
         share = (np.arange(len(values)) + 0.5) / len(values)
-        axes.plot(share, values, color=colour, label=model["title"], linewidth=1.6)
+        axes.plot(share, values, color=colour, label=plain(model["title"]), linewidth=1.6)
     counted = results["data"]["counted_from_event"] / results["data"]["events"]
     axes.axvline(counted, color="black", linewidth=0.8, linestyle=":")
     axes.annotate("counted from here", (counted, 0.02), (4, 0), ("data", "axes fraction"),
@@ -75,7 +85,7 @@ def by_hour(results: Results) -> Figure:
     axes = new_axes("AUC by hour of day", "hour of the event", "AUC")
     for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
         axes.plot(
-            range(24), numbers(model["auc_by_hour"]), color=colour, label=model["title"], marker=".",
+            range(24), numbers(model["auc_by_hour"]), color=colour, label=plain(model["title"]), marker=".",
         )  # fmt: skip
     axes.set_xticks(range(0, 24, 3))
     axes.legend(fontsize=8, frameon=False, ncols=2)
@@ -93,7 +103,9 @@ def similarity(results: Results) -> Figure | None:
         if curve:
             found = True
             s = np.array(curve["s"])
-            axes.plot(curve["hours"], s - s[0], color=colour, label=model["title"], linewidth=1.8)
+            axes.plot(
+                curve["hours"], s - s[0], color=colour, label=plain(model["title"]), linewidth=1.8
+            )
     if not found:
         return None
     axes.legend(fontsize=8, frameon=False)
@@ -106,7 +118,7 @@ def interest(results: Results) -> Figure | None:
     if found is None:
         return None
     axes = new_axes(
-        f"User {found['user']}: predicted interest over the day ({found['model']})",
+        f"User {found['user']}: predicted interest over the day ({plain(found['model'])})",
         "local time, hours",
         "predicted probability",
     )
@@ -116,7 +128,7 @@ def interest(results: Results) -> Figure | None:
     for number, (colour, item) in enumerate(zip(COLOURS[::-1], found["items"], strict=False)):
         hours = np.arange(24) + width * (number + 0.5) + 0.1
         counts.bar(hours, item["events_by_hour"], width, color=colour, alpha=0.3)
-        axes.plot(found["hours"], item["probability"], color=colour, label=item["name"])
+        axes.plot(found["hours"], item["probability"], color=colour, label=plain(item["name"], 30))
     axes.set_zorder(counts.get_zorder() + 1)  # lines over bars
     axes.patch.set_visible(False)
     counts.spines[["top"]].set_visible(False)

@@ -31,7 +31,7 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; background: #fff }}
+       color: #222; background: #fff; overflow-wrap: anywhere }}
 table {{ border-collapse: collapse }} td, th {{ padding: .25rem .8rem; text-align: right }}
 td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px solid #ddd }}
 img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption, .note {{ color: #555 }}
@@ -58,7 +58,7 @@ def write(results: dict[str, Any], out: Path) -> list[Path]:
         paths.append(out / f"{name}.png")
         write_whole(paths[-1], images[name])
     paths.append(out / "report.html")
-    write_whole(paths[-1], _page(results, images).encode())
+    write_whole(paths[-1], _page(results, images).encode(errors="backslashreplace"))
     return paths
 
 
@@ -103,13 +103,18 @@ def _page(results: dict[str, Any], images: dict[str, bytes]) -> str:
             f"{data['items']:,} items, {data['candidates']:,} candidates ({data['labels']}); histories: "
             f"median {data['history_median']:,}, longest {data['history_longest']:,}. Protocol: "
             f"{results['config']['protocol']}; metrics count from event "
-            f"{data['counted_from_event']:,} on."
+            f"{data['counted_from_event']:,} on.{_unused(data)}"
         ),
         command=html.escape(results["command"]),
         table=f"<table>{_row('th', head)}{''.join(_row('td', row) for row in rows)}</table>",
         figures=figures,
         settings="".join(_row("td", [key, str(value)]) for key, value in settings.items()),
     )
+
+
+def _unused(data: dict[str, Any]) -> str:
+    names = data.get("unused_columns")
+    return f" Columns not used: {', '.join(names)} (--categories)." if names else ""
 
 
 def _row(tag: str, cells: list[str]) -> str:

@@ -50,6 +50,7 @@ def describe(data: TrainingData, counted_from: int) -> dict[str, Any]:
         "history_median": int(np.median(lengths)),
         "history_longest": int(lengths.max()),
         "counted_from_event": counted_from,
+        "unused_columns": list(stream.unused_columns),
         "digest": stream.digest(),
     }
 

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments that the trainer and the study share: their bounds, and one line for every mistake."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from longclock.data import EventStream, load, read_events
+from longclock.train.config import MODELS, PRESETS, Config
+
+# Whole numbers that are taken, by argument.
+BOUNDS = {
+    "days": (0, 10**6),
+    "max_events": (0, 2**31 - 1),
+    "history": (1, 2**31 - 1),
+    "negatives": (0, 1000),
+    "k": (1, 2048),
+    "batch": (1, 10**6),
+    "period": (1, 2**31 - 1),
+    "seed": (0, 2**63 - 1),
+    "seeds": (1, 1000),
+    "threads": (1, max(64, os.cpu_count() or 1)),
+    "jobs": (1, max(64, os.cpu_count() or 1)),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes get one line, which names the argument, and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog.removeprefix('python -m ')}: {message}\n")
+
+
+def add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--data", metavar="nyc|music|FILE", help="an example, or your own events: Parquet or CSV (nyc)")  # fmt: skip
+    group.add_argument("--events", metavar="FILE", help="your own events: as --data FILE")
+    group.add_argument("--categories", metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
+    group.add_argument("--data-dir", metavar="FOLDER", help="folder of the example data")
+    group.add_argument("--max-events", metavar="N", type=int, help="only the first events")
+
+
+def print_anything() -> None:
+    """Names may hold what the terminal cannot show: it is written as an escape, in place of an error after all work."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def check_bounds(args: argparse.Namespace) -> None:
+    """Raises:
+    ValueError: names the argument that is outside of BOUNDS, and where it would not be.
+    """
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(args, name, None)
+        if value is None or least <= value <= most:
+            continue
+        if value > most:
+            rule = f"must be at most {most}"
+        else:
+            rule = f"must be at least {least}" if least else "must not be negative"
+        raise ValueError(f"--{name.replace('_', '-')} {rule}, got {value}")
+
+
+def positive(argument: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{argument} must be a finite number, got {value:g}")
+    if value <= 0:
+        raise ValueError(f"{argument} must be positive, got {value:g}")
+
+
+def listed(argument: str, words: str) -> list[str]:
+    """Names with commas between them, once each; spaces around them do not count."""
+    names = [word.strip() for word in words.split(",")]
+    if "" in names:
+        raise ValueError(f"{argument} must be names with commas between them, got {words!r}")
+    return list(dict.fromkeys(names))
+
+
+def models_of(argument: str, words: str) -> list[str]:
+    """Models by name; ``no_time`` is ``no-time``."""
+    names = list(dict.fromkeys(n.replace("_", "-") for n in listed(argument, words)))
+    for name in names:
+        if name not in MODELS:
+            raise ValueError(f"{argument}: unknown model {name!r}; choose from {', '.join(MODELS)}")
+    return names
+
+
+def check_models(names: Iterable[str], config: Config) -> None:
+    """Build every model once, small: what it does not take it says before anything is read.
+
+    Raises:
+        ValueError: names the model, and the argument in the model's words.
+    """
+    for name in names:
+        settings = MODELS[name].settings(config)
+        try:
+            MODELS[name].build(settings, 16, 16, categories=0, users=1)
+        except ValueError as error:
+            raise ValueError(f"--models {name}: {error}") from error
+
+
+def data_of(args: argparse.Namespace) -> str:
+    """``nyc``, ``music`` or a file."""
+    if args.data is not None and args.events is not None:
+        raise ValueError("--data and --events exclude each other")
+    name = args.events if args.events is not None else args.data or "nyc"
+    if args.categories is not None and name in PRESETS:
+        raise ValueError("--categories names columns of a FILE, not of the example data")
+    return str(name)
+
+
+def folder_name(data: str) -> str:
+    """Of the default ``--out``."""
+    return data if data in PRESETS else Path(data).stem or Path(data).resolve().stem
+
+
+def stream_of(data: str, data_dir: str | None, categories: str | None) -> EventStream:
+    """All events of an example or a file."""
+    if data in PRESETS:
+        return load(data, data_dir)
+    names = None if categories is None else listed("--categories", categories)
+    return read_events(data, names)
+
+
+def unused_columns(stream: EventStream) -> str:
+    """A sentence on the columns of a file that nothing reads; empty where there are none."""
+    names = stream.unused_columns
+    if not names:
+        return ""
+    return f"columns not used: {', '.join(names)} (--categories {','.join(names)})"
