@@ -54,6 +54,7 @@ BlockTopKBackwardCall::BlockTopKBackwardCall(const Tensor& grad_in, const Tensor
                                              int64_t m) {
   constexpr const char* op = "block_topk_backward";
   params.dtype = check_float(op, "grad", grad_in);
+  check_defined(op, "indices", indices_in);
   check(grad_in.dim() >= 1 && same_shape(grad_in, indices_in) &&
             indices_in.scalar_type() == ScalarType::Long,
         op, ": indices must be int64 of grad's shape ", shape_of(grad_in), ", got ",

@@ -84,11 +84,13 @@ EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuArguments& f
   for (const auto& [name, tensor] :
        {std::pair<const char*, const Tensor&>{"grad", grad_in},
         std::pair<const char*, const Tensor&>{"context", context_in}}) {
+    check_defined(op, name, tensor);
     check(tensor.scalar_type() == ScalarType::Float, op, ": ", name, " must be float32, got ",
           dtype_of(tensor));
     check_shape(op, name, tensor, {{"Q", forward.queries}, {"n", heads}, {"L + 4", width}},
                 "to match u");
   }
+  check_defined(op, "softmax", softmax_in);
   check(softmax_in.scalar_type() == ScalarType::Float, op, ": softmax must be float32, got ",
         dtype_of(softmax_in));
   check_shape(op, "softmax", softmax_in, {{"Q", forward.queries}, {"n", heads}, {"2", 2}},

@@ -70,6 +70,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
     bool need_mlp) {
   constexpr const char* op = "gsu_score_backward";
   Search search(op, LONGCLOCK_SEARCH_ARGUMENTS);
+  check_defined(op, "grad", grad_in);
   check(grad_in.scalar_type() == ScalarType::Float && grad_in.numel() == search.score_count, op,
         ": grad must be float32 with ", search.score_count, " elements, as the scores, got ",
         dtype_of(grad_in), " ", shape_of(grad_in));

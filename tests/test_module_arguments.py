@@ -67,9 +67,10 @@ def test_the_longest_history_need_not_be_counted(
     layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lic, (candidate, rows, when, now) = module(k=None), batch()
-    call = lambda **more: lic(
-        candidate, rows.flatten(0, 1), when.flatten(), now, **flat(layout), **more
-    )
+
+    def call(**more: int) -> Tensor:
+        return lic(candidate, rows.flatten(0, 1), when.flatten(), now, **flat(layout), **more)
+
     expected = call()
     torch.testing.assert_close(call(longest=7), expected)
     with pytest.raises(

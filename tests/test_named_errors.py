@@ -158,3 +158,55 @@ def test_weights_on_another_device() -> None:
                 ValueError, match=rf"^{op}: {name} must be on the device of \w+, cpu, got meta"
             ):
                 function(**given | {"mlp": tuple(mlp)})
+
+
+def test_raw_ops_name_none() -> None:
+    case, esu, x = make_case("dense"), make_esu(), torch.randn(2, 5)
+    raw = torch.ops.longclock
+    for op, given in (
+        (raw.gsu_score, case.raw(None)), (raw.clock_gsu, case.raw(3)), (raw.esu_attention, esu.raw()),
+        (raw.block_topk, (x, 2, None)), (raw.block_topk_backward, (x, x.long(), 9)),
+        (raw.time_similarity, (x.long(), *case.mlp, 3600.0)), (raw.time_similarity_backward, (x, x.long(), *case.mlp, 1.0)),
+    ):  # fmt: skip
+        schema = op.default._schema
+        required = [
+            i for i, argument in enumerate(schema.arguments) if str(argument.type) == "Tensor"
+        ]
+        for i in required if len(required) > 1 else []:
+            name = schema.arguments[i].name
+            wrong = [None if place == i else value for place, value in enumerate(given)]
+            with pytest.raises(
+                ValueError,
+                match=rf"^{op._qualified_op_name.split('::')[1]}: .*{name} must be a tensor, got None",
+            ):
+                op(*wrong)
+
+
+def test_graphs_refuse_what_kernels_refuse() -> None:
+    scores = torch.randn(2, 5, device="meta")
+    with pytest.raises(ValueError, match=r"block_topk: k must be from 0 to 2048, got -1"):
+        torch.ops.longclock.block_topk(scores, -1, None)
+    times = torch.zeros(3, dtype=torch.int64)
+    for pair in ((times, times.to("meta")), (times.to("meta"), times)):
+        with pytest.raises(
+            ValueError, match=r"clock_time: utc_offset must be on the device of timestamps"
+        ):
+            lc.clock_time(*pair)
+    case = make_case("windows").to("meta")
+    with pytest.raises(ValueError, match=r"gsu_score: total must be given on meta"):
+        case.run(lc.gsu_score)
+
+
+def test_parts_of_lookups_and_weights() -> None:
+    _, given = CALLS["esu_attention"]
+    ids = torch.zeros(given["z_time"].shape, dtype=torch.int64)
+    for sparse in ("yes", [True], None):
+        with pytest.raises(ValueError, match=r"^esu_attention: z's sparse must be a bool"):
+            lc.esu_attention(
+                **given | {"z": lc.Lookup(torch.zeros(4, given["u"].shape[-1]), ids, sparse)}
+            )  # type: ignore[arg-type]
+    for op in ("clock_gsu", "esu_attention"):
+        function, given = CALLS[op]
+        w1, b1, w2, b2 = given["mlp"]
+        with pytest.raises(ValueError, match=rf"^{op}: mlp w2 must be a strided tensor"):
+            function(**given | {"mlp": (w1, b1, w2.to_sparse(), b2)})

@@ -84,7 +84,12 @@ void check_shape(const char* op, const char* argument, const Tensor& tensor,
         why, ", got ", shape_of(tensor));
 }
 
+void check_defined(const char* op, const char* argument, const Tensor& tensor) {
+  check(tensor.defined(), op, ": ", argument, " must be a tensor, got None");
+}
+
 DType check_float(const char* op, const char* argument, const Tensor& tensor) {
+  check_defined(op, argument, tensor);
   switch (tensor.scalar_type()) {
     case ScalarType::Float:
       return DType::kFloat32;
@@ -111,6 +116,7 @@ void check_matches(const char* op, const char* argument, const Tensor& tensor,
 }
 
 void check_int(const char* op, const char* argument, const Tensor& tensor) {
+  check_defined(op, argument, tensor);
   check(tensor.scalar_type() == ScalarType::Int || tensor.scalar_type() == ScalarType::Long, op,
         ": ", argument, " must be int32 or int64, got ", dtype_of(tensor),
         "; convert it with .long()");
@@ -214,12 +220,21 @@ IntArray int_array(const Tensor& tensor) {
   return {tensor.const_data_ptr(), tensor.scalar_type() == ScalarType::Long};
 }
 
+namespace {
+
+Tensor contiguous_weight(const char* op, const char* argument, const Tensor& weight) {
+  check_defined(op, argument, weight);
+  return as_contiguous(weight);
+}
+
+}  // namespace
+
 TimeMlpArguments::TimeMlpArguments(const char* op, const Tensor& w1_in, const Tensor& b1_in,
                                    const Tensor& w2_in, const Tensor& b2_in, double unit)
-    : w1(as_contiguous(w1_in)),
-      b1(as_contiguous(b1_in)),
-      w2(as_contiguous(w2_in)),
-      b2(as_contiguous(b2_in)) {
+    : w1(contiguous_weight(op, "mlp w1", w1_in)),
+      b1(contiguous_weight(op, "mlp b1", b1_in)),
+      w2(contiguous_weight(op, "mlp w2", w2_in)),
+      b2(contiguous_weight(op, "mlp b2", b2_in)) {
   check_unit(op, unit);
   const struct {
     const char* name;

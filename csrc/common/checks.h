@@ -45,6 +45,8 @@ struct Dim {
 void check_shape(const char* op, const char* argument, const Tensor& tensor,
                  std::initializer_list<Dim> dims, const char* why);
 
+// Not None, which the dispatcher hands over as a tensor without anything in it.
+void check_defined(const char* op, const char* argument, const Tensor& tensor);
 // float32, float16 or bfloat16; float64 is pointed to the reference.
 DType check_float(const char* op, const char* argument, const Tensor& tensor);
 // The dtype of `rows`, or float32.

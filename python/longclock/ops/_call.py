@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -122,22 +122,27 @@ def _transformed(op: Any) -> Any:
                 {key: staticmethod(method) for key, method in methods.items()})  # fmt: skip
 
 
+def require_one_device(op: str, arguments: Mapping[str, Any]) -> None:
+    """All tensors among the arguments, by name, on the device of the first."""
+    first: Any = None
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            continue
+        first = first or (name, value.device)
+        if value.device != first[1]:
+            raise ValueError(
+                f"{op}: {name} must be on the device of {first[0]}, {first[1]}, got {value.device}; "
+                "move it there with .to()"
+            )
+
+
 def fake(op: str) -> Callable[[Callable[..., Any]], None]:
     """Registers what an op gives without computing it, for tensors on one device."""
     names = [argument.name for argument in getattr(raw, op).default._schema.arguments]
 
     def register(function: Callable[..., Any]) -> None:
         def checked(*arguments: Any) -> Any:
-            first: Any = None
-            for name, value in zip(names, arguments, strict=True):
-                if not isinstance(value, Tensor):
-                    continue
-                first = first or (name, value.device)
-                if value.device != first[1]:
-                    raise ValueError(
-                        f"{op}: {name} must be on the device of {first[0]}, {first[1]}, got {value.device}; "
-                        "move it there with .to()"
-                    )
+            require_one_device(op, dict(zip(names, arguments, strict=True)))
             return function(*arguments)
 
         torch.library.register_fake(f"longclock::{op}")(checked)

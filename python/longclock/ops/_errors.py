@@ -134,8 +134,12 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
     if isinstance(value, Lookup) and Lookup in kinds:
         yield from _wrong(f"{argument}'s table", value.table, Tensor)
         yield from _wrong(f"{argument}'s ids", value.ids, Tensor)
+        yield from _wrong(f"{argument}'s sparse", value.sparse, bool)
     elif any(_is_mlp(kind) for kind in kinds):
-        return  # resolve_mlp has checked it
+        module: Any = value
+        weights = module.mlp() if isinstance(value, nn.Module) else value
+        for weight, name in zip(weights, ("w1", "b1", "w2", "b2"), strict=True):
+            yield from _wrong(f"mlp {name}", weight, Tensor)
     elif isinstance(value, Tensor) and Tensor in kinds:
         yield from wrong_tensor(argument, value)
     elif Tensor in kinds:

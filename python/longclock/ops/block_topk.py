@@ -45,7 +45,7 @@ def block_topk(scores: Tensor, k: int, lengths: Tensor | None = None) -> TopK:
 
 @fake("block_topk")
 def _(scores: Tensor, k: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    shape = (*scores.shape[:-1], k)
+    shape = (*scores.shape[:-1], check_k("block_topk", k))
     return scores.new_empty(shape), scores.new_empty(shape, dtype=torch.int64)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longclock._library import raw
 from longclock._mlp import require_integers, resolve_offset, resolve_period
-from longclock.ops._call import call, fake, reads_values
+from longclock.ops._call import call, fake, reads_values, require_one_device
 from longclock.ops._errors import named_errors
 
 # Seconds: beyond lies the year 5138, or a finer unit.
@@ -66,6 +66,7 @@ def _check_seconds(op: str, name: str, times: Tensor) -> None:
 
 def _broadcast(op: str, **pair: Tensor) -> tuple[Tensor, Tensor]:
     (a_name, a), (b_name, b) = pair.items()
+    require_one_device(op, pair)
     try:
         a, b = torch.broadcast_tensors(a, b)
     except RuntimeError:

@@ -61,7 +61,7 @@ def clock_gsu(
 
 @fake("clock_gsu")
 def _(query: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    shape = (*query.shape[:-1], rest[-1])
+    shape = (*query.shape[:-1], check_k("clock_gsu", rest[-1]))
     return (
         query.new_empty(shape, dtype=torch.float32),
         query.new_empty(shape, dtype=torch.int64),

@@ -59,6 +59,8 @@ def esu_attention(
     weights, unit = resolve_mlp("esu_attention", mlp, unit)
     if isinstance(z, Lookup):
         require_tensor("esu_attention", "z's ids", z.ids)
+        if not isinstance(z.sparse, bool):
+            raise ValueError(f"esu_attention: z's sparse must be a bool, got {z.sparse!r}")
     rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
     refuse_float64("esu_attention", u=u, z=rows, w1=weights[0], b1=weights[1], w2=weights[2],
                    b2=weights[3])  # fmt: skip

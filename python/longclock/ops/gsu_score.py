@@ -56,9 +56,9 @@ def gsu_score(
     """
     arguments = flatten_search("gsu_score", query, keys, key_time, query_time, mlp, **options)
     counted = options.get("starts") is not None or options.get("query_offsets") is not None
-    if total is None and counted and query.is_cuda:
+    if total is None and counted and query.device.type != "cpu":
         raise ValueError(
-            "gsu_score: total must be given on CUDA for windows and for ragged with query_offsets, "
+            f"gsu_score: total must be given on {query.device.type} for windows and for ragged with query_offsets, "
             "got None; count it where the starts and ends are made"
         )
     scores: Tensor = call(raw.gsu_score.default, *arguments, total)
