@@ -30,7 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
 # Files whose tests make sense on some devices only.
 DEVICES_OF = {
     "test_emulator.py": {"emulated"},
+    "test_cuda_captures.py": {"emulated", "cuda"},
+    "test_cuda_devices.py": {"emulated", "cuda"},
     "test_cuda_kernels.py": {"emulated", "cuda"},
+    "test_cuda_portions.py": {"emulated"},
     "test_esu_attention_cuda.py": {"emulated", "cuda"},
     "test_many_candidates_cuda.py": {"emulated", "cuda"},
 }

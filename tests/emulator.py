@@ -15,7 +15,7 @@ from typing import Any
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(os.environ["LONGCLOCK_LIBRARY"])
-    for name in ("take_reports", "take_counters", "get"):
+    for name in ("take_reports", "take_counters", "take_checked", "get"):
         getattr(library, f"longclock_emulator_{name}").restype = ctypes.c_char_p
     return library
 
@@ -30,9 +30,14 @@ def take_counters() -> list[dict[str, Any]]:
     return list(json.loads(_library().longclock_emulator_take_counters()))
 
 
+def take_checked() -> list[list[str]]:
+    """One list a call of an op since the last time: its name, and whose device it compared."""
+    return list(json.loads(_library().longclock_emulator_take_checked()))
+
+
 @contextmanager
 def options(**values: object) -> Iterator[None]:
-    """Sets options (sm, checks, counters, seed, threads, print) and puts the old ones back."""
+    """Sets options (sm, checks, counters, seed, threads, ...) and puts the old ones back."""
     library = _library()
     before = {key: library.longclock_emulator_get(key.encode()) for key in values}
     for key, value in values.items():

@@ -3,6 +3,7 @@
 
 #include "../../kernels/block_topk/block_topk.h"
 #include "../../kernels/common/device.h"
+#include "../../kernels/common/grid.h"
 
 namespace longclock {
 namespace {
@@ -24,10 +25,26 @@ const SearchArguments& on_one_device(const CudaCall& call, const SearchArguments
   return a;
 }
 
+// A block of a launch is a query or a sequence.
+const SearchArguments& few_enough(const char* op, const SearchArguments& a) {
+  const auto few = [](const Tensor& tensor, int64_t dims) {
+    int64_t count = 1;
+    for (int64_t d = 0; d < dims; ++d) count *= tensor.size(d);
+    return count <= kMostBlocks;
+  };
+  check(few(a.query, a.query.dim() - 1), op,
+        ": query must have fewer than 2^31 queries on CUDA, got ", shape_of(a.query),
+        "; call with fewer at a time");
+  check(few(a.query_time, a.query_time.dim()), op,
+        ": query_time must have fewer than 2^31 elements on CUDA, got ", shape_of(a.query_time),
+        "; call with fewer sequences at a time");
+  return a;
+}
+
 }  // namespace
 
 DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const SearchArguments& a)
-    : SearchInputs(op, on_one_device(call, a)) {
+    : SearchInputs(op, few_enough(op, on_one_device(call, a))) {
   // Kernels step over rows in 32 bits.
   if (behaviours.key_row_stride * size_of(behaviours.dtype) > 0x7fffffff) {
     keys = as_contiguous(a.keys);

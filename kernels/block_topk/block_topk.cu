@@ -103,6 +103,46 @@ __global__ void __launch_bounds__(kSelectorThreads)
   }
 }
 
+// Array `array` of `size` elements a row, from row `first` on.
+template <class Pointer>
+Pointer* from_row(Pointer* array, int64_t first, int64_t size) {
+  return array == nullptr ? nullptr : array + first * size;
+}
+inline const void* from_row(const void* array, DType dtype, int64_t first, int64_t size) {
+  return from_row(static_cast<const char*>(array), first, size * size_of(dtype));
+}
+inline void* from_row(void* array, DType dtype, int64_t first, int64_t size) {
+  return from_row(static_cast<char*>(array), first, size * size_of(dtype));
+}
+inline IntArray from_row(const IntArray& array, int64_t first) {
+  return {from_row(static_cast<const char*>(array.data), first, array.is_64 ? 8 : 4), array.is_64};
+}
+
+// Rows [first, first + count), whose launch fits.
+BlockTopKParams rows_of(BlockTopKParams p, int64_t first, int64_t count) {
+  p.scores = from_row(p.scores, p.dtype, first, p.row_stride);
+  p.rows = count;
+  p.lengths = from_row(p.lengths, first);
+  p.entries = from_row(p.entries, first, p.parts * p.k);
+  p.top_scores = from_row(p.top_scores, p.dtype, first, p.k);
+  p.indices = from_row(p.indices, first, p.k);
+  return p;
+}
+TopKMergeParams rows_of(TopKMergeParams p, int64_t first, int64_t count) {
+  p.entries = from_row(p.entries, first, p.parts * p.k);
+  p.rows = count;
+  p.top_scores = from_row(p.top_scores, p.dtype, first, p.k);
+  p.indices = from_row(p.indices, first, p.k);
+  return p;
+}
+BlockTopKBackwardParams rows_of(BlockTopKBackwardParams p, int64_t first, int64_t count) {
+  p.grad = from_row(p.grad, p.dtype, first, p.k);
+  p.indices = from_row(p.indices, first, p.k);
+  p.rows = count;
+  p.out = from_row(p.out, p.dtype, first, p.columns);
+  return p;
+}
+
 // One block a row: zeros, then the gradients at their indices, which differ.
 template <class T>
 __global__ void __launch_bounds__(kSelectorThreads)
@@ -139,9 +179,15 @@ int launch_topk_merge(const TopKMergeParams& p, CudaStream stream) {
         plan_selector(int64_t{lists.group_lists} * p.k, p.k, sizeof(BlockSelector::Shared), device);
     if (error == cudaSuccess) error = allow_all_shared(kernel, device);
     if (error != cudaSuccess) return;
-    kernel<<<static_cast<unsigned>(p.rows * lists.groups), kSelectorThreads, plan.bytes(),
-             stream>>>(lists, plan, top_scores, p.indices);
-    error = cudaGetLastError();
+    error = static_cast<cudaError_t>(
+        for_each_portion(p.rows, lists.groups, [&](int64_t first, int64_t count) {
+          const TopKMergeParams rows = rows_of(p, first, count);
+          MergeLists of_rows = lists;
+          of_rows.entries = rows.entries;
+          kernel<<<grid_of(count * lists.groups), kSelectorThreads, plan.bytes(), stream>>>(
+              of_rows, plan, static_cast<decltype(top_scores)>(rows.top_scores), rows.indices);
+          return cudaGetLastError();
+        }));
   };
   const unsigned parts = static_cast<unsigned>(p.parts), k = static_cast<unsigned>(p.k);
   MergeLists lists{p.entries, p.parts * p.k, parts, k, k, 1, parts};
@@ -171,11 +217,14 @@ int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
   LONGCLOCK_WITH_DTYPE(p.dtype, T, {
     error = allow_all_shared(block_topk_kernel<T>, device);
     if (error != cudaSuccess) return error;
-    block_topk_kernel<T>
-        <<<static_cast<unsigned>(p.rows * p.parts), kSelectorThreads, plan.bytes(), stream>>>(p,
-                                                                                              plan);
+    error = static_cast<cudaError_t>(
+        for_each_portion(p.rows, p.parts, [&](int64_t first, int64_t count) {
+          block_topk_kernel<T>
+              <<<grid_of(count * p.parts), kSelectorThreads, plan.bytes(), stream>>>(
+                  rows_of(p, first, count), plan);
+          return cudaGetLastError();
+        }));
   });
-  error = cudaGetLastError();
   if (error != cudaSuccess || p.parts == 1) return error;
   return launch_topk_merge({p.dtype, p.entries, p.rows, p.parts, p.k, p.top_scores, p.indices},
                            stream);
@@ -183,10 +232,13 @@ int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
 
 int launch_block_topk_backward(const BlockTopKBackwardParams& p, CudaStream stream) {
   if (p.rows == 0 || p.columns == 0) return cudaSuccess;
-  LONGCLOCK_WITH_DTYPE(p.dtype, T,
-                       (block_topk_backward_kernel<T>
-                        <<<static_cast<unsigned>(p.rows), kSelectorThreads, 0, stream>>>(p)));
-  return cudaGetLastError();
+  return for_each_portion(p.rows, 1, [&](int64_t first, int64_t count) {
+    const BlockTopKBackwardParams rows = rows_of(p, first, count);
+    LONGCLOCK_WITH_DTYPE(
+        p.dtype, T,
+        (block_topk_backward_kernel<T><<<grid_of(count), kSelectorThreads, 0, stream>>>(rows)));
+    return cudaGetLastError();
+  });
 }
 
 }  // namespace longclock

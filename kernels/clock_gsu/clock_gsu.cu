@@ -63,7 +63,7 @@ int launch_clock_gsu(const DeviceSearchTopK& p, CudaStream stream) {
   const SelectorPlan plan = plan_selector(
       (longest + p.parts - 1) / p.parts, p.k,
       static_cast<int>(sizeof(BlockSelector::Shared) + sizeof(SharedTimeMlp)) + query_room, device);
-  const unsigned blocks = static_cast<unsigned>(search.queries * p.parts);
+  const unsigned blocks = grid_of(search.queries * p.parts);
   const int bytes = plan.bytes() + query_room;
   cudaError_t error = cudaSuccess;
   const auto launch = [&](auto* kernel) {

@@ -102,8 +102,7 @@ cudaError_t launch_selection(Kernel* kernel, int64_t longest, const ClockGsuMany
       plan_selector(longest, p.k, static_cast<int>(sizeof(BlockSelector::Shared)), device);
   const cudaError_t error = allow_all_shared(kernel, device);
   if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(p.round_end - p.round_begin), kSelectorThreads, plan.bytes(),
-           stream>>>(p, plan);
+  kernel<<<grid_of(p.round_end - p.round_begin), kSelectorThreads, plan.bytes(), stream>>>(p, plan);
   return cudaGetLastError();
 }
 

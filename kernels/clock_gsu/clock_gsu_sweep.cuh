@@ -5,6 +5,7 @@
 // an eighth of the scores, or less. Of a block's four warps two share the candidates, two the keys.
 #pragma once
 
+#include "../common/launch.cuh"
 #include "candidate_tile.cuh"
 #include "clock_gsu_many.h"
 #include "key_stages.cuh"
@@ -136,7 +137,7 @@ class CandidateSweep {
                             const SequenceView& view, uint32_t candidate_rows)
       : p_(p),
         view_(view),
-        row_(static_cast<int>(candidates.query - p.round_begin) + first_candidate()),
+        row_(static_cast<unsigned>(candidates.query - p.round_begin) + first_candidate()),
         count_(candidates.count - first_candidate()),
         row_place_(kept(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())) {
     tile_.load(candidate_rows + warp_index() / 2 * Tile::kWarpCandidates * kRowBytes);
@@ -243,7 +244,7 @@ class CandidateSweep {
   // Where the delegate of one block lies, of a lane's candidates: an addition each.
   class Delegates {
    public:
-    __device__ Delegates(const ClockGsuManyParams& p, int row, unsigned block)
+    __device__ Delegates(const ClockGsuManyParams& p, unsigned row, unsigned block)
         : first_(kept(reinterpret_cast<char*>(p.delegates + uint64_t{p.blocks} * row + block))),
           blocks_(p.blocks) {
       __builtin_assume(__isGlobal(first_));
@@ -312,7 +313,7 @@ class CandidateSweep {
 
   const ClockGsuManyParams& p_;
   const SequenceView& view_;
-  int row_;             // of the lane's first candidate in the round
+  unsigned row_;        // of the lane's first candidate in the round: past the last as well
   int count_;           // candidates from the lane's first on
   uint32_t row_place_;  // of this lane's keys in a tile
   Tile tile_;
@@ -340,13 +341,13 @@ __device__ __forceinline__ void fill_past(const ClockGsuManyParams& p,
 }
 
 template <class T, int kRowBytes, Sweep kSweep>
-__device__ __forceinline__ void sweep_part(const ClockGsuManyParams& p, unsigned tiles,
-                                           unsigned parts) {
+__device__ __forceinline__ void sweep_part(const ClockGsuManyParams& p, unsigned first_tile,
+                                           unsigned tiles, unsigned parts) {
   extern __shared__ __align__(1024) char memory[];
   __shared__ typename KeyStages<kRowBytes>::Shared shared;
   // Tiles of candidates are neighbours: they read the same keys at about the same time.
   const CandidateRange candidates =
-      candidates_of<kBlockCandidates<T, kRowBytes>>(p, blockIdx.x % tiles);
+      candidates_of<kBlockCandidates<T, kRowBytes>>(p, first_tile + blockIdx.x % tiles);
   if (candidates.count == 0) return;
   if (threadIdx.x == 0) {
     shared.view = view_sequence(p.search, candidates.sequence);
@@ -393,9 +394,9 @@ __device__ __forceinline__ void sweep_part(const ClockGsuManyParams& p, unsigned
 
 template <class T, int kRowBytes, Sweep kSweep>
 __global__ void __launch_bounds__(kSweepThreads, 2)
-    clock_gsu_sweep_kernel(const __grid_constant__ ClockGsuManyParams p, const unsigned tiles,
-                           const unsigned parts) {
-  if constexpr (kHasAsyncCopy) sweep_part<T, kRowBytes, kSweep>(p, tiles, parts);
+    clock_gsu_sweep_kernel(const __grid_constant__ ClockGsuManyParams p, const unsigned first_tile,
+                           const unsigned tiles, const unsigned parts) {
+  if constexpr (kHasAsyncCopy) sweep_part<T, kRowBytes, kSweep>(p, first_tile, tiles, parts);
 }
 
 // Into how many parts each sequence is cut: such that about two blocks a multiprocessor have work,
@@ -433,9 +434,12 @@ cudaError_t launch_sweep(const ClockGsuManyParams& p, CudaStream stream) {
   const cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(tiles * parts), kSweepThreads, kBytes, stream>>>(
-      p, static_cast<unsigned>(tiles), parts);
-  return cudaGetLastError();
+  // Queries and sequences are fewer than 2^31 each, so that tiles fit 32 bits.
+  return static_cast<cudaError_t>(for_each_portion(tiles, parts, [&](int64_t first, int64_t count) {
+    kernel<<<grid_of(count * parts), kSweepThreads, kBytes, stream>>>(
+        p, static_cast<unsigned>(first), static_cast<unsigned>(count), parts);
+    return cudaGetLastError();
+  }));
 }
 
 // For rows of any whole number of 16-byte pieces up to 512 bytes.

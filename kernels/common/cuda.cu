@@ -6,6 +6,7 @@
 
 #include "cuda.h"
 #include "device.h"
+#include "grid.h"
 
 namespace longclock {
 
@@ -25,6 +26,8 @@ int current_device_limits(DeviceLimits* limits) {
   read(&limits->shared_reserved, cudaDevAttrReservedSharedMemoryPerBlock);
   return error;
 }
+
+__attribute__((weak)) int64_t most_blocks() { return kMostBlocks; }
 
 bool device_checks() {
   const char* value = std::getenv("LONGCLOCK_CHECK");

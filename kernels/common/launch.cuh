@@ -8,15 +8,26 @@
 #include "cuda.h"
 #include "device.h"
 #include "dtype.h"
+#include "grid.h"
 
 namespace longclock {
 
 // Blocks for `count` items, `per_block` a block. Kernels stride over the grid, so that the cap,
 // several waves of the largest GPU, only bounds the number of blocks.
 inline unsigned grid_for(int64_t count, int64_t per_block) {
-  constexpr int64_t kMaxBlocks = 1 << 16;
+  constexpr int64_t kEnough = 1 << 16;
+  const int64_t most = most_blocks() < kEnough ? most_blocks() : kEnough;
   const int64_t blocks = (count + per_block - 1) / per_block;
-  return static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
+  return static_cast<unsigned>(blocks < most ? blocks : most);
+}
+
+// The grid of a launch that needs as many blocks; a launch of too many fails.
+inline unsigned grid_of(int64_t blocks) { return grid_of(blocks, most_blocks()); }
+
+// Portions of `items` that fit a launch; f returns a cudaError_t. See grid.h.
+template <class F>
+int for_each_portion(int64_t items, int64_t item_blocks, const F& f) {
+  return for_each_portion(items, items, item_blocks, most_blocks(), f);
 }
 
 // This thread's first item and the step to its next, in 64 bits.

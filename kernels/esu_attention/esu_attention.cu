@@ -231,15 +231,15 @@ template <class T, EsuForm kForm>
 int launch(const EsuAttentionCudaParams& p, CudaStream stream) {
   EsuGeometry g = esu_geometry<T>(p);
   const int64_t blocks = int64_t{g.chunks} * g.groups * g.panels;
-  return for_each_portion(
-      p.queries, p.queries, blocks > p.heads ? blocks : p.heads, [&](int64_t begin, int64_t count) {
-        g.query_begin = begin;
-        esu_attention_kernel<T, kForm>
-            <<<static_cast<unsigned>(count * blocks), kEsuThreads, 0, stream>>>(p, g);
-        if (g.chunks == 1) return;
-        esu_attention_merge_kernel<<<static_cast<unsigned>(count * p.heads), kEsuThreads, 0,
-                                     stream>>>(p, g);
-      });
+  const int64_t most = blocks > p.heads ? blocks : p.heads;
+  return for_each_portion(p.queries, most, [&](int64_t begin, int64_t count) {
+    g.query_begin = begin;
+    esu_attention_kernel<T, kForm><<<grid_of(count * blocks), kEsuThreads, 0, stream>>>(p, g);
+    if (g.chunks > 1) {
+      esu_attention_merge_kernel<<<grid_of(count * p.heads), kEsuThreads, 0, stream>>>(p, g);
+    }
+    return cudaGetLastError();
+  });
 }
 
 }  // namespace

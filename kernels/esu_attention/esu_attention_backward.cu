@@ -329,22 +329,24 @@ int launch(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
   const int64_t row_blocks = int64_t{rows.chunks} * g.panels;
   int64_t most = blocks > p.heads ? blocks : p.heads;
   if (row_blocks > most) most = row_blocks;
+  const int64_t portion = esu_portion(p.queries, p.heads, p.k);
   return for_each_portion(
-      p.queries, esu_portion(p.queries, p.heads, p.k), most, [&](int64_t begin, int64_t count) {
+      p.queries, portion, most, most_blocks(), [&](int64_t begin, int64_t count) {
         g.query_begin = rows.query_begin = begin;
         esu_attention_backward_kernel<T, kForm>
-            <<<static_cast<unsigned>(count * blocks), kEsuThreads, 0, stream>>>(b, g);
+            <<<grid_of(count * blocks), kEsuThreads, 0, stream>>>(b, g);
         if (by_groups) {
           esu_attention_backward_rows_kernel<T, kForm>
-              <<<static_cast<unsigned>(count * row_blocks), kEsuThreads, 0, stream>>>(b, rows);
+              <<<grid_of(count * row_blocks), kEsuThreads, 0, stream>>>(b, rows);
         }
-        if (g.chunks == 1 || b.u_grad == nullptr || p.heads == 0) return;
-        const unsigned merges = static_cast<unsigned>(count * p.heads);
+        if (g.chunks == 1 || b.u_grad == nullptr || p.heads == 0) return cudaGetLastError();
+        const unsigned merges = grid_of(count * p.heads);
         if (p.u_is_float) {
           esu_attention_backward_merge_kernel<float><<<merges, kEsuThreads, 0, stream>>>(b, g);
         } else {
           esu_attention_backward_merge_kernel<T><<<merges, kEsuThreads, 0, stream>>>(b, g);
         }
+        return cudaGetLastError();
       });
 }
 

@@ -2,6 +2,7 @@
 // How the kernels of esu_attention are chosen and cut into launches.
 #pragma once
 
+#include "../common/launch.cuh"
 #include "esu_rows.cuh"
 
 namespace longclock {
@@ -50,20 +51,6 @@ int with_esu_form(const EsuAttentionCudaParams& p, bool others_aligned, const F&
     }
   });
   return cudaErrorInvalidValue;
-}
-
-// Calls f(first query, queries) for portions of at most `portion` queries whose grids, of
-// `query_blocks` blocks a query, fit a launch. Returns the first error.
-template <class F>
-int for_each_portion(int64_t queries, int64_t portion, int64_t query_blocks, const F& f) {
-  constexpr int64_t kMaxBlocks = 2147483647;
-  const int64_t fits = kMaxBlocks / query_blocks;
-  const int64_t step = fits < 1 ? 1 : fits < portion ? fits : portion;
-  for (int64_t begin = 0; begin < queries; begin += step) {
-    f(begin, queries - begin < step ? queries - begin : step);
-    if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
 }
 
 }  // namespace longclock

@@ -102,11 +102,10 @@ int launch_esu_table_grad(const EsuTableGradParams& p, void* memory, CudaStream 
   const int64_t blocks = ((p.count << shift) + kBlockThreads - 1) / kBlockThreads;
   const bool aligned =
       aligned16(p.z_grad, p.dim, p.dim, p.dtype) && aligned16(p.table_grad, p.dim, p.dim, p.dtype);
-  LONGCLOCK_WITH_DTYPE(
-      p.dtype, T,
-      const auto kernel =
-          aligned ? esu_table_grad_kernel<T, true> : esu_table_grad_kernel<T, false>;
-      kernel<<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(p, lists, shift));
+  LONGCLOCK_WITH_DTYPE(p.dtype, T,
+                       const auto kernel = aligned ? esu_table_grad_kernel<T, true>
+                                                   : esu_table_grad_kernel<T, false>;
+                       kernel<<<grid_of(blocks), kBlockThreads, 0, stream>>>(p, lists, shift));
   return cudaGetLastError();
 }
 

@@ -65,7 +65,8 @@ __host__ __device__ constexpr int query_panel(int queries) {
 // its kRowLanes. A request of a warp is four whole lines.
 template <class T, bool kAligned, int kQueries>
 __global__ void __launch_bounds__(kBlockThreads, 2)
-    query_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels) {
+    query_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels,
+                      unsigned first_group) {
   constexpr int kColumns = query_panel(kQueries);
   constexpr int kPiece = kVector16<T>, kStep = kRowLanes * kPiece, kSteps = kColumns / kStep;
   constexpr int kRows = kWarp / kRowLanes;  // of a request
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
   const Behaviours& b = p.behaviours;
   const int panel = static_cast<int>(blockIdx.x % panels);
   const int part = static_cast<int>(blockIdx.x / panels % params.parts);
-  const int64_t group = blockIdx.x / panels / params.parts;
+  const int64_t group = first_group + blockIdx.x / panels / params.parts;
   const QueryRange queries = query_group<kQueries>(p, group);
   const int row_of_request = lane_index() / kRowLanes;
   const int first_column = panel * kColumns + lane_index() % kRowLanes * kPiece;
@@ -268,14 +269,15 @@ __device__ __forceinline__ void store_columns(T* row, int64_t d, int64_t dim, fl
 // four. Writes every element.
 template <class T, bool kAligned>
 __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
-    key_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels) {
+    key_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels,
+                    int64_t first_chunk) {
   constexpr int kAtOnce = kKeyQueries / 2;  // queries whose columns are in flight
   __shared__ int64_t found[kBlockThreads];
   __shared__ int warp_found[kBlockWarps];
   const DeviceSearch& p = params.search;
   const Behaviours& b = p.behaviours;
   const int panel = static_cast<int>(blockIdx.x % panels);
-  const int64_t chunk = blockIdx.x / panels;
+  const int64_t chunk = first_chunk + blockIdx.x / panels;
   const bool dense = p.layout == SearchLayout::kDense;
   const int64_t row_chunks = (p.columns + kKeyBlockRows - 1) / kKeyBlockRows;
   const int64_t row = dense ? chunk / row_chunks : 0;
@@ -390,18 +392,19 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
   const int64_t room = min(row, params.s_count - begin);
   const int64_t scores = scores_of(p, queries.begin, view);
   const int64_t fitting = row > 0 ? (p.score_count - scores) / row : 0;  // queries
-  const int count = static_cast<int>(min(queries.end - queries.begin, fitting));
+  // Unsigned: a step past the last of 2^31 - 1 queries is more than an int holds.
+  const unsigned count = static_cast<unsigned>(min(queries.end - queries.begin, fitting));
   const int thread = threadIdx.x / kBehaviours, behaviour = threadIdx.x % kBehaviours;
   for (int64_t tile = int64_t{part} * kBehaviours; tile < room; tile += parts * kBehaviours) {
     const int64_t m = tile + behaviour;
     const bool there = m < room && m < view.length && is_there(p, view, static_cast<unsigned>(m));
     const float* grad = params.grad + scores + m;
     float acc[kSums] = {};
-    for (int q = thread; there && q < count; q += kLoads * kThreads) {
+    for (unsigned q = thread; there && q < count; q += kLoads * kThreads) {
       float values[kLoads];
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
-        const int query = q + i * kThreads;
+        const unsigned query = q + i * kThreads;
         values[i] = query < count ? __ldg(grad + query * row) : 0.0f;
       }
 #pragma unroll
@@ -457,10 +460,18 @@ int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, Cuda
   const DeviceSearch& p = params.search;
   const int together = queries_together(p), panels = panels_of(p, query_panel(together));
   if (p.queries == 0 || panels == 0) return cudaSuccess;
-  const unsigned blocks = static_cast<unsigned>(query_groups(p, together) * params.parts * panels);
+  const int64_t group_blocks = int64_t{params.parts} * panels;
   const bool aligned = search_is_aligned(p);
+  int error = cudaSuccess;
   const auto launch = [&](auto* one, auto* several) {
-    (together == 1 ? one : several)<<<blocks, kBlockThreads, 0, stream>>>(params, panels);
+    auto* const kernel = together == 1 ? one : several;
+    // Groups are no more than queries and sequences, each fewer than 2^31: 32 bits hold them.
+    error = for_each_portion(query_groups(p, together), group_blocks,
+                             [&](int64_t first, int64_t count) {
+                               kernel<<<grid_of(count * group_blocks), kBlockThreads, 0, stream>>>(
+                                   params, panels, static_cast<unsigned>(first));
+                               return cudaGetLastError();
+                             });
   };
   LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, {
     if (aligned) {
@@ -469,8 +480,7 @@ int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, Cuda
       launch(query_grad_kernel<T, false, 1>, query_grad_kernel<T, false, kTogether>);
     }
   });
-  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
-  if (params.parts == 1) return cudaSuccess;
+  if (error != cudaSuccess || params.parts == 1) return error;
   const unsigned grid = grid_for(p.queries * p.behaviours.dim, kBlockThreads);
   LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T,
                        (query_grad_reduce_kernel<T><<<grid, kBlockThreads, 0, stream>>>(params)));
@@ -480,20 +490,23 @@ int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, Cuda
 int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
   const DeviceSearch& p = params.search;
   const int panels = panels_of(p);
-  const auto chunks = [](int64_t rows) { return (rows + kKeyBlockRows - 1) / kKeyBlockRows; };
-  const int64_t blocks =
-      panels *
-      (p.layout == SearchLayout::kDense ? p.sequences * chunks(p.columns) : chunks(p.positions));
-  if (blocks == 0) return cudaSuccess;
+  const auto chunks_of = [](int64_t rows) { return (rows + kKeyBlockRows - 1) / kKeyBlockRows; };
+  const int64_t chunks = p.layout == SearchLayout::kDense ? p.sequences * chunks_of(p.columns)
+                                                          : chunks_of(p.positions);
+  if (chunks == 0 || panels == 0) return cudaSuccess;
   const int64_t dim = p.behaviours.dim;
   const bool aligned = dim % kLaneColumns == 0 && reinterpret_cast<uintptr_t>(p.query) % 16 == 0;
+  int error = cudaSuccess;
   const auto launch = [&](auto* kernel) {
-    kernel<<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(params, panels);
+    error = for_each_portion(chunks, panels, [&](int64_t first, int64_t count) {
+      kernel<<<grid_of(count * panels), kBlockThreads, 0, stream>>>(params, panels, first);
+      return cudaGetLastError();
+    });
   };
   LONGCLOCK_WITH_DTYPE(
       p.behaviours.dtype, T,
       aligned ? launch(key_grad_kernel<T, true>) : launch(key_grad_kernel<T, false>));
-  return cudaGetLastError();
+  return error;
 }
 
 int launch_gsu_score_s_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
@@ -507,7 +520,7 @@ int launch_gsu_score_s_grad(const GsuScoreBackwardDeviceParams& params, CudaStre
   const int64_t most = params.s_count / p.sequences / behaviours + 1;  // of an average sequence
   const int64_t wanted = 16 * device.multiprocessors / p.sequences + 1;
   const int parts = static_cast<int>(min(most, wanted));
-  const unsigned blocks = static_cast<unsigned>(p.sequences * parts);
+  const unsigned blocks = grid_of(p.sequences * parts);
   (share ? s_grad_kernel<kQuerySums> : s_grad_kernel<1>)<<<blocks, kBlockThreads, 0, stream>>>(
       params, parts);
   return cudaGetLastError();

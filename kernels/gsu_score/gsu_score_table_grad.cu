@@ -61,9 +61,10 @@ struct RowSum {
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads, 4)
     table_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels,
-                      const uint32_t* __restrict__ positions, const int64_t* __restrict__ begin) {
+                      const uint32_t* __restrict__ positions, const int64_t* __restrict__ begin,
+                      int64_t first_block) {
   const DeviceSearch& p = params.search;
-  const int64_t task = int64_t{blockIdx.x} * kBlockWarps + warp_index();
+  const int64_t task = (first_block + blockIdx.x) * kBlockWarps + warp_index();
   const int64_t row = task / panels;
   if (row >= p.table_rows) return;
   RowSum<T> sum = {params, task % panels * kPanel + lane_index() * kLaneColumns};
@@ -133,12 +134,12 @@ int table_grad(const GsuScoreBackwardDeviceParams& params, void* memory, int64_t
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
   const int64_t panels = (b.dim + kPanel - 1) / kPanel;
   const int64_t blocks = (p.table_rows * panels + kBlockWarps - 1) / kBlockWarps;
-  if (blocks == 0) return cudaSuccess;
-  LONGCLOCK_WITH_DTYPE(
-      b.dtype, T,
-      (table_grad_kernel<T><<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(
-          params, static_cast<int>(panels), lists.positions, begin)));
-  return cudaGetLastError();
+  return for_each_portion(blocks, 1, [&](int64_t first, int64_t count) {
+    LONGCLOCK_WITH_DTYPE(b.dtype, T,
+                         (table_grad_kernel<T><<<grid_of(count), kBlockThreads, 0, stream>>>(
+                             params, static_cast<int>(panels), lists.positions, begin, first)));
+    return cudaGetLastError();
+  });
 }
 
 }  // namespace

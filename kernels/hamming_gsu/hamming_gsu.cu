@@ -82,7 +82,7 @@ int launch_hamming_gsu(const DeviceSearchTopK& p, CudaStream stream) {
   const SelectorPlan plan =
       plan_selector((longest + p.parts - 1) / p.parts, p.k,
                     static_cast<int>(sizeof(BlockSelector::Shared) + sizeof(SequenceView)), device);
-  const unsigned blocks = static_cast<unsigned>(search.queries * p.parts);
+  const unsigned blocks = grid_of(search.queries * p.parts);
   cudaError_t error = cudaSuccess;
   const auto launch = [&](auto* kernel) {
     error = allow_all_shared(kernel, device);

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+struct CUstream_st;
+
 namespace longclock::emulator {
 
 enum Check : uint32_t {
@@ -24,11 +26,16 @@ struct Options {
   int sm = 80;                  // 75, 80, 86, 89, 90, 100 or 120
   uint32_t checks = kCheckAll;  // of Check
   bool counters = false;
-  uint64_t seed = 0;     // of the order of blocks and warps
-  unsigned threads = 0;  // of the host; 0: one a core
-  bool print = true;     // reports go to stderr as they come
+  uint64_t seed = 0;             // of the order of blocks and warps
+  unsigned threads = 0;          // of the host; 0: one a core
+  bool print = true;             // reports go to stderr as they come
+  unsigned blocks = 0x7fffffff;  // of a grid, along x: fewer than a device's to see portions
+  bool capturing = false;        // refuse what a stream capture would, and name it
 };
 Options& options();
+
+// The stream of the ops, which is none of the default ones.
+CUstream_st* launch_stream();
 
 // One fault. A fault that repeats at the same instruction with the same kind is counted, not
 // repeated.
@@ -65,7 +72,10 @@ extern "C" {
 #pragma GCC visibility push(default)
 const char* longclock_emulator_take_reports();   // a JSON array
 const char* longclock_emulator_take_counters();  // a JSON array, one object a launch
-// key: sm, checks, counters, seed, threads, print. Returns 0, or 1 for an unknown key or value.
+// A JSON array, one [op, argument, ...] a call since the last time: whose device was compared.
+const char* longclock_emulator_take_checked();
+// key: sm, checks, counters, seed, threads, print, blocks, capturing. Returns 0, or 1 for an
+// unknown key or value.
 int longclock_emulator_set(const char* key, const char* value);
 const char* longclock_emulator_get(const char* key);
 void longclock_emulator_declare_memory(const void* address, uint64_t bytes, int read_only,

@@ -4,7 +4,9 @@
 
 #include <cstdio>
 
+#include "../emulator.h"
 #include "../memory/memory_map.h"
+#include "capture.h"
 #include "device_profile.h"
 #include "errors.h"
 
@@ -38,8 +40,14 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice);
 }
-cudaError_t cudaDeviceSynchronize() { return cudaPeekAtLastError(); }
-cudaError_t cudaDeviceReset() { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() {
+  if (const cudaError_t error = refuse_while_capturing("cudaDeviceSynchronize")) return error;
+  return cudaPeekAtLastError();
+}
+cudaError_t cudaDeviceReset() {
+  if (const cudaError_t error = refuse_while_capturing("cudaDeviceReset")) return error;
+  return cudaSuccess;
+}
 cudaError_t cudaSetDeviceFlags(unsigned) { return cudaSuccess; }
 cudaError_t cudaGetDeviceFlags(unsigned* flags) {
   *flags = 0;
@@ -56,6 +64,7 @@ cudaError_t cudaDeviceGetLimit(size_t* value, cudaLimit limit) {
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSetLimit(cudaLimit limit, size_t value) {
+  if (const cudaError_t error = refuse_while_capturing("cudaDeviceSetLimit")) return error;
   if (static_cast<unsigned>(limit) >= std::size(limits)) return fail(cudaErrorUnsupportedLimit);
   limits[limit] = value;
   return cudaSuccess;
@@ -90,7 +99,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMaxBlockDimZ:
       return give(kMaxBlockZ);
     case cudaDevAttrMaxGridDimX:
-      return give(kMaxGridX);
+      return give(static_cast<uint64_t>(options().blocks));
     case cudaDevAttrMaxGridDimY:
     case cudaDevAttrMaxGridDimZ:
       return give(kMaxGridYz);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../emulator.h"
+#include "capture.h"
 #include "device_profile.h"
 #include "errors.h"
 #include "registry.h"
@@ -76,8 +77,8 @@ cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size
       threads > kMaxThreads) {
     return cudaErrorInvalidConfiguration;
   }
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > kMaxGridX || grid.y > kMaxGridYz ||
-      grid.z > kMaxGridYz) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > options().blocks ||
+      grid.y > kMaxGridYz || grid.z > kMaxGridYz) {
     return cudaErrorInvalidConfiguration;
   }
   const uint32_t* required = loaded.function->required_threads;
@@ -106,7 +107,8 @@ cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size
 }
 
 cudaError_t launch(const void* stub, dim3 grid, dim3 block, void** arguments, size_t shared,
-                   bool cooperative) {
+                   bool cooperative, cudaStream_t stream) {
+  if (const cudaError_t refused = check_captured("cudaLaunchKernel", stream)) return refused;
   static std::mutex& one_at_a_time = *new std::mutex;
   cudaError_t error;
   const LoadedKernel loaded = load(stub, error);
@@ -159,23 +161,23 @@ cudaError_t cudaGetKernel(cudaKernel_t* kernel, const void* stub) {
 }
 
 cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
-                               size_t shared, cudaStream_t) {
-  return launch(kernel, grid, block, arguments, shared, false);
+                               size_t shared, cudaStream_t stream) {
+  return launch(kernel, grid, block, arguments, shared, false, stream);
 }
 
 cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
-                                    size_t shared, cudaStream_t) {
-  return launch(kernel, grid, block, arguments, shared, false);
+                                    size_t shared, cudaStream_t stream) {
+  return launch(kernel, grid, block, arguments, shared, false, stream);
 }
 
 cudaError_t cudaLaunchKernel(const void* stub, dim3 grid, dim3 block, void** arguments,
-                             size_t shared, cudaStream_t) {
-  return launch(stub, grid, block, arguments, shared, false);
+                             size_t shared, cudaStream_t stream) {
+  return launch(stub, grid, block, arguments, shared, false, stream);
 }
 
 cudaError_t cudaLaunchCooperativeKernel(const void* stub, dim3 grid, dim3 block, void** arguments,
-                                        size_t shared, cudaStream_t) {
-  return launch(stub, grid, block, arguments, shared, true);
+                                        size_t shared, cudaStream_t stream) {
+  return launch(stub, grid, block, arguments, shared, true, stream);
 }
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* stub,
@@ -193,7 +195,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* st
     }
   }
   return launch(stub, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes,
-                cooperative);
+                cooperative, config->stream);
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, const void* stub) {

@@ -10,6 +10,7 @@
 #include "../checks/report.h"
 #include "../emulator.h"
 #include "../memory/memory_map.h"
+#include "capture.h"
 #include "errors.h"
 #include "registry.h"
 
@@ -76,6 +77,14 @@ cudaError_t copy_rows(void* to, size_t to_pitch, const void* from, size_t from_p
   return cudaSuccess;
 }
 
+cudaError_t fill_rows(void* to, size_t pitch, int value, size_t width, size_t height) {
+  for (size_t row = 0; row < height; ++row) {
+    const cudaError_t error = fill(static_cast<char*>(to) + row * pitch, value, width);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
 cudaError_t symbol(const void* shadow, Allocation** out) {
   try {
     *out = registry().variable(shadow);
@@ -83,6 +92,20 @@ cudaError_t symbol(const void* shadow, Allocation** out) {
     return fail(cudaErrorInvalidPtx, problem.what());
   }
   return *out == nullptr ? fail(cudaErrorInvalidSymbol) : cudaSuccess;
+}
+
+cudaError_t copy_to_symbol(const void* shadow, const void* from, size_t bytes, size_t offset) {
+  Allocation* found = nullptr;
+  const cudaError_t error = symbol(shadow, &found);
+  return error != cudaSuccess ? error
+                              : copy(reinterpret_cast<char*>(found->begin) + offset, from, bytes);
+}
+
+cudaError_t copy_from_symbol(void* to, const void* shadow, size_t bytes, size_t offset) {
+  Allocation* found = nullptr;
+  const cudaError_t error = symbol(shadow, &found);
+  return error != cudaSuccess ? error
+                              : copy(to, reinterpret_cast<char*>(found->begin) + offset, bytes);
 }
 
 }  // namespace
@@ -106,70 +129,96 @@ using namespace longclock::emulator;
 extern "C" {
 
 cudaError_t cudaMalloc(void** out, size_t bytes) {
+  if (const cudaError_t error = refuse_while_capturing("cudaMalloc")) return error;
   return allocate(out, bytes, MemoryKind::device);
 }
-cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t) {
+cudaError_t cudaMallocAsync(void** out, size_t bytes, cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMallocAsync", stream)) return error;
   return allocate(out, bytes, MemoryKind::device);
 }
-cudaError_t cudaMallocFromPoolAsync(void** out, size_t bytes, cudaMemPool_t, cudaStream_t) {
+cudaError_t cudaMallocFromPoolAsync(void** out, size_t bytes, cudaMemPool_t, cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMallocFromPoolAsync", stream)) return error;
   return allocate(out, bytes, MemoryKind::device);
 }
 cudaError_t cudaMallocManaged(void** out, size_t bytes, unsigned) {
+  if (const cudaError_t error = refuse_while_capturing("cudaMallocManaged")) return error;
   return allocate(out, bytes, MemoryKind::managed);
 }
 cudaError_t cudaMallocHost(void** out, size_t bytes) {
+  if (const cudaError_t error = refuse_while_capturing("cudaMallocHost")) return error;
   return allocate(out, bytes, MemoryKind::pinned);
 }
 cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) {
+  if (const cudaError_t error = refuse_while_capturing("cudaHostAlloc")) return error;
   return allocate(out, bytes, MemoryKind::pinned);
 }
 cudaError_t cudaMallocPitch(void** out, size_t* pitch, size_t width, size_t height) {
+  if (const cudaError_t error = refuse_while_capturing("cudaMallocPitch")) return error;
   *pitch = (width + 511) / 512 * 512;
   return allocate(out, *pitch * height, MemoryKind::device);
 }
-cudaError_t cudaFree(void* pointer) { return release(pointer); }
-cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) { return release(pointer); }
-cudaError_t cudaFreeHost(void* pointer) { return release(pointer); }
+cudaError_t cudaFree(void* pointer) {
+  if (const cudaError_t error = refuse_while_capturing("cudaFree")) return error;
+  return release(pointer);
+}
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaFreeAsync", stream)) return error;
+  return release(pointer);
+}
+cudaError_t cudaFreeHost(void* pointer) {
+  if (const cudaError_t error = refuse_while_capturing("cudaFreeHost")) return error;
+  return release(pointer);
+}
 cudaError_t cudaHostGetDevicePointer(void** out, void* pointer, unsigned) {
   *out = pointer;
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  if (const cudaError_t error = refuse_while_capturing("cudaMemcpy")) return error;
   return copy(to, from, bytes);
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMemcpyAsync", stream, kind)) return error;
   return copy(to, from, bytes);
 }
 cudaError_t cudaMemcpyPeer(void* to, int, const void* from, int, size_t bytes) {
+  if (const cudaError_t error = refuse_while_capturing("cudaMemcpyPeer")) return error;
   return copy(to, from, bytes);
 }
-cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes,
+                                cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMemcpyPeerAsync", stream)) return error;
   return copy(to, from, bytes);
 }
 cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                          size_t width, size_t height, cudaMemcpyKind) {
+  if (const cudaError_t error = refuse_while_capturing("cudaMemcpy2D")) return error;
   return copy_rows(to, to_pitch, from, from_pitch, width, height);
 }
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
-                              size_t width, size_t height, cudaMemcpyKind, cudaStream_t) {
+                              size_t width, size_t height, cudaMemcpyKind kind,
+                              cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMemcpy2DAsync", stream, kind)) return error;
   return copy_rows(to, to_pitch, from, from_pitch, width, height);
 }
-cudaError_t cudaMemset(void* to, int value, size_t bytes) { return fill(to, value, bytes); }
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  if (const cudaError_t error = refuse_while_capturing("cudaMemset")) return error;
+  return fill(to, value, bytes);
+}
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMemsetAsync", stream)) return error;
   return fill(to, value, bytes);
 }
 cudaError_t cudaMemset2D(void* to, size_t pitch, int value, size_t width, size_t height) {
-  for (size_t row = 0; row < height; ++row) {
-    const cudaError_t error = fill(static_cast<char*>(to) + row * pitch, value, width);
-    if (error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
+  if (const cudaError_t error = refuse_while_capturing("cudaMemset2D")) return error;
+  return fill_rows(to, pitch, value, width, height);
 }
 cudaError_t cudaMemset2DAsync(void* to, size_t pitch, int value, size_t width, size_t height,
-                              cudaStream_t) {
-  return cudaMemset2D(to, pitch, value, width, height);
+                              cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMemset2DAsync", stream)) return error;
+  return fill_rows(to, pitch, value, width, height);
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
   *total = kTotalMemory;
@@ -211,25 +260,25 @@ cudaError_t cudaGetSymbolSize(size_t* out, const void* shadow) {
 }
 cudaError_t cudaMemcpyToSymbol(const void* shadow, const void* from, size_t bytes, size_t offset,
                                cudaMemcpyKind) {
-  Allocation* found = nullptr;
-  const cudaError_t error = symbol(shadow, &found);
-  return error != cudaSuccess ? error
-                              : copy(reinterpret_cast<char*>(found->begin) + offset, from, bytes);
+  if (const cudaError_t error = refuse_while_capturing("cudaMemcpyToSymbol")) return error;
+  return copy_to_symbol(shadow, from, bytes, offset);
 }
 cudaError_t cudaMemcpyFromSymbol(void* to, const void* shadow, size_t bytes, size_t offset,
                                  cudaMemcpyKind) {
-  Allocation* found = nullptr;
-  const cudaError_t error = symbol(shadow, &found);
-  return error != cudaSuccess ? error
-                              : copy(to, reinterpret_cast<char*>(found->begin) + offset, bytes);
+  if (const cudaError_t error = refuse_while_capturing("cudaMemcpyFromSymbol")) return error;
+  return copy_from_symbol(to, shadow, bytes, offset);
 }
 cudaError_t cudaMemcpyToSymbolAsync(const void* shadow, const void* from, size_t bytes,
-                                    size_t offset, cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpyToSymbol(shadow, from, bytes, offset, kind);
+                                    size_t offset, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMemcpyToSymbolAsync", stream, kind))
+    return error;
+  return copy_to_symbol(shadow, from, bytes, offset);
 }
 cudaError_t cudaMemcpyFromSymbolAsync(void* to, const void* shadow, size_t bytes, size_t offset,
-                                      cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpyFromSymbol(to, shadow, bytes, offset, kind);
+                                      cudaMemcpyKind kind, cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaMemcpyFromSymbolAsync", stream, kind))
+    return error;
+  return copy_from_symbol(to, shadow, bytes, offset);
 }
 
 // Pools hold nothing back: what is freed is gone.

@@ -83,6 +83,13 @@ bool set_option(Options& options, std::string_view key, std::string_view value) 
   if (key == "print") return parse_switch(value, options.print);
   if (key == "seed") return parse_number(value, options.seed);
   if (key == "threads") return parse_number(value, options.threads);
+  if (key == "capturing") return parse_switch(value, options.capturing);
+  if (key == "blocks") {
+    unsigned blocks = 0;
+    if (!parse_number(value, blocks) || blocks == 0 || blocks > kMaxGridX) return false;
+    options.blocks = blocks;
+    return true;
+  }
   return false;
 }
 
@@ -138,6 +145,10 @@ extern "C" const char* longclock_emulator_get(const char* key) {
     text = std::to_string(options.seed);
   } else if (name == "threads") {
     text = std::to_string(options.threads);
+  } else if (name == "capturing") {
+    text = options.capturing ? "1" : "0";
+  } else if (name == "blocks") {
+    text = std::to_string(options.blocks);
   } else {
     return nullptr;
   }

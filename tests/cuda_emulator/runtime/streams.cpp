@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "capture.h"
 #include "errors.h"
 
 namespace longclock::emulator {
@@ -41,9 +42,18 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete reinterpret_cast<char*>(stream);
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaPeekAtLastError(); }
-cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  if (const cudaError_t error = refuse_while_capturing("cudaStreamSynchronize")) return error;
+  return cudaPeekAtLastError();
+}
+cudaError_t cudaStreamQuery(cudaStream_t) {
+  if (const cudaError_t error = refuse_while_capturing("cudaStreamQuery")) return error;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t, unsigned) {
+  if (const cudaError_t error = check_captured("cudaStreamWaitEvent", stream)) return error;
+  return cudaSuccess;
+}
 cudaError_t cudaStreamGetFlags(cudaStream_t, unsigned* flags) {
   *flags = cudaStreamDefault;
   return cudaSuccess;
@@ -58,15 +68,17 @@ cudaError_t cudaStreamGetDevice(cudaStream_t, int* device) {
 }
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* data,
                                   unsigned) {
+  if (const cudaError_t error = refuse_while_capturing("cudaStreamAddCallback")) return error;
   callback(stream, cudaSuccess, data);
   return cudaSuccess;
 }
-cudaError_t cudaLaunchHostFunc(cudaStream_t, cudaHostFn_t function, void* data) {
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  if (const cudaError_t error = check_captured("cudaLaunchHostFunc", stream)) return error;
   function(data);
   return cudaSuccess;
 }
 
-// No stream is ever captured into a graph.
+// No stream is ever captured into a graph; see capture.h for what would not allow it.
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   *status = cudaStreamCaptureStatusNone;
   return cudaSuccess;
@@ -101,7 +113,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event_of(event);
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (const cudaError_t error = check_captured("cudaEventRecord", stream)) return error;
   if (event == nullptr) return fail(cudaErrorInvalidResourceHandle);
   *event_of(event) = {std::chrono::steady_clock::now(), true};
   return cudaSuccess;
@@ -109,9 +122,16 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned) {
   return cudaEventRecord(event, stream);
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  if (const cudaError_t error = refuse_while_capturing("cudaEventSynchronize")) return error;
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t) {
+  if (const cudaError_t error = refuse_while_capturing("cudaEventQuery")) return error;
+  return cudaSuccess;
+}
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  if (const cudaError_t error = refuse_while_capturing("cudaEventElapsedTime")) return error;
   if (from == nullptr || to == nullptr || !event_of(from)->recorded || !event_of(to)->recorded) {
     return fail(cudaErrorInvalidResourceHandle);
   }

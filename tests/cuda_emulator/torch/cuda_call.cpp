@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../../../csrc/common/cuda.h"
+#include "../../../kernels/common/grid.h"
 #include "../emulator.h"
 
 namespace longclock {
@@ -17,7 +18,11 @@ struct CudaCall::State {
   const char* op;
   const char* argument;  // whose device is used
   std::vector<Range> read, written;
+  std::vector<std::string> checked;  // arguments whose device was compared
 };
+
+// A grid may be smaller here than on any device.
+int64_t most_blocks() { return emulator::options().blocks; }
 
 namespace {
 
@@ -32,6 +37,8 @@ std::pair<uint64_t, uint64_t> extent(const Tensor& tensor) {
   return {begin, begin + static_cast<uint64_t>(elements) * tensor.element_size()};
 }
 
+thread_local std::vector<std::vector<std::string>> calls;  // what they checked
+
 void declare(uint64_t begin, uint64_t end, bool read_only, bool undefined) {
   emulator::declare_memory(reinterpret_cast<const void*>(begin), end - begin, read_only, undefined);
 }
@@ -39,20 +46,22 @@ void declare(uint64_t begin, uint64_t end, bool read_only, bool undefined) {
 }  // namespace
 
 CudaCall::CudaCall(const char* op, const char* argument, const Tensor& tensor)
-    : state_(std::make_unique<State>(State{op, argument, {}, {}})) {
+    : state_(std::make_unique<State>(State{op, argument, {}, {}, {op}})) {
   check_device(argument, tensor);
 }
 
 CudaCall::~CudaCall() {
+  calls.push_back(std::move(state_->checked));
   for (const auto& ranges : {state_->read, state_->written}) {
     for (const State::Range& range : ranges)
       emulator::forget_memory(reinterpret_cast<const void*>(range.begin));
   }
 }
 
-CudaStream CudaCall::stream() const { return nullptr; }
+CudaStream CudaCall::stream() const { return emulator::launch_stream(); }
 
 void CudaCall::check_device(const char* argument, const Tensor& tensor) const {
+  state_->checked.push_back(argument);
   check(on_cpu(tensor), state_->op, ": ", argument, " must be on the device of ", state_->argument,
         ", the emulated one, whose tensors are on the CPU; move it there with .to()");
 }
@@ -93,3 +102,18 @@ void CudaCall::check_launch(int error) const {
 }
 
 }  // namespace longclock
+
+extern "C" const char* longclock_emulator_take_checked() {
+  static thread_local std::string json;
+  json = "[";
+  for (const auto& call : longclock::calls) {
+    json += json.size() > 1 ? ",[" : "[";
+    for (const std::string& name : call) {
+      json += (json.back() == '[' ? "\"" : ",\"") + name + "\"";
+    }
+    json += "]";
+  }
+  longclock::calls.clear();
+  json += "]";
+  return json.c_str();
+}
