@@ -54,11 +54,11 @@ __global__ void __launch_bounds__(kBlockThreads, kForm == RowForm::kElements ? 2
   const int64_t begin = scores_of(p, q, view);
   const int step = parts * kBlockThreads;
   for (int64_t at = part * kBlockThreads + warp_index() * kTileRows; at < view.length; at += step) {
-    const int tile = static_cast<int>(at);
+    const unsigned length = view.length, tile = static_cast<unsigned>(at);
     float score;
-    const bool there = scorer.score(tile, view.length, &score);
-    const int m = tile + scorer.row();
-    if (m < view.length && begin + m < p.score_count) scores[begin + m] = there ? score : -INFINITY;
+    const bool there = scorer.score(tile, length, &score);
+    const unsigned m = scorer.behaviour(tile);
+    if (m < length && begin + m < p.score_count) scores[begin + m] = there ? score : -INFINITY;
   }
   // What lies past the last behaviour: of a dense row; of a flat result that is too long.
   const int64_t end = p.layout == SearchLayout::kDense ? begin + p.columns
@@ -83,7 +83,7 @@ int launch_gsu_score(const DeviceSearch& p, float* scores, CudaStream stream) {
   // Blocks of a query, for behaviours in proportion: about 1,024 each.
   const int64_t scores_a_query = p.score_count / p.queries;
   const int parts = static_cast<int>(min(scores_a_query / 1024 + 1, int64_t{1} << 20));
-  const unsigned blocks = static_cast<unsigned>(p.queries * parts);
+  const unsigned blocks = grid_of(p.queries * parts);
   const auto launch = [&](auto* kernel) {
     kernel<<<blocks, kBlockThreads, query_room, stream>>>(p, parts, scores);
   };

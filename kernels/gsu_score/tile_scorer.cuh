@@ -103,10 +103,16 @@ class TileScorer {
     return (owns_first_pass() ? 0 : 16) + group_of_lane() * 4 + lane / 8;
   }
 
-  // The score of behaviour first + row(); false where it is not there. first < end <= the length.
-  __device__ bool score(int first, int end, float* out) const {
+  // And its number in the sequence, of a tile that begins at `first`. Unsigned: near the end of the
+  // longest sequence, of 2^31 - 1 behaviours, a tile reaches past what an int holds.
+  __device__ static unsigned behaviour(unsigned first) {
+    return first + static_cast<unsigned>(row());
+  }
+
+  // The score of behaviour(first); false where it is not there. first < end <= the length.
+  __device__ bool score(unsigned first, unsigned end, float* out) const {
     const Behaviours& b = p_.behaviours;
-    const int m = first + row();
+    const unsigned m = behaviour(first);
     const bool there = m < end && (!p_.filtered || is_there(p_, view_, m));
     if (!__any_sync(kAllLanes, there)) return false;
     bool known = true;
@@ -143,12 +149,12 @@ class TileScorer {
   __device__ static int group_of_lane() { return lane_index() / 2 % 2 * 2 + half(); }
 
   // This lane's first pieces in its rows of a pass; in some other row where there is none.
-  __device__ void find_rows(int pass, int first, int end, Pieces& pieces) const {
+  __device__ void find_rows(int pass, unsigned first, unsigned end, Pieces& pieces) const {
     const Behaviours& b = p_.behaviours;
 #pragma unroll
     for (int j = 0; j < kTileGroups; ++j) {
-      const int row_in_tile = (pass * kTileGroups + j) * kGroupRows + lane_index() / kRowLanes;
-      const int m = min(first + row_in_tile, end - 1);
+      const unsigned row_in_tile = (pass * kTileGroups + j) * kGroupRows + lane_index() / kRowLanes;
+      const unsigned m = min(first + row_in_tile, end - 1);
       const char* row;
       if (b.ids) {
         const int64_t id = b.ids[view_.position + m];
@@ -204,7 +210,7 @@ class TileScorer {
   }
 
   // Dot products of a pass.
-  __device__ float dot_pass(int pass, int first, int end) const {
+  __device__ float dot_pass(int pass, unsigned first, unsigned end) const {
     const int dim = static_cast<int>(p_.behaviours.dim);
     Pieces pieces;
     find_rows(pass, first, end, pieces);
@@ -236,7 +242,7 @@ class TileScorer {
   }
 
   // Dot products of the query with the rows of a tile; each lane returns that of its row().
-  __device__ float dot_rows(int first, int end) const {
+  __device__ float dot_rows(unsigned first, unsigned end) const {
     if constexpr (kPasses == 1) {
       return dot_pass(0, first, end);
     } else {
