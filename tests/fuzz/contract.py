@@ -442,10 +442,12 @@ class Rules:
         elif form in ("esu_attention", "esu_attention_backward"):
             self.attention_data(view)
         elif form == "circular_delta":
-            self.seconds("a", view["a"])
-            self.seconds("b", view["b"])
+            some = np.broadcast(view["a"], view["b"]).size > 0
+            self.seconds("a", view["a"], some)
+            self.seconds("b", view["b"], some)
         elif form == "clock_time":
-            self.seconds("timestamps", view["timestamps"])
+            some = np.broadcast(view["timestamps"], view["utc_offset"]).size > 0
+            self.seconds("timestamps", view["timestamps"], some)
             offset = np.asarray(view["utc_offset"])
             if np.any(np.abs(offset.astype(object)) > FARTHEST):
                 self.either.append("utc_offset is beyond 10^11")

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
+from torch import Tensor
 
 import longclock as lc
 
@@ -16,3 +21,69 @@ def test_the_reference_takes_rows_of_no_width() -> None:
     rows = torch.zeros(1, 0), torch.zeros(1, 2, 0)
     expected = lc.gsu_score(*rows, *times, MLP)
     torch.testing.assert_close(lc.reference.gsu_score(*rows, *times, MLP), expected)
+
+
+def attention(sparse: Any = False, mlp: Any = MLP, heads: int = 2) -> Tensor:
+    """The gradient of a table of 100 rows of ones."""
+    table = torch.ones(100, 7, requires_grad=True)
+    ids = torch.arange(100)[None]
+    times = torch.zeros(1, 100, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    context = lc.esu_attention(torch.ones(1, heads, 7), lc.Lookup(table, ids, sparse), *times, mlp)
+    used = [torch.full((100, 7), 3.0) for _ in range(8)]  # memory that is handed out again
+    del used
+    (grad,) = torch.autograd.grad(context.sum(), table)
+    return grad.to_dense()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_no_head_gives_a_gradient_of_zero(sparse: bool) -> None:
+    """It was memory that nobody had written."""
+    for _ in range(5):
+        assert attention(sparse, heads=0).count_nonzero() == 0
+
+
+@pytest.mark.parametrize("sparse", ["yes", [True], None])
+def test_sparse_is_a_bool(sparse: Any) -> None:
+    with pytest.raises(ValueError, match="esu_attention: z's sparse must be a bool"):
+        attention(sparse)
+
+
+@pytest.mark.parametrize("odd", [Tensor.to_sparse, lambda w: torch.nested.nested_tensor([w])])
+@pytest.mark.parametrize("place", range(3))
+def test_weights_of_another_layout_are_named(odd: Callable[[Tensor], Tensor], place: int) -> None:
+    mlp = [odd(weight) if at == place else weight for at, weight in enumerate(MLP)]
+    with pytest.raises(ValueError, match=f"esu_attention: .*{('w1', 'b1', 'w2')[place]}"):
+        attention(mlp=tuple(mlp))
+
+
+@pytest.mark.parametrize("unit", ["3600", [3600.0], None])
+def test_a_unit_is_a_number(unit: Any) -> None:
+    delta = torch.tensor([60])
+    if unit is None:
+        assert torch.equal(lc.time_features(delta, unit), lc.time_features(delta, 3600.0))
+        return
+    with pytest.raises(ValueError, match="time_features: unit must be"):
+        lc.time_features(delta, unit)
+
+
+def test_none_in_place_of_a_tensor_names_a_raw_op() -> None:
+    delta, grad = torch.tensor([60]), torch.ones(1)
+    with pytest.raises(Exception, match=r"time_similarity_backward.*w1"):
+        torch.ops.longclock.time_similarity_backward(grad, delta, None, *MLP[1:], 3600.0)
+    with pytest.raises(Exception, match=r"block_topk_backward.*indices"):
+        torch.ops.longclock.block_topk_backward(grad, None, 3)
+
+
+def test_the_fake_checks_k() -> None:
+    with pytest.raises(Exception, match="block_topk: k must be"):
+        torch.ops.longclock.block_topk(torch.zeros(2, 3, device="meta"), -1, None)
+
+
+def test_times_on_two_devices_are_named() -> None:
+    here, there = (
+        torch.zeros(2, dtype=torch.int64),
+        torch.zeros(2, dtype=torch.int64, device="meta"),
+    )
+    for pair in ((here, there), (there, here)):
+        with pytest.raises(ValueError, match="clock_time: utc_offset must be on the device"):
+            lc.clock_time(*pair)
