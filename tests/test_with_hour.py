@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from rival_calls import ITEMS, LAYOUTS, USERS
-from rivals import LENGTHS, C, H, K, L, S, inputs
+from rivals import LENGTHS, C, H, K, L, inputs
 
 from longclock import LongTermInterestClock, Lookup
 from longclock.baselines import (
@@ -109,7 +109,7 @@ def test_each_of_two_clocks_has_its_own_keys():
             model(*call, keys=wrong)
     with pytest.raises(ValueError, match="DayAndWeek: keys must be a tensor, got list"):
         model(*call, keys=[keys])
-    found = torch.zeros(S, 1, dtype=torch.int64)
+    found = torch.tensor([[8], [0], [-1]])
     torch.testing.assert_close(
         model(*call, found=found), model.day(*call, found=found) + model.week(*call, found=found)
     )

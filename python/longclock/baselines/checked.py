@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the clock's relatives share: a call that is checked under their own name."""
+"""The clock in plain PyTorch, whose calls are checked: the compiled ops check theirs, PyTorch's read on."""
 
 from __future__ import annotations
 
@@ -8,59 +8,48 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longclock import ops
+from longclock import reference
 from longclock.baselines.layout import (
     OUTSIDE,
     check_behaviours,
     check_call,
     check_ids,
+    each_candidate,
     sequences_of,
-    windows_of,
 )
-from longclock.nn import LongTermInterestClock
 from longclock.types import Lookup
 
 
-def check_clock(
-    op: str,
-    clock: LongTermInterestClock,
-    candidate: Tensor,
-    behaviours: Tensor | Lookup,
-    behaviour_time: Tensor,
-    query_time: Tensor,
-    lengths: Tensor | None = None,
-    **layout: Any,
-) -> None:
-    """A call of ``clock``, in the call's words and under the name ``op``, before the ops tell it in theirs.
-
-    On a GPU values are left to the kernels, which clamp them: no call waits for them.
-    """
-    call = (candidate, clock.candidate_dim, behaviour_time, query_time, lengths)
-    check_call(op, *call, **layout)
-    check_behaviours(op, behaviours, behaviour_time, clock.behaviour_dim)
-    if behaviour_time.is_cuda:
-        return
-    windows_of(op, *call, **layout)
-    if isinstance(behaviours, Lookup) and clock.ops is not ops:  # the compiled ops check ids
-        bounds = {name: layout.get(name) for name in ("starts", "ends", "offsets")}
-        windows = sequences_of(op, behaviour_time, lengths, **bounds)
-        ids = behaviours.ids.flatten()[_counting(*windows, behaviour_time, layout.get("mask"))]
-        check_ids(op, "behaviours.ids", ids, len(behaviours.table), OUTSIDE)
-
-
-class CheckedClock(LongTermInterestClock):
-    """A clock whose calls are checked under its own name."""
+class LongTermInterestClock(reference.LongTermInterestClock):
+    """What the rivals that come a second time in plain PyTorch derive from."""
 
     def forward(
         self,
-        *call: Any,
+        candidate: Tensor,
+        behaviours: Tensor | Lookup,
+        behaviour_time: Tensor,
+        query_time: Tensor,
+        lengths: Tensor | None = None,
+        *,
         keys: Tensor | None = None,
         found: Tensor | None = None,
+        longest: int | None = None,
         return_context: bool = False,
-        **rest: Any,
+        **layout: Any,
     ) -> Any:
-        check_clock(type(self).__name__, self, *call, **rest)
-        return super().forward(*call, keys=keys, found=found, return_context=return_context, **rest)
+        op = type(self).__name__
+        check_call(op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout)
+        check_behaviours(op, behaviours, behaviour_time, self.behaviour_dim)
+        bounds = {name: layout.get(name) for name in ("starts", "ends", "offsets")}
+        windows = sequences_of(op, behaviour_time, lengths, **bounds)
+        each_candidate(op, candidate, layout.get("query_offsets"), *windows)
+        if isinstance(behaviours, Lookup):
+            ids = behaviours.ids.flatten()[_counting(*windows, behaviour_time, layout.get("mask"))]
+            check_ids(op, "behaviours.ids", ids, len(behaviours.table), OUTSIDE)
+        return super().forward(
+            candidate, behaviours, behaviour_time, query_time, lengths, keys=keys, found=found, longest=longest,
+            return_context=return_context, **layout,
+        )  # fmt: skip
 
 
 def _counting(starts: Tensor, ends: Tensor, behaviour_time: Tensor, mask: Tensor | None) -> Tensor:

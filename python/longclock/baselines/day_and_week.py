@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longclock import reference
 from longclock._mlp import resolve_period, resolve_unit
-from longclock.baselines.checked import check_clock
+from longclock.baselines import checked
 from longclock.baselines.layout import require_dense
 from longclock.nn import LongTermInterestClock
+from longclock.ops._errors import named_method
+from longclock.types import Lookup
 
 
 class DayAndWeek(nn.Module):
@@ -55,18 +56,32 @@ class DayAndWeek(nn.Module):
         """Keys of precomputed scoring, the two clocks' side by side: [..., L] -> [..., 2 n d]."""
         return torch.cat([self.day.project(behaviours), self.week.project(behaviours)], -1)
 
+    @named_method({})
     def forward(
         self,
-        *call: Any,
+        candidate: Tensor,
+        behaviours: Tensor | Lookup,
+        behaviour_time: Tensor,
+        query_time: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        starts: Tensor | None = None,
+        ends: Tensor | None = None,
+        offsets: Tensor | None = None,
+        query_offsets: Tensor | None = None,
         keys: Tensor | None = None,
         found: Tensor | None = None,
+        longest: int | None = None,
         return_context: bool = False,
-        **rest: Any,
     ) -> Any:
-        check_clock("DayAndWeek", self.day, *call, **rest)
         v_cur, contexts = [], []
         for clock, its_keys in zip((self.day, self.week), self._each_keys(keys), strict=True):
-            v, context = clock(*call, keys=its_keys, found=found, return_context=True, **rest)
+            v, context = clock(
+                candidate, behaviours, behaviour_time, query_time, lengths, mask=mask, starts=starts, ends=ends,
+                offsets=offsets, query_offsets=query_offsets, keys=its_keys, found=found, longest=longest,
+                return_context=True,
+            )  # fmt: skip
             v_cur.append(v)
             contexts.append(context)
         v = v_cur[0] + v_cur[1]
@@ -88,4 +103,4 @@ class DayAndWeek(nn.Module):
 class ReferenceDayAndWeek(DayAndWeek):
     """:class:`DayAndWeek` in plain PyTorch; the same parameters."""
 
-    clock = reference.LongTermInterestClock
+    clock = checked.LongTermInterestClock

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longclock import reference
+from longclock.baselines import checked
 from longclock.baselines.twin import TWIN
 
 
@@ -67,5 +67,5 @@ class ETA(TWIN):
         return found
 
 
-class ReferenceETA(ETA, reference.LongTermInterestClock):
+class ReferenceETA(ETA, checked.LongTermInterestClock):
     """:class:`ETA` in plain PyTorch; the same parameters and hashes."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from longclock import reference
-from longclock.baselines.checked import CheckedClock
+from longclock.baselines import checked
+from longclock.nn import LongTermInterestClock
 
 
-class FullClock(CheckedClock):
+class FullClock(LongTermInterestClock):
     """Time-aware attention over every behaviour: what the search saves, and what it loses.
 
     ``k`` is ignored, so that it can take the place of a model that searches; all else is as in
@@ -29,5 +29,5 @@ class FullClock(CheckedClock):
         super().__init__(behaviour_dim, candidate_dim, head_dim, heads, None, *args, **kwargs)
 
 
-class ReferenceFullClock(FullClock, reference.LongTermInterestClock):
+class ReferenceFullClock(FullClock, checked.LongTermInterestClock):
     """:class:`FullClock` in plain PyTorch; the same parameters."""

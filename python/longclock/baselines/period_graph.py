@@ -150,8 +150,8 @@ class PeriodGraph(nn.Module):
             users, items = self._propagate(number, vectors)
             e_user = e_user.index_copy(0, here, users[of_user[here]])
             e_item = e_item.index_copy(0, here, items[item[here]])
-        known = torch.cat([e_user, e_item], -1).to(self.user.dtype)
-        v = self.head(known).unflatten(0, queries)
+        e_user, e_item = e_user.to(self.user.dtype), e_item.to(self.user.dtype)
+        v = self.head(torch.cat([e_user, e_item], -1)).unflatten(0, queries)
         return (v, e_user.unsqueeze(-2).unflatten(0, queries)) if return_context else v
 
     def _check_ids(

@@ -29,7 +29,7 @@ class Pooled(nn.Module):
     """``v_cur = h([pooled ; beside])``, one vector pooled from a window of behaviours: what a baseline derives from.
 
     Takes every layout of :class:`longclock.LongTermInterestClock` and returns the same shapes; the context
-    has one head and no time features: ``[..., 1, L]``.
+    has one head and no time features: ``[..., 1, L]``. Both have the weights' dtype.
 
     Args:
         behaviour_dim, candidate_dim: L and H.
@@ -110,8 +110,8 @@ class Pooled(nn.Module):
             behaviours = behaviours.flatten(0, -2)
         mask = None if mask is None else mask.flatten()
         pooled = self.pool(candidate.flatten(0, -2), behaviours, starts, ends, mask)
-        known = pooled.to(dtype_of(self.head))
-        v, context = self.head(torch.cat([known, *beside], -1)), pooled.unsqueeze(-2)
+        pooled = pooled.to(dtype_of(self.head))
+        v, context = self.head(torch.cat([pooled, *beside], -1)), pooled.unsqueeze(-2)
         if many:
             v, context = (
                 value.unflatten(0, queries)

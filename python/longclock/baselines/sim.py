@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock import reference
-from longclock.baselines.checked import CheckedClock
+from longclock.baselines import checked
 from longclock.baselines.layout import (
     check_behaviours,
     check_integers,
@@ -89,7 +88,7 @@ class SIMHard(TWIN):
         found = self._last_of_category(
             candidate_category.flatten().long(), behaviour_category, mask, begin, end
         )
-        return super(CheckedClock, self).forward(  # what it checks has been checked
+        return super().forward(
             candidate, behaviours, behaviour_time, query_time, lengths,
             found=found.unflatten(0, candidate.shape[:-1]), **layout, **options,
         )  # fmt: skip
@@ -215,9 +214,9 @@ class SIMSoft(TWIN):
         return rows.T @ self.project(rows) / max(len(rows), 1)
 
 
-class ReferenceSIMHard(SIMHard, reference.LongTermInterestClock):
+class ReferenceSIMHard(SIMHard, checked.LongTermInterestClock):  # type: ignore[misc]  # SIMHard reads more
     """:class:`SIMHard` in plain PyTorch; the same parameters."""
 
 
-class ReferenceSIMSoft(SIMSoft, reference.LongTermInterestClock):
+class ReferenceSIMSoft(SIMSoft, checked.LongTermInterestClock):
     """:class:`SIMSoft` in plain PyTorch; the same parameters."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from longclock import reference
-from longclock.baselines.checked import CheckedClock
+from longclock.baselines import checked
+from longclock.nn import LongTermInterestClock
 
 
-class TWIN(CheckedClock):
+class TWIN(LongTermInterestClock):
     """Search and attention by content alone, through the same ops: ``s = 0`` and no time features.
 
     ``c_i = sum_m softmax_m(W_q^i q . W_b^i b_m / sqrt(d)) b_m`` over the ``k`` behaviours with the largest
@@ -39,11 +39,11 @@ class TWIN(CheckedClock):
         self.time.b2.zero_()
 
 
-class ReferenceTWIN(TWIN, reference.LongTermInterestClock):
+class ReferenceTWIN(TWIN, checked.LongTermInterestClock):
     """:class:`TWIN` in plain PyTorch; the same parameters."""
 
 
-class ClockSearch(CheckedClock):
+class ClockSearch(LongTermInterestClock):
     """An ablation: the search is by content and time, the attention by content alone.
 
     As the search passes no gradient on, s stays as it was initialised.
@@ -52,15 +52,15 @@ class ClockSearch(CheckedClock):
     attention_sees_time = False
 
 
-class ClockAttention(CheckedClock):
+class ClockAttention(LongTermInterestClock):
     """An ablation: the search is by content alone, the attention by content and time."""
 
     search_sees_time = False
 
 
-class ReferenceClockSearch(ClockSearch, reference.LongTermInterestClock):
+class ReferenceClockSearch(ClockSearch, checked.LongTermInterestClock):
     """:class:`ClockSearch` in plain PyTorch; the same parameters."""
 
 
-class ReferenceClockAttention(ClockAttention, reference.LongTermInterestClock):
+class ReferenceClockAttention(ClockAttention, checked.LongTermInterestClock):
     """:class:`ClockAttention` in plain PyTorch; the same parameters."""
