@@ -110,6 +110,17 @@ def test_float64_behaviours_are_named() -> None:
         batch.run(build("cpu"))
 
 
+def test_keys_are_behaviours_unless_they_were_given() -> None:
+    batch = make_batch("cpu")
+    rows = batch.behaviours
+    batch.behaviours = rows.nan_to_num().long()
+    with pytest.raises(ValueError, match=r"LongTermInterestClock: behaviours must be .* got int64"):
+        batch.run(build("cpu"))
+    batch.behaviours = rows
+    with pytest.raises(ValueError, match=r"LongTermInterestClock: keys must be .* got int64"):
+        batch.run(build("cpu", scoring="precomputed"), keys=torch.zeros(4, 50, 32).long())
+
+
 @pytest.mark.parametrize("value", ["yes", 1, None])
 def test_exclude_future_is_a_bool(value: object) -> None:
     with pytest.raises(ValueError, match="LongTermInterestClock: exclude_future must be a bool"):

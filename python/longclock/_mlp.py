@@ -7,7 +7,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from longclock.types import Lookup
 
 if TYPE_CHECKING:
     from longclock.types import Mlp
@@ -85,7 +87,24 @@ def resolve_mlp(
 
 def require_tensor(op: str, name: str, value: object) -> None:
     if not isinstance(value, Tensor):
-        raise ValueError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+        raise ValueError(
+            f"{op}: {name} must be a tensor, got {type(value).__name__}{remedy(value)}"
+        )
+
+
+def remedy(value: Any) -> str:
+    """How a tensor is made of it."""
+    if isinstance(value, nn.Embedding):
+        return "; give its weight"
+    if isinstance(value, Lookup):
+        return "; give its table here and its ids as ids"
+    if type(value).__module__.split(".")[0] == "numpy":
+        return "; make one with torch.from_numpy"
+    if isinstance(value, (list, tuple, int, float)):
+        return "; make one with torch.tensor"
+    if hasattr(value, "values") and hasattr(value, "offsets"):
+        return "; give its values() here and its offsets() as offsets, a ragged layout"
+    return ""
 
 
 def require_integers(op: str, **arguments: Tensor | None) -> None:

@@ -292,6 +292,7 @@ class LongTermInterestClock(nn.Module):
             "key_time": "behaviour_time",
             "z_time": "behaviour_time",
             "query": "candidate",
+            "keys": "behaviours",
             "z": "behaviours",
         }
     )

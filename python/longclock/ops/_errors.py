@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from longclock._library import raw
+from longclock._mlp import remedy
 from longclock.types import Lookup
 
 P = ParamSpec("P")
@@ -68,7 +69,8 @@ def named_method(words: dict[str, str]) -> Callable[[Callable[P, R]], Callable[P
                     if not colon or not (own or hasattr(raw, op)):
                         raise
                     for theirs, ours in () if own else words.items():
-                        text = re.sub(rf"\b{theirs}\b(?!')", ours, text)
+                        if kwargs.get(theirs) is None:  # else the method's own argument is meant
+                            text = re.sub(rf"\b{theirs}\b(?!')", ours, text)
                     better = ValueError(f"{name}: {text}")
                 if better is None:
                     raise
@@ -83,7 +85,8 @@ def explained(
     name: str, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], error: Exception
 ) -> Exception | None:
     """A better error; None where the error is good, or not of the arguments' making."""
-    if isinstance(error, ValueError) and str(error).startswith(f"{name}: "):
+    good = isinstance(error, ValueError) and str(error).startswith(f"{name}: ")
+    if good and not str(error).endswith("must be a tensor, got None"):  # what a raw op says of anything missing
         return None
     signature = inspect.signature(function)
     hints = get_type_hints(function, localns={"TimeSimilarity": nn.Module})
@@ -183,18 +186,3 @@ def _wrong_scalar(argument: str, value: Any, kinds: set[Any]) -> Iterator[str]:
 
 def _dtype(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
-
-
-def remedy(value: Any) -> str:
-    """How a tensor is made of it."""
-    if isinstance(value, nn.Embedding):
-        return "; give its weight"
-    if isinstance(value, Lookup):
-        return "; give its table here and its ids as ids"
-    if type(value).__module__.split(".")[0] == "numpy":
-        return "; make one with torch.from_numpy"
-    if isinstance(value, (list, tuple, int, float)):
-        return "; make one with torch.tensor"
-    if hasattr(value, "values") and hasattr(value, "offsets"):
-        return "; give its values() here and its offsets() as offsets, a ragged layout"
-    return ""

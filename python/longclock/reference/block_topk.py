@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from longclock._mlp import require_integers
+from longclock.reference._named import named_as_op
 from longclock.types import TopK
 
 
@@ -41,6 +42,7 @@ def select(scores: Tensor, k: int, live: Tensor | None = None) -> TopK:
     )
 
 
+@named_as_op
 def block_topk(scores: Tensor, k: int, lengths: Tensor | None = None) -> TopK:
     """The best k of the last dimension, of the first ``lengths`` positions of each row."""
     require_integers("block_topk", lengths=lengths)

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from longclock._mlp import resolve_mlp, resolve_period
+from longclock.reference._named import named_as_op
 from longclock.reference.block_topk import select
 from longclock.reference.gsu_score import accumulate, blocks, score
 from longclock.types import Mlp, TopK
 
 
+@named_as_op
 @torch.no_grad()
 def clock_gsu(
     query: Tensor,

@@ -6,12 +6,14 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from longclock._mlp import require_integers, resolve_mlp, resolve_period
+from longclock.reference._named import named_as_op
 from longclock.reference.circular_delta import circular_delta
 from longclock.reference.gsu_score import accumulate
 from longclock.reference.time_similarity import time_features, time_similarity
 from longclock.types import Lookup, Mlp
 
 
+@named_as_op
 def esu_attention(
     u: Tensor,
     z: Tensor | Lookup,

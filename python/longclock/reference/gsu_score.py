@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from longclock._mlp import require_integers, resolve_mlp, resolve_period
+from longclock.ops._call import reads_values
+from longclock.reference._named import named_as_op
 from longclock.reference.circular_delta import circular_delta
 from longclock.reference.time_similarity import time_similarity
 from longclock.types import Mlp
@@ -26,7 +28,10 @@ def gather_rows(table: Tensor, ids: Tensor, live: Tensor | None) -> Tensor:
     """``table[ids]``; where not live the id is never read and any row stands in."""
     if table.shape[0] == 0:
         return table.new_zeros(*ids.shape, table.shape[-1])
-    return table[ids if live is None else ids.masked_fill(~live, 0)]
+    ids = ids if live is None else ids.masked_fill(~live, 0)
+    if reads_values(ids) and bool((ids < 0).any()):
+        raise IndexError("ids must not be negative, which would count from the end")
+    return table[ids]
 
 
 def blocks(
@@ -50,6 +55,10 @@ def blocks(
         key_time=key_time, query_time=query_time, ids=ids, lengths=lengths,
         offsets=offsets, query_offsets=query_offsets, starts=starts, ends=ends,
     )  # fmt: skip
+
+    if reads_values(key_time):
+        _check_bounds(query, keys, key_time, query_time, ids, lengths, offsets,
+                      query_offsets, starts, ends, mask)  # fmt: skip
 
     def block(query: Tensor, rows: slice, query_time: Tensor, lengths: Tensor | None) -> Block:
         def take(flat: Tensor) -> Tensor:
@@ -75,7 +84,7 @@ def blocks(
             for q, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
         ]
     if offsets is None:
-        raise ValueError("gsu_score: flat keys need offsets, or starts and ends")
+        raise IndexError("flat keys need offsets, or starts and ends")
     bounds = offsets.tolist()
     query_bounds = list(range(len(bounds))) if query_offsets is None else query_offsets.tolist()
     return [
@@ -87,6 +96,53 @@ def blocks(
         )
         for s in range(len(bounds) - 1)
     ]
+
+
+def _check_bounds(
+    query: Tensor,
+    keys: Tensor,
+    key_time: Tensor,
+    query_time: Tensor,
+    ids: Tensor | None,
+    lengths: Tensor | None,
+    offsets: Tensor | None,
+    query_offsets: Tensor | None,
+    starts: Tensor | None,
+    ends: Tensor | None,
+    mask: Tensor | None,
+) -> None:
+    """What PyTorch would broadcast, or cut short, in place of refusing it; the op of that name tells which it is."""
+    end, fits = key_time.shape[-1], True
+    if mask is not None:
+        fits = mask.dtype == torch.bool and mask.shape == key_time.shape
+    fits = fits and (ids is None or ids.shape == key_time.shape)
+    fits = fits and (ids is not None or keys.shape[:-1] == key_time.shape)
+    if key_time.dim() == 2:
+        sequences = key_time.shape[:1]
+        fits = fits and query_time.shape == sequences and query.shape[:1] == sequences
+        if lengths is not None:
+            fits = fits and lengths.shape == sequences and _within(lengths, end)
+    elif starts is not None and ends is not None:
+        fits = fits and starts.shape == ends.shape == query_time.shape == query.shape[:1]
+        fits = fits and _within(starts, end) and _within(ends, end) and not (ends < starts).any()
+    elif offsets is not None:
+        fits = fits and _rises(offsets, query_time.shape[0], end)
+        if query_offsets is None:
+            fits = fits and query.shape[:1] == query_time.shape
+        else:
+            fits = fits and _rises(query_offsets, query_time.shape[0], query.shape[0])
+    if not fits:
+        raise IndexError("behaviours and queries must fit each other")
+
+
+def _within(bounds: Tensor, end: int) -> bool:
+    return bounds.numel() == 0 or (int(bounds.min()) >= 0 and int(bounds.max()) <= end)
+
+
+def _rises(offsets: Tensor, sequences: int, end: int) -> bool:
+    """Whether offsets [S + 1] run from 0 to ``end`` and never fall."""
+    ends = offsets.shape == (sequences + 1,) and int(offsets[0]) == 0 and int(offsets[-1]) == end
+    return ends and not bool((offsets.diff() < 0).any())
 
 
 def accumulate(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,6 +168,7 @@ def score(block: Block, mlp: Any, scale: float | None, period: int, unit: float)
     return scores if block.live is None else scores.masked_fill(~block.live[:, None], -torch.inf)
 
 
+@named_as_op
 def gsu_score(
     query: Tensor,
     keys: Tensor,

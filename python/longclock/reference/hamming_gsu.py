@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longclock.reference._named import named_as_op
 from longclock.reference.block_topk import select
 from longclock.reference.clock_gsu import join
 from longclock.reference.gsu_score import Block, blocks
@@ -21,6 +22,7 @@ def distances(block: Block) -> Tensor:
     return bits_of_byte[bytes_of_words].sum((-2, -1))
 
 
+@named_as_op
 @torch.no_grad()
 def hamming_gsu(
     query: Tensor, keys: Tensor, key_time: Tensor, query_time: Tensor, k: int = 100, **layout: Any

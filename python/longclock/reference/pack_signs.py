@@ -4,7 +4,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from longclock.reference._named import named_as_op
 
+
+@named_as_op
 @torch.no_grad()
 def pack_signs(x: Tensor) -> Tensor:
     """Bit i of word w is ``x[..., 64 w + i] > 0``: int64 [..., ceil(D / 64)]."""

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from longclock._mlp import require_integers, resolve_unit
+from longclock.reference._named import named_as_op
 
 
+@named_as_op
 def time_features(
     delta: Tensor, unit: float | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
@@ -16,6 +18,7 @@ def time_features(
     return torch.stack([x, x.sqrt(), x * x, torch.log1p(x)], dim=-1)
 
 
+@named_as_op
 def time_similarity(
     delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float | None = None
 ) -> Tensor:
