@@ -149,7 +149,8 @@ class Rules:
             self.open.append("scale is extreme")
 
     def flag(self, name: str, value: Any) -> None:
-        if not isinstance(value, bool):
+        given = self.call.way == "raw" or name != "sparse_grad" or self.a["ids"] is not None
+        if given and not isinstance(value, bool):
             number = value is None or isinstance(value, (int, float))  # PyTorch makes them bools
             self.need(number, f"{name} is {type(value).__name__}")
             self.either.append(f"{name} is {type(value).__name__}")

@@ -136,7 +136,7 @@ def module(mlp: tuple[Tensor, ...], unit: Any) -> Any:
         return mlp
     made = lc.TimeSimilarity(len(w1), unit=3600.0 if unit is None else unit)
     for name, weight in zip(MLP, (w1, b1, w2, b2), strict=True):
-        if not weight.is_floating_point():
+        if weight.dtype != torch.float32:  # which a module would convert
             return mlp
         setattr(made, name, torch.nn.Parameter(weight, requires_grad=False))
     return made
