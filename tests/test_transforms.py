@@ -152,3 +152,19 @@ def test_a_second_derivative_is_refused(op: str) -> None:
     ours, _, x = both(op)
     with pytest.raises(RuntimeError, match=rf"{op}_backward: a double backward is not implemented"):
         jacrev(jacrev(lambda x: ours(x).square()))(x)
+
+
+def test_scores_of_a_search_have_no_derivative() -> None:
+    case = make_case("dense", poison=False)
+    rest = (case.keys, case.key_time, case.query_time, case.mlp, 5)
+    for transform in (grad, jacrev):
+        with pytest.raises(
+            RuntimeError, match=r"^clock_gsu: its result has no derivative, and one was asked for; "
+        ):
+            transform(lambda x: lc.clock_gsu(x, *rest).scores.sum())(case.query)
+
+    def by_place(x: Tensor) -> Tensor:  # the places alone ask for nothing
+        found = lc.clock_gsu(x, *rest).indices.clamp(min=0)
+        return x.sum() + found.sum()
+
+    assert torch.equal(grad(by_place)(case.query), torch.ones_like(case.query))

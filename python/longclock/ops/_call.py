@@ -81,17 +81,19 @@ def _refuse_tangent(op: Any, argument: str) -> None:
 @functools.cache
 def _transformed(op: Any) -> Any:
     """The op as torch.func takes it: its formula apart from its forward, and a batch as a loop."""
-    name, arguments = name_of(op), len(op._schema.arguments)
+    name = name_of(op)
 
     def forward(*inputs: Any) -> Any:
         return call(op, *inputs)
 
     def set_up(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         outputs = output if isinstance(output, tuple) else (output,)
-        ctx.mark_non_differentiable(*outputs)
+        ctx.mark_non_differentiable(*(o for o in outputs if not o.is_floating_point()))
 
-    def no_gradient(ctx: Any, *grads: Any) -> tuple[None, ...]:
-        return (None,) * arguments
+    def no_gradient(ctx: Any, *grads: Any) -> NoReturn:
+        raise RuntimeError(
+            f"{name}: its result has no derivative, and one was asked for; longclock.gsu_score scores what was found"
+        )
 
     def jvp(ctx: Any, *tangents: Any) -> None:
         for schema, tangent in zip(op._schema.arguments, tangents, strict=True):

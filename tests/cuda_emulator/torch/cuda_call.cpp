@@ -105,7 +105,7 @@ void CudaCall::check_launch(int error) const {
 
 extern "C" const char* longclock_emulator_take_checked() {
   static thread_local std::string json;
-  json = "[";
+  json.assign(1, '[');
   for (const auto& call : longclock::calls) {
     json += json.size() > 1 ? ",[" : "[";
     for (const std::string& name : call) {
