@@ -88,6 +88,25 @@ def test_a_signal_waits_until_a_line_is_written():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_signal_is_told_when_it_is_asked_for():
+    """And not raised before, where Python would lose it."""
+
+    def loop():
+        with workers.stoppable(), workers.undisturbed() as raise_if_stopped:
+            raise_if_stopped()
+            signal.raise_signal(signal.SIGHUP)
+            reached.append("after the signal")
+            raise_if_stopped()
+            reached.append("after being asked")
+
+    reached = []
+    with pytest.raises(workers.Stopped, match="SIGHUP"):
+        loop()
+    assert reached == ["after the signal"]
+    with workers.undisturbed():  # nothing is left of it
+        pass
+
+
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -55,6 +55,7 @@ USUAL = (
     "lic-shuffled",
 )
 START = "spawn"  # how workers start
+POLL_SECONDS = 0.2  # between two looks whether the study has been asked to end
 # What the study changes of a data set's settings for a single training run.
 SETTINGS: dict[str, dict[str, Any]] = {"nyc": {"k": 50}}
 LEARNING_RATES = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
@@ -221,11 +222,11 @@ def _run_all(
 
     def keep(done: Iterable[concurrent.futures.Future[Line]]) -> None:
         for future in done:
-            with undisturbed():
-                results.append({**future.result(), "versions": made_by})
-                del running[future]
+            results.append({**future.result(), "versions": made_by})
+            del running[future]
 
     with (
+        undisturbed() as raise_if_stopped,
         ProcessPoolExecutor(args.jobs, context, die_with, (os.getpid(),)) as pool,
         tqdm(total=len(study), unit=" runs", disable=args.quiet, smoothing=0.0) as bar,
     ):
@@ -238,17 +239,22 @@ def _run_all(
                 bar.set_postfix_str(", ".join(f"{t.model} {t.protocol}" for t in running.values()))
                 if not running:
                     break
-                keep(
-                    concurrent.futures.wait(
-                        running, return_when=concurrent.futures.FIRST_COMPLETED
-                    ).done
-                )
+                while not (done := _done(running)):
+                    raise_if_stopped()
+                keep(done)
+                raise_if_stopped()
                 lines = results.lines()
         except BaseException:
-            with undisturbed():
-                killed(pool)  # what they were at is run again
-                keep([f for f in running if f.done() and not f.cancelled() and not f.exception()])
+            killed(pool)  # what they were at is run again
+            keep([f for f in running if f.done() and not f.cancelled() and not f.exception()])
             raise
+
+
+def _done(
+    running: Iterable[concurrent.futures.Future[Line]],
+) -> set[concurrent.futures.Future[Line]]:
+    first = concurrent.futures.FIRST_COMPLETED
+    return concurrent.futures.wait(running, POLL_SECONDS, first).done
 
 
 def _work(task: Task, where: tuple[Any, ...], config: Config, counted: float) -> Line:

@@ -8,7 +8,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from types import FrameType
 
@@ -26,15 +26,19 @@ class Stopped(BaseException):
 
 
 class _Signals:
-    """Ending signals that arrived while they had to wait."""
+    """Ending signals: raised as they arrive, or kept until somebody asks."""
 
     waits = 0
     arrived: int | None = None
 
     def stop(self, signum: int, frame: FrameType | None = None) -> None:
-        if self.waits:
-            self.arrived = signum
-        else:
+        self.arrived = signum
+        if not self.waits:
+            self.raise_if_stopped()
+
+    def raise_if_stopped(self) -> None:
+        signum, self.arrived = self.arrived, None
+        if signum is not None:
             raise Stopped(signum)
 
 
@@ -60,16 +64,19 @@ def stoppable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Within, a signal waits until the end: a line is written as a whole, a pool is ended as a whole."""
+def undisturbed() -> Iterator[Callable[[], None]]:
+    """Within, a signal waits until the function that this yields is called, or the end.
+
+    So a line is written as a whole, and a pool starts and ends as a whole: an exception that a handler raises is lost where
+    Python runs what must not raise, say the hooks of a fork.
+    """
     _signals.waits += 1
     try:
-        yield
+        yield _signals.raise_if_stopped
     finally:
         _signals.waits -= 1
-        if not _signals.waits and _signals.arrived is not None:
-            signum, _signals.arrived = _signals.arrived, None
-            _signals.stop(signum)
+    if not _signals.waits:
+        _signals.raise_if_stopped()
 
 
 def die_with(parent: int) -> None:
