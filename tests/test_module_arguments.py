@@ -138,7 +138,7 @@ def test_dtypes_that_cannot_meet() -> None:
     [("candidate", np.zeros((S, H), np.float32)), ("candidate", None), ("behaviours", None), ("behaviours", [[1.0]]),
      ("behaviour_time", None), ("behaviour_time", torch.zeros(S, M)), ("query_time", [0, 0]), ("lengths", [1, 2]),
      ("mask", [True]), ("found", [[0, 1]]), ("keys", 3), ("behaviours", lc.Lookup(nn.Embedding(4, L), torch.zeros(S, M).long())),
-     ("behaviours", torch.eye(4).to_sparse()), ("behaviour_time", torch.zeros(S, M + 1).long()), ("query_time", torch.zeros(S + 1).long())],
+     ("behaviours", torch.eye(4).to_sparse()), ("candidate", torch.ones(S, H).to_sparse()), ("behaviour_time", torch.zeros(S, M + 1).long()), ("query_time", torch.zeros(S + 1).long())],
 )  # fmt: skip
 def test_errors_say_the_modules_words(name: str, value: Any) -> None:
     names = ("candidate", "behaviours", "behaviour_time", "query_time")
@@ -253,3 +253,23 @@ def test_no_heads_give_no_gradient(device: str) -> None:
 def test_hidden_is_a_count(hidden: Any) -> None:
     with pytest.raises(ValueError, match=r"^TimeSimilarity: hidden must be"):
         lc.TimeSimilarity(hidden)
+
+
+@pytest.mark.parametrize(("rows", "width", "k"), [(7, 0, 3), (0, 4, 0), (7, 4, 0)])
+def test_sparse_gradients_of_nothing(device: str, rows: int, width: int, k: int) -> None:
+    table = torch.ones(rows, width, device=device, requires_grad=True)
+    times = torch.zeros(1, k, dtype=torch.int64, device=device)
+    mlp = lc.TimeSimilarity().to(device)
+    found = lc.Lookup(table, times.clone(), sparse=True)
+    for valid in (None, torch.ones(1, k, dtype=torch.bool, device=device)):
+        context = lc.esu_attention(
+            torch.ones(1, 2, width, device=device),
+            found,
+            times,
+            torch.zeros_like(times[:, :0].sum(1)),
+            mlp,
+            valid,
+        )
+        (grad,) = torch.autograd.grad(context.sum(), table)
+        assert grad.is_sparse
+        assert grad.shape == table.shape

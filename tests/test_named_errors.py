@@ -210,3 +210,12 @@ def test_parts_of_lookups_and_weights() -> None:
         w1, b1, w2, b2 = given["mlp"]
         with pytest.raises(ValueError, match=rf"^{op}: mlp w2 must be a strided tensor"):
             function(**given | {"mlp": (w1, b1, w2.to_sparse(), b2)})
+
+
+def test_nested_times_are_refused() -> None:
+    for layout in (torch.strided, torch.jagged):
+        times = torch.nested.nested_tensor([torch.arange(2), torch.arange(3)], layout=layout)
+        with pytest.raises(
+            ValueError, match=r"^clock_time: timestamps must be a tensor of one shape"
+        ):
+            lc.clock_time(times)

@@ -420,6 +420,11 @@ class LongTermInterestClock(nn.Module):
                         f"LongTermInterestClock: {name} must be float32, float16 or bfloat16, got float64; "
                         "longclock.reference.LongTermInterestClock takes float64"
                     )
+        if candidate.layout is not torch.strided:
+            raise ValueError(
+                f"LongTermInterestClock: candidate must be a strided tensor, got one of layout {candidate.layout}; "
+                "make it one with .to_dense()"
+            )
         if candidate.device != self.w_q.device:
             raise ValueError(
                 f"LongTermInterestClock: candidate must be on the device of the weights, {self.w_q.device}, got "

@@ -86,7 +86,9 @@ def explained(
 ) -> Exception | None:
     """A better error; None where the error is good, or not of the arguments' making."""
     good = isinstance(error, ValueError) and str(error).startswith(f"{name}: ")
-    if good and not str(error).endswith("must be a tensor, got None"):  # what a raw op says of anything missing
+    if good and not str(error).endswith(
+        "must be a tensor, got None"
+    ):  # what a raw op says of anything missing
         return None
     signature = inspect.signature(function)
     hints = get_type_hints(function, localns={"TimeSimilarity": nn.Module})

@@ -9,7 +9,7 @@ from torch import Tensor
 from longclock._library import raw
 from longclock._mlp import require_integers, resolve_offset, resolve_period
 from longclock.ops._call import call, fake, reads_values, require_one_device
-from longclock.ops._errors import named_errors
+from longclock.ops._errors import named_errors, wrong_tensor
 
 # Seconds: beyond lies the year 5138, or a finer unit.
 FARTHEST = 10**11
@@ -35,6 +35,8 @@ def clock_time(timestamps: Tensor, utc_offset: int | Tensor = 0, period: int = 8
             period outside 1 to 2^31 - 1, or (on the CPU) times beyond 10^11, which are no seconds.
     """
     require_integers("clock_time", timestamps=timestamps)
+    for wrong in wrong_tensor("timestamps", timestamps):  # which PyTorch's operations may take
+        raise ValueError(f"clock_time: {wrong}")
     period = resolve_period("clock_time", period)
     utc_offset = resolve_offset("clock_time", utc_offset)
     if os.getpid() != _PROCESS:  # PyTorch would wait for threads that did not survive the fork

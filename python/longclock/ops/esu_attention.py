@@ -111,8 +111,8 @@ def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: 
     if not sparse:
         dense: Tensor = call(raw.esu_attention_table_grad.default, dz, ids, valid, table.shape[0])
         return dense
-    if table.shape[0] == 0:
-        return torch.zeros_like(table)
+    if table.shape[0] == 0 or ids.numel() == 0:
+        return torch.zeros_like(table).to_sparse(1)
     ids = ids.to(torch.int64)
     if valid is not None and reads_values(ids):
         ids, dz = ids[valid], dz[valid]
@@ -123,7 +123,10 @@ def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: 
     # On CUDA an id may be in no table: its NaN gradient then goes to a row that exists.
     ids = ids.clamp(0, table.shape[0] - 1)
     return torch.sparse_coo_tensor(
-        ids.reshape(1, -1), dz.reshape(-1, table.shape[1]), table.shape, check_invariants=False
+        ids.reshape(1, -1),
+        dz.reshape(ids.numel(), table.shape[1]),
+        table.shape,
+        check_invariants=False,
     )
 
 
