@@ -87,7 +87,7 @@ def quantized(draw: Draw, x: Tensor) -> Tensor:
 
 
 def negative(draw: Draw, x: Tensor) -> Tensor:
-    return x if x.dtype == torch.bool else torch._neg_view(x)
+    return x if x.dtype in (torch.bool, torch.float8_e4m3fn) else torch._neg_view(x)
 
 
 def conjugate(draw: Draw, x: Tensor) -> Tensor:

@@ -87,3 +87,21 @@ def test_times_on_two_devices_are_named() -> None:
     for pair in ((here, there), (there, here)):
         with pytest.raises(ValueError, match="clock_time: utc_offset must be on the device"):
             lc.clock_time(*pair)
+
+
+def test_nested_times_are_refused() -> None:
+    for layout in (torch.strided, torch.jagged):
+        times = torch.nested.nested_tensor([torch.arange(2), torch.arange(3)], layout=layout)
+        with pytest.raises(ValueError, match="clock_time: timestamps"):
+            lc.clock_time(times)
+
+
+def test_a_sparse_gradient_of_a_table_of_no_width() -> None:
+    """[-1, 0] is a shape of any number of rows."""
+    table = torch.ones(7, 0, requires_grad=True)
+    times = torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    z = lc.Lookup(table, torch.tensor([[0, 4, 2]]), sparse=True)
+    context = lc.esu_attention(torch.ones(1, 2, 0), z, *times, MLP)
+    (grad,) = torch.autograd.grad(context.sum(), table)
+    assert grad.is_sparse
+    assert grad.shape == table.shape
