@@ -103,6 +103,7 @@ void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
   } else {
     behaviours.dtype = DType::kInt64;
     for (const auto& [name, words] : {std::pair("keys", &a.keys), std::pair("query", &a.query)}) {
+      check_defined(op, name, *words);
       check(words->scalar_type() == ScalarType::Long, op, ": ", name,
             " must be int64, hashes in words of 64 bits, got ", dtype_of(*words),
             "; pack_signs makes them");

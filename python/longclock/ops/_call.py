@@ -140,10 +140,15 @@ def require_one_device(op: str, arguments: Mapping[str, Any]) -> None:
 
 def fake(op: str) -> Callable[[Callable[..., Any]], None]:
     """Registers what an op gives without computing it, for tensors on one device."""
-    names = [argument.name for argument in getattr(raw, op).default._schema.arguments]
+    schema = getattr(raw, op).default._schema.arguments
+    names = [argument.name for argument in schema]
+    required = {argument.name for argument in schema if str(argument.type) == "Tensor"}
 
     def register(function: Callable[..., Any]) -> None:
         def checked(*arguments: Any) -> Any:
+            for name, value in zip(names, arguments, strict=True):
+                if value is None and name in required:
+                    raise ValueError(f"{op}: {name} must be a tensor, got None")
             require_one_device(op, dict(zip(names, arguments, strict=True)))
             return function(*arguments)
 
