@@ -425,7 +425,7 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
     if (thread != 0 || m >= room) continue;
     params.s_grad[begin + m] = sum;
     params.s_delta[begin + m] =
-        there
+        there && count > 0  // features of a time may be infinite, and no query's 0 of inf is NaN
             ? clock_delta(p.clock, clock_time(p.clock, time_of(p, view, static_cast<unsigned>(m))),
                           view.clock_now)
             : 0;

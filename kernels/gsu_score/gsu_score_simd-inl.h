@@ -235,12 +235,14 @@ void gsu_score_s_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t en
   auto* block = scratch.take<BehaviourBlock<float>>(1);
   for (int64_t index = begin; index < end; ++index) {
     const Group& g = p.groups[index];
+    // Of times that no query asks about: their features may be infinite, and 0 of inf is NaN.
+    const bool asked = g.query_end > g.query_begin;
     for (int64_t at = 0; at < g.length; at += kBehaviourBlock) {
       const int64_t n = smaller(kBehaviourBlock, g.length - at);
       read_times(p.behaviours, g, at, n, block);
       float* sum = p.s_grad + p.s_begin[index] + at;
       int32_t* delta = p.s_delta + p.s_begin[index] + at;
-      for (int64_t i = 0; i < n; ++i) delta[i] = block->delta[i];
+      for (int64_t i = 0; i < n; ++i) delta[i] = asked ? block->delta[i] : 0;
       for (int64_t i = 0; i < n; ++i) sum[i] = 0.0f;
       for (int64_t q = 0; q < g.query_end - g.query_begin; ++q) {
         const float* grad = p.grad + g.out_begin + q * g.out_stride + at;

@@ -62,8 +62,8 @@ def phi(distance: Array, unit: float) -> Array:
 
 
 def phi_sizes(features: Array) -> Array:
-    """log(x + 1) is as exact as x + 1 is."""
-    sizes = np.abs(features)
+    """log(x + 1) is as exact as x + 1 is; what underflows in fp32, as x^2 of a huge unit, is lost whole."""
+    sizes = np.abs(features) + TINY / EPS
     sizes[..., 3] += 1.0
     return sizes
 

@@ -105,3 +105,13 @@ def test_a_sparse_gradient_of_a_table_of_no_width() -> None:
     (grad,) = torch.autograd.grad(context.sum(), table)
     assert grad.is_sparse
     assert grad.shape == table.shape
+
+
+def test_huge_features_that_no_query_asks_about_have_no_gradient() -> None:
+    """x^2 is infinite in fp32, and 0 of it was NaN."""
+    query, keys = torch.ones(1, 0, 1), torch.ones(1, 5, 1)
+    mlp = [weight.clone().requires_grad_() for weight in MLP]
+    scores = lc.gsu_score(query, keys, torch.arange(5)[None], torch.tensor([9]), mlp, unit=1e-30)
+    scores.sum().backward()
+    for weight in mlp:
+        assert torch.equal(weight.grad, torch.zeros_like(weight))
