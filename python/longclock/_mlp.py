@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PERIOD = 86400
 DEFAULT_UNIT = 3600.0
+FARTHEST = 10**11  # seconds: beyond lies the year 5138, or a finer unit
 MAX_PERIOD = 2**31 - 1
 
 

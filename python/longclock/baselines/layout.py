@@ -11,22 +11,11 @@ from torch import Tensor, nn
 from longclock._mlp import require_integers
 from longclock.data.stream import DAY
 from longclock.ops._call import in_graph
-from longclock.ops._errors import remedy, wrong_tensor
+from longclock.ops._errors import check_size, remedy, wrong_tensor
 from longclock.types import Lookup
 
 OUTSIDE = "mask what is not there"
 LAYOUT = ("mask", "starts", "ends", "offsets", "query_offsets")
-
-
-def check_size(
-    op: str, name: str, value: Any, least: int, most: int | None = None, hint: str = ""
-) -> None:
-    """A whole number of a constructor."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{op}: {name} must be an int, got {type(value).__name__}{hint}")
-    if value < least or (most is not None and value > most):
-        span = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{op}: {name} must be {span}, got {value}{hint}")
 
 
 def check_sizes(op: str, **sizes: Any) -> None:

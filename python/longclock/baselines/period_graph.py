@@ -16,7 +16,6 @@ from longclock.baselines.layout import (
     check_floats,
     check_ids,
     check_integers,
-    check_size,
     check_sizes,
     check_whole_days,
     each_candidate,
@@ -25,6 +24,7 @@ from longclock.baselines.layout import (
 )
 from longclock.baselines.recent import hour_of
 from longclock.data.stream import DAY
+from longclock.ops._errors import check_size
 from longclock.types import Lookup
 
 _Links: TypeAlias = "tuple[tuple[int, torch.dtype, torch.device], Tensor, Tensor]"

@@ -16,12 +16,12 @@ from longclock.baselines.layout import (
     check_behaviours,
     check_call,
     check_ids,
-    check_size,
     check_sizes,
     dtype_of,
     each_candidate,
     sequences_of,
 )
+from longclock.ops._errors import check_size
 from longclock.types import Lookup
 
 

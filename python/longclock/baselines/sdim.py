@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longclock.baselines.layout import check_size
 from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
+from longclock.ops._errors import check_size
 from longclock.types import Lookup
 
 SUMMED = 32  # windows at a time, which bounds the memory

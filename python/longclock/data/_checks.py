@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-# Seconds from here on would lie beyond the year 5138: such a number is milliseconds.
-SECONDS_BELOW = 10**11
+from longclock._mlp import FARTHEST
 
 
 def check_column(owner: str, name: str, column: Any, shape: tuple[int, ...] | None = None) -> None:
@@ -45,7 +44,7 @@ def check_label(owner: str, name: str, label: np.ndarray) -> None:
 
 def check_seconds(owner: str, name: str, time: np.ndarray) -> None:
     rule = "must be seconds, below 10^11 (divide milliseconds by 1000)"
-    far = (time >= SECONDS_BELOW) | (time <= -SECONDS_BELOW)
+    far = (time >= FARTHEST) | (time <= -FARTHEST)
     check_values(owner, name, time, far, rule)
 
 

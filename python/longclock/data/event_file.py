@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longclock._extras import TRAIN_EXTRA
-from longclock.data._checks import SECONDS_BELOW
+from longclock._mlp import FARTHEST
 from longclock.data.event_table import EventFileError, EventTable, read_table
 from longclock.data.stream import EventStream, IntArray
 
@@ -26,7 +26,7 @@ TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 # From here on a number is read as the next finer unit: seconds beyond would lie in the year 5138,
 # milliseconds reach it in March 1973.
-UNITS_FROM = np.array([SECONDS_BELOW, 10**14, 10**17])
+UNITS_FROM = np.array([FARTHEST, 10**14, 10**17])
 FARTHEST_ZONE = 14 * 3600
 # No zone is nearer to UTC: such an offset is in hours (to 14) or in minutes (to 14 * 60).
 NEAREST_ZONE = 900
@@ -83,7 +83,7 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
     seconds = _seconds(table, "time")
     ordered = _seconds(table, "order_time") if "order_time" in table.frame else seconds
     time = seconds + _utc_offset(table, seconds)
-    table.check("time", np.abs(time) >= SECONDS_BELOW, "must be before the year 5138")
+    table.check("time", np.abs(time) >= FARTHEST, "must be before the year 5138")
     order = np.argsort(ordered, kind="stable")
     label = _label(table)[order] if "label" in table.frame else None
     names, ids = {}, {}
@@ -138,7 +138,7 @@ def _seconds(table: EventTable, name: str) -> IntArray:
         ticks = TICKS[np.datetime_data(times.dtype)[0]]
         # NumPy's own conversion wraps round at the first nanoseconds that there are.
         seconds: IntArray = times.astype(np.int64) // ticks
-        far = np.abs(seconds) >= SECONDS_BELOW
+        far = np.abs(seconds) >= FARTHEST
         table.check(
             name, far, "must be before the year 5138 (leave out rows that stand for no time)"
         )

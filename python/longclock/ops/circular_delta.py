@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock._mlp import require_integers, resolve_offset, resolve_period
+from longclock._mlp import FARTHEST, require_integers, resolve_offset, resolve_period
 from longclock.ops._call import call, fake, reads_values, require_one_device
 from longclock.ops._errors import named_errors, wrong_tensor
 
-# Seconds: beyond lies the year 5138, or a finer unit.
-FARTHEST = 10**11
 _PROCESS = os.getpid()
 
 
