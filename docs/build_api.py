@@ -39,6 +39,7 @@ RIVALS = (
 )  # fmt: skip
 SECTIONS = (
     ("Modules", (lc.LongTermInterestClock, lc.TimeSimilarity)),
+    ("Training", (lc.parameter_groups,)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
@@ -79,6 +80,10 @@ def markdown(doc: str) -> str:
     out: list[str] = []
     for block in doc.split("\n\n"):
         lines, text = block.splitlines(), list[str]()
+        if all(line.startswith("    ") for line in lines):  # what an "Example::" shows
+            out[-1] = out[-1].removesuffix(":")
+            out.append("```python\n" + "\n".join(line[4:] for line in lines) + "\n```")
+            continue
         while lines:
             line = lines.pop(0)
             if re.fullmatch(r"(Args|Returns|Raises):", line):

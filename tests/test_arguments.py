@@ -10,7 +10,7 @@ from streams import stream
 
 from longclock import info
 from longclock.study import cli as study
-from longclock.study.plan import TUNING_SEED
+from longclock.study.plan import TUNING_SEEDS
 from longclock.train import arguments, cli
 
 NOT_READ = ["--data", "absent.csv"]  # whose absence would be noticed first if it were read
@@ -31,6 +31,18 @@ BOTH = [
     (["--events", "other.csv"], "--data and --events exclude each other"),
     (["--out", "/dev/null"], "--out must be a folder, but /dev/null is a file"),
     (["--out", "/dev/null/deeper"], "--out must be a folder, but /dev/null is a file"),
+    (["--negatives", "1000000"], "--negatives must be at most 1000, got 1000000"),
+    (["--negatives", "-1"], "--negatives must not be negative, got -1"),
+    (
+        ["--negatives-from", "others"],
+        "argument --negatives-from: invalid choice: 'others' (choose from ",
+    ),
+    (["--history", "0"], "--history must be at least 1, got 0"),
+    (["--history", BIG], f"--history must be at most 2147483647, got {BIG}"),
+    (["--history-delay", "-1"], "--history-delay must not be negative, got -1"),
+    (["--history-delay", BIG], f"--history-delay must be at most 2147483647, got {BIG}"),
+    (["--days", BIG], f"--days must be at most 1000000, got {BIG}"),
+    (["--days", "-1"], "--days must not be negative, got -1"),
     (["--none"], "unrecognized arguments: --none"),
 ]
 TRAIN = [
@@ -46,13 +58,8 @@ TRAIN = [
     (["--period", "3600", "--models", "hour,interest-clock"], "--models interest-clock: InterestClock: period must be"),
     (["--threads", "100000"], "--threads must be at most"),
     (["--threads", "0"], "--threads must be at least 1, got 0"),
-    (["--negatives", "1000000"], "--negatives must be at most 1000, got 1000000"),
-    (["--negatives", "-1"], "--negatives must not be negative, got -1"),
-    (["--history", "0"], "--history must be at least 1, got 0"),
-    (["--history", BIG], f"--history must be at most 2147483647, got {BIG}"),
     (["--batch", "0"], "--batch must be at least 1, got 0"),
     (["--batch", BIG], f"--batch must be at most 1000000, got {BIG}"),
-    (["--days", BIG], f"--days must be at most 1000000, got {BIG}"),
     (["--warmup", "nan"], "--warmup must be at least 0 and below 1, got nan"),
     (["--warmup", "-0.1"], "--warmup must be at least 0 and below 1, got -0.1"),
     (["--checkpoint-seconds", "nan"], "--checkpoint-seconds must not be negative, got nan"),
@@ -68,7 +75,7 @@ STUDY = [
     (["--learning-rates", ""], "--learning-rates must be numbers with commas between them, got ''"),
     (["--learning-rates", "0.01,fast"], "--learning-rates must be numbers"),
     (["--seeds", "0"], "--seeds must be at least 1, got 0"),
-    (["--seeds", "1001"], "--seeds must be at most 1000, got 1001"),  # tuning has the next one
+    (["--seeds", "1001"], "--seeds must be at most 1000, got 1001"),  # tuning has the next ones
     (["--jobs", "0"], "--jobs must be at least 1, got 0"),
     (["--jobs", "100000"], "--jobs must be at most"),
 ]
@@ -93,8 +100,9 @@ def test_a_mistake_gets_one_line_before_anything_is_read(program, words, message
     assert "absent.csv" not in said
 
 
-def test_the_tuning_seed_is_no_runs_seed():
-    assert arguments.BOUNDS["seeds"][1] <= TUNING_SEED
+def test_the_tuning_seeds_are_no_runs_seeds():
+    assert len(set(TUNING_SEEDS)) == 3
+    assert arguments.BOUNDS["seeds"][1] <= min(TUNING_SEEDS)
 
 
 @pytest.mark.parametrize("program", [cli, study])

@@ -127,26 +127,61 @@ def test_digest_tells_streams_apart():
     assert stream().digest() != stream(seed=1).digest()
 
 
-@pytest.mark.parametrize(("name", "events"), [("nyc", 95_000), ("music", 233_860)])
+@pytest.mark.parametrize(
+    ("name", "events"), [("nyc", 95_000), ("music", 233_860), ("nycflights", 336_776)]
+)
 def test_example_data(name, events):
     found: EventStream = data.load(name)
     assert len(found) == events
-    assert (found.label is None) == (name == "nyc")
+    assert (found.label is None) == (name != "music")
     for column, ids in found.categories.items():
         assert ids.min() >= 0
         assert found.category_sizes[column] == ids.max() + 1
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers", "longest"),
+    [
+        ("nycflights", (336_776, 35, 105), 46_087),
+        ("bikeshare14", (326_339, 70, 70), 25_144),
+        ("bikeshare14-home", (192_774, 32, 70), 36_061),
+    ],
+)
+def test_data_sets_of_long_histories(name, numbers, longest):
+    found = data.load(name)
+    assert found.name == name
+    assert (len(found), len(np.unique(found.user)), len(np.unique(found.item))) == numbers
+    assert found.label is None
+    assert (np.diff(found.order_time) >= 0).all()
+    np.testing.assert_array_equal(found.time, found.order_time)
+    assert Histories.of(found).lengths.max() + 1 >= longest >= Histories.of(found).lengths.max()
+    loader = {"nycflights": data.nycflights, "bikeshare14": data.bikeshare14}.get(name, data.bikeshare14_home)  # fmt: skip
+    assert loader().digest() == found.digest()
+
+
+def test_a_home_is_known_and_is_no_station():
+    with np.load(ROOT / "examples" / "data" / "bikeshare14.npz") as file:
+        known = file["home_area"] > 0
+        home, station, time = (file[name][known] for name in ("home_area", "user", "time"))
+    found = data.bikeshare14_home()
+    for column, expected in ((found.user, home), (found.item, station), (found.time, time)):
+        np.testing.assert_array_equal(column, expected)
+
+
 def test_missing_example_data_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nyc_checkins.npz was not found .* --data-dir"):
         data.nyc(tmp_path)
-    with pytest.raises(ValueError, match="must be one of nyc, music, got 'paris'"):
+    with pytest.raises(
+        ValueError,
+        match="must be one of nyc, music, nycflights, bikeshare14, bikeshare14-home, got 'paris'",
+    ):
         data.load("paris")
 
 
-@pytest.mark.parametrize("name", ["nyc", "music"])
+@pytest.mark.parametrize("name", ["nyc", "music", "nycflights", "bikeshare14", "bikeshare14-home"])
 def test_damaged_example_data_says_what_to_do(tmp_path, name):
-    file = next((ROOT / "examples" / "data").glob(f"{name}_*.npz"))
+    names = {"nyc": "nyc_checkins", "music": "music_plays", "bikeshare14-home": "bikeshare14"}
+    file = ROOT / "examples" / "data" / f"{names.get(name, name)}.npz"
     whole = file.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2], whole[:9000] + b"xxxx" + whole[9004:]):
         (tmp_path / file.name).write_bytes(content)

@@ -28,6 +28,12 @@ from longclock.data import (
         ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
         ({"seed": None}, "seed must be an integer of at least 0, got None"),
         ({"seed": 2**64}, r"seed must be below 2\^64, got 18446744073709551616"),
+        (
+            {"negatives_from": "others"},
+            "negatives_from must be one of both, own, popularity, got 'others'",
+        ),
+        ({"negatives_from": None}, "negatives_from must be one of both, own, popularity, got None"),
+        ({"negatives_from": ""}, "negatives_from must be one of both, own, popularity, got ''"),
     ],
 )
 def test_arguments_of_sampled_candidates(arguments, message):
@@ -116,6 +122,9 @@ def test_arguments_of_histories():
     with pytest.raises(ValueError, match=r"^Histories.of: longest must be .*, got -1"):
         Histories.of(events, longest=-1)
     assert Histories.of(events, longest=0).lengths.max() == 0
+    for delay in (-1, 0.5, True, None):
+        with pytest.raises(ValueError, match=rf"^Histories.of: delay must be .*, got {delay}"):
+            Histories.of(events, delay=delay)
     with pytest.raises(ValueError, match=r"^Histories.with_shuffled_times: seed must be .* -2"):
         Histories.of(events).with_shuffled_times(events, seed=-2)
     for other in (stream(seed=1), events.head(max_events=9)):

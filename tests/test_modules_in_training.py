@@ -201,7 +201,7 @@ def test_time_similarity_starts_alive_and_falling(
     time = lc.TimeSimilarity(hidden, unit, period=period).to(device)
     delta = torch.linspace(0, period // 2, 1000, device=device).long()
     s = time(delta)
-    torch.testing.assert_close(s[0], torch.ones((), device=device))
+    torch.testing.assert_close(s[0], torch.full((), 8.0, device=device))
     torch.testing.assert_close(s[-1], torch.zeros((), device=device), atol=1e-4, rtol=0)
     assert (s.diff() < 1e-6).all()
     s[:100].sum().backward()

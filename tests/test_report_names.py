@@ -13,6 +13,7 @@ from streams import stream
 from longclock.study import report as study_report
 from longclock.train import figures, report
 from longclock.train.cli import main
+from longclock.train.results import METRICS
 
 NAMES = [
     "$", "$$", "$$$", r"costs $\x$ a piece", r"\frac{", r"a\$b$", "_private", "__none__", "", " ", "<b>&amp;</b>", "a\nb\tc",
@@ -55,10 +56,10 @@ def test_what_is_shown_is_the_name():
 def test_a_report_takes_any_name(tmp_path, name):
     results = {
         "command": f"train {name}", "seconds": 1.0, "threads": 1, "versions": {}, "config": {"protocol": name},
-        "data": {"name": name, "events": 9, "users": 2, "days": 1, "items": 3, "candidates": 9, "labels": "real",
+        "data": {"name": name, "events": 9, "users": 2, "days": 1, "items": 3, "candidates": 9, "labels": "real", "negatives_repeated": 0.25, "counted_new_items": 0.1,
                  "history_median": 1, "history_longest": 2, "counted_from_event": 3, "unused_columns": [name]},
-        "models": {"m": {"title": name, "auc": 0.5, "uauc": 0.5, "logloss": 0.5, "events_per_second": 1.0, "seconds": 1.0,
-                         "auc_over_stream": [0.5, None], "auc_by_hour": [0.5] * 24, "diverged": None,
+        "models": {"m": {"title": name, **dict.fromkeys(METRICS, 0.5), "silent_units": 1.0, "s_fall": -1.0, "events_per_second": 1.0, "seconds": 1.0,
+                         "seen_auc_over_stream": [0.5, None], "seen_auc_by_hour": [0.5] * 24, "diverged": None,
                          "similarity": {"hours": [0, 1], "s": [1.0, 0.5]}}},
         "interest": {"model": name, "user": 1, "hours": [0, 12],
                      "items": [{"name": name, "probability": [0.1, 0.2], "events_by_hour": [1] * 24}]},
@@ -75,13 +76,13 @@ def test_a_report_takes_any_name(tmp_path, name):
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_a_study_takes_any_name(tmp_path, name):
     line = {"data": name, "protocol": "daily", "model": "lic", "title": name, "seed": 0, "learning_rate": 0.1, "share": 1.0,
-            "auc": 0.5, "ms_per_1000": 2.0, "auc_by_hour": [0.5] * 24, "bias_by_hour": [0.1] * 24}  # fmt: skip
+            **dict.fromkeys(METRICS, 0.5), "ms_per_1000": 2.0, "silent_units": 1.0, "s_fall": -1.0, "seen_auc_by_hour": [0.5] * 24, "bias_by_hour": [0.1] * 24}  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        study_report.write([line, {**line, "seed": 1, "diverged": 3, "auc": None}], tmp_path)
+        study_report.write([line, {**line, "seed": 1, "diverged": 3, "seen_auc": None}], tmp_path)
     page = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "<b>" not in page
-    assert [row.count(" | ") for row in page.splitlines() if row.startswith("| ")] == [9, 9]
+    assert [row.count(" | ") for row in page.splitlines() if row.startswith("| ")] == [8, 8]
 
 
 def test_markdown_of_usual_names_is_plain():

@@ -1,79 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables in docs/study.md are those of the committed lines, and the lines show what the page says."""
+"""The pages' tables are those of the committed lines, and the lines show what the pages say."""
 
 from __future__ import annotations
 
-import re
+import importlib.util
+import statistics
 from pathlib import Path
 
 import pytest
 
-from longclock.study import report, summary
+from longclock.study import summary
 from longclock.study.plan import read_lines
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
-TABLES = re.findall(r"<!-- (\w+) (\w+) (\w+) -->\n((?:\|.*\n)*)", PAGE)
+README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+LINES = ROOT / "examples" / "results" / "study"
+LONG = ("nycflights", "bikeshare14-home", "bikeshare14")
+
+spec = importlib.util.spec_from_file_location("build_study", ROOT / "docs" / "build_study.py")
+assert spec is not None
+assert spec.loader is not None
+build_study = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build_study)
 
 
-def lines_of(data, kind="all"):
-    """Runs on a data set: of the rivals, LIC among them, or of LIC and its variants."""
-    lines = read_lines(ROOT / "examples" / "results" / "study" / data / "runs.jsonl")
-    assert lines
-    is_variant = {line["model"]: line["model"].startswith("lic-") for line in lines}
-    is_variant["lic-shuffled"] = False
-    wanted = {"all": (True, False), "rivals": (False,), "variants": (True,)}[kind]
-    return [x for x in lines if x["model"] == "lic" or is_variant[x["model"]] in wanted]
+def models_of(data, protocol="daily"):
+    return summary.by_model(build_study.lines_of(data, "rivals"), protocol)
 
 
-@pytest.mark.parametrize(("data", "protocol", "kind", "table"), TABLES)
-def test_tables_are_the_committed_lines(data, protocol, kind, table):
-    assert table == report.markdown(report.table(lines_of(data, kind), protocol))
+def leads(data, rival, figure="seen_auc", protocol="daily"):
+    models = models_of(data, protocol)
+    return summary.differences(models["lic"], models[rival], figure)
+
+
+@pytest.mark.parametrize("path", build_study.PAGES, ids=lambda path: path.name)
+def test_tables_are_the_committed_lines(path):
+    assert path.read_text(encoding="utf-8") == build_study.page(path), "run docs/build_study.py"
 
 
 def test_every_table_is_there():
-    found = {table[:3] for table in TABLES}
-    assert found == {
-        ("nyc", "daily", "rivals"), ("nyc", "streaming", "rivals"), ("nyc", "batches", "rivals"),
-        ("nyc", "daily", "variants"), ("music", "daily", "rivals"),
-    }  # fmt: skip
+    found = [match[2] or match.group(3, 4, 5) for match in build_study.TABLE.finditer(PAGE)]
+    assert sorted(map(str, found)) == sorted(map(str, [
+        "rates", "own", ("nycflights", "daily", "rivals"), ("bikeshare14-home", "daily", "rivals"),
+        ("bikeshare14", "daily", "rivals"), ("nyc", "daily", "rivals"),
+        ("nyc-60-days", "daily", "rivals"), ("nyc-60-days", "daily", "variants"), ("music", "batches", "rivals"),
+    ]))  # fmt: skip
 
 
-@pytest.mark.parametrize("protocol", ["daily", "streaming"])
-def test_the_clock_leads(protocol):
-    models = summary.by_model(lines_of("nyc"), protocol)
-    lic = models["lic"]
-    assert len(lic) == 3
-    for rival in ("hour", "interest-clock", "twin-hour"):
-        lead = summary.difference(lic, models[rival], "auc")
-        assert lead.value - lead.half_width >= 0.015
-    trial = {"daily": 0.8876, "streaming": 0.8763}[protocol]
-    assert summary.mean_of(lic, "auc").value >= trial
-    shuffled = summary.difference(models["lic-shuffled"], models["twin"], "auc")
-    assert abs(shuffled.value) <= 0.01
-    jumps = {name: summary.mean_of(models[name], "jump").value for name in models}
+@pytest.mark.parametrize("data", ["nyc-60-days", "nyc", *LONG])
+def test_lic_is_stable_over_seeds_and_ahead_in_each(data):
+    lic = models_of(data)["lic"]
+    assert len(lic) >= 5
+    assert statistics.stdev(line["seen_auc"] for line in lic) <= 0.003
+    for rival in ("twin", "no-time", "hour", "lic-shuffled"):
+        values = leads(data, rival)
+        assert len(values) >= 5
+        assert min(values) > 0
+
+
+@pytest.mark.parametrize("data", ["nyc-60-days", *LONG])
+def test_lic_is_stable_from_half_to_twice_the_rate(data):
+    found = {}
+    for line in [*models_of(data)["lic"], *read_lines(LINES / data / "rates.jsonl")]:
+        found.setdefault(line["learning_rate"], []).append(line["seen_auc"])
+    assert set(found) == {0.01, 0.02, 0.04}
+    means = [statistics.mean(values) for values in found.values()]
+    assert max(means) - min(means) <= 0.010
+    assert all(len(values) >= 3 and statistics.stdev(values) <= 0.003 for values in found.values())
+
+
+@pytest.mark.parametrize(("data", "least"), [("nycflights", 0.05), ("bikeshare14-home", 0.02)])
+@pytest.mark.parametrize("rival", ["hour", "interest-clock", "twin-hour"])
+def test_the_clock_leads_on_long_histories(data, least, rival):
+    for figure in ("seen_auc", "seen_auc_long"):
+        values = leads(data, rival, figure)
+        assert len(values) >= 5
+        assert statistics.mean(values) >= least
+
+
+def test_the_check_ins():
+    models = models_of("nyc-60-days")
+    assert statistics.mean(line["seen_auc"] for line in models["lic"]) >= 0.855
+    jumps = {name: summary.mean_of(runs, "jump").value for name, runs in models.items()}
     assert jumps["lic"] < 0.003
     assert jumps["hour"] > 0.01
-    assert jumps["twin-hour"] > 0.01
+    for rival in ("hour", "interest-clock", "twin-hour"):
+        lead = summary.Mean.of(leads("nyc", rival))
+        assert lead.value - lead.half_width >= 0.015
+
+
+def test_lic_is_near_what_counts_on_the_clock():
+    for row in build_study.own()[1:]:
+        assert float(row[-1]) >= -0.010 or row[0] in OWN_BEHIND
+
+
+# Where LIC is further behind than 0.01; docs/study.md says why.
+OWN_BEHIND: tuple[str, ...] = ()
 
 
 def test_music_shows_no_time_of_day():
-    models = summary.by_model(lines_of("music"), "daily")
-    aucs = {name: summary.mean_of(models[name], "auc").value for name in models}
+    models = models_of("music", "batches")
+    aucs = {name: summary.mean_of(runs, "seen_auc").value for name, runs in models.items()}
     assert abs(aucs["lic"] - aucs["lic-shuffled"]) < 0.005
 
 
 def test_the_readme_shows_its_figures():
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    leads = []
-    for protocol, how in (("daily", "day by day"), ("streaming", "hour by hour")):
-        models = summary.by_model(lines_of("nyc"), protocol)
-        lic = models["lic"]
-        assert f"{summary.mean_of(lic, 'auc').text()} {how}" in text
-        for rival in ("hour", "interest-clock", "twin-hour"):
-            leads.append(summary.difference(lic, models[rival], "auc").value)
-        graph = summary.difference(lic, models["period-graph"], "auc").value
-        assert f"{graph:.4f}" in text
-        ahead = [m for m in models if m not in ("lic", "full-clock") and not m.startswith("lic-")]
-        assert ahead[0] == "period-graph"
-    assert f"{min(leads):.3f} to {max(leads):.3f} above" in text
+    models = models_of("nyc-60-days")
+    for name, words in (("lic", "LIC"), ("twin", "TWIN"), ("hour", "embedding")):
+        assert f"{words} {summary.mean_of(models[name], 'seen_auc').text()}" in README

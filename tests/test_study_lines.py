@@ -11,11 +11,12 @@ from scipy.stats import norm
 from longclock.study import plan, report, summary
 from longclock.study.plan import Results, Study, Task
 
+FIGURES = ("seen_uauc", "seen_auc_long", "own_auc", "auc", "logloss", "silent_units", "s_fall")
 STUDY = Study(("lic",), ("daily",), 3, (0.01,))
 
 
 def line(seed=0, auc=0.5, **more):
-    return {"protocol": "daily", "model": "lic", "seed": seed, "learning_rate": 0.01, "share": 1.0, "auc": auc, **more}  # fmt: skip
+    return {"protocol": "daily", "model": "lic", "seed": seed, "learning_rate": 0.01, "share": 1.0, "seen_auc": auc, **more}  # fmt: skip
 
 
 def test_a_run_that_is_there_twice_counts_once(tmp_path):
@@ -29,7 +30,7 @@ def test_a_run_that_is_there_twice_counts_once(tmp_path):
     doubled = plan.read_lines(tmp_path / "runs.jsonl")
     chosen = STUDY.chosen(doubled)
     assert len(chosen) == 3 == STUDY.done(doubled)
-    assert summary.mean_of(chosen, "auc") == summary.Mean.of([0.58, 0.55, 0.54])
+    assert summary.mean_of(chosen, "seen_auc") == summary.Mean.of([0.58, 0.55, 0.54])
     assert said == []
 
 
@@ -38,7 +39,7 @@ def test_of_runs_that_differ_the_first_counts_and_it_is_said(tmp_path):
     results = Results(tmp_path, {"data": "x"}, said.append)
     for auc in (0.5, 0.6, None):
         results.append(line(auc=auc))
-    assert [found["auc"] for found in results.lines() + results.lines()] == [0.5, 0.5]
+    assert [found["seen_auc"] for found in results.lines() + results.lines()] == [0.5, 0.5]
     path = tmp_path / "runs.jsonl"
     assert said == [
         f"{path}: line {n} repeats a run with another AUC: the first counts" for n in (2, 3)
@@ -55,14 +56,21 @@ def test_of_runs_that_differ_the_first_counts_and_it_is_said(tmp_path):
         ("{}", "protocol is missing"),
         (json.dumps(line())[:-9], "it is cut off, or not JSON"),
         ("[" * 100_000, "it is cut off, or not JSON"),
-        (json.dumps(line(auc=float("nan"))), "auc is NaN"),
-        (json.dumps(line(auc=float("inf"))), "auc is Infinity"),
-        (json.dumps(line(auc="0.5")), 'auc is "0.5"'),
+        (json.dumps(line(auc=float("nan"))), "seen_auc is NaN"),
+        (json.dumps(line(auc=float("inf"))), "seen_auc is Infinity"),
+        (json.dumps(line(auc="0.5")), 'seen_auc is "0.5"'),
         (json.dumps(line(seed=None)), "seed is null"),
         (json.dumps(line(seed=True)), "seed is true"),
-        (json.dumps(line(uauc=[1])), "uauc is no finite number"),
+        (
+            json.dumps({**line(seed=1), "seen_auc": None}).replace("seen_auc", "auc"),
+            "seen_auc is missing",
+        ),
+        *((json.dumps({**line(), name: [1]}), f"{name} is no finite number") for name in FIGURES),
         (json.dumps(line(title=None)), "title is no text"),
-        (json.dumps(line(auc_by_hour=[0.5] * 23)), "auc_by_hour is not 24 finite numbers"),
+        (
+            json.dumps(line(seen_auc_by_hour=[0.5] * 23)),
+            "seen_auc_by_hour is not 24 finite numbers",
+        ),
         (json.dumps(line(bias_by_hour=None)), "bias_by_hour is not 24 finite numbers"),
         (b"\xff\xfe{}", "it is cut off, or not JSON"),
     ],
@@ -109,13 +117,14 @@ def test_a_full_disk_loses_no_run(tmp_path, monkeypatch):
 def test_a_run_that_diverged_is_done_and_counts_in_no_mean():
     lines = [line(0, 0.6, title="LIC"), line(1, None, title="LIC", diverged=17), line(2, 0.8)]
     assert list(STUDY.open_tasks(lines)) == []
-    assert summary.mean_of(lines, "auc") == summary.Mean.of([0.6, 0.8])
-    assert [report.divergence(x) for x in report.diverged(lines, "daily")] == [
-        "LIC diverged at event 17 with seed 1 and learning rate 0.01: its means leave this run out."
+    assert summary.mean_of(lines, "seen_auc") == summary.Mean.of([0.6, 0.8])
+    assert report.warnings(lines, "daily") == [
+        "LIC, seed 1, learning rate 0.01: diverged at event 17; the means leave this run out.",
+        "LIC: seeds differ by 0.200 in seen AUC, 0.600 to 0.800; do not trust its mean.",
     ]
     tuned = Study(("lic",), ("daily",), 1, (0.01, 1.0))
-    tried = [{**line(plan.TUNING_SEED, auc, share=0.4), "learning_rate": rate}
-             for rate, auc in ((0.01, None), (1.0, 0.5))]  # fmt: skip
+    tried = [{**line(seed, auc, share=0.4), "learning_rate": rate}
+             for rate, auc in ((0.01, None), (1.0, 0.5)) for seed in plan.TUNING_SEEDS]  # fmt: skip
     assert tuned.best_rate("daily", "lic", tried) == 1.0
     assert list(tuned.open_tasks(tried)) == [Task("daily", "lic", 0, 1.0)]
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from streams import stream
 
-from longclock.train import checkpoint, results
+from longclock.train import checkpoint, loop, results
 from longclock.train.batches import TrainingData
 from longclock.train.cli import main
 from longclock.train.compare import Options, run_model
@@ -68,7 +68,7 @@ def test_the_future_changes_no_score(name, protocol, labels):
 @every_protocol
 @every_model
 def test_resumed_is_bitwise_uninterrupted(tmp_path, name, protocol):
-    config = dataclasses.replace(SMALL, protocol=protocol)
+    config = MODELS[name].settings(dataclasses.replace(SMALL, protocol=protocol))
     data = TrainingData.of(stream(), config, MODELS[name].shuffled_times)
     path = tmp_path / "checkpoints" / f"{name}.safetensors"
 
@@ -154,6 +154,64 @@ def test_every_event_is_learned_from_once():
     assert seen.count("stream") == 15
 
 
+@pytest.mark.parametrize(
+    ("events", "sizes"), [(33, [17, 16]), (32, [32]), (1, [1]), (65, [22, 22, 21]), (64, [32, 32])]
+)
+def test_a_day_is_learned_in_equal_batches(monkeypatch, events, sizes):
+    """33 events make no batch of one, whose gradient would be nothing but noise."""
+    config = dataclasses.replace(SMALL, batch=32)
+    data = TrainingData.of(stream(events=events, days=1), config)
+    batches = []
+    monkeypatch.setattr(loop, "learn", lambda run, data, batch: batches.append(batch))
+    train(Run.start(data, MODELS["no-time"], config), data, config, lambda run, events: None)
+    assert [len(batch.number) for batch in batches] == sizes
+    learned = torch.cat([batch.number for batch in batches])
+    assert sorted(learned.tolist()) == list(range(events))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+@pytest.mark.parametrize("buckets", [0, 7])
+def test_item_vectors_have_one_size(scale, buckets):
+    config = dataclasses.replace(SMALL, item_scale=scale, item_buckets=buckets)
+    data = TrainingData.of(stream(), config)
+    ranker = Run.start(data, MODELS["lic"], config).ranker
+    with torch.no_grad():
+        ranker.item.weight *= torch.logspace(-1, 2, len(ranker.item.weight))[:, None]
+    table = ranker.item_table()
+    rms = table.square().mean(1).sqrt()
+    torch.testing.assert_close(rms, torch.full_like(rms, scale), rtol=1e-4, atol=1e-5)
+    ranker.item_scale = 0.0
+    learned = ranker.item_table()
+    assert learned.square().mean(1).sqrt().std() > 0.1
+    size = learned.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(table, learned / size * scale, rtol=1e-4, atol=1e-5)
+
+
+def test_item_vectors_as_learned():
+    settings = MODELS["lic-unscaled"].settings(SMALL)
+    assert (SMALL.item_scale, settings.item_scale) == (1.0, 0.0)
+    data = TrainingData.of(stream(), settings)
+    ranker = Run.start(data, MODELS["lic-unscaled"], settings).ranker
+    category = ranker.category[0](torch.from_numpy(data.stream.item_categories()["category"]))
+    assert torch.equal(ranker.item_table(), torch.cat([ranker.item.weight, category], 1))
+
+
+def test_variants_of_the_clock_change_what_they_say():
+    data = TrainingData.of(stream(events=40), SMALL)
+
+    def started(name):
+        return Run.start(data, MODELS[name], MODELS[name].settings(SMALL))
+
+    def falls(name):
+        return results.s_fall(started(name))
+
+    assert (falls("lic"), falls("lic-s-low")) == (pytest.approx(8, abs=1e-4), pytest.approx(1, abs=1e-4))  # fmt: skip
+    assert started("lic").ranker.interest.time.falls
+    assert not started("lic-s-free").ranker.interest.time.falls
+    assert {group["lr"] for group in started("lic-dense-fast").optimizer.param_groups} == {2e-2}
+    assert not {"lic-s-flat", "lic-s-steep", "lic-s-fast"} & set(MODELS)
+
+
 def test_seed_decides_everything():
     labelled = stream(labels=True)  # the same rows, whatever the seed
     again = scores_of(labelled)[0]
@@ -180,20 +238,29 @@ def test_interest_modules_can_be_copied_and_pickled(name, reference):
             assert torch.equal(one, other)
 
 
-def test_unit_is_half_the_period_and_s_has_its_own_rate():
+def test_unit_is_half_the_period_and_dense_weights_have_their_own_rate():
     assert Config().unit == 43_200
     assert Config(period=604_800).unit == 302_400
     assert Config(unit=3600).unit == 3600
     data = TrainingData.of(stream(events=40), SMALL)
     run = Run.start(data, MODELS["lic"], SMALL)
-    others, of_time = run.optimizer.param_groups
-    assert (others["lr"], of_time["lr"]) == (1e-2, pytest.approx(1e-3))
-    assert {id(weight) for weight in of_time["params"]} == {
-        id(weight) for weight in run.ranker.interest.time.parameters()
-    }
     assert run.ranker.interest.time.unit == 43_200
-    for name in ("twin", "hour"):  # nothing of theirs is in it
-        assert len(Run.start(data, MODELS[name], SMALL).optimizer.param_groups) == 1
+    for name in ("lic", "twin", "hour"):
+        run = Run.start(data, MODELS[name], SMALL)
+        tables, dense = run.optimizer.param_groups
+        assert (tables["lr"], dense["lr"]) == (2e-2, pytest.approx(2e-3))
+        named = dict(run.ranker.named_parameters())
+        of_tables = {
+            name
+            for name in named
+            if name.startswith(("user.", "item.", "category.", "interest.hour."))
+        }
+        assert {id(weight) for weight in tables["params"]} == {id(named[n]) for n in of_tables}
+        learned = {id(w) for n, w in named.items() if n not in of_tables and w.requires_grad}
+        assert {id(weight) for weight in dense["params"]} == learned
+    config = dataclasses.replace(SMALL, learning_rate=1e-2, dense_share=1.0)
+    groups = Run.start(data, MODELS["lic"], config).optimizer.param_groups
+    assert {group["lr"] for group in groups} == {1e-2}
 
 
 def test_interest_of_a_day_sees_the_whole_last_moment():
@@ -231,8 +298,10 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
     assert results["versions"]["torch"] == torch.__version__
     assert results["command"].startswith("python -m longclock.train --events")
     for model in results["models"].values():
-        assert 0 <= model["auc"] <= 1
-        assert len(model["auc_by_hour"]) == 24
+        assert all(0 <= model[name] <= 1 for name in ("seen_auc", "seen_uauc", "own_auc", "auc"))
+        assert model["seen_auc_long"] is None  # no history is that long
+        assert len(model["seen_auc_by_hour"]) == 24
+        assert 0 <= model["silent_units"] <= 1
     assert len(results["models"]["lic"]["similarity"]["s"]) == 49
     assert results["models"]["twin"]["similarity"] is None
     assert len(results["interest"]["items"][0]["probability"]) == 96
@@ -243,9 +312,9 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
     assert sorted(path.stem for path in out.glob("*.png")) == [
         "by_hour", "comparison", "interest", "over_stream", "similarity",
     ]  # fmt: skip
-    first = results["models"]["lic"]["auc"]
+    first = results["models"]["lic"]["seen_auc"]
     assert main([*arguments, "--resume", "--model", "lic"]) == 0
-    assert json.loads((out / "results.json").read_text())["models"]["lic"]["auc"] == first
+    assert json.loads((out / "results.json").read_text())["models"]["lic"]["seen_auc"] == first
 
 
 @pytest.mark.parametrize(
@@ -262,6 +331,8 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
         (["--days", "-1"], "--days must not be negative"),
         (["--k", "2049"], "--k must be at most 2048, got 2049"),
         (["--categories", "genre"], "--categories names columns of a FILE"),
+        (["--negatives-from", "others"], "argument --negatives-from: invalid choice: 'others'"),
+        (["--history-delay", "-1"], "--history-delay must not be negative, got -1"),
         (["--data", "nyc", "--events", "mine.csv"], "--data and --events exclude each other"),
     ],
 )
@@ -344,7 +415,9 @@ def test_optimizers_and_hashed_items_learn(optimizer):
     run = Run.start(data, MODELS["lic"], config)
     before = run.ranker.item.weight.clone()
     assert before.shape == (7, 16)
-    table = run.ranker.item_table()
+    assert run.ranker.item_table().shape[0] == events.items
+    unscaled = dataclasses.replace(config, item_scale=0.0)  # the rows as they are
+    table = Run.start(data, MODELS["lic"], unscaled).ranker.item_table()
     assert table.shape[0] == events.items
     assert len(table[:, :16].unique(dim=0)) == len(run.ranker.buckets.unique())
     train(run, data, config, lambda run, events: None)
@@ -361,7 +434,7 @@ def test_how_earlier_events_ended_is_read_where_labels_are_real():
     assert not torch.equal(with_outcomes, without)
 
 
-@pytest.mark.parametrize("scale", [0.0, 4.0])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
 def test_s_at_start(scale):
     config = dataclasses.replace(SMALL, s_at_start=scale)
     lic = MODELS["lic"].build(config, 26, 24, categories=1, users=6)

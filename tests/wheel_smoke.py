@@ -27,7 +27,10 @@ def smoke(device: str, everything: bool) -> None:
     day = 86400
     key_time = torch.randint(0, 20 * day, (s, m), device=device)
     query_time = torch.randint(0, 20 * day, (s,), device=device)
-    mlp = lc.TimeSimilarity(hidden).to(device)
+    unit = (
+        day / 2
+    )  # in hours, squares up to 144 would make the sines of an output a matter of rounding
+    mlp = lc.TimeSimilarity(hidden, unit).to(device)
 
     delta = lc.circular_delta(key_time, query_time[:, None])
     close("circular_delta", delta, lc.reference.circular_delta(key_time, query_time[:, None]))
@@ -40,7 +43,7 @@ def smoke(device: str, everything: bool) -> None:
 
     arguments = (mlp.w1, mlp.b1, mlp.w2, mlp.b2)
     ours, theirs = (
-        f(delta, *arguments) for f in (lc.time_similarity, lc.reference.time_similarity)
+        f(delta, *arguments, unit) for f in (lc.time_similarity, lc.reference.time_similarity)
     )
     close("time_similarity", ours, theirs)
     for a, b in zip(gradient(ours), gradient(theirs), strict=True):

@@ -3,11 +3,19 @@
 over behaviour histories of 10,000 and more."""
 
 from longclock import ops, reference
-from longclock.nn import LongTermInterestClock, TimeSimilarity
+from longclock.nn import LongTermInterestClock, TimeSimilarity, parameter_groups
 from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists them
 from longclock.types import Lookup, TopK
 
 __version__ = "0.1.0"
 
-__all__ = ["LongTermInterestClock", "Lookup", "TimeSimilarity", "TopK", "ops", "reference"]
+__all__ = [
+    "LongTermInterestClock",
+    "Lookup",
+    "TimeSimilarity",
+    "TopK",
+    "ops",
+    "parameter_groups",
+    "reference",
+]
 __all__ += ops.__all__

@@ -134,7 +134,7 @@ def module(mlp: tuple[Tensor, ...], unit: Any) -> Any:
     )
     if not fits or (unit is not None and not 0 < unit < torch.inf):
         return mlp
-    made = lc.TimeSimilarity(len(w1), unit=3600.0 if unit is None else unit)
+    made = lc.TimeSimilarity(len(w1), unit=3600.0 if unit is None else unit, falls=False)
     for name, weight in zip(MLP, (w1, b1, w2, b2), strict=True):
         if weight.dtype != torch.float32:  # which a module would convert
             return mlp

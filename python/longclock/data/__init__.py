@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Event streams, their histories and their candidates: what training and evaluation read."""
 
-from longclock.data.builtin import load, music, nyc
+from longclock.data.builtin import bikeshare14, bikeshare14_home, load, music, nyc, nycflights
 from longclock.data.candidates import Candidates, labelled_candidates, sampled_candidates
 from longclock.data.event_file import EventFileError, read_events
 from longclock.data.histories import Histories
@@ -13,10 +13,13 @@ __all__ = [
     "EventFileError",
     "EventStream",
     "Histories",
+    "bikeshare14",
+    "bikeshare14_home",
     "labelled_candidates",
     "load",
     "music",
     "nyc",
+    "nycflights",
     "past_outcomes",
     "read_events",
     "sampled_candidates",

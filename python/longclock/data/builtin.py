@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two data sets of ``examples/data``, whose README states their sources and licences."""
+"""The data sets of ``examples/data``, whose README states their sources and licences."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from longclock.data.stream import EventStream
 
+Column = npt.NDArray[np.generic]
+
 NYC_FILE = "nyc_checkins.npz"
 MUSIC_FILE = "music_plays.npz"
+FLIGHTS_FILE = "nycflights.npz"
+BIKES_FILE = "bikeshare14.npz"
 
 
 def find_data(file: str, data_dir: str | Path | None = None) -> Path:
@@ -85,9 +90,48 @@ def music(data_dir: str | Path | None = None) -> EventStream:
     )
 
 
+def nycflights(data_dir: str | Path | None = None) -> EventStream:
+    """Departures from New York's airports in 2013: 336,776 events, histories to 46,087 long.
+
+    Who acts is one of 35 pairs of carrier and origin, and takes one of 105 destinations. It is a timetable: times
+    of day repeat to the minute.
+    """
+    file = _columns(FLIGHTS_FILE, data_dir)
+    return _positives("nycflights", file["user"], file["item"], file["time"])
+
+
+def bikeshare14(data_dir: str | Path | None = None) -> EventStream:
+    """Bike trips in the Bay Area, station to station: 326,339 events of 70 stations, histories to 25,144 long."""
+    file = _columns(BIKES_FILE, data_dir)
+    return _positives("bikeshare14", file["user"], file["item"], file["time"])
+
+
+def bikeshare14_home(data_dir: str | Path | None = None) -> EventStream:
+    """The same trips by the rider's home area, where it is known: 192,774 events of 32 areas, each taking one of 70
+    start stations; histories to 36,061 long."""
+    file = _columns(BIKES_FILE, data_dir)
+    known = file["home_area"] > 0
+    columns = (file[name][known] for name in ("home_area", "user", "time"))
+    return _positives("bikeshare14-home", *columns)
+
+
+def _positives(name: str, user: Column, item: Column, time: Column) -> EventStream:
+    """A stream without labels whose times are in order."""
+    user, item, time = (column.astype(np.int64) for column in (user, item, time))
+    return EventStream(name=name, user=user, item=item, time=time, order_time=time)
+
+
+LOADERS = {
+    "nyc": nyc,
+    "music": music,
+    "nycflights": nycflights,
+    "bikeshare14": bikeshare14,
+    "bikeshare14-home": bikeshare14_home,
+}
+
+
 def load(name: str, data_dir: str | Path | None = None) -> EventStream:
-    """The data set called ``nyc`` or ``music``."""
-    loaders = {"nyc": nyc, "music": music}
-    if name not in loaders:
-        raise ValueError(f"data set must be one of {', '.join(loaders)}, got {name!r}")
-    return loaders[name](data_dir)
+    """The data set called ``nyc``, ``music``, ``nycflights``, ``bikeshare14`` or ``bikeshare14-home``."""
+    if name not in LOADERS:
+        raise ValueError(f"data set must be one of {', '.join(LOADERS)}, got {name!r}")
+    return LOADERS[name](data_dir)

@@ -12,6 +12,7 @@ from longclock.data._checks import check_column, check_count, check_ids, check_l
 from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids
 
 TRIES = 16
+NEGATIVES_FROM = ("both", "own", "popularity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,12 @@ class Candidates:
         within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - counts, counts)
         return np.repeat(self.first_row[events], counts) + within
 
+    def repeated(self) -> float:
+        """Share of the rows of label 0 whose item stands in an earlier row of the same event; 0 where there are none."""
+        row = np.flatnonzero(self.label == 0)
+        pairs = np.stack([self.event[row], self.item[row]], 1)
+        return 1 - len(np.unique(pairs, axis=0)) / len(row) if len(row) else 0.0
+
 
 def labelled_candidates(stream: EventStream) -> Candidates:
     """One row an event: its item with its real label.
@@ -88,19 +95,26 @@ def labelled_candidates(stream: EventStream) -> Candidates:
     return Candidates(event, stream.item, stream.label, np.arange(len(stream) + 1))
 
 
-def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -> Candidates:
+def sampled_candidates(
+    stream: EventStream, negatives: int = 4, seed: int = 0, negatives_from: str = "both"
+) -> Candidates:
     """The event's item as the positive, and ``negatives`` items from the past.
 
-    Even negatives are drawn by popularity so far (a uniform draw over all events of earlier
-    ``order_time``), odd ones from the items that the user has taken before, each equally likely (these alone would make every
-    new item a positive). A draw that hits the positive is repeated, up to 16 times, then by popularity; a
+    A draw by popularity is uniform over all events of earlier ``order_time``; an own one takes one of the items that the user
+    has taken before, each equally likely. A draw that hits the positive is repeated, up to 32 times; a
     negative that still hits it is left out, as are all of the first moment, which has no past. Each
     draw depends on the seed, the event and the negative alone: the same for every model, and later
-    events cannot change it.
+    events cannot change it. An event may draw the same negative twice (:meth:`Candidates.repeated`).
+
+    As all come from the past, an item's first event can only be a positive, and with ``"own"`` a user's first event of an
+    item too: a model that tells new rows from old ones wins these without knowing anything. Measure on
+    :meth:`EventStream.item_seen`.
 
     Args:
         negatives: drawn for each event, 0 or more.
         seed: from 0 to 2^64 - 1.
+        negatives_from: "popularity", "own", or "both": even ones by popularity, odd ones own, by popularity where
+            16 draws found no own one.
     Raises:
         ValueError: an argument that is not so, or more negatives than memory holds.
     """
@@ -109,6 +123,10 @@ def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -
     seed = check_count("sampled_candidates", "seed", seed)
     if seed >= 2**64:
         raise ValueError(f"sampled_candidates: seed must be below 2^64, got {seed}")
+    if negatives_from not in NEGATIVES_FROM:
+        raise ValueError(
+            f"sampled_candidates: negatives_from must be one of {', '.join(NEGATIVES_FROM)}, got {negatives_from!r}"
+        )
     try:
         items = np.empty((len(stream), 1 + negatives), np.int64)
     except (MemoryError, ValueError):
@@ -122,9 +140,10 @@ def sampled_candidates(stream: EventStream, negatives: int = 4, seed: int = 0) -
     items[:, 0] = stream.item
     for column in range(negatives):
         drawn = stream.item.copy()  # equal to the positive: not found yet
+        from_own = negatives_from == "own" or (negatives_from == "both" and column % 2 == 1)
         for attempt in range(2 * TRIES):
+            own = from_own and (attempt < TRIES or negatives_from == "own")
             todo = np.flatnonzero(drawn == stream.item)
-            own = column % 2 == 1 and attempt < TRIES
             if own:
                 todo = todo[own_counts[todo] > 0]
             u = _uniform(seed, events[todo], column * 2 * TRIES + attempt)

@@ -49,17 +49,23 @@ class Histories:
             )
 
     @classmethod
-    def of(cls, stream: EventStream, longest: int | None = None) -> Histories:
+    def of(cls, stream: EventStream, longest: int | None = None, delay: int = 0) -> Histories:
         """Build the histories of a stream, windows of at most ``longest`` behaviours.
 
+        Args:
+            delay: seconds; behaviours of the last ``delay`` before an event are not seen yet, as in a service whose
+                histories are late.
         Raises:
-            ValueError: a negative ``longest``.
+            ValueError: a negative ``longest`` or ``delay``.
         """
         check_stream("Histories.of", stream)
         order, moment = stream.by_user()
-        ends = np.empty_like(moment)
-        ends[order] = moment
         starts = np.searchsorted(stream.user[order], stream.user)
+        if check_count("Histories.of", "delay", delay):
+            ends = starts + _earlier(stream, order, delay)
+        else:
+            ends = np.empty_like(moment)
+            ends[order] = moment
         if longest is not None:
             starts = np.maximum(starts, ends - check_count("Histories.of", "longest", longest))
         label = np.ones_like(stream.user) if stream.label is None else stream.label
@@ -92,3 +98,12 @@ class Histories:
         draw = np.random.default_rng([seed, 0x5117]).random(len(user))
         source = first_row + (draw * np.maximum(moment - first_row, 1)).astype(np.int64)
         return dataclasses.replace(self, time=self.time[source])
+
+
+def _earlier(stream: EventStream, order: IntArray, delay: int) -> IntArray:
+    """How many events of its user lie more than ``delay`` seconds before every event, [E]; ``order`` has users one by one."""
+    count = np.empty_like(order)
+    users, first = np.unique(stream.user[order], return_index=True)
+    for own in np.split(order, first[1:]) if len(users) else []:
+        count[own] = np.searchsorted(stream.order_time[own], stream.order_time[own] - delay)
+    return count

@@ -167,6 +167,18 @@ class EventStream:
         starts[1:] = (user[1:] != user[:-1]) | (time[1:] != time[:-1])
         return order, np.maximum.accumulate(np.where(starts, np.arange(len(self)), 0))
 
+    def item_seen(self) -> npt.NDArray[np.bool_]:
+        """Whether every event's item occurred before, at an earlier ``order_time``; ``[E]``."""
+        return self._seen(self.item)
+
+    def pair_seen(self) -> npt.NDArray[np.bool_]:
+        """Whether every event's user took its item before, at an earlier ``order_time``; ``[E]``."""
+        return self._seen(pair_ids(self.user, self.item))
+
+    def _seen(self, ids: IntArray) -> npt.NDArray[np.bool_]:
+        _, first, place = np.unique(ids, return_index=True, return_inverse=True)
+        return self.order_time > self.order_time[first[place]]
+
     def item_categories(self) -> dict[str, IntArray]:
         """Attributes of every item as its first event gives them, name to ids ``[items]``.
 

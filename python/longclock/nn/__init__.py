@@ -2,6 +2,7 @@
 """Modules for any PyTorch model."""
 
 from longclock.nn.long_term_interest_clock import LongTermInterestClock
+from longclock.nn.parameter_groups import parameter_groups
 from longclock.nn.time_similarity import TimeSimilarity
 
-__all__ = ["LongTermInterestClock", "TimeSimilarity"]
+__all__ = ["LongTermInterestClock", "TimeSimilarity", "parameter_groups"]

@@ -10,20 +10,11 @@ from torch import Tensor, nn
 
 from longclock import ops
 from longclock._mlp import DEFAULT_PERIOD, resolve_period
+from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
 from longclock.nn.time_similarity import TimeSimilarity
 from longclock.ops._call import reads_values
-from longclock.ops._errors import named_method
+from longclock.ops._errors import check_size, named_method
 from longclock.types import Lookup
-
-
-def _check_size(name: str, value: int, least: int, most: int | None = None, hint: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(
-            f"LongTermInterestClock: {name} must be an int, got {type(value).__name__}{hint}"
-        )
-    if value < least or (most is not None and value > most):
-        span = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"LongTermInterestClock: {name} must be {span}, got {value}{hint}")
 
 
 def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
@@ -192,8 +183,9 @@ class LongTermInterestClock(nn.Module):
         head_dim, heads: d and n.
         k: behaviours kept, up to 2048; None attends to the whole sequence without a search.
         out_dim, hidden_dim: sizes of the two-layer network.
-        period, unit: the clock in seconds and the seconds of one x (None: 3600).
+        period, unit: the clock in seconds, and the seconds of one x (None: half the period, so that x runs from 0 to 1).
         time_hidden: hidden width of s.
+        time_falls: s never rises with the difference of times, see :class:`TimeSimilarity`.
         scoring: "folded" scores the behaviours themselves with sum_i W_b^i^T W_q^i q, so that
             nothing is stored and nothing goes stale; "precomputed" scores their projections
             (``project``), which a server may store ahead of time. The same selection.
@@ -223,6 +215,7 @@ class LongTermInterestClock(nn.Module):
         period: int = DEFAULT_PERIOD,
         unit: float | None = None,
         time_hidden: int = 8,
+        time_falls: bool = True,
         scoring: Literal["folded", "precomputed"] = "folded",
         literal_scale: bool = False,
         exclude_future: bool = False,
@@ -237,9 +230,11 @@ class LongTermInterestClock(nn.Module):
             ("head_dim", head_dim), ("heads", heads), ("out_dim", out_dim),
             ("hidden_dim", hidden_dim),
         ):  # fmt: skip
-            _check_size(name, size, 1)
+            check_size("LongTermInterestClock", name, size, 1)
         if k is not None:
-            _check_size("k", k, 0, 2048, "; k=None attends to the whole sequence")
+            check_size(
+                "LongTermInterestClock", "k", k, 0, 2048, "; k=None attends to the whole sequence"
+            )
         if not isinstance(exclude_future, bool):
             raise ValueError(
                 f"LongTermInterestClock: exclude_future must be a bool, got {exclude_future!r}"
@@ -255,8 +250,8 @@ class LongTermInterestClock(nn.Module):
         self.literal_scale = literal_scale
         self.scale = 1 / math.sqrt(head_dim) / (1 if literal_scale else heads)
         self.exclude_future = exclude_future
-        unit_options = {} if unit is None else {"unit": unit}
-        self.time = self.time_similarity(time_hidden, period=period, **unit_options)
+        unit = self.period / 2 if unit is None else unit
+        self.time = self.time_similarity(time_hidden, unit, period=period, falls=time_falls)
         self.w_b = nn.Parameter(torch.empty(heads, head_dim, behaviour_dim))
         self.w_q = nn.Parameter(torch.empty(heads, head_dim, candidate_dim))
         self.w_v = nn.Parameter(torch.empty(heads, behaviour_dim + 4, head_dim))
@@ -282,6 +277,18 @@ class LongTermInterestClock(nn.Module):
         for layer in self.head:
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
+
+    def parameter_groups(self, lr: float, dense_share: float = DENSE_SHARE) -> list[dict[str, Any]]:
+        """The module's weights for an optimizer whose embeddings learn at ``lr``: all of them at ``dense_share`` of it.
+
+        The same as :func:`longclock.parameter_groups` of the whole model, where the rest has groups of its own.
+
+        Example::
+
+            embeddings = {"params": table.parameters(), "lr": 2e-2}
+            optimizer = torch.optim.Adam([embeddings, *clock.parameter_groups(lr=2e-2)])
+        """
+        return parameter_groups(self, lr, dense_share)
 
     def project(self, behaviours: Tensor) -> Tensor:
         """Keys of precomputed scoring, the heads' projections side by side: [..., L] -> [..., n d]."""
@@ -347,7 +354,7 @@ class LongTermInterestClock(nn.Module):
                 "build the module with scoring='precomputed'"
             )
         if longest is not None:
-            _check_size("longest", longest, 0)
+            check_size("LongTermInterestClock", "longest", longest, 0)
         rows = behaviours.table if isinstance(behaviours, Lookup) else behaviours
         _check_width("candidate", candidate, self.candidate_dim, "candidate_dim")
         if candidate.dim() == 1:

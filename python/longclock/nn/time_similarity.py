@@ -11,6 +11,8 @@ from longclock import ops
 from longclock._mlp import DEFAULT_PERIOD, DEFAULT_UNIT, resolve_period, resolve_unit
 from longclock.ops._errors import named_method
 
+S_AT_START = 8.0  # s at difference 0 before anything is learned
+
 
 def _wide(weight: Tensor) -> Tensor:
     return weight.float() if weight.dtype.itemsize < 4 else weight
@@ -27,21 +29,33 @@ class TimeSimilarity(nn.Module):
         hidden: width h of the hidden layer, 1 to 64.
         unit: seconds in one x; 3600 counts in hours.
         period: seconds of the clock; only the initial weights depend on it.
+        falls: s never rises with the difference: w1 counts as ``-|w1|`` and w2 as ``|w2|``, whatever their signs. Early in
+            a stream, where what a user did just now often tells against doing it again, a free s can turn over,
+            and what reads the attention then fits the wrong form. False: s is of any form.
 
-    Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [1]. A state whose b2 is [] loads as well.
+    Before anything is learned s falls from 8 at difference 0 to 0 at half the period.
+    Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [1]. A state whose b2 is [] loads as well. :meth:`mlp` gives them as the ops
+    take them.
     """
 
     ops: ModuleType = ops
 
     def __init__(
-        self, hidden: int = 8, unit: float = DEFAULT_UNIT, *, period: int = DEFAULT_PERIOD
+        self,
+        hidden: int = 8,
+        unit: float = DEFAULT_UNIT,
+        *,
+        period: int = DEFAULT_PERIOD,
+        falls: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(hidden, bool) or not isinstance(hidden, int):
             raise ValueError(f"TimeSimilarity: hidden must be an int, got {hidden!r}")
         if not 1 <= hidden <= 64:
             raise ValueError(f"TimeSimilarity: hidden must be from 1 to 64, got {hidden}")
-        self.hidden = hidden
+        if not isinstance(falls, bool):
+            raise ValueError(f"TimeSimilarity: falls must be a bool, got {falls!r}")
+        self.hidden, self.falls = hidden, falls
         self.unit = resolve_unit("TimeSimilarity", unit)
         self.period = resolve_period("TimeSimilarity", period)
         self.w1 = nn.Parameter(torch.empty(hidden, 4))
@@ -53,18 +67,20 @@ class TimeSimilarity(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         # Unit j is the hinge relu(1 - x / c_j), the c_j spread over the half period: every unit is
-        # alive for near times, none equals another, and s falls smoothly from 1 at 0 to 0.
+        # alive for near times, none equals another, and s falls smoothly from S_AT_START to 0. The other features begin
+        # with next to no weight: at 0 itself a magnitude has no gradient.
         farthest = max(self.period / 2 / self.unit, 1e-6)
         knots = torch.arange(1, self.hidden + 1, dtype=self.w1.dtype, device=self.w1.device)
-        self.w1.zero_()
+        self.w1.fill_(-1e-3 / max(farthest, 1.0) ** 2)
         self.w1[:, 0] = -self.hidden / (farthest * knots)
         self.b1.fill_(1.0)
-        self.w2.fill_(1.0 / self.hidden)
+        self.w2.fill_(S_AT_START / self.hidden)
         self.b2.zero_()
 
     def mlp(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(w1, b1, w2, b2) as the ops take them: 16-bit weights become fp32."""
-        return _wide(self.w1), _wide(self.b1), _wide(self.w2), _wide(self.b2)
+        """(w1, b1, w2, b2) as the ops take them: with the signs of an s that falls, 16-bit weights as fp32."""
+        w1, b1, w2, b2 = _wide(self.w1), _wide(self.b1), _wide(self.w2), _wide(self.b2)
+        return (-w1.abs(), b1, w2.abs(), b2) if self.falls else (w1, b1, w2, b2)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -80,4 +96,4 @@ class TimeSimilarity(nn.Module):
         return similarity
 
     def extra_repr(self) -> str:
-        return f"hidden={self.hidden}, unit={self.unit:g}"
+        return f"hidden={self.hidden}, unit={self.unit:g}, falls={self.falls}"

@@ -6,15 +6,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from longclock.train.config import MODELS
 from longclock.train.folder import append_line
+from longclock.train.results import METRICS
 
 Line = dict[str, Any]
 
-TUNING_SEED = 1000  # which no run has: its negatives are other ones
+TUNING_SEEDS = (1000, 1001, 1002)  # which no run has: their negatives are other ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Task:
 class Study:
     """All models and protocols over one stream.
 
-    Every model gets, for each protocol, the learning rate with the best AUC on the part of the stream that the results leave
-    out; then it runs over the whole stream once a seed.
+    Every model gets, for each protocol, a learning rate by its runs on the part of the stream that the results leave out
+    (:meth:`best_rate`); then it runs over the whole stream once a seed.
     """
 
     models: tuple[str, ...]
@@ -50,11 +53,13 @@ class Study:
     tuned_on: float = 0.4  # share of the stream, from its start; what comes after is counted
 
     def tuning(self, protocol: str, model: str) -> list[Task]:
-        """Nothing where there is no choice."""
-        if len(self.learning_rates) == 1:
+        """Nothing where there is no choice: one rate, or a model that learns nothing."""
+        if len(self.learning_rates) == 1 or MODELS[model].counts is not None:
             return []
         return [
-            Task(protocol, model, TUNING_SEED, rate, self.tuned_on) for rate in self.learning_rates
+            Task(protocol, model, seed, rate, self.tuned_on)
+            for rate in self.learning_rates
+            for seed in TUNING_SEEDS
         ]
 
     def runs(self, protocol: str, model: str, rate: float) -> list[Task]:
@@ -64,20 +69,33 @@ class Study:
         return [(protocol, model) for protocol in self.protocols for model in self.models]
 
     def __len__(self) -> int:
-        tuned = len(self.learning_rates) if len(self.learning_rates) > 1 else 0
-        return len(self.pairs()) * (tuned + self.seeds)
+        return sum(len(self.tuning(*pair)) + self.seeds for pair in self.pairs())
 
     def best_rate(self, protocol: str, model: str, lines: list[Line]) -> float | None:
-        """The learning rate with the best AUC, the smaller of equals; None before all have been tried."""
+        """The smallest learning rate within one standard error of the best; None before all have been tried.
+
+        By the mean over the tuning seeds of the AUC of events whose item occurred before: AUC over all events rises with the
+        rate for every model, see :func:`longclock.data.sampled_candidates`. A rate at which a run diverged is out, unless
+        all are.
+        """
         tasks = self.tuning(protocol, model)
         if not tasks:
             return self.learning_rates[0]
         tried = [line for task in tasks if (line := task.first_of(lines)) is not None]
         if len(tried) < len(tasks):
             return None
-        tried.sort(key=lambda line: line["learning_rate"])
-        best: Line = max(tried, key=lambda line: -1.0 if line["auc"] is None else line["auc"])
-        return float(best["learning_rate"])
+        means: dict[float, tuple[float, float]] = {}  # mean and its standard error, by rate
+        for rate in self.learning_rates:
+            found = [line["seen_auc"] for line in tried if line["learning_rate"] == rate]
+            if None not in found:
+                means[rate] = (
+                    statistics.mean(found),
+                    statistics.stdev(found) / math.sqrt(len(found)),
+                )
+        if not means:
+            return self.learning_rates[0]
+        best, error = max(means.values())
+        return min(rate for rate, (mean, _) in means.items() if mean >= best - error)
 
     def chosen(self, lines: list[Line]) -> list[Line]:
         """Of ``lines``, which may hold more, the runs of this study, once each: at each model's best learning rate."""
@@ -131,7 +149,7 @@ class Results:
                 if any(line.get(key) != value for key, value in self.same.items()):
                     continue
                 first = found.setdefault(_task_of(line), line)
-                if first["auc"] != line["auc"]:
+                if first["seen_auc"] != line["seen_auc"]:
                     self._once(
                         f"{path}: line {number} repeats a run with another AUC: the first counts"
                     )
@@ -195,7 +213,7 @@ def _wrong(line: Any) -> str:
     if not isinstance(line, dict):
         return "it is no object"
     for name, kind in (("protocol", str), ("model", str), ("seed", int), ("learning_rate", float),
-                       ("share", float), ("auc", float | None)):  # fmt: skip
+                       ("share", float), ("seen_auc", float | None)):  # fmt: skip
         if name not in line:
             return f"{name} is missing"
         if not _is(line[name], kind):
@@ -214,11 +232,11 @@ def _wrong(line: Any) -> str:
     return ""
 
 
-# What a line may hold besides its task and AUC.
+# What a line may hold besides its task and seen AUC.
 TEXTS = ("title", "data")
-FIGURES = ("uauc", "logloss", "bias_swing", "jump", "mid_hour_change", "ms_per_1000", "seconds",
-           "diverged")  # fmt: skip
-BY_HOUR = ("auc_by_hour", "bias_by_hour")
+FIGURES = (*METRICS[1:], "silent_units", "s_fall", "bias_swing", "jump", "mid_hour_change",
+           "ms_per_1000", "seconds", "diverged")  # fmt: skip
+BY_HOUR = ("seen_auc_by_hour", "bias_by_hour")
 
 
 def _is(value: Any, kind: Any) -> bool:

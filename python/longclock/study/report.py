@@ -11,10 +11,20 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from longclock.study.plan import Line
-from longclock.study.summary import by_model, difference, mean_by_hour, mean_of
+from longclock.study.summary import (
+    MOST_SEEDS,
+    Mean,
+    by_model,
+    difference,
+    differences,
+    mean_by_hour,
+    mean_of,
+    seeds_needed,
+)
+from longclock.train.config import MODELS
 from longclock.train.figures import COLOURS, figure_of, new_axes, numbers, plain
 from longclock.train.folder import write_whole
-from longclock.train.report import png
+from longclock.train.report import png, trouble
 
 BASE = "lic"  # what the others are compared with
 LINES_IN_FIGURE = 8  # by hour; more cannot be told apart
@@ -23,27 +33,59 @@ PROTOCOLS = {
     "streaming": "Streaming: an hour is scored, then learned from",
     "batches": "Batches: a batch is scored, then learned from at once",
 }
-HEAD = ["model", "AUC", "LIC's lead", "UAUC", "log loss", "bias swing", "jump at the hour",
-        "mid-hour", "ms / 1,000", "learning rate"]  # fmt: skip
+# Columns by the figures that they show, with their digits; the lead is that of the first.
+COLUMNS = {
+    "seen_auc": ("seen AUC", 4),
+    "lead": ("LIC's lead", 4),
+    "seen_auc_long": ("long histories", 4),
+    "own_auc": ("own AUC", 4),
+    "seen_uauc": ("seen UAUC", 4),
+    "auc": ("AUC", 4),
+    "logloss": ("log loss", 4),
+    "bias_swing": ("bias swing", 3),
+    "jump": ("jump at the hour", 4),
+    "mid_hour_change": ("mid-hour", 4),
+}
+WIDE_SPREAD = 0.02  # of the seen AUC over seeds
 
 
 def table(lines: Sequence[Line], protocol: str) -> list[list[str]]:
-    """One row a model, the best AUC first, header first; figures are means over seeds."""
+    """One row a model, the best seen AUC first, header first; figures are means over seeds. Columns without any figure are
+    left out."""
     models = by_model(lines, protocol)
-    rows = [HEAD]
+    means: dict[str, dict[str, Mean]] = {}
     for model, runs in models.items():
-        lead = difference(models[BASE], runs, "auc") if BASE in models and model != BASE else None
+        found = {name: mean_of(runs, name) for name in COLUMNS}
+        if BASE in models and model != BASE:
+            found["lead"] = difference(models[BASE], runs, "seen_auc")
+        means[model] = {name: mean for name, mean in found.items() if mean is not None}
+    shown = [name for name in COLUMNS if any(name in found for found in means.values())]
+    head = ["model", *(COLUMNS[name][0] for name in shown), "ms / 1,000", "learning rate"]
+    rows = [head]
+    for model, runs in models.items():
         cells = [escaped(title_of(runs[0]))]
-        for mean, digits in (
-            (mean_of(runs, "auc"), 4), (lead, 4), (mean_of(runs, "uauc"), 4), (mean_of(runs, "logloss"), 4),
-            (mean_of(runs, "bias_swing"), 3), (mean_of(runs, "jump"), 4),
-            (mean_of(runs, "mid_hour_change"), 4),
-        ):  # fmt: skip
-            cells.append("" if mean is None else mean.text(digits))
+        for name in shown:
+            mean = means[model].get(name)
+            cells.append("" if mean is None else mean.text(COLUMNS[name][1]))
         cost = mean_of(runs, "ms_per_1000")
         cells.append("" if cost is None else f"{cost.value:.1f}")
-        rows.append([*cells, f"{runs[0]['learning_rate']:g}"])
+        learns = model not in MODELS or MODELS[model].counts is None
+        rows.append([*cells, f"{runs[0]['learning_rate']:g}" if learns else ""])
+    if "lead" in shown:
+        place = head.index(COLUMNS["lead"][0]) + 1
+        for row, (model, runs) in zip(rows[1:], models.items(), strict=True):
+            row.insert(place, _seeds_needed(models[BASE], runs) if model != BASE else "")
+        head.insert(place, "seeds needed")
     return rows
+
+
+def _seeds_needed(base: Sequence[Line], runs: Sequence[Line]) -> str:
+    """To tell LIC's lead from 0."""
+    leads = differences(base, runs, "seen_auc")
+    if len(leads) < 2:
+        return ""
+    needed = seeds_needed(leads)
+    return f"over {MOST_SEEDS}" if needed is None else str(needed)
 
 
 def escaped(name: str) -> str:
@@ -63,7 +105,9 @@ def write(lines: Sequence[Line], out: Path, note: str = "") -> Path:
     name, seeds = lines[0]["data"], len({line["seed"] for line in lines})
     page = [f"# Study on {escaped(name)}\n",
             f"{seeds} seeds; ± is the half width of a 95% confidence interval. Every event is scored before it is "
-            "learned from, in the counted part of the stream; learning rates were chosen on what came before it.\n"]  # fmt: skip
+            "learned from, in the counted part of the stream; learning rates were chosen on what came before it. Seen: events "
+            "whose item occurred before. Seeds needed: to tell LIC's lead from 0. Long histories: 10,000 behaviours and more. Own AUC: within single events whose item "
+            "the user took before.\n"]  # fmt: skip
     if note:
         page.append(f"{escaped(note[0].upper() + note[1:])}.\n")
     for protocol, title in PROTOCOLS.items():
@@ -71,7 +115,7 @@ def write(lines: Sequence[Line], out: Path, note: str = "") -> Path:
         if len(rows) == 1:
             continue
         page += [f"## {title}\n", markdown(rows)]
-        page += [f"{divergence(line)}\n" for line in diverged(lines, protocol)]
+        page += [f"{escaped(sentence)}\n" for sentence in warnings(lines, protocol)]
         for figure_name, figure in figures(lines, protocol).items():
             file = f"{protocol}_{figure_name}.png"
             write_whole(out / file, png(figure))
@@ -81,16 +125,24 @@ def write(lines: Sequence[Line], out: Path, note: str = "") -> Path:
     return path
 
 
-def diverged(lines: Sequence[Line], protocol: str) -> list[Line]:
-    """The protocol's runs that no mean counts."""
-    return [x for x in lines if x["protocol"] == protocol and x.get("diverged") is not None]
-
-
-def divergence(line: Line) -> str:
-    return (
-        f"{escaped(title_of(line))} diverged at event {line['diverged']:,} with seed {line['seed']} and learning rate "
-        f"{line['learning_rate']:g}: its means leave this run out."
-    )
+def warnings(lines: Sequence[Line], protocol: str) -> list[str]:
+    """A sentence for everything that a reader of the means should know: runs that diverged or did not learn, and seeds
+    that differ by much."""
+    found = []
+    for runs in by_model(lines, protocol).values():
+        title = title_of(runs[0])
+        for line in runs:
+            where = f"{title}, seed {line['seed']}, learning rate {line['learning_rate']:g}"
+            if line.get("diverged") is not None:
+                found.append(
+                    f"{where}: diverged at event {line['diverged']:,}; the means leave this run out."
+                )
+            found += trouble(where, line.get("silent_units"), line.get("s_fall"))
+        scores = [line["seen_auc"] for line in runs if line["seen_auc"] is not None]
+        if scores and max(scores) - min(scores) > WIDE_SPREAD:
+            found.append(f"{title}: seeds differ by {max(scores) - min(scores):.3f} in seen AUC, "
+                         f"{min(scores):.3f} to {max(scores):.3f}; do not trust its mean.")  # fmt: skip
+    return found
 
 
 def title_of(line: Line) -> str:
@@ -101,7 +153,7 @@ def figures(lines: Sequence[Line], protocol: str) -> dict[str, Figure]:
     """By file stem."""
     return {
         "auc": auc(lines, protocol),
-        "auc_by_hour": by_hour(lines, protocol, "auc_by_hour", "AUC by hour of day", "AUC"),
+        "auc_by_hour": by_hour(lines, protocol, "seen_auc_by_hour", "Seen AUC by hour of day", "seen AUC"),
         "bias_by_hour": by_hour(
             lines, protocol, "bias_by_hour", "Bias of the prediction over the day", "mean prediction - label"
         ),
@@ -110,13 +162,13 @@ def figures(lines: Sequence[Line], protocol: str) -> dict[str, Figure]:
 
 
 def auc(lines: Sequence[Line], protocol: str) -> Figure:
-    """AUC of every model with its confidence interval."""
+    """Seen AUC of every model with its confidence interval."""
     models = by_model(lines, protocol)
     axes = new_axes(
-        "AUC and its 95% confidence interval", "AUC", "", height=1.2 + 0.28 * len(models)
+        "Seen AUC and its 95% confidence interval", "seen AUC", "", height=1.2 + 0.28 * len(models)
     )
     for place, (runs, colour) in enumerate(zip(models.values(), itertools.cycle(COLOURS))):
-        mean = mean_of(runs, "auc")
+        mean = mean_of(runs, "seen_auc")
         if mean is not None:
             axes.errorbar(mean.value, -place, xerr=mean.half_width or 0, fmt="o", color=colour)
     axes.set_yticks(
@@ -144,13 +196,13 @@ def by_hour(lines: Sequence[Line], protocol: str, figure: str, title: str, label
 
 
 def quality_and_cost(lines: Sequence[Line], protocol: str) -> Figure:
-    """AUC over the time that 1,000 candidates take."""
+    """Seen AUC over the time that 1,000 candidates take."""
     axes = new_axes(
-        "Quality and cost", "ms to score 1,000 candidates, one thread", "AUC", height=4.2
+        "Quality and cost", "ms to score 1,000 candidates, one thread", "seen AUC", height=4.2
     )
     models = by_model(lines, protocol)
     for runs, colour in zip(models.values(), itertools.cycle(COLOURS)):
-        auc_mean, cost = mean_of(runs, "auc"), mean_of(runs, "ms_per_1000")
+        auc_mean, cost = mean_of(runs, "seen_auc"), mean_of(runs, "ms_per_1000")
         if auc_mean is not None and cost is not None:
             axes.plot(cost.value, auc_mean.value, "o", color=colour)
             axes.annotate(plain(title_of(runs[0])), (cost.value, auc_mean.value), (4, 3),

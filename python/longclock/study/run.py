@@ -44,7 +44,14 @@ def run_task(task: Task, stream: EventStream, config: Config, counted: float) ->
         "title": MODELS[task.model].title,
         **{
             name: found[name]
-            for name in ("auc", "uauc", "logloss", "auc_by_hour", "seconds", "diverged")
+            for name in (
+                *results.METRICS,
+                "seen_auc_by_hour",
+                "silent_units",
+                "s_fall",
+                "seconds",
+                "diverged",
+            )
         },
     }
     if whole and found["diverged"] is not None:

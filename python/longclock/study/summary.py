@@ -12,6 +12,13 @@ from scipy.stats import t as student_t
 
 from longclock.study.plan import Line
 
+MOST_SEEDS = 100
+
+
+def _half_width(deviation: float, count: int) -> float:
+    """Of a 95% confidence interval, by Student's t."""
+    return float(student_t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+
 
 class Mean(NamedTuple):
     """A mean and the half width of its 95% confidence interval, None from one value."""
@@ -24,8 +31,7 @@ class Mean(NamedTuple):
         count = len(values)
         if count == 1:
             return cls(values[0], None)
-        t = float(student_t.ppf(0.975, count - 1))
-        return cls(statistics.mean(values), t * statistics.stdev(values) / math.sqrt(count))
+        return cls(statistics.mean(values), _half_width(statistics.stdev(values), count))
 
     def text(self, digits: int = 4) -> str:
         value = f"{self.value:.{digits}f}"
@@ -39,25 +45,39 @@ def mean_of(lines: Sequence[Line], figure: str) -> Mean | None:
 
 def difference(lines: Sequence[Line], others: Sequence[Line], figure: str) -> Mean | None:
     """Of lines and others, seed by seed: runs of one seed share their negatives."""
+    pairs = differences(lines, others, figure)
+    return Mean.of(pairs) if pairs else None
+
+
+def differences(lines: Sequence[Line], others: Sequence[Line], figure: str) -> list[float]:
+    """Lines less others, one for every seed that both have."""
     by_seed = {line["seed"]: line.get(figure) for line in others}
-    pairs = [
+    return [
         mine - theirs
         for line in lines
         if (mine := line.get(figure)) is not None
         and (theirs := by_seed.get(line["seed"])) is not None
     ]
-    return Mean.of(pairs) if pairs else None
+
+
+def seeds_needed(values: Sequence[float]) -> int | None:
+    """How many seeds tell differences like these from 0, by a 95% confidence interval; None from one value, or above MOST_SEEDS."""
+    if len(values) < 2:
+        return None
+    mean, deviation = abs(statistics.mean(values)), statistics.stdev(values)
+    counts = range(2, MOST_SEEDS + 1)
+    return next((n for n in counts if _half_width(deviation, n) < mean), None)
 
 
 def by_model(lines: Sequence[Line], protocol: str) -> dict[str, list[Line]]:
-    """The protocol's runs of every model, models by falling AUC."""
+    """The protocol's runs of every model, models by falling seen AUC."""
     models: dict[str, list[Line]] = {}
     for line in lines:
         if line["protocol"] == protocol:
             models.setdefault(line["model"], []).append(line)
 
     def auc(model: str) -> float:
-        mean = mean_of(models[model], "auc")
+        mean = mean_of(models[model], "seen_auc")
         return -1.0 if mean is None else mean.value
 
     return {model: models[model] for model in sorted(models, key=auc, reverse=True)}

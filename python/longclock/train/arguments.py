@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from longclock.data import EventStream, load, read_events
+from longclock.data.candidates import NEGATIVES_FROM
 from longclock.train.config import MODELS, PRESETS, Config
 
 # Whole numbers that are taken, by argument.
@@ -19,6 +21,7 @@ BOUNDS = {
     "days": (0, 10**6),
     "max_events": (0, 2**31 - 1),
     "history": (1, 2**31 - 1),
+    "history_delay": (0, 2**31 - 1),
     "negatives": (0, 1000),
     "k": (1, 2048),
     "batch": (1, 10**6),
@@ -37,12 +40,29 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog.removeprefix('python -m ')}: {message}\n")
 
 
-def add_data(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--data", metavar="nyc|music|FILE", help="an example, or your own events: Parquet or CSV (nyc)")  # fmt: skip
+def add_data(group: argparse._ArgumentGroup, days: str = "0: all") -> None:
+    examples = ", ".join(PRESETS)
+    group.add_argument("--data", metavar="NAME|FILE", help=f"an example ({examples}), or your own events: Parquet or CSV (nyc)")  # fmt: skip
     group.add_argument("--events", metavar="FILE", help="your own events: as --data FILE")
     group.add_argument("--categories", metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
     group.add_argument("--data-dir", metavar="FOLDER", help="folder of the example data")
+    group.add_argument("--days", metavar="N", type=int, help=f"only the first days ({days})")
     group.add_argument("--max-events", metavar="N", type=int, help="only the first events")
+    group.add_argument("--history", metavar="N", type=int, help="longest history, behaviours (music: 10000)")  # fmt: skip
+    group.add_argument("--history-delay", metavar="N", type=int, help="seconds before an event whose behaviours it does not see yet (0)")  # fmt: skip
+    group.add_argument("--negatives", metavar="N", type=int, help="sampled for an event without labels (4)")  # fmt: skip
+    group.add_argument("--negatives-from", choices=NEGATIVES_FROM, help="items by popularity, the user's own earlier ones, or half of each (both)")  # fmt: skip
+
+
+def config_of(args: argparse.Namespace, preset: dict[str, Any]) -> Config:
+    """The settings: of the arguments that bear a setting's name and are given, else of the preset."""
+    check_bounds(args)
+    settings = dict(preset)
+    for field in dataclasses.fields(Config):
+        value = getattr(args, field.name, None)
+        if value is not None:
+            settings[field.name] = value
+    return Config(**settings)
 
 
 def print_anything() -> None:
@@ -106,7 +126,7 @@ def check_models(names: Iterable[str], config: Config) -> None:
 
 
 def data_of(args: argparse.Namespace) -> str:
-    """``nyc``, ``music`` or a file."""
+    """The name of an example, or a file."""
     if args.data is not None and args.events is not None:
         raise ValueError("--data and --events exclude each other")
     name = args.events if args.events is not None else args.data or "nyc"

@@ -8,6 +8,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -50,9 +51,11 @@ class TrainingData:
     @classmethod
     def of(cls, stream: EventStream, config: Config, shuffled_times: bool = False) -> TrainingData:
         """Histories and candidates as ``config`` says; the candidates are the same for every model."""
-        histories = Histories.of(stream, config.history)
+        histories = Histories.of(stream, config.history, config.history_delay)
         if stream.label is None:
-            candidates = sampled_candidates(stream, config.negatives, config.seed)
+            candidates = sampled_candidates(
+                stream, config.negatives, config.seed, config.negatives_from
+            )
             behaviour = histories.item
         else:
             candidates = labelled_candidates(stream)
@@ -67,6 +70,20 @@ class TrainingData:
             torch.from_numpy(behaviour),
             _clock(histories.time, config.period),
         )
+
+    @functools.cached_property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """Whether the item of every candidate's event occurred before, [R]: see :func:`longclock.data.sampled_candidates`."""
+        return self.stream.item_seen()[self.candidates.event]
+
+    @functools.cached_property
+    def rows_by_item(self) -> tuple[IntArray, IntArray]:
+        """The different items; and the histories' rows item by item: ``place * T + row`` with the item's place among them, [T].
+
+        Ascending, so what a window holds of an item is a stretch of it.
+        """
+        items, place = np.unique(self.histories.item, return_inverse=True)
+        return items, np.sort(place * len(place) + np.arange(len(place)))
 
     @functools.cached_property
     def item_category(self) -> Tensor:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shlex
 import sys
 import time
@@ -19,8 +18,8 @@ from longclock.train import folder, report
 from longclock.train.arguments import (
     Parser,
     add_data,
-    check_bounds,
     check_models,
+    config_of,
     data_of,
     folder_name,
     models_of,
@@ -42,24 +41,24 @@ def parser() -> argparse.ArgumentParser:
         "scored before it is learned from, and learned from once.",
     )
     data = p.add_argument_group("data")
-    add_data(data)
-    data.add_argument("--days", type=int, metavar="N", help="only the first days (nyc: 60; 0: all)")
-    data.add_argument(
-        "--history", type=int, metavar="N", help="longest history, behaviours (music: 10000)"
-    )
-    data.add_argument(
-        "--negatives", type=int, metavar="N", help="sampled for an event without labels (4)"
-    )
+    add_data(data, "nyc: 60; 0: all")
     run = p.add_argument_group("run")
-    run.add_argument("--protocol", choices=[*SPANS, "stream"], help="(nyc: daily; music: stream)")
+    run.add_argument("--protocol", choices=[*SPANS, "stream"], help="(daily; music: stream)")
     run.add_argument("--models", metavar="NAMES", help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}")  # fmt: skip
     run.add_argument("--model", metavar="NAME", help="one model: short for --models")
     run.add_argument(
-        "--k", type=int, metavar="N", help="behaviours that the search keeps (nyc: 20; music: 100)"
+        "--k",
+        type=int,
+        metavar="N",
+        help="behaviours that the search keeps (20; music: 100; nycflights and bikeshare14: 300)",
     )
-    run.add_argument("--batch", type=int, metavar="N", help="events a step (nyc: 32; music: 128)")
+    run.add_argument("--batch", type=int, metavar="N", help="events a step (32; music: 128)")
     run.add_argument(
-        "--lr", dest="learning_rate", type=float, metavar="X", help="Adam's learning rate"
+        "--lr",
+        dest="learning_rate",
+        type=float,
+        metavar="X",
+        help="learning rate of embeddings; other weights learn at a tenth of it (0.02)",
     )
     run.add_argument(
         "--period", type=int, metavar="N", help="of the clock, seconds (86400; a week: 604800)"
@@ -116,6 +115,8 @@ def _reported(results: dict[str, Any], out: Path) -> int:
     """Print the table and write the report; the exit status, 1 where it could not be written."""
     for row in report.table(results):
         print(f"{row[0]:20}" + "".join(f"{cell:>12}" for cell in row[1:]))
+    for line in report.warnings(results):
+        print(line)
     try:
         print(f"report: {report.write(results, out)[-1]}")
     except OSError as error:
@@ -134,18 +135,13 @@ def _names(args: argparse.Namespace) -> list[str]:
 
 
 def _config(args: argparse.Namespace) -> Config:
-    check_bounds(args)
-    settings: dict[str, Any] = dict(PRESETS.get(data_of(args), {}))
-    for field in dataclasses.fields(Config):
-        value = getattr(args, field.name, None)
-        if value is not None:
-            settings[field.name] = value
-    positive("--lr", settings.get("learning_rate", 1.0))
+    config = config_of(args, PRESETS.get(data_of(args), {}))
+    positive("--lr", config.learning_rate)
     if not 0 <= args.warmup < 1:
         raise ValueError(f"--warmup must be at least 0 and below 1, got {args.warmup}")
     if not args.checkpoint_seconds >= 0:
         raise ValueError(f"--checkpoint-seconds must not be negative, got {args.checkpoint_seconds}")  # fmt: skip
-    return Config(**settings)
+    return config
 
 
 def _stream(data: str, args: argparse.Namespace) -> EventStream:

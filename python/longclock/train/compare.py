@@ -120,12 +120,16 @@ def say(message: str) -> None:
 
 
 def _so_far(run: Run, data: TrainingData, events: int, counted_from: int) -> dict[str, str]:
-    """AUC and UAUC of what counts; before that, of everything so far."""
+    """Seen AUC and UAUC of what counts; before that, of everything so far."""
     first = counted_from if events > counted_from else 0
     rows = slice(int(data.candidates.first_row[first]), int(data.candidates.first_row[events]))
-    label, score = data.candidates.label[rows], run.scores[rows].numpy()
+    seen = data.seen[rows]
+    score = run.scores[rows].numpy()[seen]
     if not np.isfinite(score).all():
-        return {"AUC": "diverged"}
-    user = data.stream.user[data.candidates.event[rows]]
+        return {"seen AUC": "diverged"}
+    label, user = (
+        data.candidates.label[rows][seen],
+        data.stream.user[data.candidates.event[rows][seen]],
+    )
     auc, uauc = metrics.auc(label, score), metrics.uauc(user, label, score)
-    return {"AUC": f"{auc:.4f}", "UAUC": f"{uauc:.4f}"}
+    return {"seen AUC": f"{auc:.4f}", "seen UAUC": f"{uauc:.4f}"}

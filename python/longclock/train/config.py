@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -38,6 +39,8 @@ from longclock.baselines import (
     WithHour,
 )
 from longclock.nn import LongTermInterestClock, TimeSimilarity
+from longclock.nn.parameter_groups import DENSE_SHARE
+from longclock.nn.time_similarity import S_AT_START
 
 ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16  # widths of the ranker's embeddings
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -54,20 +57,23 @@ class Config:
     protocol: str = "daily"  # "daily", "hourly" or "stream"
     batch: int = 32  # events a step
     optimizer: str = "adam"  # "adam", "adagrad" or "sgd"
-    learning_rate: float = 1e-2
-    time_share: float = 0.1  # of the learning rate, for the parameters of s
+    learning_rate: float = 2e-2  # of embeddings
+    dense_share: float = DENSE_SHARE  # of the learning rate, for all other weights
     spread: float = 0.5  # standard deviation of new embeddings
+    item_scale: float = 1.0  # root mean square of an item's vector; 0: as learned
     k: int = 20  # behaviours that the search keeps
     heads: int = 4
     head_dim: int = 16
     recent: int = 50  # behaviours in the plain mean that every model sees
     history: int | None = None  # longest window; None: all of it
+    history_delay: int = 0  # seconds before an event whose behaviours its window does not hold yet
     negatives: int = 4  # for an event without a label
+    negatives_from: str = "both"  # "popularity", "own" items of the user, or "both"
     period: int = 86400  # of the clock, seconds
     unit: float = 0.0  # seconds of one x of s; 0: half the period, so that x runs 0 to 1
     outcomes: bool = True  # in a labelled stream the tower also reads how earlier events ended
     item_buckets: int = 0  # rows of the item table that ids are hashed to; 0: a row an item
-    s_at_start: float = 1.0  # s at difference 0 before anything is learned; it falls to 0
+    s_at_start: float = S_AT_START  # s at difference 0 before anything is learned; it falls to 0
     learn_until: float = 1.0  # share of the stream behind which nothing is learned any more
     seed: int = 0
     reference: bool = False  # plain PyTorch in place of the compiled ops
@@ -92,6 +98,8 @@ class Model:
         options: arguments of the module besides.
         changes: fields of ``Config`` that are other for this model.
         shuffled_times: see :meth:`longclock.data.Histories.with_shuffled_times`.
+        counts: width of the kernel of a model that counts in place of learning (:class:`longclock.train.counting.CountingRanker`);
+            it has no interest module.
     """
 
     title: str
@@ -101,6 +109,7 @@ class Model:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     shuffled_times: bool = False
+    counts: float | None = None
 
     def settings(self, config: Config) -> Config:
         """``config`` with this model's changes."""
@@ -122,7 +131,7 @@ class Model:
         module = interest(behaviour_dim, candidate_dim, **{**sizes, **self.options})
         for part in module.modules():
             if isinstance(part, TimeSimilarity):
-                part.w2.data.mul_(config.s_at_start)
+                part.w2.data.mul_(config.s_at_start / S_AT_START)
         return module
 
 
@@ -130,6 +139,11 @@ def _clock(title: str, **options: Any) -> Model:
     """The clock itself, with something changed."""
     build = (LongTermInterestClock, reference.LongTermInterestClock)
     return Model(title, *build, kind="searches", **options)
+
+
+def _counts(title: str, width: float) -> Model:
+    """A model that learns nothing."""
+    return Model(title, nn.Identity, changes={"learn_until": 0.0}, counts=width)
 
 
 MODELS = {
@@ -157,6 +171,8 @@ MODELS = {
         "TWIN + hour", partial(WithHour, TWIN), partial(WithHour, ReferenceTWIN), kind="searches"
     ),
     "full-clock": Model("full clock", FullClock, ReferenceFullClock, kind="searches"),
+    "counts": _counts("counts", math.inf),
+    "clock-counts": _counts("counts around this time of day", 1200.0),
     # Controls and variants of the clock.
     "lic-shuffled": _clock("LIC, shuffled times", shuffled_times=True),
     "lic-hour": Model(
@@ -184,9 +200,10 @@ MODELS = {
     "lic-hours": _clock("LIC, x in hours", changes={"unit": 3600.0}),
     "lic-literal": _clock("LIC, scores over sqrt(d)", options={"literal_scale": True}),
     "lic-precomputed": _clock("LIC, precomputed keys", options={"scoring": "precomputed"}),
-    "lic-s-flat": _clock("LIC, s flat at start", changes={"s_at_start": 0.0}),
-    "lic-s-steep": _clock("LIC, s falls by 4 at start", changes={"s_at_start": 4.0}),
-    "lic-s-fast": _clock("LIC, s at full learning rate", changes={"time_share": 1.0}),
+    "lic-s-low": _clock("LIC, s falls by 1 at start", changes={"s_at_start": 1.0}),
+    "lic-s-free": _clock("LIC, s of any form", options={"time_falls": False}),
+    "lic-dense-fast": _clock("LIC, one learning rate", changes={"dense_share": 1.0}),
+    "lic-unscaled": _clock("LIC, item vectors as learned", changes={"item_scale": 0.0}),
     "lic-adagrad": _clock("LIC, Adagrad", changes={"optimizer": "adagrad"}),
     "lic-sgd": _clock("LIC, SGD", changes={"optimizer": "sgd"}),
     "lic-hashed": _clock("LIC, 1,024 item rows", changes={"item_buckets": 1024}),
@@ -205,9 +222,11 @@ USUAL = ("lic", "no-time", "hour", "twin", "lic-shuffled")
 # Settings that suit a data set better than the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {
     "nyc": {},
+    "nycflights": {"k": 300},
+    "bikeshare14": {"k": 300},
+    "bikeshare14-home": {"k": 300},
     "music": {
         "protocol": "stream",
-        "learning_rate": 5e-3,
         "spread": 0.1,
         "k": 100,
         "history": 10_000,

@@ -46,17 +46,19 @@ def numbers(values: list[float | None]) -> list[float]:
 
 
 def comparison(results: Results) -> Figure:
-    """AUC (filled) and UAUC (hollow) of every model."""
+    """Seen AUC (filled) and seen UAUC (hollow) of every model."""
     models = list(results["models"].values())
     title = f"{plain(results['data']['name'])}: every event scored before it is learned from"
-    axes = new_axes(title, "AUC (filled) and UAUC (hollow)", "", height=1.2 + 0.45 * len(models))
+    axes = new_axes(
+        title, "seen AUC (filled) and seen UAUC (hollow)", "", height=1.2 + 0.45 * len(models)
+    )
     place = np.arange(len(models))[::-1]
-    for metric, above in (("auc", 9), ("uauc", -15)):
+    for metric, above in (("seen_auc", 9), ("seen_uauc", -15)):
         values = numbers([model[metric] for model in models])
         for y, value, colour in zip(place, values, itertools.cycle(COLOURS)):
             if np.isnan(value):
                 continue
-            fill = colour if metric == "auc" else "white"
+            fill = colour if metric == "seen_auc" else "white"
             axes.plot(value, y, "o", markersize=9, color=colour, markerfacecolor=fill, zorder=3)
             axes.annotate(f"{value:.3f}", (value, y), (0, above), textcoords="offset points",
                           ha="center", fontsize=9)  # fmt: skip
@@ -66,10 +68,10 @@ def comparison(results: Results) -> Figure:
 
 
 def over_stream(results: Results) -> Figure:
-    """AUC over the stream, everything scored before it was learned from."""
-    axes = new_axes("AUC over the stream", "share of the stream", "AUC")
+    """Seen AUC over the stream, everything scored before it was learned from."""
+    axes = new_axes("Seen AUC over the stream", "share of the stream", "seen AUC")
     for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
-        values = numbers(model["auc_over_stream"])
+        values = numbers(model["seen_auc_over_stream"])
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, values, color=colour, label=plain(model["title"]), linewidth=1.6)
     counted = results["data"]["counted_from_event"] / results["data"]["events"]
@@ -81,11 +83,11 @@ def over_stream(results: Results) -> Figure:
 
 
 def by_hour(results: Results) -> Figure:
-    """AUC by the hour of the event."""
-    axes = new_axes("AUC by hour of day", "hour of the event", "AUC")
+    """Seen AUC by the hour of the event."""
+    axes = new_axes("Seen AUC by hour of day", "hour of the event", "seen AUC")
     for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
         axes.plot(
-            range(24), numbers(model["auc_by_hour"]), color=colour, label=plain(model["title"]), marker=".",
+            range(24), numbers(model["seen_auc_by_hour"]), color=colour, label=plain(model["title"]), marker=".",
         )  # fmt: skip
     axes.set_xticks(range(0, 24, 3))
     axes.legend(fontsize=8, frameon=False, ncols=2)

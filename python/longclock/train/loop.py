@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from longclock.data import EventStream
 from longclock.data.stream import DAY, IntArray
+from longclock.nn import parameter_groups
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import OPTIMIZERS, Config, Model
+from longclock.train.counting import CountingRanker
 from longclock.train.ranker import Ranker
 
 SCORING_EVENTS = 256  # events a forward pass when nothing is learned
@@ -33,7 +35,7 @@ class Run:
     are logits, NaN where not scored yet. A run whose scores are no longer finite has diverged: it ends there.
     """
 
-    ranker: Ranker
+    ranker: Ranker | CountingRanker
     optimizer: torch.optim.Optimizer
     scores: Tensor
     chunk: int = 0
@@ -43,13 +45,11 @@ class Run:
     def start(cls, data: TrainingData, model: Model, config: Config) -> Run:
         """A new model at the start of the stream; its weights depend on the seed alone."""
         torch.manual_seed(config.seed)
-        ranker = Ranker(data.stream, model, config)
-        rates = {False: config.learning_rate, True: config.learning_rate * config.time_share}
-        groups = [
-            {"params": weights, "lr": rate}
-            for of_time, rate in rates.items()
-            if (weights := list(learned(ranker, of_time)))
-        ]
+        if model.counts is not None:
+            ranker: Ranker | CountingRanker = CountingRanker(model.counts, config.period)
+        else:
+            ranker = Ranker(data.stream, model, config)
+        groups = parameter_groups(ranker, config.learning_rate, config.dense_share)
         optimizer = OPTIMIZERS[config.optimizer](groups)
         return cls(ranker, optimizer, torch.full((len(data.candidates.item),), torch.nan))
 
@@ -58,17 +58,6 @@ class Run:
         last = int(parts[self.chunk - 1][-1]) if self.chunk else -1
         wrong = ~self.scores[: int(data.candidates.first_row[last + 1])].isfinite()
         return int(data.candidates.event[int(wrong.int().argmax())]) if wrong.any() else None
-
-
-def learned(ranker: Ranker, of_time: bool) -> Iterator[Tensor]:
-    """The weights that are trained: those of the time similarity s, or all others.
-
-    s has few weights, and features that all behaviours share: at the pace of embeddings it can turn over
-    in its first days and not find back.
-    """
-    for name, weight in ranker.named_parameters():
-        if weight.requires_grad and (".time." in name) == of_time:
-            yield weight
 
 
 def chunks(stream: EventStream, config: Config) -> list[IntArray]:
@@ -108,8 +97,8 @@ def train(
         else:
             run.scores[rows] = score(run.ranker, data, events)
             shuffled = np.random.default_rng([config.seed, run.chunk]).permutation(events)
-            for first in range(0, len(events), config.batch):
-                learn(run, data, data.batch(shuffled[first : first + config.batch]))
+            for batch in np.array_split(shuffled, -(-len(events) // config.batch)):
+                learn(run, data, data.batch(batch))
         observe(run.ranker, data, events)
         run.chunk += 1
         run.seconds += time.perf_counter() - started
@@ -118,7 +107,7 @@ def train(
             return
 
 
-def observe(ranker: Ranker, data: TrainingData, events: IntArray) -> None:
+def observe(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArray) -> None:
     """Hands what users took to an interest module that keeps it (``observe``): once it has been scored."""
     keep = getattr(ranker.interest, "observe", None)
     if keep is not None:
@@ -129,7 +118,7 @@ def observe(ranker: Ranker, data: TrainingData, events: IntArray) -> None:
 
 
 @torch.no_grad()
-def score(ranker: Ranker, data: TrainingData, events: IntArray) -> Tensor:
+def score(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArray) -> Tensor:
     """Logits of all candidates of the events."""
     parts = np.split(events, range(SCORING_EVENTS, len(events), SCORING_EVENTS))
     return torch.cat([ranker(data.batch(part), data) for part in parts])
@@ -137,6 +126,7 @@ def score(ranker: Ranker, data: TrainingData, events: IntArray) -> Tensor:
 
 def learn(run: Run, data: TrainingData, batch: Batch) -> Tensor:
     """One step of binary cross-entropy; returns the logits from before it."""
+    assert isinstance(run.ranker, Ranker)  # what counts is never asked to learn
     logits, auxiliary = run.ranker.with_auxiliary(batch, data)
     loss = F.binary_cross_entropy_with_logits(logits, batch.label)
     if auxiliary is not None:

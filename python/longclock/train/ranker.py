@@ -33,7 +33,7 @@ class Ranker(nn.Module):
 
     def __init__(self, stream: EventStream, model: Model, config: Config) -> None:
         super().__init__()
-        self.recent = config.recent
+        self.recent, self.item_scale = config.recent, config.item_scale
         self.user = nn.Embedding(stream.users, USER_DIM)
         self.item = nn.Embedding(config.item_buckets or stream.items, ITEM_DIM)
         tables = stream.item_categories()
@@ -67,7 +67,10 @@ class Ranker(nn.Module):
         rows = self.item.weight
         if self.buckets is not None:
             rows = F.embedding(self.buckets, rows)
-        return torch.cat([rows, *parts], 1)
+        vectors = torch.cat([rows, *parts], 1)
+        if not self.item_scale:
+            return vectors
+        return F.rms_norm(vectors, vectors.shape[1:]) * self.item_scale
 
     def behaviour_table(self, items: Tensor) -> Tensor:
         """Every behaviour's vector: items; in a labelled stream items by label, label 0 first."""

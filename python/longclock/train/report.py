@@ -18,13 +18,16 @@ from longclock.train.folder import write_whole
 CAPTIONS = {
     "comparison": "All models share data, negatives, embeddings, tower and order of events; only the "
     "interest module (or, for shuffled times, the behaviours' times) differs.",
-    "over_stream": "Every event was scored before it was learned from.",
+    "over_stream": "Every event was scored before it was learned from; those of an item's first moment are left out.",
     "by_hour": "Local hour of the event.",
     "similarity": "How much a behaviour counts by its distance in time of day alone. Attention is a "
     "softmax, so only differences of s matter: the curves start at 0.",
     "interest": "Lines: predicted probability of the user's most frequent items at every quarter of an "
     "hour, at the end of the stream. Bars: when the user really chose them.",
 }
+
+SILENT = 0.9  # share of the tower's units
+FIGURES = ("seen_auc", "seen_uauc", "own_auc", "auc", "logloss")
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -41,6 +44,7 @@ code {{ background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere }}
 <p class="note">{data}</p>
 <p><code>{command}</code></p>
 {table}
+{warnings}
 {figures}
 <h2>Run</h2>
 <table>{settings}</table>
@@ -64,15 +68,37 @@ def write(results: dict[str, Any], out: Path) -> list[Path]:
 
 def table(results: dict[str, Any]) -> list[list[str]]:
     """The comparison as rows of text, header first."""
-    rows = [["model", "AUC", "UAUC", "log loss", "events/s", "seconds"]]
+    rows = [["model", "seen AUC", "seen UAUC", "own AUC", "AUC", "log loss", "events/s", "seconds"]]
     for model in results["models"].values():
-        figures = [_number(model[name]) for name in ("auc", "uauc", "logloss")]
+        figures = [_number(model[name]) for name in FIGURES]
         if model.get("diverged") is not None:
             figures[0] = f"diverged at event {model['diverged']:,}"
         per_second = model["events_per_second"]
         speed = ["n/a" if per_second is None else f"{per_second:,.0f}", f"{model['seconds']:.1f}"]
         rows.append([model["title"], *figures, *speed])
     return rows
+
+
+def warnings(results: dict[str, Any]) -> list[str]:
+    """A sentence for every model that did not learn as it should."""
+    found = []
+    for model in results["models"].values():
+        found += trouble(model["title"], model["silent_units"], model["s_fall"])
+    return found
+
+
+def trouble(title: str, silent_units: float | None, s_fall: float | None) -> list[str]:
+    """What is wrong with one trained model, in sentences; empty where nothing is."""
+    found = []
+    if silent_units is not None and silent_units >= SILENT:
+        found.append(
+            f"{title}: {silent_units:.0%} of the tower's units answer to nothing any more; try a smaller --lr."
+        )
+    if s_fall is not None and s_fall < 0:
+        found.append(
+            f"{title}: s rises with the distance in time of day, by {-s_fall:.2f} over half the clock."
+        )
+    return found
 
 
 def _number(value: float | None) -> str:
@@ -100,16 +126,22 @@ def _page(results: dict[str, Any], images: dict[str, bytes]) -> str:
         title=html.escape(f"Long-term Interest Clock on {data['name']}"),
         data=html.escape(
             f"{data['events']:,} events of {data['users']:,} users over {data['days']} days, "
-            f"{data['items']:,} items, {data['candidates']:,} candidates ({data['labels']}); histories: "
+            f"{data['items']:,} items, {data['candidates']:,} candidates ({data['labels']}{_repeated(data)}); histories: "
             f"median {data['history_median']:,}, longest {data['history_longest']:,}. Protocol: "
             f"{results['config']['protocol']}; metrics count from event "
-            f"{data['counted_from_event']:,} on.{_unused(data)}"
+            f"{data['counted_from_event']:,} on, {data['counted_new_items']:.1%} of which are an item's first.{_unused(data)}"
         ),
         command=html.escape(results["command"]),
+        warnings="".join(f"<p>{html.escape(line)}</p>\n" for line in warnings(results)),
         table=f"<table>{_row('th', head)}{''.join(_row('td', row) for row in rows)}</table>",
         figures=figures,
         settings="".join(_row("td", [key, str(value)]) for key, value in settings.items()),
     )
+
+
+def _repeated(data: dict[str, Any]) -> str:
+    share = data.get("negatives_repeated")
+    return f", {share:.1%} of them repeated within their event" if share else ""
 
 
 def _unused(data: dict[str, Any]) -> str:

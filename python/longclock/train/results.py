@@ -15,13 +15,18 @@ import longclock
 from longclock import _native, metrics
 from longclock.data import EventStream
 from longclock.data.stream import DAY, IntArray
-from longclock.nn import LongTermInterestClock
+from longclock.nn import LongTermInterestClock, TimeSimilarity
 from longclock.train.batches import Batch, TrainingData
+from longclock.train.counting import CountingRanker
 from longclock.train.loop import Run
 
 POINTS = 96  # of a clock's curve: every 15 minutes of a day
 PARTS = 40  # of the stream, for its AUC over time
 INTEREST_ITEMS = 4
+LONG = 10_000  # behaviours of a long history
+ASKED = 256  # of the last events, to see which units of the tower are silent
+# In the order of :func:`measure`. ``own_auc``: within single events whose item the user took before.
+METRICS = ("seen_auc", "seen_uauc", "seen_auc_long", "own_auc", "auc", "logloss")
 
 
 def versions() -> dict[str, str]:
@@ -38,15 +43,18 @@ def versions() -> dict[str, str]:
 
 def describe(data: TrainingData, counted_from: int) -> dict[str, Any]:
     """The data in a few numbers."""
-    stream, lengths = data.stream, data.histories.lengths
+    stream, lengths, candidates = data.stream, data.histories.lengths, data.candidates
+    counted = np.arange(len(stream)) >= counted_from
     return {
         "name": stream.name,
         "events": len(stream),
         "users": len(np.unique(stream.user)),
         "items": len(np.unique(stream.item)),
         "days": len(np.unique(stream.day())),
-        "candidates": len(data.candidates.item),
+        "candidates": len(candidates.item),
         "labels": "sampled negatives" if stream.label is None else "real",
+        "negatives_repeated": None if stream.label is not None else round(candidates.repeated(), 4),
+        "counted_new_items": round(float(1 - stream.item_seen()[counted].mean()), 4),
         "history_median": int(np.median(lengths)),
         "history_longest": int(lengths.max()),
         "counted_from_event": counted_from,
@@ -58,33 +66,82 @@ def describe(data: TrainingData, counted_from: int) -> dict[str, Any]:
 def measure(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
     """Metrics of one model over the events from ``counted_from`` on, whole and in parts.
 
-    Of a run that diverged there are none: all are None, and ``diverged`` is the event at which it did.
+    ``seen_...`` are over the events whose item occurred before: an item's first event can only be a positive where negatives
+    are sampled. ``seen_auc_long``: over those whose history is ``LONG`` or longer. Of a run that diverged there are no
+    metrics: all are None, and ``diverged`` is the event at which it did.
     """
-    event, label = data.candidates.event, data.candidates.label
+    event, label, seen = data.candidates.event, data.candidates.label, data.seen
     seconds = round(run.seconds, 2)
     wrong = ~run.scores.isfinite()
     if wrong.any():
         return {
-            "auc": None, "uauc": None, "logloss": None, "diverged": int(event[int(wrong.int().argmax())]),
-            "auc_over_stream": [None] * PARTS, "auc_by_hour": [None] * 24,
-            "seconds": seconds, "events_per_second": None,
+            **dict.fromkeys(METRICS), "diverged": int(event[int(wrong.int().argmax())]),
+            "seen_auc_over_stream": [None] * PARTS, "seen_auc_by_hour": [None] * 24,
+            "silent_units": None, "s_fall": None, "seconds": seconds, "events_per_second": None,
         }  # fmt: skip
     score = run.scores.numpy()
     counted = event >= counted_from
+    scored = counted & seen
+    own = scored & data.stream.pair_seen()[event]
+    long = scored & (data.histories.lengths[event] >= LONG)
     user = data.stream.user[event]
     probability = torch.sigmoid(run.scores[torch.from_numpy(counted)].double()).numpy()
     hour = data.stream.time % DAY // 3600
     part = np.arange(len(data.stream)) * PARTS // len(data.stream)
+    figures: tuple[float, ...] = (
+        metrics.auc(label[scored], score[scored]),
+        metrics.uauc(user[scored], label[scored], score[scored]),
+        metrics.auc(label[long], score[long]),
+        metrics.uauc(event[own], label[own], score[own]),
+        metrics.auc(label[counted], score[counted]),
+        metrics.logloss(label[counted], probability),
+    )
+    known = dict(zip(METRICS, map(_known, figures), strict=True))
+    if isinstance(run.ranker, CountingRanker):  # only the order within an event means anything
+        known = {name: value if name == "own_auc" else None for name, value in known.items()}
     return {
-        "auc": _known(metrics.auc(label[counted], score[counted])),
-        "uauc": _known(metrics.uauc(user[counted], label[counted], score[counted])),
-        "logloss": _known(metrics.logloss(label[counted], probability)),
+        **known,
         "diverged": None,
-        "auc_over_stream": _auc_by(part[event], PARTS, label, score),
-        "auc_by_hour": _auc_by(hour[event][counted], 24, label[counted], score[counted]),
+        "seen_auc_over_stream": _auc_by(part[event[seen]], PARTS, label[seen], score[seen]),
+        "seen_auc_by_hour": _auc_by(hour[event][scored], 24, label[scored], score[scored]),
+        "silent_units": silent_units(run, data),
+        "s_fall": s_fall(run),
         "seconds": seconds,
         "events_per_second": round(len(data.stream) / max(run.seconds, 1e-9), 1),
     }
+
+
+@torch.no_grad()
+def silent_units(run: Run, data: TrainingData) -> float | None:
+    """Share of the tower's ReLUs that are 0 for all candidates of the last events; at 1 the score is a constant."""
+    tower = getattr(run.ranker, "tower", None)
+    if tower is None:
+        return None
+    found: list[torch.Tensor] = []
+    hook = tower[1].register_forward_hook(lambda *call: found.append(call[-1]))
+    count = len(data.stream)
+    try:
+        run.ranker(data.batch(np.arange(max(count - ASKED, 0), count)), data)
+    finally:
+        hook.remove()
+    return round(float((found[0] == 0).all(0).float().mean()), 4)
+
+
+@torch.no_grad()
+def s_fall(run: Run) -> float | None:
+    """How far the learned s() falls from difference 0 to half the period, negative where it rises; None without one."""
+    time = _learned_similarity(run)
+    if time is None:
+        return None
+    near, far = time(torch.tensor([0, time.period // 2])).tolist()
+    return _known(near - far)
+
+
+def _learned_similarity(run: Run) -> TimeSimilarity | None:
+    interest = run.ranker.interest
+    if not isinstance(interest, LongTermInterestClock) or not interest.time.w1.requires_grad:
+        return None
+    return interest.time
 
 
 def _known(value: float) -> float | None:
@@ -103,11 +160,11 @@ def _auc_by(group: IntArray, groups: int, label: Any, score: Any) -> list[float 
 @torch.no_grad()
 def similarity_curve(run: Run, period: int) -> dict[str, Any] | None:
     """The learned s() over differences from 0 to half the period; None for models without it, or whose weights diverged."""
-    interest = run.ranker.interest
-    if not isinstance(interest, LongTermInterestClock) or not interest.time.w1.requires_grad:
+    time = _learned_similarity(run)
+    if time is None:
         return None
     delta = torch.linspace(0, period // 2, POINTS // 2 + 1).long()
-    s = interest.time(delta)
+    s = time(delta)
     return {"hours": (delta / 3600).tolist(), "s": s.tolist()} if s.isfinite().all() else None
 
 
@@ -126,13 +183,12 @@ def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any] | None:
     last_day = stream.time[own[-1]] // DAY * DAY
     clock = (last_day + np.arange(POINTS) * (DAY // POINTS)) % data.period
     many = torch.zeros(POINTS, dtype=torch.int64)
-    last_moment = int((stream.order_time[own] == stream.order_time[own[-1]]).sum())
     batch = Batch(
         number=many + int(own[-1]),
         user=many + user,
         time=torch.from_numpy(clock.astype(np.int32)),
         starts=many + int(data.histories.starts[own[-1]]),
-        ends=many + int(data.histories.ends[own[-1]]) + last_moment,
+        ends=many + int((stream.user < user).sum()) + len(own),
         event=torch.arange(POINTS).repeat(len(items)),
         item=torch.from_numpy(items).repeat_interleave(POINTS),
         label=torch.zeros(POINTS * len(items)),

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the tables of docs/study.md and README.md from the committed lines: python docs/build_study.py.
+
+A table follows a comment that names it: ``<!-- rates -->``, ``<!-- own -->``, or ``<!-- data protocol kind -->`` with ``rivals`` (LIC among
+them), ``variants`` (of LIC) or ``short`` (rivals in a few columns).
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+from longclock.study import report
+from longclock.study.plan import Line, read_lines
+from longclock.study.summary import by_model, mean_of
+
+ROOT = Path(__file__).parents[1]
+LINES = ROOT / "examples" / "results" / "study"
+PAGES = (ROOT / "docs" / "study.md", ROOT / "README.md")
+TABLE = re.compile(
+    r"(<!-- (?:(rates|own)|([\w-]+) (\w+) (rivals|variants|short)) -->\n\n?)((?:\|.*\n)*)"
+)
+STREAMS = {
+    "nyc-60-days": "check-ins, 60 days",
+    "nyc": "check-ins",
+    "nycflights": "departures",
+    "bikeshare14-home": "bike trips, home area to station",
+    "bikeshare14": "bike trips, station to station",
+}
+SHORT = ("model", "seen AUC", "LIC's lead", "long histories")
+
+
+def lines_of(data: str, kind: str) -> list[Line]:
+    """The committed runs of rivals, LIC among them, or of LIC and its variants."""
+    lines = read_lines(LINES / data / "runs.jsonl")
+    is_variant = {x["model"]: x["model"].startswith("lic-") for x in lines} | {
+        "lic-shuffled": False
+    }
+    return [
+        x for x in lines if x["model"] == "lic" or is_variant[x["model"]] == (kind == "variants")
+    ]
+
+
+def compared(data: str, protocol: str, kind: str) -> list[list[str]]:
+    rows = report.table(lines_of(data, kind), protocol)
+    if kind != "short":
+        return rows
+    columns = [place for place, name in enumerate(rows[0]) if name in SHORT]
+    return [[row[place] for place in columns] for row in rows]
+
+
+def rates() -> list[list[str]]:
+    """LIC's seen AUC at half, once and twice the default learning rate, on every stream that has it."""
+    rows = []
+    for data, title in STREAMS.items():
+        more = read_lines(LINES / data / "rates.jsonl")
+        if not more:
+            continue
+        lines = [x for x in lines_of(data, "rivals") + more if x["model"] == "lic"]
+        found: dict[float, list[float]] = {}
+        for line in sorted(lines, key=lambda line: line["learning_rate"]):
+            found.setdefault(line["learning_rate"], []).append(line["seen_auc"])
+        means = [statistics.mean(values) for values in found.values()]
+        cells = [
+            f"{mean:.4f}, {statistics.stdev(values):.4f}"
+            for mean, values in zip(means, found.values(), strict=True)
+        ]
+        rows.append([title, *cells, f"{max(means) - min(means):.4f}"])
+    return [["stream", "0.01", "0.02", "0.04", "largest less smallest mean"], *rows]
+
+
+def own() -> list[list[str]]:
+    """Own AUC of what counts and of LIC, on every stream that has it."""
+    rows = []
+    for data, title in STREAMS.items():
+        models = by_model(read_lines(LINES / data / "own.jsonl"), "daily")
+        means = [mean_of(models.get(x, []), "own_auc") for x in ("counts", "clock-counts", "lic")]
+        if None not in means:
+            values = [mean.value for mean in means if mean is not None]
+            cells = [mean.text() for mean in means if mean is not None]
+            rows.append([title, *cells, f"{values[2] - values[1]:+.4f}"])
+    return [
+        ["stream", "counts", "counts on the clock", "LIC", "LIC less counts on the clock"],
+        *rows,
+    ]
+
+
+def page(path: Path) -> str:
+    """The page with its tables as they should be."""
+
+    def table(found: re.Match[str]) -> str:
+        mark, special, data, protocol, kind = found.groups()[:5]
+        rows = (
+            {"rates": rates, "own": own}[special]() if special else compared(data, protocol, kind)
+        )
+        return mark.rstrip("\n") + "\n" + report.markdown(rows)
+
+    return TABLE.sub(table, path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(page(path), encoding="utf-8")
