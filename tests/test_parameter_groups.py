@@ -11,7 +11,7 @@ from torch import nn
 
 import longclock as lc
 from longclock.train.batches import TrainingData
-from longclock.train.config import MODELS
+from longclock.train.config import MODELS, Config
 from longclock.train.loop import Run
 
 
@@ -124,3 +124,12 @@ def test_what_is_wrong_is_named(arguments, message) -> None:
     if "model" not in arguments:
         with pytest.raises(ValueError, match=f"{message}$"):
             lc.LongTermInterestClock(4, 3).parameter_groups(**{"lr": 0.1, **arguments})
+
+
+def test_every_table_of_ids_in_the_rivals_counts_as_an_embedding() -> None:
+    """A table that is a bare parameter would learn at a tenth of the rate: a rival held back."""
+    for name, model in MODELS.items():
+        module = model.build(Config(), 24, 24, categories=1, users=997)
+        tables = [w for w in module.parameters() if w.requires_grad and 997 in w.shape]
+        own, *_ = lc.parameter_groups(nn.ModuleList([module, nn.Embedding(1, 1)]), lr=1.0)
+        assert {id(w) for w in tables} <= {id(w) for w in own["params"]}, name

@@ -28,7 +28,7 @@ def propagated(model, part, vectors, layers=2):
     )
     root = adjacency.sum(1).clamp(min=1e-30).rsqrt() * (adjacency.sum(1) > 0)
     walk = root[:, None] * adjacency * root
-    steps = [torch.cat([model.user, vectors])]
+    steps = [torch.cat([model.user.weight, vectors])]
     for _ in range(layers):
         steps.append(walk @ steps[-1])
     return torch.stack(steps).mean(0).split([5, 7])
@@ -56,7 +56,7 @@ def test_period_graph_is_light_gcn_of_the_part_of_the_day(layers):
         query_offsets=torch.arange(S + 1) * C,
     )  # fmt: skip
     torch.testing.assert_close(flat, v.flatten(0, 1))
-    leaves = (model.user, vectors)
+    leaves = (model.user.weight, vectors)
     found = torch.autograd.grad(v.square().sum(), leaves)
     total = torch.zeros(())
     for s, part in enumerate((0, 3, 1)):
@@ -72,7 +72,7 @@ def test_period_graph_agrees_with_torch_geometrics_light_gcn():
     model, vectors = period_graph(layers=3), torch.randn(7, H)
     theirs = models.LightGCN(12, H, num_layers=3)
     with torch.no_grad():
-        theirs.embedding.weight.copy_(torch.cat([model.user, vectors]))
+        theirs.embedding.weight.copy_(torch.cat([model.user.weight, vectors]))
     edges = torch.stack([USER, ITEM + 6])[:, PART % 4 == 2].unique(dim=1)
     expected = theirs.get_embedding(torch.cat([edges, edges.flip(0)], 1))
     found = torch.cat(model._propagate(2, vectors))
@@ -83,7 +83,7 @@ def test_period_graph_grows():
     whole, parts, vectors = period_graph(), PeriodGraph(L, H, users=5, out_dim=7), torch.randn(7, H)
     parts.load_state_dict(whole.state_dict())
     alone = parts._propagate(1, vectors)
-    torch.testing.assert_close(alone, (whole.user / 3, vectors / 3))
+    torch.testing.assert_close(alone, (whole.user.weight / 3, vectors / 3))
     for half in (slice(0, 20), slice(20, 40)):
         parts.observe(USER[half], ITEM[half] + 1, PART[half] % 4 * 21600)
         parts._propagate(1, vectors)

@@ -54,7 +54,7 @@ class PeriodGraph(nn.Module):
     Raises:
         ValueError: a size or an id that does not fit; the message names it.
 
-    Parameters: user [users, H] and head.
+    Parameters: user.weight [users, H] and head.
     """
 
     reads = ("user", "item", "item_vectors")
@@ -80,7 +80,8 @@ class PeriodGraph(nn.Module):
         check_size("PeriodGraph", "layers", layers, 0)
         check_whole_days("PeriodGraph", resolve_period("PeriodGraph", period))
         self.candidate_dim, self.layers = candidate_dim, layers
-        self.user = nn.Parameter(torch.randn(users, candidate_dim) * 0.1)
+        self.user = nn.Embedding(users, candidate_dim)
+        nn.init.normal_(self.user.weight, std=0.1)
         self.head = nn.Sequential(
             nn.Linear(2 * candidate_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim)
         )
@@ -105,7 +106,7 @@ class PeriodGraph(nn.Module):
         shape = (user.numel(),)
         for name, values in (("user", user), ("item", item), ("time", time)):
             check_integers(op, name, values, shape, "shape [E] = {}, one an edge", user)
-        check_ids(op, "user", user, len(self.user), "build the module with more users")
+        check_ids(op, "user", user, self.user.num_embeddings, "build the module with more users")
         check_ids(op, "item", item, 1 << 31, "number the items from 0 on")
         user, item, time = (
             values.to(self._edges[0].device).long() for values in (user, item, time)
@@ -142,7 +143,7 @@ class PeriodGraph(nn.Module):
             op, candidate, layout.get("query_offsets"), query_time, user.long()
         )
         part, item = hour_of(time, DAY, len(self._edges)), item.flatten().long()
-        vectors = item_vectors.to(torch.promote_types(self.user.dtype, torch.float32))
+        vectors = item_vectors.to(torch.promote_types(self.user.weight.dtype, torch.float32))
         e_user = vectors.new_empty(len(of_user), self.candidate_dim)
         e_item = torch.empty_like(e_user)
         for number in part.unique().tolist():
@@ -150,7 +151,7 @@ class PeriodGraph(nn.Module):
             users, items = self._propagate(number, vectors)
             e_user = e_user.index_copy(0, here, users[of_user[here]])
             e_item = e_item.index_copy(0, here, items[item[here]])
-        e_user, e_item = e_user.to(self.user.dtype), e_item.to(self.user.dtype)
+        e_user, e_item = e_user.to(self.user.weight.dtype), e_item.to(self.user.weight.dtype)
         v = self.head(torch.cat([e_user, e_item], -1)).unflatten(0, queries)
         return (v, e_user.unsqueeze(-2).unflatten(0, queries)) if return_context else v
 
@@ -168,12 +169,12 @@ class PeriodGraph(nn.Module):
                 f"least {self._items}, got {list(vectors.shape)}"
             )
         check_device(op, candidate, item_vectors=vectors)
-        check_ids(op, "user", user, len(self.user), "build the module with more users")
+        check_ids(op, "user", user, self.user.num_embeddings, "build the module with more users")
         check_ids(op, "item", item, len(vectors), "item_vectors has a row for every item")
 
     def _propagate(self, number: int, items: Tensor) -> tuple[Tensor, Tensor]:
         """All users' and items' vectors in the graph of one part of the day, in the dtype of ``items``."""
-        users = self.user.to(items.dtype)
+        users = self.user.weight.to(items.dtype)
         like = (len(items), items.dtype, items.device)
         links = self._links[number]
         if links is None or links[0] != like:
@@ -193,7 +194,7 @@ class PeriodGraph(nn.Module):
         """D^-1/2 A D^-1/2 from items to users, CSR [users, items], and its transpose."""
         edges = self._edges[number].to(items.device)
         user, item = edges >> 32, edges & (1 << 32) - 1
-        shape = (len(self.user), len(items))
+        shape = (self.user.num_embeddings, len(items))
         degree = [
             torch.bincount(ids, minlength=size)
             for ids, size in zip((user, item), shape, strict=True)

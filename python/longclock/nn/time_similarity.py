@@ -29,9 +29,9 @@ class TimeSimilarity(nn.Module):
         hidden: width h of the hidden layer, 1 to 64.
         unit: seconds in one x; 3600 counts in hours.
         period: seconds of the clock; only the initial weights depend on it.
-        falls: s never rises with the difference: w1 counts as ``-|w1|`` and w2 as ``|w2|``, whatever their signs. Early in
-            a stream, where what a user did just now often tells against doing it again, a free s can turn over,
-            and what reads the attention then fits the wrong form. False: s is of any form.
+        falls: s never rises with the difference: w1 counts as ``-|w1|`` and w2 as ``|w2|``, whatever their signs. In
+            a stream's first days, before habits have come round again, finding a candidate in the history tells against it: a
+            free s can turn over then and stay so (docs/training.md). False: s is of any form.
 
     Before anything is learned s falls from 8 at difference 0 to 0 at half the period.
     Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [1]. A state whose b2 is [] loads as well. :meth:`mlp` gives them as the ops
@@ -67,8 +67,8 @@ class TimeSimilarity(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         # Unit j is the hinge relu(1 - x / c_j), the c_j spread over the half period: every unit is
-        # alive for near times, none equals another, and s falls smoothly from S_AT_START to 0. The other features begin
-        # with next to no weight: at 0 itself a magnitude has no gradient.
+        # alive for near times, none equals another, and s falls smoothly from S_AT_START to 0.
+        # The other features begin with next to no weight: at 0 itself a magnitude has no gradient.
         farthest = max(self.period / 2 / self.unit, 1e-6)
         knots = torch.arange(1, self.hidden + 1, dtype=self.w1.dtype, device=self.w1.device)
         self.w1.fill_(-1e-3 / max(farthest, 1.0) ** 2)

@@ -22,8 +22,8 @@ HASH = 2654435769  # 2^32 over the golden ratio: Knuth's multiplicative hash
 class Ranker(nn.Module):
     """Scores candidates: everything but ``interest`` is the same for every model of a comparison.
 
-    An item's vector is its embedding beside those of its attributes; a behaviour's is its item's
-    vector, in a labelled stream beside an embedding of how it ended. The tower reads user, candidate, mean of the
+    An item's vector is its embedding beside those of its attributes, brought to one root mean square
+    (``Config.item_scale``), so that its direction counts and not how often it was updated; a behaviour's is its item's vector, in a labelled stream beside an embedding of how it ended. The tower reads user, candidate, mean of the
     last behaviours, ``v_cur``, ``candidate * v_cur`` and ``candidate * (context meaned over heads)``; in a labelled stream also how
     earlier events ended (:func:`longclock.data.past_outcomes`).
     """
@@ -62,7 +62,7 @@ class Ranker(nn.Module):
         )
 
     def item_table(self) -> Tensor:
-        """Every item's vector, ``[items, candidate_dim]``."""
+        """Every item's vector at its scale, ``[items, candidate_dim]``."""
         parts = [table(ids) for table, ids in zip(self.category, self.categories, strict=True)]
         rows = self.item.weight
         if self.buckets is not None:
