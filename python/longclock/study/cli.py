@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         "--k",
         metavar="N",
         type=int,
-        help="behaviours that a search keeps (20; nyc: 50; music: 100; nycflights and bikeshare14: 300)",
+        help="behaviours that a search keeps (100; nyc: 50; nycflights and bikeshare14: 300)",
     )
     p.add_argument(
         "--jobs",

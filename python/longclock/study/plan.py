@@ -86,12 +86,11 @@ class Study:
             return None
         means: dict[float, tuple[float, float]] = {}  # mean and its standard error, by rate
         for rate in self.learning_rates:
-            found = [line["seen_auc"] for line in tried if line["learning_rate"] == rate]
-            if None not in found:
-                means[rate] = (
-                    statistics.mean(found),
-                    statistics.stdev(found) / math.sqrt(len(found)),
-                )
+            runs = [line for line in tried if line["learning_rate"] == rate]
+            found = [auc for line in runs if (auc := line.get("seen_auc")) is not None]
+            if len(found) == len(runs):
+                error = statistics.stdev(found) / math.sqrt(len(found))
+                means[rate] = statistics.mean(found), error
         if not means:
             return self.learning_rates[0]
         best, error = max(means.values())
@@ -149,7 +148,7 @@ class Results:
                 if any(line.get(key) != value for key, value in self.same.items()):
                     continue
                 first = found.setdefault(_task_of(line), line)
-                if first["seen_auc"] != line["seen_auc"]:
+                if first.get("seen_auc") != line.get("seen_auc"):
                     self._once(
                         f"{path}: line {number} repeats a run with another AUC: the first counts"
                     )
@@ -213,7 +212,7 @@ def _wrong(line: Any) -> str:
     if not isinstance(line, dict):
         return "it is no object"
     for name, kind in (("protocol", str), ("model", str), ("seed", int), ("learning_rate", float),
-                       ("share", float), ("seen_auc", float | None)):  # fmt: skip
+                       ("share", float)):  # fmt: skip
         if name not in line:
             return f"{name} is missing"
         if not _is(line[name], kind):
@@ -232,9 +231,9 @@ def _wrong(line: Any) -> str:
     return ""
 
 
-# What a line may hold besides its task and seen AUC.
+# What a line may hold besides its task.
 TEXTS = ("title", "data")
-FIGURES = (*METRICS[1:], "silent_units", "s_fall", "bias_swing", "jump", "mid_hour_change",
+FIGURES = (*METRICS, "silent_units", "s_fall", "bias_swing", "jump", "mid_hour_change",
            "ms_per_1000", "seconds", "diverged")  # fmt: skip
 BY_HOUR = ("seen_auc_by_hour", "bias_by_hour")
 

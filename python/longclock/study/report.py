@@ -138,7 +138,7 @@ def warnings(lines: Sequence[Line], protocol: str) -> list[str]:
                     f"{where}: diverged at event {line['diverged']:,}; the means leave this run out."
                 )
             found += trouble(where, line.get("silent_units"), line.get("s_fall"))
-        scores = [line["seen_auc"] for line in runs if line["seen_auc"] is not None]
+        scores = [auc for line in runs if (auc := line.get("seen_auc")) is not None]
         if scores and max(scores) - min(scores) > WIDE_SPREAD:
             found.append(f"{title}: seeds differ by {max(scores) - min(scores):.3f} in seen AUC, "
                          f"{min(scores):.3f} to {max(scores):.3f}; do not trust its mean.")  # fmt: skip

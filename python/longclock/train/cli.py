@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "--k",
         type=int,
         metavar="N",
-        help="behaviours that the search keeps (20; music: 100; nycflights and bikeshare14: 300)",
+        help="behaviours that the search keeps (100; nyc: 20; nycflights and bikeshare14: 300)",
     )
     run.add_argument("--batch", type=int, metavar="N", help="events a step (32; music: 128)")
     run.add_argument(

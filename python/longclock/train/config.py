@@ -61,7 +61,7 @@ class Config:
     dense_share: float = DENSE_SHARE  # of the learning rate, for all other weights
     spread: float = 0.5  # standard deviation of new embeddings
     item_scale: float = 1.0  # root mean square of an item's vector; 0: as learned
-    k: int = 20  # behaviours that the search keeps
+    k: int = 100  # behaviours that the search keeps
     heads: int = 4
     head_dim: int = 16
     recent: int = 50  # behaviours in the plain mean that every model sees
@@ -221,14 +221,13 @@ USUAL = ("lic", "no-time", "hour", "twin", "lic-shuffled")
 
 # Settings that suit a data set better than the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {
-    "nyc": {},
+    "nyc": {"k": 20},
     "nycflights": {"k": 300},
     "bikeshare14": {"k": 300},
     "bikeshare14-home": {"k": 300},
     "music": {
         "protocol": "stream",
         "spread": 0.1,
-        "k": 100,
         "history": 10_000,
         "batch": 128,
     },
