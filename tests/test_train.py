@@ -238,13 +238,11 @@ def test_interest_modules_can_be_copied_and_pickled(name, reference):
             assert torch.equal(one, other)
 
 
-def test_unit_is_half_the_period_and_dense_weights_have_their_own_rate():
-    assert Config().unit == 43_200
-    assert Config(period=604_800).unit == 302_400
-    assert Config(unit=3600).unit == 3600
+def test_x_is_in_hours_and_dense_weights_have_their_own_rate():
+    assert Config().unit == 3600
     data = TrainingData.of(stream(events=40), SMALL)
     run = Run.start(data, MODELS["lic"], SMALL)
-    assert run.ranker.interest.time.unit == 43_200
+    assert run.ranker.interest.time.unit == 3600
     for name in ("lic", "twin", "hour"):
         run = Run.start(data, MODELS[name], SMALL)
         tables, dense = run.optimizer.param_groups

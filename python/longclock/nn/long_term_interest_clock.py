@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from longclock import ops
-from longclock._mlp import DEFAULT_PERIOD, resolve_period
+from longclock._mlp import DEFAULT_PERIOD, DEFAULT_UNIT, resolve_period
 from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
 from longclock.nn.time_similarity import TimeSimilarity
 from longclock.ops._call import reads_values
@@ -183,7 +183,7 @@ class LongTermInterestClock(nn.Module):
         head_dim, heads: d and n.
         k: behaviours kept, up to 2048; None attends to the whole sequence without a search.
         out_dim, hidden_dim: sizes of the two-layer network.
-        period, unit: the clock in seconds, and the seconds of one x (None: half the period, so that x runs from 0 to 1).
+        period, unit: the clock in seconds, and the seconds of one x (None: 3600).
         time_hidden: hidden width of s.
         time_falls: s never rises with the difference of times, see :class:`TimeSimilarity`.
         scoring: "folded" scores the behaviours themselves with sum_i W_b^i^T W_q^i q, so that
@@ -250,7 +250,7 @@ class LongTermInterestClock(nn.Module):
         self.literal_scale = literal_scale
         self.scale = 1 / math.sqrt(head_dim) / (1 if literal_scale else heads)
         self.exclude_future = exclude_future
-        unit = self.period / 2 if unit is None else unit
+        unit = DEFAULT_UNIT if unit is None else unit
         self.time = self.time_similarity(time_hidden, unit, period=period, falls=time_falls)
         self.w_b = nn.Parameter(torch.empty(heads, head_dim, behaviour_dim))
         self.w_q = nn.Parameter(torch.empty(heads, head_dim, candidate_dim))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from longclock import reference
+from longclock._mlp import DEFAULT_UNIT
 from longclock.baselines import (
     DIN,
     ETA,
@@ -70,7 +71,7 @@ class Config:
     negatives: int = 4  # for an event without a label
     negatives_from: str = "both"  # "popularity", "own" items of the user, or "both"
     period: int = 86400  # of the clock, seconds
-    unit: float = 0.0  # seconds of one x of s; 0: half the period, so that x runs 0 to 1
+    unit: float = DEFAULT_UNIT  # seconds of one x of s
     outcomes: bool = True  # in a labelled stream the tower also reads how earlier events ended
     item_buckets: int = 0  # rows of the item table that ids are hashed to; 0: a row an item
     s_at_start: float = S_AT_START  # s at difference 0 before anything is learned; it falls to 0
@@ -83,7 +84,6 @@ class Config:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
             )
-        object.__setattr__(self, "unit", self.unit or self.period / 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +189,7 @@ MODELS = {
     ),
     # On a clock of two days, times of one day are as far apart as they are on a line.
     "lic-line": _clock("LIC, without the circle", options={"period": 2 * 86400}),
-    "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400, "unit": 0.0}),
+    "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400}),
     "lic-day-week": Model(
         "LIC, day and week clocks",
         DayAndWeek,
@@ -197,7 +197,7 @@ MODELS = {
         kind="searches",
         changes={"period": 7 * 86400},
     ),
-    "lic-hours": _clock("LIC, x in hours", changes={"unit": 3600.0}),
+    "lic-half-day": _clock("LIC, x from 0 to 1", changes={"unit": 43200.0}),
     "lic-literal": _clock("LIC, scores over sqrt(d)", options={"literal_scale": True}),
     "lic-precomputed": _clock("LIC, precomputed keys", options={"scoring": "precomputed"}),
     "lic-s-low": _clock("LIC, s falls by 1 at start", changes={"s_at_start": 1.0}),
