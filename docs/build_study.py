@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tables of docs/study.md and README.md from the committed lines: python docs/build_study.py.
+"""Writes the tables of docs/study.md and README.md, and their figure, from the committed lines: python docs/build_study.py.
 
 A table follows a comment that names it: ``<!-- rates -->``, ``<!-- own -->``, or ``<!-- data protocol kind -->`` with ``rivals`` (LIC among
 them), ``variants`` (of LIC) or ``short`` (rivals in a few columns).
@@ -14,12 +14,13 @@ from pathlib import Path
 from longclock.study import report
 from longclock.study.plan import Line, read_lines
 from longclock.study.summary import by_model, mean_of
+from longclock.train.report import png
 
 ROOT = Path(__file__).parents[1]
 LINES = ROOT / "examples" / "results" / "study"
 PAGES = (ROOT / "docs" / "study.md", ROOT / "README.md")
 TABLE = re.compile(
-    r"(<!-- (?:(rates|own)|([\w-]+) (\w+) (rivals|variants|short)) -->\n\n?)((?:\|.*\n)*)"
+    r"(<!-- (?:(rates|own)|([\w-]+) (\w+) (rivals|variants|short)) -->\n)((?:\|.*\n)*)"
 )
 STREAMS = {
     "nyc-60-days": "check-ins, 60 days",
@@ -94,7 +95,7 @@ def page(path: Path) -> str:
         rows = (
             {"rates": rates, "own": own}[special]() if special else compared(data, protocol, kind)
         )
-        return mark.rstrip("\n") + "\n" + report.markdown(rows)
+        return mark + report.markdown(rows)
 
     return TABLE.sub(table, path.read_text(encoding="utf-8"))
 
@@ -102,3 +103,5 @@ def page(path: Path) -> str:
 if __name__ == "__main__":
     for path in PAGES:
         path.write_text(page(path), encoding="utf-8")
+    figure = report.auc(lines_of("nycflights", "rivals"), "daily")
+    (LINES / "nycflights_daily_auc.png").write_bytes(png(figure))

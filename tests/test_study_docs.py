@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 LINES = ROOT / "examples" / "results" / "study"
-LONG = ("nycflights", "bikeshare14-home", "bikeshare14")
+LONG = ("nycflights", "bikeshare14-home")
 
 spec = importlib.util.spec_from_file_location("build_study", ROOT / "docs" / "build_study.py")
 assert spec is not None
@@ -40,15 +40,12 @@ def test_tables_are_the_committed_lines(path):
 
 
 def test_every_table_is_there():
-    found = [match[2] or match.group(3, 4, 5) for match in build_study.TABLE.finditer(PAGE)]
-    assert sorted(map(str, found)) == sorted(map(str, [
-        "rates", "own", ("nycflights", "daily", "rivals"), ("bikeshare14-home", "daily", "rivals"),
-        ("bikeshare14", "daily", "rivals"), ("nyc", "daily", "rivals"),
-        ("nyc-60-days", "daily", "rivals"), ("nyc-60-days", "daily", "variants"), ("music", "batches", "rivals"),
-    ]))  # fmt: skip
+    found = {match[2] or match.group(3, 4, 5) for match in build_study.TABLE.finditer(PAGE)}
+    rivals = {(data, "daily", "rivals") for data in ("nyc-60-days", *LONG)}
+    assert found == {"rates", "own", ("nyc-60-days", "daily", "variants"), *rivals}
 
 
-@pytest.mark.parametrize("data", ["nyc-60-days", "nyc", *LONG])
+@pytest.mark.parametrize("data", ["nyc-60-days", *LONG])
 def test_lic_is_stable_over_seeds_and_ahead_in_each(data):
     lic = models_of(data)["lic"]
     assert len(lic) >= 5
@@ -83,26 +80,16 @@ def test_the_check_ins():
     models = models_of("nyc-60-days")
     assert statistics.mean(line["seen_auc"] for line in models["lic"]) >= 0.855
     jumps = {name: summary.mean_of(runs, "jump").value for name, runs in models.items()}
-    assert jumps["lic"] < 0.003
-    assert jumps["hour"] > 0.01
-    for rival in ("hour", "interest-clock", "twin-hour"):
-        lead = summary.Mean.of(leads("nyc", rival))
-        assert lead.value - lead.half_width >= 0.015
+    middle = summary.mean_of(models["lic"], "mid_hour_change").value
+    assert jumps["lic"] == pytest.approx(middle, rel=0.05)  # no more than in mid-hour
+    assert jumps["hour"] > 5 * jumps["lic"]
 
 
-def test_lic_is_near_what_counts_on_the_clock():
-    for row in build_study.own()[1:]:
-        assert float(row[-1]) >= -0.010 or row[0] in OWN_BEHIND
-
-
-# Where LIC is further behind than 0.01; docs/study.md says why.
-OWN_BEHIND: tuple[str, ...] = ()
-
-
-def test_music_shows_no_time_of_day():
-    models = models_of("music", "batches")
-    aucs = {name: summary.mean_of(runs, "seen_auc").value for name, runs in models.items()}
-    assert abs(aucs["lic"] - aucs["lic-shuffled"]) < 0.005
+def test_lic_is_not_behind_what_counts_on_the_clock():
+    rows = build_study.own()[1:]
+    assert len(rows) >= 2
+    for row in rows:
+        assert float(row[-1]) >= -0.010
 
 
 def test_the_readme_shows_its_figures():
