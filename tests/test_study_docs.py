@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 LINES = ROOT / "examples" / "results" / "study"
-LONG = ("nycflights", "bikeshare14-home")
+LONG = ("nycflights", "bikeshare14-home", "bikeshare14")
 
 spec = importlib.util.spec_from_file_location("build_study", ROOT / "docs" / "build_study.py")
 assert spec is not None

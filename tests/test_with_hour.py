@@ -54,13 +54,13 @@ def test_with_hour_observes_what_its_graph_does():
     call = (torch.zeros(1, H), None, none[None], none)
     ids = {"user": none, "item": none, "item_vectors": torch.randn(ITEMS, H)}
     before, alone = model(*call, **ids, return_context=True)
-    torch.testing.assert_close(alone[0, 0], model.interest.user[0] / 3)
+    torch.testing.assert_close(alone[0, 0], model.interest.user.weight[0] / 3)
     model.observe(none, none + 2, none)
     after, context = model(*call, **ids, return_context=True)
     assert not torch.equal(before, after)
     # In a graph of one edge every step swaps its two ends; an item has no hour: 0 there.
     item = torch.nn.functional.pad(ids["item_vectors"][2], (0, HOUR))
-    torch.testing.assert_close(context[0, 0], (2 * model.interest.user[0] + item) / 3)
+    torch.testing.assert_close(context[0, 0], (2 * model.interest.user.weight[0] + item) / 3)
     wide = {**ids, "item_vectors": torch.nn.functional.pad(ids["item_vectors"], (0, HOUR))}
     assert torch.equal(model(*call, **wide), after)
     with pytest.raises(ValueError, match=r"PeriodGraph: item_vectors must be rows with .* = 21"):
