@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longclock.data._checks import check_column, check_count, check_ids, check_label
-from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids
+from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids, stretches
 
 TRIES = 16
 NEGATIVES_FROM = ("both", "own", "popularity")
@@ -70,10 +70,8 @@ class Candidates:
             raise ValueError(
                 f"Candidates.rows: events must be from 0 to {count - 1}, got {events[outside][0]}"
             )
-        counts = self.first_row[events + 1] - self.first_row[events]
-        ends = np.cumsum(counts)
-        within = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - counts, counts)
-        return np.repeat(self.first_row[events], counts) + within
+        first = self.first_row[events]
+        return stretches(first, self.first_row[events + 1] - first)
 
     def repeated(self) -> float:
         """Share of the rows of label 0 whose item stands in an earlier row of the same event; 0 where there are none."""

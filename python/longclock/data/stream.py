@@ -219,6 +219,13 @@ def pair_ids(first: IntArray, second: IntArray) -> IntArray:
     return first * _count(second) + second
 
 
+def stretches(first: IntArray, count: IntArray) -> IntArray:
+    """The numbers from ``first[i]`` to ``first[i] + count[i] - 1`` for every i, one stretch after another."""
+    ends = np.cumsum(count)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(first - (ends - count), count) + np.arange(total)
+
+
 def check_stream(owner: str, stream: object) -> None:
     if not isinstance(stream, EventStream):
         raise ValueError(f"{owner}: stream must be an EventStream, got {type(stream).__name__}")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from longclock.data.stream import stretches
 from longclock.reference import circular_delta
 from longclock.train.batches import Batch, TrainingData
 
@@ -38,8 +39,7 @@ class CountingRanker(nn.Module):
         first, last = np.searchsorted(rows, window)
         count = last - first
         candidate = np.repeat(np.arange(len(count)), count)
-        within = np.arange(len(candidate)) - np.repeat(np.cumsum(count) - count, count)
-        time = data.behaviour_time[rows[np.repeat(first, count) + within] % max(total, 1)]
+        time = data.behaviour_time[rows[stretches(first, count)] % max(total, 1)]
         apart = circular_delta(time, batch.time[batch.event][candidate], period=self.period)
         near = torch.exp(-((apart / self.width) ** 2) / 2) + FAR
         return (torch.segment_reduce(near, "sum", lengths=torch.from_numpy(count)) + LEAST).log()
