@@ -9,14 +9,12 @@ import dataclasses
 import functools
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from longclock.data import EventStream
 from longclock.study import report
@@ -34,12 +32,14 @@ from longclock.train.arguments import (
     folder_name,
     models_of,
     positive,
-    print_anything,
     stream_of,
     unused_columns,
 )
 from longclock.train.config import MODELS, PRESETS, Config
+from longclock.train.console import Console
 from longclock.train.results import versions
+
+console = Console("longclock.study")
 
 # Scored, then learned from: a day at a time, an hour, a batch; and the trainer's names for it.
 PROTOCOLS = {"daily": "daily", "streaming": "hourly", "batches": "stream"}
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing of a study and write its report; returns the exit status."""
-    print_anything()
+    console.open()
     p = parser()
     args = p.parse_args(argv)
     try:
@@ -124,9 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = (data, args.data_dir, args.categories, args.days, args.max_events)
         stream = _stream(*where)
         if unused := unused_columns(stream):
-            _say(unused)
-        with stoppable(), folder.held(out, _say):
-            results = Results(out, _same(stream, config), _say)
+            console.say(unused)
+        with stoppable(), folder.held(out, console.say):
+            results = Results(out, _same(stream, config), console.say)
             _run_all(study, results, args, config, where)
             return _reported(study, results, out, unused)
     except (ValueError, OSError) as error:
@@ -141,30 +141,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         p.exit(status, "\nlongclock.study: interrupted; the same command goes on\n")
 
 
-def _say(message: str) -> None:
-    tqdm.write(f"longclock.study: {message}", file=sys.stderr)
-
-
 def _reported(study: Study, results: Results, out: Path, unused: str) -> int:
     """Print the tables and write the report; the exit status, 1 where something could not be written."""
     lines = study.chosen(results.lines())
+    parts = []
     for protocol in study.protocols:
-        print(f"\n{protocol}\n{report.markdown(report.table(lines, protocol))}", end="")
-        for sentence in report.warnings(lines, protocol):
-            print(sentence)
+        parts += ["", protocol, report.markdown(report.table(lines, protocol)).rstrip("\n")]
+        parts += report.warnings(lines, protocol)
+    printed = console.put("\n".join(parts))
     saved = results.save()
     if not saved:
-        _say(
-            f"{len(results.unsaved)} runs could not be written into {out}: make room and run the same command"
-        )
+        console.say(f"{len(results.unsaved)} runs could not be written into {out}: make room and run the same command")  # fmt: skip
     try:
-        print(f"report: {report.write(lines, out, unused)}")
+        written = report.write(lines, out, unused)
     except OSError as error:
-        _say(
-            f"the report could not be written into {out}: {error.strerror}; the tables above are complete"
-        )
+        console.say(f"the report could not be written into {out}: {error.strerror}; the same command writes it once there is room")  # fmt: skip
         return 1
-    return 0 if saved else 1
+    return 0 if console.put_report(written, printed) and saved else 1
 
 
 def study_of(args: argparse.Namespace) -> Study:
@@ -233,7 +226,7 @@ def _run_all(
     with (
         undisturbed() as raise_if_stopped,
         ProcessPoolExecutor(args.jobs, context, die_with, (os.getpid(),)) as pool,
-        tqdm(total=len(study), unit=" runs", disable=args.quiet, smoothing=0.0) as bar,
+        console.progress(total=len(study), unit=" runs", disable=args.quiet, smoothing=0.0) as bar,
     ):
         try:
             while True:

@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import math
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,13 +62,6 @@ def config_of(args: argparse.Namespace, preset: dict[str, Any]) -> Config:
         if value is not None:
             settings[field.name] = value
     return Config(**settings)
-
-
-def print_anything() -> None:
-    """Names may hold what the terminal cannot show: it is written as an escape, in place of an error after all work."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def check_bounds(args: argparse.Namespace) -> None:

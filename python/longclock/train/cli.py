@@ -24,11 +24,10 @@ from longclock.train.arguments import (
     folder_name,
     models_of,
     positive,
-    print_anything,
     stream_of,
     unused_columns,
 )
-from longclock.train.compare import Options, compare, say
+from longclock.train.compare import Options, compare, console
 from longclock.train.config import MODELS, PRESETS, USUAL, Config
 from longclock.train.loop import SPANS
 
@@ -85,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a comparison; returns the exit status. Mistakes in arguments or files get one line."""
-    print_anything()
+    console.open()
     p = parser()
     args = p.parse_args(argv)
     words = list(sys.argv[1:] if argv is None else argv)
@@ -97,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.check_writable(out)
         stream = _stream(data, args)
         if unused := unused_columns(stream):
-            say(unused)
+            console.say(unused)
         torch.set_num_threads(args.threads)
         options = Options(out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet)
-        with folder.held(out, say):
+        with folder.held(out, console.say):
             found = compare(stream, names, config, options)
             command = shlex.join(["python", "-m", "longclock.train", *words])
             seconds = round(time.monotonic() - started, 1)
@@ -112,18 +111,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _reported(results: dict[str, Any], out: Path) -> int:
-    """Print the table and write the report; the exit status, 1 where it could not be written."""
-    for row in report.table(results):
-        print(f"{row[0]:20}" + "".join(f"{cell:>12}" for cell in row[1:]))
-    for line in report.warnings(results):
-        print(line)
+    """Print the table and write the report; the exit status, 1 where one of them could not be written."""
+    rows = [f"{row[0]:20}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in report.table(results)]  # fmt: skip
+    printed = console.put("\n".join([*rows, *report.warnings(results)]))
     try:
-        print(f"report: {report.write(results, out)[-1]}")
+        written = report.write(results, out)[-1]
     except OSError as error:
-        say(f"the report could not be written into {out}: {error.strerror}; the table above is complete, and the "
-            "same command with --resume writes the report once there is room")  # fmt: skip
+        console.say(f"the report could not be written into {out}: {error.strerror}; the same command with --resume "
+                    "writes it once there is room")  # fmt: skip
         return 1
-    return 0
+    return 0 if console.put_report(written, printed) else 1
 
 
 def _names(args: argparse.Namespace) -> list[str]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from longclock import metrics
 from longclock.data import EventStream
 from longclock.train import checkpoint, results
 from longclock.train.batches import TrainingData
 from longclock.train.config import MODELS, Config
+from longclock.train.console import Console
 from longclock.train.loop import Run, chunks, train
 
+console = Console("longclock.train")
 SHOW_SECONDS = 2.0  # between two updates of the metrics in the progress bar
 
 
@@ -53,7 +53,9 @@ def compare(
             "similarity": results.similarity_curve(run, settings.period),
         }
         if models[name]["diverged"] is not None:
-            say(f"{name} diverged at event {models[name]['diverged']:,}: try a smaller --lr")
+            console.say(
+                f"{name} diverged at event {models[name]['diverged']:,}: try a smaller --lr"
+            )
         found.setdefault("data", results.describe(data, counted_from))
         found.setdefault("interest", None)
         if found["interest"] is None or name == "lic":  # the clock's, else the first model's
@@ -82,7 +84,7 @@ def run_model(
     done = sum(len(part) for part in parts[: run.chunk])
     saved = shown = time.monotonic()
 
-    with tqdm(
+    with console.progress(
         total=len(data.stream), initial=done, desc=f"{MODELS[name].title:20}", unit=" events",
         disable=options.quiet, mininterval=0.5,
     ) as bar:  # fmt: skip
@@ -111,12 +113,9 @@ def _save(path: Path, run: Run, identity: dict[str, Any], options: Options) -> N
     except OSError as error:
         if path not in options.unsaved:
             options.unsaved.add(path)
-            say(f"{path} cannot be written: {error.strerror}; training goes on and tries again")
-
-
-def say(message: str) -> None:
-    """A line on stderr, above the progress bar."""
-    tqdm.write(f"longclock.train: {message}", file=sys.stderr)
+            console.say(
+                f"{path} cannot be written: {error.strerror}; training goes on and tries again"
+            )
 
 
 def _so_far(run: Run, data: TrainingData, events: int, counted_from: int) -> dict[str, str]:
