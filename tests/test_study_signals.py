@@ -36,6 +36,12 @@ def wait_for(condition, seconds=120.0):
         time.sleep(0.05)
 
 
+def heed_signals() -> None:
+    """What started these tests may ignore them (``nohup``, a shell's background), and a study would inherit that."""
+    for signum in workers.ENDING:
+        signal.signal(signum, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("signum", ["SIGTERM", "SIGKILL", "SIGHUP", "SIGINT"])
 def test_no_worker_outlives_the_study(tmp_path, signum):
     events = stream(events=400)
@@ -44,7 +50,7 @@ def test_no_worker_outlives_the_study(tmp_path, signum):
     study = subprocess.Popen(
         [sys.executable, "-m", "longclock.study", "--data", file, "--models", "no-time", "--seeds", "500",
          "--learning-rates", "0.01", "--protocol", "daily", "--jobs", "2", "--quiet", "--out", out],
-        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+        env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals,
     )  # fmt: skip
     runs = out / "runs.jsonl"
     wait_for(lambda: runs.exists() and runs.stat().st_size)

@@ -280,6 +280,9 @@ def main() -> int:
     p.add_argument("--seed", type=int, default=0, help="of moments, signals and sizes (0)")
     args = p.parse_args()
     torch.set_num_threads(1)
+    for signum in STUDY_KILLS:  # what started this may ignore them
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)  # fmt: skip
     study_cli.START = "fork"  # workers of a forked round need not import everything again
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     failed = 0
