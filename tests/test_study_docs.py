@@ -41,8 +41,9 @@ def test_tables_are_the_committed_lines(path):
 
 def test_every_table_is_there():
     found = {match[2] or match.group(3, 4, 5) for match in build_study.TABLE.finditer(PAGE)}
-    rivals = {(data, "daily", "rivals") for data in ("nyc-60-days", *LONG)}
-    assert found == {"rates", "own", ("nyc-60-days", "daily", "variants"), *rivals}
+    rivals = {(data, "daily", "rivals") for data in ("nyc-60-days", "nyc", *LONG)}
+    more = {("nyc-60-days", "daily", "variants"), ("nyc", "streaming", "rivals")}
+    assert found == {"rates", "own", *more, *rivals}
 
 
 @pytest.mark.parametrize("data", ["nyc-60-days", *LONG])
@@ -83,6 +84,16 @@ def test_the_check_ins():
     middle = summary.mean_of(models["lic"], "mid_hour_change").value
     assert jumps["lic"] == pytest.approx(middle, rel=0.05)  # no more than in mid-hour
     assert jumps["hour"] > 5 * jumps["lic"]
+
+
+@pytest.mark.parametrize("protocol", ["daily", "streaming"])
+def test_lic_leads_every_rival_on_all_check_ins(protocol):
+    models = models_of("nyc", protocol)
+    assert len(models) == 10
+    for rival in set(models) - {"lic"}:
+        values = leads("nyc", rival, protocol=protocol)
+        assert len(values) == 5
+        assert min(values) > 0
 
 
 def test_lic_is_not_behind_what_counts_on_the_clock():
