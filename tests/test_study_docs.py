@@ -42,7 +42,8 @@ def test_tables_are_the_committed_lines(path):
 def test_every_table_is_there():
     found = {match[2] or match.group(3, 4, 5) for match in build_study.TABLE.finditer(PAGE)}
     rivals = {(data, "daily", "rivals") for data in ("nyc-60-days", "nyc", *LONG)}
-    more = {("nyc-60-days", "daily", "variants"), ("nyc", "streaming", "rivals")}
+    more = {("nyc-60-days", "daily", "variants"), ("nyc", "streaming", "rivals"),
+            ("music", "batches", "rivals")}  # fmt: skip
     assert found == {"rates", "own", *more, *rivals}
 
 
@@ -94,6 +95,13 @@ def test_lic_leads_every_rival_on_all_check_ins(protocol):
         values = leads("nyc", rival, protocol=protocol)
         assert len(values) == 5
         assert min(values) > 0
+
+
+def test_nobody_gains_from_the_hour_on_the_plays():
+    models = models_of("music", "batches")
+    means = [summary.mean_of(runs, "seen_auc").value for runs in models.values()]
+    assert len(models) == 5
+    assert max(means) - min(means) <= 0.0015
 
 
 def test_lic_is_not_behind_what_counts_on_the_clock():
