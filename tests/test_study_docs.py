@@ -43,7 +43,7 @@ def test_every_table_is_there():
     found = {match[2] or match.group(3, 4, 5) for match in build_study.TABLE.finditer(PAGE)}
     rivals = {(data, "daily", "rivals") for data in ("nyc-60-days", "nyc", *LONG)}
     more = {("nyc-60-days", "daily", "variants"), ("nyc", "streaming", "rivals"),
-            ("music", "batches", "rivals")}  # fmt: skip
+            ("music", "batches", "rivals"), ("nycflights-all", "daily", "short")}  # fmt: skip
     assert found == {"rates", "own", *more, *rivals}
 
 
