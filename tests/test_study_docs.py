@@ -43,7 +43,8 @@ def test_every_table_is_there():
     found = {match[2] or match.group(3, 4, 5) for match in build_study.TABLE.finditer(PAGE)}
     rivals = {(data, "daily", "rivals") for data in ("nyc-60-days", "nyc", *LONG)}
     more = {("nyc-60-days", "daily", "variants"), ("nyc", "streaming", "rivals"),
-            ("music", "batches", "rivals"), ("nycflights-all", "daily", "short")}  # fmt: skip
+            ("music", "batches", "rivals"), ("nycflights-all", "daily", "short"),
+            ("bikeshare14-home-all", "daily", "short")}  # fmt: skip
     assert found == {"rates", "own", *more, *rivals}
 
 
@@ -76,6 +77,14 @@ def test_the_clock_leads_on_long_histories(data, least, rival):
         values = leads(data, rival, figure)
         assert len(values) >= 5
         assert statistics.mean(values) >= least
+
+
+@pytest.mark.parametrize(
+    ("data", "least"), [("nycflights-all", 0.05), ("bikeshare14-home-all", 0.02)]
+)
+def test_the_clock_leads_on_all_of_a_stream(data, least):
+    assert statistics.mean(leads(data, "hour")) >= least
+    assert min(leads(data, "hour", "seen_auc_long")) > 0
 
 
 def test_the_check_ins():
