@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torture.kill_rounds import write_events
 
 FULL = Path("/dev/full")
 PROGRAMS = {
@@ -28,12 +28,9 @@ def program(request) -> str:
 
 
 def run(program: str, folder: Path, **streams: object) -> subprocess.CompletedProcess[str]:
-    draw = random.Random(0)
-    rows = [f"{draw.randrange(6)},{draw.randrange(15)},{1_700_000_000 + 1800 * t},0" for t in range(120)]  # fmt: skip
-    (folder / "plays.csv").write_text("user,item,time,category\n" + "\n".join(rows) + "\n")
+    write_events(folder / "plays.csv")
     command = [sys.executable, "-m", program, *PROGRAMS[program]]
-    path = os.pathsep.join(sys.path)
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(command, cwd=folder, env=environment, text=True, **streams)  # type: ignore[call-overload,no-any-return]
 
 

@@ -193,6 +193,8 @@ def disk_round(what: str, events: Path, out: Path, draw: random.Random, right: A
     status = program.run(most_bytes=most)
     said = program.log.read_text()
     assert status in (0, 1), f"status {status}:\n{said}"
+    if status == 1:  # one of the files, or the report
+        assert "not be written" in said, said
     if most > 4096:  # the log is a file, too
         assert "AUC" in said, f"the figures are not printed:\n{said}"
         assert status == 0 or "could not be written" in said, said
