@@ -24,9 +24,10 @@ gtest_discover_tests(longclock_core_test DISCOVERY_MODE PRE_TEST)
 # What a search keeps from call to call, with std::threads in place of PyTorch's.
 if(LONGCLOCK_PYTHON)
   add_executable(longclock_table_test EXCLUDE_FROM_ALL
-    csrc/common/time_table_test.cpp csrc/common/time_table.cpp csrc/common/parallel.cpp csrc/common/fork.cpp)
+    csrc/common/time_table_cache_test.cpp csrc/common/time_table_cache.cpp csrc/common/parallel.cpp csrc/common/fork.cpp)
   target_compile_options(longclock_table_test PRIVATE ${LONGCLOCK_OP_OPTIMIZATION} ${warnings})
   target_compile_definitions(longclock_table_test PRIVATE TORCH_TARGET_VERSION=${torch_target_version})
+  target_include_directories(longclock_table_test PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/csrc)
   target_include_directories(longclock_table_test SYSTEM PRIVATE ${LONGCLOCK_TORCH_INCLUDE})
   target_link_libraries(longclock_table_test PRIVATE longclock_core GTest::gtest_main Threads::Threads)
   gtest_discover_tests(longclock_table_test DISCOVERY_MODE PRE_TEST)

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "block_topk.h"
-
 #include <torch/csrc/stable/library.h>
 
+#include "block_topk_call.h"
 #include "common/dispatch.h"
 #include "common/parallel.h"
 
@@ -75,7 +74,7 @@ BlockTopKBackwardCall::BlockTopKBackwardCall(const Tensor& grad_in, const Tensor
 namespace {
 
 // A part of a row that is worth a task of its own.
-constexpr int64_t kLeastScores = 65536;
+constexpr int64_t kMinScores = 65536;
 
 std::tuple<Tensor, Tensor> block_topk(const Tensor& scores, int64_t k,
                                       const OptionalTensor& lengths) {
@@ -91,7 +90,7 @@ std::tuple<Tensor, Tensor> block_topk(const Tensor& scores, int64_t k,
 
   const int64_t work = rows * columns;
   const int64_t wanted = (2 * worthwhile_threads(work) + rows - 1) / rows;
-  params.parts = std::clamp<int64_t>(columns / kLeastScores, 1, std::max<int64_t>(wanted, 1));
+  params.parts = std::clamp<int64_t>(columns / kMinScores, 1, std::max<int64_t>(wanted, 1));
   std::vector<TopKEntry> entries;
   if (params.parts > 1) entries.resize(static_cast<size_t>(rows * params.parts * k));
   params.entries = entries.data();

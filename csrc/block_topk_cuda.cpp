@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "../kernels/common/device.h"
-#include "block_topk.h"
-#include "common/cuda.h"
+#include "block_topk_call.h"
+#include "common/cuda_call.h"
+#include "longclock/common/device.h"
+#include "longclock/selection/topk_merge.h"
 
 namespace longclock {
 namespace {

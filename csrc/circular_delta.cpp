@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "circular_delta.h"
-
 #include <torch/csrc/stable/library.h>
 
+#include "circular_delta_call.h"
 #include "common/dispatch.h"
 #include "common/parallel.h"
 

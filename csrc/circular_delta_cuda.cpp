@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "circular_delta.h"
-#include "common/cuda.h"
+#include "circular_delta_call.h"
+#include "common/cuda_call.h"
 
 namespace longclock {
 namespace {

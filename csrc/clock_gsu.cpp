@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../kernels/clock_gsu/clock_gsu.h"
+#include "longclock/clock_gsu/clock_gsu.h"
 
 #include <torch/csrc/stable/library.h>
 
 #include "common/dispatch.h"
-#include "common/search_topk.h"
+#include "search/topk_search.h"
 
 namespace longclock {
 namespace {
 
-std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
+std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "clock_gsu";
   check_k(op, k);
   Search search(op, LONGCLOCK_SEARCH_ARGUMENTS);
   if (k > 0) search.tabulate();
-  ClockGsuParams params{};
+  DotSearchParams params{};
   params.queries = static_cast<const float*>(search.queries.const_data_ptr());
   params.query_stride = search.query_stride;
   params.scale = static_cast<float>(scale);
@@ -24,7 +24,8 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
-  m.def("clock_gsu(" LONGCLOCK_SEARCH_SCHEMA ", int k) -> (Tensor scores, Tensor indices)");
+  m.def(
+      "clock_gsu(" LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA) "int k) -> (Tensor scores, Tensor indices)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {

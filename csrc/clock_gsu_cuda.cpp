@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "../kernels/clock_gsu/clock_gsu.h"
-#include "../kernels/clock_gsu/clock_gsu_many.h"
-#include "common/search_cuda.h"
+#include "longclock/clock_gsu/clock_gsu.h"
+#include "longclock/search/many_candidates.h"
+#include "search/search_cuda.h"
 
 namespace longclock {
 namespace {
 
-std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH_PARAMETERS, int64_t k) {
+std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "clock_gsu";
   check_k(op, k);
   CudaCall cuda(op, "query", query);
   const DeviceSearchInputs search(op, cuda, LONGCLOCK_SEARCH_ARGUMENTS);
   DeviceSearchTopKCall call(cuda, search, scale, k);
   if (call.is_empty()) return {call.scores, call.indices};
-  ClockGsuManyPlan many;
-  cuda.check_launch(plan_clock_gsu_many(call.params.search, k, &many));
-  if (many.suits) {
+  SweepPlan many;
+  cuda.check_launch(plan_sweep_topk(call.params.search, k, &many));
+  if (many.supported) {
     const Tensor workspace = output(cuda, call.indices, {many.workspace_words}, ScalarType::Int);
     cuda.check_launch(
-        launch_clock_gsu_many(call.params, many, workspace.mutable_data_ptr(), cuda.stream()));
+        launch_sweep_topk(call.params, many, workspace.mutable_data_ptr(), cuda.stream()));
   } else {
     call.cut(cuda);
     cuda.check_launch(launch_clock_gsu(call.params, cuda.stream()));

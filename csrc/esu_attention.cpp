@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "esu_attention.h"
-
 #include <torch/csrc/stable/library.h>
 
 #include <memory>
 
-#include "../kernels/common/range.h"
 #include "common/dispatch.h"
 #include "common/large_outputs.h"
 #include "common/parallel.h"
-#include "common/time_table.h"
+#include "common/time_table_cache.h"
 #include "common/time_term.h"
+#include "esu_attention_call.h"
+#include "longclock/common/range.h"
 
 namespace longclock {
-
-#define LONGCLOCK_ESU_SCHEMA                                                                  \
-  "Tensor u, Tensor z, Tensor? ids, Tensor z_time, Tensor query_time, Tensor w1, Tensor b1, " \
-  "Tensor w2, Tensor b2, Tensor? valid, int period, float unit"
 
 static void check_valid(const char* op, const Tensor& valid, int64_t queries, int64_t k,
                         const char* why) {
@@ -24,60 +19,56 @@ static void check_valid(const char* op, const Tensor& valid, int64_t queries, in
   check_shape(op, "valid", valid, {{"Q", queries}, {"K", k}}, why);
 }
 
-EsuArguments::EsuArguments(const char* op, const Tensor& u_in, const Tensor& z_in,
-                           const OptionalTensor& ids_in, const Tensor& z_time_in,
-                           const Tensor& query_time_in, const Tensor& w1, const Tensor& b1,
-                           const Tensor& w2, const Tensor& b2, const OptionalTensor& valid_in,
-                           int64_t period, double unit)
-    : mlp(op, w1, b1, w2, b2, unit) {
+EsuInputs::EsuInputs(const char* op, const EsuArguments& a)
+    : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
   Behaviours& b = params.behaviours;
-  b.dtype = check_float(op, "z", z_in);
-  check_matches(op, "u", u_in, "z", z_in);
-  check_int(op, "z_time", z_time_in);
-  check_int(op, "query_time", query_time_in);
-  check_period(op, period);
-  check(u_in.dim() == 3, op, ": u must have shape [Q, n, L], got ", shape_of(u_in));
-  queries = u_in.size(0);
-  check(z_time_in.dim() == 2 && z_time_in.size(0) == queries, op,
+  b.dtype = check_float(op, "z", a.z);
+  check_matches(op, "u", a.u, "z", a.z);
+  check_int(op, "z_time", a.z_time);
+  check_int(op, "query_time", a.query_time);
+  check_period(op, a.period);
+  check(a.u.dim() == 3, op, ": u must have shape [Q, n, L], got ", shape_of(a.u));
+  queries = a.u.size(0);
+  check(a.z_time.dim() == 2 && a.z_time.size(0) == queries, op,
         ": z_time must have shape [Q, K] with Q = ", queries, " to match u, got ",
-        shape_of(z_time_in));
-  const int64_t k = z_time_in.size(1), dim = u_in.size(2);
-  if (ids_in) {
-    check(z_in.dim() == 2 && z_in.size(1) == dim, op,
-          ": the table must have shape [N, L] with L = ", dim, " to match u, got ", shape_of(z_in));
-    check_int(op, "ids", *ids_in);
-    check_shape(op, "ids", *ids_in, {{"Q", queries}, {"K", k}}, "to match z_time");
+        shape_of(a.z_time));
+  const int64_t k = a.z_time.size(1), dim = a.u.size(2);
+  if (a.ids) {
+    check(a.z.dim() == 2 && a.z.size(1) == dim, op,
+          ": the table must have shape [N, L] with L = ", dim, " to match u, got ", shape_of(a.z));
+    check_int(op, "ids", *a.ids);
+    check_shape(op, "ids", *a.ids, {{"Q", queries}, {"K", k}}, "to match z_time");
   } else {
-    check_shape(op, "z", z_in, {{"Q", queries}, {"K", k}, {"L", dim}}, "to match u and z_time");
+    check_shape(op, "z", a.z, {{"Q", queries}, {"K", k}, {"L", dim}}, "to match u and z_time");
   }
-  check_shape(op, "query_time", query_time_in, {{"Q", queries}}, "to match u");
-  if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_time");
+  check_shape(op, "query_time", a.query_time, {{"Q", queries}}, "to match u");
+  if (a.valid) check_valid(op, *a.valid, queries, k, "to match z_time");
 
-  const int64_t last = z_in.dim() - 1;
-  z = z_in.stride(last) == 1 || dim <= 1 ? z_in : as_contiguous(z_in);
-  z_time = as_contiguous(z_time_in);
-  query_time = as_contiguous(query_time_in);
+  const int64_t last = a.z.dim() - 1;
+  z = a.z.stride(last) == 1 || dim <= 1 ? a.z : as_contiguous(a.z);
+  z_time = as_contiguous(a.z_time);
+  query_time = as_contiguous(a.query_time);
   b.keys = z.const_data_ptr();
   b.key_row_stride = z.stride(last - 1);
   b.dim = dim;
   b.key_time = int_array(z_time);
-  b.period = period;
+  b.period = a.period;
   b.mlp = mlp.mlp;
-  if (valid_in) {
-    valid = as_contiguous(*valid_in);
+  if (a.valid) {
+    valid = as_contiguous(*a.valid);
     b.mask = static_cast<const uint8_t*>(valid.const_data_ptr());
   }
-  if (ids_in) {
-    ids = as_contiguous(*ids_in);
+  if (a.ids) {
+    ids = as_contiguous(*a.ids);
     b.ids = int_array(ids);
   }
-  params.z_query_stride = ids_in ? 0 : z.stride(0);
+  params.z_query_stride = a.ids ? 0 : z.stride(0);
   params.query_time = int_array(query_time);
-  params.heads = u_in.size(1);
+  params.heads = a.u.size(1);
   params.k = k;
 }
 
-EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuArguments& forward,
+EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuInputs& forward,
                                            const Tensor& grad_in, const Tensor& context_in,
                                            const Tensor& softmax_in) {
   const int64_t heads = forward.params.heads, width = forward.params.behaviours.dim + kTimeFeatures;
@@ -126,20 +117,16 @@ EsuTableGradArguments::EsuTableGradArguments(const char* op, const Tensor& z_gra
 namespace {
 
 // What the CPU kernels want besides: padded fp32 rows of u, ids known to be in range, a table of s.
-struct CpuAttention : EsuArguments {
+struct CpuAttention : EsuInputs {
   Tensor u;
   std::shared_ptr<const TimeTable> table;
   EsuAttentionParams params;
 
-  CpuAttention(const char* op, const Tensor& u_in, const Tensor& z_in, const OptionalTensor& ids_in,
-               const Tensor& z_time_in, const Tensor& query_time_in, const Tensor& w1,
-               const Tensor& b1, const Tensor& w2, const Tensor& b2, const OptionalTensor& valid_in,
-               int64_t period, double unit)
-      : EsuArguments(op, u_in, z_in, ids_in, z_time_in, query_time_in, w1, b1, w2, b2, valid_in,
-                     period, unit),
-        u(padded_rows(u_in, z_in.scalar_type())),
-        params{EsuArguments::params, static_cast<const float*>(u.const_data_ptr()),
-               padded_dim(u_in.size(2))} {
+  CpuAttention(const char* op, const EsuArguments& a)
+      : EsuInputs(op, a),
+        u(padded_rows(a.u, a.z.scalar_type())),
+        params{EsuInputs::params, static_cast<const float*>(u.const_data_ptr()),
+               padded_dim(a.u.size(2))} {
     Behaviours& b = params.behaviours;
     if (b.ids && !all_between_cpu(b.ids, 0, queries * params.k, 0, z.size(0) - 1)) {
       for (int64_t at = 0; at < queries * params.k; ++at) {
@@ -149,14 +136,14 @@ struct CpuAttention : EsuArguments {
       }
     }
     check_seconds(op, "query_time", query_time);
-    table = time_table(mlp.mlp, period, queries * params.k);
+    table = time_table(mlp.mlp, b.period, queries * params.k);
     b.time_table = table.get();
   }
 
   int64_t work() const { return queries * params.k * (params.behaviours.dim * params.heads + 32); }
 };
 
-std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
+std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU(LONGCLOCK_PARAMETER) bool /*sparse_grad*/) {
   constexpr const char* op = "esu_attention";
   CpuAttention a(op, LONGCLOCK_ESU_ARGUMENTS);
   Tensor context = make_empty(
@@ -173,7 +160,7 @@ std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backward(
-    const Tensor& grad_in, LONGCLOCK_ESU_PARAMETERS, const Tensor& context_in,
+    const Tensor& grad_in, LONGCLOCK_ESU(LONGCLOCK_PARAMETER) const Tensor& context_in,
     const Tensor& softmax_in, bool need_u, bool need_z, bool need_mlp) {
   constexpr const char* op = "esu_attention_backward";
   CpuAttention a(op, LONGCLOCK_ESU_ARGUMENTS);
@@ -248,12 +235,11 @@ Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
-  m.def("esu_attention(" LONGCLOCK_ESU_SCHEMA
-        ", bool sparse_grad) -> (Tensor context, Tensor softmax)");
-  m.def("esu_attention_backward(Tensor grad, " LONGCLOCK_ESU_SCHEMA
-        ", Tensor context, Tensor softmax, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, "
-        "Tensor "
-        "z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
+  m.def("esu_attention(" LONGCLOCK_ESU(
+      LONGCLOCK_SCHEMA) "bool sparse_grad) -> (Tensor context, Tensor softmax)");
+  m.def("esu_attention_backward(Tensor grad, " LONGCLOCK_ESU(LONGCLOCK_SCHEMA)
+        "Tensor context, Tensor softmax, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, "
+        "Tensor z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
   m.def(
       "esu_attention_table_grad(Tensor z_grad, Tensor ids, Tensor? valid, int table_rows) -> "
       "Tensor");

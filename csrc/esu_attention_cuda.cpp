@@ -1,50 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "../kernels/common/device.h"
-#include "common/cuda.h"
-#include "esu_attention.h"
+#include "common/cuda_call.h"
+#include "esu_attention_call.h"
+#include "longclock/common/device.h"
 
 namespace longclock {
 namespace {
 
-// Before anything else is done with them.
-void check_devices(const CudaCall& call, LONGCLOCK_ESU_PARAMETERS) {
-  (void)period, (void)unit;
-  const std::pair<const char*, const Tensor*> given[] = {
-      {"u", &u},       {"z", &z},       {"z_time", &z_time}, {"query_time", &query_time},
-      {"mlp w1", &w1}, {"mlp b1", &b1}, {"mlp w2", &w2},     {"mlp b2", &b2}};
-  for (const auto& [name, tensor] : given) call.check_device(name, *tensor);
-  if (ids) call.check_device("ids", *ids);
-  if (valid) call.check_device("valid", *valid);
+// Devices are checked before anything is read, or copied.
+const EsuArguments& on_one_device(const CudaCall& call, const EsuArguments& a) {
+#define LONGCLOCK_CHECK_DEVICE(type, name) call.check_device(#name, a.name);
+  LONGCLOCK_ESU_ROWS(LONGCLOCK_CHECK_DEVICE)
+  LONGCLOCK_CHECK_DEVICE(OptionalTensor, valid)
+#undef LONGCLOCK_CHECK_DEVICE
+  return a;
 }
 
 // The arguments as the CUDA kernels take them, announced to the call.
 struct CudaAttention {
   CudaCall call;
-  EsuArguments arguments;
+  EsuInputs inputs;
   Tensor u;
-  EsuAttentionCudaParams params;
+  DeviceEsuAttentionParams params;
 
-  CudaAttention(const char* op, LONGCLOCK_ESU_PARAMETERS)
-      : call(op, "u", u), arguments(checked(op, LONGCLOCK_ESU_ARGUMENTS)), u(input(call, "u", u)) {
-    const EsuArguments& a = arguments;
-    read_mlp(call, a.mlp);
-    for (const Tensor* tensor : {&a.z, &a.z_time, &a.query_time}) call.reads(*tensor);
-    if (ids) call.reads(a.ids);
-    if (valid) call.reads(a.valid);
-    params = {a.params,
-              a.queries,
-              this->u.const_data_ptr(),
-              this->u.scalar_type() == ScalarType::Float,
-              ids ? a.z.size(0) : 0,
+  CudaAttention(const char* op, const EsuArguments& a)
+      : call(op, "u", a.u), inputs(op, on_one_device(call, a)), u(input(call, "u", a.u)) {
+    read_mlp(call, inputs.mlp);
+    for (const Tensor* tensor : {&inputs.z, &inputs.z_time, &inputs.query_time}) {
+      call.reads(*tensor);
+    }
+    if (a.ids) call.reads(inputs.ids);
+    if (a.valid) call.reads(inputs.valid);
+    params = {inputs.params,
+              inputs.queries,
+              u.const_data_ptr(),
+              u.scalar_type() == ScalarType::Float,
+              a.ids ? inputs.z.size(0) : 0,
               device_checks(),
               nullptr};
-  }
-
-  EsuArguments checked(const char* op, LONGCLOCK_ESU_PARAMETERS) const {
-    check_devices(call, LONGCLOCK_ESU_ARGUMENTS);
-    return EsuArguments(op, LONGCLOCK_ESU_ARGUMENTS);
   }
 
   int64_t dim() const { return params.behaviours.dim; }
@@ -53,9 +47,9 @@ struct CudaAttention {
   Tensor scratch(int64_t size) { return output(call, u, {size}, ScalarType::Float); }
 };
 
-std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse_grad*/) {
+std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU(LONGCLOCK_PARAMETER) bool /*sparse_grad*/) {
   CudaAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
-  EsuAttentionCudaParams& p = a.params;
+  DeviceEsuAttentionParams& p = a.params;
   const Tensor context =
       output(a.call, a.u, {p.queries, p.heads, a.dim() + kTimeFeatures}, ScalarType::Float);
   const Tensor softmax = output(a.call, a.u, {p.queries, p.heads, 2}, ScalarType::Float);
@@ -68,7 +62,7 @@ std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU_PARAMETERS, bool /*sparse
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backward(
-    const Tensor& grad_in, LONGCLOCK_ESU_PARAMETERS, const Tensor& context_in,
+    const Tensor& grad_in, LONGCLOCK_ESU(LONGCLOCK_PARAMETER) const Tensor& context_in,
     const Tensor& softmax_in, bool need_u, bool need_z, bool need_mlp) {
   constexpr const char* op = "esu_attention_backward";
   CudaAttention a(op, LONGCLOCK_ESU_ARGUMENTS);
@@ -78,19 +72,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
         std::pair<const char*, const Tensor&>{"softmax", softmax_in}}) {
     a.call.check_device(name, tensor);
   }
-  const EsuBackwardArguments saved(op, a.arguments, grad_in, context_in, softmax_in);
+  const EsuBackwardArguments saved(op, a.inputs, grad_in, context_in, softmax_in);
   for (const Tensor* tensor : {&saved.grad, &saved.context, &saved.softmax}) {
     a.call.reads(*tensor);
   }
   a.params.context = static_cast<float*>(saved.context.data_ptr());  // read only
   a.params.softmax = static_cast<float*>(saved.softmax.data_ptr());
-  const EsuAttentionCudaParams& p = a.params;
+  const DeviceEsuAttentionParams& p = a.params;
   const int64_t queries = p.queries, heads = p.heads, k = p.k, dim = a.dim(), pairs = queries * k;
 
   const auto none = [](const Tensor& like) { return make_empty(like, {0}); };
   Tensor u_grad = none(u), z_grad = none(z), w1_grad = none(w1), b1_grad = none(b1),
          w2_grad = none(w2), b2_grad = none(b2);
-  EsuAttentionBackwardCudaParams params{};
+  DeviceEsuAttentionBackwardParams params{};
   params.forward = p;
   params.grad = static_cast<const float*>(saved.grad.const_data_ptr());
   Tensor u_partial, weights, s_grad, s_delta;
@@ -117,7 +111,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   a.call.check_launch(launch_esu_attention_backward(params, a.call.stream()));
   if (need_mlp) {
     std::tie(w1_grad, b1_grad, w2_grad, b2_grad) =
-        time_mlp_gradient(a.call, a.arguments.mlp, s_delta, s_grad);
+        time_mlp_gradient(a.call, a.inputs.mlp, s_delta, s_grad);
   }
   return {u_grad, z_grad, w1_grad, b1_grad, w2_grad, b2_grad};
 }

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../kernels/gsu_score/gsu_score.h"
+#include "longclock/gsu_score/gsu_score.h"
 
 #include <torch/csrc/stable/library.h>
 
 #include "common/dispatch.h"
 #include "common/large_outputs.h"
 #include "common/parallel.h"
-#include "common/search.h"
 #include "common/time_term.h"
+#include "search/search.h"
 
 namespace longclock {
 namespace {
 
-// For every kKeyGradChunk positions, the groups that see some of them, in order.
-struct GroupsByChunk {
+// For every kKeyGradPart positions, the groups that see some of them, in order.
+struct GroupsByPart {
   std::vector<int64_t> begin, groups;
 
-  GroupsByChunk(const std::vector<Group>& all, int64_t positions)
-      : begin(static_cast<size_t>((positions + kKeyGradChunk - 1) / kKeyGradChunk + 1)) {
-    for_each(all, [&](int64_t chunk, int64_t) { ++begin[chunk + 1]; });
-    for (size_t chunk = 1; chunk < begin.size(); ++chunk) begin[chunk] += begin[chunk - 1];
+  GroupsByPart(const std::vector<Group>& all, int64_t positions)
+      : begin(static_cast<size_t>((positions + kKeyGradPart - 1) / kKeyGradPart + 1)) {
+    for_each(all, [&](int64_t part, int64_t) { ++begin[part + 1]; });
+    for (size_t part = 1; part < begin.size(); ++part) begin[part] += begin[part - 1];
     groups.resize(static_cast<size_t>(begin.back()));
     std::vector<int64_t> next(begin.begin(), begin.end() - 1);
-    for_each(all, [&](int64_t chunk, int64_t group) { groups[next[chunk]++] = group; });
+    for_each(all, [&](int64_t part, int64_t group) { groups[next[part]++] = group; });
   }
 
  private:
@@ -31,15 +31,15 @@ struct GroupsByChunk {
     for (size_t index = 0; index < all.size(); ++index) {
       const Group& g = all[index];
       if (g.length == 0) continue;
-      const int64_t last = (g.position + g.length - 1) / kKeyGradChunk;
-      for (int64_t chunk = g.position / kKeyGradChunk; chunk <= last; ++chunk) {
-        f(chunk, static_cast<int64_t>(index));
+      const int64_t last = (g.position + g.length - 1) / kKeyGradPart;
+      for (int64_t part = g.position / kKeyGradPart; part <= last; ++part) {
+        f(part, static_cast<int64_t>(index));
       }
     }
   }
 };
 
-Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
+Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) std::optional<int64_t> total) {
   constexpr const char* op = "gsu_score";
   Search search(op, LONGCLOCK_SEARCH_ARGUMENTS);
   check(!total || *total == search.score_count, op, ": total must be ", search.score_count,
@@ -66,7 +66,7 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
-    const Tensor& grad_in, LONGCLOCK_SEARCH_PARAMETERS, bool need_query, bool need_keys,
+    const Tensor& grad_in, LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) bool need_query, bool need_keys,
     bool need_mlp) {
   constexpr const char* op = "gsu_score_backward";
   Search search(op, LONGCLOCK_SEARCH_ARGUMENTS);
@@ -111,10 +111,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
     } else {
       key_grad = large_empty(keys, keys.sizes());
       params.key_grad = key_grad.mutable_data_ptr();
-      const GroupsByChunk index(search.groups, search.positions);
+      const GroupsByPart index(search.groups, search.positions);
       params.positions = search.positions;
-      params.chunk_begin = index.begin.data();
-      params.chunk_groups = index.groups.data();
+      params.part_begin = index.begin.data();
+      params.part_groups = index.groups.data();
       parallel_tasks(
           static_cast<int64_t>(index.begin.size()) - 1, search.work(),
           [&](int64_t begin, int64_t end) { gsu_score_key_grad_cpu(params, begin, end); });
@@ -143,10 +143,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
-  m.def("gsu_score(" LONGCLOCK_SEARCH_SCHEMA ", int? total) -> Tensor");
+  m.def("gsu_score(" LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA) "int? total) -> Tensor");
   m.def(
-      "gsu_score_backward(Tensor grad, " LONGCLOCK_SEARCH_SCHEMA
-      ", bool need_query, bool need_keys, bool need_mlp) -> (Tensor query, Tensor keys, Tensor w1, "
+      "gsu_score_backward(Tensor grad, " LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA)
+      "bool need_query, bool need_keys, bool need_mlp) -> (Tensor query, Tensor keys, Tensor w1, "
       "Tensor b1, Tensor w2, Tensor b2)");
 }
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "../kernels/clock_gsu/clock_gsu_many.h"
-#include "../kernels/gsu_score/gsu_score.h"
-#include "common/search_cuda.h"
+#include "longclock/gsu_score/gsu_score.h"
+#include "longclock/search/many_candidates.h"
+#include "search/search_cuda.h"
 
 namespace longclock {
 namespace {
 
 // A search with the place of every query's scores, in a flat result of `total` elements.
 struct DeviceScores {
-  DeviceSearch search;
+  DeviceSearchParams search;
   Tensor score_begin;
 
   DeviceScores(const char* op, CudaCall& cuda, const DeviceSearchInputs& inputs, double scale,
@@ -33,7 +33,7 @@ struct DeviceScores {
   }
 };
 
-Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
+Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) std::optional<int64_t> total) {
   constexpr const char* op = "gsu_score";
   CudaCall cuda(op, "query", query);
   const DeviceSearchInputs inputs(op, cuda, LONGCLOCK_SEARCH_ARGUMENTS);
@@ -41,14 +41,14 @@ Tensor gsu_score(LONGCLOCK_SEARCH_PARAMETERS, std::optional<int64_t> total) {
   const Tensor out =
       output(cuda, keys, inputs.score_shape(scores.search.score_count), ScalarType::Float);
   bool many = false;
-  cuda.check_launch(plan_gsu_score_many(scores.search, &many));
-  const auto launch = many ? launch_gsu_score_many : launch_gsu_score;
+  cuda.check_launch(plan_sweep_scores(scores.search, &many));
+  const auto launch = many ? launch_sweep_scores : launch_gsu_score;
   cuda.check_launch(launch(scores.search, data<float>(out), cuda.stream()));
   return out;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
-    const Tensor& grad_in, LONGCLOCK_SEARCH_PARAMETERS, bool need_query, bool need_keys,
+    const Tensor& grad_in, LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) bool need_query, bool need_keys,
     bool need_mlp) {
   constexpr const char* op = "gsu_score_backward";
   CudaCall cuda(op, "query", query);
@@ -59,7 +59,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
         op, ": grad must be float32 with ", scores.search.score_count,
         " elements, as the scores, got ", dtype_of(grad_in), " ", shape_of(grad_in));
   const Tensor grad = input(cuda, "grad", grad_in);
-  GsuScoreBackwardDeviceParams params{};
+  DeviceGsuScoreBackwardParams params{};
   params.search = scores.search;
   params.grad = static_cast<const float*>(grad.const_data_ptr());
 
@@ -68,11 +68,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   if (need_query) {
     query_grad = output(cuda, query, query.sizes(), query.scalar_type());
     params.query_grad = query_grad.mutable_data_ptr();
-    cuda.check_launch(gsu_score_query_splits(params.search, &params.splits, &params.parts));
+    cuda.check_launch(gsu_score_query_sums(params.search, &params.sums, &params.parts));
     if (params.parts > 1) {
-      query_partial =
-          output(cuda, query, {inputs.query_count, params.splits, inputs.behaviours.dim},
-                 ScalarType::Float);
+      query_partial = output(cuda, query, {inputs.query_count, params.sums, inputs.behaviours.dim},
+                             ScalarType::Float);
       params.query_partial = data<float>(query_partial);
     }
     cuda.check_launch(launch_gsu_score_query_grad(params, cuda.stream()));

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../kernels/hamming_gsu/hamming_gsu.h"
+#include "longclock/hamming_gsu/hamming_gsu.h"
 
 #include <torch/csrc/stable/library.h>
 
 #include "common/dispatch.h"
-#include "common/search_topk.h"
+#include "search/topk_search.h"
 
 namespace longclock {
 namespace {
 
-std::tuple<Tensor, Tensor> hamming_gsu(const Tensor& query, const Tensor& keys,
-                                       const Tensor& key_time, const Tensor& query_time,
-                                       LONGCLOCK_LAYOUT_PARAMETERS, int64_t k) {
+std::tuple<Tensor, Tensor> hamming_gsu(LONGCLOCK_HASH_SEARCH(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "hamming_gsu";
   check_k(op, k);
   Search search(op, LONGCLOCK_HASH_SEARCH_ARGUMENTS);
@@ -23,9 +21,8 @@ std::tuple<Tensor, Tensor> hamming_gsu(const Tensor& query, const Tensor& keys,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
-  m.def(
-      "hamming_gsu(Tensor query, Tensor keys, Tensor key_time, Tensor "
-      "query_time, " LONGCLOCK_LAYOUT_SCHEMA ", int k) -> (Tensor scores, Tensor indices)");
+  m.def("hamming_gsu(" LONGCLOCK_HASH_SEARCH(
+      LONGCLOCK_SCHEMA) "int k) -> (Tensor scores, Tensor indices)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {

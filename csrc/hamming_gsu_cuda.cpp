@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "../kernels/hamming_gsu/hamming_gsu.h"
-#include "common/search_cuda.h"
+#include "longclock/hamming_gsu/hamming_gsu.h"
+#include "search/search_cuda.h"
 
 namespace longclock {
 namespace {
 
-std::tuple<Tensor, Tensor> hamming_gsu(const Tensor& query, const Tensor& keys,
-                                       const Tensor& key_time, const Tensor& query_time,
-                                       LONGCLOCK_LAYOUT_PARAMETERS, int64_t k) {
+std::tuple<Tensor, Tensor> hamming_gsu(LONGCLOCK_HASH_SEARCH(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "hamming_gsu";
   check_k(op, k);
   CudaCall cuda(op, "query", query);

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "../kernels/common/simd_level.h"
+#include "longclock/common/simd_level.h"
 
 namespace {
 

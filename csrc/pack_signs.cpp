@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "pack_signs.h"
-
 #include <torch/csrc/stable/library.h>
 
 #include <vector>
 
 #include "common/dispatch.h"
 #include "common/parallel.h"
+#include "pack_signs_call.h"
 
 namespace longclock {
 

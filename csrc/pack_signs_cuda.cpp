@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
-#include "common/cuda.h"
-#include "pack_signs.h"
+#include "common/cuda_call.h"
+#include "pack_signs_call.h"
 
 namespace longclock {
 namespace {

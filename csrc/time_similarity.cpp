@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../kernels/time_similarity/time_similarity.h"
+#include "longclock/time_similarity/time_similarity.h"
 
 #include <torch/csrc/stable/library.h>
 
@@ -63,7 +63,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
       "Tensor");
   m.def(
       "time_similarity_backward(Tensor grad, Tensor delta, Tensor w1, Tensor b1, Tensor w2, "
-      "Tensor b2, float unit) -> (Tensor, Tensor, Tensor, Tensor)");
+      "Tensor b2, float unit) -> (Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {

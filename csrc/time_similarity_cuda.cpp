@@ -4,9 +4,9 @@
 #include <tuple>
 #include <vector>
 
-#include "../kernels/time_similarity/time_similarity.h"
 #include "common/checks.h"
-#include "common/cuda.h"
+#include "common/cuda_call.h"
+#include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock {
 
@@ -17,7 +17,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_mlp_gradient(CudaCall& call,
   const int64_t count = delta.numel();
   const Tensor partial =
       output(call, delta,
-             {time_similarity_backward_device_chunks(count), time_mlp_size(arguments.mlp.hidden)},
+             {time_similarity_backward_device_parts(count), time_mlp_size(arguments.mlp.hidden)},
              ScalarType::Double);
   const TimeMlpGradients out(arguments);
   std::apply([&](const auto&... gradient) { (call.writes(gradient), ...); }, out.tensors);

@@ -21,7 +21,9 @@ from bench import harness, memory, peers, report, scaling  # noqa: E402
 from bench.__main__ import OPS, main  # noqa: E402
 
 COMMITTED = sorted((ROOT / "bench" / "results").glob("cpu*.json"))
-KERNELS = {path.name for path in (ROOT / "kernels").iterdir() if path.name != "common"}
+KERNELS = {path.stem for path in (ROOT / "csrc").glob("*.cpp")} & {
+    path.name for path in (ROOT / "kernels").iterdir()
+}
 WHOLE = {"long_term_interest_clock", "fuxictr_twin"}  # benches of the module
 
 

@@ -98,9 +98,18 @@ def with_headers(path: Path, seen: dict[Path, bytes]) -> dict[Path, bytes]:
         return seen
     seen[path] = path.read_bytes()
     for name in re.findall(rb'^#include "(.+?)"', seen[path], re.MULTILINE):
-        with_headers(path.parent / name.decode(), seen)
-        with_headers(ROOT / "kernels" / name.decode(), seen)
+        with_headers(ROOT / "kernels" / name.decode().removeprefix("longclock/"), seen)
     return seen
+
+
+@cache
+def include_root() -> Path:
+    """Where kernels are found as <longclock/...>."""
+    link = CACHE / "include" / "longclock"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(ROOT / "kernels")
+    return link.parent
 
 
 def short_name(demangled: str) -> str:
@@ -158,7 +167,7 @@ def build(source: Path, sm: int) -> Cubin:
         CACHE.mkdir(parents=True, exist_ok=True)
         for old in CACHE.glob(f"{stem}.*"):
             old.unlink()
-        command = [nvcc(), *FLAGS, f"-arch=sm_{sm}", f"-I{ROOT / 'kernels'}", "-cubin"]
+        command = [nvcc(), *FLAGS, f"-arch=sm_{sm}", f"-I{include_root()}", "-cubin"]
         log.write_text(run([*command, "-o", str(cubin), str(source)]), encoding="utf-8")
         text = run([nvdisasm(), "-c", "-gi", str(cubin)])
         sass.write_text(text, encoding="utf-8")

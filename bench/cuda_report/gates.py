@@ -39,9 +39,9 @@ HOT_LOOPS = (
     ),
     HotLoop("clock_gsu_kernel<float, (RowForm)2>", "clock_gsu fp32", Work(32, {KEYS: 32, RELU: 8})),
     # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
-    HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)0>", MANY, Work(64, {PRODUCT: 128})),
-    HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)1>", MANY, Work(64, {PRODUCT: 128})),
-    HotLoop("clock_gsu_sweep_kernel<Float16, 256, (Sweep)2>", ALL, Work(64, {PRODUCT: 128})),
+    HotLoop("sweep_kernel<Float16, 256, (Sweep)0>", MANY, Work(64, {PRODUCT: 128})),
+    HotLoop("sweep_kernel<Float16, 256, (Sweep)1>", MANY, Work(64, {PRODUCT: 128})),
+    HotLoop("sweep_kernel<Float16, 256, (Sweep)2>", ALL, Work(64, {PRODUCT: 128})),
     HotLoop("time_similarity_kernel<long>", "time_similarity", Work(32, {RELU: 8})),
 )
 
@@ -58,10 +58,10 @@ class Gate:
 
 
 NEWER = ARCHITECTURES[1:]
-SWEEP, FP16_SWEEP = r"clock_gsu_sweep_kernel<.*>", r"clock_gsu_sweep_kernel<Float16, 256, .*>"
+SWEEP, FP16_SWEEP = r"sweep_kernel<.*>", r"sweep_kernel<Float16, 256, .*>"
 # Of a search, and the one that stores each product.
-TWO_SWEEPS = r"clock_gsu_sweep_kernel<Float16, 256, \(Sweep\)[01]>"
-ALL_SCORES = r"clock_gsu_sweep_kernel<Float16, 256, \(Sweep\)2>"
+TWO_SWEEPS = r"sweep_kernel<Float16, 256, \(Sweep\)[01]>"
+ALL_SCORES = r"sweep_kernel<Float16, 256, \(Sweep\)2>"
 REQUEST, SCORES = r"clock_gsu .* candidates", r"gsu_score .* candidates"
 GSU, GSU_KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12]>"
 # Rows that eight lanes read.

@@ -46,8 +46,8 @@ Source = tuple[str, ...]  # "file:line", then where that was inlined, outwards
 
 def place(file: str, line: str | int) -> str:
     """The same wherever the project lies."""
-    inside = file.rpartition("/kernels/")
-    return f"{os.path.normpath(inside[2]) if inside[1] else os.path.basename(file)}:{line}"
+    *outside, inside = re.split("/kernels/|/include/longclock/", file)
+    return f"{os.path.normpath(inside) if outside else os.path.basename(file)}:{line}"
 
 
 @dataclasses.dataclass(frozen=True)

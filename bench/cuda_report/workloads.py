@@ -183,7 +183,7 @@ WORKLOADS = (
 PHASES = {"select": r"select|topk|cub/|merge", "stream": ""}
 SECTOR = 32
 COPIES = "common/async_copy.cuh"  # of rows to shared memory
-SECOND_SWEEP = r"clock_gsu_sweep_kernel<.*\(Sweep\)1>"  # writes the scores that survive
+SECOND_SWEEP = r"sweep_kernel<.*\(Sweep\)1>"  # writes the scores that survive
 Launch = dict[str, Any]
 
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "checks.h"
+#include "common/checks.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "../../kernels/common/range.h"
-#include "parallel.h"
+#include "common/parallel.h"
+#include "longclock/common/range.h"
 
 namespace longclock {
 
@@ -61,6 +61,16 @@ const char* dtype_of(const Tensor& tensor) {
       return "complex64";
     case ScalarType::ComplexDouble:
       return "complex128";
+    case ScalarType::Float8_e5m2:
+      return "float8_e5m2";
+    case ScalarType::Float8_e4m3fn:
+      return "float8_e4m3fn";
+    case ScalarType::Float8_e5m2fnuz:
+      return "float8_e5m2fnuz";
+    case ScalarType::Float8_e4m3fnuz:
+      return "float8_e4m3fnuz";
+    case ScalarType::Float8_e8m0fnu:
+      return "float8_e8m0fnu";
     default:
       return "a dtype of 8 bits or fewer";
   }
@@ -88,6 +98,19 @@ void check_defined(const char* op, const char* argument, const Tensor& tensor) {
   check(tensor.defined(), op, ": ", argument, " must be a tensor, got None");
 }
 
+namespace {
+
+std::string float_remedy(const char* op, const Tensor& tensor) {
+  if (tensor.scalar_type() != ScalarType::Double) return "convert it with .float()";
+  std::string name = op;
+  for (const char* suffix : {"_backward", "_table_grad"}) {
+    if (const size_t at = name.find(suffix); at != std::string::npos) name.resize(at);
+  }
+  return "longclock.reference." + name + " takes float64";
+}
+
+}  // namespace
+
 DType check_float(const char* op, const char* argument, const Tensor& tensor) {
   check_defined(op, argument, tensor);
   switch (tensor.scalar_type()) {
@@ -101,8 +124,7 @@ DType check_float(const char* op, const char* argument, const Tensor& tensor) {
       break;
   }
   check(false, op, ": ", argument, " must be float32, float16 or bfloat16, got ", dtype_of(tensor),
-        tensor.scalar_type() == ScalarType::Double ? "; longclock.reference takes float64"
-                                                   : "; convert it with .float()");
+        "; ", float_remedy(op, tensor));
   return DType::kFloat32;
 }
 
@@ -118,8 +140,8 @@ void check_matches(const char* op, const char* argument, const Tensor& tensor,
 void check_int(const char* op, const char* argument, const Tensor& tensor) {
   check_defined(op, argument, tensor);
   check(tensor.scalar_type() == ScalarType::Int || tensor.scalar_type() == ScalarType::Long, op,
-        ": ", argument, " must be int32 or int64, got ", dtype_of(tensor),
-        "; convert it with .long()");
+        ": ", argument, " must be int32 or int64, got ", dtype_of(tensor), "; convert with ",
+        argument, ".to(torch.int64)");
 }
 
 void check_period(const char* op, int64_t period) {
@@ -242,9 +264,7 @@ TimeMlpArguments::TimeMlpArguments(const char* op, const Tensor& w1_in, const Te
   } parameters[] = {{"w1", w1}, {"b1", b1}, {"w2", w2}, {"b2", b2}};
   for (const auto& [name, tensor] : parameters) {
     check(tensor.scalar_type() == ScalarType::Float, op, ": mlp ", name, " must be float32, got ",
-          dtype_of(tensor),
-          tensor.scalar_type() == ScalarType::Double ? "; longclock.reference takes float64"
-                                                     : "; convert it with .float()");
+          dtype_of(tensor), "; ", float_remedy(op, tensor));
   }
   check(w1.dim() == 2 && w1.size(1) == kTimeFeatures && w1.size(0) >= 1 &&
             w1.size(0) <= kMaxTimeHidden,

@@ -8,9 +8,9 @@
 #include <string>
 #include <tuple>
 
-#include "../../kernels/common/dtype.h"
-#include "../../kernels/time_similarity/time_similarity.h"
-#include "tensors.h"
+#include "common/tensors.h"
+#include "longclock/common/dtype.h"
+#include "longclock/time/time_mlp.h"
 
 namespace longclock {
 

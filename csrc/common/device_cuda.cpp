@@ -2,7 +2,7 @@
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include "cuda.h"
+#include "common/cuda_call.h"
 
 namespace longclock {
 namespace {

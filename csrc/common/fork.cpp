@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fork.h"
+#include "common/fork.h"
 
 #include <pthread.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "large_outputs.h"
+#include "common/large_outputs.h"
 
 #include <sys/mman.h>
 
@@ -7,8 +7,8 @@
 #include <mutex>
 #include <utility>
 
-#include "fork.h"
-#include "parallel.h"
+#include "common/fork.h"
+#include "common/parallel.h"
 
 // From PyTorch 2.11 on; null in 2.10.
 extern "C" __attribute__((weak)) AOTITorchError
@@ -20,7 +20,7 @@ torch_from_blob(void* data, int64_t dim, const int64_t* sizes, const int64_t* st
 namespace longclock {
 namespace {
 
-constexpr uintptr_t kPage = uintptr_t{2} << 20, kLeast = 4 * kPage;
+constexpr uintptr_t kPage = uintptr_t{2} << 20, kMin = 4 * kPage;
 
 uintptr_t round_up_to_page(uintptr_t value) { return (value + kPage - 1) / kPage * kPage; }
 
@@ -62,7 +62,7 @@ class KeptPages {
     return bytes == bytes_ ? std::exchange(pages_, nullptr) : nullptr;
   }
   void give(void* pages, size_t bytes) {
-    if (bytes <= kMost) {
+    if (bytes <= kMax) {
       const std::lock_guard lock(mutex_);
       std::swap(pages_, pages);
       std::swap(bytes_, bytes);
@@ -71,7 +71,7 @@ class KeptPages {
   }
 
  private:
-  static constexpr size_t kMost = size_t{128} << 20;
+  static constexpr size_t kMax = size_t{128} << 20;
   GlobalMutex mutex_;
   void* pages_ = nullptr;
   size_t bytes_ = 0;
@@ -90,7 +90,7 @@ size_t large_bytes(const Tensor& like, Sizes sizes) {
   for (const int64_t size : sizes) {
     if (__builtin_mul_overflow(bytes, size, &bytes)) return 0;
   }
-  return bytes >= kLeast ? round_up_to_page(bytes) : 0;
+  return bytes >= kMin ? round_up_to_page(bytes) : 0;
 }
 
 // A contiguous tensor in pages of ours, which the deleter gets with it; null on failure, and where

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "checks.h"
+#include "common/checks.h"
 
 namespace longclock {
 

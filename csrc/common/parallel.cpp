@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "parallel.h"
+#include "common/parallel.h"
 
-#include "fork.h"
+#include "common/fork.h"
 
 namespace longclock {
 namespace {

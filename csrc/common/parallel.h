@@ -70,8 +70,8 @@ void parallel_shares(int64_t count, int64_t work, const F& f) {
   const int64_t threads = worthwhile_threads(work);
   const int64_t step = std::max<int64_t>(1, (count + threads - 1) / threads);
   parallel_tasks((count + step - 1) / step, work, [&](int64_t begin, int64_t end) {
-    for (int64_t share = begin; share < end; ++share) {
-      f(share * step, std::min(count, (share + 1) * step));
+    for (int64_t part = begin; part < end; ++part) {
+      f(part * step, std::min(count, (part + 1) * step));
     }
   });
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tensors.h"
+#include "common/tensors.h"
 
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "checks.h"
-#include "fork.h"
+#include "common/checks.h"
+#include "common/fork.h"
 
 namespace longclock {
 namespace {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "time_term.h"
+#include "common/time_term.h"
+
+#include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock {
 
@@ -7,11 +9,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_mlp_gradient(const TimeMlpArgume
                                                              IntArray delta, const float* grad,
                                                              int64_t count) {
   const TimeMlp& mlp = arguments.mlp;
-  const int64_t chunks = time_similarity_backward_chunks(count);
-  std::vector<double> partial(static_cast<size_t>(chunks * time_mlp_size(mlp.hidden)));
+  const int64_t parts = time_similarity_backward_parts(count);
+  std::vector<double> partial(static_cast<size_t>(parts * time_mlp_size(mlp.hidden)));
   const TimeMlpGradients out(arguments);
   const TimeSimilarityBackwardParams params{delta, grad, count, mlp, partial.data(), out.view()};
-  parallel_tasks(chunks, count * 16, [&](int64_t begin, int64_t end) {
+  parallel_tasks(parts, count * 16, [&](int64_t begin, int64_t end) {
     time_similarity_backward_cpu(params, begin, end);
   });
   time_similarity_backward_reduce_cpu(params);

@@ -3,8 +3,8 @@
 
 #include <tuple>
 
-#include "checks.h"
-#include "parallel.h"
+#include "common/checks.h"
+#include "common/parallel.h"
 
 namespace longclock {
 

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 
-#include "../common/cuda.h"
-#include "../common/dtype.h"
-#include "../common/simd_level.h"
-#include "selection.h"
+#include "longclock/common/cuda.h"
+#include "longclock/common/dtype.h"
+#include "longclock/common/simd_level.h"
+#include "longclock/selection/selection.h"
 
 namespace longclock {
 
@@ -45,22 +45,9 @@ struct BlockTopKBackwardParams {
 // Rows [begin, end).
 void block_topk_backward_cpu(const BlockTopKBackwardParams& params, int64_t begin, int64_t end);
 
-// The best k of a row's parts.
-struct TopKMergeParams {
-  DType dtype;         // of top_scores
-  TopKEntry* entries;  // [rows, parts, k], equals of a part in order of index, 0 for padding; is
-                       // overwritten
-  int64_t rows, parts, k;
-  void* top_scores;  // [rows, k], sorted
-  int64_t* indices;  // [rows, k]
-};
-
 // All rows, on the device of the stream. Each returns a cudaError_t: 0 is success. The launchers
 // allocate nothing and wait for nothing.
 int launch_block_topk(const BlockTopKParams& params, CudaStream stream);
-int launch_topk_merge(const TopKMergeParams& params, CudaStream stream);
 int launch_block_topk_backward(const BlockTopKBackwardParams& params, CudaStream stream);
-// Into how many parts each of `rows` rows, the longest with `longest` scores, fills the device.
-int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts);
 
 }  // namespace longclock

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "block_topk.h"
+#include "longclock/block_topk/block_topk.h"
 
 namespace longclock {
 namespace {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../common/scratch.h"
-#include "block_topk.h"
-#include "sort_largest-inl.h"
-#include "topk_buffer-inl.h"
+#include "longclock/block_topk/block_topk.h"
+#include "longclock/common/scratch.h"
+#include "longclock/selection/sort_largest-inl.h"
+#include "longclock/selection/topk_buffer-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
 
 // Rows up to this long are read twice, the second time from a cache.
-constexpr int64_t kMostFolded = 65536;
+constexpr int64_t kMaxFolded = 65536;
 constexpr int64_t fold_lanes(int64_t k) { return round_up(2 * k, 256); }
 
 struct Workspace {
@@ -27,7 +27,7 @@ template <class T>
 void select_part(const T* row, int64_t begin, int64_t end, TopKBuffer* best) {
   alignas(64) float block[kTopKBlock];
   for (int64_t at = begin; at < end; at += kTopKBlock) {
-    const int64_t n = smaller(kTopKBlock, end - at);
+    const int64_t n = min_of(kTopKBlock, end - at);
     if constexpr (sizeof(T) == 4) {
       if (n == kTopKBlock) {
         best->push(row + at, nullptr, n, at);
@@ -41,10 +41,10 @@ void select_part(const T* row, int64_t begin, int64_t end, TopKBuffer* best) {
   }
 }
 
-// A bar that somewhat more than k scores of [begin, end) should pass, from evenly spaced ones; NaN
-// where sampling does not pay.
+// A threshold that somewhat more than k scores of [begin, end) should pass, from evenly spaced
+// ones; NaN where sampling does not pay.
 template <class T>
-float sampled_bar(const T* row, int64_t begin, int64_t end, int64_t k) {
+float sampled_threshold(const T* row, int64_t begin, int64_t end, int64_t k) {
   constexpr int64_t kSamples = 512;
   const int64_t step = (end - begin) / kSamples;
   if (step < 8) return __builtin_nanf("");
@@ -64,7 +64,7 @@ template <class T>
 float folded_bar(const T* row, int64_t begin, int64_t end, int64_t k, float* maxima,
                  uint8_t* codes) {
   const int64_t lanes = fold_lanes(k), n = end - begin;
-  if (n < 4 * lanes || n > kMostFolded) return __builtin_nanf("");
+  if (n < 4 * lanes || n > kMaxFolded) return __builtin_nanf("");
   for (int64_t i = 0; i < lanes; i += kLanes) {
     Vf largest = load(row + begin + i);
     for (int64_t at = begin + i + lanes; at + kLanes <= end; at += lanes) {
@@ -84,9 +84,9 @@ TopKBuffer select(const T* row, int64_t begin, int64_t end, int64_t k, Workspace
     select_part(row, begin, end, &best);
     return best;
   }
-  const float bar = sampled_bar(row, begin, end, k);
-  if (bar == bar) {
-    TopKBuffer best(w->entries, k, bar);
+  const float threshold = sampled_threshold(row, begin, end, k);
+  if (threshold == threshold) {
+    TopKBuffer best(w->entries, k, threshold);
     select_part(row, begin, end, &best);
     if (best.size() >= k) return best;
   }
@@ -104,8 +104,8 @@ void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
     const int64_t row = task / p.parts, part = task % p.parts;
     const int64_t length = p.lengths ? p.lengths[row] : p.columns;
     const int64_t part_length = (length + p.parts - 1) / p.parts;
-    const int64_t first = smaller(length, part * part_length);
-    const int64_t last = smaller(length, first + part_length);
+    const int64_t first = min_of(length, part * part_length);
+    const int64_t last = min_of(length, first + part_length);
     TopKBuffer best;
     LONGCLOCK_WITH_DTYPE(p.dtype, T,
                          const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "block_topk.h"
+#include "longclock/block_topk/block_topk.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../common/levels_test.h"
+#include "longclock/common/levels_test.h"
 
 namespace longclock {
 namespace {
@@ -71,7 +71,8 @@ TEST(BlockTopK, AgreesWithAStableSort) {
         rows[6][i] = i % 5 == 0 ? -INFINITY : i % 11 == 0 ? INFINITY : -0.0f;
         rows[7][i] = -INFINITY;
       }
-      // What a row is sampled at, and nothing else, is high: the sampled bar lets too few pass.
+      // What a row is sampled at, and nothing else, is high: the sampled threshold lets too few
+      // pass.
       for (size_t i = 0; i < size; i += std::max<size_t>(1, size / 512)) rows[3][i] += 1e6f;
       for (size_t row = 0; row < rows.size(); ++row) {
         SCOPED_TRACE("pattern " + std::to_string(row));

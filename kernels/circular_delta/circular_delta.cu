@@ -3,9 +3,9 @@
 // evenly strided tensors need no index arithmetic.
 #include <type_traits>
 
-#include "../common/launch.cuh"
-#include "circular_delta.h"
-#include "clock.cuh"
+#include "longclock/circular_delta/circular_delta.h"
+#include "longclock/common/launch.cuh"
+#include "longclock/time/clock.cuh"
 
 namespace longclock {
 namespace {

@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "../common/cuda.h"
-#include "../common/dtype.h"
-#include "../common/simd_level.h"
+#include "longclock/common/cuda.h"
+#include "longclock/common/dtype.h"
+#include "longclock/common/simd_level.h"
 
 namespace longclock {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "circular_delta.h"
+#include "longclock/circular_delta/circular_delta.h"
 
 namespace longclock {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../common/ints-inl.h"
-#include "../common/simd-inl.h"
-#include "circular_delta.h"
-#include "clock-inl.h"
+#include "longclock/circular_delta/circular_delta.h"
+#include "longclock/common/ints-inl.h"
+#include "longclock/common/simd-inl.h"
+#include "longclock/time/clock-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
@@ -13,7 +13,7 @@ void circular_delta(const CircularDeltaParams& p, int64_t begin, int64_t end) {
   const int64_t columns = p.sizes[last], a_stride = p.a_strides[last], b_stride = p.b_strides[last];
   for (int64_t at = begin; at < end;) {
     const int64_t column = at % columns;
-    const int64_t n = smaller(smaller(kBlock, columns - column), end - at);
+    const int64_t n = min_of(min_of(kBlock, columns - column), end - at);
     int64_t a_at = column * a_stride, b_at = column * b_stride;
     int64_t row = at / columns;
     for (int d = last - 1; d >= 0; --d) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "circular_delta.h"
+#include "longclock/circular_delta/circular_delta.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "../common/levels_test.h"
+#include "longclock/common/levels_test.h"
 
 namespace longclock {
 namespace {

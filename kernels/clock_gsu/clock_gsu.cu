@@ -3,18 +3,18 @@
 // registers, and scores go to a BlockSelector in shared memory, 4 bytes a behaviour, so the cost
 // hardly depends on the data. Where there are fewer queries than multiprocessors a sequence is cut
 // into parts, whose best are merged by a second launch.
-#include "../block_topk/block_selector.cuh"
-#include "../block_topk/block_topk.h"
-#include "../common/launch.cuh"
-#include "../gsu_score/tile_scorer.cuh"
-#include "clock_gsu.h"
+#include "longclock/clock_gsu/clock_gsu.h"
+#include "longclock/common/launch.cuh"
+#include "longclock/search/tile_scorer.cuh"
+#include "longclock/selection/block_selector.cuh"
+#include "longclock/selection/topk_merge.h"
 
 namespace longclock {
 namespace {
 
 template <class T, RowForm kForm>
 __global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements ? 2 : kTileBlocks)
-    clock_gsu_kernel(const __grid_constant__ DeviceSearchTopK p, const SelectorPlan plan,
+    clock_gsu_kernel(const __grid_constant__ DeviceSearchTopKParams p, const SelectorPlan plan,
                      const int query_room) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
@@ -36,10 +36,10 @@ __global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements 
   for (int at = begin, n; at < end; at += n) {
     n = min(plan.capacity, end - at);
     best.begin();
-    for (int tile = warp_index() * kTileRows; tile < n; tile += kSelectorThreads) {
+    for (int tile = warp_index() * kWarpRows; tile < n; tile += kSelectorThreads) {
       float score;
-      const bool there = scorer.score(at + tile, at + n, &score);
-      best.push(tile + scorer.row(), there ? ordered_score(score) : 0);
+      const bool valid = scorer.score(at + tile, at + n, &score);
+      best.push(tile + scorer.row(), valid ? ordered_score(score) : 0);
     }
     best.end(n, [&](int i) { return at + i; });
   }
@@ -53,13 +53,13 @@ __global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements 
 
 }  // namespace
 
-int launch_clock_gsu(const DeviceSearchTopK& p, CudaStream stream) {
-  const DeviceSearch& search = p.search;
+int launch_clock_gsu(const DeviceSearchTopKParams& p, CudaStream stream) {
+  const DeviceSearchParams& search = p.search;
   if (search.queries == 0 || p.k == 0) return cudaSuccess;
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   const int query_room = query_bytes(search);
-  const int64_t longest = search.layout == SearchLayout::kDense ? search.columns : search.positions;
+  const int64_t longest = search.longest();
   const SelectorPlan plan = plan_selector(
       (longest + p.parts - 1) / p.parts, p.k,
       static_cast<int>(sizeof(BlockSelector::Shared) + sizeof(SharedTimeMlp)) + query_room, device);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "clock_gsu.h"
+#include "longclock/clock_gsu/clock_gsu.h"
 
 namespace longclock {
 
-void clock_gsu_cpu(const ClockGsuParams& params, int64_t begin, int64_t end) {
+void clock_gsu_cpu(const DotSearchParams& params, int64_t begin, int64_t end) {
   LONGCLOCK_CALL_BF16_LEVEL(clock_gsu(params, begin, end));
 }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../block_topk/sort_largest-inl.h"
-#include "candidate_search-inl.h"
-#include "repeated_search-inl.h"
-#include "single_search-inl.h"
+#include "longclock/search/candidate_search-inl.h"
+#include "longclock/search/repeated_search-inl.h"
+#include "longclock/search/single_search-inl.h"
+#include "longclock/selection/sort_largest-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
 
 // Into `entries`, or sorted into the outputs where the sequence is not cut into parts.
-inline void write(const ClockGsuParams& p, int64_t query, int64_t part, TopKBuffer& best) {
+inline void write(const DotSearchParams& p, int64_t query, int64_t part, TopKBuffer& best) {
   TopKEntry* found = best.entries();
   if (p.parts == 1) {
     write_sorted(found, sort_largest(found, best.size(), p.k), p.k, p.scores + query * p.k,
@@ -22,7 +22,7 @@ inline void write(const ClockGsuParams& p, int64_t query, int64_t part, TopKBuff
 
 // By either search of many candidates.
 template <class ManySearch>
-void search_many(const ClockGsuParams& p, const SearchTask& task, ManySearch* search,
+void search_many(const DotSearchParams& p, const SearchTask& task, ManySearch* search,
                  Scratch* scratch) {
   const int64_t count = task.query_end - task.query_begin, capacity = topk_capacity(p.k);
   TopKEntry* entries = scratch->take<TopKEntry>(count * capacity);
@@ -32,8 +32,8 @@ void search_many(const ClockGsuParams& p, const SearchTask& task, ManySearch* se
     best[i] = TopKBuffer(entries + i * capacity, p.k);
     queries[i] = p.queries + (task.query_begin + i) * p.query_stride;
   }
-  const int64_t enough = smaller(p.k, search->find(queries, count, /*sample=*/true, best));
-  // Those whose bar was too high, together, once more.
+  const int64_t enough = min_of(p.k, search->find(queries, count, /*sample=*/true, best));
+  // Those whose threshold was too high, together, once more.
   int64_t again = 0;
   int64_t* which = scratch->take<int64_t>(count);
   for (int64_t i = 0; i < count; ++i) {
@@ -49,17 +49,17 @@ void search_many(const ClockGsuParams& p, const SearchTask& task, ManySearch* se
     for (int64_t i = 0; i < again; ++i) best[which[i]] = found[i];
   }
   for (int64_t i = 0; i < count; ++i) {
-    const TopKBuffer& next = best[smaller(i + 1, count - 1)];
+    const TopKBuffer& next = best[min_of(i + 1, count - 1)];
     prefetch_row(next.entries(), next.size() * static_cast<int64_t>(sizeof(TopKEntry)));
     write(p, task.query_begin + i, task.part, best[i]);
   }
 }
 
 // Candidates of a task from which on it pays to look for rows that repeat.
-constexpr int64_t kLeastCandidates = 16;
+constexpr int64_t kMinCandidates = 16;
 
 template <class T>
-void search(const ClockGsuParams& p, const SearchTask& task) {
+void search(const DotSearchParams& p, const SearchTask& task) {
   const Group& group = p.groups[task.group];
   const int64_t count = task.query_end - task.query_begin;
   Scratch scratch;
@@ -67,7 +67,7 @@ void search(const ClockGsuParams& p, const SearchTask& task) {
     SingleSearch<T> search(p, task, &scratch);
     return write(p, task.query_begin, task.part, search.find());
   }
-  if (p.behaviours.ids && count >= kLeastCandidates) {
+  if (p.behaviours.ids && count >= kMinCandidates) {
     const DistinctRows<T> distinct(p.behaviours, group, task.begin, task.end, &scratch);
     if (distinct.all()) {
       RepeatedSearch<T> repeated(p, distinct, &scratch);
@@ -80,7 +80,7 @@ void search(const ClockGsuParams& p, const SearchTask& task) {
 
 }  // namespace
 
-void clock_gsu(const ClockGsuParams& p, int64_t begin, int64_t end) {
+void clock_gsu(const DotSearchParams& p, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; ++task) {
     LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, search<T>(p, p.tasks[task]));
   }

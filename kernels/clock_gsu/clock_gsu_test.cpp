@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
-#include "../common/levels_test.h"
-#include "../gsu_score/gsu_score.h"
-#include "found_test.h"
+#include "longclock/clock_gsu/clock_gsu_found_test.h"
+#include "longclock/common/levels_test.h"
+#include "longclock/gsu_score/gsu_score.h"
+#include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock {
 namespace {
@@ -20,7 +21,7 @@ Found best_of_scores(const SearchFixture& f, int64_t k) {
   for (int64_t q = 0; q < queries; ++q) {
     std::vector<TopKEntry> entries;
     for (int64_t m = 0; m < f.length; ++m) {
-      if (f.there(q / f.candidates, m)) entries.push_back(topk_entry(scores[q * f.length + m], m));
+      if (f.valid(q / f.candidates, m)) entries.push_back(topk_entry(scores[q * f.length + m], m));
     }
     std::sort(entries.begin(), entries.end(), std::greater<>());
     for (int64_t i = 0; i < std::min(k, static_cast<int64_t>(entries.size())); ++i) {
@@ -70,7 +71,7 @@ TEST(ClockGsu, WithoutDimensionsSDecides) {
           for (int64_t q = 0; q < 2 * candidates; ++q) {
             std::vector<double> expected;
             for (int64_t m = 0; m < f.length; ++m) {
-              if (f.there(q / candidates, m)) expected.push_back(f.score(q, m));
+              if (f.valid(q / candidates, m)) expected.push_back(f.score(q, m));
             }
             std::sort(expected.begin(), expected.end(), std::greater<>());
             for (int64_t i = 0; i < 20; ++i) {

@@ -4,9 +4,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cuda.h"
-#include "device.h"
-#include "grid.h"
+#include "longclock/common/cuda.h"
+#include "longclock/common/device.h"
+#include "longclock/common/grid.h"
 
 namespace longclock {
 
@@ -27,7 +27,7 @@ int current_device_limits(DeviceLimits* limits) {
   return error;
 }
 
-__attribute__((weak)) int64_t most_blocks() { return kMostBlocks; }
+__attribute__((weak)) int64_t most_blocks() { return kMaxBlocks; }
 
 bool device_checks() {
   const char* value = std::getenv("LONGCLOCK_CHECK");

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "inline.h"
+#include "longclock/common/inline.h"
 
 namespace longclock {
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "dtype.h"
+#include "longclock/common/dtype.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 

@@ -5,10 +5,10 @@
 
 #include <cstdint>
 
-#include "cuda.h"
-#include "device.h"
-#include "dtype.h"
-#include "grid.h"
+#include "longclock/common/cuda.h"
+#include "longclock/common/device.h"
+#include "longclock/common/dtype.h"
+#include "longclock/common/grid.h"
 
 namespace longclock {
 
@@ -26,8 +26,8 @@ inline unsigned grid_of(int64_t blocks) { return grid_of(blocks, most_blocks());
 
 // Portions of `items` that fit a launch; f returns a cudaError_t. See grid.h.
 template <class F>
-int for_each_portion(int64_t items, int64_t item_blocks, const F& f) {
-  return for_each_portion(items, items, item_blocks, most_blocks(), f);
+int for_each_part(int64_t items, int64_t item_blocks, const F& f) {
+  return for_each_part(items, items, item_blocks, most_blocks(), f);
 }
 
 // This thread's first item and the step to its next, in 64 bits.

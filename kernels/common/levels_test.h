@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "simd_level.h"
+#include "longclock/common/simd_level.h"
 
 namespace longclock {
 

@@ -4,7 +4,7 @@
 // are our own weighted least-squares (Lawson) fits; the errors stated are those of the fits.
 #pragma once
 
-#include "simd-inl.h"
+#include "longclock/common/simd-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 

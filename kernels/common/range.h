@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "dtype.h"
-#include "simd_level.h"
+#include "longclock/common/dtype.h"
+#include "longclock/common/simd_level.h"
 
 namespace longclock {
 

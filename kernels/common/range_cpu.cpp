@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "range.h"
+#include "longclock/common/range.h"
 
 namespace longclock {
 

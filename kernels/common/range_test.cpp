@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "range.h"
+#include "longclock/common/range.h"
 
 #include <gtest/gtest.h>
 
 #include <limits>
 #include <vector>
 
-#include "levels_test.h"
+#include "longclock/common/levels_test.h"
 
 namespace longclock {
 namespace {
 
-constexpr int64_t kLeast = std::numeric_limits<int64_t>::min(),
-                  kMost = std::numeric_limits<int64_t>::max();
+constexpr int64_t kMin = std::numeric_limits<int64_t>::min(),
+                  kMax = std::numeric_limits<int64_t>::max();
 
 template <class Int>
 void expect_found(Int outside, int64_t low, int64_t high) {
@@ -32,13 +32,13 @@ void expect_found(Int outside, int64_t low, int64_t high) {
 
 TEST(Range, OneValueOutsideIsFoundWhereverItIs) {
   for_each_level([] {
-    for (const int64_t outside : {kLeast, int64_t{-101}, int64_t{101}, kMost}) {
+    for (const int64_t outside : {kMin, int64_t{-101}, int64_t{101}, kMax}) {
       expect_found<int64_t>(outside, -100, 100);
     }
-    for (const int64_t outside : {kLeast, int64_t{-1}, int64_t{1}, kMost}) {
+    for (const int64_t outside : {kMin, int64_t{-1}, int64_t{1}, kMax}) {
       expect_found<int64_t>(outside, 0, 0);
     }
-    expect_found<int64_t>(-1, 0, kMost);
+    expect_found<int64_t>(-1, 0, kMax);
     for (const int32_t outside : {std::numeric_limits<int32_t>::min(), -1, 9}) {
       expect_found<int32_t>(outside, 0, 8);
     }

@@ -3,8 +3,8 @@
 // positions side by side and in order, and needs no atomics. Nothing else uses CUB.
 #include <cub/device/device_radix_sort.cuh>
 
-#include "launch.cuh"
-#include "row_lists.h"
+#include "longclock/common/launch.cuh"
+#include "longclock/common/row_lists.h"
 
 namespace longclock {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "cuda.h"
-#include "dtype.h"
+#include "longclock/common/cuda.h"
+#include "longclock/common/dtype.h"
 
 namespace longclock {
 

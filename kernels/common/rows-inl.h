@@ -5,7 +5,7 @@
 // once: that is what makes a row's bits independent of the rest of the batch.
 #pragma once
 
-#include "simd-inl.h"
+#include "longclock/common/simd-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
@@ -52,10 +52,10 @@ inline void dot_tiles(const float* const* queries, int64_t query_count, const fl
                       int64_t out_stride) {
   for (int64_t i = 0; i < query_count; i += kTileQueries) {
     const float* q[kTileQueries];
-    for (int t = 0; t < kTileQueries; ++t) q[t] = queries[smaller(i + t, query_count - 1)];
+    for (int t = 0; t < kTileQueries; ++t) q[t] = queries[min_of(i + t, query_count - 1)];
     for (int64_t j = 0; j < key_count; j += kTileKeys) {
       const float* k[kTileKeys];
-      for (int t = 0; t < kTileKeys; ++t) k[t] = keys[smaller(j + t, key_count - 1)];
+      for (int t = 0; t < kTileKeys; ++t) k[t] = keys[min_of(j + t, key_count - 1)];
       for (int t = 0; ahead > 0 && i == 0 && t < kTileKeys; ++t) {
         prefetch_far_row(k[t] + ahead, dim * static_cast<int64_t>(sizeof(float)));
       }
@@ -83,8 +83,8 @@ inline void dot_tiles(const float* const* queries, int64_t query_count, const fl
         }
         continue;
       }
-      for (int a = 0; a < smaller(kTileQueries, query_count - i); ++a) {
-        for (int b = 0; b < smaller(kTileKeys, key_count - j); ++b) {
+      for (int a = 0; a < min_of(kTileQueries, query_count - i); ++a) {
+        for (int b = 0; b < min_of(kTileKeys, key_count - j); ++b) {
           to[a * out_stride + b] = sums[a * kTileKeys + b];
         }
       }
@@ -128,7 +128,7 @@ inline void weighted_columns(const float* weights, int64_t out_step, int64_t row
                              bool add, float* out, int64_t out_stride) {
   constexpr int64_t kRows = 64;  // of kVectors vectors: they stay in the first-level cache
   for (int64_t r = 0; r < n; r += kRows) {
-    const int64_t count = smaller(kRows, n - r);
+    const int64_t count = min_of(kRows, n - r);
     const float* w = weights + r * row_step;
     const bool onto = add || r > 0;
     int64_t i = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "scratch.h"
+#include "longclock/common/scratch.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -34,7 +34,7 @@ struct Kept {
   char* memory = nullptr;
   int64_t size = 0, used = 0;
   int64_t demand = 0;  // of the scratches that are alive, here or in blocks of their own
-  int64_t wanted = 0;  // the largest demand within Scratch::kKept
+  int64_t wanted = 0;  // the largest demand within Scratch::kRetained
 
   ~Kept() { std::free(memory); }
 };
@@ -53,7 +53,7 @@ Scratch::Scratch() : used_(kept.used), demand_(kept.demand) {
 void* Scratch::take_bytes(int64_t bytes) {
   const int64_t size = round_up(bytes);
   kept.demand += size;
-  if (kept.demand <= kKept) kept.wanted = std::max(kept.wanted, kept.demand);
+  if (kept.demand <= kRetained) kept.wanted = std::max(kept.wanted, kept.demand);
   if (size <= kept.size - kept.used) {
     void* taken = kept.memory + kept.used;
     kept.used += size;

@@ -4,23 +4,23 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "inline.h"
+#include "longclock/common/inline.h"
 
 namespace longclock {
 
 // Working memory of a kernel call, aligned to a cache line, cut into arrays by take(). A pointer
 // stays valid until the scratch is gone. Throws std::bad_alloc.
 //
-// Each thread keeps the memory of its calls, up to kKept bytes: memory that goes back to the system
-// is handed out again page by page, which costs a search of a few milliseconds a third of its time.
-// Under a sanitizer nothing is kept: each array is a block of its own, whose ends it knows, and
-// whose contents it knows to be unwritten.
+// Each thread keeps the memory of its calls, up to kRetained bytes: memory that goes back to the
+// system is handed out again page by page, which costs a search of a few milliseconds a third of
+// its time. Under a sanitizer nothing is kept: each array is a block of its own, whose ends it
+// knows, and whose contents it knows to be unwritten.
 class Scratch {
  public:
 #if defined(LONGCLOCK_SANITIZE)
-  static constexpr int64_t kKept = 0;
+  static constexpr int64_t kRetained = 0;
 #else
-  static constexpr int64_t kKept = int64_t{8} << 20;
+  static constexpr int64_t kRetained = int64_t{8} << 20;
 #endif
 
   Scratch();

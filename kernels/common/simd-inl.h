@@ -16,7 +16,7 @@
 #include <immintrin.h>
 #endif
 
-#include "dtype.h"
+#include "longclock/common/dtype.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
@@ -44,8 +44,8 @@ typedef uint8_t Vb __attribute__((vector_size(kByteLanes)));
 constexpr int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 inline Vf splat(float value) {
   return value - Vf{};
@@ -334,7 +334,7 @@ inline uint32_t not_at_most(Vf a, Vf b) {
 #endif
 
 // The first n lanes' bits, or all of them.
-inline uint32_t first_lanes(int64_t n) { return (uint32_t{1} << smaller(n, kLanes)) - 1u; }
+inline uint32_t first_lanes(int64_t n) { return (uint32_t{1} << min_of(n, kLanes)) - 1u; }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
 // Byte i of an element: the number of the i-th bit that is set in the element's index.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "simd_level.h"
+#include "longclock/common/simd_level.h"
 
 #include <gtest/gtest.h>
 

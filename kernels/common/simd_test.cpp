@@ -6,8 +6,8 @@
 #include <cmath>
 #include <random>
 
-#include "math-inl.h"
-#include "rows-inl.h"
+#include "longclock/common/math-inl.h"
+#include "longclock/common/rows-inl.h"
 
 namespace longclock::scalar {
 namespace {

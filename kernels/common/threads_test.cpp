@@ -7,15 +7,16 @@
 #include <functional>
 #include <thread>
 
-#include "../block_topk/block_topk.h"
-#include "../circular_delta/circular_delta.h"
-#include "../clock_gsu/clock_gsu.h"
-#include "../esu_attention/esu_attention.h"
-#include "../gsu_score/gsu_score.h"
-#include "../gsu_score/search_test.h"
-#include "../hamming_gsu/hamming_gsu.h"
-#include "../pack_signs/pack_signs.h"
-#include "levels_test.h"
+#include "longclock/block_topk/block_topk.h"
+#include "longclock/circular_delta/circular_delta.h"
+#include "longclock/clock_gsu/clock_gsu.h"
+#include "longclock/common/levels_test.h"
+#include "longclock/esu_attention/esu_attention.h"
+#include "longclock/gsu_score/gsu_score.h"
+#include "longclock/hamming_gsu/hamming_gsu.h"
+#include "longclock/pack_signs/pack_signs.h"
+#include "longclock/search/search_test.h"
+#include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock {
 namespace {
@@ -83,8 +84,8 @@ class Searches {
     const int64_t tasks = static_cast<int64_t>(tasks_.size());
     const GsuScoreParams scored{f_.behaviours, f_.queries.data(), f_.stride,     f_.groups.data(),
                                 tasks_.data(), f_.scale,          scores.data(), false};
-    const ClockGsuParams found{found_in(f_.behaviours, &entries_, &best, &indices),
-                               f_.queries.data(), f_.stride, f_.scale};
+    const DotSearchParams found{found_in(f_.behaviours, &entries_, &best, &indices),
+                                f_.queries.data(), f_.stride, f_.scale};
     Behaviours hashed = f_.behaviours;
     hashed.dtype = DType::kInt64;
     hashed.keys = words_.data();
@@ -128,13 +129,13 @@ class Searches {
     p.grad = scores.data();
     p.query_grad = query_grad.data();
     p.key_grad = key_grad.data();
-    p.chunk_begin = chunk_begin_;
-    p.chunk_groups = chunk_groups_;
+    p.part_begin = part_begin_;
+    p.part_groups = part_groups_;
     p.positions = 1200;
     p.s_begin = s_begin_;
     p.s_grad = s_grad.data();
     p.s_delta = s_delta_.data();
-    // No -inf, the score of what is not there, times a query.
+    // No -inf, the score of what is not valid, times a query.
     stages->push_back({queries_, [this](int64_t begin, int64_t end) {
                          for (int64_t i = begin * 600; i < end * 600; ++i) {
                            scores[i] = std::isfinite(scores[i]) ? scores[i] : 0.0f;
@@ -163,7 +164,7 @@ class Searches {
   std::vector<int64_t> indices, hash_indices;
   std::vector<int32_t> s_delta_;
   std::vector<uint64_t> words_, hashes_;
-  static constexpr int64_t chunk_begin_[] = {0, 2, 3}, chunk_groups_[] = {0, 1, 1};
+  static constexpr int64_t part_begin_[] = {0, 2, 3}, part_groups_[] = {0, 1, 1};
   static constexpr int64_t s_begin_[] = {0, 600};
 };
 
@@ -269,7 +270,7 @@ class Elements {
         {kRows, [=](int64_t begin, int64_t end) { pack_signs_cpu(signs_of, begin, end); }},
         in_pieces([=](int64_t begin, int64_t end) { circular_delta_cpu(apart, begin, end); }),
         in_pieces([=](int64_t begin, int64_t end) { time_similarity_cpu(similar, begin, end); }),
-        {kChunks,
+        {kParts,
          [=](int64_t begin, int64_t end) { time_similarity_backward_cpu(learned, begin, end); }},
         {1, [=](int64_t, int64_t) { time_similarity_backward_reduce_cpu(learned); }},
     };
@@ -279,7 +280,7 @@ class Elements {
 
  private:
   static constexpr int64_t kRows = 6, kColumns = 3000, kBest = 50, kCount = 20000;
-  static constexpr int64_t kChunks = time_similarity_backward_chunks(kCount);
+  static constexpr int64_t kParts = time_similarity_backward_parts(kCount);
 
   static Stage in_pieces(std::function<void(int64_t, int64_t)> f) {
     return {kCount / 100, [f](int64_t begin, int64_t end) { f(begin * 100, end * 100); }};
@@ -288,7 +289,7 @@ class Elements {
   std::vector<float> x_ = std::vector<float>(kRows * kColumns), mlp_ = std::vector<float>(49);
   std::vector<int64_t> times_ = std::vector<int64_t>(kCount);
   std::vector<TopKEntry> entries_ = std::vector<TopKEntry>(kRows * 3 * kBest);
-  std::vector<double> partial_ = std::vector<double>(kChunks * 49);
+  std::vector<double> partial_ = std::vector<double>(kParts * 49);
   std::vector<float> best = std::vector<float>(kRows * kBest), grad = x_,
                      s = std::vector<float>(kCount), mlp_grad = mlp_;
   std::vector<int64_t> indices = std::vector<int64_t>(kRows * kBest), delta = times_;

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "dtype.h"
+#include "longclock/common/dtype.h"
 
 namespace longclock {
 

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward of esu_attention: one block a query, group of four heads, chunk of behaviours and
+// The forward of esu_attention: one block a query, group of four heads, part of behaviours and
 // panel of columns. Memory-bound: a row of z is read once for the four heads and stays in registers
 // between its dot products and the weighted sums. The lanes of a row keep an online softmax of
-// their own; those of a block, and then those of the chunks, are brought to one maximum in a fixed
+// their own; those of a block, and then those of the parts, are brought to one maximum in a fixed
 // order. What a thread executes depends on sizes, not on the data.
-#include "esu_launch.cuh"
+#include "longclock/esu_attention/esu_attention_launch.cuh"
 
 namespace longclock {
 namespace {
 
 constexpr int kTile = kEsuThreads;        // behaviours whose time terms are computed together
 constexpr int kSums = kTimeFeatures + 1;  // of a head, besides columns: p * phi, and p
-static_assert(kEsuChunk % kTile == 0);
+static_assert(kEsuPart % kTile == 0);
 
 __device__ __forceinline__ float finite_base(float top) {
   return top == -INFINITY ? 0.0f : top;  // nothing but -inf so far: weights of 0
@@ -49,7 +49,7 @@ __device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsu
 
 template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
-    esu_attention_kernel(const EsuAttentionCudaParams p, const EsuGeometry g) {
+    esu_attention_kernel(const DeviceEsuAttentionParams p, const EsuGeometry g) {
   constexpr bool kAligned = kIsAligned<kForm>;
   __shared__ EsuHeadRows heads;  // u, then the sums of columns
   __shared__ SharedTimeMlp mlp;
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   fill_heads<T>(heads, g, place.panel, u_quad);
 
   EsuStream stream;
-  const int count = chunk_count(p, g);
+  const int count = part_count(p, g);
   for (int begin = 0; begin < count; begin += kTile) {
     __syncthreads();
     const int32_t delta =
@@ -125,16 +125,16 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   for (int head = 0; head < kEsuHeads; ++head) scale(of_head(fade, head), stream.acc[head]);
   merge_heads(stream.acc, heads, g.lanes);
 
-  // The context itself where there is one chunk, else a part of it.
-  const bool whole = g.chunks == 1;
+  // The context itself where there is one part, else what the second kernel merges.
+  const bool whole = g.parts == 1;
   const int64_t query = place.query, dim = p.behaviours.dim;
   const int first_head = place.group * kEsuHeads;
   const int panel_begin = place.panel * g.lanes * 4;
   const int64_t width = whole ? dim + kTimeFeatures : esu_partial_width(dim);
   const auto out_row = [&](int head) {
-    return whole ? p.context + (query * p.heads + first_head + head) * width
-                 : p.partial +
-                       ((query * g.chunks + place.chunk) * p.heads + first_head + head) * width;
+    return whole
+               ? p.context + (query * p.heads + first_head + head) * width
+               : p.partial + ((query * g.parts + place.part) * p.heads + first_head + head) * width;
   };
   const auto block_sum = [&](int head, int i) {
     float sum = 0.0f;
@@ -174,23 +174,23 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   }
 }
 
-// One block a query and head: its chunks, in order.
+// One block a query and head: its parts, in order.
 __global__ void __launch_bounds__(kEsuThreads)
-    esu_attention_merge_kernel(const EsuAttentionCudaParams p, const EsuGeometry g) {
+    esu_attention_merge_kernel(const DeviceEsuAttentionParams p, const EsuGeometry g) {
   __shared__ float tops[kEsuWarps];
-  __shared__ float fades[kEsuThreads], chunk_sums[kEsuThreads];
+  __shared__ float fades[kEsuThreads], part_sums[kEsuThreads];
   const int64_t query = g.query_begin + blockIdx.x / p.heads;
   const int64_t head = blockIdx.x % p.heads;
   const int64_t width = p.behaviours.dim + kTimeFeatures;
   const int64_t partial_width = esu_partial_width(p.behaviours.dim);
-  const int64_t stride = p.heads * partial_width;  // from chunk to chunk
-  const float* part = p.partial + (query * g.chunks * p.heads + head) * partial_width;
-  const float* statistics = part + width;  // top, sum, any
+  const int64_t stride = p.heads * partial_width;  // from part to part
+  const float* partial = p.partial + (query * g.parts * p.heads + head) * partial_width;
+  const float* statistics = partial + width;  // top, sum, any
   float top = -INFINITY;
   bool any = false;
-  for (int chunk = threadIdx.x; chunk < g.chunks; chunk += kEsuThreads) {
-    top = fmaxf(top, statistics[chunk * stride]);
-    any = any || statistics[chunk * stride + 2] != 0.0f;
+  for (int part = threadIdx.x; part < g.parts; part += kEsuThreads) {
+    top = fmaxf(top, statistics[part * stride]);
+    any = any || statistics[part * stride + 2] != 0.0f;
   }
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, offset));
@@ -205,17 +205,17 @@ __global__ void __launch_bounds__(kEsuThreads)
   for (int64_t begin = 0; begin < width; begin += kEsuThreads) {
     const int64_t column = begin + threadIdx.x;
     float value = 0.0f, sum = 0.0f;
-    for (int batch = 0; batch < g.chunks; batch += kEsuThreads) {
+    for (int batch = 0; batch < g.parts; batch += kEsuThreads) {
       __syncthreads();
-      if (const int chunk = batch + threadIdx.x; chunk < g.chunks) {
-        fades[threadIdx.x] = expf(statistics[chunk * stride] - base);
-        chunk_sums[threadIdx.x] = statistics[chunk * stride + 1];
+      if (const int part = batch + threadIdx.x; part < g.parts) {
+        fades[threadIdx.x] = expf(statistics[part * stride] - base);
+        part_sums[threadIdx.x] = statistics[part * stride + 1];
       }
       __syncthreads();
-      const int count = min(kEsuThreads, g.chunks - batch);
+      const int count = min(kEsuThreads, g.parts - batch);
       for (int i = 0; i < count; ++i) {
-        sum = fmaf(fades[i], chunk_sums[i], sum);
-        if (column < width) value = fmaf(fades[i], part[(batch + i) * stride + column], value);
+        sum = fmaf(fades[i], part_sums[i], sum);
+        if (column < width) value = fmaf(fades[i], partial[(batch + i) * stride + column], value);
       }
     }
     if (column < width) context[column] = any ? value / sum : 0.0f;
@@ -228,14 +228,14 @@ __global__ void __launch_bounds__(kEsuThreads)
 }
 
 template <class T, EsuForm kForm>
-int launch(const EsuAttentionCudaParams& p, CudaStream stream) {
+int launch(const DeviceEsuAttentionParams& p, CudaStream stream) {
   EsuGeometry g = esu_geometry<T>(p);
-  const int64_t blocks = int64_t{g.chunks} * g.groups * g.panels;
+  const int64_t blocks = int64_t{g.parts} * g.groups * g.panels;
   const int64_t most = blocks > p.heads ? blocks : p.heads;
-  return for_each_portion(p.queries, most, [&](int64_t begin, int64_t count) {
+  return for_each_part(p.queries, most, [&](int64_t begin, int64_t count) {
     g.query_begin = begin;
     esu_attention_kernel<T, kForm><<<grid_of(count * blocks), kEsuThreads, 0, stream>>>(p, g);
-    if (g.chunks > 1) {
+    if (g.parts > 1) {
       esu_attention_merge_kernel<<<grid_of(count * p.heads), kEsuThreads, 0, stream>>>(p, g);
     }
     return cudaGetLastError();
@@ -244,7 +244,7 @@ int launch(const EsuAttentionCudaParams& p, CudaStream stream) {
 
 }  // namespace
 
-int launch_esu_attention(const EsuAttentionCudaParams& p, CudaStream stream) {
+int launch_esu_attention(const DeviceEsuAttentionParams& p, CudaStream stream) {
   if (p.queries == 0 || p.heads == 0) return cudaSuccess;
   return with_esu_form(p, true, [&](auto form) {
     return launch<typename decltype(form)::Type, decltype(form)::kForm>(p, stream);

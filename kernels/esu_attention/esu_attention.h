@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "../common/cuda.h"
-#include "../common/simd_level.h"
-#include "../gsu_score/behaviours.h"
+#include "longclock/common/cuda.h"
+#include "longclock/common/simd_level.h"
+#include "longclock/search/behaviours.h"
 
 namespace longclock {
 
@@ -61,16 +61,16 @@ void esu_attention_backward_cpu(const EsuAttentionBackwardParams& params, int64_
 // Rows [begin, end) of the table.
 void esu_table_grad_cpu(const EsuTableGradParams& params, int64_t begin, int64_t end);
 
-// Behaviours [0, K) are cut into chunks of this many, each done by blocks of its own; a second
+// Behaviours [0, K) are cut into parts of this many, each done by blocks of its own; a second
 // kernel then adds up what they found, in order.
-constexpr int64_t kEsuChunk = 640;
-LONGCLOCK_INLINE constexpr int64_t esu_chunks(int64_t k) {
-  return k <= kEsuChunk ? 1 : (k + kEsuChunk - 1) / kEsuChunk;
+constexpr int64_t kEsuPart = 640;
+LONGCLOCK_INLINE constexpr int64_t esu_parts(int64_t k) {
+  return k <= kEsuPart ? 1 : (k + kEsuPart - 1) / kEsuPart;
 }
 LONGCLOCK_INLINE constexpr int64_t esu_head_groups(int64_t heads) { return (heads + 3) / 4; }
 
 // Without a mlp.time_table: s is computed on the spot. An id outside [0, N) makes its row NaN.
-struct EsuAttentionCudaParams : EsuAttentionCommonParams {
+struct DeviceEsuAttentionParams : EsuAttentionCommonParams {
   int64_t queries;     // Q
   const void* u;       // [Q, n, L], z's dtype or fp32, which is rounded to z's
   bool u_is_float;     // fp32
@@ -79,51 +79,52 @@ struct EsuAttentionCudaParams : EsuAttentionCommonParams {
   float* partial;      // esu_partial_size() floats
 };
 
-// What a chunk leaves to the second kernel, of each head: L + 4 weighted sums, the largest alpha,
+// What a part leaves to the second kernel, of each head: L + 4 weighted sums, the largest alpha,
 // the sum of exp(alpha - largest), and whether anything was valid.
 LONGCLOCK_INLINE constexpr int64_t esu_partial_width(int64_t dim) {
   return dim + kTimeFeatures + 3;
 }
 LONGCLOCK_INLINE constexpr int64_t esu_partial_size(int64_t queries, int64_t heads, int64_t k,
                                                     int64_t dim) {
-  const int64_t chunks = esu_chunks(k);
-  return chunks == 1 ? 0 : queries * chunks * heads * esu_partial_width(dim);
+  const int64_t parts = esu_parts(k);
+  return parts == 1 ? 0 : queries * parts * heads * esu_partial_width(dim);
 }
 
-struct EsuAttentionBackwardCudaParams {
-  EsuAttentionCudaParams forward;  // with its outputs; `partial` is not used
-  const float* grad;               // [Q, n, L + 4]
-  void* u_grad;                    // [Q, n, L], u's dtype; or none
-  void* z_grad;                    // [Q, K, L], z's dtype, 0 where not valid; or none
-  float* s_grad;                   // [Q, K], the gradient of s; or none
-  int32_t* s_delta;                // [Q, K], seconds
-  float* u_partial;                // esu_u_partial_size() floats
-  float* weights;                  // esu_weights_size() floats
+struct DeviceEsuAttentionBackwardParams {
+  DeviceEsuAttentionParams forward;  // with its outputs; `partial` is not used
+  const float* grad;                 // [Q, n, L + 4]
+  void* u_grad;                      // [Q, n, L], u's dtype; or none
+  void* z_grad;                      // [Q, K, L], z's dtype, 0 where not valid; or none
+  float* s_grad;                     // [Q, K], the gradient of s; or none
+  int32_t* s_delta;                  // [Q, K], seconds
+  float* u_partial;                  // esu_u_partial_size() floats
+  float* weights;                    // esu_weights_size() floats
 };
 
 LONGCLOCK_INLINE constexpr int64_t esu_u_partial_size(int64_t queries, int64_t heads, int64_t k,
                                                       int64_t dim) {
-  return esu_chunks(k) == 1 ? 0 : queries * esu_chunks(k) * heads * dim;
+  return esu_parts(k) == 1 ? 0 : queries * esu_parts(k) * heads * dim;
 }
 // More than four heads: p and ds of every behaviour and head wait for the kernel that adds the
-// heads up. Queries are done in portions, so that this stays small however many there are.
+// heads up. Queries are done in tasks, so that this stays small however many there are.
 LONGCLOCK_INLINE constexpr int64_t esu_query_weights(int64_t heads, int64_t k) {
   return heads <= 4 ? 0 : k * esu_head_groups(heads) * 8;
 }
-LONGCLOCK_INLINE constexpr int64_t esu_portion(int64_t queries, int64_t heads, int64_t k) {
+LONGCLOCK_INLINE constexpr int64_t esu_task_queries(int64_t queries, int64_t heads, int64_t k) {
   constexpr int64_t kFloats = int64_t{1} << 24;  // 64 MB
   const int64_t each = esu_query_weights(heads, k);
-  const int64_t portion = each == 0 ? queries : kFloats / each;
-  return portion < 1 ? 1 : portion < queries ? portion : queries;
+  const int64_t task_queries = each == 0 ? queries : kFloats / each;
+  return task_queries < 1 ? 1 : task_queries < queries ? task_queries : queries;
 }
 LONGCLOCK_INLINE constexpr int64_t esu_weights_size(int64_t queries, int64_t heads, int64_t k) {
-  return esu_portion(queries, heads, k) * esu_query_weights(heads, k);
+  return esu_task_queries(queries, heads, k) * esu_query_weights(heads, k);
 }
 
 // All queries, on the device of the stream. Each returns a cudaError_t: 0 is success. Pointers are
 // the device's; the launchers allocate nothing and wait for nothing.
-int launch_esu_attention(const EsuAttentionCudaParams& params, CudaStream stream);
-int launch_esu_attention_backward(const EsuAttentionBackwardCudaParams& params, CudaStream stream);
+int launch_esu_attention(const DeviceEsuAttentionParams& params, CudaStream stream);
+int launch_esu_attention_backward(const DeviceEsuAttentionBackwardParams& params,
+                                  CudaStream stream);
 // Fewer than 2^32 positions and rows.
 int esu_table_grad_bytes(const EsuTableGradParams& params, int64_t* bytes);
 int launch_esu_table_grad(const EsuTableGradParams& params, void* workspace, CudaStream stream);

@@ -4,14 +4,14 @@
 // u and the gradient of the context stay in shared memory, the sums of u's gradient in registers.
 // Where there are more than four heads, a row's weights of each group wait in global memory, and a
 // second kernel adds the groups up, in order.
-#include "esu_launch.cuh"
+#include "longclock/esu_attention/esu_attention_launch.cuh"
 
 namespace longclock {
 namespace {
 
 constexpr int kTile = 64;  // behaviours whose time terms are computed together
 constexpr int kPairs = 2;  // of rows of a lane, in the second kernel
-static_assert(kEsuChunk % kTile == 0);
+static_assert(kEsuPart % kTile == 0);
 
 // What is known of a head before any behaviour is read.
 struct HeadState {
@@ -22,7 +22,7 @@ struct HeadState {
 
 // Columns of a row of the context or of its gradient.
 template <bool kAligned>
-__device__ __forceinline__ float4 load_context(const EsuAttentionCudaParams& p, const float* rows,
+__device__ __forceinline__ float4 load_context(const DeviceEsuAttentionParams& p, const float* rows,
                                                int64_t query, int64_t head, int at) {
   const int64_t dim = p.behaviours.dim;
   return load_quad<float, kAligned>(rows + (query * p.heads + head) * (dim + kTimeFeatures), at,
@@ -30,7 +30,7 @@ __device__ __forceinline__ float4 load_context(const EsuAttentionCudaParams& p, 
 }
 
 // And of its time features.
-__device__ __forceinline__ float4 load_context_time(const EsuAttentionCudaParams& p,
+__device__ __forceinline__ float4 load_context_time(const DeviceEsuAttentionParams& p,
                                                     const float* rows, int64_t query,
                                                     int64_t head) {
   if (head >= p.heads) return zero4();
@@ -57,7 +57,7 @@ __device__ __forceinline__ float add4(float sum, const float4& v) {
 
 template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
-    esu_attention_backward_kernel(const EsuAttentionBackwardCudaParams b, const EsuGeometry g) {
+    esu_attention_backward_kernel(const DeviceEsuAttentionBackwardParams b, const EsuGeometry g) {
   constexpr bool kAligned = kIsAligned<kForm>;
   __shared__ EsuHeadRows u_heads;  // then the sums of its gradient
   __shared__ EsuHeadRows grad_heads;
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   __shared__ int4 tile_row[kTile];    // then their weights
   __shared__ float4 time_grad[kEsuHeads];
   __shared__ HeadState states[kEsuHeads];
-  const EsuAttentionCudaParams& p = b.forward;
+  const DeviceEsuAttentionParams& p = b.forward;
   const EsuTile tile = {tile_phi, tile_row};
   float4* const weights = reinterpret_cast<float4*>(tile_row);
   __shared__ EsuPlace place;
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   }
 
   float4 u_grad[kEsuHeads] = {};
-  const int count = chunk_count(p, g);
+  const int count = part_count(p, g);
   for (int begin = 0; begin < count; begin += kTile) {
     if (threadIdx.x < kTile) {
       const int32_t delta =
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     } else if (b.weights != nullptr) {
       const int64_t of_group = (place.query - g.query_begin) * g.groups + place.group;
       float4* to = reinterpret_cast<float4*>(b.weights) +
-                   (of_group * p.k + place.chunk * kEsuChunk + begin + threadIdx.x) * 2;
+                   (of_group * p.k + place.part * kEsuPart + begin + threadIdx.x) * 2;
       to[0] = tile.phi[threadIdx.x];
       to[1] = weights[threadIdx.x];
     }
@@ -220,12 +220,12 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   const int columns = static_cast<int>(min(int64_t{g.lanes} * 4, dim - panel_begin));
   for (int head = 0; head < head_count; ++head) {
     const int64_t row = place.query * p.heads + first_head + head;
-    const int64_t part = (place.query * g.chunks + place.chunk) * p.heads + first_head + head;
+    const int64_t slot = (place.query * g.parts + place.part) * p.heads + first_head + head;
 #pragma unroll 1
     for (int i = threadIdx.x; i < columns; i += kEsuThreads) {
       const float value = head_column<T>(u_heads, g.lanes, head, i);
-      if (g.chunks > 1) {
-        b.u_partial[part * dim + panel_begin + i] = value;
+      if (g.parts > 1) {
+        b.u_partial[slot * dim + panel_begin + i] = value;
       } else if (p.u_is_float) {
         static_cast<float*>(b.u_grad)[row * dim + panel_begin + i] = value;
       } else {
@@ -236,19 +236,19 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
 }
 
 // More than four heads: z's and s's gradients from the weights of all groups. One block a query,
-// panel, and kPairs pairs of rows a lane; g.chunks counts those blocks of rows, g.groups is 1.
+// panel, and kPairs pairs of rows a lane; g.parts counts those blocks of rows, g.groups is 1.
 template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads)
-    esu_attention_backward_rows_kernel(const EsuAttentionBackwardCudaParams b,
+    esu_attention_backward_rows_kernel(const DeviceEsuAttentionBackwardParams b,
                                        const EsuGeometry g) {
   constexpr bool kAligned = kIsAligned<kForm>;
   __shared__ EsuHeadRows u_heads, grad_heads;
-  const EsuAttentionCudaParams& p = b.forward;
+  const DeviceEsuAttentionParams& p = b.forward;
   const EsuPlace place = esu_place(p, g);
   const int lane = lane_index() & (g.lanes - 1);
   const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
   const int step = row_step(g);
-  const int64_t first = int64_t{place.chunk} * kPairs * step + first_row(g);
+  const int64_t first = int64_t{place.part} * kPairs * step + first_row(g);
   const int groups = static_cast<int>(esu_head_groups(p.heads));
   float4 out[kPairs][kEsuRows] = {};
   float s_grad[kPairs][kEsuRows] = {};
@@ -299,39 +299,39 @@ __global__ void __launch_bounds__(kEsuThreads)
   }
 }
 
-// One block a query and head: u's gradients of its chunks, in order.
+// One block a query and head: u's gradients of its parts, in order.
 template <class U>
 __global__ void __launch_bounds__(kEsuThreads)
-    esu_attention_backward_merge_kernel(const EsuAttentionBackwardCudaParams b,
+    esu_attention_backward_merge_kernel(const DeviceEsuAttentionBackwardParams b,
                                         const EsuGeometry g) {
-  const EsuAttentionCudaParams& p = b.forward;
+  const DeviceEsuAttentionParams& p = b.forward;
   const int64_t query = g.query_begin + blockIdx.x / p.heads, dim = p.behaviours.dim;
   const int64_t head = blockIdx.x % p.heads;
-  const float* part = b.u_partial + (query * g.chunks * p.heads + head) * dim;
+  const float* partial = b.u_partial + (query * g.parts * p.heads + head) * dim;
   U* out = static_cast<U*>(b.u_grad) + (query * p.heads + head) * dim;
   for (int64_t i = threadIdx.x; i < dim; i += kEsuThreads) {
     float sum = 0.0f;
-    for (int chunk = 0; chunk < g.chunks; ++chunk) sum += part[chunk * p.heads * dim + i];
+    for (int part = 0; part < g.parts; ++part) sum += partial[part * p.heads * dim + i];
     out[i] = narrow<U>(sum);
   }
 }
 
 template <class T, EsuForm kForm>
-int launch(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
-  const EsuAttentionCudaParams& p = b.forward;
+int launch(const DeviceEsuAttentionBackwardParams& b, CudaStream stream) {
+  const DeviceEsuAttentionParams& p = b.forward;
   EsuGeometry g = esu_geometry<T>(p);
-  const int64_t blocks = int64_t{g.chunks} * g.groups * g.panels;
+  const int64_t blocks = int64_t{g.parts} * g.groups * g.panels;
   const bool by_groups = g.groups > 1 && (b.z_grad != nullptr || b.s_grad != nullptr) && p.k > 0;
   EsuGeometry rows = g;
   const int64_t block_rows = kPairs * kEsuRows * kEsuThreads / g.lanes;
-  rows.chunks = static_cast<int>((p.k + block_rows - 1) / block_rows);
+  rows.parts = static_cast<int>((p.k + block_rows - 1) / block_rows);
   rows.groups = 1;
-  const int64_t row_blocks = int64_t{rows.chunks} * g.panels;
+  const int64_t row_blocks = int64_t{rows.parts} * g.panels;
   int64_t most = blocks > p.heads ? blocks : p.heads;
   if (row_blocks > most) most = row_blocks;
-  const int64_t portion = esu_portion(p.queries, p.heads, p.k);
-  return for_each_portion(
-      p.queries, portion, most, most_blocks(), [&](int64_t begin, int64_t count) {
+  const int64_t task_queries = esu_task_queries(p.queries, p.heads, p.k);
+  return for_each_part(
+      p.queries, task_queries, most, most_blocks(), [&](int64_t begin, int64_t count) {
         g.query_begin = rows.query_begin = begin;
         esu_attention_backward_kernel<T, kForm>
             <<<grid_of(count * blocks), kEsuThreads, 0, stream>>>(b, g);
@@ -339,7 +339,7 @@ int launch(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
           esu_attention_backward_rows_kernel<T, kForm>
               <<<grid_of(count * row_blocks), kEsuThreads, 0, stream>>>(b, rows);
         }
-        if (g.chunks == 1 || b.u_grad == nullptr || p.heads == 0) return cudaGetLastError();
+        if (g.parts == 1 || b.u_grad == nullptr || p.heads == 0) return cudaGetLastError();
         const unsigned merges = grid_of(count * p.heads);
         if (p.u_is_float) {
           esu_attention_backward_merge_kernel<float><<<merges, kEsuThreads, 0, stream>>>(b, g);
@@ -352,8 +352,8 @@ int launch(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
 
 }  // namespace
 
-int launch_esu_attention_backward(const EsuAttentionBackwardCudaParams& b, CudaStream stream) {
-  const EsuAttentionCudaParams& p = b.forward;
+int launch_esu_attention_backward(const DeviceEsuAttentionBackwardParams& b, CudaStream stream) {
+  const DeviceEsuAttentionParams& p = b.forward;
   if (p.queries == 0) return cudaSuccess;
   const int64_t dim = p.behaviours.dim;
   const bool aligned = aligned16(b.grad, dim + kTimeFeatures, dim, DType::kFloat32) &&

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "esu_attention.h"
+#include "longclock/esu_attention/esu_attention.h"
 
 namespace longclock {
 

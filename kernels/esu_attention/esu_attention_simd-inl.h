@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../gsu_score/behaviour_block-inl.h"
-#include "esu_attention.h"
+#include "longclock/esu_attention/esu_attention.h"
+#include "longclock/search/behaviour_block-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
@@ -41,9 +41,9 @@ class EsuBlock {
     read_times(p_.behaviours, group, begin, n, &b);
     find_rows(p_.behaviours, group, begin, n, &b);
     for (int64_t i = 0; i < n; ++i) index_[i] = begin + i;
-    count_ = b.all_kept ? n : 0;
-    for (int64_t i = 0; !b.all_kept && i < n; ++i) {
-      if (b.keep[i] == 0) continue;
+    count_ = b.all_valid ? n : 0;
+    for (int64_t i = 0; !b.all_valid && i < n; ++i) {
+      if (b.valid[i] == 0) continue;
       index_[count_] = begin + i;
       b.delta[count_] = b.delta[i];
       b.rows[count_] = b.rows[i];
@@ -158,7 +158,7 @@ void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
     block.start(q, nullptr);
     bool any = false;
     for (int64_t at = 0; at < p.k; at += kEsuBlock) {
-      const int64_t count = block.read(at, smaller(kEsuBlock, p.k - at));
+      const int64_t count = block.read(at, min_of(kEsuBlock, p.k - at));
       if (count == 0) continue;
       any = true;
       const int64_t whole = round_up(count, kLanes);
@@ -239,7 +239,7 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
     for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] = 0.0f;
     T* z_out = p.z_grad == nullptr ? nullptr : static_cast<T*>(p.z_grad) + q * f.k * dim;
     for (int64_t at = 0; at < f.k; at += kEsuBlock) {
-      const int64_t n = smaller(kEsuBlock, f.k - at);
+      const int64_t n = min_of(kEsuBlock, f.k - at);
       const int64_t count = block.read(at, n);
       if (count < n && z_out != nullptr) {
         for (int64_t i = at * dim; i < (at + n) * dim; ++i) z_out[i] = T{};
@@ -278,7 +278,7 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
         }
       }
       for (int64_t i = 0; z_out != nullptr && i < count; i += kGradRows) {
-        const int64_t some = smaller(kGradRows, count - i);
+        const int64_t some = min_of(kGradRows, count - i);
         weighted_rows(weights + i, 1, kEsuBlock, some, block.vectors(), 2 * heads, padded, false,
                       z_grad, padded);
         for (int64_t r = 0; r < some; ++r) {
@@ -307,8 +307,8 @@ void table_grad(const EsuTableGradParams& p, int64_t begin, int64_t end) {
   const int64_t dim = p.dim, bytes = dim * static_cast<int64_t>(sizeof(T));
   T* table = static_cast<T*>(p.table_grad);
   const auto row_of = [&](int64_t at) -> T* {
-    const bool there = at < p.count && (p.valid == nullptr || p.valid[at] != 0);
-    const int64_t id = there ? p.ids[at] : -1;
+    const bool valid = at < p.count && (p.valid == nullptr || p.valid[at] != 0);
+    const int64_t id = valid ? p.ids[at] : -1;
     return begin <= id && id < end ? table + id * dim : nullptr;
   };
   for (int64_t at = 0; at < p.count; ++at) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "esu_attention.h"
+#include "longclock/esu_attention/esu_attention.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "../common/levels_test.h"
+#include "longclock/common/levels_test.h"
 
 namespace longclock {
 namespace {
@@ -18,7 +18,7 @@ struct Attention {
   std::vector<float> u, z, mlp, context, softmax, grad;
   std::vector<int32_t> times;
   std::vector<uint8_t> valid;
-  int64_t now = 1700000000;
+  int64_t query_time = 1700000000;
   EsuAttentionParams params{};
 
   explicit Attention(int64_t k_in)
@@ -48,7 +48,7 @@ struct Attention {
     params.behaviours.period = 86400;
     params.behaviours.mlp = {mlp.data(), mlp.data() + 4, mlp.data() + 5, mlp.data() + 6, 1, 3600.0};
     params.z_query_stride = k * dim;
-    params.query_time = {&now, true};
+    params.query_time = {&query_time, true};
     params.heads = heads;
     params.k = k;
     params.u = u.data();
@@ -58,7 +58,7 @@ struct Attention {
   }
 
   std::vector<double> row(int64_t j) const {  // [z ; phi]
-    const int64_t apart = std::llabs(times[j] % 86400 - now % 86400);
+    const int64_t apart = std::llabs(times[j] % 86400 - query_time % 86400);
     const double x = static_cast<double>(std::min(apart, 86400 - apart)) / 3600.0;
     std::vector<double> out(z.begin() + j * dim, z.begin() + (j + 1) * dim);
     out.insert(out.end(), {x, std::sqrt(x), x * x, std::log1p(x)});

@@ -3,10 +3,10 @@
 // read once; many candidates of a sequence read them from the second-level cache.
 #include <cub/block/block_scan.cuh>
 
-#include "../common/device.h"
-#include "../common/launch.cuh"
-#include "gsu_score.h"
-#include "tile_scorer.cuh"
+#include "longclock/common/device.h"
+#include "longclock/common/launch.cuh"
+#include "longclock/gsu_score/gsu_score.h"
+#include "longclock/search/tile_scorer.cuh"
 
 namespace longclock {
 namespace {
@@ -16,7 +16,7 @@ constexpr int kScanThreads = 256;
 
 // score_begin [Q + 1], one block: 256 queries at a time.
 __global__ void __launch_bounds__(kScanThreads)
-    score_begin_kernel(const __grid_constant__ DeviceSearch p, int64_t* __restrict__ begin) {
+    score_begin_kernel(const __grid_constant__ DeviceSearchParams p, int64_t* __restrict__ begin) {
   using Scan = cub::BlockScan<int64_t, kScanThreads>;
   __shared__ Scan::TempStorage storage;
   int64_t before = 0;
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kScanThreads)
 
 template <class T, RowForm kForm>
 __global__ void __launch_bounds__(kBlockThreads, kForm == RowForm::kElements ? 2 : kTileBlocks)
-    gsu_score_kernel(const __grid_constant__ DeviceSearch p, int parts,
+    gsu_score_kernel(const __grid_constant__ DeviceSearchParams p, int parts,
                      float* __restrict__ scores) {
   extern __shared__ uint4 memory[];
   __shared__ SharedTimeMlp mlp;
@@ -53,12 +53,12 @@ __global__ void __launch_bounds__(kBlockThreads, kForm == RowForm::kElements ? 2
   const TileScorer<T, kForm> scorer(p, q, view, query, mlp);
   const int64_t begin = scores_of(p, q, view);
   const int step = parts * kBlockThreads;
-  for (int64_t at = part * kBlockThreads + warp_index() * kTileRows; at < view.length; at += step) {
+  for (int64_t at = part * kBlockThreads + warp_index() * kWarpRows; at < view.length; at += step) {
     const unsigned length = view.length, tile = static_cast<unsigned>(at);
     float score;
-    const bool there = scorer.score(tile, length, &score);
+    const bool valid = scorer.score(tile, length, &score);
     const unsigned m = scorer.behaviour(tile);
-    if (m < length && begin + m < p.score_count) scores[begin + m] = there ? score : -INFINITY;
+    if (m < length && begin + m < p.score_count) scores[begin + m] = valid ? score : -INFINITY;
   }
   // What lies past the last behaviour: of a dense row; of a flat result that is too long.
   const int64_t end = p.layout == SearchLayout::kDense ? begin + p.columns
@@ -72,12 +72,12 @@ __global__ void __launch_bounds__(kBlockThreads, kForm == RowForm::kElements ? 2
 
 }  // namespace
 
-int launch_score_begin(const DeviceSearch& p, int64_t* begin, CudaStream stream) {
+int launch_score_begin(const DeviceSearchParams& p, int64_t* begin, CudaStream stream) {
   score_begin_kernel<<<1, kScanThreads, 0, stream>>>(p, begin);
   return cudaGetLastError();
 }
 
-int launch_gsu_score(const DeviceSearch& p, float* scores, CudaStream stream) {
+int launch_gsu_score(const DeviceSearchParams& p, float* scores, CudaStream stream) {
   if (p.queries == 0 || p.score_count == 0) return cudaSuccess;
   const int query_room = query_bytes(p);
   // Blocks of a query, for behaviours in proportion: about 1,024 each.

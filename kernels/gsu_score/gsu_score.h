@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "../common/cuda.h"
-#include "../common/simd_level.h"
-#include "behaviours.h"
-#include "device_search.h"
+#include "longclock/common/cuda.h"
+#include "longclock/common/simd_level.h"
+#include "longclock/search/behaviours.h"
+#include "longclock/search/device_search.h"
 
 namespace longclock {
 
 // Tasks of multiples of this many queries are whole tiles at every SIMD level.
 constexpr int64_t kQueryTile = 12;
 
-// score = scale * key . query + s(delta(key_time, query_time) / unit), -inf where not there.
+// score = scale * key . query + s(delta(key_time, query_time) / unit), -inf where not valid.
 struct GsuScoreParams {
   Behaviours behaviours;
   const float* queries;  // [Q, round_up(D, 16)], padded with zeros
@@ -24,7 +24,7 @@ struct GsuScoreParams {
 };
 
 // Positions of the keys whose gradients are summed by one task.
-constexpr int64_t kKeyGradChunk = 1024;
+constexpr int64_t kKeyGradPart = 1024;
 
 // The gradients, each by tasks of its own that write apart from each other: any number of them, on
 // any threads, gives the same bits.
@@ -40,12 +40,12 @@ struct GsuScoreBackwardParams {
   const float* grad;           // laid out as the scores
   float* query_grad;           // [Q, D]
   void* key_grad;              // [rows, D], contiguous, the keys' dtype; with ids given as zeros
-  const int64_t* chunk_begin;  // [chunks + 1]: chunk c of kKeyGradChunk positions is seen by groups
-  const int64_t* chunk_groups;  // chunk_groups[chunk_begin[c]] to [chunk_begin[c + 1]], in order
-  int64_t positions;            // of the keys
-  const int64_t* s_begin;       // [groups], elements from s_grad to a group's first behaviour
-  float* s_grad;                // one value a behaviour of a group: the sum over its queries
-  int32_t* s_delta;             // its delta
+  const int64_t* part_begin;   // [parts + 1]: part c of kKeyGradPart positions is seen by groups
+  const int64_t* part_groups;  // part_groups[part_begin[c]] to [part_begin[c + 1]], in order
+  int64_t positions;           // of the keys
+  const int64_t* s_begin;      // [groups], elements from s_grad to a group's first behaviour
+  float* s_grad;               // one value a behaviour of a group: the sum over its queries
+  int32_t* s_delta;            // its delta
 };
 
 LONGCLOCK_DECLARE_BF16_LEVELS(
@@ -59,19 +59,19 @@ LONGCLOCK_DECLARE_BF16_LEVELS(
 void gsu_score_cpu(const GsuScoreParams& params, int64_t begin, int64_t end);
 // Tasks [begin, end).
 void gsu_score_query_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
-// Chunks [begin, end) of the keys' positions, without ids.
+// Parts [begin, end) of the keys' positions, without ids.
 void gsu_score_key_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
 // Rows [begin, end) of the table, with ids.
 void gsu_score_table_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
 // Groups [begin, end).
 void gsu_score_s_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
 
-struct GsuScoreBackwardDeviceParams {
-  DeviceSearch search;
+struct DeviceGsuScoreBackwardParams {
+  DeviceSearchParams search;
   const float* grad;     // [search.score_count], laid out as the scores
-  int splits;            // gsu_score_query_splits(): sums of a query's gradient
+  int sums;              // gsu_score_query_sums(): sums of a query's gradient
   int parts;             // and the blocks that share them
-  float* query_partial;  // [Q, splits, D], where parts > 1
+  float* query_partial;  // [Q, sums, D], where parts > 1
   void* query_grad;      // [Q, D], the query's dtype
   void* key_grad;        // [rows, D], contiguous, the keys' dtype
   int64_t s_count;       // S * M; T for ragged; score_count for windows
@@ -81,16 +81,16 @@ struct GsuScoreBackwardDeviceParams {
 
 // On the device of the stream. Each returns a cudaError_t: 0 is success. The launchers allocate
 // nothing and wait for nothing.
-int launch_score_begin(const DeviceSearch& search, int64_t* score_begin, CudaStream stream);
-int launch_gsu_score(const DeviceSearch& search, float* scores, CudaStream stream);
-int gsu_score_query_splits(const DeviceSearch& search, int* splits, int* parts);
-int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
+int launch_score_begin(const DeviceSearchParams& search, int64_t* score_begin, CudaStream stream);
+int launch_gsu_score(const DeviceSearchParams& search, float* scores, CudaStream stream);
+int gsu_score_query_sums(const DeviceSearchParams& search, int* sums, int* parts);
+int launch_gsu_score_query_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream);
 // Without ids.
-int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
+int launch_gsu_score_key_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream);
 // With ids; fewer than 2^32 rows and positions.
-int gsu_score_table_grad_bytes(const GsuScoreBackwardDeviceParams& params, int64_t* bytes);
-int launch_gsu_score_table_grad(const GsuScoreBackwardDeviceParams& params, void* workspace,
+int gsu_score_table_grad_bytes(const DeviceGsuScoreBackwardParams& params, int64_t* bytes);
+int launch_gsu_score_table_grad(const DeviceGsuScoreBackwardParams& params, void* workspace,
                                 CudaStream stream);
-int launch_gsu_score_s_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream);
+int launch_gsu_score_s_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream);
 
 }  // namespace longclock

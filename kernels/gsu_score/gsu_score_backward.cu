@@ -2,21 +2,21 @@
 // The gradients of the query, the keys and the time term. Each output has one owner, which adds in
 // a fixed order; there are no atomics, and neither the other sequences of a batch nor the number of
 // blocks shows in a bit.
-#include "../common/device.h"
-#include "../common/launch.cuh"
-#include "gsu_score.h"
-#include "tile_scorer.cuh"
+#include "longclock/common/device.h"
+#include "longclock/common/launch.cuh"
+#include "longclock/gsu_score/gsu_score.h"
+#include "longclock/search/tile_scorer.cuh"
 
 namespace longclock {
 namespace {
 
 constexpr int kBlockThreads = 256;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
-constexpr int kPanel = 128;    // columns of a block
-constexpr int kRowLanes = 8;   // that read a row: a line of 128 bytes
-constexpr int kSegment = 256;  // behaviours: a tile a warp
-constexpr int kSplits = 32;    // sums of a query's gradient; segment i belongs to i % kSplits
-constexpr int kKeyRows = 4;    // positions of a warp
+constexpr int kPanel = 128;     // columns of a block
+constexpr int kRowLanes = 8;    // that read a row: a line of 128 bytes
+constexpr int kSumBlock = 256;  // behaviours: a tile a warp
+constexpr int kSums = 32;       // sums of a query's gradient; block i belongs to i % kSums
+constexpr int kKeyRows = 4;     // positions of a warp
 constexpr int kKeyBlockRows = kBlockWarps * kKeyRows;
 constexpr int kLaneColumns = kPanel / kWarp;
 constexpr int kKeyQueries = kWarp / kKeyRows;
@@ -24,7 +24,7 @@ constexpr int kQuerySums = 8;  // sums of a behaviour's gradient of s
 
 // Element `at` of the gradient of the queries.
 template <class T>
-__device__ __forceinline__ void store_query_grad(const GsuScoreBackwardDeviceParams& params,
+__device__ __forceinline__ void store_query_grad(const DeviceGsuScoreBackwardParams& params,
                                                  int64_t at, float value) {
   if (params.search.query_is_float) {
     static_cast<float*>(params.query_grad)[at] = value;
@@ -34,17 +34,18 @@ __device__ __forceinline__ void store_query_grad(const GsuScoreBackwardDevicePar
 }
 
 // Groups of at most `size` queries: dense, of one sequence each; flat, whatever their sequences.
-__host__ __device__ __forceinline__ int64_t groups_of_sequence(const DeviceSearch& p, int size) {
+__host__ __device__ __forceinline__ int64_t groups_of_sequence(const DeviceSearchParams& p,
+                                                               int size) {
   return (p.candidates + size - 1) / size;
 }
 
-inline int64_t query_groups(const DeviceSearch& p, int size) {
+inline int64_t query_groups(const DeviceSearchParams& p, int size) {
   return p.layout == SearchLayout::kDense ? p.sequences * groups_of_sequence(p, size)
                                           : (p.queries + size - 1) / size;
 }
 
 template <int kSize>
-__device__ __forceinline__ QueryRange query_group(const DeviceSearch& p, int64_t group) {
+__device__ __forceinline__ QueryRange query_group(const DeviceSearchParams& p, int64_t group) {
   if constexpr (kSize == 1) return {group, group + 1};
   if (p.layout != SearchLayout::kDense) {
     return {group * kSize, min((group + 1) * kSize, p.queries)};
@@ -59,21 +60,21 @@ __host__ __device__ constexpr int query_panel(int queries) {
   return queries == 1 ? kPanel : kPanel / 2;
 }
 
-// query_grad = scale * sum over behaviours of grad * key, as splits that are added in order, each
-// of them every kSplits-th segment. One block for kQueries queries that see the same keys, a panel
-// of columns and a share of the splits; a lane adds up the columns of its pieces over the rows of
+// query_grad = scale * sum over behaviours of grad * key, as sums that are added in order, each
+// of them every kSums-th block. One block for kQueries queries that see the same keys, a panel
+// of columns and a share of the sums; a lane adds up the columns of its pieces over the rows of
 // its kRowLanes. A request of a warp is four whole lines.
 template <class T, bool kAligned, int kQueries>
 __global__ void __launch_bounds__(kBlockThreads, 2)
-    query_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels,
+    query_grad_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params, int panels,
                       unsigned first_group) {
   constexpr int kColumns = query_panel(kQueries);
   constexpr int kPiece = kVector16<T>, kStep = kRowLanes * kPiece, kSteps = kColumns / kStep;
   constexpr int kRows = kWarp / kRowLanes;  // of a request
-  constexpr int kRequests = kTileRows / kRows,
+  constexpr int kRequests = kWarpRows / kRows,
                 kAtOnce = kAligned ? (kQueries == 1 ? 8 : 4) / kSteps : 1;
   __shared__ float sums[kBlockWarps][kColumns];
-  const DeviceSearch& p = params.search;
+  const DeviceSearchParams& p = params.search;
   const Behaviours& b = p.behaviours;
   const int panel = static_cast<int>(blockIdx.x % panels);
   const int part = static_cast<int>(blockIdx.x / panels % params.parts);
@@ -94,35 +95,35 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
     const int64_t scores = scores_of(p, q, view);
     const int64_t row_of_scores = p.layout == SearchLayout::kDense ? p.columns : length;
     float totals[kQueries] = {};
-    for (int split = part; split < params.splits; split += params.parts) {
-      if (static_cast<unsigned>(split) * kSegment >= length) {
+    for (int sum_index = part; sum_index < params.sums; sum_index += params.parts) {
+      if (static_cast<unsigned>(sum_index) * kSumBlock >= length) {
         if (params.parts == 1) break;
         for (int i = 0; owner && i < count; ++i) {
-          params.query_partial[((q + i) * params.splits + split) * b.dim + column] = 0.0f;
+          params.query_partial[((q + i) * params.sums + sum_index) * b.dim + column] = 0.0f;
         }
         continue;
       }
       float acc[kQueries][kSteps][kPiece] = {};
-      for (unsigned tile = split * kSegment + warp_index() * kTileRows; tile < length;
-           tile += kSplits * kSegment) {
+      for (unsigned tile = sum_index * kSumBlock + warp_index() * kWarpRows; tile < length;
+           tile += kSums * kSumBlock) {
         const unsigned m = tile + lane_index();
-        const bool there = m < length && (!p.filtered || is_there(p, view, m));
-        const unsigned rows_there = __ballot_sync(kAllLanes, there);
-        if (rows_there == 0) continue;
+        const bool valid = m < length && (!p.filtered || is_valid(p, view, m));
+        const unsigned valid_rows = __ballot_sync(kAllLanes, valid);
+        if (valid_rows == 0) continue;
         const char* row = row_after(p, view.keys, m);
         bool known = true;
         if (b.ids) {
-          const int64_t id = there ? b.ids[view.position + m] : 0;
-          known = !there || is_row(p, id);
+          const int64_t id = valid ? b.ids[view.position + m] : 0;
+          known = !valid || is_row(p, id);
           row = static_cast<const char*>(b.keys) + id * int64_t{p.row_bytes};
         }
-        const unsigned readable = __ballot_sync(kAllLanes, there && known);
+        const unsigned readable = __ballot_sync(kAllLanes, valid && known);
         // Used only once the keys are on their way. A row that is not known makes NaN of its zeros.
         float weights[kQueries];
 #pragma unroll
         for (int i = 0; i < kQueries; ++i) {
           const int64_t at = scores + i * row_of_scores + m;
-          const bool given = there && i < count && at < p.score_count;
+          const bool given = valid && i < count && at < p.score_count;
           weights[i] = known ? 0.0f : NAN;
           if (given && known) weights[i] = __ldg(params.grad + at);
         }
@@ -184,7 +185,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
           sum *= p.scale;
           totals[i] += sum;
           if (params.parts > 1) {
-            params.query_partial[((q + i) * params.splits + split) * b.dim + column] = sum;
+            params.query_partial[((q + i) * params.sums + sum_index) * b.dim + column] = sum;
           }
         }
         __syncthreads();
@@ -200,16 +201,16 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
   }
 }
 
-// Adds the splits in order.
+// Adds the sums in order.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads)
-    query_grad_reduce_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params) {
+    query_grad_reduce_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params) {
   const int64_t dim = params.search.behaviours.dim, count = params.search.queries * dim;
   for (int64_t i = grid_index(); i < count; i += grid_stride()) {
-    const float* partial = params.query_partial + i / dim * params.splits * dim + i % dim;
+    const float* partial = params.query_partial + i / dim * params.sums * dim + i % dim;
     float total = 0.0f;
 #pragma unroll 8
-    for (int split = 0; split < params.splits; ++split) total += partial[split * dim];
+    for (int sum_index = 0; sum_index < params.sums; ++sum_index) total += partial[sum_index * dim];
     store_query_grad<T>(params, i, total);
   }
 }
@@ -217,7 +218,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 // Columns [d, d + 4) of query q as they lie: fp32 or 16 bits. kAligned: D is a multiple of 4, and
 // the query of what one load takes.
 template <class T, bool kAligned>
-__device__ __forceinline__ uint4 query_bits(const DeviceSearch& p, int64_t q, int64_t d) {
+__device__ __forceinline__ uint4 query_bits(const DeviceSearchParams& p, int64_t q, int64_t d) {
   const int64_t dim = p.behaviours.dim;
   if (sizeof(T) == 4 || p.query_is_float) {
     return load16<float, kAligned>(static_cast<const float*>(p.query) + q * dim, d, dim);
@@ -230,7 +231,7 @@ __device__ __forceinline__ uint4 query_bits(const DeviceSearch& p, int64_t q, in
 
 // And their values, rounded to T.
 template <class T>
-__device__ __forceinline__ void query_values(const DeviceSearch& p, const uint4& bits,
+__device__ __forceinline__ void query_values(const DeviceSearchParams& p, const uint4& bits,
                                              float (&out)[kLaneColumns]) {
   float values[kVector16<T>], floats[kLaneColumns];
   widen16<T>(bits, values);
@@ -269,20 +270,20 @@ __device__ __forceinline__ void store_columns(T* row, int64_t d, int64_t dim, fl
 // four. Writes every element.
 template <class T, bool kAligned>
 __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
-    key_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels,
-                    int64_t first_chunk) {
+    key_grad_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params, int panels,
+                    int64_t first_block) {
   constexpr int kAtOnce = kKeyQueries / 2;  // queries whose columns are in flight
   __shared__ int64_t found[kBlockThreads];
   __shared__ int warp_found[kBlockWarps];
-  const DeviceSearch& p = params.search;
+  const DeviceSearchParams& p = params.search;
   const Behaviours& b = p.behaviours;
   const int panel = static_cast<int>(blockIdx.x % panels);
-  const int64_t chunk = first_chunk + blockIdx.x / panels;
+  const int64_t key_block = first_block + blockIdx.x / panels;
   const bool dense = p.layout == SearchLayout::kDense;
-  const int64_t row_chunks = (p.columns + kKeyBlockRows - 1) / kKeyBlockRows;
-  const int64_t row = dense ? chunk / row_chunks : 0;
+  const int64_t row_blocks = (p.columns + kKeyBlockRows - 1) / kKeyBlockRows;
+  const int64_t row = dense ? key_block / row_blocks : 0;
   const int64_t first =
-      dense ? row * p.columns + chunk % row_chunks * kKeyBlockRows : chunk * kKeyBlockRows;
+      dense ? row * p.columns + key_block % row_blocks * kKeyBlockRows : key_block * kKeyBlockRows;
   const int64_t last = min(first + kKeyBlockRows, dense ? (row + 1) * p.columns : p.positions);
   int64_t s_begin = 0, s_end = p.sequences;
   if (dense) {
@@ -317,10 +318,10 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
       const SequenceView view = view_sequence(p, s);
       const int i = lane_index() % kKeyRows;
       const int64_t position = warp_first + i, m = position - view.position;
-      const bool there = position < last && m >= 0 && m < view.length &&
-                         is_there(p, view, static_cast<unsigned>(m));
-      const unsigned rows_there = __ballot_sync(kAllLanes, there);
-      if (rows_there == 0) continue;
+      const bool valid = position < last && m >= 0 && m < view.length &&
+                         is_valid(p, view, static_cast<unsigned>(m));
+      const unsigned valid_rows = __ballot_sync(kAllLanes, valid);
+      if (valid_rows == 0) continue;
       const QueryRange queries = queries_of(p, s);
       const int64_t scores = scores_of(p, queries.begin, view) + m;
       const int64_t row_of_scores = dense ? p.columns : int64_t{view.length};
@@ -328,7 +329,7 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
         const int64_t query = q + lane_index() / kKeyRows;
         const int64_t at = scores + (query - queries.begin) * row_of_scores;
         float grad = 0.0f;
-        if (there && query < queries.end && at < p.score_count) grad = __ldg(params.grad + at);
+        if (valid && query < queries.end && at < p.score_count) grad = __ldg(params.grad + at);
         return grad;
       };
       float grads = gradient(queries.begin);
@@ -351,7 +352,7 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
 #pragma unroll
             for (int row = 0; row < kKeyRows; ++row) {
               const float w = __shfl_sync(kAllLanes, grads, (half + j) * kKeyRows + row);
-              if ((rows_there >> row & 1) == 0) continue;
+              if ((valid_rows >> row & 1) == 0) continue;
 #pragma unroll
               for (int c = 0; c < kLaneColumns; ++c) acc[row][c] = fmaf(w, query[c], acc[row][c]);
             }
@@ -373,14 +374,14 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
 
 // The gradient of s for every behaviour of a sequence or window, summed over its queries, with its
 // delta. Query i belongs to sum i % kQuerySums; the sums are added in order, whether one thread of
-// a behaviour has them all or each has a thread. What is not there gets 0.
+// a behaviour has them all or each has a thread. What is not valid gets 0.
 template <int kThreads>
 __global__ void __launch_bounds__(kBlockThreads, 3)
-    s_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int parts) {
+    s_grad_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params, int parts) {
   constexpr int kBehaviours = kBlockThreads / kThreads, kSums = kQuerySums / kThreads;
   constexpr int kLoads = kThreads == 1 ? kQuerySums : 16;  // in flight
   __shared__ float sums[kThreads][kBehaviours];
-  const DeviceSearch& p = params.search;
+  const DeviceSearchParams& p = params.search;
   const int64_t s = blockIdx.x / parts;
   const int part = static_cast<int>(blockIdx.x % parts);
   const SequenceView view = view_sequence(p, s);
@@ -397,10 +398,10 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
   const int thread = threadIdx.x / kBehaviours, behaviour = threadIdx.x % kBehaviours;
   for (int64_t tile = int64_t{part} * kBehaviours; tile < room; tile += parts * kBehaviours) {
     const int64_t m = tile + behaviour;
-    const bool there = m < room && m < view.length && is_there(p, view, static_cast<unsigned>(m));
+    const bool valid = m < room && m < view.length && is_valid(p, view, static_cast<unsigned>(m));
     const float* grad = params.grad + scores + m;
     float acc[kSums] = {};
-    for (unsigned q = thread; there && q < count; q += kLoads * kThreads) {
+    for (unsigned q = thread; valid && q < count; q += kLoads * kThreads) {
       float values[kLoads];
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
@@ -425,39 +426,41 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
     if (thread != 0 || m >= room) continue;
     params.s_grad[begin + m] = sum;
     params.s_delta[begin + m] =
-        there && count > 0  // features of a time may be infinite, and no query's 0 of inf is NaN
+        valid && count > 0  // features of a time may be infinite, and no query's 0 of inf is NaN
             ? clock_delta(p.clock, clock_time(p.clock, time_of(p, view, static_cast<unsigned>(m))),
-                          view.clock_now)
+                          view.query_clock)
             : 0;
   }
 }
 
-int panels_of(const DeviceSearch& p, int columns = kPanel) {
+int panels_of(const DeviceSearchParams& p, int columns = kPanel) {
   return static_cast<int>((p.behaviours.dim + columns - 1) / columns);
 }
 
 // Queries of a block of query_grad_kernel: several only where they can see the same keys.
 constexpr int kTogether = 4;
-int queries_together(const DeviceSearch& p) { return p.queries > p.sequences ? kTogether : 1; }
+int queries_together(const DeviceSearchParams& p) {
+  return p.queries > p.sequences ? kTogether : 1;
+}
 
 }  // namespace
 
-int gsu_score_query_splits(const DeviceSearch& p, int* splits, int* parts) {
+int gsu_score_query_sums(const DeviceSearchParams& p, int* sums, int* parts) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  const int64_t longest = p.layout == SearchLayout::kDense ? p.columns : p.positions;
-  const int64_t segments = max((longest + kSegment - 1) / kSegment, int64_t{1});
-  *splits = static_cast<int>(min(segments, int64_t{kSplits}));
+  const int64_t longest = p.longest();
+  const int64_t sum_blocks = max((longest + kSumBlock - 1) / kSumBlock, int64_t{1});
+  *sums = static_cast<int>(min(sum_blocks, int64_t{kSums}));
   const int together = queries_together(p);
   const int64_t blocks =
       max(query_groups(p, together) * panels_of(p, query_panel(together)), int64_t{1});
   const int64_t wanted = (8 * device.multiprocessors + blocks - 1) / blocks;
-  *parts = static_cast<int>(min(wanted, int64_t{*splits}));
+  *parts = static_cast<int>(min(wanted, int64_t{*sums}));
   return cudaSuccess;
 }
 
-int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
-  const DeviceSearch& p = params.search;
+int launch_gsu_score_query_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream) {
+  const DeviceSearchParams& p = params.search;
   const int together = queries_together(p), panels = panels_of(p, query_panel(together));
   if (p.queries == 0 || panels == 0) return cudaSuccess;
   const int64_t group_blocks = int64_t{params.parts} * panels;
@@ -466,12 +469,12 @@ int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, Cuda
   const auto launch = [&](auto* one, auto* several) {
     auto* const kernel = together == 1 ? one : several;
     // Groups are no more than queries and sequences, each fewer than 2^31: 32 bits hold them.
-    error = for_each_portion(query_groups(p, together), group_blocks,
-                             [&](int64_t first, int64_t count) {
-                               kernel<<<grid_of(count * group_blocks), kBlockThreads, 0, stream>>>(
-                                   params, panels, static_cast<unsigned>(first));
-                               return cudaGetLastError();
-                             });
+    error =
+        for_each_part(query_groups(p, together), group_blocks, [&](int64_t first, int64_t count) {
+          kernel<<<grid_of(count * group_blocks), kBlockThreads, 0, stream>>>(
+              params, panels, static_cast<unsigned>(first));
+          return cudaGetLastError();
+        });
   };
   LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, {
     if (aligned) {
@@ -487,18 +490,21 @@ int launch_gsu_score_query_grad(const GsuScoreBackwardDeviceParams& params, Cuda
   return cudaGetLastError();
 }
 
-int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
-  const DeviceSearch& p = params.search;
+int launch_gsu_score_key_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream) {
+  const DeviceSearchParams& p = params.search;
   const int panels = panels_of(p);
-  const auto chunks_of = [](int64_t rows) { return (rows + kKeyBlockRows - 1) / kKeyBlockRows; };
-  const int64_t chunks = p.layout == SearchLayout::kDense ? p.sequences * chunks_of(p.columns)
-                                                          : chunks_of(p.positions);
-  if (chunks == 0 || panels == 0) return cudaSuccess;
+  const auto blocks_of_keys = [](int64_t rows) {
+    return (rows + kKeyBlockRows - 1) / kKeyBlockRows;
+  };
+  const int64_t key_blocks = p.layout == SearchLayout::kDense
+                                 ? p.sequences * blocks_of_keys(p.columns)
+                                 : blocks_of_keys(p.positions);
+  if (key_blocks == 0 || panels == 0) return cudaSuccess;
   const int64_t dim = p.behaviours.dim;
   const bool aligned = dim % kLaneColumns == 0 && reinterpret_cast<uintptr_t>(p.query) % 16 == 0;
   int error = cudaSuccess;
   const auto launch = [&](auto* kernel) {
-    error = for_each_portion(chunks, panels, [&](int64_t first, int64_t count) {
+    error = for_each_part(key_blocks, panels, [&](int64_t first, int64_t count) {
       kernel<<<grid_of(count * panels), kBlockThreads, 0, stream>>>(params, panels, first);
       return cudaGetLastError();
     });
@@ -509,8 +515,8 @@ int launch_gsu_score_key_grad(const GsuScoreBackwardDeviceParams& params, CudaSt
   return error;
 }
 
-int launch_gsu_score_s_grad(const GsuScoreBackwardDeviceParams& params, CudaStream stream) {
-  const DeviceSearch& p = params.search;
+int launch_gsu_score_s_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream) {
+  const DeviceSearchParams& p = params.search;
   if (p.sequences == 0 || params.s_count == 0) return cudaSuccess;
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gsu_score.h"
+#include "longclock/gsu_score/gsu_score.h"
 
 namespace longclock {
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "behaviour_block-inl.h"
-#include "gsu_score.h"
+#include "longclock/gsu_score/gsu_score.h"
+#include "longclock/search/behaviour_block-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
 
-// Scores of a block into their place: -inf where a behaviour is not there.
+// Scores of a block into their place: -inf where a behaviour is not valid.
 template <class Block>
 void write_block(const GsuScoreParams& p, const Block& block, float* scores, float* to) {
-  if (!block.all_kept) {
+  if (!block.all_valid) {
     for (int64_t i = 0; i < block.n; ++i) {
-      if (block.keep[i] == 0) scores[i] = -__builtin_inff();
+      if (block.valid[i] == 0) scores[i] = -__builtin_inff();
     }
   }
   if (p.stream) {
@@ -32,16 +32,16 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
     SpanProducts<T> products(p.behaviours, queries, &scratch);
     products.for_each_block(
         group, task.begin, task.end,
-        [&](SpanBlock<T>& block) { read_s(p.behaviours, 0, block.n, &block); },
-        [&](SpanBlock<T>& block, float* scores, int64_t begin) {
-          if (block.any_kept) add_s(p.scale, block.s, block.n, scores);
+        [&](StreamBlock<T>& block) { read_s(p.behaviours, 0, block.n, &block); },
+        [&](StreamBlock<T>& block, float* scores, int64_t begin) {
+          if (block.any_valid) add_s(p.scale, block.s, block.n, scores);
           write_block(p, block, scores, out + begin);
         });
   } else {
     BlockScorer<T> scorer(p.behaviours, p.scale, queries, p.query_stride, count, &scratch);
     float* scores = scratch.take<float>(count * kScoreStride);
     for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
-      const int64_t n = smaller(kBehaviourBlock, task.end - at);
+      const int64_t n = min_of(kBehaviourBlock, task.end - at);
       const BehaviourBlock<T>& block = scorer.score(group, at, n, scores, kScoreStride);
       for (int64_t q = 0; q < count; ++q) {
         write_block(p, block, scores + q * kScoreStride, out + q * group.out_stride + at);
@@ -57,12 +57,12 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
 }
 
 // The gradient of up to kTaskQueries queries over a block of behaviours, times scale, exactly 0
-// where a behaviour is not there.
+// where a behaviour is not valid.
 class GradBlock {
  public:
   // For up to `most` queries at a time, kTaskQueries at most.
   GradBlock(int64_t most, Scratch* scratch)
-      : values_(scratch->take<float>(smaller(most, kTaskQueries) * kScoreStride)) {}
+      : values_(scratch->take<float>(min_of(most, kTaskQueries) * kScoreStride)) {}
 
   // A row of kScoreStride values a query.
   template <class T>
@@ -73,8 +73,8 @@ class GradBlock {
           p.grad + g.out_begin + (query_begin - g.query_begin + q) * g.out_stride + begin;
       float* to = values_ + q * kScoreStride;
       for (int64_t i = 0; i < block.n; ++i) to[i] = p.scale * from[i];
-      if (block.all_kept) continue;
-      for (int64_t i = 0; i < block.n; ++i) to[i] = block.keep[i] != 0 ? to[i] : 0.0f;
+      if (block.all_valid) continue;
+      for (int64_t i = 0; i < block.n; ++i) to[i] = block.valid[i] != 0 ? to[i] : 0.0f;
     }
     return values_;
   }
@@ -101,13 +101,13 @@ void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
   for (int64_t i = 0; i < padded; ++i) nothing[i] = 0.0f;
   for (int64_t i = 0; i < count * padded; ++i) sum[i] = 0.0f;
   for (int64_t at = 0; at < group.length; at += kBehaviourBlock) {
-    const int64_t n = smaller(kBehaviourBlock, group.length - at);
+    const int64_t n = min_of(kBehaviourBlock, group.length - at);
     read_times(b, group, at, n, block);
     find_rows(b, group, at, n, block);
-    if (!block->any_kept) continue;
+    if (!block->any_valid) continue;
     widen_rows(block->rows, n, b.dim, copies, rows);
-    if (!block->all_kept) {
-      for (int64_t i = 0; i < n; ++i) rows[i] = block->keep[i] != 0 ? rows[i] : nothing;
+    if (!block->all_valid) {
+      for (int64_t i = 0; i < n; ++i) rows[i] = block->valid[i] != 0 ? rows[i] : nothing;
     }
     const float* weights = grads.read(p, group, *block, task.query_begin, count, at);
     weighted_rows(weights, kScoreStride, 1, count, rows, n, padded, false, part, padded);
@@ -118,15 +118,15 @@ void query_grad(const GsuScoreBackwardParams& p, const SearchTask& task) {
   }
 }
 
-// Calls f(begin, end) for every run of behaviours that are there: what is not gets no product, not
+// Calls f(begin, end) for every run of valid behaviours: what is not gets no product, not
 // even 0 times a NaN.
 template <class T, class F>
 void for_each_run(const BehaviourBlock<T>& block, const F& f) {
-  if (block.all_kept) return f(0, block.n);
+  if (block.all_valid) return f(0, block.n);
   for (int64_t i = 0; i < block.n; ++i) {
-    if (block.keep[i] == 0) continue;
+    if (block.valid[i] == 0) continue;
     const int64_t begin = i;
-    while (i < block.n && block.keep[i] != 0) ++i;
+    while (i < block.n && block.valid[i] != 0) ++i;
     f(begin, i);
   }
 }
@@ -134,26 +134,26 @@ void for_each_run(const BehaviourBlock<T>& block, const F& f) {
 // key_grad = scale * sum over queries of grad * query, for one block of positions after another:
 // groups in order (windows overlap), queries in order.
 template <class T>
-void key_grad(const GsuScoreBackwardParams& p, int64_t chunk) {
+void key_grad(const GsuScoreBackwardParams& p, int64_t part) {
   const Behaviours& b = p.behaviours;
   const int64_t padded = round_up(b.dim, kLanes);
-  const int64_t end = smaller(p.positions, (chunk + 1) * kKeyGradChunk);
+  const int64_t end = min_of(p.positions, (part + 1) * kKeyGradPart);
   Scratch scratch;
   GradBlock grads(p.most_queries, &scratch);
   auto* block = scratch.take<BehaviourBlock<T>>(1);
   const float* queries[kTaskQueries];
   float* sum = scratch.take<float>(kBehaviourBlock * padded);
-  for (int64_t at = chunk * kKeyGradChunk; at < end; at += kBehaviourBlock) {
-    const int64_t n = smaller(kBehaviourBlock, end - at);
+  for (int64_t at = part * kKeyGradPart; at < end; at += kBehaviourBlock) {
+    const int64_t n = min_of(kBehaviourBlock, end - at);
     for (int64_t i = 0; i < n * padded; ++i) sum[i] = 0.0f;
-    for (int64_t i = p.chunk_begin[chunk]; i < p.chunk_begin[chunk + 1]; ++i) {
-      const Group& g = p.groups[p.chunk_groups[i]];
+    for (int64_t i = p.part_begin[part]; i < p.part_begin[part + 1]; ++i) {
+      const Group& g = p.groups[p.part_groups[i]];
       const int64_t first = at > g.position ? at : g.position;
-      const int64_t last = smaller(at + n, g.position + g.length);
+      const int64_t last = min_of(at + n, g.position + g.length);
       if (first >= last) continue;
       read_times(b, g, first - g.position, last - first, block);
       for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
-        const int64_t count = smaller(kTaskQueries, g.query_end - q);
+        const int64_t count = min_of(kTaskQueries, g.query_end - q);
         for (int64_t j = 0; j < count; ++j) queries[j] = p.queries + (q + j) * p.query_stride;
         const float* weights = grads.read(p, g, *block, q, count, first - g.position);
         for_each_run(*block, [&](int64_t begin, int64_t end) {
@@ -185,14 +185,14 @@ void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
   for (int64_t index = 0; index < p.group_count; ++index) {
     const Group& g = p.groups[index];
     for (int64_t at = 0; at < g.length; at += kBehaviourBlock) {
-      const int64_t n = smaller(kBehaviourBlock, g.length - at);
+      const int64_t n = min_of(kBehaviourBlock, g.length - at);
       read_times(b, g, at, n, block);
       for (int64_t q = g.query_begin; q < g.query_end; q += kTaskQueries) {
-        const int64_t count = smaller(kTaskQueries, g.query_end - q);
+        const int64_t count = min_of(kTaskQueries, g.query_end - q);
         for (int64_t i = 0; i < count; ++i) queries[i] = p.queries + (q + i) * p.query_stride;
         const float* weights = grads.read(p, g, *block, q, count, at);
         for (int64_t i = 0; i < n; ++i) {
-          if (!block->all_kept && block->keep[i] == 0) continue;
+          if (!block->all_valid && block->valid[i] == 0) continue;
           const int64_t row = b.ids[g.position + at + i];
           if (row < begin || row >= end) continue;
           add_weighted_rows(weights + i, 1, kScoreStride, 1, queries, count, padded,
@@ -221,8 +221,8 @@ void gsu_score_query_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_
 }
 
 void gsu_score_key_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
-    LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, key_grad<T>(p, chunk));
+  for (int64_t part = begin; part < end; ++part) {
+    LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, key_grad<T>(p, part));
   }
 }
 
@@ -238,7 +238,7 @@ void gsu_score_s_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t en
     // Of times that no query asks about: their features may be infinite, and 0 of inf is NaN.
     const bool asked = g.query_end > g.query_begin;
     for (int64_t at = 0; at < g.length; at += kBehaviourBlock) {
-      const int64_t n = smaller(kBehaviourBlock, g.length - at);
+      const int64_t n = min_of(kBehaviourBlock, g.length - at);
       read_times(p.behaviours, g, at, n, block);
       float* sum = p.s_grad + p.s_begin[index] + at;
       int32_t* delta = p.s_delta + p.s_begin[index] + at;
@@ -248,8 +248,8 @@ void gsu_score_s_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t en
         const float* grad = p.grad + g.out_begin + q * g.out_stride + at;
         for (int64_t i = 0; i < n; ++i) sum[i] += grad[i];
       }
-      if (block->all_kept) continue;
-      for (int64_t i = 0; i < n; ++i) sum[i] = block->keep[i] != 0 ? sum[i] : 0.0f;
+      if (block->all_valid) continue;
+      for (int64_t i = 0; i < n; ++i) sum[i] = block->valid[i] != 0 ? sum[i] : 0.0f;
     }
   }
 }

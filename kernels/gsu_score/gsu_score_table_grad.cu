@@ -2,11 +2,11 @@
 // The gradient of a table: positions are sorted by the row that they look up, stably, so that each
 // row's follow each other in order; then one warp a row adds them up. Nothing of the size of the
 // gathered keys is stored, and no atomics are needed.
-#include "../common/launch.cuh"
-#include "../common/row_lists.h"
-#include "../common/vector16.cuh"
-#include "gsu_score.h"
-#include "search.cuh"
+#include "longclock/common/launch.cuh"
+#include "longclock/common/row_lists.h"
+#include "longclock/common/vector16.cuh"
+#include "longclock/gsu_score/gsu_score.h"
+#include "longclock/search/sequence_view.cuh"
 
 namespace longclock {
 namespace {
@@ -36,12 +36,12 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 template <class T>
 struct RowSum {
-  const GsuScoreBackwardDeviceParams& params;
+  const DeviceGsuScoreBackwardParams& params;
   int64_t column;
   float acc[kLaneColumns] = {};
 
   __device__ void add(int64_t q, int64_t at) {
-    const DeviceSearch& p = params.search;
+    const DeviceSearchParams& p = params.search;
     if (at >= p.score_count) return;
     const float w = p.scale * params.grad[at];
 #pragma unroll
@@ -60,10 +60,10 @@ struct RowSum {
 // its position is, then all lanes add up one after the other.
 template <class T>
 __global__ void __launch_bounds__(kBlockThreads, 4)
-    table_grad_kernel(const __grid_constant__ GsuScoreBackwardDeviceParams params, int panels,
+    table_grad_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params, int panels,
                       const uint32_t* __restrict__ positions, const int64_t* __restrict__ begin,
                       int64_t first_block) {
-  const DeviceSearch& p = params.search;
+  const DeviceSearchParams& p = params.search;
   const int64_t task = (first_block + blockIdx.x) * kBlockWarps + warp_index();
   const int64_t row = task / panels;
   if (row >= p.table_rows) return;
@@ -77,14 +77,14 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
         const int64_t at = __shfl_sync(kAllLanes, position, j);
         if (at < 0) break;
         for (int64_t q = 0; q < p.queries; q += kWarp) {
-          bool there = false;
+          bool valid = false;
           SequenceView view = {};
           if (q + lane_index() < p.queries) {
             view = view_sequence(p, q + lane_index());
-            there = at >= view.position && at < view.position + view.length &&
-                    is_there(p, view, static_cast<unsigned>(at - view.position));
+            valid = at >= view.position && at < view.position + view.length &&
+                    is_valid(p, view, static_cast<unsigned>(at - view.position));
           }
-          for (unsigned rest = __ballot_sync(kAllLanes, there); rest != 0; rest &= rest - 1) {
+          for (unsigned rest = __ballot_sync(kAllLanes, valid); rest != 0; rest &= rest - 1) {
             const int source = __ffs(rest) - 1;
             const int64_t window = __shfl_sync(kAllLanes, view.position, source);
             sum.add(q + source, p.score_begin[q + source] + at - window);
@@ -94,15 +94,15 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
       continue;
     }
     int64_t s = 0, m = 0;
-    bool there = false;
+    bool valid = false;
     if (position >= 0) {
       s = p.layout == SearchLayout::kDense ? position / p.columns
                                            : find_range(p.offsets, p.sequences - 1, position);
       const SequenceView view = view_sequence(p, s);
       m = position - view.position;
-      there = m >= 0 && m < view.length && is_there(p, view, static_cast<unsigned>(m));
+      valid = m >= 0 && m < view.length && is_valid(p, view, static_cast<unsigned>(m));
     }
-    for (unsigned rest = __ballot_sync(kAllLanes, there); rest != 0; rest &= rest - 1) {
+    for (unsigned rest = __ballot_sync(kAllLanes, valid); rest != 0; rest &= rest - 1) {
       const int source = __ffs(rest) - 1;
       const int64_t sequence = __shfl_sync(kAllLanes, s, source);
       const int64_t at = __shfl_sync(kAllLanes, m, source);
@@ -117,9 +117,9 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
   }
 }
 
-int table_grad(const GsuScoreBackwardDeviceParams& params, void* memory, int64_t* bytes,
+int table_grad(const DeviceGsuScoreBackwardParams& params, void* memory, int64_t* bytes,
                CudaStream stream) {
-  const DeviceSearch& p = params.search;
+  const DeviceSearchParams& p = params.search;
   const Behaviours& b = p.behaviours;
   Workspace workspace{static_cast<char*>(memory)};
   int64_t* const begin = workspace.take<int64_t>(p.table_rows + 1);
@@ -134,7 +134,7 @@ int table_grad(const GsuScoreBackwardDeviceParams& params, void* memory, int64_t
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
   const int64_t panels = (b.dim + kPanel - 1) / kPanel;
   const int64_t blocks = (p.table_rows * panels + kBlockWarps - 1) / kBlockWarps;
-  return for_each_portion(blocks, 1, [&](int64_t first, int64_t count) {
+  return for_each_part(blocks, 1, [&](int64_t first, int64_t count) {
     LONGCLOCK_WITH_DTYPE(b.dtype, T,
                          (table_grad_kernel<T><<<grid_of(count), kBlockThreads, 0, stream>>>(
                              params, static_cast<int>(panels), lists.positions, begin, first)));
@@ -144,11 +144,11 @@ int table_grad(const GsuScoreBackwardDeviceParams& params, void* memory, int64_t
 
 }  // namespace
 
-int gsu_score_table_grad_bytes(const GsuScoreBackwardDeviceParams& params, int64_t* bytes) {
+int gsu_score_table_grad_bytes(const DeviceGsuScoreBackwardParams& params, int64_t* bytes) {
   return table_grad(params, nullptr, bytes, nullptr);
 }
 
-int launch_gsu_score_table_grad(const GsuScoreBackwardDeviceParams& params, void* workspace,
+int launch_gsu_score_table_grad(const DeviceGsuScoreBackwardParams& params, void* workspace,
                                 CudaStream stream) {
   return table_grad(params, workspace, nullptr, stream);
 }

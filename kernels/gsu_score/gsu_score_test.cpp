@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gsu_score.h"
+#include "longclock/gsu_score/gsu_score.h"
 
 #include <gtest/gtest.h>
 
-#include "../common/levels_test.h"
-#include "search_test.h"
+#include "longclock/common/levels_test.h"
+#include "longclock/search/search_test.h"
 
 namespace longclock {
 namespace {
 
-std::vector<float> scores_of(const SearchFixture& f, int64_t chunk, int64_t parts,
+std::vector<float> scores_of(const SearchFixture& f, int64_t task_queries, int64_t parts,
                              bool stream = false) {
   std::vector<float> scores(static_cast<size_t>(f.sequences * f.candidates * f.length), NAN);
-  const auto tasks = f.tasks(chunk, parts);
+  const auto tasks = f.tasks(task_queries, parts);
   const GsuScoreParams p{f.behaviours, f.queries.data(), f.stride,      f.groups.data(),
                          tasks.data(), f.scale,          scores.data(), stream};
   gsu_score_cpu(p, 0, static_cast<int64_t>(tasks.size()));
@@ -31,7 +31,7 @@ TEST(GsuScore, AgreesWithDoublesHoweverTheWorkIsCut) {
         for (int64_t q = 0; q < 2 * candidates; ++q) {
           for (int64_t m = 0; m < f.length; ++m) {
             const float score = scores[q * f.length + m];
-            if (f.there(q / candidates, m)) {
+            if (f.valid(q / candidates, m)) {
               ASSERT_NEAR(score, f.score(q, m), 1e-4) << q << " " << m;
             } else {
               ASSERT_EQ(score, -INFINITY) << q << " " << m;
@@ -60,7 +60,7 @@ TEST(GsuScore, WithoutDimensionsTheScoreIsS) {
         for (int64_t q = 0; q < 2 * candidates; ++q) {
           for (int64_t m = 0; m < f.length; ++m) {
             const float score = scores[q * f.length + m];
-            if (f.there(q / candidates, m)) {
+            if (f.valid(q / candidates, m)) {
               ASSERT_NEAR(score, f.score(q, m), 1e-4) << q << " " << m;
             } else {
               ASSERT_EQ(score, -INFINITY) << q << " " << m;
@@ -92,9 +92,9 @@ TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
       p.groups = f.groups.data();
       p.group_count = 2;
       p.most_queries = candidates;
-      const int64_t chunk_begin[] = {0, 2}, chunk_groups[] = {0, 1};
-      p.chunk_begin = chunk_begin;
-      p.chunk_groups = chunk_groups;
+      const int64_t part_begin[] = {0, 2}, part_groups[] = {0, 1};
+      p.part_begin = part_begin;
+      p.part_groups = part_groups;
       p.positions = 2 * n;
       p.tasks = tasks.data();
       p.scale = f.scale;
@@ -153,7 +153,7 @@ TEST(GsuScore, ANanQueryLeavesWhatIsNotThereAlone) {
     f.queries[0] = NAN;
     const std::vector<float> grad(60, 1.0f);
     std::vector<float> key_grad(100, 7.0f);
-    const int64_t chunk_begin[] = {0, 1}, chunk_groups[] = {0};
+    const int64_t part_begin[] = {0, 1}, part_groups[] = {0};
     GsuScoreBackwardParams p{};
     p.behaviours = f.behaviours;
     p.queries = f.queries.data();
@@ -164,8 +164,8 @@ TEST(GsuScore, ANanQueryLeavesWhatIsNotThereAlone) {
     p.scale = 1.0f;
     p.grad = grad.data();
     p.key_grad = key_grad.data();
-    p.chunk_begin = chunk_begin;
-    p.chunk_groups = chunk_groups;
+    p.part_begin = part_begin;
+    p.part_groups = part_groups;
     p.positions = 20;
     gsu_score_key_grad_cpu(p, 0, 1);
     for (int64_t m = 0; m < 20; ++m) {

@@ -2,11 +2,11 @@
 // One block a query, or a part of its behaviours: a behaviour a thread and step, whose hash comes
 // straight to registers and whose distance goes to a BlockSelector. Where there are fewer queries
 // than multiprocessors a sequence is cut into parts, whose best are merged by a second launch.
-#include "../block_topk/block_selector.cuh"
-#include "../block_topk/block_topk.h"
-#include "../common/launch.cuh"
-#include "../gsu_score/search.cuh"
-#include "hamming_gsu.h"
+#include "longclock/common/launch.cuh"
+#include "longclock/hamming_gsu/hamming_gsu.h"
+#include "longclock/search/sequence_view.cuh"
+#include "longclock/selection/block_selector.cuh"
+#include "longclock/selection/topk_merge.h"
 
 namespace longclock {
 namespace {
@@ -14,26 +14,26 @@ namespace {
 // kWords: how many words a hash has; 0: any number.
 template <int kWords>
 __global__ void __launch_bounds__(kSelectorThreads)
-    hamming_gsu_kernel(const __grid_constant__ DeviceSearchTopK p, const SelectorPlan plan) {
+    hamming_gsu_kernel(const __grid_constant__ DeviceSearchTopKParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
-  const DeviceSearch& search = p.search;
+  const DeviceSearchParams& search = p.search;
   const Behaviours& behaviours = search.behaviours;
   const unsigned parts = static_cast<unsigned>(p.parts), part = blockIdx.x % parts;
   const unsigned q = blockIdx.x / parts;
   const int words = kWords > 0 ? kWords : static_cast<int>(behaviours.dim);
   const uint64_t* query = static_cast<const uint64_t*>(search.query) + int64_t{q} * words;
-  constexpr int kKept = kWords > 0 ? kWords : 1;
-  uint64_t kept[kKept];  // of the query, in registers
+  constexpr int kHeldWords = kWords > 0 ? kWords : 1;
+  uint64_t held[kHeldWords];  // of the query, in registers
 #pragma unroll
-  for (int w = 0; w < kWords; ++w) kept[w] = query[w];
+  for (int w = 0; w < kWords; ++w) held[w] = query[w];
   __shared__ SequenceView view;
   if (threadIdx.x == 0) view = view_sequence(search, sequence_of(search, q));
   __syncthreads();
 
-  // Ordered score of behaviour m; 0: not there.
+  // Ordered score of behaviour m; 0: not valid.
   const auto score = [&](int m) -> uint32_t {
-    if (search.filtered && !is_there(search, view, m)) return 0;
+    if (search.filtered && !is_valid(search, view, m)) return 0;
     const char* row = row_after(search, view.keys, m);
     if (behaviours.ids) {
       const int64_t id = behaviours.ids[view.position + m];
@@ -43,9 +43,9 @@ __global__ void __launch_bounds__(kSelectorThreads)
       row = static_cast<const char*>(behaviours.keys) + id * search.row_bytes;
     }
     int bits = 0;
-#pragma unroll kKept
+#pragma unroll kHeldWords
     for (int w = 0; w < words; ++w) {
-      const uint64_t of_query = kWords > 0 ? kept[w] : query[w];
+      const uint64_t of_query = kWords > 0 ? held[w] : query[w];
       bits += __popcll(reinterpret_cast<const uint64_t*>(row)[w] ^ of_query);
     }
     return ordered_score(static_cast<float>(-bits));
@@ -73,12 +73,12 @@ __global__ void __launch_bounds__(kSelectorThreads)
 
 }  // namespace
 
-int launch_hamming_gsu(const DeviceSearchTopK& p, CudaStream stream) {
-  const DeviceSearch& search = p.search;
+int launch_hamming_gsu(const DeviceSearchTopKParams& p, CudaStream stream) {
+  const DeviceSearchParams& search = p.search;
   if (search.queries == 0 || p.k == 0) return cudaSuccess;
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  const int64_t longest = search.layout == SearchLayout::kDense ? search.columns : search.positions;
+  const int64_t longest = search.longest();
   const SelectorPlan plan =
       plan_selector((longest + p.parts - 1) / p.parts, p.k,
                     static_cast<int>(sizeof(BlockSelector::Shared) + sizeof(SequenceView)), device);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "../common/cuda.h"
-#include "../common/simd_level.h"
-#include "../gsu_score/search_topk.h"
+#include "longclock/common/cuda.h"
+#include "longclock/common/simd_level.h"
+#include "longclock/search/search_topk.h"
 
 namespace longclock {
 
@@ -20,6 +20,6 @@ void hamming_gsu_cpu(const HammingGsuParams& params, int64_t begin, int64_t end)
 
 // All queries, on the device of the stream. Returns a cudaError_t: 0 is success. Allocates nothing
 // and waits for nothing.
-int launch_hamming_gsu(const DeviceSearchTopK& params, CudaStream stream);
+int launch_hamming_gsu(const DeviceSearchTopKParams& params, CudaStream stream);
 
 }  // namespace longclock

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "hamming_gsu.h"
+#include "longclock/hamming_gsu/hamming_gsu.h"
 
 namespace longclock {
 

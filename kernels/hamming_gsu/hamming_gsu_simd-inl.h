@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "hamming_gsu.h"
-#include "nearest-inl.h"
+#include "longclock/hamming_gsu/hamming_gsu.h"
+#include "longclock/search/nearest-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
@@ -25,7 +25,7 @@ void search(const HammingGsuParams& p, const SearchTask& task) {
   Nearest* nearest = scratch.take<Nearest>(count);
   for (int64_t i = 0; i < count; ++i) nearest[i] = {scratch.take<Neighbour>(p.k), 0, 0};
   for (int64_t begin = task.begin; begin < task.end; begin += kHashBlock) {
-    block.read(group, begin, smaller(begin + kHashBlock, task.end));
+    block.read(group, begin, min_of(begin + kHashBlock, task.end));
     for (int64_t i = 0; i < count; ++i) {
       finder.add(block, p.queries + (task.query_begin + i) * words, nearest + i);
     }

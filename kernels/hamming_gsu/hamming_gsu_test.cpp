@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "hamming_gsu.h"
+#include "longclock/hamming_gsu/hamming_gsu.h"
 
 #include <gtest/gtest.h>
 
@@ -7,8 +7,8 @@
 #include <bit>
 #include <functional>
 
-#include "../common/levels_test.h"
-#include "../gsu_score/search_test.h"
+#include "longclock/common/levels_test.h"
+#include "longclock/search/search_test.h"
 
 namespace longclock {
 namespace {
@@ -31,7 +31,7 @@ struct HashFixture : SearchFixture {
     const int64_t sequence = query / candidates;
     std::vector<TopKEntry> entries;
     for (int64_t m = 0; m < length; ++m) {
-      if (!there(sequence, m)) continue;
+      if (!valid(sequence, m)) continue;
       int bits = 0;
       for (int64_t w = 0; w < dim; ++w) {
         const uint64_t key = words[(sequence * length + m) * dim + w];
@@ -43,12 +43,12 @@ struct HashFixture : SearchFixture {
     return entries;
   }
 
-  void check(int64_t k, int64_t chunk, int64_t parts) const {
+  void check(int64_t k, int64_t task_queries, int64_t parts) const {
     const int64_t queries = sequences * candidates;
     std::vector<float> scores(queries * k);
     std::vector<int64_t> indices(queries * k);
     std::vector<TopKEntry> entries(queries * parts * k);
-    const auto cut = tasks(chunk, parts);
+    const auto cut = tasks(task_queries, parts);
     const HammingGsuParams p{{behaviours, groups.data(), cut.data(), k, parts, entries.data(),
                               scores.data(), indices.data()},
                              hashes.data()};

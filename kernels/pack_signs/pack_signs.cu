@@ -4,10 +4,10 @@
 // bytes, of whose signs it makes a few bits, and what the lanes of a half have is put together in
 // an exchange that halves it with each step. Other rows are read by columns, and a vote on 32 of
 // them is a half.
-#include "../common/launch.cuh"
-#include "../common/vector16.cuh"
-#include "../common/warp.cuh"
-#include "pack_signs.h"
+#include "longclock/common/launch.cuh"
+#include "longclock/common/vector16.cuh"
+#include "longclock/common/warp.cuh"
+#include "longclock/pack_signs/pack_signs.h"
 
 namespace longclock {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "pack_signs.h"
+#include "longclock/pack_signs/pack_signs.h"
 
 namespace longclock {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../common/simd-inl.h"
-#include "pack_signs.h"
+#include "longclock/common/simd-inl.h"
+#include "longclock/pack_signs/pack_signs.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
@@ -12,7 +12,7 @@ void pack(const PackSignsParams& p, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const T* x = static_cast<const T*>(p.x) + row * p.columns;
     for (int64_t column = 0; column < p.columns; column += 64) {
-      const int64_t columns = smaller(p.columns - column, 64);
+      const int64_t columns = min_of(p.columns - column, 64);
       uint64_t word = 0;
       int64_t i = 0;
       for (; i + kLanes <= columns; i += kLanes) {

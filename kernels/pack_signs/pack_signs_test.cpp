@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "pack_signs.h"
+#include "longclock/pack_signs/pack_signs.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "../common/levels_test.h"
+#include "longclock/common/levels_test.h"
 
 namespace longclock {
 namespace {

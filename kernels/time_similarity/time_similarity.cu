@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The time features, the time term s and its backward. The backward is deterministic: chunks of a
-// fixed size are summed each by one block, in an order that depends on nothing but the chunk, and
-// a second kernel adds the chunks in a fixed order. There are no atomics and no host round trip.
-#include "../common/launch.cuh"
-#include "../common/warp.cuh"
-#include "time_similarity.h"
-#include "time_term.cuh"
+// The time features, the time term s and its backward. The backward is deterministic: parts of a
+// fixed size are summed each by one block, in an order that depends on nothing but the part, and
+// a second kernel adds the parts in a fixed order. There are no atomics and no host round trip.
+#include "longclock/common/launch.cuh"
+#include "longclock/common/warp.cuh"
+#include "longclock/time/time_term.cuh"
+#include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock {
 namespace {
 
 constexpr int kBlockThreads = 256;
 constexpr int kWarps = kBlockThreads / kWarp;
-constexpr int kChunk = kTimeSimilarityDeviceChunk;  // its features take 20 KB
-constexpr int kUnitSums = kTimeFeatures + 2;        // of a hidden unit: dw1[4], db1, dw2
-static_assert(kChunk % kBlockThreads == 0);
+constexpr int kPart = kTimeSimilarityDevicePart;  // its features take 20 KB
+constexpr int kUnitSums = kTimeFeatures + 2;      // of a hidden unit: dw1[4], db1, dw2
+static_assert(kPart % kBlockThreads == 0);
 
 template <class Int>
 __global__ void __launch_bounds__(kBlockThreads)
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-// One block a chunk, whose features go to shared memory; then each warp takes its hidden units in
+// One block a part, whose features go to shared memory; then each warp takes its hidden units in
 // turn, 32 elements at a time.
 template <class Int>
 __global__ void __launch_bounds__(kBlockThreads)
@@ -46,42 +46,42 @@ __global__ void __launch_bounds__(kBlockThreads)
                                     int64_t count, double per_unit, const TimeMlp mlp,
                                     double* __restrict__ partial) {
   __shared__ SharedTimeMlp shared;
-  __shared__ float chunk_x[kChunk], chunk_root[kChunk], chunk_square[kChunk], chunk_log[kChunk],
-      chunk_grad[kChunk];
+  __shared__ float part_x[kPart], part_root[kPart], part_square[kPart], part_log[kPart],
+      part_grad[kPart];
   __shared__ double bias_sums[kWarps];
   load_time_mlp(mlp, &shared);
   const int lane = lane_index(), warp = warp_index();
   const int size = mlp.hidden * kUnitSums + 1;
-  const int64_t chunks = time_similarity_backward_device_chunks(count);
+  const int64_t parts = time_similarity_backward_device_parts(count);
 
-  for (int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
-    const int64_t begin = chunk * kChunk;
+  for (int64_t part = blockIdx.x; part < parts; part += gridDim.x) {
+    const int64_t begin = part * kPart;
     double bias_sum = 0.0;
 #pragma unroll
-    for (int i = threadIdx.x; i < kChunk; i += kBlockThreads) {
+    for (int i = threadIdx.x; i < kPart; i += kBlockThreads) {
       // Past the end: finite features and a gradient of 0, which contributes nothing.
       const bool inside = begin + i < count;
       const TimePhi f = time_phi(inside ? delta[begin + i] : 0, per_unit);
       const float g = inside ? grad[begin + i] : 0.0f;
-      chunk_x[i] = f.x;
-      chunk_root[i] = f.root;
-      chunk_square[i] = f.square;
-      chunk_log[i] = f.log;
-      chunk_grad[i] = g;
+      part_x[i] = f.x;
+      part_root[i] = f.root;
+      part_square[i] = f.square;
+      part_log[i] = f.log;
+      part_grad[i] = g;
       bias_sum += g;
     }
     bias_sum = warp_sum(bias_sum);
     if (lane == 0) bias_sums[warp] = bias_sum;
     __syncthreads();
     // Laid out as the parameters: w1 [hidden, 4], b1 [hidden], w2 [hidden], b2.
-    double* const out = partial + chunk * size;
+    double* const out = partial + part * size;
     for (int j = warp; j < mlp.hidden; j += kWarps) {
       const float4 w1 = shared.w1[j];
       const float2 b1_w2 = shared.b1_w2[j];
       float unit[kUnitSums] = {};
-      for (int i = lane; i < kChunk; i += kWarp) {
-        const TimePhi f = {chunk_x[i], chunk_root[i], chunk_square[i], chunk_log[i]};
-        const float g = chunk_grad[i];
+      for (int i = lane; i < kPart; i += kWarp) {
+        const TimePhi f = {part_x[i], part_root[i], part_square[i], part_log[i]};
+        const float g = part_grad[i];
         const float h = time_hidden(w1, b1_w2.x, f);
         const bool dead = h <= 0.0f || g == 0.0f;
         const float gh = dead ? 0.0f : g * b1_w2.y;
@@ -111,14 +111,14 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 // One block a parameter, in the order w1, b1, w2, b2.
 __global__ void __launch_bounds__(kBlockThreads)
-    time_similarity_backward_reduce_kernel(const double* __restrict__ partial, int64_t chunks,
+    time_similarity_backward_reduce_kernel(const double* __restrict__ partial, int64_t parts,
                                            int hidden, const TimeMlpGradient gradient) {
   __shared__ double sums[kWarps];
   const int size = hidden * kUnitSums + 1;
   double sum = 0.0;
 #pragma unroll 4
-  for (int64_t chunk = threadIdx.x; chunk < chunks; chunk += kBlockThreads) {
-    sum += partial[chunk * size + blockIdx.x];
+  for (int64_t part = threadIdx.x; part < parts; part += kBlockThreads) {
+    sum += partial[part * size + blockIdx.x];
   }
   sum = warp_sum(sum);
   if (lane_index() == 0) sums[warp_index()] = sum;
@@ -155,16 +155,16 @@ int launch_time_similarity(const TimeSimilarityParams& p, CudaStream stream) {
 }
 
 int launch_time_similarity_backward(const TimeSimilarityBackwardParams& p, CudaStream stream) {
-  const int64_t chunks = time_similarity_backward_device_chunks(p.count);
-  if (chunks > 0) {
+  const int64_t parts = time_similarity_backward_device_parts(p.count);
+  if (parts > 0) {
     with_ints(p.delta, [&](auto* delta) {
-      time_similarity_backward_kernel<<<grid_for(chunks, 1), kBlockThreads, 0, stream>>>(
+      time_similarity_backward_kernel<<<grid_for(parts, 1), kBlockThreads, 0, stream>>>(
           delta, p.grad, p.count, 1.0 / p.mlp.unit, p.mlp, p.partial);
     });
     if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
   }
   const unsigned size = static_cast<unsigned>(time_mlp_size(p.mlp.hidden));
-  time_similarity_backward_reduce_kernel<<<size, kBlockThreads, 0, stream>>>(p.partial, chunks,
+  time_similarity_backward_reduce_kernel<<<size, kBlockThreads, 0, stream>>>(p.partial, parts,
                                                                              p.mlp.hidden, p.out);
   return cudaGetLastError();
 }

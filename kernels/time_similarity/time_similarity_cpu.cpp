@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "time_similarity.h"
+#include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock {
 namespace {
@@ -20,17 +20,17 @@ void time_similarity_cpu(const TimeSimilarityParams& params, int64_t begin, int6
   LONGCLOCK_CALL_LEVEL(time_similarity(params, begin, end));
 }
 
-void time_similarity_backward_cpu(const TimeSimilarityBackwardParams& params, int64_t chunk_begin,
-                                  int64_t chunk_end) {
-  LONGCLOCK_CALL_LEVEL(time_similarity_backward(params, chunk_begin, chunk_end));
+void time_similarity_backward_cpu(const TimeSimilarityBackwardParams& params, int64_t part_begin,
+                                  int64_t part_end) {
+  LONGCLOCK_CALL_LEVEL(time_similarity_backward(params, part_begin, part_end));
 }
 
 void time_similarity_backward_reduce_cpu(const TimeSimilarityBackwardParams& params) {
   const int64_t size = time_mlp_size(params.mlp.hidden);
-  const int64_t chunks = time_similarity_backward_chunks(params.count);
+  const int64_t parts = time_similarity_backward_parts(params.count);
   for (int64_t i = 0; i < size; ++i) {
     double sum = 0.0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += params.partial[chunk * size + i];
+    for (int64_t part = 0; part < parts; ++part) sum += params.partial[part * size + i];
     *gradient_at(params.out, params.mlp.hidden, i) = static_cast<float>(sum);
   }
 }

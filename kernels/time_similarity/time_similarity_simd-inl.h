@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../common/ints-inl.h"
-#include "time_similarity.h"
-#include "time_term-inl.h"
+#include "longclock/common/ints-inl.h"
+#include "longclock/time/time_term-inl.h"
+#include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 void time_features(const TimeFeaturesParams& p, int64_t begin, int64_t end) {
   TimeFeatureBlock f;
   for (int64_t at = begin; at < end; at += kTimeBlock) {
-    const int64_t n = smaller(kTimeBlock, end - at);
+    const int64_t n = min_of(kTimeBlock, end - at);
     with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.unit, &f); });
     for (int64_t i = 0; i < n; ++i) {
       float* out = p.out + (at + i) * kTimeFeatures;
@@ -23,7 +23,7 @@ void time_features(const TimeFeaturesParams& p, int64_t begin, int64_t end) {
 void time_similarity(const TimeSimilarityParams& p, int64_t begin, int64_t end) {
   TimeFeatureBlock f;
   for (int64_t at = begin; at < end; at += kTimeBlock) {
-    const int64_t n = smaller(kTimeBlock, end - at);
+    const int64_t n = min_of(kTimeBlock, end - at);
     with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.mlp.unit, &f); });
     time_similarity(p.mlp, f, n, p.out + at);
   }
@@ -84,17 +84,17 @@ void add_block_gradient(const TimeMlp& mlp, const TimeFeatureBlock& f, const flo
 
 }  // namespace
 
-void time_similarity_backward(const TimeSimilarityBackwardParams& p, int64_t chunk_begin,
-                              int64_t chunk_end) {
+void time_similarity_backward(const TimeSimilarityBackwardParams& p, int64_t part_begin,
+                              int64_t part_end) {
   TimeFeatureBlock f = {};
   alignas(64) float grad[kTimeBlock];
   const int64_t size = time_mlp_size(p.mlp.hidden);
-  for (int64_t chunk = chunk_begin; chunk < chunk_end; ++chunk) {
-    double* sum = p.partial + chunk * size;
+  for (int64_t part = part_begin; part < part_end; ++part) {
+    double* sum = p.partial + part * size;
     for (int64_t i = 0; i < size; ++i) sum[i] = 0.0;
-    const int64_t end = smaller(p.count, (chunk + 1) * kTimeSimilarityChunk);
-    for (int64_t at = chunk * kTimeSimilarityChunk; at < end; at += kTimeBlock) {
-      const int64_t n = smaller(kTimeBlock, end - at);
+    const int64_t end = min_of(p.count, (part + 1) * kTimeSimilarityPart);
+    for (int64_t at = part * kTimeSimilarityPart; at < end; at += kTimeBlock) {
+      const int64_t n = min_of(kTimeBlock, end - at);
       with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.mlp.unit, &f); });
       for (int64_t i = 0; i < n; ++i) grad[i] = p.grad[at + i];
       for (int64_t i = n; i < round_up(n, kLanes); ++i) grad[i] = 0.0f;

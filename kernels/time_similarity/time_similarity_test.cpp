@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "time_similarity.h"
+#include "longclock/time_similarity/time_similarity.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "../common/levels_test.h"
+#include "longclock/common/levels_test.h"
 
 namespace longclock {
 namespace {
@@ -83,7 +83,7 @@ TEST(TimeSimilarity, BitsDoNotDependOnThePlaceInABlock) {
 TEST(TimeSimilarity, GradientAgreesWithDoublesAndIgnoresZeros) {
   for_each_level([] {
     const Mlp mlp(8);
-    const int64_t n = kTimeSimilarityChunk + 301;
+    const int64_t n = kTimeSimilarityPart + 301;
     std::vector<int32_t> delta(n);
     std::vector<float> grad(n);
     std::vector<double> expected(time_mlp_size(8)), size(time_mlp_size(8));
@@ -93,7 +93,7 @@ TEST(TimeSimilarity, GradientAgreesWithDoublesAndIgnoresZeros) {
       expected_s(mlp.view, delta[i], grad[i], &expected);
       expected_s(mlp.view, delta[i], std::fabs(grad[i]), &size);
     }
-    std::vector<double> partial(time_similarity_backward_chunks(n) * time_mlp_size(8));
+    std::vector<double> partial(time_similarity_backward_parts(n) * time_mlp_size(8));
     std::vector<float> out(time_mlp_size(8));
     const TimeSimilarityBackwardParams p{
         {delta.data(), false},
@@ -102,7 +102,7 @@ TEST(TimeSimilarity, GradientAgreesWithDoublesAndIgnoresZeros) {
         mlp.view,
         partial.data(),
         {out.data(), out.data() + 32, out.data() + 40, out.data() + 48}};
-    time_similarity_backward_cpu(p, 0, time_similarity_backward_chunks(n));
+    time_similarity_backward_cpu(p, 0, time_similarity_backward_parts(n));
     time_similarity_backward_reduce_cpu(p);
     for (size_t i = 0; i < out.size(); ++i) {
       EXPECT_NEAR(out[i], expected[i], 2e-6 * std::fabs(size[i]) + 1e-6) << i;

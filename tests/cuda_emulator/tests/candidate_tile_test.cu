@@ -5,8 +5,8 @@
 #include <cute/atom/mma_traits_sm80.hpp>
 #include <random>
 
-#include "../../../kernels/clock_gsu/candidate_tile.cuh"
 #include "device_vector.h"
+#include "longclock/search/candidate_tile.cuh"
 
 namespace longclock {
 namespace {

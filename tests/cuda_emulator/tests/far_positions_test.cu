@@ -4,9 +4,9 @@
 // fault that the emulator reports.
 #include <algorithm>
 
-#include "../../../kernels/clock_gsu/key_stages.cuh"
-#include "../../../kernels/gsu_score/tile_scorer.cuh"
 #include "device_vector.h"
+#include "longclock/search/key_stages.cuh"
+#include "longclock/search/tile_scorer.cuh"
 
 namespace longclock {
 namespace {
@@ -75,13 +75,13 @@ struct FarSearch {
   DeviceVector<T> keys, query;
   DeviceVector<int32_t> times;
   DeviceVector<float> weights;
-  DeviceSearch search{};
+  DeviceSearchParams search{};
   SequenceView view{};
 };
 
 // One warp, one tile: by each lane its behaviour, whether it is there, and its score.
 template <class T, RowForm kForm>
-__global__ void tile_kernel(const __grid_constant__ DeviceSearch p, const SequenceView view,
+__global__ void tile_kernel(const __grid_constant__ DeviceSearchParams p, const SequenceView view,
                             unsigned first, unsigned end, unsigned* behaviours, int* there,
                             float* scores) {
   __shared__ uint4 memory[64];
@@ -136,13 +136,13 @@ TEST_F(FarPositionsTest, TilesAtTheEnd) {
 }
 
 // The first element of every key of [begin, end), as the stages bring it, and s.
-__global__ void stages_kernel(const __grid_constant__ DeviceSearch p, const SequenceView view,
+__global__ void stages_kernel(const __grid_constant__ DeviceSearchParams p, const SequenceView view,
                               unsigned begin, unsigned end, float* keys, float* s,
                               uint32_t* there) {
   using Stages = KeyStages<128>;
   extern __shared__ __align__(1024) char memory[];
   __shared__ Stages::Shared shared;
-  if (threadIdx.x == 0) shared.view = view, shared.now = 0;
+  if (threadIdx.x == 0) shared.view = view, shared.query_clock = 0;
   load_time_mlp(p.behaviours.mlp, &shared.mlp);
   __syncthreads();
   if constexpr (!kHasAsyncCopy) return;
@@ -161,7 +161,7 @@ __global__ void stages_kernel(const __grid_constant__ DeviceSearch p, const Sequ
                    : "r"(stage + swizzled<128>(row_of_key(key), 0)));
       keys[at] = value;
       s[at] = stages.s(tile, key / kWarpKeys)[key % kWarpKeys];
-      there[at] = stages.there(tile, key / kWarpKeys) >> (key % kWarpKeys) & 1;
+      there[at] = stages.valid(tile, key / kWarpKeys) >> (key % kWarpKeys) & 1;
     }
   }
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // CudaCall for emulated launches: the device is the CPU, and kernels may touch the memory of the
 // tensors of their call and nothing else, inputs only to read.
+#include "common/cuda_call.h"
+
 #include <algorithm>
 #include <string>
 #include <vector>
 
-#include "../../../csrc/common/cuda.h"
-#include "../../../kernels/common/grid.h"
 #include "../emulator.h"
+#include "longclock/common/grid.h"
 
 namespace longclock {
 

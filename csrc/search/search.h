@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "common/argument_list.h"
+#include "common/checks.h"
+#include "common/time_table_cache.h"
+#include "longclock/search/device_search.h"
+
+namespace longclock {
+
+// The arguments of every search. Shapes by layout: dense, query [S, D] or [S, C, D], keys [S, M,
+// D], key_time [S, M], query_time [S], lengths [S]; ragged, query [Q, D], keys [T, D], key_time
+// [T], query_time [S], offsets [S + 1], query_offsets [S + 1]; windows, query_time, starts and ends
+// [Q]. With ids [S, M] or [T], keys is the table [N, D].
+#define LONGCLOCK_ROWS(X) X(Tensor, query) X(Tensor, keys) X(Tensor, key_time) X(Tensor, query_time)
+#define LONGCLOCK_LAYOUT(X)        \
+  X(OptionalTensor, ids)           \
+  X(OptionalTensor, lengths)       \
+  X(OptionalTensor, offsets)       \
+  X(OptionalTensor, query_offsets) \
+  X(OptionalTensor, starts) X(OptionalTensor, ends) X(OptionalTensor, mask) X(bool, exclude_future)
+// A search by dot products and s(), and one by hashes, D words of 64 bits.
+#define LONGCLOCK_SEARCH(X) \
+  LONGCLOCK_ROWS(X)         \
+  LONGCLOCK_MLP(X) LONGCLOCK_LAYOUT(X) X(double, scale) X(int64_t, period) X(double, unit)
+#define LONGCLOCK_HASH_SEARCH(X) LONGCLOCK_ROWS(X) LONGCLOCK_LAYOUT(X)
+
+// s() of a search.
+struct SearchTimeTerm {
+  LONGCLOCK_MLP(LONGCLOCK_FIELD)
+  int64_t period;
+  double unit;
+};
+
+struct SearchArguments {
+  LONGCLOCK_ROWS(LONGCLOCK_FIELD)
+  LONGCLOCK_LAYOUT(LONGCLOCK_FIELD)
+  std::optional<SearchTimeTerm> time;  // none: hashes are compared
+};
+
+#define LONGCLOCK_SEARCH_ARGUMENTS                                \
+  ::longclock::SearchArguments {                                  \
+    LONGCLOCK_ROWS(LONGCLOCK_NAME)                                \
+    LONGCLOCK_LAYOUT(LONGCLOCK_NAME)::longclock::SearchTimeTerm { \
+      LONGCLOCK_MLP(LONGCLOCK_NAME) period, unit                  \
+    }                                                             \
+  }
+#define LONGCLOCK_HASH_SEARCH_ARGUMENTS                                          \
+  ::longclock::SearchArguments {                                                 \
+    LONGCLOCK_ROWS(LONGCLOCK_NAME) LONGCLOCK_LAYOUT(LONGCLOCK_NAME) std::nullopt \
+  }
+
+// The arguments checked but for their values, and brought to one form. Holds what the pointers in
+// it point to.
+struct SearchInputs {
+  Behaviours behaviours;
+  SearchLayout layout;
+  int64_t sequences;                    // S; Q for windows
+  int64_t candidates;                   // queries a sequence: dense
+  int64_t columns;                      // M: dense
+  int64_t positions;                    // S * M, or T
+  int64_t query_count;                  // Q, or S * C
+  std::vector<int64_t> query_shape;     // without D
+  std::optional<TimeMlpArguments> mlp;  // none where hashes are compared
+  Tensor keys, key_time, query_time;
+  std::optional<Tensor> ids, lengths, offsets, query_offsets, starts, ends, mask;
+
+  SearchInputs(const char* op, const SearchArguments& arguments);
+  SearchInputs(const SearchInputs&) = delete;
+  SearchInputs& operator=(const SearchInputs&) = delete;
+
+  bool dense() const { return layout == SearchLayout::kDense; }
+  // Of gsu_score's result, which has `count` elements where it is flat.
+  std::vector<int64_t> score_shape(int64_t count) const {
+    if (!dense()) return {count};
+    std::vector<int64_t> shape = query_shape;
+    shape.push_back(columns);
+    return shape;
+  }
+  // Rows of a table, or none.
+  int64_t table_rows() const { return ids ? keys.size(0) : 0; }
+
+ private:
+  void check_combination(const char* op, const SearchArguments& a) const;
+  void read_rows(const char* op, const SearchArguments& a);
+  void read_dense(const char* op, const SearchArguments& a);
+  void read_ragged(const char* op, const SearchArguments& a);
+  void read_windows(const char* op, const SearchArguments& a);
+};
+
+// For the CPU: the values checked as well, and the work cut into tasks.
+class Search : public SearchInputs {
+ public:
+  Search(const char* op, const SearchArguments& arguments);
+
+  // Tasks that cover everything; long groups are cut into parts only where there are fewer tasks
+  // than threads. Queries are cut at multiples of `tile`. Sets parts() to the largest number of
+  // parts of a group.
+  const std::vector<SearchTask>& cut(bool into_parts, int64_t tile);
+  int64_t parts() const { return parts_; }
+
+  std::vector<Group> groups;
+  Tensor queries;  // padded_rows(); of hashes as they are, contiguous
+  int64_t query_stride;
+  int64_t score_count;  // elements of gsu_score's output
+  int64_t evaluations;  // behaviours of all groups
+
+  // Of the times that a task reads. Just before it reads them: a pass of its own would fetch them
+  // twice from memory.
+  void check_times(const char* op, const SearchTask& task) const {
+    const Group& group = groups[task.group];
+    if (task.query_begin > group.query_begin) return;  // the group's first task checks them
+    check_seconds(op, "key_time", behaviours.key_time, behaviours.mask, group.position + task.begin,
+                  group.position + task.end);
+  }
+  // Of every query and behaviour.
+  int64_t scores() const;
+  // About one an element read.
+  int64_t work() const;
+  // Finds or builds behaviours.time_table where it pays.
+  void tabulate();
+
+ private:
+  void group_dense(const char* op);
+  void group_ragged(const char* op);
+  void group_windows(const char* op);
+  void check_ids(const char* op, int64_t table_rows) const;
+
+  std::vector<SearchTask> tasks_;
+  std::shared_ptr<const TimeTable> table_;
+  int64_t parts_ = 1;
+};
+
+}  // namespace longclock

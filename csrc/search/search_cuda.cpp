@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "search/search_cuda.h"
+
+#include "longclock/common/device.h"
+#include "longclock/common/grid.h"
+#include "longclock/selection/topk_merge.h"
+
+namespace longclock {
+namespace {
+
+// Devices are checked before anything is read, or copied.
+const SearchArguments& on_one_device(const CudaCall& call, const SearchArguments& a) {
+#define LONGCLOCK_CHECK_DEVICE(type, name) call.check_device(#name, a.name);
+  LONGCLOCK_HASH_SEARCH(LONGCLOCK_CHECK_DEVICE)
+#undef LONGCLOCK_CHECK_DEVICE
+  return a;
+}
+
+// A block of a launch is a query or a sequence.
+const SearchArguments& few_enough(const char* op, const SearchArguments& a) {
+  const auto few = [](const Tensor& tensor, int64_t dims) {
+    int64_t count = 1;
+    for (int64_t d = 0; d < dims; ++d) count *= tensor.size(d);
+    return count <= kMaxBlocks;
+  };
+  check(few(a.query, a.query.dim() - 1), op,
+        ": query must have fewer than 2^31 queries on CUDA, got ", shape_of(a.query),
+        "; call with fewer at a time");
+  check(few(a.query_time, a.query_time.dim()), op,
+        ": query_time must have fewer than 2^31 elements on CUDA, got ", shape_of(a.query_time),
+        "; call with fewer sequences at a time");
+  return a;
+}
+
+}  // namespace
+
+DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const SearchArguments& a)
+    : SearchInputs(op, few_enough(op, on_one_device(call, a))) {
+  // Kernels step over rows in 32 bits.
+  if (behaviours.key_row_stride * size_of(behaviours.dtype) > 0x7fffffff) {
+    keys = as_contiguous(a.keys);
+    behaviours.keys = keys.const_data_ptr();
+    behaviours.key_row_stride = keys.stride(keys.dim() - 2);
+    check(behaviours.dim * size_of(behaviours.dtype) <= 0x7fffffff, op,
+          ": keys must have rows of less than 2 GB on CUDA, got ", shape_of(keys));
+  }
+  query_ = input(call, "query", a.query);
+  if (mlp) read_mlp(call, *mlp);
+  for (const Tensor* tensor : {&keys, &key_time, &query_time}) call.reads(*tensor);
+  for (const auto* tensor : {&ids, &lengths, &offsets, &query_offsets, &starts, &ends, &mask}) {
+    if (*tensor) call.reads(**tensor);
+  }
+}
+
+DeviceSearchParams DeviceSearchInputs::params(double scale) const {
+  const auto array = [](const std::optional<Tensor>& tensor) {
+    return tensor ? int_array(*tensor) : IntArray{};
+  };
+  DeviceSearchParams p{};
+  p.behaviours = behaviours;
+  p.table_rows = table_rows();
+  p.row_bytes = static_cast<unsigned>(behaviours.key_row_stride * size_of(behaviours.dtype));
+  p.layout = layout;
+  p.sequences = sequences;
+  p.queries = query_count;
+  p.positions = positions;
+  p.query = query_.const_data_ptr();
+  p.query_is_float = query_.scalar_type() == ScalarType::Float;
+  p.query_time = int_array(query_time);
+  p.clock = make_clock(behaviours.period);
+  p.per_unit = mlp ? 1.0 / mlp->mlp.unit : 0.0;
+  p.scale = static_cast<float>(scale);
+  p.check = device_checks();
+  p.filtered = behaviours.mask != nullptr || behaviours.exclude_future;
+  if (dense()) {
+    p.columns = columns;
+    p.candidates = candidates;
+    p.sequence_bytes = ids ? 0 : keys.stride(0) * size_of(behaviours.dtype);
+  }
+  p.lengths = array(lengths);
+  p.offsets = array(offsets);
+  p.query_offsets = array(query_offsets);
+  p.starts = array(starts);
+  p.ends = array(ends);
+  return p;
+}
+
+DeviceSearchTopKCall::DeviceSearchTopKCall(CudaCall& call, const DeviceSearchInputs& search,
+                                           double scale, int64_t k) {
+  std::vector<int64_t> shape = search.query_shape;
+  shape.push_back(k);
+  scores = output(call, search.keys, shape, ScalarType::Float);
+  indices = output(call, search.keys, shape, ScalarType::Long);
+  params.search = search.params(scale);
+  params.k = k;
+  params.parts = 1;
+  params.scores = data<float>(scores);
+  params.indices = data<int64_t>(indices);
+}
+
+void DeviceSearchTopKCall::cut(CudaCall& call) {
+  const DeviceSearchParams& search = params.search;
+  const int64_t longest = search.longest();
+  call.check_launch(topk_parts(search.queries, longest, params.k, &params.parts));
+  if (params.parts == 1) return;
+  entries = output(call, indices, {search.queries, params.parts, params.k}, ScalarType::Long);
+  params.entries = data<TopKEntry>(entries);
+}
+
+}  // namespace longclock

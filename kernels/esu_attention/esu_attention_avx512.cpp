@@ -1,3 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-#define LONGCLOCK_SIMD_NAMESPACE avx512
-#include "esu_attention_simd-inl.h"

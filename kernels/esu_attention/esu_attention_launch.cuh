@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the kernels of esu_attention are chosen and cut into launches.
+#pragma once
+
+#include "longclock/common/launch.cuh"
+#include "longclock/esu_attention/esu_attention_rows.cuh"
+
+namespace longclock {
+
+template <class T>
+EsuGeometry esu_geometry(const DeviceEsuAttentionParams& p) {
+  const int64_t dim = p.behaviours.dim;
+  EsuGeometry g{};
+  g.lanes = kVector16<T>;  // two halves with a piece each, of 16-bit rows
+  while (g.lanes < kWarp && g.lanes * 4 < dim) g.lanes *= 2;
+  while (1 << g.shift < g.lanes) ++g.shift;
+  g.panels = dim <= kWarp * 4 ? 1 : static_cast<int>((dim + kWarp * 4 - 1) / (kWarp * 4));
+  g.groups = p.heads <= kEsuHeads ? 1 : static_cast<int>(esu_head_groups(p.heads));
+  g.parts = static_cast<int>(esu_parts(p.k));
+  g.clock = make_clock(p.behaviours.period);
+  g.per_unit = 1.0 / p.behaviours.mlp.unit;
+  return g;
+}
+
+template <class T>
+EsuForm esu_form(const DeviceEsuAttentionParams& p, bool others_aligned) {
+  const Behaviours& b = p.behaviours;
+  const bool aligned = others_aligned && aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) &&
+                       aligned16(b.keys, p.z_query_stride, b.dim, b.dtype) &&
+                       aligned16(p.u, b.dim, b.dim, p.u_is_float ? DType::kFloat32 : b.dtype);
+  return !aligned ? EsuForm::kAny : b.dim > kWarp * 4 ? EsuForm::kWide : EsuForm::kFast;
+}
+
+// Calls f(EsuInstance of the dtype and form) and returns its error. Whether what comes besides z
+// and u suits 16-byte loads is for the caller to say.
+template <class T, EsuForm form>
+struct EsuInstance {
+  using Type = T;
+  static constexpr EsuForm kForm = form;
+};
+template <class F>
+int with_esu_form(const DeviceEsuAttentionParams& p, bool others_aligned, const F& f) {
+  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, {
+    switch (esu_form<T>(p, others_aligned)) {
+      case EsuForm::kFast:
+        return f(EsuInstance<T, EsuForm::kFast>{});
+      case EsuForm::kWide:
+        return f(EsuInstance<T, EsuForm::kWide>{});
+      case EsuForm::kAny:
+        return f(EsuInstance<T, EsuForm::kAny>{});
+    }
+  });
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace longclock

@@ -1,3 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-#define LONGCLOCK_SIMD_NAMESPACE scalar
-#include "pack_signs_simd-inl.h"

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "longclock/search/behaviours.h"
+#include "longclock/time/clock.h"
+
+namespace longclock {
+
+enum class SearchLayout : int8_t { kDense, kRagged, kWindows };
+
+// A search whose arrays lie on a device: the host reads none of them, kernels clamp what does not
+// fit. It says what Behaviours and Groups say on the CPU.
+struct DeviceSearchParams {
+  Behaviours behaviours;  // without time_table
+  int64_t table_rows;     // N, where ids are given
+  unsigned row_bytes;     // from a row of keys to the next
+  SearchLayout layout;
+  int64_t sequences;    // S; Q for windows
+  int64_t queries;      // Q, or S * C
+  int64_t positions;    // S * M, or T
+  const void* query;    // [Q, D], contiguous
+  bool query_is_float;  // else the keys' dtype, to which an fp32 query is rounded when it is read
+  IntArray query_time;  // [S], or [Q] for windows; seconds
+  Clock clock;          // of behaviours.period
+  double per_unit;      // 1 / mlp.unit
+  float scale;
+  bool check;     // assert in place of clamping
+  bool filtered;  // there is a mask, or exclude_future
+
+  // Dense: behaviours [s * M, s * M + lengths[s]), queries [s * C, (s + 1) * C).
+  int64_t columns;         // M
+  int64_t candidates;      // C
+  int64_t sequence_bytes;  // from a sequence's keys to the next's, without ids
+  IntArray lengths;        // [S], or none: M
+
+  // Ragged: behaviours [offsets[s], offsets[s + 1]), queries by query_offsets, or query s.
+  IntArray offsets;        // [S + 1]
+  IntArray query_offsets;  // [S + 1], or none
+
+  // Windows: query q sees behaviours [starts[q], ends[q]).
+  IntArray starts, ends;  // [Q]
+
+  // Where each query's scores begin in a flat result; [Q + 1], or none: dense rows of M, or ragged
+  // with one query a sequence, whose scores lie where its behaviours do.
+  const int64_t* score_begin;
+  int64_t score_count;  // elements of the result
+
+  // The most behaviours that a sequence may have, for all that the host can know.
+  LONGCLOCK_INLINE int64_t longest() const {
+    return layout == SearchLayout::kDense ? columns : positions;
+  }
+};
+
+}  // namespace longclock

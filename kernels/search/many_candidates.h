@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many candidates of one request, on CUDA from sm_80 on. Two sweeps over the keys by tensor cores,
+// neither of which writes a score matrix:
+//   1. the first keeps of every block of eight behaviours its delegate, the best score;
+//   2. the k best blocks of a query are chosen by their delegates: they hold its k best behaviours;
+//   3. the second sweep writes the eight scores of each chosen block;
+//   4. the k best of these are selected and sorted.
+// docs/many-candidates.md proves it for every input. How much is written does not depend on the
+// data. A sweep of a third kind writes all scores, for gsu_score.
+#pragma once
+
+#include "longclock/common/cuda.h"
+#include "longclock/search/search_topk.h"
+
+namespace longclock {
+
+struct SweepParams {
+  DeviceSearchParams search;
+  int64_t k;  // 1..2048
+  // Queries [query_begin, query_end) at a time: as many as the workspace has room for.
+  int64_t query_begin, query_end;
+  int64_t first_sequence;  // of a task
+  int64_t task_sequences;  // that may have queries in it
+  unsigned blocks;         // of eight behaviours, of the longest sequence: the room of a query
+  int multiprocessors;
+  // [task_queries, blocks]: a block's best score as bits, or kNobody; later the place of a chosen
+  // block in block_scores, or kNotChosen.
+  uint32_t* delegates;
+  uint32_t places;      // task_queries * k: what is not less is none
+  uint32_t* chosen;     // [task_queries, k]: blocks in ascending order, then kNotChosen
+  float* block_scores;  // [task_queries, k, 8]
+  float* scores;        // [Q, k]; of Sweep::kAll all of every query, at scores_of()
+  int64_t* indices;     // [Q, k], from the start of the sequence; -1 for padding
+};
+
+constexpr uint32_t kNotChosen = 0xffffffffu;
+constexpr uint32_t kNobody = 0xffffffffu;  // a NaN that arithmetic does not make: its is 0x7fffffff
+
+// How a search is cut into tasks.
+struct SweepPlan {
+  bool supported;        // else clock_gsu's kernel of one candidate a block must do it
+  int64_t task_queries;  // of a task
+  int64_t blocks;
+  int64_t workspace_words;  // of 32 bits
+};
+
+// Whether a search is for these kernels: enough candidates a sequence, whole 16-byte pieces in rows
+// of at most 512 bytes, and a device that has code of sm_80 or later. Returns a cudaError_t.
+int plan_sweep_topk(const DeviceSearchParams& search, int64_t k, SweepPlan* plan);
+// Whether all of its scores are.
+int plan_sweep_scores(const DeviceSearchParams& search, bool* supported);
+
+// All queries; workspace: plan.workspace_words, aligned to 16 bytes. Returns a cudaError_t: 0 is
+// success. Allocates nothing and waits for nothing.
+int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& plan, void* workspace,
+                      CudaStream stream);
+
+// The scores of gsu_score, where they are for these kernels; as launch_gsu_score.
+int launch_sweep_scores(const DeviceSearchParams& search, float* scores, CudaStream stream);
+
+// One sweep, compiled for each dtype on its own.
+enum class Sweep { kDelegates, kScores, kAll };
+int launch_sweep_fp32(const SweepParams& params, Sweep sweep, CudaStream stream);
+int launch_sweep_fp16(const SweepParams& params, Sweep sweep, CudaStream stream);
+int launch_sweep_bf16(const SweepParams& params, Sweep sweep, CudaStream stream);
+
+}  // namespace longclock

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who sees what: the layouts of a search, read on the device.
+#pragma once
+
+#include "longclock/common/vector16.cuh"
+#include "longclock/common/warp.cuh"
+#include "longclock/search/device_search.h"
+#include "longclock/time/clock.cuh"
+
+namespace longclock {
+
+// The behaviours of a sequence or window, and the moment of its queries.
+struct SequenceView {
+  int64_t position;     // of the first behaviour
+  const char* times;    // its time
+  const char* keys;     // its row, without ids
+  int length;           // behaviours
+  int64_t query_time;   // seconds
+  int32_t query_clock;  // on the clock
+};
+
+constexpr int64_t kMaxBehaviours = 0x7fffffff;  // of a sequence: what 31 bits index
+
+__device__ __forceinline__ int64_t clamp(int64_t value, int64_t low, int64_t high) {
+  return min(max(value, low), high);
+}
+
+// Behaviours of sequence s (window s for windows).
+__device__ __forceinline__ SequenceView view_sequence(const DeviceSearchParams& p, int64_t s) {
+  SequenceView view = {};
+  if (s >= p.sequences) return view;
+  view.query_time = p.query_time[s];
+  view.query_clock = clock_time(p.clock, view.query_time);
+  const auto place = [&](int64_t position) {
+    const IntArray& times = p.behaviours.key_time;
+    view.position = position;
+    view.times = static_cast<const char*>(times.data) + position * (times.is_64 ? 8 : 4);
+  };
+  if (p.layout == SearchLayout::kDense) {
+    place(s * p.columns);
+    view.keys = static_cast<const char*>(p.behaviours.keys) + s * p.sequence_bytes;
+    view.length = static_cast<int>(p.columns);
+    if (p.lengths) {
+      const int64_t length = p.lengths[s];
+      view.length = static_cast<int>(clamp(length, 0, p.columns));
+      if (p.check) device_check(view.length == length, "lengths must be from 0 to M", "search");
+    }
+    return view;
+  }
+  const bool windows = p.layout == SearchLayout::kWindows;
+  const int64_t begin = windows ? p.starts[s] : p.offsets[s];
+  const int64_t end = windows ? p.ends[s] : p.offsets[s + 1];
+  place(clamp(begin, 0, p.positions));
+  view.length =
+      static_cast<int>(min(clamp(end, view.position, p.positions) - view.position, kMaxBehaviours));
+  view.keys = static_cast<const char*>(p.behaviours.keys) + view.position * p.row_bytes;
+  if (p.check) {
+    device_check(begin == view.position && end == view.position + view.length,
+                 windows ? "starts and ends must satisfy 0 <= start <= end <= T"
+                         : "offsets must run from 0 to T and not decrease",
+                 "search");
+  }
+  return view;
+}
+
+// Whether an id is a row of the table.
+__device__ __forceinline__ bool is_row(const DeviceSearchParams& p, int64_t id) {
+  return id >= 0 && id < p.table_rows;
+}
+
+// Row `m` after `rows`. Unsigned, so that the product is one instruction.
+__device__ __forceinline__ const char* row_after(const DeviceSearchParams& p, const char* rows,
+                                                 unsigned m) {
+  return rows + uint64_t{m} * p.row_bytes;
+}
+
+// The last s of [0, size] with array[s] <= value, or 0: the s whose range of a partition holds it.
+template <class Array>
+__device__ __forceinline__ int64_t find_range(const Array& array, int64_t size, int64_t value) {
+  int64_t low = 0, high = size;
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (array[middle] <= value) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+// The sequence that query q looks at.
+__device__ __forceinline__ int64_t sequence_of(const DeviceSearchParams& p, int64_t q) {
+  if (p.layout == SearchLayout::kDense) return p.candidates == 1 ? q : q / p.candidates;
+  if (!p.query_offsets) return q;
+  const int64_t s = p.sequences == 0 ? 0 : find_range(p.query_offsets, p.sequences - 1, q);
+  if (p.check) {
+    device_check(s < p.sequences && p.query_offsets[s] <= q && q < p.query_offsets[s + 1],
+                 "query_offsets must run from 0 to Q and not decrease", "search");
+  }
+  return s;
+}
+
+struct QueryRange {
+  int64_t begin, end;
+};
+
+// The queries of sequence s.
+__device__ __forceinline__ QueryRange queries_of(const DeviceSearchParams& p, int64_t s) {
+  if (p.layout == SearchLayout::kDense) return {s * p.candidates, (s + 1) * p.candidates};
+  if (!p.query_offsets) return {s, s + 1};
+  const int64_t begin = clamp(p.query_offsets[s], 0, p.queries);
+  return {begin, clamp(p.query_offsets[s + 1], begin, p.queries)};
+}
+
+// Where the scores of query q, which sees `view`, begin in the result.
+__device__ __forceinline__ int64_t scores_of(const DeviceSearchParams& p, int64_t q,
+                                             const SequenceView& view) {
+  if (p.layout == SearchLayout::kDense) return q * p.columns;
+  return p.score_begin == nullptr ? view.position : p.score_begin[q];
+}
+
+// The time of behaviour m of a sequence.
+__device__ __forceinline__ int64_t time_of(const DeviceSearchParams& p, const SequenceView& view,
+                                           unsigned m) {
+  return p.behaviours.key_time.is_64 ? reinterpret_cast<const int64_t*>(view.times)[m]
+                                     : reinterpret_cast<const int32_t*>(view.times)[m];
+}
+
+// Whether it counts at the moment of the view.
+__device__ __forceinline__ bool is_valid(const DeviceSearchParams& p, const SequenceView& view,
+                                         unsigned m) {
+  const Behaviours& b = p.behaviours;
+  if (b.mask != nullptr && b.mask[view.position + m] == 0) return false;
+  return !b.exclude_future || time_of(p, view, m) < view.query_time;
+}
+
+// Elements [d, d + kVector16) of query q, rounded to T; zeros past its end. kAligned: see load16.
+template <class T, bool kAligned>
+__device__ __forceinline__ uint4 query_piece(const DeviceSearchParams& p, int64_t q, int d) {
+  const int64_t dim = p.behaviours.dim;
+  if (!p.query_is_float) {
+    return load16<T, kAligned>(static_cast<const T*>(p.query) + q * dim, d, dim);
+  }
+  const float* query = static_cast<const float*>(p.query) + q * dim;
+  float values[kVector16<T>];
+  if constexpr (kAligned) {
+#pragma unroll
+    for (int i = 0; i < kVector16<T>; i += 4) {
+      const uint4 four = load16<float, true>(query, d + i, dim);
+      values[i] = __uint_as_float(four.x);
+      values[i + 1] = __uint_as_float(four.y);
+      values[i + 2] = __uint_as_float(four.z);
+      values[i + 3] = __uint_as_float(four.w);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kVector16<T>; ++i) values[i] = d + i < dim ? query[d + i] : 0.0f;
+  }
+  return narrow16<T>(values);
+}
+
+}  // namespace longclock

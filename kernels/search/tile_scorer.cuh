@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scores of 32 behaviours of one query, by one warp. Keys go from global memory to registers in
+// pieces of 16 bytes, neighbouring lanes side by side: eight lanes read a line of 128 bytes of a
+// row, so that a request is four whole lines, or, where rows are no longer than 64 bytes, four
+// lanes a row and eight rows a request. Four such groups of rows are in flight at a time.
+// 16-bit keys go through tensor cores. The four registers of a piece lie as a row g and a row g + 8
+// of A: the same key twice, with other columns. B holds the query's columns for the first in its
+// even columns and those for the second in its odd ones, so that one mma takes one piece as it was
+// loaded. Where two quads share a row, columns 0 and 1 of every four of B belong to the first, 2
+// and 3 to the second.
+#pragma once
+
+#include <type_traits>
+
+#include "longclock/common/mma.cuh"
+#include "longclock/common/vector16.cuh"
+#include "longclock/search/sequence_view.cuh"
+#include "longclock/time/time_term.cuh"
+
+namespace longclock {
+
+constexpr int kWarpRows = kWarp;
+constexpr int kTileGroups = 4;  // of eight rows, or of four in two passes
+// Blocks of 256 threads a multiprocessor whose registers suffice for whole pieces.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kTileBlocks = 2;
+#else
+constexpr int kTileBlocks = 3;
+#endif
+constexpr int kQueryBytes = 16384;  // of a query in shared memory, at most
+
+// How rows are read: element by element by quads, in whole aligned pieces by quads, or in whole
+// aligned pieces by eight lanes a row.
+enum class RowForm { kElements, kQuads, kLines };
+
+// Where the 32-bit word of a piece of the query lies in shared memory: for mma, a lane's two words
+// side by side.
+template <class T>
+__device__ __forceinline__ int query_place(int d) {
+  if constexpr (!kHasMma<T>) return d;
+  const int word = d / 2 % 4;
+  return d + 2 * ((word == 1) - (word == 2));
+}
+
+// Copies a query, rounded to T and padded with zeros to whole steps, to shared memory.
+template <class T>
+__device__ __forceinline__ void load_query(const DeviceSearchParams& p, int64_t q, T* shared) {
+  const int dim = static_cast<int>(p.behaviours.dim), step = 8 * kVector16<T>;
+  const int padded = (dim + step - 1) / step * step;
+  for (int d = threadIdx.x; d < padded; d += blockDim.x) {
+    const int64_t at = q * dim + d;
+    shared[query_place<T>(d)] = d >= dim ? T{}
+                                : p.query_is_float
+                                    ? narrow<T>(static_cast<const float*>(p.query)[at])
+                                    : static_cast<const T*>(p.query)[at];
+  }
+}
+
+// Whether rows lie in whole aligned pieces of 16 bytes.
+inline bool search_is_aligned(const DeviceSearchParams& p) {
+  const Behaviours& b = p.behaviours;
+  return aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) && p.sequence_bytes % 16 == 0;
+}
+
+inline RowForm row_form(const DeviceSearchParams& p) {
+  const Behaviours& b = p.behaviours;
+  const int64_t bytes = b.dim * size_of(b.dtype);
+  if (bytes > kQueryBytes || !search_is_aligned(p)) return RowForm::kElements;
+  return bytes <= 64 ? RowForm::kQuads : RowForm::kLines;
+}
+
+// Calls f(std::integral_constant<RowForm, ...>).
+template <class F>
+void with_row_form(const DeviceSearchParams& p, const F& f) {
+  switch (row_form(p)) {
+    case RowForm::kElements:
+      return f(std::integral_constant<RowForm, RowForm::kElements>());
+    case RowForm::kQuads:
+      return f(std::integral_constant<RowForm, RowForm::kQuads>());
+    case RowForm::kLines:
+      return f(std::integral_constant<RowForm, RowForm::kLines>());
+  }
+}
+
+// Bytes of shared memory that load_query needs.
+inline int query_bytes(const DeviceSearchParams& p) {
+  if (row_form(p) == RowForm::kElements) return 0;
+  return static_cast<int>((p.behaviours.dim * size_of(p.behaviours.dtype) + 127) / 128 * 128);
+}
+
+// kElements: the query is read where it lies. Else load_query has put it into shared memory.
+template <class T, RowForm kForm>
+class TileScorer {
+ public:
+  __device__ TileScorer(const DeviceSearchParams& p, int64_t q, const SequenceView& view,
+                        const T* shared_query, const SharedTimeMlp& mlp)
+      : p_(p), view_(view), mlp_(mlp), shared_query_(shared_query), q_(q) {}
+
+  // The behaviour of a tile that this lane scores.
+  __device__ static int row() {
+    const int lane = lane_index();
+    if constexpr (kPasses == 1) return lane % 4 * 8 + lane / 4;
+    return (owns_first_pass() ? 0 : 16) + group_of_lane() * 4 + lane / 8;
+  }
+
+  // And its number in the sequence, of a tile that begins at `first`. Unsigned: near the end of the
+  // longest sequence, of 2^31 - 1 behaviours, a tile reaches past what an int holds.
+  __device__ static unsigned behaviour(unsigned first) {
+    return first + static_cast<unsigned>(row());
+  }
+
+  // The score of behaviour(first); false where it is not valid. first < end <= the length.
+  __device__ bool score(unsigned first, unsigned end, float* out) const {
+    const Behaviours& b = p_.behaviours;
+    const unsigned m = behaviour(first);
+    const bool valid = m < end && (!p_.filtered || is_valid(p_, view_, m));
+    if (!__any_sync(kAllLanes, valid)) return false;
+    bool known = true;
+    if (b.ids && valid) {
+      known = is_row(p_, b.ids[view_.position + m]);
+      if (p_.check) device_check(known, "ids must be from 0 to N - 1", "search");
+    }
+    const bool readable = !b.ids || p_.table_rows > 0;
+    const float dot = known && readable ? 0.0f : __int_as_float(0x7fc00000);
+    const float product = readable ? dot_rows(first, end) : 0.0f;
+    // Read late, for the sake of registers: other warps hide what it takes.
+    const int64_t time = valid ? time_of(p_, view_, m) : 0;
+    const int32_t delta = clock_delta(p_.clock, clock_time(p_.clock, time), view_.query_clock);
+    *out = fmaf(p_.scale, dot + product,
+                time_similarity(mlp_, b.mlp.hidden, time_phi(delta, p_.per_unit)));
+    return valid;
+  }
+
+ private:
+  static constexpr bool kAligned = kForm != RowForm::kElements;
+  static constexpr int kPiece = kVector16<T>;
+  static constexpr int kRowLanes = kForm == RowForm::kLines ? 8 : 4;
+  static constexpr int kGroupRows = kWarp / kRowLanes;
+  static constexpr int kPasses = kWarpRows / (kGroupRows * kTileGroups);
+  static constexpr int kStep = kRowLanes * kPiece;  // columns that a row's lanes take at a time
+  using Pieces = const T* [kTileGroups];            // of this lane, one of each group
+  using Keys = uint4[kTileGroups];
+  using Sums = float[kTileGroups][kHasMma<T> ? 4 : 1];
+
+  // Of the eight lanes of a row, lane 4 h + 2 i + j ends with the dot product of its row of group
+  // 2 i + h, in the first pass where j is h.
+  __device__ static int half() { return lane_index() / 4 % 2; }
+  __device__ static bool owns_first_pass() { return lane_index() % 2 == half(); }
+  __device__ static int group_of_lane() { return lane_index() / 2 % 2 * 2 + half(); }
+
+  // This lane's first pieces in its rows of a pass; in some other row where there is none.
+  __device__ void find_rows(int pass, unsigned first, unsigned end, Pieces& pieces) const {
+    const Behaviours& b = p_.behaviours;
+#pragma unroll
+    for (int j = 0; j < kTileGroups; ++j) {
+      const unsigned row_in_tile = (pass * kTileGroups + j) * kGroupRows + lane_index() / kRowLanes;
+      const unsigned m = min(first + row_in_tile, end - 1);
+      const char* row;
+      if (b.ids) {
+        const int64_t id = b.ids[view_.position + m];
+        row = static_cast<const char*>(b.keys) + (is_row(p_, id) ? id : 0) * p_.row_bytes;
+      } else {
+        row = row_after(p_, view_.keys, m);
+      }
+      pieces[j] = reinterpret_cast<const T*>(row + lane_index() % kRowLanes * 16);
+    }
+  }
+
+  // This lane's pieces `columns` after their first, which are at column d of the rows. kWhole: they
+  // lie inside them.
+  template <bool kWhole>
+  __device__ void load(const Pieces& pieces, int columns, int d, Keys& keys) const {
+#pragma unroll
+    for (int j = 0; j < kTileGroups; ++j) {
+      keys[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(pieces[j] + columns))
+                       : load16<T, kAligned>(pieces[j] + columns, 0, p_.behaviours.dim - d);
+    }
+  }
+
+  // Adds the products of pieces at column d of the rows.
+  __device__ void multiply(const Keys& key, int d, Sums& sums) const {
+    if constexpr (kHasMma<T>) {
+      const int column = lane_index() / 4;  // of B
+      const bool odd = column % 2 == 1;
+      uint2 query;
+      if constexpr (kAligned) {
+        // A lane of the other half of a row reads for this one, which is 4 pieces away.
+        const int other = kPasses == 1 ? 0 : (column / 2 % 2 - half()) * 4 * kPiece;
+        query = *reinterpret_cast<const uint2*>(shared_query_ + d + other + (odd ? kPiece / 2 : 0));
+      } else {
+        const uint4 piece = query_piece<T, false>(p_, q_, d);
+        query = odd ? make_uint2(piece.y, piece.w) : make_uint2(piece.x, piece.z);
+      }
+#pragma unroll
+      for (int j = 0; j < kTileGroups; ++j) {
+        mma_16x8x16<T>(sums[j], key[j].x, key[j].y, key[j].z, key[j].w, query.x, query.y);
+      }
+    } else {
+      float query[kPiece], values[kPiece];
+      widen16<T>(kAligned ? *reinterpret_cast<const uint4*>(shared_query_ + d)
+                          : query_piece<T, false>(p_, q_, d),
+                 query);
+#pragma unroll
+      for (int j = 0; j < kTileGroups; ++j) {
+        widen16<T>(key[j], values);
+#pragma unroll
+        for (int i = 0; i < kPiece; ++i) sums[j][0] = fmaf(values[i], query[i], sums[j][0]);
+      }
+    }
+  }
+
+  // Dot products of a pass.
+  __device__ float dot_pass(int pass, unsigned first, unsigned end) const {
+    const int dim = static_cast<int>(p_.behaviours.dim);
+    Pieces pieces;
+    find_rows(pass, first, end, pieces);
+    Sums sums = {};
+    const auto step = [&](int columns) {
+#pragma unroll
+      for (int j = 0; j < kTileGroups; ++j) pieces[j] += columns;
+    };
+    int d = lane_index() % kRowLanes * kPiece;
+    if constexpr (kAligned) {
+      // Two steps at a time: eight loads a lane are in flight.
+#pragma unroll 1
+      for (int left = dim / (2 * kStep); left > 0; --left, d += 2 * kStep) {
+        Keys keys, next;
+        load<true>(pieces, 0, d, keys);
+        load<true>(pieces, kStep, d + kStep, next);
+        multiply(keys, d, sums);
+        multiply(next, d + kStep, sums);
+        step(2 * kStep);
+      }
+    }
+#pragma unroll 1
+    for (; (d & -kStep) < dim; d += kStep, step(kStep)) {
+      Keys keys;
+      load<false>(pieces, 0, d, keys);
+      multiply(keys, d, sums);
+    }
+    return gather(sums);
+  }
+
+  // Dot products of the query with the rows of a tile; each lane returns that of its row().
+  __device__ float dot_rows(unsigned first, unsigned end) const {
+    if constexpr (kPasses == 1) {
+      return dot_pass(0, first, end);
+    } else {
+      float of_first, of_second;
+      if (p_.behaviours.dim <= kStep) {
+        // One step: the loads of both passes are in flight.
+        const int d = lane_index() % kRowLanes * kPiece;
+        Pieces pieces;
+        Keys keys, next;
+        find_rows(0, first, end, pieces);
+        load<false>(pieces, 0, d, keys);
+        find_rows(1, first, end, pieces);
+        load<false>(pieces, 0, d, next);
+        Sums sums = {};
+        multiply(keys, d, sums);
+        of_first = gather(sums);
+        Sums more = {};
+        multiply(next, d, more);
+        of_second = gather(more);
+      } else {
+        of_first = dot_pass(0, first, end);
+        of_second = dot_pass(1, first, end);
+      }
+      const bool own = owns_first_pass();
+      if constexpr (kHasMma<T>) {
+        const float given = __shfl_xor_sync(kAllLanes, of_second, 1);
+        return own ? of_first : given;
+      } else {
+        return (own ? of_first : of_second) +
+               __shfl_xor_sync(kAllLanes, own ? of_second : of_first, 1);
+      }
+    }
+  }
+
+  // Of the sums of four groups, what this lane ends with: of quads, the dot product of its row. Of
+  // lines, that of its row of group_of_lane(): in fp32 one half, of which the lane beside it has
+  // the other; on tensor cores all of it, where the lane owns the first pass, and else nothing of
+  // use.
+  __device__ float gather(const Sums& sums) const {
+    const int lane = lane_index() % 4;
+    const bool odd = lane % 2 == 1, upper = lane >= 2;
+    const auto exchange = [](bool second, float a, float b, int mask) {
+      return (second ? b : a) + __shfl_xor_sync(kAllLanes, second ? a : b, mask);
+    };
+    if constexpr (kHasMma<T>) {
+      float dots[kTileGroups];
+#pragma unroll
+      for (int j = 0; j < kTileGroups; ++j) dots[j] = sums[j][0] + sums[j][3];
+      if constexpr (kPasses == 1) {
+        return upper ? (odd ? dots[3] : dots[2]) : (odd ? dots[1] : dots[0]);
+      } else {
+        // The sums of the two halves of a row meet: five lanes away they are of the same columns.
+        return exchange(half() == 1, upper ? dots[2] : dots[0], upper ? dots[3] : dots[1], 5);
+      }
+    } else if constexpr (kPasses == 1) {
+      // Each step halves what a lane holds.
+      return exchange(upper, exchange(odd, sums[0][0], sums[1][0], 1),
+                      exchange(odd, sums[2][0], sums[3][0], 1), 2);
+    } else {
+      const bool second = half() == 1;
+      return exchange(upper, exchange(second, sums[0][0], sums[1][0], 4),
+                      exchange(second, sums[2][0], sums[3][0], 4), 2);
+    }
+  }
+
+  const DeviceSearchParams& p_;
+  const SequenceView& view_;
+  const SharedTimeMlp& mlp_;
+  const T* shared_query_;
+  int64_t q_;
+};
+
+}  // namespace longclock

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The time features and s() of one behaviour, on the device. Every kernel computes them with these
+// functions, so that s has the same bits wherever it is needed.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "longclock/time/time_mlp.h"
+
+namespace longclock {
+
+struct TimePhi {
+  float x, root, square, log;
+};
+
+// log(1 + x) for x >= 0, within 2 ulp: 1 + x = 2^e (1 + f) with f in [sqrt(1/2) - 1, sqrt(2) - 1],
+// f from x itself with one rounding, and a polynomial of relative error 1e-9. log1pf takes half as
+// long again, for the sake of arguments that a distance cannot be. The coefficients are those of
+// common/math-inl.h.
+__device__ __forceinline__ float log_one_plus(float x) {
+  const int exponent = (__float_as_int(x + 1.0f) - 0x3f3504f3) & static_cast<int>(0xff800000);
+  const float power = __int_as_float(0x3f800000 - exponent);  // 2^-e
+  const float f = fmaf(x, power, power - 1.0f);
+  float p = 0.0691542476f;
+  p = fmaf(p, f, -0.117898352f);
+  p = fmaf(p, f, 0.118729658f);
+  p = fmaf(p, f, -0.123843431f);
+  p = fmaf(p, f, 0.142186582f);
+  p = fmaf(p, f, -0.166692510f);
+  p = fmaf(p, f, 0.200022265f);
+  p = fmaf(p, f, -0.249999866f);
+  p = fmaf(p, f, 0.333333105f);
+  p = fmaf(p, f, -0.5f);
+  return fmaf(static_cast<float>(exponent), 8.26295829e-8f, fmaf(f * f, p, f));  // ln 2 / 2^23
+}
+
+__device__ __forceinline__ TimePhi time_phi(int64_t delta, double per_unit) {
+  const float x = static_cast<float>(static_cast<double>(delta) * per_unit);
+  float root;  // within 2 ulp; without the branch of sqrtf for subnormal x
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return {x, root, x * x, log_one_plus(x)};
+}
+
+// The MLP in shared memory, a hidden unit in two loads.
+struct SharedTimeMlp {
+  float4 w1[kMaxTimeHidden];
+  float2 b1_w2[kMaxTimeHidden];
+  float b2;
+};
+
+// By all threads of a block; the caller puts a barrier behind it.
+__device__ __forceinline__ void load_time_mlp(const TimeMlp& mlp, SharedTimeMlp* shared) {
+  for (int i = threadIdx.x; i < mlp.hidden * kTimeFeatures; i += blockDim.x) {
+    reinterpret_cast<float*>(shared->w1)[i] = mlp.w1[i];
+  }
+  for (int i = threadIdx.x; i < mlp.hidden; i += blockDim.x) {
+    shared->b1_w2[i] = make_float2(mlp.b1[i], mlp.w2[i]);
+  }
+  if (threadIdx.x == 0) shared->b2 = *mlp.b2;
+}
+
+// The input of a hidden unit's ReLU.
+__device__ __forceinline__ float time_hidden(const float4& w1, float b1, const TimePhi& phi) {
+  float h = fmaf(w1.x, phi.x, b1);
+  h = fmaf(w1.y, phi.root, h);
+  h = fmaf(w1.z, phi.square, h);
+  return fmaf(w1.w, phi.log, h);
+}
+
+// NaN passes, as through torch's relu.
+__device__ __forceinline__ float time_relu(float h) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  float positive;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(positive) : "f"(h));
+  return positive;
+#else
+  return h <= 0.0f ? 0.0f : h;
+#endif
+}
+
+// kUnroll: hidden units whose weights are loaded together; fewer take fewer registers.
+template <int kUnroll = 4>
+__device__ __forceinline__ float time_similarity(const SharedTimeMlp& mlp, int hidden,
+                                                 const TimePhi& phi) {
+  float s = mlp.b2;
+#pragma unroll(kUnroll)
+  for (int j = 0; j < hidden; ++j) {
+    const float2 b1_w2 = mlp.b1_w2[j];
+    s = fmaf(b1_w2.y, time_relu(time_hidden(mlp.w1[j], b1_w2.x, phi)), s);
+  }
+  return s;
+}
+
+}  // namespace longclock
