@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import longclock
 from longclock import _native, info
 from longclock._library import PACKAGED
 
@@ -104,7 +105,9 @@ def test_launchers_allocate_nothing_and_wait_for_nothing():
 
 def test_build_info_and_simd_levels():
     build = _native.build_info()
-    assert build["version"] == "0.1.0"
+    stated = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert stated is not None
+    assert build["version"] == longclock.__version__ == stated[1]  # there alone
     assert build["torch_target"] == "2.10"
     assert (build["cuda"] is None) == (build["cuda_archs"] == [])
     assert _native.simd_level() in _native.simd_levels()
