@@ -36,7 +36,15 @@ def test_the_op_of_the_walk_through_compiles(tmp_path):
         path = tmp_path / name.group(1)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block)
-    assert len(files) == 7
+    assert len(files) == 6
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "longclock").symlink_to(tmp_path / "kernels")
+    level = tmp_path / "recency_decay_avx2.cpp"  # as CMake writes it
+    level.write_text(
+        "#define LONGCLOCK_SIMD_NAMESPACE avx2\n"
+        '#include "longclock/recency_decay/recency_decay_simd-inl.h"\n'
+    )
+    files[level.name] = level.read_text()
     flags = [
         "-std=c++20",
         "-fvisibility=hidden",
@@ -47,7 +55,11 @@ def test_the_op_of_the_walk_through_compiles(tmp_path):
         "-fsyntax-only",
     ]
     flags += [f"-isystem{path}" for path in include_paths()]
-    flags += ["-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{tmp_path / 'csrc'}"]
+    flags += [
+        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        f"-I{tmp_path / 'csrc'}",
+        f"-I{tmp_path / 'include'}",
+    ]
     for name in files:
         source = tmp_path / name
         if name.endswith(".cpp"):

@@ -62,12 +62,12 @@ def test_other_errors_are_left_alone() -> None:
         def __init__(self, error: Exception) -> None:
             self.error = error
 
-        def __call__(self) -> None:
+        def __call__(self, *arguments: object) -> None:
             raise self.error
 
     for error in (RuntimeError("out of memory"), NotImplementedError("block_topk: not there")):
         with pytest.raises(type(error), match=str(error)):
-            call(Op(error))
+            call(Op(error), scores=torch.zeros(1, 1), k=1, lengths=None)
 
 
 @pytest.mark.parametrize("rows", [2**40, 2**52])

@@ -32,7 +32,9 @@ def resolve_unit(op: str, unit: float | None, module_unit: float | None = None) 
     chosen = unit if unit is not None else module_unit
     chosen = DEFAULT_UNIT if chosen is None else float(chosen)
     if not 0.0 < chosen < float("inf"):
-        raise ValueError(f"{op}: unit must be a positive number of seconds, got {chosen}")
+        raise ValueError(
+            f"{op}: unit must be a positive number of seconds, got {chosen}; an hour is 3600"
+        )
     return chosen
 
 
@@ -49,7 +51,9 @@ def resolve_period(op: str, period: int) -> int:
     if isinstance(period, bool) or not isinstance(period, (int, torch.SymInt)):
         raise ValueError(f"{op}: period must be an int, got {type(period).__name__}")
     if not 1 <= period <= MAX_PERIOD:
-        raise ValueError(f"{op}: period must be from 1 to {MAX_PERIOD} seconds, got {period}")
+        raise ValueError(
+            f"{op}: period must be from 1 to {MAX_PERIOD} seconds, got {period}; a day is 86400"
+        )
     return period
 
 
@@ -65,10 +69,8 @@ def resolve_offset(op: str, utc_offset: int | Tensor) -> int | Tensor:
     return utc_offset
 
 
-def resolve_mlp(
-    op: str, mlp: Mlp, unit: float | None
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], float]:
-    """(w1, b1, w2, b2) and the unit; ``mlp`` is such a tuple or a TimeSimilarity module."""
+def resolve_mlp(op: str, mlp: Mlp, unit: float | None) -> tuple[dict[str, Tensor], float]:
+    """w1, b1, w2 and b2 by name, and the unit; ``mlp`` is a tuple of them or a TimeSimilarity module."""
     weights: Any = mlp
     module_unit = None
     if isinstance(mlp, torch.nn.Module) and hasattr(mlp, "mlp"):
@@ -82,8 +84,8 @@ def resolve_mlp(
             f"{op}: mlp must be (w1, b1, w2, b2) or a TimeSimilarity module, "
             f"got {type(mlp).__name__}"
         )
-    w1, b1, w2, b2 = weights
-    return (w1, b1, w2, b2), resolve_unit(op, unit, module_unit)
+    by_name = dict(zip(("w1", "b1", "w2", "b2"), weights, strict=True))
+    return by_name, resolve_unit(op, unit, module_unit)
 
 
 def require_tensor(op: str, name: str, value: object) -> None:

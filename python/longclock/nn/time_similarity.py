@@ -90,7 +90,7 @@ class TimeSimilarity(nn.Module):
             state_dict[f"{prefix}b2"] = b2.reshape(1)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    @named_method({"w1": "the weights"})
+    @named_method({"mlp w1": "the weights"})
     def forward(self, delta: Tensor) -> Tensor:
         similarity: Tensor = self.ops.time_similarity(delta, *self.mlp(), unit=self.unit)
         return similarity

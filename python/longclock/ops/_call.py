@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from longclock._library import raw
+from longclock.ops._torch_state import (
+    any_requires_grad,
+    below_autograd,
+    is_traced,
+    is_transformed,
+    may_have_tangents,
+)
 
 SetupContext = Callable[[Any, tuple[Any, ...], Any], None]
 Backward = Callable[..., Any]
+ByName = Mapping[str, Any]
 
 # How ops are called eagerly where a gradient is asked for; None: as where none is. Others by themselves.
 _with_gradient: dict[Any, Callable[..., Any] | None] = {}
@@ -24,11 +32,7 @@ _formulas: dict[Any, tuple[SetupContext, Backward]] = {}
 
 def in_graph() -> bool:
     """Whether PyTorch traces, compiles or transforms what is called, in place of computing it."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._are_functorch_transforms_active()
-    )
+    return is_traced() or is_transformed()
 
 
 def reads_values(tensor: Tensor) -> bool:
@@ -36,23 +40,34 @@ def reads_values(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" and not in_graph()
 
 
-def call(op: Any, *arguments: Any) -> Any:
-    """The raw op, with its derivatives.
+@functools.cache
+def argument_names(op: Any) -> tuple[str, ...]:
+    return tuple(argument.name for argument in op._schema.arguments)
+
+
+@functools.cache
+def output_names(op: Any) -> tuple[str, ...]:
+    return tuple(output.name for output in op._schema.returns)
+
+
+def call(op: Any, **given: Any) -> Any:
+    """The raw op, with its derivatives, on all of its arguments, by the names of its schema.
 
     Graphs and traces go through what PyTorch made of the registered formula. It takes longer than many a kernel on a
     GPU, so that eager calls do without. ``torch.func`` takes neither, and gets a function of its own.
     """
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return op(*arguments)
-    if forward_ad._current_level >= 0:
+    if is_traced():
+        return op(**given)
+    arguments = tuple([given[name] for name in argument_names(op)])
+    if may_have_tangents():
         _refuse_tangents(op, arguments)
-    if torch._C._are_functorch_transforms_active():
+    if is_transformed():
         return _transformed(op).apply(*arguments)
-    if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+    if torch.is_grad_enabled() and any_requires_grad(*arguments):
         with_gradient = _with_gradient.get(op, op)
         if with_gradient is not None:
             return with_gradient(*arguments)
-    with torch._C._AutoDispatchBelowAutograd():
+    with below_autograd():
         return op(*arguments)
 
 
@@ -62,9 +77,9 @@ def name_of(op: Any) -> str:
 
 def _refuse_tangents(op: Any, arguments: tuple[Any, ...]) -> None:
     """Forward mode: PyTorch would drop the tangents of an op without a word."""
-    for schema, value in zip(op._schema.arguments, arguments, strict=True):
+    for name, value in zip(argument_names(op), arguments, strict=True):
         if isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None:
-            _refuse_tangent(op, schema.name)
+            _refuse_tangent(op, name)
 
 
 def _refuse_tangent(op: Any, argument: str) -> None:
@@ -83,8 +98,9 @@ def _transformed(op: Any) -> Any:
     """The op as torch.func takes it: its formula apart from its forward, and a batch as a loop."""
     name = name_of(op)
 
-    def forward(*inputs: Any) -> Any:
-        return call(op, *inputs)
+    def forward(*inputs: Any) -> Any:  # where no transform is left
+        with below_autograd():
+            return op(*inputs)
 
     def set_up(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         outputs = output if isinstance(output, tuple) else (output,)
@@ -96,18 +112,19 @@ def _transformed(op: Any) -> Any:
         )
 
     def jvp(ctx: Any, *tangents: Any) -> None:
-        for schema, tangent in zip(op._schema.arguments, tangents, strict=True):
+        for argument, tangent in zip(argument_names(op), tangents, strict=True):
             if tangent is not None:
-                _refuse_tangent(op, schema.name)
+                _refuse_tangent(op, argument)
 
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
         if info.batch_size == 0:
             raise ValueError(f"{name}: vmap must be over at least one element, got 0")
-        found = [
-            call(op, *(value if dim is None else value.select(dim, i)
-                       for value, dim in zip(inputs, in_dims, strict=True)))
-            for i in range(info.batch_size)
-        ]  # fmt: skip
+
+        def element(i: int) -> Any:
+            values = (x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims, strict=True))  # fmt: skip
+            return call(op, **dict(zip(argument_names(op), values, strict=True)))
+
+        found = [element(i) for i in range(info.batch_size)]
         if isinstance(found[0], tuple):
             return tuple(map(torch.stack, zip(*found, strict=True))), (0,) * len(found[0])
         return torch.stack(found), 0
@@ -139,31 +156,29 @@ def require_one_device(op: str, arguments: Mapping[str, Any]) -> None:
 
 
 def fake(op: str) -> Callable[[Callable[..., Any]], None]:
-    """Registers what an op gives without computing it, for tensors on one device."""
+    """Registers what an op gives without computing it, for tensors on one device: a function of arguments by name."""
     schema = getattr(raw, op).default._schema.arguments
     names = [argument.name for argument in schema]
     required = {argument.name for argument in schema if str(argument.type) == "Tensor"}
 
     def register(function: Callable[..., Any]) -> None:
         def checked(*arguments: Any) -> Any:
-            for name, value in zip(names, arguments, strict=True):
-                if value is None and name in required:
+            given = dict(zip(names, arguments, strict=True))
+            for name in required:
+                if given[name] is None:
                     raise ValueError(f"{op}: {name} must be a tensor, got None")
-            require_one_device(op, dict(zip(names, arguments, strict=True)))
-            return function(*arguments)
+            require_one_device(op, given)
+            return function(**given)
 
         torch.library.register_fake(f"longclock::{op}")(checked)
 
     return register
 
 
-def refuse_float64(op: str, **arguments: Tensor | None) -> None:
-    for name, value in arguments.items():
-        if value is not None and value.dtype == torch.float64:
-            raise ValueError(
-                f"{op}: {name} must be float32, float16 or bfloat16, got float64; "
-                f"longclock.reference.{op} takes float64"
-            )
+def mlp_gradients(given: ByName, need: bool) -> list[Tensor]:
+    """For fakes: tensors for the gradients of w1, b1, w2 and b2."""
+    weights = [given[name] for name in ("w1", "b1", "w2", "b2")]
+    return [weight.new_empty(weight.shape if need else (0,)) for weight in weights]
 
 
 def check_k(op: str, k: int) -> int:
@@ -176,30 +191,75 @@ def check_k(op: str, k: int) -> int:
     return k
 
 
-def differentiable(op: str, backward: Backward, setup_context: SetupContext) -> None:
-    """Gives the op the autograd formula of its first output: ``torch.library.register_autograd``, the
-    short way of eager calls, and torch.func's."""
+def gradients_of(
+    backward_op: Any, kept: ByName, grad: Tensor, needs: Mapping[str, bool]
+) -> dict[str, Tensor | None]:
+    """The gradients that the op of a backward gives, by the names of its outputs.
+
+    It takes what the forward took, ``grad``, and flags such as ``need_keys``; ``need_mlp`` stands for all four parameters
+    of s.
+    """
+    names = output_names(backward_op)
+    mlp = any(needs.get(weight, False) for weight in ("w1", "b1", "w2", "b2"))
+    flags = {
+        name: mlp if name == "need_mlp" else needs[name.removeprefix("need_")]
+        for name in argument_names(backward_op)
+        if name.startswith("need_")
+    }
+    given = {**kept, "grad": grad, **flags}
+    found = call(backward_op, **{name: given[name] for name in argument_names(backward_op)})
+    return {name: value if needs[name] else None for name, value in zip(names, found, strict=True)}
+
+
+def differentiable(
+    op: str,
+    keep: Callable[[ByName, ByName], ByName] | None = None,
+    gradients: Callable[[ByName, Tensor, Mapping[str, bool]], ByName] | None = None,
+) -> None:
+    """Gives the op the autograd formula of its first output, the others having none:
+    ``torch.library.register_autograd``, the short way of eager calls, and torch.func's.
+
+    Args:
+        op: its name; ``op_backward`` is the op of its backward.
+        keep: what the backward takes of the arguments and of the outputs, both by name; None: all arguments.
+        gradients: of what was kept, the output's gradient, and whether an argument needs one, those gradients, all by
+            name; None: those of ``op_backward``.
+    """
     raw_op = getattr(raw, op).default
-    no_gradients = (None,) * len(raw_op._schema.arguments)
+    names, outputs = argument_names(raw_op), output_names(raw_op)
+    no_gradients = (None,) * len(names)
+    if gradients is None:
+        gradients = functools.partial(gradients_of, getattr(raw, f"{op}_backward").default)
 
     def set_up(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.set_materialize_grads(False)  # else zeros are made for the other outputs
-        setup_context(ctx, inputs, output)
+        found = output if isinstance(output, tuple) else (output,)
+        ctx.mark_non_differentiable(*found[1:])
+        given = dict(zip(names, inputs, strict=True))
+        kept = keep(given, dict(zip(outputs, found, strict=True))) if keep else given
+        tensors = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
+        ctx.save_for_backward(*tensors.values())
+        ctx.kept = {name: None if name in tensors else value for name, value in kept.items()}
+        ctx.tensors = tuple(tensors)
 
     def forward(ctx: Any, *arguments: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             output = raw_op(*arguments)
         set_up(ctx, arguments, output)
         return output
 
-    def gradients(ctx: Any, grad: Tensor | None, *_: None) -> Any:
-        return no_gradients if grad is None else backward(ctx, grad)
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+        if grad is None:
+            return no_gradients
+        kept = {**ctx.kept, **dict(zip(ctx.tensors, ctx.saved_tensors, strict=True))}
+        found = gradients(kept, grad, dict(zip(names, ctx.needs_input_grad, strict=True)))
+        return tuple(found.get(name) for name in names)
 
-    torch.library.register_autograd(f"longclock::{op}", gradients, setup_context=set_up)
-    methods = {"forward": staticmethod(forward), "backward": staticmethod(gradients)}
+    torch.library.register_autograd(f"longclock::{op}", backward, setup_context=set_up)
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     formula: Any = type(f"{op}_formula", (torch.autograd.Function,), methods)
     _with_gradient[raw_op] = formula.apply
-    _formulas[raw_op] = (set_up, gradients)
+    _formulas[raw_op] = (set_up, backward)
 
 
 def not_differentiable(op: str) -> None:

@@ -10,13 +10,11 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._mlp import (
-    require_integers,
     require_number,
     require_tensor,
     resolve_mlp,
     resolve_period,
 )
-from longclock.ops._call import refuse_float64
 from longclock.types import Lookup, Mlp
 
 
@@ -58,42 +56,6 @@ def require_rows(op: str, **arguments: Tensor) -> None:
         require_tensor(op, name, value)
 
 
-def _check_combination(
-    op: str,
-    key_time: Tensor,
-    lengths: Tensor | None,
-    offsets: Tensor | None,
-    query_offsets: Tensor | None,
-    starts: Tensor | None,
-    ends: Tensor | None,
-) -> None:
-    if (starts is None) != (ends is None):
-        given, other = ("starts", "ends") if ends is None else ("ends", "starts")
-        raise ValueError(f"{op}: {given} must come with {other} (windows), got {other}=None")
-    if starts is not None and offsets is not None:
-        raise ValueError(
-            f"{op}: starts must not be given with offsets; windows take starts and ends, "
-            "ragged takes offsets"
-        )
-    if query_offsets is not None and offsets is None:
-        raise ValueError(f"{op}: query_offsets must come with offsets (ragged), got offsets=None")
-    flat = starts is not None or offsets is not None
-    if flat and lengths is not None:
-        raise ValueError(
-            f"{op}: lengths must be None for ragged and windows; it belongs to the dense layout"
-        )
-    if flat and key_time.dim() != 1:
-        raise ValueError(
-            f"{op}: key_time must have shape [T] for ragged and windows, "
-            f"got {list(key_time.shape)}; flatten the sequences into one"
-        )
-    if not flat and key_time.dim() != 2:
-        raise ValueError(
-            f"{op}: key_time must have shape [S, M], got {list(key_time.shape)}; "
-            "for flat sequences give offsets, or starts and ends"
-        )
-
-
 def flatten_layout(
     op: str,
     key_time: Tensor,
@@ -107,13 +69,13 @@ def flatten_layout(
     ends: Tensor | None = None,
     mask: Tensor | None = None,
     exclude_future: bool = False,
-) -> list[Any]:
-    """The arguments of a raw op from ``ids`` to ``exclude_future``."""
-    require_integers(op, key_time=key_time, query_time=query_time, ids=ids, lengths=lengths,
-                     offsets=offsets, query_offsets=query_offsets, starts=starts,
-                     ends=ends)  # fmt: skip
-    _check_combination(op, key_time, lengths, offsets, query_offsets, starts, ends)
-    return [ids, lengths, offsets, query_offsets, starts, ends, mask, exclude_future]
+) -> dict[str, Any]:
+    """The times and the layout, by the names that raw ops have for them."""
+    return {
+        "key_time": key_time, "query_time": query_time, "ids": ids, "lengths": lengths, "offsets": offsets,
+        "query_offsets": query_offsets, "starts": starts, "ends": ends, "mask": mask,
+        "exclude_future": exclude_future,
+    }  # fmt: skip
 
 
 def flatten_search(
@@ -128,16 +90,16 @@ def flatten_search(
     period: int = 86400,
     unit: float | None = None,
     **layout: Unpack[Layout],
-) -> list[Any]:
-    """The arguments of a raw op with s(), up to and with ``unit``."""
+) -> dict[str, Any]:
+    """The arguments of a search with s(), by the names that raw ops have for them."""
     require_rows(op, query=query, keys=keys)
     weights, unit = resolve_mlp(op, mlp, unit)
-    refuse_float64(op, query=query, keys=keys, w1=weights[0], b1=weights[1], w2=weights[2],
-                   b2=weights[3])  # fmt: skip
     places = flatten_layout(op, key_time, query_time, **layout)
     period = resolve_period(op, period)
     if scale is None:
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
     else:
         scale = require_number(op, "scale", scale)
-    return [query, keys, key_time, query_time, *weights, *places, float(scale), period, unit]
+    return {
+        "query": query, "keys": keys, **weights, **places, "scale": float(scale), "period": period, "unit": unit,
+    }  # fmt: skip

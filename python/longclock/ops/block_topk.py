@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock._mlp import require_integers
 from longclock.ops._call import (
+    ByName,
     call,
     check_k,
     differentiable,
     fake,
     forbid_double_backward,
-    refuse_float64,
 )
 from longclock.ops._errors import named_errors
+from longclock.ops._shapes import check, check_float, check_int, shape_of
 from longclock.types import TopK
 
 
@@ -38,33 +39,41 @@ def block_topk(scores: Tensor, k: int, lengths: Tensor | None = None) -> TopK:
         ValueError: float64, k outside 0 to 2048, lengths of another shape or (on the CPU) outside
             0 to M.
     """
-    refuse_float64("block_topk", scores=scores)
-    require_integers("block_topk", lengths=lengths)
-    return TopK(*call(raw.block_topk.default, scores, check_k("block_topk", k), lengths))
+    return TopK(
+        *call(raw.block_topk.default, scores=scores, k=check_k("block_topk", k), lengths=lengths)
+    )
 
 
 @fake("block_topk")
 def _(scores: Tensor, k: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    shape = (*scores.shape[:-1], check_k("block_topk", k))
+    op = "block_topk"
+    check_float(op, "scores", scores)
+    check(op, scores.dim() >= 1, lambda: "scores must have at least one dimension, got a scalar")
+    shape = (*scores.shape[:-1], check_k(op, k))
+    if lengths is not None:
+        check_int(op, "lengths", lengths)
+
+        def text() -> str:
+            return f"lengths must have the shape of scores without its last dimension; scores has {shape_of(scores)}, got {shape_of(lengths)}"
+
+        check(op, lengths.dim() + 1 == scores.dim(), text)
+        for got, size in zip(lengths.shape, scores.shape[:-1], strict=True):
+            check(op, got == size, text)
     return scores.new_empty(shape), scores.new_empty(shape, dtype=torch.int64)
 
 
 @fake("block_topk_backward")
-def _(grad: Tensor, indices: Tensor, m: int) -> Tensor:
+def _(grad: Tensor, m: int, **_: Any) -> Tensor:
     return grad.new_empty((*grad.shape[:-1], m))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    _, indices = output
-    ctx.m = inputs[0].shape[-1]
-    ctx.mark_non_differentiable(indices)
-    ctx.save_for_backward(indices)
+def _keep(given: ByName, found: ByName) -> ByName:
+    return {"indices": found["indices"], "m": given["scores"].shape[-1]}
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (indices,) = ctx.saved_tensors
-    return call(raw.block_topk_backward.default, grad, indices, ctx.m), None, None
+def _gradients(kept: ByName, grad: Tensor, needs: Mapping[str, bool]) -> ByName:
+    return {"scores": call(raw.block_topk_backward.default, grad=grad, **kept)}
 
 
-differentiable("block_topk", _backward, _setup_context)
+differentiable("block_topk", _keep, _gradients)
 forbid_double_backward("block_topk", "block_topk_backward")

@@ -10,6 +10,7 @@ from longclock._library import raw
 from longclock._mlp import FARTHEST, require_integers, resolve_offset, resolve_period
 from longclock.ops._call import call, fake, reads_values, require_one_device
 from longclock.ops._errors import named_errors, wrong_tensor
+from longclock.ops._shapes import check, check_int, check_period, shape_of
 
 _PROCESS = os.getpid()
 
@@ -93,13 +94,23 @@ def circular_delta(a: Tensor, b: Tensor, period: int = 86400) -> Tensor:
         ValueError: floating inputs, shapes that do not broadcast, a period outside
             1 to 2^31 - 1, or (on the CPU) times beyond 10^11, which are no seconds.
     """
-    require_integers("circular_delta", a=a, b=b)
     period = resolve_period("circular_delta", period)
     a, b = _broadcast("circular_delta", a=a, b=b)
-    delta: Tensor = call(raw.circular_delta.default, a, b, period)
+    delta: Tensor = call(raw.circular_delta.default, a=a, b=b, period=period)
     return delta
 
 
 @fake("circular_delta")
 def _(a: Tensor, b: Tensor, period: int) -> Tensor:
+    check_int("circular_delta", "a", a)
+    check_int("circular_delta", "b", b)
+
+    check_period("circular_delta", period)
+
+    def text() -> str:
+        return f"a and b must have one shape, got {shape_of(a)} and {shape_of(b)}; broadcast them first"
+
+    check("circular_delta", a.dim() == b.dim(), text)
+    for size, other in zip(a.shape, b.shape, strict=True):
+        check("circular_delta", size == other, text)
     return a.new_empty(a.shape, dtype=torch.promote_types(a.dtype, b.dtype))

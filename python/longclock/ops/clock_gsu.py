@@ -11,6 +11,7 @@ from longclock._library import raw
 from longclock.ops._call import call, check_k, fake, not_differentiable
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import SearchOptions, flatten_search
+from longclock.ops._shapes import check_search
 from longclock.types import Mlp, TopK
 
 
@@ -56,12 +57,15 @@ def clock_gsu(
     Reads every key once: O(Q M D) operations, O(M D) bytes a sequence, O(k) memory a query.
     """
     arguments = flatten_search("clock_gsu", query, keys, key_time, query_time, mlp, **options)
-    return TopK(*call(raw.clock_gsu.default, *arguments, check_k("clock_gsu", k)))
+    return TopK(*call(raw.clock_gsu.default, **arguments, k=check_k("clock_gsu", k)))
 
 
 @fake("clock_gsu")
-def _(query: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    shape = (*query.shape[:-1], check_k("clock_gsu", rest[-1]))
+def _(k: int, **given: Any) -> tuple[Tensor, Tensor]:
+    check_k("clock_gsu", k)
+    check_search("clock_gsu", given)
+    query = given["query"]
+    shape = (*query.shape[:-1], k)
     return (
         query.new_empty(shape, dtype=torch.float32),
         query.new_empty(shape, dtype=torch.int64),

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock._mlp import require_integers, require_tensor, resolve_mlp, resolve_period
+from longclock._mlp import require_tensor, resolve_mlp, resolve_period
 from longclock.ops._call import (
+    ByName,
     call,
     differentiable,
     fake,
     forbid_double_backward,
+    gradients_of,
+    mlp_gradients,
     reads_values,
-    refuse_float64,
 )
 from longclock.ops._errors import named_errors
+from longclock.ops._shapes import check_attention
 from longclock.types import Lookup, Mlp
 
 
@@ -62,19 +66,18 @@ def esu_attention(
         if not isinstance(z.sparse, bool):
             raise ValueError(f"esu_attention: z's sparse must be a bool, got {z.sparse!r}")
     rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
-    refuse_float64("esu_attention", u=u, z=rows, w1=weights[0], b1=weights[1], w2=weights[2],
-                   b2=weights[3])  # fmt: skip
-    require_integers("esu_attention", z_time=z_time, query_time=query_time, ids=ids)
     context, _ = call(
-        raw.esu_attention.default, u, rows, ids, z_time, query_time, *weights, valid,
-        resolve_period("esu_attention", period), unit, sparse,
+        raw.esu_attention.default, u=u, z=rows, ids=ids, z_time=z_time, query_time=query_time, **weights, valid=valid,
+        period=resolve_period("esu_attention", period), unit=unit, sparse_grad=sparse,
     )  # fmt: skip
     result: Tensor = context
     return result
 
 
 @fake("esu_attention")
-def _(u: Tensor, z: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _(**given: Any) -> tuple[Tensor, Tensor]:
+    check_attention("esu_attention", given)
+    u = given["u"]
     queries, heads, width = u.shape
     return (
         u.new_empty((queries, heads, width + 4), dtype=torch.float32),
@@ -83,33 +86,29 @@ def _(u: Tensor, z: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 
 
 @fake("esu_attention_backward")
-def _(
-    grad: Tensor, u: Tensor, z: Tensor, ids: Tensor | None, z_time: Tensor, *rest: Any
-) -> tuple[Tensor, ...]:
-    need_u, need_z, need_mlp = rest[-3:]
+def _(need_u: bool, need_z: bool, need_mlp: bool, **given: Any) -> tuple[Tensor, ...]:
+    check_attention("esu_attention_backward", given)
+    u, z, z_time = given["u"], given["z"], given["z_time"]
     return (
         u.new_empty(u.shape if need_u else (0,)),
         z.new_empty((*z_time.shape, z.shape[-1]) if need_z else (0,)),
-        *(weight.new_empty(weight.shape if need_mlp else (0,)) for weight in rest[1:5]),
+        *mlp_gradients(given, need_mlp),
     )
 
 
 @fake("esu_attention_table_grad")
-def _(z_grad: Tensor, ids: Tensor, valid: Tensor | None, table_rows: int) -> Tensor:
+def _(z_grad: Tensor, table_rows: int, **_: Any) -> Tensor:
     return z_grad.new_empty((table_rows, z_grad.shape[-1]))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    # u .. valid are the 10 tensors; period, unit; sparse_grad
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs[:10], *output)
-    ctx.options = inputs[10:12]
-    ctx.sparse = inputs[12]
+def _keep(given: ByName, found: ByName) -> ByName:
+    return {**given, **found}
 
 
 def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: bool) -> Tensor:
     if not sparse:
-        dense: Tensor = call(raw.esu_attention_table_grad.default, dz, ids, valid, table.shape[0])
+        dense: Tensor = call(raw.esu_attention_table_grad.default, z_grad=dz, ids=ids, valid=valid,
+                             table_rows=table.shape[0])  # fmt: skip
         return dense
     if table.shape[0] == 0 or ids.numel() == 0:
         return torch.zeros_like(table).to_sparse(1)
@@ -130,22 +129,14 @@ def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: 
     )
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, context, softmax = ctx.saved_tensors
-    _, table, ids, *_, valid = tensors
-    u, z, *mlp = ctx.needs_input_grad[:2] + ctx.needs_input_grad[5:9]
-    needs = (u, z, any(mlp))
-    found = call(
-        raw.esu_attention_backward.default, grad, *tensors, *ctx.options, context, softmax, *needs
-    )
-    du, dz, *d_mlp = (
-        value if need else None for value, need in zip(found, (*needs, *needs[2:] * 3), strict=True)
-    )
-    if dz is not None and ids is not None:
-        dz = _table_gradient(dz, table, ids, valid, ctx.sparse)
-    return du, dz, None, None, None, *d_mlp, None, None, None, None
+def _gradients(kept: ByName, grad: Tensor, needs: Mapping[str, bool]) -> ByName:
+    found = gradients_of(raw.esu_attention_backward.default, kept, grad, needs)
+    z, ids = found["z"], kept["ids"]
+    if z is not None and ids is not None:
+        found["z"] = _table_gradient(z, kept["z"], ids, kept["valid"], kept["sparse_grad"])
+    return found
 
 
-differentiable("esu_attention", _backward, _setup_context)
+differentiable("esu_attention", _keep, _gradients)
 forbid_double_backward("esu_attention", "esu_attention_backward")
 forbid_double_backward("esu_attention", "esu_attention_table_grad")

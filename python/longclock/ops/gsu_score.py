@@ -8,9 +8,16 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, differentiable, fake, forbid_double_backward
+from longclock.ops._call import (
+    call,
+    differentiable,
+    fake,
+    forbid_double_backward,
+    mlp_gradients,
+)
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import SearchOptions, flatten_search
+from longclock.ops._shapes import check_search
 from longclock.types import Mlp
 
 
@@ -61,50 +68,37 @@ def gsu_score(
             f"gsu_score: total must be given on {query.device.type} for windows and for ragged with query_offsets, "
             "got None; count it where the starts and ends are made"
         )
-    scores: Tensor = call(raw.gsu_score.default, *arguments, total)
+    scores: Tensor = call(raw.gsu_score.default, **arguments, total=total)
     return scores
 
 
 @fake("gsu_score")
-def _(query: Tensor, keys: Tensor, key_time: Tensor, *rest: Any) -> Tensor:
-    query_offsets, starts, total = rest[8], rest[9], rest[-1]
+def _(total: int | None, **given: Any) -> Tensor:
+    check_search("gsu_score", given)
+    query, key_time = given["query"], given["key_time"]
     size: tuple[Any, ...]
     if key_time.dim() == 2:
         size = (*query.shape[:-1], key_time.shape[1])
     elif total is not None:
         size = (total,)
-    elif query_offsets is None and starts is None:
+    elif given["query_offsets"] is None and given["starts"] is None:
         size = (key_time.shape[0],)
     else:
         size = (torch.library.get_ctx().new_dynamic_size(),)
-    return query.new_empty(size, dtype=torch.float32)
+    scores: Tensor = query.new_empty(size, dtype=torch.float32)
+    return scores
 
 
 @fake("gsu_score_backward")
-def _(grad: Tensor, query: Tensor, keys: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    need_query, need_keys, need_mlp = rest[-3:]
+def _(need_query: bool, need_keys: bool, need_mlp: bool, **given: Any) -> tuple[Tensor, ...]:
+    check_search("gsu_score_backward", given)
+    query, keys = given["query"], given["keys"]
     return (
         query.new_empty(query.shape if need_query else (0,)),
         keys.new_empty(keys.shape if need_keys else (0,)),
-        *(weight.new_empty(weight.shape if need_mlp else (0,)) for weight in rest[2:6]),
+        *mlp_gradients(given, need_mlp),
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    # query .. mask are the 15 tensors; exclude_future, scale, period, unit; total
-    ctx.save_for_backward(*inputs[:15])
-    ctx.options = inputs[15:19]
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    query, keys, *mlp = ctx.needs_input_grad[:2] + ctx.needs_input_grad[4:8]
-    needs = (query, keys, any(mlp))
-    found = call(raw.gsu_score_backward.default, grad, *ctx.saved_tensors, *ctx.options, *needs)
-    d_query, d_keys, *d_mlp = (
-        value if need else None for value, need in zip(found, (*needs, *needs[2:] * 3), strict=True)
-    )
-    return d_query, d_keys, None, None, *d_mlp, *(None,) * 12
-
-
-differentiable("gsu_score", _backward, _setup_context)
+differentiable("gsu_score")
 forbid_double_backward("gsu_score", "gsu_score_backward")

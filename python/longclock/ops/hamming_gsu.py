@@ -11,6 +11,7 @@ from longclock._library import raw
 from longclock.ops._call import call, check_k, fake
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import Layout, flatten_layout, require_rows
+from longclock.ops._shapes import check_search
 from longclock.types import TopK
 
 
@@ -50,11 +51,17 @@ def hamming_gsu(
     """
     require_rows("hamming_gsu", query=query, keys=keys)
     places = flatten_layout("hamming_gsu", key_time, query_time, **layout)
-    arguments = (query, keys, key_time, query_time, *places, check_k("hamming_gsu", k))
-    return TopK(*call(raw.hamming_gsu.default, *arguments))
+    return TopK(
+        *call(
+            raw.hamming_gsu.default, query=query, keys=keys, **places, k=check_k("hamming_gsu", k)
+        )
+    )
 
 
 @fake("hamming_gsu")
-def _(query: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    shape = (*query.shape[:-1], check_k("hamming_gsu", rest[-1]))
+def _(k: int, **given: Any) -> tuple[Tensor, Tensor]:
+    check_k("hamming_gsu", k)
+    check_search("hamming_gsu", given)
+    query = given["query"]
+    shape = (*query.shape[:-1], k)
     return query.new_empty(shape, dtype=torch.float32), query.new_empty(shape)

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock.ops._call import call, fake, not_differentiable, refuse_float64
+from longclock.ops._call import call, fake, not_differentiable
 from longclock.ops._errors import named_errors
+from longclock.ops._shapes import check, check_float
 
 
 @named_errors
@@ -24,13 +25,14 @@ def pack_signs(x: Tensor) -> Tensor:
     Raises:
         ValueError: float64 or integers, or a scalar.
     """
-    refuse_float64("pack_signs", x=x)
-    words: Tensor = call(raw.pack_signs.default, x)
+    words: Tensor = call(raw.pack_signs.default, x=x)
     return words
 
 
 @fake("pack_signs")
 def _(x: Tensor) -> Tensor:
+    check_float("pack_signs", "x", x)
+    check("pack_signs", x.dim() >= 1, lambda: "x must have at least one dimension, got a scalar")
     return x.new_empty((*x.shape[:-1], (x.shape[-1] + 63) // 64), dtype=torch.int64)
 
 

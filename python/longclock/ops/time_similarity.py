@@ -7,9 +7,16 @@ import torch
 from torch import Tensor
 
 from longclock._library import raw
-from longclock._mlp import require_integers, resolve_unit
-from longclock.ops._call import call, differentiable, fake, forbid_double_backward, refuse_float64
+from longclock._mlp import resolve_unit
+from longclock.ops._call import (
+    call,
+    differentiable,
+    fake,
+    forbid_double_backward,
+    mlp_gradients,
+)
 from longclock.ops._errors import named_errors
+from longclock.ops._shapes import check_int, check_mlp
 
 
 @named_errors
@@ -27,8 +34,9 @@ def time_features(delta: Tensor, unit: float | None = None) -> Tensor:
     Raises:
         ValueError: a floating delta, or a unit that is not positive.
     """
-    require_integers("time_features", delta=delta)
-    phi: Tensor = call(raw.time_features.default, delta, resolve_unit("time_features", unit))
+    phi: Tensor = call(
+        raw.time_features.default, delta=delta, unit=resolve_unit("time_features", unit)
+    )
     return phi
 
 
@@ -50,39 +58,30 @@ def time_similarity(
     Raises:
         ValueError: a floating delta, float64 weights, shapes that do not fit.
     """
-    require_integers("time_similarity", delta=delta)
-    refuse_float64("time_similarity", w1=w1, b1=b1, w2=w2, b2=b2)
     unit = resolve_unit("time_similarity", unit)
-    s: Tensor = call(raw.time_similarity.default, delta, w1, b1, w2, b2, unit)
+    s: Tensor = call(
+        raw.time_similarity.default, delta=delta, w1=w1, b1=b1, w2=w2, b2=b2, unit=unit
+    )
     return s
 
 
 @fake("time_features")
-def _(delta: Tensor, unit: float) -> Tensor:
+def _(delta: Tensor, **_: Any) -> Tensor:
+    check_int("time_features", "delta", delta)
     return delta.new_empty((*delta.shape, 4), dtype=torch.float32)
 
 
 @fake("time_similarity")
-def _(delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float) -> Tensor:
+def _(delta: Tensor, **given: Any) -> Tensor:
+    check_int("time_similarity", "delta", delta)
+    check_mlp("time_similarity", given)
     return delta.new_empty(delta.shape, dtype=torch.float32)
 
 
 @fake("time_similarity_backward")
-def _(
-    grad: Tensor, delta: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, unit: float
-) -> tuple[Tensor, ...]:
-    return tuple(weight.new_empty(weight.shape) for weight in (w1, b1, w2, b2))
+def _(**given: Any) -> tuple[Tensor, ...]:
+    return tuple(mlp_gradients(given, True))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.unit = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = call(raw.time_similarity_backward.default, grad, *ctx.saved_tensors, ctx.unit)
-    return None, *grads, None
-
-
-differentiable("time_similarity", _backward, _setup_context)
+differentiable("time_similarity")
 forbid_double_backward("time_similarity", "time_similarity_backward")

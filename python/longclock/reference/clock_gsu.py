@@ -29,7 +29,8 @@ def clock_gsu(
     **layout: Any,
 ) -> TopK:
     """The best k behaviours of each query by ``gsu_score``: [S, K], [S, C, K] or [Q, K]."""
-    weights, unit = resolve_mlp("clock_gsu", mlp, unit)
+    by_name, unit = resolve_mlp("clock_gsu", mlp, unit)
+    weights = tuple(by_name.values())
     period = resolve_period("clock_gsu", period)
     best = [
         select(

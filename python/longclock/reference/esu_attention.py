@@ -38,7 +38,7 @@ def esu_attention(
             z = embedding(ids, z.table, sparse=z.sparse)
     u, z = accumulate(u, z.masked_fill(~valid[..., None], 0))
     delta = circular_delta(z_time, query_time[:, None], period)
-    w1, b1, w2, b2 = (weight.to(u.dtype) for weight in weights)
+    w1, b1, w2, b2 = (weight.to(u.dtype) for weight in weights.values())
     s = time_similarity(delta, w1, b1, w2, b2, unit)
     alpha = torch.baddbmm(s[:, None], u, z.transpose(1, 2))  # [Q, n, K]
     alpha = alpha.masked_fill(~valid[:, None], -torch.inf)

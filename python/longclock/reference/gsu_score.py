@@ -186,7 +186,8 @@ def gsu_score(
 
     Dense: [S, M] or [S, C, M]. Ragged and windows: one flat tensor, query after query.
     """
-    weights, unit = resolve_mlp("gsu_score", mlp, unit)
+    by_name, unit = resolve_mlp("gsu_score", mlp, unit)
+    weights = tuple(by_name.values())
     period = resolve_period("gsu_score", period)
     pieces = blocks(query, keys, key_time, query_time, **layout)
     scores = [score(piece, weights, scale, period, unit) for piece in pieces]

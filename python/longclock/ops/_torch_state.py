@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What PyTorch is doing while an op is called, and the short way past its dispatcher.
+
+PyTorch has no public names for some of this. Each private name that is used is tried at import; where one is gone, or no
+longer does what it did, a public and slower way takes its place, with the same results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def _private(name: str, works: Callable[[Any], bool]) -> Any:
+    """``torch._C``'s function of that name; None where there is none that does what is expected."""
+    found = getattr(torch._C, name, None)
+    with contextlib.suppress(Exception):
+        if found is not None and works(found):
+            return found
+    return None
+
+
+def _finds_gradients(any_requires_grad: Any) -> bool:
+    plain, learned = torch.zeros(1), torch.zeros(1, requires_grad=True)
+    return any_requires_grad(plain, None, 2) is False and any_requires_grad(plain, learned) is True
+
+
+def _skips_autograd(below_autograd: Any) -> bool:
+    with below_autograd():
+        return not (torch.zeros(1, requires_grad=True) * 2).requires_grad
+
+
+_any_requires_grad = _private("_any_requires_grad", _finds_gradients)
+_below_autograd = _private("_AutoDispatchBelowAutograd", _skips_autograd)
+_transforms_active = _private("_are_functorch_transforms_active", lambda f: f() is False)
+_tracing_state = _private("_get_tracing_state", lambda f: f() is None)
+_knows_level = isinstance(getattr(forward_ad, "_current_level", None), int)
+
+
+def is_traced() -> bool:
+    """Whether calls are recorded, by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``."""
+    if torch.compiler.is_compiling():
+        return True
+    tracing = _tracing_state() is not None if _tracing_state else torch.jit.is_tracing()
+    return bool(tracing)
+
+
+class _Probe(torch.autograd.Function):
+    """A function of the old kind, with no setup_context, which transforms of ``torch.func`` refuse."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` is at work."""
+    if _transforms_active:
+        return bool(_transforms_active())
+    try:
+        _Probe.apply(torch.empty(()))
+    except RuntimeError:
+        return True
+    return False
+
+
+def may_have_tangents() -> bool:
+    """Whether arguments may carry a tangent of forward mode; True where that cannot be told."""
+    return not _knows_level or forward_ad._current_level >= 0
+
+
+def any_requires_grad(*arguments: Any) -> bool:
+    """Whether a gradient of one of the tensors is asked for."""
+    if _any_requires_grad:
+        return bool(_any_requires_grad(*arguments))
+    return any(isinstance(value, Tensor) and value.requires_grad for value in arguments)
+
+
+def below_autograd() -> AbstractContextManager[Any]:
+    """Within, ops are called without autograd, which has nothing to do there."""
+    if _below_autograd:
+        manager: AbstractContextManager[Any] = _below_autograd()
+        return manager
+    return torch.no_grad()
