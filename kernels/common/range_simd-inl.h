@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "longclock/common/ints-inl.h"
+#include "longclock/common/memory-inl.h"
 #include "longclock/common/range.h"
-#include "longclock/common/simd-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 

@@ -5,9 +5,13 @@
 // once: that is what makes a row's bits independent of the rest of the batch.
 #pragma once
 
-#include "longclock/common/simd-inl.h"
+#include "longclock/common/lanes-inl.h"
+#include "longclock/common/memory-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
+
+// Where it is called, a function that only prefetches has an effect: else GCC drops calls of it.
+inline void has_effect() { __asm__ volatile(""); }
 
 // Hints the row into the cache, one line at a time.
 inline void prefetch_row(const void* row, int64_t bytes) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "longclock/common/simd-inl.h"
+#include "longclock/common/lanes-inl.h"
+#include "longclock/common/memory-inl.h"
 #include "longclock/pack_signs/pack_signs.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {

@@ -3,6 +3,8 @@
 // counting: the k-th smallest is read off a histogram, and what is chosen is put in order by one.
 #pragma once
 
+#include "longclock/common/lanes-inl.h"
+#include "longclock/common/memory-inl.h"
 #include "longclock/search/hash_block-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {

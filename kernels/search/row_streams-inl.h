@@ -12,6 +12,17 @@ namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 inline constexpr int kStreams = 4;
 inline constexpr int kStreamRows = kLanes / kStreams;
 
+// Nothing in memory moves across it: keeps row loads in row order, which is what
+// the hardware prefetcher follows.
+inline void end_of_row() { __asm__ volatile("" ::: "memory"); }
+
+// Makes a pointer that a loop moves on opaque: GCC otherwise keeps one for every turn of an
+// unrolled loop, more than there are registers.
+template <class T>
+inline void one_pointer(T*& pointer) {
+  __asm__("" : "+r"(pointer));
+}
+
 // Rows that lie side by side in each stream, prefetched in addition to what the hardware does,
 // which stops at the end of a page: so few bytes ahead that those of all streams leave room in the
 // first-level cache.

@@ -10,7 +10,8 @@
 // rows only, and not on which of them was broadcast.
 #pragma once
 
-#include "longclock/common/simd-inl.h"
+#include "longclock/common/lanes-inl.h"
+#include "longclock/common/memory-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 

@@ -3,7 +3,8 @@
 // them reach is built up bit by bit, with as many comparisons at once as a vector has bytes.
 #pragma once
 
-#include "longclock/common/simd-inl.h"
+#include "longclock/common/lanes-inl.h"
+#include "longclock/common/memory-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 

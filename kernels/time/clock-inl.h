@@ -3,7 +3,8 @@
 // period, in double.
 #pragma once
 
-#include "longclock/common/simd-inl.h"
+#include "longclock/common/lanes-inl.h"
+#include "longclock/common/memory-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 

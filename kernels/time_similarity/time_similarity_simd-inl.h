@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "longclock/common/ints-inl.h"
+#include "longclock/common/memory-inl.h"
 #include "longclock/time/time_term-inl.h"
 #include "longclock/time_similarity/time_similarity.h"
 
