@@ -9,49 +9,13 @@
 // input.
 #pragma once
 
-#include "longclock/common/device.h"
 #include "longclock/common/vector16.cuh"
 #include "longclock/common/warp.cuh"
 #include "longclock/selection/selection.h"
+#include "longclock/selection/selector_plan.cuh"
+#include "longclock/selection/sort_entries.cuh"
 
 namespace longclock {
-
-constexpr int kSelectorThreads = 256;
-
-constexpr int kMaxCompared = 128;  // k up to which the largest of 256 threads bound it well
-constexpr int kTakenRoom = 512;    // for what is not below their bound
-
-// Shared memory of a selection.
-struct SelectorPlan {
-  int k;
-  int capacity;  // scores of a tile
-  int room;      // entries carried: a power of two, k and 32 at least, for the sort
-  int taken;     // entries taken from a tile and the carried
-  int bytes() const { return capacity * 4 + (room + taken) * 8; }
-};
-
-// For at most `longest` scores a block, beside `other` bytes of the kernel's own. Chunks are equal
-// and no longer than lets three blocks share a multiprocessor.
-inline SelectorPlan plan_selector(int64_t longest, int64_t k, int other,
-                                  const DeviceLimits& device) {
-  constexpr int kMin = 4096;  // below this, passes over a tile cost more than occupancy gains
-  SelectorPlan plan{static_cast<int>(k), 0, kWarp, kTakenRoom};
-  while (plan.room < k) plan.room *= 2;
-  if (k > kMaxCompared) plan.taken = plan.room;
-  const int fixed = other + (plan.room + plan.taken) * 8;
-  const int third = device.shared_per_multiprocessor / 3 - device.shared_reserved;
-  int most = (third - fixed) / 4;
-  if (most < kMin) {
-    const int optin = (device.shared_optin - fixed) / 4;
-    most = optin < kMin ? optin : kMin;
-  }
-  most = most / kWarp * kWarp;
-  if (longest < 1) longest = 1;
-  const int64_t tiles = (longest + most - 1) / most;
-  const int64_t capacity = (longest + tiles - 1) / tiles;
-  plan.capacity = static_cast<int>((capacity + kWarp - 1) / kWarp * kWarp);
-  return plan;
-}
 
 constexpr int kDigits = 256;  // a thread each
 static_assert(kDigits == kSelectorThreads);
@@ -140,7 +104,7 @@ class BlockSelector {
   // The best, sorted, to scores [k] and indices [k], padded with (-inf, -1).
   template <class T>
   __device__ void write_sorted(int64_t k, T* scores, int64_t* indices) {
-    if (!compares()) sort();
+    if (!compares()) sort_entries(best_, shared_->carried);
     for (int64_t i = threadIdx.x; i < k; i += kSelectorThreads) {
       const TopKEntry entry = i < shared_->carried ? best_[i] : 0;
       scores[i] = narrow<T>(entry == 0 ? -INFINITY : entry_score(entry));
@@ -196,52 +160,6 @@ class BlockSelector {
     return count;
   }
 
-  // Best first: a bitonic network over a power of two, padded with zeros. What lies within 32
-  // entries is exchanged between the registers of a warp.
-  __device__ void sort() {
-    int padded = kWarp;
-    while (padded < shared_->carried) padded *= 2;
-    for (int i = shared_->carried + threadIdx.x; i < padded; i += kSelectorThreads) best_[i] = 0;
-    __syncthreads();
-    for (int first = warp_index() * kWarp; first < padded; first += kSelectorThreads) {
-      TopKEntry& entry = best_[first + lane_index()];
-#pragma unroll
-      for (int size = 2; size <= kWarp; size *= 2) entry = merged(entry, first, size);
-    }
-    for (int size = 2 * kWarp; size <= padded; size *= 2) {
-      for (int stride = size / 2; stride >= kWarp; stride /= 2) {
-        __syncthreads();
-        for (int i = threadIdx.x; i < padded / 2; i += kSelectorThreads) {
-          const int low = 2 * i - (i & (stride - 1)), high = low + stride;
-          const TopKEntry a = best_[low], b = best_[high];
-          if ((a < b) == ((low & size) == 0)) {
-            best_[low] = b;
-            best_[high] = a;
-          }
-        }
-      }
-      __syncthreads();
-      for (int first = warp_index() * kWarp; first < padded; first += kSelectorThreads) {
-        TopKEntry& entry = best_[first + lane_index()];
-        entry = merged(entry, first, size);
-      }
-    }
-    __syncthreads();
-  }
-
-  // Entry first + lane after the strides below a warp of the network's step `size`.
-  __device__ static TopKEntry merged(TopKEntry entry, int first, int size) {
-    const int at = first + lane_index();
-#pragma unroll
-    for (int stride = kWarp / 2; stride > 0; stride /= 2) {
-      if (stride >= size) continue;
-      const TopKEntry other = __shfl_xor_sync(kAllLanes, entry, stride);
-      const bool wants_larger = ((at & stride) == 0) == ((at & size) == 0);
-      if ((entry < other) == wants_larger) entry = other;
-    }
-    return entry;
-  }
-
   __device__ void clear_histogram() { shared_->histogram[threadIdx.x] = 0; }
 
   // The digit of the need-th best by the histogram: shared digit, and as rest which of that digit
@@ -289,16 +207,46 @@ class BlockSelector {
     __syncthreads();
   }
 
+  // Fours of the tile: a warp's, of those that follow each other from warp to warp.
+  struct Run {
+    int begin, end;
+  };
+  __device__ static Run run_of_warp(int n) {
+    const int all = places(n) / 4;
+    const int run = (all + kSelectorThreads - 1) / kSelectorThreads * kWarp;
+    const int begin = warp_index() * run;
+    return {begin, min(all, begin + run)};
+  }
+
+  // How many scores are above a threshold and how many equal to it.
+  struct Counts {
+    int above, equal;
+  };
+
   // Moves what is not below the threshold to next(): first of the carried, then of the tile, a run
   // of it by each warp. Each counts, then writes. Where all have room and will be compared, in any
   // order; else what is above the threshold and, where these are fewer than k, the first of its
   // equals, in order of index. Returns how many; where there is no room for them nothing is moved.
   template <class IndexOf>
   __device__ int take(int n, uint32_t threshold, const IndexOf& index_of) {
+    const Run run = run_of_warp(n);
+    Counts all, before;
+    count_reaching(run, threshold, &all, &before);
+    if (compares() && all.above + all.equal <= plan_.taken) {
+      take_all(run, threshold, before.above + before.equal, index_of);
+      return all.above + all.equal;
+    }
+    const int ties = min(all.equal, max(plan_.k - all.above, 0));
+    const int taken = all.above + ties;
+    if (taken > plan_.taken) return taken;
+    take_in_order(run, threshold, ties, before, index_of);
+    return taken;
+  }
+
+  // Counts in the carried, which are the first warp's, and in the tile: all, and those of the warps
+  // before this one.
+  __device__ void count_reaching(const Run& run, uint32_t threshold, Counts* all, Counts* before) {
     const int lane = lane_index(), warp = warp_index();
-    const int all = places(n) / 4;
-    const int run = (all + kSelectorThreads - 1) / kSelectorThreads * kWarp;
-    const int begin = warp * run, end = min(all, begin + run);
     int above = 0, equal = 0;
     const auto count = [&](uint32_t ordered) {
       above += ordered > threshold;
@@ -307,7 +255,7 @@ class BlockSelector {
     for (int i = lane; warp == 0 && i < shared_->carried; i += kWarp) {
       count(static_cast<uint32_t>(best_[i] >> 32));
     }
-    for (int i = begin + lane; i < end; i += kWarp) {
+    for (int i = run.begin + lane; i < run.end; i += kWarp) {
       const uint4 four = fours()[i];
       count(four.x);
       count(four.y);
@@ -321,85 +269,96 @@ class BlockSelector {
       shared_->warp_sums[1][warp] = equal;
     }
     __syncthreads();
-    above = equal = 0;  // from here on: of all that came before
-    int all_above = 0, all_equal = 0;
+    *all = *before = {0, 0};
 #pragma unroll
     for (int w = 0; w < kSelectorThreads / kWarp; ++w) {
-      if (w == warp) above = all_above, equal = all_equal;
-      all_above += static_cast<int>(shared_->warp_sums[0][w]);
-      all_equal += static_cast<int>(shared_->warp_sums[1][w]);
+      if (w == warp) *before = *all;
+      all->above += static_cast<int>(shared_->warp_sums[0][w]);
+      all->equal += static_cast<int>(shared_->warp_sums[1][w]);
     }
-    if (compares() && all_above + all_equal <= plan_.taken) {
-      int count = above + equal;
-      const auto write = [&](uint32_t ordered, const auto& entry_of) {
-        const bool counts = ordered >= threshold;
-        const unsigned counting = __ballot_sync(kAllLanes, counts);
-        if (counts) next()[count + __popc(counting & ((1u << lane) - 1))] = entry_of();
-        count += __popc(counting);
-      };
-      for (int first = 0; warp == 0 && first < shared_->carried; first += kWarp) {
-        const TopKEntry entry = first + lane < shared_->carried ? best_[first + lane] : 0;
-        write(ordered_score_of(entry), [&] { return entry; });
-      }
-      for (int first = begin; first < end; first += kWarp) {
-        const int at = first + lane;
-        const uint4 four = at < end ? fours()[at] : make_uint4(0, 0, 0, 0);
-        const uint32_t best = max(max(four.x, four.y), max(four.z, four.w));
-        if (!__any_sync(kAllLanes, best >= threshold)) continue;
-        const uint32_t ordered[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          write(ordered[i], [&] { return topk_entry_of(ordered[i], index_of(4 * at + i)); });
-        }
-      }
-      return all_above + all_equal;
-    }
-    const int ties = min(all_equal, max(plan_.k - all_above, 0));
-    const int taken = all_above + ties;
-    if (taken > plan_.taken) return taken;
-    // Writes what counts of kCount entries a lane, that follow each other from lane to lane.
-    const auto write = [&]<int kCount>(const uint32_t (&ordered)[kCount], const auto& entry_of) {
-      int mine = 0;  // above in the lower half, equal in the upper
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        mine += (ordered[i] > threshold) + ((ordered[i] == threshold) << 16);
-      }
-      int sum = mine;
-#pragma unroll
-      for (int offset = 1; offset < kWarp; offset *= 2) {
-        const int before = __shfl_up_sync(kAllLanes, sum, offset);
-        if (lane >= offset) sum += before;
-      }
-      int above_before = above + ((sum - mine) & 0xffff),
-          equal_before = equal + ((sum - mine) >> 16);
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        const bool is_above = ordered[i] > threshold, is_equal = ordered[i] == threshold;
-        if (is_above || (is_equal && equal_before < ties)) {
-          next()[above_before + min(equal_before, ties)] = entry_of(i);
-        }
-        above_before += is_above;
-        equal_before += is_equal;
-      }
-      const int total = __shfl_sync(kAllLanes, sum, kWarp - 1);
-      above += total & 0xffff;
-      equal += total >> 16;
+  }
+
+  // Moves all that reach the threshold, to after the `count` that the warps before this one have.
+  template <class IndexOf>
+  __device__ void take_all(const Run& run, uint32_t threshold, int count, const IndexOf& index_of) {
+    const int lane = lane_index();
+    const auto write = [&](uint32_t ordered, const auto& entry_of) {
+      const bool counts = ordered >= threshold;
+      const unsigned counting = __ballot_sync(kAllLanes, counts);
+      if (counts) next()[count + __popc(counting & ((1u << lane) - 1))] = entry_of();
+      count += __popc(counting);
     };
-    for (int first = 0; warp == 0 && first < shared_->carried; first += kWarp) {
+    for (int first = 0; warp_index() == 0 && first < shared_->carried; first += kWarp) {
+      const TopKEntry entry = first + lane < shared_->carried ? best_[first + lane] : 0;
+      write(ordered_score_of(entry), [&] { return entry; });
+    }
+    for (int first = run.begin; first < run.end; first += kWarp) {
+      const int at = first + lane;
+      const uint4 four = at < run.end ? fours()[at] : make_uint4(0, 0, 0, 0);
+      if (!__any_sync(kAllLanes, largest_of(four) >= threshold)) continue;
+      const uint32_t ordered[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        write(ordered[i], [&] { return topk_entry_of(ordered[i], index_of(4 * at + i)); });
+      }
+    }
+  }
+
+  // Moves what is above the threshold and the first `ties` that are equal to it, in order of index;
+  // before: what the warps before this one have.
+  template <class IndexOf>
+  __device__ void take_in_order(const Run& run, uint32_t threshold, int ties, Counts before,
+                                const IndexOf& index_of) {
+    const int lane = lane_index();
+    for (int first = 0; warp_index() == 0 && first < shared_->carried; first += kWarp) {
       const TopKEntry entry = first + lane < shared_->carried ? best_[first + lane] : 0;
       const uint32_t ordered[1] = {static_cast<uint32_t>(entry >> 32)};
-      write(ordered, [&](int) { return entry; });
+      write_in_order(ordered, threshold, ties, &before, [&](int) { return entry; });
     }
-    for (int first = begin; first < end; first += kWarp) {
+    for (int first = run.begin; first < run.end; first += kWarp) {
       const int at = first + lane;
-      const uint4 four = at < end ? fours()[at] : make_uint4(0, 0, 0, 0);
-      const uint32_t best = max(max(four.x, four.y), max(four.z, four.w));
-      const bool some = best > threshold || (best == threshold && equal < ties);
+      const uint4 four = at < run.end ? fours()[at] : make_uint4(0, 0, 0, 0);
+      const uint32_t best = largest_of(four);
+      const bool some = best > threshold || (best == threshold && before.equal < ties);
       if (!__any_sync(kAllLanes, some)) continue;
       const uint32_t ordered[4] = {four.x, four.y, four.z, four.w};
-      write(ordered, [&](int i) { return topk_entry_of(ordered[i], index_of(4 * at + i)); });
+      write_in_order(ordered, threshold, ties, &before,
+                     [&](int i) { return topk_entry_of(ordered[i], index_of(4 * at + i)); });
     }
-    return taken;
+  }
+
+  // Writes what counts of kCount entries a lane, that follow each other from lane to lane, and adds
+  // it to `before`.
+  template <int kCount, class EntryOf>
+  __device__ void write_in_order(const uint32_t (&ordered)[kCount], uint32_t threshold, int ties,
+                                 Counts* before, const EntryOf& entry_of) {
+    int mine = 0;  // above in the lower half, equal in the upper
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      mine += (ordered[i] > threshold) + ((ordered[i] == threshold) << 16);
+    }
+    int sum = mine;
+#pragma unroll
+    for (int offset = 1; offset < kWarp; offset *= 2) {
+      const int lower = __shfl_up_sync(kAllLanes, sum, offset);
+      if (lane_index() >= offset) sum += lower;
+    }
+    int above = before->above + ((sum - mine) & 0xffff);
+    int equal = before->equal + ((sum - mine) >> 16);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const bool is_above = ordered[i] > threshold, is_equal = ordered[i] == threshold;
+      if (is_above || (is_equal && equal < ties)) next()[above + min(equal, ties)] = entry_of(i);
+      above += is_above;
+      equal += is_equal;
+    }
+    const int total = __shfl_sync(kAllLanes, sum, kWarp - 1);
+    before->above += total & 0xffff;
+    before->equal += total >> 16;
+  }
+
+  __device__ static uint32_t largest_of(const uint4& four) {
+    return max(max(four.x, four.y), max(four.z, four.w));
   }
 
   // What is taken from a tile and the carried.
