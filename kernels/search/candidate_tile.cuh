@@ -86,6 +86,17 @@ class CandidateTile {
   // Scores without scale and time: of candidate `group`, `half` (8 further), the lane's keys.
   using Products = float[kGroups][2][kLaneKeys];
 
+  // Calls f(group, half, at) for each of a lane's candidates, which is the one `at` after its
+  // first.
+  template <class F>
+  __device__ static void for_each_candidate(const F& f) {
+#pragma unroll
+    for (int group = 0; group < kGroups; ++group) {
+      f(group, 0, group * 16);
+      f(group, 1, group * 16 + 8);
+    }
+  }
+
   // From kWarpCandidates swizzled rows of shared memory.
   __device__ void load(uint32_t rows) {
     const int lane = lane_index();

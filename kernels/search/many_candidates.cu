@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the sweeps of clock_gsu_sweep.cuh leave to choose from, a block a query; and the launches.
+// What the sweeps of sweep.cuh leave to choose from, a block a query; and the launches.
 #include "longclock/common/launch.cuh"
 #include "longclock/search/candidate_tile.cuh"
 #include "longclock/search/many_candidates.h"
