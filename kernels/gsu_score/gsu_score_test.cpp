@@ -72,6 +72,30 @@ TEST(GsuScore, WithoutDimensionsTheScoreIsS) {
   });
 }
 
+// The gradients by their definition: of the queries, of the keys and of s.
+struct Gradients {
+  std::vector<double> query, key, s;
+};
+
+Gradients gradients_of(const SearchFixture& f, const std::vector<float>& grad) {
+  const int64_t queries = f.sequences * f.candidates, n = f.length, dim = f.dim;
+  Gradients sums{std::vector<double>(queries * dim), std::vector<double>(f.sequences * n * dim),
+                 std::vector<double>(f.sequences * n)};
+  for (int64_t q = 0; q < queries; ++q) {
+    for (int64_t m = 0; m < n; ++m) {
+      const int64_t at = q / f.candidates * n + m;
+      if (f.mask[at] == 0) continue;
+      const double g = grad[q * n + m];
+      sums.s[at] += g;
+      for (int64_t i = 0; i < dim; ++i) {
+        sums.query[q * dim + i] += f.scale * g * f.keys[at * dim + i];
+        sums.key[at * dim + i] += f.scale * g * f.queries[q * f.stride + i];
+      }
+    }
+  }
+  return sums;
+}
+
 TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
   for_each_level([] {
     for (int64_t candidates : {1, 5}) {
@@ -107,22 +131,10 @@ TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
       gsu_score_query_grad_cpu(p, 0, static_cast<int64_t>(tasks.size()));
       gsu_score_key_grad_cpu(p, 0, 1);
       gsu_score_s_grad_cpu(p, 0, 2);
-      std::vector<double> q_sum(query_grad.size()), k_sum(key_grad.size()), s_sum(s_grad.size());
-      for (int64_t q = 0; q < queries; ++q) {
-        for (int64_t m = 0; m < n; ++m) {
-          const int64_t at = q / candidates * n + m;
-          if (f.mask[at] == 0) continue;
-          const double g = grad[q * n + m];
-          s_sum[at] += g;
-          for (int64_t i = 0; i < dim; ++i) {
-            q_sum[q * dim + i] += f.scale * g * f.keys[at * dim + i];
-            k_sum[at * dim + i] += f.scale * g * f.queries[q * f.stride + i];
-          }
-        }
-      }
-      for (size_t i = 0; i < q_sum.size(); ++i) EXPECT_EQ(query_grad[i], q_sum[i]) << i;
-      for (size_t i = 0; i < k_sum.size(); ++i) EXPECT_EQ(key_grad[i], k_sum[i]) << i;
-      for (size_t i = 0; i < s_sum.size(); ++i) EXPECT_EQ(s_grad[i], s_sum[i]) << i;
+      const Gradients sums = gradients_of(f, grad);
+      for (size_t i = 0; i < query_grad.size(); ++i) EXPECT_EQ(query_grad[i], sums.query[i]) << i;
+      for (size_t i = 0; i < key_grad.size(); ++i) EXPECT_EQ(key_grad[i], sums.key[i]) << i;
+      for (size_t i = 0; i < s_grad.size(); ++i) EXPECT_EQ(s_grad[i], sums.s[i]) << i;
 
       // The same through a table whose row r is position 599 - r.
       std::vector<int32_t> ids(2 * n);
@@ -138,7 +150,7 @@ TEST(GsuScore, GradientsAreTheSumsOfTheirDefinition) {
       gsu_score_table_grad_cpu(p, 250, 2 * n);
       for (int64_t at = 0; at < 2 * n; ++at) {
         for (int64_t i = 0; i < dim; ++i) {
-          EXPECT_EQ(table_grad[ids[at] * dim + i], k_sum[at * dim + i]) << at;
+          EXPECT_EQ(table_grad[ids[at] * dim + i], sums.key[at * dim + i]) << at;
         }
       }
     }
