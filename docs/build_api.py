@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import longclock as lc
-from longclock import baselines
+from longclock import baselines, data, metrics, nn, ops
 
 HEAD = """# API
 
@@ -49,6 +49,16 @@ SECTIONS = (
 )
 
 
+def public() -> dict[str, Any]:
+    """Everything public by its name: what the page shows, and what the packages export."""
+    shown = {thing.__name__: thing for _, things in SECTIONS for thing in things}
+    packages = (lc, ops, nn, data, metrics)
+    exported = {name: getattr(package, name) for package in packages for name in package.__all__}
+    return {
+        name: thing for name, thing in (shown | exported).items() if not inspect.ismodule(thing)
+    }
+
+
 def code(text: str) -> str:
     """Docstrings mark code with two backticks and names with a role, Markdown both with one."""
     return re.sub(r":\w+:`(?:longclock\.)?([^`]*)`", r"`\1`", text).replace("``", "`")
@@ -81,8 +91,8 @@ def markdown(doc: str) -> str:
     for block in doc.split("\n\n"):
         lines, text = block.splitlines(), list[str]()
         if all(line.startswith("    ") for line in lines):  # what an "Example::" shows
-            out[-1] = out[-1].removesuffix(":")
-            out.append("```python\n" + "\n".join(line[4:] for line in lines) + "\n```")
+            out[-1] = out[-1].replace("Example::", "**Example**")
+            out.append("```pycon\n" + "\n".join(line[4:] for line in lines) + "\n```")
             continue
         while lines:
             line = lines.pop(0)

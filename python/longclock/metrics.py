@@ -14,6 +14,8 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 from sklearn.metrics import log_loss, roc_auc_score
 
+__all__ = ["auc", "logloss", "uauc"]
+
 Array = npt.NDArray[np.generic]
 
 
@@ -24,6 +26,13 @@ def auc(label: Array, score: Array) -> float:
         label, score: ``[R]``; ``label`` 0 or 1; a score may be infinite.
     Raises:
         ValueError: names the argument that is not so.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.metrics import auc
+        >>> auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))  # 3 of 4 pairs in order
+        0.75
     """
     label, score = _labels("auc", label), _column("auc", "score", score)
     _same_rows("auc", label=label, score=score)
@@ -45,6 +54,15 @@ def uauc(user: Array, label: Array, score: Array) -> float:
         user, label, score: ``[R]``; ``user`` any ids, ``label`` 0 or 1; a score may be infinite.
     Raises:
         ValueError: names the argument that is not so.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.metrics import uauc
+        >>> user, label = np.array([1, 1, 2, 2, 2, 3]), np.array([1, 0, 1, 0, 0, 1])
+        >>> score = np.array([0.9, 0.1, 0.2, 0.3, 0.1, 0.5])
+        >>> round(uauc(user, label, score), 6)  # (2 * 1 + 3 * 0.5) / 5: user 3 has no 0
+        0.7
     """
     positive, score = _labels("uauc", label), _column("uauc", "score", score)
     user = np.asarray(user)
@@ -75,6 +93,13 @@ def logloss(label: Array, probability: Array) -> float:
         label, probability: ``[R]``; ``label`` 0 or 1; ``probability`` from 0 to 1, of label 1.
     Raises:
         ValueError: names the argument that is not so.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.metrics import logloss
+        >>> round(logloss(np.array([1, 0]), np.array([0.5, 0.5])), 3)  # of a coin: log 2
+        0.693
     """
     label = _labels("logloss", label)
     given: npt.NDArray[np.float64] = _column("logloss", "probability", probability).astype(

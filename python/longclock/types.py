@@ -17,6 +17,16 @@ class Lookup(NamedTuple):
     ``table[ids]`` without making it: ``table`` is [N, L], ``ids`` any integer shape; where a position
     does not count its id is never read. The table gets its gradient as from ``nn.Embedding``,
     as a sparse tensor where ``sparse`` is True.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> items, played = torch.nn.Embedding(1_000, 8), torch.tensor([[7, 3, 7]])
+        >>> when, now = 3600 * torch.tensor([[8, 20, 9]]), torch.tensor([32 * 3600])
+        >>> lic = lc.LongTermInterestClock(behaviour_dim=8, candidate_dim=8)
+        >>> lic(torch.ones(1, 8), lc.Lookup(items.weight, played), when, now).sum().backward()
+        >>> items.weight.grad.any(dim=1).nonzero().flatten()  # rows that get a gradient
+        tensor([3, 7])
     """
 
     table: Tensor
@@ -25,7 +35,15 @@ class Lookup(NamedTuple):
 
 
 class TopK(NamedTuple):
-    """The best K, best first: scores (-inf where padded) and int64 indices (-1 where padded)."""
+    """The best K, best first: scores (-inf where padded) and int64 indices (-1 where padded).
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> scores, indices = lc.block_topk(torch.tensor([1.0, 2.0]), k=3)
+        >>> scores, indices
+        (tensor([2., 1., -inf]), tensor([ 1,  0, -1]))
+    """
 
     scores: Tensor
     indices: Tensor

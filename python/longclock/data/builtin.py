@@ -55,7 +55,15 @@ def _columns(file: str, data_dir: str | Path | None) -> dict[str, np.ndarray]:
 
 
 def nyc(data_dir: str | Path | None = None) -> EventStream:
-    """Check-ins in New York: 95,000 positives of 535 users, with a strong time-of-day signal."""
+    """Check-ins in New York: 95,000 positives of 535 users, with a strong time-of-day signal.
+
+    Example::
+
+        >>> from longclock.data import nyc
+        >>> stream = nyc()
+        >>> stream.users, stream.items, stream.category_names["category"][4]
+        (535, 3817, 'Food')
+    """
     file = _columns(NYC_FILE, data_dir)
     time = file["time"].astype(np.int64)
     return EventStream(
@@ -72,7 +80,15 @@ def nyc(data_dir: str | Path | None = None) -> EventStream:
 
 
 def music(data_dir: str | Path | None = None) -> EventStream:
-    """Complete listening histories of 7 people: 233,860 plays, labelled 1 from 30 s on."""
+    """Complete listening histories of 7 people: 233,860 plays, labelled 1 from 30 s on.
+
+    Example::
+
+        >>> from longclock.data import music
+        >>> stream = music()
+        >>> len(stream), round(float(stream.label.mean()), 2)  # 58% were heard for 30 s
+        (233860, 0.58)
+    """
     file = _columns(MUSIC_FILE, data_dir)
     return EventStream(
         name="music",
@@ -95,20 +111,43 @@ def nycflights(data_dir: str | Path | None = None) -> EventStream:
 
     Who acts is one of 35 pairs of carrier and origin, and takes one of 105 destinations. It is a timetable: times
     of day repeat to the minute.
+
+    Example::
+
+        >>> from longclock.data import Histories, nycflights
+        >>> int(Histories.of(nycflights()).lengths.max())  # what the last event of the longest sees
+        46086
     """
     file = _columns(FLIGHTS_FILE, data_dir)
     return _positives("nycflights", file["user"], file["item"], file["time"])
 
 
 def bikeshare14(data_dir: str | Path | None = None) -> EventStream:
-    """Bike trips in the Bay Area, station to station: 326,339 events of 70 stations, histories to 25,144 long."""
+    """Bike trips in the Bay Area, station to station: 326,339 events of 70 stations, histories to 25,144 long.
+
+    Example::
+
+        >>> from longclock.data import bikeshare14
+        >>> stream = bikeshare14()
+        >>> len(stream), stream.users, stream.items
+        (326339, 70, 70)
+    """
     file = _columns(BIKES_FILE, data_dir)
     return _positives("bikeshare14", file["user"], file["item"], file["time"])
 
 
 def bikeshare14_home(data_dir: str | Path | None = None) -> EventStream:
     """The same trips by the rider's home area, where it is known: 192,774 events of 32 areas, each taking one of 70
-    start stations; histories to 36,061 long."""
+    start stations; histories to 36,061 long.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.data import bikeshare14_home
+        >>> stream = bikeshare14_home()
+        >>> len(stream), len(np.unique(stream.user)), stream.items
+        (192774, 32, 70)
+    """
     file = _columns(BIKES_FILE, data_dir)
     known = file["home_area"] > 0
     columns = (file[name][known] for name in ("home_area", "user", "time"))
@@ -131,7 +170,14 @@ LOADERS = {
 
 
 def load(name: str, data_dir: str | Path | None = None) -> EventStream:
-    """The data set called ``nyc``, ``music``, ``nycflights``, ``bikeshare14`` or ``bikeshare14-home``."""
+    """The data set called ``nyc``, ``music``, ``nycflights``, ``bikeshare14`` or ``bikeshare14-home``.
+
+    Example::
+
+        >>> from longclock.data import load
+        >>> len(load("nyc").head(days=7))  # events of the first week
+        2697
+    """
     if name not in LOADERS:
         raise ValueError(f"data set must be one of {', '.join(LOADERS)}, got {name!r}")
     return LOADERS[name](data_dir)

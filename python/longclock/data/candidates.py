@@ -24,6 +24,15 @@ class Candidates:
         first_row: int64 ``[E + 1]``: event ``e`` has rows ``first_row[e]`` to ``first_row[e + 1] - 1``.
     Raises:
         ValueError: names the column that does not fit.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.data import Candidates
+        >>> event, item, label = np.array([[0, 0, 1], [5, 6, 7], [1, 0, 1]])
+        >>> rows = Candidates(event, item, label, first_row=np.array([0, 2, 3]))
+        >>> rows.rows(np.array([1, 0])).tolist()  # of event 1, then of event 0
+        [2, 0, 1]
     """
 
     event: IntArray
@@ -85,6 +94,13 @@ def labelled_candidates(stream: EventStream) -> Candidates:
 
     Raises:
         ValueError: the stream has no labels.
+
+    Example::
+
+        >>> from longclock.data import labelled_candidates, music
+        >>> rows = labelled_candidates(music().head(max_events=5))
+        >>> rows.event.tolist(), rows.label.tolist()
+        ([0, 1, 2, 3, 4], [1, 1, 0, 1, 1])
     """
     check_stream("labelled_candidates", stream)
     if stream.label is None:
@@ -115,6 +131,15 @@ def sampled_candidates(
             16 draws found no own one.
     Raises:
         ValueError: an argument that is not so, or more negatives than memory holds.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.data import EventStream, sampled_candidates
+        >>> user, item, time = np.array([[0, 1, 0], [5, 6, 7], [100, 200, 300]])
+        >>> rows = sampled_candidates(EventStream("plays", user, item, time, time), negatives=1)
+        >>> rows.event.tolist(), rows.label.tolist()  # the first event has no past
+        ([0, 1, 1, 2, 2], [1, 1, 0, 1, 0])
     """
     check_stream("sampled_candidates", stream)
     negatives = check_count("sampled_candidates", "negatives", negatives)

@@ -54,6 +54,16 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
         EventFileError: names the file, the column and the row, counted from 1 after the header; the
             blank lines of a CSV are left out, but counted.
         FileNotFoundError: there is no such file or folder.
+
+    Example::
+
+        >>> import pandas as pd
+        >>> from longclock.data import read_events
+        >>> plays = {"user": ["ann", "bob"], "item": ["jazz", "folk"], "time": [3600, 60]}
+        >>> pd.DataFrame(plays).to_csv("plays.csv", index=False)
+        >>> stream = read_events("plays.csv")
+        >>> stream.name, stream.time.tolist(), stream.user.tolist()  # bob was first, so he is user 0
+        ('plays', [60, 3600], [0, 1])
     """
     path = Path(path)
     if isinstance(categories, str):

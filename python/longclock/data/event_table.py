@@ -33,7 +33,19 @@ LONGEST_REASON = 300  # letters of a reader's own words
 
 
 class EventFileError(ValueError):
-    """A bad event file; the message names the file, the column, the row and the remedy."""
+    """A bad event file; the message names the file, the column, the row and the remedy.
+
+    Example::
+
+        >>> import pandas as pd
+        >>> from longclock.data import EventFileError, read_events
+        >>> pd.DataFrame({"user": [1], "item": [2], "time": ["noon"]}).to_csv("plays.csv", index=False)
+        >>> try:
+        ...     read_events("plays.csv")
+        ... except EventFileError as error:
+        ...     print(error)
+        plays.csv: column 'time', row 1: must be a number, got 'noon'
+    """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,15 @@ class Histories:
         starts, ends: int64 ``[E]``, ``0 <= starts <= ends <= T``.
     Raises:
         ValueError: names the column that does not fit.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.data import EventStream, Histories
+        >>> user, item, time = np.array([[0, 1, 0, 0], [5, 6, 7, 5], [100, 200, 300, 400]])
+        >>> past = Histories.of(EventStream("plays", user, item, time, order_time=time))
+        >>> [past.item[start:end].tolist() for start, end in zip(past.starts, past.ends)]
+        [[], [], [5], [5, 7]]
     """
 
     item: IntArray

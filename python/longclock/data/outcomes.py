@@ -30,6 +30,15 @@ def past_outcomes(stream: EventStream) -> FloatArray:
 
     Raises:
         ValueError: the stream has no labels.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.data import EventStream, past_outcomes
+        >>> user, item, time, label = np.array([[0, 0, 0], [5, 6, 5], [100, 200, 300], [1, 0, 1]])
+        >>> columns = past_outcomes(EventStream("plays", user, item, time, time, label))
+        >>> columns.shape, columns[:, 4].tolist()  # column 4: the user's last event, 0.5 if none
+        ((3, 9), [0.5, 1.0, 0.0])
     """
     check_stream("past_outcomes", stream)
     if stream.label is None:

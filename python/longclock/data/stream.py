@@ -40,6 +40,15 @@ class EventStream:
         ValueError: names the column, the row counted from 0 and the value that does not fit: another
             type or shape, an id below 0, a label other than 0 and 1, a time that cannot be seconds (from
             10^11 on it is milliseconds), an attribute called like a column, too few names.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.data import EventStream
+        >>> user, item, time = np.array([[0, 1, 0], [5, 6, 5], [28_800, 72_000, 115_200]])
+        >>> stream = EventStream("plays", user, item, time, order_time=time)
+        >>> stream.users, stream.day().tolist(), stream.pair_seen().tolist()
+        (2, [0, 0, 1], [False, False, True])
     """
 
     name: str

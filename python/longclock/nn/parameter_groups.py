@@ -36,7 +36,12 @@ def parameter_groups(
 
     Example::
 
-        optimizer = torch.optim.Adam(longclock.parameter_groups(ranker, lr=2e-2))
+        >>> import torch, longclock as lc
+        >>> tables, tower = torch.nn.Embedding(1_000, 8), torch.nn.Linear(8, 1)
+        >>> groups = lc.parameter_groups(torch.nn.Sequential(tables, tower), lr=2e-2)
+        >>> optimizer = torch.optim.Adam(groups)
+        >>> [(len(group["params"]), round(group["lr"], 3)) for group in groups]
+        [(1, 0.02), (2, 0.002)]
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"parameter_groups: model must be a module, got {type(model).__name__}")

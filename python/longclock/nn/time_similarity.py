@@ -36,6 +36,14 @@ class TimeSimilarity(nn.Module):
     Before anything is learned s falls from 8 at difference 0 to 0 at half the period.
     Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [1]. A state whose b2 is [] loads as well. :meth:`mlp` gives them as the ops
     take them.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> s, now, times = lc.TimeSimilarity(), torch.tensor(23), torch.tensor([23, 0, 5, 11])
+        >>> delta = lc.circular_delta(3600 * now, 3600 * times)
+        >>> [round(x, 1) for x in s(delta).tolist()]  # 23:00 to 23:00, 0:00, 5:00 and 11:00
+        [8.0, 6.2, 1.5, 0.0]
     """
 
     ops: ModuleType = ops

@@ -38,6 +38,14 @@ def block_topk(scores: Tensor, k: int, lengths: Tensor | None = None) -> TopK:
     Raises:
         ValueError: float64, k outside 0 to 2048, lengths of another shape or (on the CPU) outside
             0 to M.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> scores = torch.tensor([[2.0, 5.0, 5.0], [1.0, 9.0, 9.0]])
+        >>> best = lc.block_topk(scores, k=2, lengths=torch.tensor([3, 1]))
+        >>> best.indices.tolist()  # the second row has one score that counts
+        [[1, 2], [0, -1]]
     """
     return TopK(
         *call(raw.block_topk.default, scores=scores, k=check_k("block_topk", k), lengths=lengths)

@@ -32,6 +32,13 @@ def clock_time(timestamps: Tensor, utc_offset: int | Tensor = 0, period: int = 8
     Raises:
         ValueError: timestamps or an offset that are no integers, shapes that do not broadcast, a
             period outside 1 to 2^31 - 1, or (on the CPU) times beyond 10^11, which are no seconds.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> time = lc.clock_time(torch.tensor(1_740_000_000), utc_offset=9 * 3600)
+        >>> divmod(time.item() // 60, 60)  # 21:20 in London is 6:20 in Tokyo
+        (6, 20)
     """
     require_integers("clock_time", timestamps=timestamps)
     for wrong in wrong_tensor("timestamps", timestamps):  # which PyTorch's operations may take
@@ -93,6 +100,13 @@ def circular_delta(a: Tensor, b: Tensor, period: int = 86400) -> Tensor:
     Raises:
         ValueError: floating inputs, shapes that do not broadcast, a period outside
             1 to 2^31 - 1, or (on the CPU) times beyond 10^11, which are no seconds.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> evening, others = torch.tensor(23 * 3600), 3600 * torch.tensor([22, 1, 11])
+        >>> lc.circular_delta(evening, others) // 3600  # hours from 23:00 to 22:00, 1:00 and 11:00
+        tensor([ 1,  2, 12])
     """
     period = resolve_period("circular_delta", period)
     a, b = _broadcast("circular_delta", a=a, b=b)

@@ -55,6 +55,16 @@ def clock_gsu(
         ValueError: an argument that does not fit; the message names it and the remedy.
 
     Reads every key once: O(Q M D) operations, O(M D) bytes a sequence, O(k) memory a query.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> coffee, wine = torch.eye(2)
+        >>> keys = torch.stack([coffee, wine, coffee, coffee])[None]
+        >>> when, now = 3600 * torch.tensor([[8, 20, 20, 9]]), torch.tensor([32 * 3600])
+        >>> found = lc.clock_gsu(coffee[None], keys, when, now, lc.TimeSimilarity(), k=3)
+        >>> found.indices  # the next day at 8:00: coffee of 8:00, 9:00 and 20:00
+        tensor([[0, 3, 2]])
     """
     arguments = flatten_search("clock_gsu", query, keys, key_time, query_time, mlp, **options)
     return TopK(*call(raw.clock_gsu.default, **arguments, k=check_k("clock_gsu", k)))

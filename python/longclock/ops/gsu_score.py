@@ -60,6 +60,16 @@ def gsu_score(
         ValueError: an argument that does not fit; the message names it and the remedy.
 
     Reads every key once: O(Q M D) operations, O(M D) bytes a sequence.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> coffee, wine = torch.eye(2)
+        >>> keys = torch.stack([coffee, wine, coffee])[None]
+        >>> when, now = 3600 * torch.tensor([[8, 8, 20]]), torch.tensor([32 * 3600])
+        >>> mlp = -torch.eye(1, 4), torch.tensor([4.0]), torch.ones(1), torch.zeros(1)  # relu(4 - x)
+        >>> lc.gsu_score(coffee[None], keys, when, now, mlp, scale=2.0)  # 2 + 4, 0 + 4, 2 + 0
+        tensor([[6., 4., 2.]])
     """
     arguments = flatten_search("gsu_score", query, keys, key_time, query_time, mlp, **options)
     counted = options.get("starts") is not None or options.get("query_offsets") is not None

@@ -48,6 +48,15 @@ def hamming_gsu(
         negated; indices count from the start of the sequence or window; padded with -inf and -1.
     Raises:
         ValueError: an argument that does not fit; the message names it and the remedy.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> hashes = lc.pack_signs(torch.tensor([[1.0, 1, -1], [-1, 1, 1], [1, 1, 1]]))
+        >>> when, now = torch.tensor([[0, 60, 120]]), torch.tensor([180])
+        >>> found = lc.hamming_gsu(hashes[:1], hashes[None], when, now, k=2)
+        >>> found.indices, found.scores  # itself, and what differs in one bit
+        (tensor([[0, 2]]), tensor([[ 0., -1.]]))
     """
     require_rows("hamming_gsu", query=query, keys=keys)
     places = flatten_layout("hamming_gsu", key_time, query_time, **layout)

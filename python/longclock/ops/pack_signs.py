@@ -24,6 +24,14 @@ def pack_signs(x: Tensor) -> Tensor:
         int64 [..., ceil(D / 64)].
     Raises:
         ValueError: float64 or integers, or a scalar.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> lc.pack_signs(torch.tensor([0.5, -1.0, 2.0]))  # bits 0 and 2
+        tensor([5])
+        >>> lc.pack_signs(torch.randn(10_000, 48) @ torch.randn(48, 128)).shape
+        torch.Size([10000, 2])
     """
     words: Tensor = call(raw.pack_signs.default, x=x)
     return words

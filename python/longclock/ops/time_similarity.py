@@ -33,6 +33,12 @@ def time_features(delta: Tensor, unit: float | None = None) -> Tensor:
         float32 [..., 4].
     Raises:
         ValueError: a floating delta, or a unit that is not positive.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> lc.time_features(torch.tensor([4 * 3600]))  # four hours
+        tensor([[ 4.0000,  2.0000, 16.0000,  1.6094]])
     """
     phi: Tensor = call(
         raw.time_features.default, delta=delta, unit=resolve_unit("time_features", unit)
@@ -57,6 +63,14 @@ def time_similarity(
         float32 of delta's shape. h multiply-adds of width 4 an element; no [..., h] in memory.
     Raises:
         ValueError: a floating delta, float64 weights, shapes that do not fit.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> w1, b1 = torch.tensor([[-1.0, 0.0, 0.0, 0.0]]), torch.tensor([4.0])
+        >>> w2, b2 = torch.ones(1), torch.zeros(1)  # s(x) = relu(4 - x)
+        >>> lc.time_similarity(3600 * torch.tensor([0, 1, 6]), w1, b1, w2, b2)
+        tensor([4., 3., 0.])
     """
     unit = resolve_unit("time_similarity", unit)
     s: Tensor = call(
