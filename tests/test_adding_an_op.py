@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,9 @@ def test_the_op_of_the_walk_through_compiles(tmp_path):
         path = tmp_path / name.group(1)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block)
-    assert len(files) == 6
+    own = re.findall(r"^\d+\. `(.*?)`", PAGE, re.MULTILINE)
+    assert len(own) == 12
+    assert [name for name in own if name in files] == list(files)
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "longclock").symlink_to(tmp_path / "kernels")
     level = tmp_path / "recency_decay_avx2.cpp"  # as CMake writes it
@@ -66,11 +69,14 @@ def test_the_op_of_the_walk_through_compiles(tmp_path):
             level = ["-mavx2", "-mfma", "-mf16c", "-DLONGCLOCK_X86"] if "_avx2" in name else []
             compiler = os.environ.get("CXX", "c++")
             subprocess.run([compiler, *flags, *level, str(source)], check=True)
+        elif name.endswith(".cu") and (nvcc := shutil.which("nvcc")):
+            ptx = ["-std=c++20", f"-I{tmp_path / 'include'}", "-ptx", "-o", str(tmp_path / "ptx")]
+            subprocess.run([nvcc, *ptx, str(source)], check=True)
         elif name.endswith(".py"):
             compile(source.read_text(), name, "exec")
     module = runpy.run_path(str(tmp_path / "python/longclock/reference/recency_decay.py"))
-    decay = module["recency_decay"](torch.tensor([0, 60, 120]), 60.0)
-    assert decay.tolist() == [1.0, 0.5, 0.25]
+    decayed = module["recency_decay"](torch.ones(3), torch.tensor([0, 60, 120]), 60.0)
+    assert decayed.tolist() == [1.0, 0.5, 0.25]
 
 
 def test_its_python_runs(tmp_path):
@@ -81,6 +87,7 @@ def test_its_python_runs(tmp_path):
     schema = re.search(r'm\.def\("(recency_decay\(.*?)"\);', PAGE)
     assert schema is not None
     program = f"""
+import doctest
 import runpy
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -89,26 +96,35 @@ import longclock
 library = torch.library.Library("longclock", "FRAGMENT")
 library.define("{schema.group(1)}")
 library.impl("recency_decay", runpy.run_path("reference.py")["recency_decay"], "CPU")
-recency_decay = runpy.run_path("ops.py")["recency_decay"]
-delta = torch.tensor([0, 60, 120])
-assert recency_decay(delta, 60).tolist() == [1.0, 0.5, 0.25]
+longclock.recency_decay = recency_decay = runpy.run_path("ops.py")["recency_decay"]
+(example,) = doctest.DocTestFinder().find(recency_decay, "recency_decay", module=False, globs={{}})
+assert doctest.DocTestRunner().run(example).failed == 0
+x, delta = torch.randn(3, requires_grad=True), torch.tensor([0, 60, 120])
+recency_decay(x, delta, 60).sum().backward()
+assert x.grad.tolist() == [1.0, 0.5, 0.25]
 with FakeTensorMode() as mode:
-    made = recency_decay(mode.from_tensor(delta), 60.0)
+    made = recency_decay(mode.from_tensor(x), mode.from_tensor(delta), 60.0)
     assert (made.shape, made.dtype) == ((3,), torch.float32)
-torch.library.opcheck(torch.ops.longclock.recency_decay.default, (delta, 60.0))
-for arguments in ((delta.float(), 60.0), (delta, "a minute"), (None, 60.0)):
+torch.library.opcheck(torch.ops.longclock.recency_decay.default, (x, delta, 60.0))
+for arguments in ((x, None, 60.0), (x, delta, "a minute"), (None, delta, 60.0)):
     try:
         recency_decay(*arguments)
     except ValueError as error:
         print(error)
+for x, delta, half_life in ((x, delta[1:], 60.0), (x, delta, 0.0), (x, delta.float(), 60.0)):
+    with FakeTensorMode() as mode:
+        try:
+            recency_decay(mode.from_tensor(x), mode.from_tensor(delta), half_life)
+        except ValueError as error:
+            print(error)
 """
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     messages = done.stdout.splitlines()
     assert [message.split(" must")[0] for message in messages] == [
-        "recency_decay: delta", "recency_decay: half_life", "recency_decay: delta",
-    ]  # fmt: skip
+        f"recency_decay: {name}" for name in ("delta", "half_life", "x", "x", "half_life", "delta")
+    ]
 
 
 def test_calls_in_its_text_fit():
