@@ -11,6 +11,7 @@ import torch
 from cases import make_case
 from cuda_calls import CALLS, ops
 from esu_cases import make_esu
+from raw_error import RAW_ERROR
 from test_hamming_gsu import hashed
 from tolerance import assert_bitwise
 from torch import Tensor
@@ -103,7 +104,7 @@ def test_one_argument_on_the_cpu(emulated: bool, device: str, call: str) -> None
             continue
         mixed = list(there)
         mixed[at] = CALLS_OF[call][at]
-        with pytest.raises(ValueError, match=rf"{name} must be on the device"):
+        with pytest.raises(RAW_ERROR, match=rf"{name} must be on the device"):
             invoke(call, tuple(mixed))
 
 
@@ -137,5 +138,5 @@ def test_one_argument_on_another_gpu(second: str, call: str) -> None:
     for at in given_tensors(call).values():
         mixed = list(there)
         mixed[at] = CALLS_OF[call][at].to(second)
-        with pytest.raises(ValueError, match=r"must be on the device of .* got cuda:[01]"):
+        with pytest.raises(RAW_ERROR, match=r"must be on the device of .* got cuda:[01]"):
             invoke(call, tuple(mixed))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from raw_error import RAW_ERROR
 
 import longclock as lc
 
@@ -87,17 +88,17 @@ FLAT = {"keys": torch.randn(5, 3), "key_time": torch.zeros(5, dtype=torch.int64)
     ],
 )
 def test_raw_search(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=f"clock_gsu: {message}"):
+    with pytest.raises(RAW_ERROR, match=f"clock_gsu: {message}"):
         RAW.clock_gsu(*raw_search(**changes))
 
 
 def test_an_empty_table_says_so() -> None:
     ids = torch.zeros(2, 5, dtype=torch.int64)
-    with pytest.raises(ValueError, match="the table has no rows, got 0 at position 0"):
+    with pytest.raises(RAW_ERROR, match="the table has no rows, got 0 at position 0"):
         RAW.clock_gsu(*raw_search(keys=torch.randn(0, 3), ids=ids))
 
 
 @pytest.mark.parametrize("m", [-1, 2**62])
 def test_block_topk_backward_refuses_impossible_sizes(m: int) -> None:
-    with pytest.raises(ValueError, match="block_topk_backward: m must be at"):
+    with pytest.raises(RAW_ERROR, match="block_topk_backward: m must be at"):
         RAW.block_topk_backward(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.int64), m)

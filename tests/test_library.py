@@ -55,19 +55,29 @@ def test_everything_public_is_exported() -> None:
     assert lc.__version__.count(".") == 2
 
 
+class Failing:
+    """Raw block_topk, with an error of its own."""
+
+    _schema = torch.ops.longclock.block_topk.default._schema
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *arguments: object) -> None:
+        raise self.error
+
+
 def test_other_errors_are_left_alone() -> None:
-    class Op:
-        _schema = torch.ops.longclock.block_topk.default._schema
-
-        def __init__(self, error: Exception) -> None:
-            self.error = error
-
-        def __call__(self, *arguments: object) -> None:
-            raise self.error
-
     for error in (RuntimeError("out of memory"), NotImplementedError("block_topk: not there")):
         with pytest.raises(type(error), match=str(error)):
-            call(Op(error), scores=torch.zeros(1, 1), k=1, lengths=None)
+            call(Failing(error), scores=torch.zeros(1, 1), k=1, lengths=None)
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])  # up to PyTorch 2.14, and from 2.15 on
+def test_a_refusal_is_a_value_error(kind: type[Exception]) -> None:
+    op = Failing(kind("block_topk: k must be more"))
+    with pytest.raises(ValueError, match=r"^block_topk: k must be more$"):
+        call(op, scores=torch.zeros(1, 1), k=1, lengths=None)
 
 
 @pytest.mark.parametrize("rows", [2**40, 2**52])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from cases import make_case
 from esu_cases import make_esu
+from raw_error import RAW_ERROR
 from torch import nn
 
 import longclock as lc
@@ -176,7 +177,7 @@ def test_raw_ops_name_none() -> None:
             name = schema.arguments[i].name
             wrong = [None if place == i else value for place, value in enumerate(given)]
             with pytest.raises(
-                ValueError,
+                RAW_ERROR,
                 match=rf"^{op._qualified_op_name.split('::')[1]}: .*{name} must be a tensor, got None",
             ):
                 op(*wrong)

@@ -114,6 +114,8 @@ def test_topk_by_definition(dtype: torch.dtype) -> None:
                 scores.tolist(), lengths.tolist(), found.indices.tolist(), strict=True
             ):
                 assert indices == order_of(row, length, k)
+            batch = torch.func.vmap(ref.block_topk, in_dims=(0, None, 0))(scores, k, lengths)
+            assert torch.equal(batch.indices, found.indices)
 
 
 @pytest.mark.parametrize("table", [False, True])

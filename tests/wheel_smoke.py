@@ -65,6 +65,12 @@ def smoke(device: str, everything: bool) -> None:
     close("block_topk", best.scores, torch.topk(scores, k).values)
     (grad,) = torch.autograd.grad(best.scores.sum(), scores)
     close("block_topk backward", grad.sum(-1), torch.full((s,), float(k), device=device))
+    try:
+        lc.block_topk(scores.double(), k)
+    except ValueError as error:
+        print(error)
+    else:
+        raise AssertionError("block_topk took float64")
 
     found = lc.clock_gsu(query, keys, key_time, query_time, mlp, k=k)
     close("clock_gsu", found.scores, lc.block_topk(theirs, k).scores.detach())

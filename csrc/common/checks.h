@@ -17,7 +17,8 @@ namespace longclock {
 using OptionalTensor = std::optional<Tensor>;
 
 // Throws an error of the parts, one after the other: "op: argument must ..., got ...; remedy". Of
-// the caller's making, it is a ValueError in Python; std::runtime_error is for what is not.
+// the caller's making, it is a ValueError of the public function; std::runtime_error is for what
+// is not.
 template <class Error = std::invalid_argument, class... Parts>
 void check(bool holds, const Parts&... parts) {
   if (holds) return;

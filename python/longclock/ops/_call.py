@@ -56,19 +56,34 @@ def call(op: Any, **given: Any) -> Any:
     Graphs and traces go through what PyTorch made of the registered formula. It takes longer than many a kernel on a
     GPU, so that eager calls do without. ``torch.func`` takes neither, and gets a function of its own.
     """
-    if is_traced():
-        return op(**given)
-    arguments = tuple([given[name] for name in argument_names(op)])
-    if may_have_tangents():
-        _refuse_tangents(op, arguments)
-    if is_transformed():
-        return _transformed(op).apply(*arguments)
-    if torch.is_grad_enabled() and any_requires_grad(*arguments):
-        with_gradient = _with_gradient.get(op, op)
-        if with_gradient is not None:
-            return with_gradient(*arguments)
-    with below_autograd():
-        return op(*arguments)
+    try:
+        if is_traced():
+            return op(**given)
+        arguments = tuple([given[name] for name in argument_names(op)])
+        if may_have_tangents():
+            _refuse_tangents(op, arguments)
+        if is_transformed():
+            return _transformed(op).apply(*arguments)
+        if torch.is_grad_enabled() and any_requires_grad(*arguments):
+            with_gradient = _with_gradient.get(op, op)
+            if with_gradient is not None:
+                return with_gradient(*arguments)
+        with below_autograd():
+            return op(*arguments)
+    except RuntimeError as error:
+        refusal = _refusal(op, error)
+        if refusal is None:
+            raise
+        raise refusal from None
+
+
+def _refusal(op: Any, error: RuntimeError) -> ValueError | None:
+    """What the op said of a wrong argument; None where the error is another.
+
+    It throws a std::invalid_argument. Up to PyTorch 2.14 that is a ValueError; from 2.15 on, a RuntimeError of its text.
+    """
+    own = type(error) is RuntimeError and str(error).startswith(f"{name_of(op)}: ")
+    return ValueError(str(error)) if own else None
 
 
 def name_of(op: Any) -> str:

@@ -85,6 +85,8 @@ def explained(
     name: str, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], error: Exception
 ) -> Exception | None:
     """A better error; None where the error is good, or not of the arguments' making."""
+    if torch.compiler.is_dynamo_compiling():  # which follows a failure to here, and no further
+        return None
     good = isinstance(error, ValueError) and str(error).startswith(f"{name}: ")
     if good and not str(error).endswith(
         "must be a tensor, got None"

@@ -14,16 +14,25 @@ def ranking(scores: Tensor, k: int, live: Tensor) -> Tensor:
     (-0 equals +0), then index ascending."""
     scores = scores.detach() + 0.0  # -0 becomes +0
     if scores.dtype == torch.float64:
-        order = scores.sort(dim=-1, descending=True, stable=True).indices
-        live_first = live.gather(-1, order).sort(dim=-1, descending=True, stable=True).indices
-        return order.gather(-1, live_first)[..., :k]
+        return _sorted(scores, live)[..., :k]
     # torch.topk is faster, but leaves the order of ties open. An integer of (score, ~index) has no
     # ties: a float's bits order as integers once those of negative numbers are flipped.
-    bits = scores.float().contiguous().view(torch.int32)
+    single = scores.float().contiguous()
+    try:
+        bits = single.view(torch.int32)
+    except RuntimeError:  # in a vmap of PyTorch 2.10, which has no rule for bits
+        return _sorted(scores, live)[..., :k]
     bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).masked_fill(scores.isnan(), 0x7FFFFFFF)
     later_first = torch.arange(scores.shape[-1] - 1, -1, -1, device=scores.device)
     key = ((bits.long() << 32) | later_first).masked_fill(~live, -(2**63))
     return key.topk(k, dim=-1).indices
+
+
+def _sorted(scores: Tensor, live: Tensor) -> Tensor:
+    """All indices in the order of ``ranking``."""
+    order = scores.sort(dim=-1, descending=True, stable=True).indices
+    live_first = live.gather(-1, order).sort(dim=-1, descending=True, stable=True).indices
+    return order.gather(-1, live_first)
 
 
 def select(scores: Tensor, k: int, live: Tensor | None = None) -> TopK:
