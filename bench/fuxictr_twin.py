@@ -49,7 +49,7 @@ def cases(quick: bool) -> Iterator[Case]:
 
     def clock(module: lc.LongTermInterestClock) -> Callable[..., Tensor]:
         def forward(candidate: Tensor, behaviours: Tensor, *parameters: Tensor) -> Tensor:
-            result: Tensor = module(candidate, behaviours, when, now)
+            result: Tensor = module(candidate, lc.History.dense(behaviours, when), now)
             return result
 
         return forward

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +36,10 @@ class Searched:
     def __init__(self, ops: Any, found: lc.TopK | None = None) -> None:
         self.ops, self.found = ops, found
 
-    def clock_gsu(self, *args: Any, **options: Any) -> lc.TopK:
-        *score_args, k = args
-        self.scores: Tensor = lc.reference.gsu_score(*score_args, **options)
+    def clock_gsu(self, query: Tensor, *, k: int, **options: Any) -> lc.TopK:
+        self.scores: Tensor = lc.reference.gsu_score(query, **options)
         if self.found is None:
-            self.found = self.ops.clock_gsu(*score_args, k, **options)
+            self.found = self.ops.clock_gsu(query, k=k, **options)
         return self.found
 
     def __getattr__(self, name: str) -> Any:
@@ -50,7 +50,7 @@ def in_both(*sizes: int) -> dict[str, lc.LongTermInterestClock]:
     """LongTermInterestClock(*sizes), ours and the reference, with the same weights."""
     modules = {
         OURS: lc.LongTermInterestClock(*sizes),
-        "reference": lc.reference.LongTermInterestClock(*sizes),
+        "reference": lc.LongTermInterestClock(*sizes, backend="reference"),
     }
     modules["reference"].load_state_dict(modules[OURS].state_dict())
     return modules
@@ -68,13 +68,14 @@ def check_module(
     exact = copy.deepcopy(reference).double()
 
     def run(module: Any, inputs: tuple[Tensor, ...], found: lc.TopK | None) -> tuple[Any, Searched]:
-        searched = module.ops = Searched(module.ops, found)
+        searched = Searched(module.ops, found)
         step = forward_of(module)
-        if grad is None:
-            with torch.no_grad():
-                return (step(*inputs),), searched
-        leaves = (*trained(*inputs), *module.parameters())
-        return Step(step, leaves, grad.to(leaves[0].dtype))(), searched
+        with mock.patch.object(lc.LongTermInterestClock, "ops", searched):
+            if grad is None:
+                with torch.no_grad():
+                    return (step(*inputs),), searched
+            leaves = (*trained(*inputs), *module.parameters())
+            return Step(step, leaves, grad.to(leaves[0].dtype))(), searched
 
     result, searched = run(ours, inputs, None)
     found = searched.found
@@ -96,7 +97,7 @@ def training_case(s: int, m: int, rows: int, d: int, k: int) -> Case:
     def forward_of(module: lc.LongTermInterestClock) -> Forward:
         def forward(table: Tensor, *parameters: Tensor) -> Tensor:
             candidate = nn.functional.embedding(item, table)
-            interest = module(candidate, lc.Lookup(table, ids), when, now)
+            interest = module(candidate, lc.History.dense(lc.Lookup(table, ids), when), now)
             logits = (candidate * interest).mean(-1)
             return nn.functional.binary_cross_entropy_with_logits(logits, label.to(logits.dtype))
 
@@ -123,7 +124,8 @@ def serving_case(candidates: int, m: int, rows: int, d: int, k: int) -> Case:
 
     def forward_of(module: lc.LongTermInterestClock) -> Forward:
         def forward(table: Tensor) -> Tensor:
-            interest: Tensor = module(table[items], lc.Lookup(table, ids), when, now)
+            history = lc.History.dense(lc.Lookup(table, ids), when)
+            interest: Tensor = module(table[items], history, now)
             return interest
 
         return forward

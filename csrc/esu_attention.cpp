@@ -13,11 +13,19 @@
 
 namespace longclock {
 
-static void check_valid(const char* op, const Tensor& valid, int64_t queries, int64_t k,
-                        const char* why) {
+namespace {
+
+void check_valid(const char* op, const Tensor& valid, int64_t queries, int64_t k, const char* why) {
   check(valid.scalar_type() == ScalarType::Bool, op, ": valid must be bool, got ", dtype_of(valid));
   check_shape(op, "valid", valid, {{"Q", queries}, {"K", k}}, why);
 }
+
+void check_positions(const char* op, const Tensor& positions) {
+  check(positions.scalar_type() == ScalarType::Long, op, ": positions must be int64, got ",
+        dtype_of(positions));
+}
+
+}  // namespace
 
 EsuInputs::EsuInputs(const char* op, const EsuArguments& a)
     : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
@@ -29,10 +37,37 @@ EsuInputs::EsuInputs(const char* op, const EsuArguments& a)
   check_period(op, a.period);
   check(a.u.dim() == 3, op, ": u must have shape [Q, n, L], got ", shape_of(a.u));
   queries = a.u.size(0);
+  params.heads = a.u.size(1);
+  b.dim = a.u.size(2);
+  if (a.positions) {
+    read_found(op, a);
+  } else {
+    read_own(op, a);
+  }
+  check_shape(op, "query_time", a.query_time, {{"Q", queries}}, "to match u");
+
+  const int64_t last = a.z.dim() - 1;
+  z = a.z.stride(last) == 1 || b.dim <= 1 ? a.z : as_contiguous(a.z);
+  z_time = as_contiguous(a.z_time);
+  query_time = as_contiguous(a.query_time);
+  b.keys = z.const_data_ptr();
+  b.key_row_stride = z.stride(last - 1);
+  b.key_time = int_array(z_time);
+  b.period = a.period;
+  b.mlp = mlp.mlp;
+  if (a.ids) {
+    ids = as_contiguous(*a.ids);
+    b.ids = int_array(ids);
+  }
+  params.z_query_stride = a.ids || a.positions ? 0 : z.stride(0);
+  params.query_time = int_array(query_time);
+}
+
+void EsuInputs::read_own(const char* op, const EsuArguments& a) {
   check(a.z_time.dim() == 2 && a.z_time.size(0) == queries, op,
         ": z_time must have shape [Q, K] with Q = ", queries, " to match u, got ",
         shape_of(a.z_time));
-  const int64_t k = a.z_time.size(1), dim = a.u.size(2);
+  const int64_t k = params.k = a.z_time.size(1), dim = params.behaviours.dim;
   if (a.ids) {
     check(a.z.dim() == 2 && a.z.size(1) == dim, op,
           ": the table must have shape [N, L] with L = ", dim, " to match u, got ", shape_of(a.z));
@@ -41,31 +76,33 @@ EsuInputs::EsuInputs(const char* op, const EsuArguments& a)
   } else {
     check_shape(op, "z", a.z, {{"Q", queries}, {"K", k}, {"L", dim}}, "to match u and z_time");
   }
-  check_shape(op, "query_time", a.query_time, {{"Q", queries}}, "to match u");
-  if (a.valid) check_valid(op, *a.valid, queries, k, "to match z_time");
+  if (!a.valid) return;
+  check_valid(op, *a.valid, queries, k, "to match z_time");
+  valid = as_contiguous(*a.valid);
+  params.behaviours.mask = static_cast<const uint8_t*>(valid.const_data_ptr());
+}
 
-  const int64_t last = a.z.dim() - 1;
-  z = a.z.stride(last) == 1 || dim <= 1 ? a.z : as_contiguous(a.z);
-  z_time = as_contiguous(a.z_time);
-  query_time = as_contiguous(a.query_time);
-  b.keys = z.const_data_ptr();
-  b.key_row_stride = z.stride(last - 1);
-  b.dim = dim;
-  b.key_time = int_array(z_time);
-  b.period = a.period;
-  b.mlp = mlp.mlp;
-  if (a.valid) {
-    valid = as_contiguous(*a.valid);
-    b.mask = static_cast<const uint8_t*>(valid.const_data_ptr());
-  }
+void EsuInputs::read_found(const char* op, const EsuArguments& a) {
+  check_positions(op, *a.positions);
+  check(a.positions->dim() == 2 && a.positions->size(0) == queries, op,
+        ": positions must have shape [Q, K] with Q = ", queries, " to match u, got ",
+        shape_of(*a.positions));
+  check(!a.valid, op, ": valid must be None with positions; one below 0 is not valid");
+  check(a.z_time.dim() == 1, op, ": z_time must have shape [T] with positions, got ",
+        shape_of(a.z_time));
+  behaviour_count = a.z_time.size(0);
+  const int64_t dim = params.behaviours.dim;
+  check(a.z.dim() == 2 && a.z.size(1) == dim, op, ": z must have shape [", a.ids ? "N" : "T",
+        ", L] with L = ", dim, " to match u, got ", shape_of(a.z));
   if (a.ids) {
-    ids = as_contiguous(*a.ids);
-    b.ids = int_array(ids);
+    check_int(op, "ids", *a.ids);
+    check_shape(op, "ids", *a.ids, {{"T", behaviour_count}}, "to match z_time");
+  } else {
+    check_shape(op, "z_time", a.z_time, {{"T", a.z.size(0)}}, "to match z");
   }
-  params.z_query_stride = a.ids ? 0 : z.stride(0);
-  params.query_time = int_array(query_time);
-  params.heads = a.u.size(1);
-  params.k = k;
+  positions = as_contiguous(*a.positions);
+  params.positions = static_cast<const int64_t*>(positions.const_data_ptr());
+  params.k = positions.size(1);
 }
 
 EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuInputs& forward,
@@ -92,14 +129,25 @@ EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuInputs& forw
 }
 
 EsuTableGradArguments::EsuTableGradArguments(const char* op, const Tensor& z_grad_in,
-                                             const Tensor& ids_in, const OptionalTensor& valid_in,
-                                             int64_t table_rows) {
+                                             const Tensor& ids_in,
+                                             const OptionalTensor& positions_in,
+                                             const OptionalTensor& valid_in, int64_t table_rows) {
   params.dtype = check_float(op, "z_grad", z_grad_in);
   check(z_grad_in.dim() == 3, op, ": z_grad must have shape [Q, K, L], got ", shape_of(z_grad_in));
   check(table_rows >= 0, op, ": table_rows must be at least 0, got ", table_rows);
   const int64_t queries = z_grad_in.size(0), k = z_grad_in.size(1);
   check_int(op, "ids", ids_in);
-  check_shape(op, "ids", ids_in, {{"Q", queries}, {"K", k}}, "to match z_grad");
+  if (positions_in) {
+    check_positions(op, *positions_in);
+    check_shape(op, "positions", *positions_in, {{"Q", queries}, {"K", k}}, "to match z_grad");
+    check(ids_in.dim() == 1, op, ": ids must have shape [T] with positions, got ",
+          shape_of(ids_in));
+    positions = as_contiguous(*positions_in);
+    params.positions = static_cast<const int64_t*>(positions.const_data_ptr());
+    params.behaviour_count = ids_in.size(0);
+  } else {
+    check_shape(op, "ids", ids_in, {{"Q", queries}, {"K", k}}, "to match z_grad");
+  }
   if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_grad");
   z_grad = as_contiguous(z_grad_in);
   ids = as_contiguous(ids_in);
@@ -128,8 +176,11 @@ struct CpuAttention : EsuInputs {
         params{EsuInputs::params, static_cast<const float*>(u.const_data_ptr()),
                padded_dim(a.u.size(2))} {
     Behaviours& b = params.behaviours;
-    if (b.ids && !all_between_cpu(b.ids, 0, queries * params.k, 0, z.size(0) - 1)) {
-      for (int64_t at = 0; at < queries * params.k; ++at) {
+    const int64_t count = queries * params.k;
+    if (params.positions != nullptr) {
+      check_found(op, count);
+    } else if (b.ids && !all_between_cpu(b.ids, 0, count, 0, z.size(0) - 1)) {
+      for (int64_t at = 0; at < count; ++at) {
         const int64_t id = b.ids[at];
         const bool unread = b.mask != nullptr && b.mask[at] == 0;
         check_id(op, unread || (id >= 0 && id < z.size(0)), id, z.size(0), at);
@@ -138,6 +189,33 @@ struct CpuAttention : EsuInputs {
     check_seconds(op, "query_time", query_time);
     table = time_table(mlp.mlp, b.period, queries * params.k);
     b.time_table = table.get();
+  }
+
+  // Positions lie in the histories, and ids in the table.
+  void check_found(const char* op, int64_t count) const {
+    const Behaviours& b = params.behaviours;
+    for (int64_t at = 0; at < count; ++at) {
+      const int64_t position = params.positions[at];
+      if (position < 0) continue;
+      check(position < behaviour_count, op, ": positions must be below T = ", behaviour_count,
+            ", got ", position);
+      if (!b.ids) continue;
+      const int64_t id = b.ids[position];
+      check_id(op, id >= 0 && id < z.size(0), id, z.size(0), position);
+    }
+  }
+
+  // Of the times that queries [begin, end) read, just before they are read.
+  void check_times(const char* op, int64_t begin, int64_t end) const {
+    const Behaviours& b = params.behaviours;
+    if (params.positions == nullptr) {
+      check_seconds(op, "z_time", b.key_time, b.mask, begin * params.k, end * params.k);
+      return;
+    }
+    for (int64_t at = begin * params.k; at < end * params.k; ++at) {
+      const int64_t position = params.positions[at];
+      if (position >= 0) check_second(op, "z_time", b.key_time[position], position);
+    }
   }
 
   int64_t work() const { return queries * params.k * (params.behaviours.dim * params.heads + 32); }
@@ -151,9 +229,8 @@ std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU(LONGCLOCK_PARAMETER) bool
   Tensor softmax = make_empty(z, {a.queries, a.params.heads, 2}, ScalarType::Float);
   a.params.context = static_cast<float*>(context.mutable_data_ptr());
   a.params.softmax = static_cast<float*>(softmax.mutable_data_ptr());
-  const Behaviours& b = a.params.behaviours;
   parallel_tasks(a.queries, a.work(), [&](int64_t begin, int64_t end) {
-    check_seconds(op, "z_time", b.key_time, b.mask, begin * a.params.k, end * a.params.k);
+    a.check_times(op, begin, end);
     esu_attention_cpu(a.params, begin, end);
   });
   return {context, softmax};
@@ -208,9 +285,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
 }
 
 Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
-                                const OptionalTensor& valid, int64_t table_rows) {
+                                const OptionalTensor& positions, const OptionalTensor& valid,
+                                int64_t table_rows) {
   constexpr const char* op = "esu_attention_table_grad";
-  EsuTableGradArguments a(op, z_grad, ids, valid, table_rows);
+  EsuTableGradArguments a(op, z_grad, ids, positions, valid, table_rows);
+  if (a.params.positions != nullptr) {
+    for (int64_t at = 0; at < a.params.count; ++at) {
+      check(a.params.positions[at] < a.params.behaviour_count, op,
+            ": positions must be below T = ", a.params.behaviour_count, ", got ",
+            a.params.positions[at]);
+    }
+  }
   const int64_t dim = a.params.dim;
   int64_t elements = 0, work = 0;
   check(!__builtin_mul_overflow(table_rows, dim, &elements) &&
@@ -241,8 +326,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
         "Tensor context, Tensor softmax, bool need_u, bool need_z, bool need_mlp) -> (Tensor u, "
         "Tensor z, Tensor w1, Tensor b1, Tensor w2, Tensor b2)");
   m.def(
-      "esu_attention_table_grad(Tensor z_grad, Tensor ids, Tensor? valid, int table_rows) -> "
-      "Tensor");
+      "esu_attention_table_grad(Tensor z_grad, Tensor ids, Tensor? positions, Tensor? valid, int "
+      "table_rows) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {

@@ -31,12 +31,14 @@ struct CudaAttention {
       call.reads(*tensor);
     }
     if (a.ids) call.reads(inputs.ids);
+    if (a.positions) call.reads(inputs.positions);
     if (a.valid) call.reads(inputs.valid);
     params = {inputs.params,
               inputs.queries,
               u.const_data_ptr(),
               u.scalar_type() == ScalarType::Float,
               a.ids ? inputs.z.size(0) : 0,
+              inputs.behaviour_count,
               device_checks(),
               nullptr};
   }
@@ -117,12 +119,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
 }
 
 Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
-                                const OptionalTensor& valid, int64_t table_rows) {
+                                const OptionalTensor& positions, const OptionalTensor& valid,
+                                int64_t table_rows) {
   constexpr const char* op = "esu_attention_table_grad";
   CudaCall call(op, "z_grad", z_grad);
   call.check_device("ids", ids);
-  if (valid) call.check_device("valid", *valid);
-  EsuTableGradArguments a(op, z_grad, ids, valid, table_rows);
+  call.check_device("positions", positions);
+  call.check_device("valid", valid);
+  EsuTableGradArguments a(op, z_grad, ids, positions, valid, table_rows);
   EsuTableGradParams& p = a.params;
   check(table_rows <= 0xffffffff, op, ": table_rows must be less than 2^32 on CUDA, got ",
         table_rows);
@@ -130,6 +134,7 @@ Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
         shape_of(z_grad), "; call with fewer queries at a time");
   call.reads(a.z_grad);
   call.reads(a.ids);
+  if (positions) call.reads(a.positions);
   if (valid) call.reads(a.valid);
   const Tensor table_grad = output(call, a.z_grad, {table_rows, p.dim}, a.z_grad.scalar_type());
   p.table_grad = table_grad.mutable_data_ptr();

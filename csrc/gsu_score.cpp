@@ -65,6 +65,48 @@ Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) std::optional<int64_t> to
   return scores;
 }
 
+// The gradient of keys, or of the table.
+Tensor key_gradient(const Search& search, GsuScoreBackwardParams* params) {
+  const Tensor& keys = search.keys;
+  if (search.ids) {
+    Tensor table_grad = large_zeros(keys, keys.size(0), keys.size(1), /*at_once=*/false);
+    params->key_grad = table_grad.mutable_data_ptr();
+    // Each share reads all ids.
+    parallel_shares(keys.size(0), search.work(), [&](int64_t begin, int64_t end) {
+      gsu_score_table_grad_cpu(*params, begin, end);
+    });
+    return table_grad;
+  }
+  Tensor key_grad = large_empty(keys, keys.sizes());
+  params->key_grad = key_grad.mutable_data_ptr();
+  const GroupsByPart index(search.groups, search.positions);
+  params->positions = search.positions;
+  params->part_begin = index.begin.data();
+  params->part_groups = index.groups.data();
+  parallel_tasks(static_cast<int64_t>(index.begin.size()) - 1, search.work(),
+                 [&](int64_t begin, int64_t end) { gsu_score_key_grad_cpu(*params, begin, end); });
+  return key_grad;
+}
+
+// The gradients of w1, b1, w2 and b2. scores: elements of the scores' gradient.
+std::tuple<Tensor, Tensor, Tensor, Tensor> mlp_gradient(const Search& search, int64_t scores,
+                                                        GsuScoreBackwardParams* params) {
+  std::vector<int64_t> s_begin;
+  int64_t count = 0;
+  for (const Group& group : search.groups) {
+    s_begin.push_back(count);
+    count += group.length;
+  }
+  std::vector<float> s_grad(static_cast<size_t>(count));
+  std::vector<int32_t> s_delta(static_cast<size_t>(count));
+  params->s_begin = s_begin.data();
+  params->s_grad = s_grad.data();
+  params->s_delta = s_delta.data();
+  parallel_tasks(params->group_count, scores + count,
+                 [&](int64_t begin, int64_t end) { gsu_score_s_grad_cpu(*params, begin, end); });
+  return time_mlp_gradient(*search.mlp, {s_delta.data(), false}, s_grad.data(), count);
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
     const Tensor& grad_in, LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) bool need_query, bool need_keys,
     bool need_mlp) {
@@ -100,42 +142,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
         [&](int64_t begin, int64_t end) { gsu_score_query_grad_cpu(params, begin, end); });
     query_grad = as_dtype(query_grad, query.scalar_type());
   }
-  if (need_keys) {
-    if (ids) {
-      key_grad = large_zeros(keys, keys.size(0), keys.size(1), /*at_once=*/false);
-      params.key_grad = key_grad.mutable_data_ptr();
-      // Each share reads all ids.
-      parallel_shares(keys.size(0), search.work(), [&](int64_t begin, int64_t end) {
-        gsu_score_table_grad_cpu(params, begin, end);
-      });
-    } else {
-      key_grad = large_empty(keys, keys.sizes());
-      params.key_grad = key_grad.mutable_data_ptr();
-      const GroupsByPart index(search.groups, search.positions);
-      params.positions = search.positions;
-      params.part_begin = index.begin.data();
-      params.part_groups = index.groups.data();
-      parallel_tasks(
-          static_cast<int64_t>(index.begin.size()) - 1, search.work(),
-          [&](int64_t begin, int64_t end) { gsu_score_key_grad_cpu(params, begin, end); });
-    }
-  }
+  if (need_keys) key_grad = key_gradient(search, &params);
   if (need_mlp) {
-    std::vector<int64_t> s_begin;
-    int64_t count = 0;
-    for (const Group& group : search.groups) {
-      s_begin.push_back(count);
-      count += group.length;
-    }
-    std::vector<float> s_grad(static_cast<size_t>(count));
-    std::vector<int32_t> s_delta(static_cast<size_t>(count));
-    params.s_begin = s_begin.data();
-    params.s_grad = s_grad.data();
-    params.s_delta = s_delta.data();
-    parallel_tasks(params.group_count, grad.numel() + count,
-                   [&](int64_t begin, int64_t end) { gsu_score_s_grad_cpu(params, begin, end); });
-    std::tie(w1_grad, b1_grad, w2_grad, b2_grad) =
-        time_mlp_gradient(*search.mlp, {s_delta.data(), false}, s_grad.data(), count);
+    std::tie(w1_grad, b1_grad, w2_grad, b2_grad) = mlp_gradient(search, grad.numel(), &params);
   }
   return {query_grad, key_grad, w1_grad, b1_grad, w2_grad, b2_grad};
 }

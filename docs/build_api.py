@@ -17,8 +17,8 @@ HEAD = """# API
 <!-- made by docs/build_api.py from the docstrings; change those -->
 
 `import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
-padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op and both modules under the same
-names in plain PyTorch, for any float dtype and device. The rivals are in `longclock.baselines`.
+padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op under the same name in plain
+PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`.
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`. `unit=None` is the module's unit, else 3,600 seconds; two that differ are an
 error. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
@@ -29,24 +29,33 @@ are given tell the layout:
 | dense, one candidate | [S, D] | [S, M, D] | [S, M] | [S] | `lengths` [S] or None |
 | dense, C candidates of a request | [S, C, D] | [S, M, D] | [S, M] | [S] | `lengths` |
 | ragged | [Q, D] | [T, D] | [T] | [S] | `offsets` [S + 1], `query_offsets` [S + 1] or None (one query each) |
-| windows into shared histories | [Q, D] | [T, D] | [T] | [Q] | `starts`, `ends` [Q] |
+| windows into shared histories | [Q, D] | [T, D] | [T] | [S] | `starts`, `ends` [S], `query_offsets` [S + 1] or None |
 | table, any of the above | as above | table [N, D] | as above | as above | `ids`: [S, M] or [T] |
 
 """
 RIVALS = (
-    "Pooled", "NoTime", "HourEmbedding", "InterestClock", "HourlyInterests", "PeriodGraph", "DIN", "SIMHard", "SIMSoft", "ETA",
+    "Pooled", "NoTime", "HourEmbedding", "InterestClock", "PeriodGraph", "DIN", "SIMHard", "SIMSoft", "ETA",
     "SDIM", "TWIN", "WithHour", "FullClock", "ClockSearch", "ClockAttention", "DayAndWeek",
 )  # fmt: skip
 SECTIONS = (
     ("Modules", (lc.LongTermInterestClock, lc.TimeSimilarity)),
+    ("Histories", (lc.History,)),
     ("Training", (lc.parameter_groups,)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
     ("Types", (lc.Lookup, lc.TopK)),
+    ("Interest modules", (nn.InterestModule,)),
     ("Rivals", tuple(getattr(baselines, name) for name in RIVALS)),
 )
+# What is shown of a class besides its docstring.
+METHODS = {
+    lc.LongTermInterestClock: ("forward", "project"),
+    lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
+    nn.InterestModule: ("observe", "auxiliary_logits", "project"),
+}
+OBJECTS = {lc.LongTermInterestClock: "clock", nn.InterestModule: "interest"}  # what is shown called
 
 
 def public() -> dict[str, Any]:
@@ -115,8 +124,8 @@ def markdown(doc: str) -> str:
     return "\n\n".join(out)
 
 
-def signature(thing: Callable[..., Any]) -> str:
-    parameters = inspect.signature(thing).parameters.values()
+def signature(thing: Callable[..., Any], owner: str = "") -> str:
+    parameters = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
     parts, star = [], False
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and not star:
@@ -125,7 +134,10 @@ def signature(thing: Callable[..., Any]) -> str:
         name = f"**{parameter.name}" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
         default = parameter.default
         parts.append(name if default is parameter.empty else f"{name}={default!r}")
-    return f"lc.{thing.__name__}({', '.join(parts)})"
+    call = f"{thing.__name__}({', '.join(parts)})"
+    if owner and not inspect.ismethod(thing):  # of an object
+        return f"{owner.lower()}.{call}"
+    return f"lc.{owner}.{call}" if owner else f"lc.{call}"
 
 
 def section(thing: Any) -> str:
@@ -133,10 +145,10 @@ def section(thing: Any) -> str:
     if not thing.__module__.startswith("longclock.baselines"):  # these hand most arguments on
         parts.append(f"```python\n{signature(thing)}\n```")
     parts.append(markdown(inspect.getdoc(thing) or ""))
-    if thing is lc.LongTermInterestClock:
-        for method in (thing.forward, thing.project):
-            doc = markdown(inspect.getdoc(method) or "")
-            parts.append(f"#### .{method.__name__}\n\n{doc}")
+    for name in METHODS.get(thing, ()):
+        method = getattr(thing, name)
+        call = f"```python\n{signature(method, OBJECTS.get(thing, thing.__name__))}\n```"
+        parts.append(f"#### .{name}\n\n{call}\n\n{markdown(inspect.getdoc(method) or '')}")
     return "\n\n".join(parts)
 
 

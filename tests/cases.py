@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LAYOUTS = ("dense", "candidates", "ragged", "ragged_many", "windows")
+LAYOUTS = ("dense", "candidates", "ragged", "ragged_many", "windows", "windows_many")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 NOWHERE = 10**9  # an id that no table has
 
@@ -67,11 +67,11 @@ class Case:
         """Elements of a flat result."""
         given = {name: value.cpu() for name, value in self.layout.items()
                  if isinstance(value, Tensor)}  # fmt: skip
+        many = given.get("query_offsets")
         if "starts" in given:
-            return int((given["ends"] - given["starts"]).sum())
-        if "query_offsets" in given:
-            return int((given["query_offsets"].diff() * given["offsets"].diff()).sum())
-        return None
+            lengths = given["ends"] - given["starts"]
+            return int((lengths if many is None else lengths * many.diff()).sum())
+        return None if many is None else int((many.diff() * given["offsets"].diff()).sum())
 
     def raw(self, extra: Any, **options: Any) -> tuple[Any, ...]:
         """The positional arguments of the raw op."""
@@ -122,18 +122,22 @@ def make_case(
     s, m, total = len(counts), max(counts, default=0), sum(counts)
     flat = layout not in ("dense", "candidates")
     shape = (total,) if flat else (s, m)
-    many = {"dense": (s,), "candidates": (s, candidates), "ragged": (s,),
-            "ragged_many": (sum(range(s)),), "windows": (2 * s,)}[layout]  # fmt: skip
+    each = {"ragged_many": list(range(s)), "windows_many": [w % 3 for w in range(2 * s)]}.get(
+        layout
+    )
+    many = {"dense": (s,), "candidates": (s, candidates), "ragged": (s,), "windows": (2 * s,)}
+    lead = (sum(each),) if each is not None else many[layout]
 
     def floats(*size: int) -> Tensor:
         if integers:
             return torch.randint(-3, 4, size).to(dtype)
         return torch.randn(size).to(dtype)
 
-    query, keys = floats(*many, width), floats(*shape, width)
+    query, keys = floats(*lead, width), floats(*shape, width)
     edge = 2**31 - 1 if time_dtype == torch.int32 else 2**33
     key_time = torch.randint(-edge, edge, shape).to(time_dtype)
-    times = 2 * s if layout == "windows" else s
+    windows = layout.startswith("windows")
+    times = 2 * s if windows else s
     query_time = torch.randint(-edge, edge, (times,)).to(time_dtype)
     given: dict[str, Any] = {"period": period}
     dead = torch.zeros(shape, dtype=torch.bool)
@@ -144,9 +148,9 @@ def make_case(
     bounds = torch.tensor([0, *counts]).cumsum(0)
     if layout.startswith("ragged"):
         given["offsets"] = bounds.to(time_dtype)
-    if layout == "ragged_many":  # 0, 1, 2, .. queries a sequence
-        given["query_offsets"] = torch.tensor([0, *range(s)]).cumsum(0).to(time_dtype)
-    if layout == "windows":  # of each sequence its whole, and a part of it
+    if each is not None:  # 0, 1, 2, .. queries a sequence, or no more than 2 a window
+        given["query_offsets"] = torch.tensor([0, *each]).cumsum(0).to(time_dtype)
+    if windows:  # of each sequence its whole, and a part of it
         starts, ends = bounds[:-1].repeat(2), bounds[1:].repeat(2)
         starts[s:] += (ends - starts)[s:] // 3
         given |= {"starts": starts.to(time_dtype), "ends": ends.to(time_dtype)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from cases import NOWHERE, make_mlp
+from cases import NOWHERE, Case, make_case, make_mlp
 from torch import Tensor
 
 import longclock as lc
@@ -78,7 +78,7 @@ class EsuCase:
 
     def raw(self) -> tuple[Any, ...]:
         return (
-            self.u, self.z, self.ids, self.z_time, self.query_time, *self.mlp, self.valid,
+            self.u, self.z, self.ids, self.z_time, self.query_time, None, *self.mlp, self.valid,
             self.period, 3600.0, self.sparse,
         )  # fmt: skip
 
@@ -119,3 +119,145 @@ def make_esu(
         z[dead] = torch.nan
     mlp = make_mlp(hidden, reach=period / 7200)
     return EsuCase(u, z, ids, z_time, query_time, mlp, valid, period)
+
+
+@dataclass
+class FoundCase:
+    """What a search found in a history: u, whole rows and times, and indices [S, K], [S, C, K] or [Q, K]."""
+
+    u: Tensor
+    search: Case  # the history and its layout; its query tells the shape of the queries
+    found: Tensor
+    sparse: bool = False
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> FoundCase:
+        return FoundCase(change(self.u), self.search.map(change), change(self.found), self.sparse)
+
+    def to(self, device: str) -> FoundCase:
+        return self.map(lambda x: x.to(device))
+
+    def double(self) -> FoundCase:
+        return self.map(lambda x: x.detach().double() if x.is_floating_point() else x)
+
+    def trained(self) -> FoundCase:
+        return self.map(
+            lambda x: x.detach().clone().requires_grad_() if x.is_floating_point() else x
+        )
+
+    def leaves(self) -> dict[str, Tensor]:
+        names = ("u", "z", "w1", "b1", "w2", "b2")
+        return dict(zip(names, (self.u, self.search.keys, *self.search.mlp), strict=True))
+
+    def run(self, op: Callable[..., Tensor], **options: Any) -> Tensor:
+        case, ids = self.search, self.search.layout.get("ids")
+        z = case.keys if ids is None else lc.Lookup(case.keys, ids, self.sparse)
+        layout = {
+            name: value for name, value in case.layout.items() if name not in ("ids", "scale")
+        }
+        given = {"found": self.found, **layout, **options}
+        return op(self.u, z, case.key_time, case.query_time, case.mlp, **given)
+
+    def positions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """By hand: where in the flattened history each entry lies, -1 where nothing counts; each query's time."""
+        case, found = self.search, self.found.flatten(0, -2).tolist()
+        mask, late = case.layout.get("mask"), case.layout.get("exclude_future", False)
+        times = case.key_time.flatten().tolist()
+        rows, moments = [], []
+        for (start, now), indices in zip(queries_of(case), found, strict=True):
+            at = [-1 if index < 0 else start + index for index in indices]
+            if mask is not None:
+                at = [place if place >= 0 and mask.flatten()[place] else -1 for place in at]
+            rows.append([place if place >= 0 and not (late and times[place] >= now) else -1 for place in at])  # fmt: skip
+            moments.append(now)
+        k, device = self.found.shape[-1], self.found.device
+        where = torch.tensor(rows, dtype=torch.int64, device=device).view(len(rows), k)
+        return where, where >= 0, torch.tensor(moments, dtype=torch.int64, device=device)
+
+    def gathered(self) -> EsuCase:
+        """The same rows, looked up one by one, with their own times and what is valid."""
+        case, (at, valid, moments) = self.search, self.positions()
+        place, ids = at.clamp(min=0), case.layout.get("ids")
+
+        def taken(values: Tensor) -> Tensor:
+            flat = values.flatten()
+            return flat[place] if len(flat) else flat.new_zeros(at.shape)
+
+        lines = place if ids is None else taken(ids)
+        lines = lines.masked_fill(~valid, NOWHERE).long()
+        table = case.keys.flatten(0, -2)  # of a table nothing changes
+        return EsuCase(
+            self.u, table, lines, taken(case.key_time).masked_fill(~valid, 0), moments, case.mlp, valid,
+            case.layout["period"], self.sparse,
+        )  # fmt: skip
+
+
+def queries_of(case: Case) -> list[tuple[int, int]]:
+    """Of each query in order: where its history begins, and its time."""
+    layout, times = case.layout, case.query_time.tolist()
+    if case.key_time.dim() == 2:
+        columns = case.key_time.shape[1]
+        each = case.query.shape[1] if case.query.dim() == 3 else 1
+        return [(s * columns, now) for s, now in enumerate(times) for _ in range(each)]
+    starts = layout["starts"] if "starts" in layout else layout["offsets"][:-1]
+    counts = layout["query_offsets"].diff().tolist() if "query_offsets" in layout else [1] * len(times)  # fmt: skip
+    return [
+        (start, now)
+        for start, now, count in zip(starts.tolist(), times, counts, strict=True)
+        for _ in range(count)
+    ]
+
+
+def make_found(
+    layout: str = "dense",
+    dtype: torch.dtype = torch.float32,
+    *,
+    k: int = 6,
+    heads: int = 4,
+    width: int = 7,
+    rows: str = "rows",
+    **options: Any,
+) -> FoundCase:
+    """Indices of which some come twice and some are -1, those of query 1 all of them; poison wherever nothing was found.
+
+    rows: "rows"; "columns", the first ones of wider rows; "table" or "sparse", a Lookup.
+    """
+    case = make_case(
+        layout, dtype, width=width, table=rows in ("table", "sparse"), poison=False, **options
+    )
+    queries = queries_of(case)
+    lengths = lengths_of(case)
+    u = torch.randn(len(queries), heads, width).to(dtype)
+    found = torch.full((len(queries), k), -1)
+    for q, length in enumerate(lengths):
+        if length and q != 1:
+            found[q] = torch.randint(-1, length, (k,))
+    made = FoundCase(u, case, found.view(*case.query.shape[:-1], k), rows == "sparse")
+    at, valid, _ = made.positions()
+    dead = torch.ones(case.key_time.numel(), dtype=torch.bool)
+    dead[at[valid]] = False
+    dead = dead.view(case.key_time.shape)
+    looked_at = torch.zeros(case.key_time.numel(), dtype=torch.bool)
+    for (start, _), indices in zip(queries, found.tolist(), strict=True):
+        looked_at[[start + index for index in indices if index >= 0]] = True
+    edge = torch.iinfo(case.key_time.dtype).max
+    case.key_time[~looked_at.view(case.key_time.shape)] = edge  # no second of any clock
+    if "ids" in case.layout:
+        case.layout["ids"][dead] = NOWHERE
+    else:
+        case.keys[dead] = torch.nan
+    if rows == "columns":
+        wide = torch.full((len(case.keys), case.keys.shape[1] + 3, width), torch.nan, dtype=dtype)
+        wide[:, 1:-2] = case.keys
+        case.keys = wide[:, 1:-2]
+    return made
+
+
+def lengths_of(case: Case) -> list[int]:
+    """Behaviours of each query."""
+    layout = case.layout
+    if case.key_time.dim() == 2:
+        each = case.query.shape[1] if case.query.dim() == 3 else 1
+        return [length for length in layout["lengths"].tolist() for _ in range(each)]
+    counts = layout["ends"] - layout["starts"] if "starts" in layout else layout["offsets"].diff()
+    many = layout["query_offsets"].diff() if "query_offsets" in layout else torch.ones_like(counts)
+    return counts.repeat_interleave(many).tolist()

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from rivals import LENGTHS, C, H, K, L, S, flat, inputs
 
-from longclock import Lookup, baselines, ops
+from longclock import History, Lookup, baselines
 
 ITEMS, USERS, OUT = 7, 5, 4
 WithHour = baselines.WithHour
@@ -27,24 +27,29 @@ SPECIAL = {
     "InterestClock": lambda: baselines.InterestClock(L, H, category_dim=2, fields=2, **SIZES),
     "WithHour": lambda: WithHour(baselines.TWIN, L, H, **SIZES),
 }
-# Not modules that are called: one is derived from, one keeps counts.
-NOT_CALLED = {"Pooled", "HourlyInterests"}
 BUILD = {
     name: SPECIAL.get(name, partial(getattr(baselines, name), L, H, **SIZES))
     for name in baselines.__all__
-    if name not in NOT_CALLED
+    if name != "Pooled"  # which is derived from
 }
+# Those that search, in plain PyTorch.
+PLAIN = {
+    f"{name}, plain": partial(getattr(baselines, name), L, H, backend="reference", **SIZES)
+    for name in ("ClockAttention", "ClockSearch", "DayAndWeek", "ETA", "FullClock", "SIMHard", "SIMSoft", "TWIN")
+}  # fmt: skip
+BUILD |= PLAIN
 BUILD |= {
     "WithHour of SIMSoft": lambda: WithHour(baselines.SIMSoft, L, H, **SIZES),
     "WithHour of PeriodGraph": partial(graph, partial(WithHour, baselines.PeriodGraph)),
     "WithHour of NoTime": lambda: WithHour(baselines.NoTime, L, H, **SIZES),
+    "WithHour of TWIN, plain": lambda: WithHour(baselines.TWIN, L, H, backend="reference", **SIZES),
 }
 
 
 def compiled(model):
     """Whether ops compute it: they take no float64, and check ids under their own names."""
     model = getattr(model, "interest", model)
-    return getattr(getattr(model, "day", model), "ops", None) is ops
+    return getattr(getattr(model, "day", model), "backend", None) == "compiled"
 
 
 COMPILED = {name for name, build in BUILD.items() if compiled(build())}
@@ -52,8 +57,8 @@ COMPILED = {name for name, build in BUILD.items() if compiled(build())}
 
 def extras(model, call):
     """What the model reads beyond the call."""
-    reads = getattr(model, "reads", ())
-    queries, times = call["candidate"].shape[:-1], call["behaviour_time"].shape
+    reads, times = model.reads, call["history"].time.shape
+    queries = call["candidate"].shape[:-1]
     generator = torch.Generator().manual_seed(2)
 
     def ids(end, shape):
@@ -75,37 +80,31 @@ def dense(model, table=False, candidates=False):
     rows, ids, time, now, candidate = inputs()
     if candidates:
         candidate = candidate[:, None].expand(-1, C, -1) + torch.arange(C)[:, None]
-    call = {
-        "candidate": candidate, "behaviours": Lookup(rows, ids) if table else rows[ids],
-        "behaviour_time": time - 86400, "query_time": now, "lengths": LENGTHS,
-    }  # fmt: skip
+    history = History.dense(Lookup(rows, ids) if table else rows[ids], time - 86400, LENGTHS)
+    call = {"candidate": candidate, "history": history, "query_time": now}
     return call | extras(model, call)
 
 
-def ragged(model):
+def ragged(model, many=False):
     call = dense(model)
-    call["offsets"] = torch.cat([torch.zeros(1, dtype=torch.int64), LENGTHS.cumsum(0)])
-    del call["lengths"]
-    for name in ("behaviours", "behaviour_time"):
-        call[name] = flat(call[name])
-    call |= extras(model, call)
-    return call
-
-
-def ragged_many(model):
-    call = ragged(model)
-    call["candidate"] = call["candidate"].repeat_interleave(C, 0)
-    call["query_offsets"] = torch.arange(S + 1) * C
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), LENGTHS.cumsum(0)])
+    query_offsets = torch.arange(S + 1) * C if many else None
+    rows, time = map(flat, call["history"][:2])
+    call["history"] = History.ragged(rows, time, offsets, query_offsets)
+    if many:
+        call["candidate"] = call["candidate"].repeat_interleave(C, 0)
     return call | extras(model, call)
 
 
-def windows(model):
-    call = ragged(model)
-    offsets = call.pop("offsets")
-    return call | {"starts": offsets[:-1], "ends": offsets[1:]}
+def windows(model, many=False):
+    call = ragged(model, many)
+    rows, time, _, offsets, query_offsets, *_ = call["history"]
+    history = History.windows(rows, time, offsets[:-1], offsets[1:], query_offsets)
+    return call | {"history": history}
 
 
 LAYOUTS = {
     "dense": dense, "table": partial(dense, table=True), "candidates": partial(dense, candidates=True),
-    "ragged": ragged, "ragged_many": ragged_many, "windows": windows,
+    "ragged": ragged, "ragged_many": partial(ragged, many=True),
+    "windows": windows, "windows_many": partial(windows, many=True),
 }  # fmt: skip

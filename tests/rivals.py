@@ -10,17 +10,16 @@ import torch
 from longclock import LongTermInterestClock
 from longclock.baselines import (
     DIN,
+    ETA,
     SDIM,
     TWIN,
     ClockAttention,
     ClockSearch,
     DayAndWeek,
+    FullClock,
     HourEmbedding,
     InterestClock,
     NoTime,
-    ReferenceETA,
-    ReferenceFullClock,
-    ReferenceTWIN,
     SIMHard,
     SIMSoft,
     WithHour,
@@ -38,14 +37,15 @@ class Categorised(torch.nn.Module):
         self.model = model
         self.tables = torch.nn.ParameterList([torch.randn(3, 2), torch.randn(5, 2)])
 
-    def forward(self, candidate, behaviours, time, now, lengths=None, **layout):
+    def forward(self, candidate, history, now, **options):
+        time = history.time
         if isinstance(self.model, SIMHard):
             categories = {"candidate_category": (candidate[..., 0] > 0).long(),
                           "behaviour_category": time % 2}  # fmt: skip
         else:
             categories = {"behaviour_categories": torch.stack([time % 3, time % 5]),
                           "category_tables": tuple(self.tables)}  # fmt: skip
-        return self.model(candidate, behaviours, time, now, lengths, **categories, **layout)
+        return self.model(candidate, history, now, **categories, **options)
 
 
 def interest_clock(*sizes, **options):
@@ -55,9 +55,9 @@ def interest_clock(*sizes, **options):
 MODELS = {
     "no-time": NoTime,
     "hour": HourEmbedding,
-    "twin": ReferenceTWIN,
-    "eta": ReferenceETA,
-    "full-clock": ReferenceFullClock,
+    "twin": partial(TWIN, backend="reference"),
+    "eta": partial(ETA, backend="reference"),
+    "full-clock": partial(FullClock, backend="reference"),
     "din": DIN,
     "sdim": partial(SDIM, hashes=3, hash_bits=1),
     "sim-hard": lambda *sizes, **options: Categorised(SIMHard(*sizes, **options)),

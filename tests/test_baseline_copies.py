@@ -12,8 +12,9 @@ import torch
 from rival_calls import BUILD, COMPILED, LAYOUTS
 from rivals import H, L
 
-from longclock import Lookup
-from longclock.baselines import HourlyInterests, PeriodGraph
+from longclock import History
+from longclock.baselines import PeriodGraph
+from longclock.data import HourlyInterests
 
 
 def saved(model):
@@ -36,8 +37,8 @@ def used(name, layout="dense"):
 
 def floats(call, dtype):
     def change(value):
-        if isinstance(value, Lookup):
-            return value._replace(table=change(value.table))
+        if isinstance(value, History):
+            return value.to(dtype=dtype)
         if isinstance(value, list):
             return [change(one) for one in value]
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
@@ -53,7 +54,7 @@ def test_copies_of_used_modules_are_alike_and_apart(name, copied):
     twin, expected = copied(model), model(**call)
     assert torch.equal(twin(**call), expected)
     assert all(a is not b for a, b in zip(twin.parameters(), model.parameters(), strict=True))
-    if hasattr(twin, "observe"):
+    if "user" in model.reads:  # others have nothing to observe
         one = torch.tensor([1])
         for part in range(4):
             twin.observe(one, one, one * 21600 * part)
@@ -85,7 +86,7 @@ def test_used_modules_in_another_dtype_are_near_or_refuse_by_name(name, dtype, l
     v = model(**call)
     assert v.dtype == dtype
     assert v.isfinite().all()
-    if not name.startswith(("SDIM", "ETA", "ReferenceETA")):  # hashes of rounded numbers are others
+    if not name.startswith(("SDIM", "ETA")):  # hashes of rounded numbers are others
         torch.testing.assert_close(
             v.float(), expected, rtol=0.1, atol=0.1 if dtype.itemsize == 2 else 1e-5
         )
@@ -96,10 +97,10 @@ def test_used_modules_in_another_dtype_are_near_or_refuse_by_name(name, dtype, l
 def test_behaviours_in_16_bits_beside_weights_in_32(name):
     model, call = used(name)
     expected = model(**call)
-    call["behaviours"] = call["behaviours"].bfloat16()
+    call["history"] = call["history"].to(dtype=torch.bfloat16)
     v = model(**call)
     assert v.dtype == torch.float32
-    if not name.startswith(("SDIM", "ETA", "ReferenceETA")):
+    if not name.startswith(("SDIM", "ETA")):
         torch.testing.assert_close(v, expected, rtol=0.05, atol=0.05)
 
 
@@ -109,7 +110,7 @@ def test_autocast_is_near(name):
     with torch.autocast("cpu", torch.bfloat16):
         v = model(**call)
     v.float().sum().backward()
-    if not name.startswith(("SDIM", "ETA", "ReferenceETA")):
+    if not name.startswith(("SDIM", "ETA")):
         torch.testing.assert_close(v.float(), model(**call), rtol=0.05, atol=0.05)
 
 
@@ -145,11 +146,10 @@ def test_period_graph_follows_its_dtype_after_use():
     one = torch.zeros(1, dtype=torch.int64)
     model = PeriodGraph(L, H, users=2)
     model.observe(one, one, one)
-    call = (torch.zeros(1, H), None, one[None], one)
-    ids = {"user": one, "item": one, "item_vectors": torch.randn(3, H)}
-    expected = model(*call, **ids, return_context=True)[1]
-    double = model.double()(
-        call[0].double(), *call[1:], **(floats(ids, torch.float64)), return_context=True
-    )[1]
+    history = History.dense(torch.zeros(1, 1, L), one[None])
+    call = {"candidate": torch.zeros(1, H), "history": history, "query_time": one,
+            "user": one, "item": one, "item_vectors": torch.randn(3, H)}  # fmt: skip
+    expected = model(**call, return_context=True)[1]
+    double = model.double()(**floats(call, torch.float64), return_context=True)[1]
     assert double.dtype == torch.float64
     torch.testing.assert_close(double.float(), expected)

@@ -3,53 +3,59 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from bench import peers
 from rivals import LENGTHS, C, H, K, L, M, N, S, inputs
 
-from longclock import Lookup, ops, reference
+from longclock import History, Lookup, ops
 from longclock.baselines import (
     DIN,
     ETA,
     SDIM,
     TWIN,
+    ClockAttention,
+    ClockSearch,
+    DayAndWeek,
     FullClock,
-    ReferenceETA,
-    ReferenceFullClock,
-    ReferenceTWIN,
     SIMHard,
     SIMSoft,
+    WithHour,
 )
-
-SEARCHES = {"twin": (TWIN, ReferenceTWIN), "eta": (ETA, ReferenceETA),
-            "full-clock": (FullClock, ReferenceFullClock)}  # fmt: skip
+from longclock.nn import TimeSimilarity
 
 
 def test_twin_learns_no_time():
     table, ids, time, now, candidate = inputs()
-    model = ReferenceTWIN(L, H, k=K)
+    model = TWIN(L, H, k=K, backend="reference")
     model.reset_parameters()
     assert not model.time.w2.any()
     assert not model.time.b2.any()
-    _, context = model(candidate, table[ids], time, now, LENGTHS, return_context=True)
+    _, context = model(
+        candidate, History.dense(table[ids], time, LENGTHS), now, return_context=True
+    )
     assert torch.equal(context[..., L:], torch.zeros_like(context[..., L:]))
     assert not any(weight.requires_grad for weight in model.time.parameters())
-    with pytest.raises(ValueError, match="exclude_future needs times"):
-        TWIN(L, H, exclude_future=True)
 
 
-@pytest.mark.parametrize(("fused", "plain"), SEARCHES.values(), ids=SEARCHES)
-def test_searches_in_plain_pytorch_are_the_same(fused, plain):
+SEARCHES = [TWIN, ETA, SIMSoft, FullClock, ClockSearch, ClockAttention, DayAndWeek, partial(WithHour, TWIN)]  # fmt: skip
+
+
+@pytest.mark.parametrize("build", SEARCHES)
+def test_searches_in_plain_pytorch_are_the_same(build):
     table, ids, time, now, candidate = inputs()
-    fused, plain = fused(L, H, k=K), plain(L, H, k=K)
-    assert isinstance(plain.time, reference.TimeSimilarity)
+    fused, plain = build(L, H, k=K), build(L, H, k=K, backend="reference")
+    clocks = [part for part in plain.modules() if isinstance(part, TimeSimilarity)]
+    assert {clock.backend for clock in clocks} == {"reference"}
     plain.load_state_dict(fused.state_dict())
     results = []
     for model in (fused, plain):
-        v = model(candidate, Lookup(table, ids), time, now, LENGTHS)
+        v = model(candidate, History.dense(Lookup(table, ids), time, LENGTHS), now)
         v.square().sum().backward()
-        results.append([v, *(weight.grad for weight in model.parameters())])
+        grads = [weight.grad for weight in model.parameters()]
+        results.append([v, *(grad for grad in grads if grad is not None)])
     torch.testing.assert_close(*results)
 
 
@@ -68,7 +74,7 @@ def folded(model, candidate):
 def test_eta_attends_to_the_smallest_hamming_distances(hash_bits):
     table, ids, time, now, candidate = inputs()
     model = ETA(L, H, k=K, hash_bits=hash_bits)
-    call = (candidate, Lookup(table, ids), time, now, LENGTHS)
+    call = (candidate, History.dense(Lookup(table, ids), time, LENGTHS), now)
     v, context = model(*call, return_context=True)
     stored = model.project(table)
     assert stored.shape == (N, (hash_bits + 63) // 64)
@@ -99,8 +105,6 @@ def test_hashes_are_saved_and_follow_the_seed():
             ETA(L, H, hash_bits=wrong)
     with pytest.raises(ValueError, match="ETA: scoring must be left out"):
         ETA(L, H, scoring="folded")
-    with pytest.raises(ValueError, match="ETA: exclude_future needs times"):
-        ETA(L, H, exclude_future=True)
 
 
 def fuxictr(model, name):
@@ -133,7 +137,9 @@ def test_twin_with_one_head_is_fuxictrs():
         model.w_q.copy_(layer.W_q.weight[None])
         model.w_b.copy_(layer.W_h.weight[None])
     mask = torch.arange(M) < torch.tensor([9, 5, 4])[:, None]
-    _, context = model(candidate, table[ids], time, now, mask=mask, return_context=True)
+    _, context = model(
+        candidate, History.dense(table[ids], time, mask=mask), now, return_context=True
+    )
     expected = layer(candidate, table[ids], mask)
     found = context[:, 0, :L] @ (layer.W_o.weight @ layer.W_v.weight).T
     torch.testing.assert_close(found, expected)
@@ -161,7 +167,7 @@ def test_eta_finds_what_fuxictrs_does():
     expected = distance_of(kept)
     distance = distance_of(rows).masked_fill(~mask, bits + 1)
     assert torch.equal(expected, distance.sort(1).values[:, :K])
-    _, context = model(candidate, rows, time, now, mask=mask, return_context=True)
+    _, context = model(candidate, History.dense(rows, time, mask=mask), now, return_context=True)
     u = folded(model, candidate)
     for s in range(S):
         nearest = distance[s].argsort(stable=True)[:K]
@@ -171,7 +177,9 @@ def test_eta_finds_what_fuxictrs_does():
 def test_din_weighs_the_last_k_by_its_network():
     table, ids, time, now, candidate = inputs()
     model = DIN(L, H, k=K)
-    _, context = model(candidate, Lookup(table, ids), time, now, LENGTHS, return_context=True)
+    _, context = model(
+        candidate, History.dense(Lookup(table, ids), time, LENGTHS), now, return_context=True
+    )
     for s, length in enumerate(LENGTHS.tolist()):
         expected = torch.zeros(L)
         for row in table[ids[s, max(0, length - K) : length]]:
@@ -183,7 +191,9 @@ def test_din_weighs_the_last_k_by_its_network():
 def test_sdim_averages_the_normalised_sums_of_shared_buckets():
     table, ids, time, now, candidate = inputs()
     model = SDIM(L, H, hashes=5, hash_bits=2)
-    _, context = model(candidate, Lookup(table, ids), time, now, LENGTHS, return_context=True)
+    _, context = model(
+        candidate, History.dense(Lookup(table, ids), time, LENGTHS), now, return_context=True
+    )
     for s, length in enumerate(LENGTHS.tolist()):
         rows, sums = table[ids[s, :length]], torch.zeros(5, L)
         for j in range(5):
@@ -204,7 +214,9 @@ def test_sdim_finds_what_fuxictrs_does():
     )  # fmt: skip
     mask = torch.arange(M) < torch.tensor([9, 5, 0])[:, None]
     expected = theirs.lsh_attentioin(model.rotations[None], candidate, table[ids], mask)
-    _, context = model(candidate, table[ids], time, now, mask=mask, return_context=True)
+    _, context = model(
+        candidate, History.dense(table[ids], time, mask=mask), now, return_context=True
+    )
     torch.testing.assert_close(context[:, 0], expected)
 
 
@@ -215,8 +227,8 @@ def test_sim_hard_attends_to_the_last_of_the_category():
     mask = torch.rand(S, M) < 0.7
     for keep in (None, mask, None):
         _, context = model(
-            candidate, Lookup(table, ids), time, now, LENGTHS, candidate_category=wanted,
-            behaviour_category=category, mask=keep, return_context=True,
+            candidate, History.dense(Lookup(table, ids), time, LENGTHS, keep), now,
+            candidate_category=wanted, behaviour_category=category, return_context=True,
         )  # fmt: skip
         u = folded(model, candidate)
         for s, length in enumerate(LENGTHS.tolist()):
@@ -228,7 +240,7 @@ def test_sim_hard_attends_to_the_last_of_the_category():
             torch.testing.assert_close(context[s, :, :L], expected)
     category[0] = 0  # in place: sorted anew
     _, context = model(
-        candidate, Lookup(table, ids), time, now, LENGTHS, candidate_category=wanted,
+        candidate, History.dense(Lookup(table, ids), time, LENGTHS), now, candidate_category=wanted,
         behaviour_category=category, return_context=True,
     )  # fmt: skip
     torch.testing.assert_close(context[0, :, :L], attended(u[0], table[ids[0, -2:]]))
@@ -237,7 +249,7 @@ def test_sim_hard_attends_to_the_last_of_the_category():
 def test_sim_hard_names_what_does_not_fit():
     table, ids, time, now, candidate = inputs()
     model = SIMHard(L, H, k=2)
-    call = (candidate, table[ids], time, now)
+    call = (candidate, History.dense(table[ids], time), now)
     wanted = torch.zeros(S, dtype=torch.int64)
     with pytest.raises(
         ValueError, match=r"behaviour_category must have the shape .* = \[3, 9\], got"
@@ -260,17 +272,16 @@ def moments(table, ids, model):
 def test_sim_soft_searches_and_guesses_by_its_own_projections():
     table, ids, time, now, candidate = inputs()
     model = SIMSoft(L, H, k=K, search_dim=3)
-    call = (candidate, Lookup(table, ids), time, now, LENGTHS)
+    call = (candidate, History.dense(Lookup(table, ids), time, LENGTHS), now)
     _, context = model(*call, return_context=True)
     u = folded(model, candidate)
     logits = model.auxiliary_logits(*call)
     many = model.auxiliary_logits(candidate[:, None].expand(-1, C, -1), *call[1:])
     torch.testing.assert_close(many, logits[:, None].expand(-1, C))
     masked = torch.arange(M) < LENGTHS[:, None]
-    torch.testing.assert_close(model.auxiliary_logits(*call[:4], mask=masked), logits)
-    torch.testing.assert_close(
-        model.auxiliary_logits(candidate, table[ids], *call[2:4], mask=masked), logits
-    )
+    for behaviours in (Lookup(table, ids), table[ids]):
+        history = History.dense(behaviours, time, mask=masked)
+        torch.testing.assert_close(model.auxiliary_logits(candidate, history, now), logits)
     for s, moment in enumerate(moments(table, ids, model)):
         query = model.search_q @ candidate[s]
         pooled = moment @ query / 3**0.5

@@ -7,7 +7,8 @@ import pytest
 import torch
 from rivals import H, K, L, inputs
 
-from longclock import baselines
+from longclock import History, baselines
+from longclock.data import HourlyInterests
 
 POOLED = ("NoTime", "HourEmbedding", "DIN", "SDIM", "InterestClock")
 NEEDED = {"InterestClock": {"category_dim": 2}, "PeriodGraph": {"users": 3}}
@@ -55,18 +56,19 @@ def test_widths_that_do_not_fit(name, widths):
 )
 def test_hourly_interests_names_its_sizes(sizes):
     with pytest.raises(ValueError, match=f"HourlyInterests: {list(sizes)[-1]} must be"):
-        baselines.HourlyInterests(**sizes)
+        HourlyInterests(**sizes)
 
 
 @pytest.mark.parametrize("name", ["NoTime", "HourEmbedding", "DIN"])
 def test_k_of_none_pools_all_and_of_0_nothing(name):
     table, ids, time, now, candidate = inputs()
-    build, call = getattr(baselines, name), (candidate, table[ids], time, now)
+    build = getattr(baselines, name)
     whole, many = build(L, H, k=None), build(L, H, k=100)
     many.load_state_dict(whole.state_dict())
     mask = torch.rand(time.shape) < 0.5
-    for options in ({}, {"mask": mask}):
-        torch.testing.assert_close(whole(*call, **options), many(*call, **options))
+    for keep in (mask, None):
+        call = (candidate, History.dense(table[ids], time, mask=keep), now)
+        torch.testing.assert_close(whole(*call), many(*call))
     _, context = build(L, H, k=0)(*call, return_context=True)
     assert not context.any()
     assert whole(*call)[0].equal(build(L, H, k=K)(*call)[0]) is False

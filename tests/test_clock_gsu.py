@@ -20,12 +20,10 @@ def rows(case: Case, **options: Any) -> list[torch.Tensor]:
     if case.key_time.dim() == 2:
         return list(scores.flatten(0, -2))
     layout = case.layout | options
-    if "starts" in layout:
-        sizes = layout["ends"] - layout["starts"]
-    else:
-        sizes = layout["offsets"].diff()
-        if "query_offsets" in layout:
-            sizes = sizes.repeat_interleave(layout["query_offsets"].diff())
+    windows = "starts" in layout
+    sizes = layout["ends"] - layout["starts"] if windows else layout["offsets"].diff()
+    if "query_offsets" in layout:
+        sizes = sizes.repeat_interleave(layout["query_offsets"].diff())
     return list(scores.split(sizes.tolist()))
 
 

@@ -27,13 +27,21 @@ def raw_searches(layout: str) -> dict[str, tuple[Any, ...]]:
         f"gsu_score {layout}": case.raw(total),
         f"gsu_score_backward {layout}": (grad, *forward, True, True, True),
         f"hamming_gsu {layout}": (*hashes.raw(None)[:4], *hashes.raw(None)[8:16], 3),
-    }
+        f"esu_attention_positions {layout}": (
+            case.key_time, case.query_time, *case.raw(None)[9:16], torch.full((*case.query.shape[:-1], 2), -1),
+        ),
+    }  # fmt: skip
 
 
 def raw_calls() -> dict[str, tuple[Any, ...]]:
     """Arguments of every raw op, with all that are optional and go together."""
     esu = make_esu(table=True, poison=False)
     context, softmax = torch.randn(5, 4, 11), torch.randn(5, 4, 2)
+    assert esu.ids is not None
+    assert esu.valid is not None
+    found = list(esu.raw())  # the same rows, by where in a history they lie
+    at = torch.where(esu.valid, torch.arange(185).view(5, 37), -1)
+    found[2], found[3], found[5], found[10] = esu.ids.flatten(), esu.z_time.flatten(), at, None
     x, delta = torch.randn(6, 64), torch.randint(0, 43_200, (9,))
     calls: dict[str, tuple[Any, ...]] = {
         "block_topk": (x, 3, torch.randint(0, 64, (6,))),
@@ -47,9 +55,16 @@ def raw_calls() -> dict[str, tuple[Any, ...]]:
         "esu_attention_backward": (
             torch.randn(5, 4, 11), *esu.raw()[:-1], context, softmax, True, True, True,
         ),
-        "esu_attention_table_grad": (torch.randn(5, 37, 7), esu.ids, esu.valid, len(esu.z)),
+        "esu_attention_table_grad": (torch.randn(5, 37, 7), esu.ids, None, esu.valid, len(esu.z)),
     }  # fmt: skip
-    for layout in ("dense", "ragged_many", "windows"):
+    calls |= {
+        "esu_attention found": tuple(found),
+        "esu_attention_backward found": (
+            torch.randn(5, 4, 11), *found[:-1], context, softmax, True, True, True,
+        ),
+        "esu_attention_table_grad found": (torch.randn(5, 37, 7), found[2], found[5], esu.valid, len(esu.z)),
+    }  # fmt: skip
+    for layout in ("dense", "ragged_many", "windows", "windows_many"):
         calls |= raw_searches(layout)
     return calls
 

@@ -12,27 +12,14 @@ import pytest
 BUILD_API = Path(__file__).parents[1] / "docs" / "build_api.py"
 PUBLIC = runpy.run_path(str(BUILD_API))["public"]()
 
-# Names without an example so far; the test fails of one that has got an example until it is taken out here.
-WITHOUT = {
-    "LongTermInterestClock", "esu_attention",
-    # The rivals, each of which is called as LongTermInterestClock is.
-    "ClockAttention", "ClockSearch", "DIN", "DayAndWeek", "ETA", "FullClock", "HourEmbedding", "HourlyInterests", "InterestClock",
-    "NoTime", "PeriodGraph", "Pooled", "SDIM", "SIMHard", "SIMSoft", "TWIN", "WithHour",
-}  # fmt: skip
-
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_example(name, tmp_path, monkeypatch):
     """In an empty folder, where it may write files; a class's methods may have examples as well."""
     monkeypatch.chdir(tmp_path)
     own = doctest.DocTestParser().get_examples(PUBLIC[name].__doc__ or "")
-    assert own or name in WITHOUT, "its docstring has no Example"
-    assert not own or name not in WITHOUT, "it has an Example: take it out of WITHOUT"
+    assert own, "its docstring has no Example"
     said: list[str] = []
     for test in doctest.DocTestFinder().find(PUBLIC[name], name, module=False, globs={}):
         doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
     assert not said, "".join(said)
-
-
-def test_names_without_an_example_are_public():
-    assert WITHOUT.issubset(PUBLIC)

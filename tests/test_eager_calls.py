@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from cases import make_case, make_mlp
-from esu_cases import make_esu
+from esu_cases import make_esu, make_found
 from tolerance import assert_bitwise
 from torch import Tensor
 
@@ -32,6 +32,21 @@ def esu_attention(device: str) -> Ways:
         lambda: case.run(lc.esu_attention),
         lambda: raw.esu_attention(*case.raw())[0],
     )
+
+
+def attention_to_what_was_found(device: str) -> Ways:
+    case = make_found("ragged_many", rows="table").to(device).trained()
+    keys, (at, _, now) = case.search, case.positions()
+    return Ways(
+        list(case.leaves().values()),
+        lambda: case.run(lc.esu_attention),
+        lambda: raw.esu_attention(
+            case.u, keys.keys, keys.layout["ids"], keys.key_time, now, at, *keys.mlp, None, 86400, 3600.0, False
+        )[0],
+    )  # fmt: skip
+
+
+attention_to_what_was_found.__name__ = "esu_attention"  # the op that it calls
 
 
 def gsu_score(device: str) -> Ways:
@@ -62,7 +77,8 @@ def block_topk(device: str) -> Ways:
     )
 
 
-every_op = pytest.mark.parametrize("op", [esu_attention, gsu_score, time_similarity, block_topk])
+OPS = [esu_attention, attention_to_what_was_found, gsu_score, time_similarity, block_topk]
+every_op = pytest.mark.parametrize("op", OPS)
 
 
 @every_op

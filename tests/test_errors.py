@@ -72,12 +72,23 @@ FLAT = {"keys": torch.randn(5, 3), "key_time": torch.zeros(5, dtype=torch.int64)
         ({"starts": INTS}, r"starts must come with ends \(windows\), got ends=None"),
         ({"ends": INTS}, r"ends must come with starts \(windows\), got starts=None"),
         ({"starts": INTS, "ends": INTS, "offsets": INTS}, "starts must not be given with offsets"),
-        ({"query_offsets": INTS}, "query_offsets must come with offsets"),
+        (
+            {"query_offsets": INTS},
+            r"query_offsets must come with offsets \(ragged\), or starts and ends \(windows\), got neither$",
+        ),
         (FLAT | {"offsets": torch.tensor([0, 6, 5])}, "offsets must not decrease, got 6 then 5"),
         (FLAT | {"offsets": torch.tensor([0, 2, 4])}, "offsets must end at T = 5, got 4"),
         (
             FLAT | {"starts": INTS, "ends": INTS + 1},
             "starts and ends must satisfy .*, got 5 and 6 at 1",
+        ),
+        (
+            FLAT | {"starts": INTS, "ends": INTS, "query_offsets": torch.tensor([0, 1, 3])},
+            "query_offsets must end at Q = 2, got 3",
+        ),
+        (
+            FLAT | {"starts": INTS, "ends": INTS, "query_offsets": INTS},
+            r"query_offsets must have shape \[S \+ 1\] = \[3\] to match query_time \[S\], got \[2\]",
         ),
         ({"mask": torch.ones(2, 4, dtype=torch.bool)}, r"mask must be bool of key_time's shape"),
         ({"period": 0}, "period must be from 1 to"),

@@ -147,7 +147,7 @@ def table_gradient(
 ) -> Tensor:
     there = None if valid is None else valid.to(device)
     op = raw.esu_attention_table_grad
-    found: Tensor = op(z_grad.to(device), ids.to(device), there, rows).cpu()
+    found: Tensor = op(z_grad.to(device), ids.to(device), None, there, rows).cpu()
     return found
 
 
@@ -318,5 +318,5 @@ def test_memory_of_large_table_gradients_is_given_back() -> None:
     z_grad, ids = torch.ones(1, 1, 32), torch.tensor([[79_999]])
     before = kilobytes("VmRSS")
     for _ in range(20):  # of 10 MB
-        assert raw.esu_attention_table_grad(z_grad, ids, None, 80_000)[-1].sum() == 32
+        assert raw.esu_attention_table_grad(z_grad, ids, None, None, 80_000)[-1].sum() == 32
     assert kilobytes("VmRSS") - before < 50_000

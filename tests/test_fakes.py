@@ -38,17 +38,33 @@ RAGGED = {"query": floats(S, D), "keys": floats(T, D), "key_time": ints(T), "que
           "offsets": torch.tensor([0, 4, 4, T]), "exclude_future": True, **CLOCK}  # fmt: skip
 RAGGED_MANY = {**RAGGED, "query": floats(4, D), "query_offsets": torch.tensor([0, 1, 3, 4])}
 WINDOWS = {**RAGGED, "offsets": None, "starts": torch.tensor([0, 2, 5]), "ends": torch.tensor([4, 2, T])}  # fmt: skip
+WINDOWS_MANY = {**WINDOWS, "query": floats(4, D), "query_offsets": torch.tensor([0, 1, 3, 4])}
 RAGGED_TABLE = {**RAGGED, "keys": floats(N, D), "ids": ints(T)}
 LAYOUTS = {"dense": DENSE, "candidates": CANDIDATES, "table": TABLE, "ragged": RAGGED, "ragged_many": RAGGED_MANY,
-           "windows": WINDOWS, "ragged_table": RAGGED_TABLE}  # fmt: skip
-ESU = {"u": floats(S, C, D), "z": floats(S, M, D), "ids": None, "z_time": ints(S, M), "query_time": ints(S), **MLP,
+           "windows": WINDOWS, "windows_many": WINDOWS_MANY, "ragged_table": RAGGED_TABLE}  # fmt: skip
+ESU = {"u": floats(S, C, D), "z": floats(S, M, D), "ids": None, "z_time": ints(S, M), "query_time": ints(S), "positions": None, **MLP,
        "valid": ints(S, M) > 0, "period": 86400, "unit": 3600.0, "sparse_grad": False}  # fmt: skip
 ESU_TABLE = {**ESU, "z": floats(N, D), "ids": ints(S, M)}
+ESU_FOUND = {
+    **ESU,
+    "z": floats(T, D),
+    "z_time": ints(T),
+    "valid": None,
+    "positions": ints(S, 3, most=T) - 1,
+}
+ESU_FOUND_TABLE = {**ESU_FOUND, "z": floats(N, D), "ids": ints(T)}
 
 
 def hashes(given: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in given.items() if name not in (*MLP, *CLOCK)}
     return {**kept, "query": given["query"].long(), "keys": given["keys"].long(), "k": 3}
+
+
+def found_in(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of esu_attention_positions: what a search of the same history found."""
+    names = ("key_time", "query_time", *list(NO_LAYOUT)[1:], "exclude_future")
+    kept = {name: given[name] for name in names}
+    return {**kept, "found": torch.full((*given["query"].shape[:-1], 3), -1)}
 
 
 CALLS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -57,6 +73,10 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"hamming_gsu {name}": ("hamming_gsu", hashes(given)) for name, given in LAYOUTS.items()},
     "esu_attention": ("esu_attention", ESU),
     "esu_attention table": ("esu_attention", ESU_TABLE),
+    "esu_attention found": ("esu_attention", ESU_FOUND),
+    "esu_attention found table": ("esu_attention", ESU_FOUND_TABLE),
+    **{f"esu_attention_positions {name}": ("esu_attention_positions", found_in(given)) for name, given in LAYOUTS.items()
+       if "table" not in name},
     "block_topk": ("block_topk", {"scores": floats(S, M), "k": 3, "lengths": ints(S)}),
     "pack_signs": ("pack_signs", {"x": floats(S, D)}),
     "time_features": ("time_features", {"delta": ints(S, M), "unit": 3600.0}),
@@ -91,10 +111,13 @@ def mistakes(given: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             for change, changed in CHANGES.items():
                 if value.dim() or change not in ("fewer", "narrower", "one dimension less"):
                     yield f"{name}: {change}", {**given, name: changed(value)}
-            if name in NO_LAYOUT:
+            if name in (*NO_LAYOUT, "positions", "valid"):
                 yield f"{name}: left out", {**given, name: None}
         elif name in NO_LAYOUT and "key_time" in given:
             yield f"{name}: added", {**given, name: ints(S)}
+        elif name in ("positions", "valid") and "u" in given:
+            yield f"{name}: added", {**given, name: ints(S, 3)}
+            yield f"{name}: added for every z", {**given, name: ints(S, M) > 0}
         elif name in ("k", "period"):
             for wrong in (-1, 0, 2**31, 4000):
                 yield f"{name}: {wrong}", {**given, name: wrong}
@@ -120,7 +143,8 @@ def test_what_an_eager_call_refuses_is_refused_without_values(call: str) -> None
                     for name, value in wrong.items()}  # fmt: skip
             traced = refusal(op, fake)
         # Values, which a graph does not have, are the one thing that an eager call refuses alone.
-        if said is not None and any(word in said for word in (" at ", "end at", "must start")):
+        values = (" at ", "end at", "must start", "must be below T")
+        if said is not None and any(word in said for word in values):
             assert traced is None, f"{what}: {traced}"
             continue
         assert traced == said, what
@@ -144,6 +168,28 @@ def test_a_compiled_call_says_the_same() -> None:
     while error is not None:
         said, error = f"{said}{error}\n", error.__cause__ or error.__context__
     assert str(eager.value) in said
+
+
+def test_a_compiled_attention_says_the_same_of_what_was_found() -> None:
+    u, z, z_time, now = floats(S, C, D), floats(S, M, D), ints(S, M), ints(S)
+
+    def attend(found: Tensor, lengths: Tensor) -> Tensor:
+        mlp = tuple(MLP.values())
+        return lc.esu_attention(u, z, z_time, now, mlp, found=found, lengths=lengths)
+
+    compiled = torch.compile(attend, backend="eager", fullgraph=True, dynamic=False)
+    found, lengths = ints(S, 3) - 1, torch.full((S,), M)
+    assert torch.equal(compiled(found, lengths), attend(found, lengths))
+    for wrong in ((found.int(), lengths), (found[0], lengths), (found[:2], lengths), (found[:, None].expand(S, 2, 3), lengths),
+                  (found, lengths.float()), (found, lengths[:2])):  # fmt: skip
+        with pytest.raises(ValueError) as eager:
+            attend(*wrong)
+        with pytest.raises(Exception) as traced:  # which one, PyTorch decides
+            compiled(*wrong)
+        said, error = "", traced.value
+        while error is not None:
+            said, error = f"{said}{error}\n", error.__cause__ or error.__context__
+        assert str(eager.value) in said
 
 
 def test_sizes_that_are_not_known_yet_are_taken() -> None:

@@ -33,7 +33,7 @@ def test_it_never_rises(level, device, period, unit, hidden, seed) -> None:
     s = made(delta).detach().cpu()
     rounding = 1e-5 * float(b2.abs() + (w2.abs() * b1.abs()).sum())  # a unit is b1 at most
     assert (s.diff() <= rounding).all()
-    exact = lc.reference.TimeSimilarity(hidden, unit, period=period).double()
+    exact = lc.TimeSimilarity(hidden, unit, period=period, backend="reference").double()
     exact.load_state_dict(made.state_dict())
     assert (exact(delta.cpu()).diff() <= 1e-9 * rounding).all()
 
@@ -107,7 +107,7 @@ def test_reference_and_ops_agree_on_a_module(level, device, falls) -> None:
         "gsu_score": lambda ops, s: ops.gsu_score(query, keys, times, now, s),
         "esu_attention": lambda ops, s: ops.esu_attention(query[:, None], keys, times, now, s),
     }
-    plain = lc.reference.TimeSimilarity(8, 43200.0, falls=falls).to(device)
+    plain = lc.TimeSimilarity(8, 43200.0, falls=falls, backend="reference").to(device)
     plain.load_state_dict(made.state_dict())
     for name, call in calls.items():
         results = []
@@ -144,7 +144,7 @@ def test_falls_is_a_bool(falls) -> None:
         lc.LongTermInterestClock(4, 3, time_falls=falls)
 
 
-@pytest.mark.parametrize("kind", [lc.LongTermInterestClock, lc.reference.LongTermInterestClock])
-def test_the_clocks_s_falls_unless_it_is_free(kind) -> None:
-    assert kind(4, 3).time.falls is True
-    assert kind(4, 3, time_falls=False).time.falls is False
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_the_clocks_s_falls_unless_it_is_free(backend) -> None:
+    assert lc.LongTermInterestClock(4, 3, backend=backend).time.falls is True
+    assert lc.LongTermInterestClock(4, 3, time_falls=False, backend=backend).time.falls is False

@@ -101,7 +101,10 @@ def test_errors_of_combinations(device: str) -> None:
         ({"offsets": starts}, "starts must not be given with offsets"),
         ({"lengths": starts}, "lengths must be None for ragged and windows"),
         ({"starts": None, "ends": None}, r"key_time must have shape \[S, M\], got \[106\]"),
-        ({"starts": None, "ends": None, "query_offsets": ends}, "query_offsets must come with off"),
+        (
+            {"starts": None, "ends": None, "query_offsets": ends},
+            r"query_offsets must come with offsets \(ragged\), or starts and ends \(windows\), got neither$",
+        ),
         ({"period": 0}, "period must be from 1"),
         ({"period": 1.5}, "period must be an int, got float"),
     ):
@@ -152,3 +155,19 @@ def test_errors_of_data(device: str, checks_data: bool) -> None:
         ids[0, 0] = bad
         with pytest.raises(ValueError, match=r"^gsu_score: ids must "):
             table.score(lc.gsu_score, ids=ids)
+
+
+def test_a_total_that_is_too_small_reads_no_gradient_past_its_end(
+    device: str, emulated: bool
+) -> None:
+    """The host does not read the offsets of a GPU: what does not fit the scores has no gradient."""
+    if device == "cpu" and not emulated:
+        pytest.skip("on the CPU a wrong total is refused")
+    mlp = lc.TimeSimilarity().to(device)
+    layout = {"offsets": torch.tensor([0, 10, 20]), "query_offsets": torch.tensor([0, 5, 10])}
+    layout = {name: value.to(device) for name, value in layout.items()}
+    time, now = torch.zeros(20, dtype=torch.int64, device=device), torch.zeros(2, dtype=torch.int64, device=device)  # fmt: skip
+    query, keys = torch.randn(10, 8, device=device), torch.randn(20, 8, device=device)
+    lc.gsu_score(query, keys, time, now, mlp, total=40, **layout).nan_to_num().sum().backward()
+    assert mlp.w1.grad is not None
+    assert mlp.w1.grad.isfinite().all()

@@ -11,8 +11,10 @@ import torch
 from rival_calls import LAYOUTS
 from rivals import H, L
 
-from longclock.baselines import HourlyInterests, InterestClock
+from longclock import History
+from longclock.baselines import InterestClock
 from longclock.baselines.interest_clock import hourly_interests
+from longclock.data import HourlyInterests
 
 LARGEST = 2**63 - 1
 
@@ -47,7 +49,8 @@ def test_counting_anew_takes_any_category(dtype):
         torch.tensor([0, 100]),
         torch.tensor([400, 300]),
     )
-    found = hourly_interests(categories, time, now, starts, ends, mask)
+    windows = History.windows(torch.zeros(400, 0), time, starts, ends, mask=mask)
+    found = hourly_interests(categories, windows, now)
     for q, (start, end) in enumerate(zip(starts, ends, strict=True)):
         part = slice(start, end)
         assert torch.equal(found[q, :, 0], by_hand(categories[0, part], time[part], mask[part]))
@@ -64,12 +67,13 @@ def test_categories_outside_the_tables(layout, mode, wrong):
     text = f"InterestClock: behaviour_categories must be from 0 to 3, got {wrong}; in field 1"
     with pytest.raises(ValueError, match=text):
         model(**call)
-    mask = torch.ones(call["behaviour_time"].shape, dtype=torch.bool)
+    mask = torch.ones(call["history"].time.shape, dtype=torch.bool)
     mask.view(-1)[3] = False  # what does not count is not read
     categories_of_none = categories.clone()
     categories_of_none[1].view(-1)[3] = 0
-    expected = model(**(call | {"behaviour_categories": categories_of_none, "mask": mask}))
-    assert torch.equal(model(**call, mask=mask), expected)
+    call["history"] = call["history"]._replace(mask=mask)
+    expected = model(**(call | {"behaviour_categories": categories_of_none}))
+    assert torch.equal(model(**call), expected)
 
 
 @pytest.mark.parametrize("wrong", [-1, 4, 2**31 - 1])

@@ -5,8 +5,10 @@ import pytest
 import torch
 from rivals import LENGTHS, H, L, inputs, interest_clock
 
-from longclock.baselines import HourlyInterests, InterestClock
+from longclock import History
+from longclock.baselines import InterestClock
 from longclock.baselines.interest_clock import hourly_interests
+from longclock.data import HourlyInterests
 
 
 @pytest.mark.parametrize("mode", ["gaussian", "naive", "adaptive"])
@@ -14,8 +16,8 @@ def test_interest_clock_trains_its_weights_and_the_categories(mode):
     table, ids, time, now, candidate = inputs()
     model = interest_clock(L, H, mode=mode)
     ten = 10 * 3600
-    call = (candidate, table[ids], time % 3600 + ten, now * 0 + ten + 86400, LENGTHS)
-    model(*call).square().sum().backward()
+    history = History.dense(table[ids], time % 3600 + ten, LENGTHS)
+    model(candidate, history, now * 0 + ten + 86400).square().sum().backward()
     for name, weight in model.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
@@ -30,9 +32,10 @@ def test_interest_clock_keeps_up_what_counting_anew_finds():
     categories = torch.randint(0, 6, (2, events), generator=generator)
     kept = HourlyInterests(fields=2)
     starts, ends = torch.zeros(1, dtype=torch.int64), torch.tensor([events])
+    windows = History.windows(torch.zeros(events, 0), time, starts, ends)
     for event in range(events):
         now = int(time[event])
-        anew = hourly_interests(categories, time, time[event : event + 1], starts, ends)
+        anew = hourly_interests(categories, windows, time[event : event + 1])
         assert torch.equal(torch.from_numpy(kept.clock(7, now)), anew[0])
         kept.add(7, now, now, categories[:, event].tolist())
     assert anew.any()
@@ -79,4 +82,6 @@ def test_interest_clock_names_what_does_not_fit():
         InterestClock(L, H, mode="x", category_dim=2)
     table, ids, time, now, candidate = inputs()
     with pytest.raises(ValueError, match="interests must be given"):
-        InterestClock(L, H, category_dim=2)(candidate, table[ids], time, now, category_tables=[])
+        InterestClock(L, H, category_dim=2)(
+            candidate, History.dense(table[ids], time), now, category_tables=[]
+        )

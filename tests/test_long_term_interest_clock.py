@@ -24,12 +24,19 @@ class Batch:
     behaviour_time: Tensor
     query_time: Tensor
     lengths: Tensor | None
+    mask: Tensor | None = None
+
+    def history(self) -> lc.History:
+        return lc.History.dense(self.behaviours, self.behaviour_time, self.lengths, self.mask)
+
+    def arguments(self) -> tuple[Tensor, lc.History, Tensor]:
+        return self.candidate, self.history(), self.query_time
 
     def run(self, module: torch.nn.Module, **options: Any) -> Any:
-        return module(
-            self.candidate, self.behaviours, self.behaviour_time, self.query_time, self.lengths,
-            **options,
-        )  # fmt: skip
+        return module(*self.arguments(), **options)
+
+    def cpu(self) -> Batch:
+        return Batch(*(x if x is None else x.cpu() for x in vars(self).values()))
 
 
 def make_batch(device: str, candidates: int = 3) -> Batch:
@@ -52,9 +59,23 @@ def flat(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def build(device: str, kind: type = lc.LongTermInterestClock, **options: Any) -> Any:
+def build(device: str, **options: Any) -> Any:
     torch.manual_seed(7)
-    return kind(L, H, D, N, K, 9, 24, **options).to(device)
+    return lc.LongTermInterestClock(L, H, D, N, K, 9, 24, **options).to(device)
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[lc.TopK]:
+    """What every search of a module has found, in order."""
+    seen: list[lc.TopK] = []
+    search = lc.ops.clock_gsu
+
+    def recorded(*args: Any, **options: Any) -> lc.TopK:
+        seen.append(search(*args, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(lc.ops, "clock_gsu", recorded)
+    return seen
 
 
 def close(ours: Tensor, expected: Tensor) -> None:
@@ -63,11 +84,10 @@ def close(ours: Tensor, expected: Tensor) -> None:
 
 def test_agrees_with_the_reference(level: str, device: str) -> None:
     batch, ours = make_batch(device), build(device)
-    reference = build("cpu", lc.reference.LongTermInterestClock)
+    reference = build("cpu", backend="reference")
     reference.load_state_dict(ours.state_dict())
-    on_cpu = Batch(*(x.cpu() for x in vars(batch).values()))
     v, c = batch.run(ours, return_context=True)
-    v_expected, c_expected = on_cpu.run(reference, return_context=True)
+    v_expected, c_expected = batch.cpu().run(reference, return_context=True)
     assert v.shape == (4, 3, 9)
     assert c.shape == (4, 3, N, L + 4)
     close(v.cpu(), v_expected)
@@ -82,18 +102,17 @@ def test_agrees_with_the_reference(level: str, device: str) -> None:
 
 @pytest.mark.parametrize("literal_scale", [False, True])
 def test_folded_and_precomputed_select_the_same(
-    level: str, device: str, literal_scale: bool
+    level: str, device: str, literal_scale: bool, searches: list[lc.TopK]
 ) -> None:
     batch = make_batch(device)
     folded = build(device, literal_scale=literal_scale)
     precomputed = build(device, literal_scale=literal_scale, scoring="precomputed")
     precomputed.load_state_dict(folded.state_dict())
-    for module in (folded, precomputed):
-        module.ops = Recorder()
     v = batch.run(folded)
     close(batch.run(precomputed), v)
-    assert torch.equal(folded.ops.found.indices, precomputed.ops.found.indices)
-    close(precomputed.ops.found.scores, folded.ops.found.scores)
+    of_folded, of_precomputed = searches
+    assert torch.equal(of_folded.indices, of_precomputed.indices)
+    close(of_precomputed.scores, of_folded.scores)
     keys = precomputed.project(batch.behaviours)
     assert keys.shape == (4, 50, N * D)
     assert torch.equal(batch.run(precomputed, keys=keys), batch.run(precomputed))
@@ -103,26 +122,14 @@ def test_folded_and_precomputed_select_the_same(
         batch.run(folded, keys=keys)
 
 
-class Recorder:
-    """longclock.ops, remembering the last search."""
-
-    def clock_gsu(self, *args: Any, **options: Any) -> lc.TopK:
-        self.found = lc.clock_gsu(*args, **options)
-        return self.found
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(lc.ops, name)
-
-
-def test_the_search_scores_the_mean_of_the_heads(device: str) -> None:
+def test_the_search_scores_the_mean_of_the_heads(device: str, searches: list[lc.TopK]) -> None:
     batch, module = make_batch(device, 1), build(device)
-    module.ops = Recorder()
     batch.run(module)
     q = torch.einsum("sh,ndh->snd", batch.candidate[:, 0], module.w_q)
     alpha = torch.einsum("sml,ndl,snd->smn", batch.behaviours, module.w_b, q) / D**0.5
     delta = lc.circular_delta(batch.behaviour_time, batch.query_time[:, None])
     scores = alpha.mean(-1) + module.time(delta)
-    found = module.ops.found
+    (found,) = searches
     for s, count in enumerate(COUNTS):
         close(found.scores[s, 0, : min(K, count)], scores[s, :count].sort(descending=True)[0][:K])
 
@@ -138,21 +145,27 @@ def test_windows_and_ragged_equal_dense_prefixes(level: str, device: str) -> Non
     batch, module = make_batch(device), build(device)
     expected, (rows, times, offsets) = batch.run(module).flatten(0, 1), flat(batch)
     candidate, bounds = batch.candidate.flatten(0, 1), offsets.repeat_interleave(3)
-    windows = module(
-        candidate, rows, times, batch.query_time.repeat_interleave(3),
-        starts=bounds[:-3], ends=bounds[3:],
-    )  # fmt: skip
-    close(windows, expected)
+    windows = lc.History.windows(rows, times, bounds[:-3], bounds[3:])
+    close(module(candidate, windows, batch.query_time.repeat_interleave(3)), expected)
     query_offsets = torch.arange(0, 13, 3, device=device)
-    ragged = {"offsets": offsets, "query_offsets": query_offsets}
-    close(module(candidate, rows, times, batch.query_time, **ragged), expected)
-    one = module(candidate[::3], rows, times, batch.query_time, offsets=offsets)
+    windows = lc.History.windows(rows, times, offsets[:-1], offsets[1:], query_offsets)
+    close(module(candidate, windows, batch.query_time), expected)
+    ragged = lc.History.ragged(rows, times, offsets, query_offsets)
+    close(module(candidate, ragged, batch.query_time), expected)
+    one = module(candidate[::3], lc.History.ragged(rows, times, offsets), batch.query_time)
     close(one, expected[::3])
     ids = torch.randperm(len(rows), device=device)
     table = lc.Lookup(rows[ids.argsort()], ids)
-    close(module(candidate, table, times, batch.query_time, **ragged), expected)
-    with pytest.raises(ValueError, match=r"offsets|starts"):
-        module(candidate, rows, times, batch.query_time)
+    close(module(candidate, ragged._replace(rows=table), batch.query_time), expected)
+    whole = copy.deepcopy(module)
+    whole.k = None
+    for flat_search in (module, whole):
+        with pytest.raises(
+            ValueError,
+            match=r"LongTermInterestClock: history.time must have shape \[S, M\], got \[84\]; for flat "
+            "sequences give offsets, or starts and ends",
+        ):
+            flat_search(candidate, lc.History(rows, times), batch.query_time)
 
 
 def test_a_left_padded_mask_equals_lengths(level: str, device: str) -> None:
@@ -167,8 +180,8 @@ def test_a_left_padded_mask_equals_lengths(level: str, device: str) -> None:
         ),
         lengths=None,
     )
-    mask = torch.arange(50, device=device) >= 50 - batch.lengths[:, None]  # type: ignore[index]
-    close(left.run(module, mask=mask), batch.run(module))
+    left.mask = torch.arange(50, device=device) >= 50 - batch.lengths[:, None]  # type: ignore[index]
+    close(left.run(module), batch.run(module))
 
 
 def test_exclude_future_equals_a_prefix(level: str, device: str) -> None:
@@ -179,9 +192,8 @@ def test_exclude_future_equals_a_prefix(level: str, device: str) -> None:
     close(batch.run(build(device, exclude_future=True)), earlier.run(build(device)))
 
 
-def test_only_selected_rows_get_gradient(level: str, device: str) -> None:
+def test_only_selected_rows_get_gradient(level: str, device: str, searches: list[lc.TopK]) -> None:
     batch, module = make_batch(device, 1), build(device)
-    module.ops = Recorder()
     rows = batch.behaviours.clone().requires_grad_()
     replace(batch, behaviours=rows).run(module).sum().backward()
     table = batch.behaviours.flatten(0, 1).clone().requires_grad_()
@@ -192,7 +204,7 @@ def test_only_selected_rows_get_gradient(level: str, device: str) -> None:
         close(table.grad.to_dense().view(4, 50, L), rows.grad)
     hit = (rows.grad != 0).any(-1)
     for s in range(4):
-        chosen = module.ops.found.indices[s, 0]
+        chosen = searches[0].indices[s, 0]
         assert set(hit[s].nonzero().flatten().tolist()) == set(chosen[chosen >= 0].tolist())
 
 
@@ -208,7 +220,8 @@ def test_empty(device: str, shape: tuple[int, int, int]) -> None:
     s, c, m = shape
     module, times = build(device), torch.zeros(s, m, dtype=torch.int64, device=device)
     candidate = torch.randn(s, c, H, device=device)
-    v = module(candidate, torch.randn(s, m, L, device=device), times, times.new_zeros(s))
+    history = lc.History.dense(torch.randn(s, m, L, device=device), times)
+    v = module(candidate, history, times.new_zeros(s))
     assert v.shape == (s, c, 9)
     assert v.isfinite().all()
     v.sum().backward()
@@ -229,36 +242,39 @@ def test_state_dict_and_copies(device: str) -> None:
         assert text in repr(other).splitlines()[0] + other.extra_repr()
 
 
-@pytest.mark.parametrize("layout", ["dense", "lookup", "windows", "ragged", "one a sequence"])
+@pytest.mark.parametrize(
+    "layout", ["dense", "lookup", "windows", "windows of many", "ragged", "one a sequence"]
+)
 @pytest.mark.parametrize("restricted", [False, True])
-@pytest.mark.parametrize("kind", [lc.LongTermInterestClock, lc.reference.LongTermInterestClock])
-def test_the_whole_sequence(device: str, layout: str, restricted: bool, kind: type) -> None:
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_the_whole_sequence(device: str, layout: str, restricted: bool, backend: str) -> None:
     """No k finds what the k of the longest history finds."""
-    batch, ours = make_batch(device), build(device, kind, exclude_future=restricted)
-    search = build(device, kind, exclude_future=restricted)
+    batch, ours = make_batch(device), build(device, backend=backend, exclude_future=restricted)
+    search = build(device, backend=backend, exclude_future=restricted)
     ours.k, search.k = None, max(COUNTS)
     rows, times, offsets = flat(batch)
-    behaviours, layouts, candidate = rows, {"offsets": offsets}, batch.candidate.flatten(0, 1)
-    now = batch.query_time
-    if layout in ("dense", "lookup"):
-        behaviours, times, candidate = batch.behaviours, batch.behaviour_time, batch.candidate
-        layouts = {"lengths": batch.lengths}
-        if layout == "lookup":
-            ids = torch.arange(200, device=device).view(4, 50)
-            behaviours = lc.Lookup(behaviours.flatten(0, 1), ids)
+    candidate, now = batch.candidate.flatten(0, 1), batch.query_time
+    many = torch.arange(0, 13, 3, device=device)
+    if layout == "dense":
+        candidate, history = batch.candidate, batch.history()
+    elif layout == "lookup":
+        ids = torch.arange(200, device=device).view(4, 50)
+        table = lc.Lookup(batch.behaviours.flatten(0, 1), ids)
+        candidate, history = batch.candidate, batch.history()._replace(rows=table)
     elif layout == "windows":
         bounds = offsets.repeat_interleave(3)
-        layouts, now = {"starts": bounds[:-3], "ends": bounds[3:]}, now.repeat_interleave(3)
+        history = lc.History.windows(rows, times, bounds[:-3], bounds[3:])
+        now = now.repeat_interleave(3)
+    elif layout == "windows of many":
+        history = lc.History.windows(rows, times, offsets[:-1], offsets[1:], many)
     elif layout == "ragged":
-        layouts["query_offsets"] = torch.arange(0, 13, 3, device=device)
+        history = lc.History.ragged(rows, times, offsets, many)
     else:
-        candidate = candidate[::3]
+        candidate, history = candidate[::3], lc.History.ragged(rows, times, offsets)
     if restricted:
-        layouts["mask"] = torch.rand(times.shape, device=device) < 0.7
-    results = [
-        module(candidate, behaviours, times, now, **layouts, return_context=True)
-        for module in (ours, search)
-    ]
+        mask = torch.rand(history.time.shape, device=device) < 0.7
+        history = history._replace(mask=mask)
+    results = [module(candidate, history, now, return_context=True) for module in (ours, search)]
     close(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-3)
     for v, _ in results:
@@ -313,7 +329,7 @@ def test_wrong_widths(device: str) -> None:
     ids = torch.zeros(4, 50, dtype=torch.int64, device=device)
     for behaviours in (narrow, lc.Lookup(narrow.flatten(0, 1), ids)):
         with pytest.raises(
-            ValueError, match=r"behaviours must have behaviour_dim = 16 .*15\]; build"
+            ValueError, match=r"history.rows must have behaviour_dim = 16 .*15\]; build"
         ):
             replace(batch, behaviours=behaviours).run(module)
 
@@ -336,7 +352,16 @@ def test_a_search_made_elsewhere(device: str, scoring: str) -> None:
     mask[0, some[0, 0, 0]] = False
     dropped = some.clone()
     dropped[0, :, :][some[0] == some[0, 0, 0]] = -1
-    close(batch.run(module, found=some, mask=mask), batch.run(module, found=dropped))
-    for wrong in (found.int(), found[:, 0]):
-        with pytest.raises(ValueError, match=r"found must be int64 \[4, 3, 'K'\]"):
+    masked = replace(batch, mask=mask)
+    close(masked.run(module, found=some), batch.run(module, found=dropped))
+    for wrong, message in (
+        (found.int(), "found must be int64, got int32; pass the indices of a search"),
+        (found[0, 0], r"found must have shape \[S, K\] or \[S, C, K\], got \[10\]"),
+        (
+            found[:3],
+            r"found must have S = 4 in its first dimension to match history.rows, got \[3, 3, 10\]",
+        ),
+        (found[:, 0], r"found must have a row of K for each of Q = 12 queries, got \[4, 10\]"),
+    ):
+        with pytest.raises(ValueError, match=rf"^LongTermInterestClock: {message}$"):
             batch.run(module, found=wrong)

@@ -29,7 +29,7 @@ def launched(case: Case, k: int | None, sm: int = 80) -> list[dict[str, Any]]:
 
 def names(launches: list[dict[str, Any]]) -> list[str]:
     found = (re.search(r"(\w+)_kernel", launch["kernel"]) for launch in launches)
-    return [match.group(1).removeprefix("clock_gsu_") for match in found if match]
+    return [match.group(1).removeprefix("sweep_") for match in found if match]
 
 
 @pytest.mark.parametrize("pattern", list(patterns(BLOCK)))

@@ -91,10 +91,10 @@ def test_compile_of_windows_with_other_sizes(device: str) -> None:
     for rows, queries in ((90, 4), (70, 6)):
         behaviours, times = torch.randn(rows, 16), torch.randint(0, 10**9, (rows,))
         starts = torch.randint(0, 30, (queries,))
-        args = torch.randn(queries, 12), behaviours, times, torch.randint(0, 10**9, (queries,))
-        args = tuple(x.to(device) for x in args)
-        bounds = {"starts": starts.to(device), "ends": (starts + 40).to(device)}
-        torch.testing.assert_close(compiled(*args, **bounds), module(*args, **bounds))
+        history = lc.History.windows(behaviours, times, starts, starts + 40).to(device)
+        candidate, now = torch.randn(queries, 12), torch.randint(0, 10**9, (queries,))
+        args = candidate.to(device), history, now.to(device)
+        torch.testing.assert_close(compiled(*args), module(*args))
 
 
 def test_compile_of_scores_and_topk(device: str) -> None:
@@ -115,22 +115,43 @@ def test_compile_of_scores_and_topk(device: str) -> None:
 
 def test_export(device: str) -> None:
     batch, module = make_batch(device), build(device)
-    args = tuple(vars(batch).values())
+    args = batch.arguments()
     exported = torch.export.export(module, args)
     torch.testing.assert_close(exported.module()(*args), module(*args))
     auto = torch.export.Dim.AUTO
-    shapes = ({0: auto}, {0: auto, 1: auto}, {0: auto, 1: auto}, {0: auto}, {0: auto})
+    rows, times = {0: auto, 1: auto}, {0: auto, 1: auto}
+    shapes = ({0: auto}, lc.History(rows, times, {0: auto}), {0: auto})  # type: ignore[arg-type]
     exported = torch.export.export(module, args, dynamic_shapes=shapes)
-    fewer = tuple(x[:3] for x in args)
-    torch.testing.assert_close(exported.module()(*fewer), module(*fewer))
+    few = replace(batch, **{name: x[:3] for name, x in vars(batch).items() if x is not None})
+    torch.testing.assert_close(exported.module()(*few.arguments()), batch.run(module)[:3])
+
+
+class OfTensors(torch.nn.Module):
+    """torch.jit takes no NamedTuples of tensors and None."""
+
+    def __init__(self, interest: torch.nn.Module) -> None:
+        super().__init__()
+        self.interest = interest
+
+    def forward(
+        self,
+        candidate: torch.Tensor,
+        rows: torch.Tensor,
+        time: torch.Tensor,
+        now: torch.Tensor,
+        lengths: torch.Tensor,
+    ) -> torch.Tensor:
+        history = lc.History.dense(rows, time, lengths)
+        result: torch.Tensor = self.interest(candidate, history, now)
+        return result
 
 
 def test_trace_is_saved_and_loaded(device: str, tmp_path: Path) -> None:
     batch, module = make_batch(device), build(device)
-    args = tuple(vars(batch).values())
-    torch.jit.save(torch.jit.trace(module, args), tmp_path / "module.pt")
+    args = tuple(x for x in vars(batch).values() if x is not None)
+    torch.jit.save(torch.jit.trace(OfTensors(module), args), tmp_path / "module.pt")
     loaded = torch.jit.load(tmp_path / "module.pt")
-    torch.testing.assert_close(loaded(*args), module(*args))
+    torch.testing.assert_close(loaded(*args), batch.run(module))
 
 
 def test_export_of_a_lookup_is_saved_and_loaded(device: str, tmp_path: Path) -> None:
@@ -144,8 +165,8 @@ def test_export_of_a_lookup_is_saved_and_loaded(device: str, tmp_path: Path) -> 
         def forward(
             self, candidate: torch.Tensor, ids: torch.Tensor, time: torch.Tensor, now: torch.Tensor
         ) -> torch.Tensor:
-            lookup = lc.Lookup(self.items.weight, ids)
-            result: torch.Tensor = self.interest(candidate, lookup, time, now)
+            history = lc.History.dense(lc.Lookup(self.items.weight, ids), time)
+            result: torch.Tensor = self.interest(candidate, history, now)
             return result
 
     tower, ids = Tower().to(device), torch.randint(0, 300, (4, 50), device=device)
@@ -162,7 +183,8 @@ def _train_one_step(rank: int, port_file: str, out: str) -> None:
     )
     torch.manual_seed(1)
     batch = make_batch("cpu")
-    half = Batch(*(x[2 * rank : 2 * rank + 2] for x in vars(batch).values()))
+    mine = slice(2 * rank, 2 * rank + 2)
+    half = Batch(*(x if x is None else x[mine] for x in vars(batch).values()))
     module = DistributedDataParallel(build("cpu"))  # every parameter must take part
     half.run(module).square().mean().backward()
     if rank == 0:

@@ -54,6 +54,12 @@ def calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
 
 
 CALLS = calls()
+FOUND: dict[str, Any] = {
+    "u": torch.randn(4, 2, 7), "z": torch.randn(2, 5, 7), "z_time": torch.zeros(2, 5, dtype=torch.int64),
+    "query_time": torch.zeros(2, dtype=torch.int64), "mlp": CALLS["esu_attention"][1]["mlp"],
+    "found": torch.zeros(2, 2, 3, dtype=torch.int64), "lengths": torch.tensor([5, 3]),
+    "mask": torch.ones(2, 5, dtype=torch.bool), "exclude_future": False,
+}  # fmt: skip
 TENSORS = [(op, name) for op, (_, given) in CALLS.items() for name, value in given.items()
            if isinstance(value, torch.Tensor)]  # fmt: skip
 SCALARS = [(op, name) for op, (_, given) in CALLS.items() for name, value in given.items()
@@ -93,6 +99,44 @@ def test_no_tensor(op: str, name: str) -> None:
             function(**given | {name: value})
         assert " got " in str(caught.value), str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, value in FOUND.items() if isinstance(value, torch.Tensor)]
+)
+def test_no_tensor_where_a_search_found_something(name: str) -> None:
+    lc.esu_attention(**FOUND)
+    required = name not in ("lengths", "mask", "found")
+    lookup = lc.Lookup(torch.zeros(4, 3), torch.zeros(2, 5).long())
+    for value in [*NOT_TENSORS, *([None] if required else []), *([] if name == "z" else [lookup])]:
+        with pytest.raises(ValueError, match=rf"^esu_attention: .*\b{name}\b") as caught:
+            lc.esu_attention(**FOUND | {name: value})
+        assert " got " in str(caught.value), str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert "key_time" not in str(caught.value)
+    with pytest.raises(
+        ValueError,
+        match=r"^esu_attention: \w+ must be on the device of \w+, (cpu|meta), got (cpu|meta); ",
+    ):
+        lc.esu_attention(**FOUND | {name: FOUND[name].to("meta")})
+
+
+@pytest.mark.parametrize("flag", ["yes", [True], torch.zeros(2)])
+def test_exclude_future_is_a_bool_where_a_search_found_something(flag: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^esu_attention: exclude_future must be of type bool, got"
+    ):
+        lc.esu_attention(**FOUND | {"exclude_future": flag})
+
+
+def test_misspelt_keywords_where_a_search_found_something() -> None:
+    with pytest.raises(
+        TypeError,
+        match=r"^esu_attention: unexpected keyword argument 'lenghts'; lengths is near it",
+    ):
+        lc.esu_attention(**FOUND | {"lenghts": None})
+    with pytest.raises(TypeError, match=r"^esu_attention: unexpected keyword argument 'ids'; "):
+        lc.esu_attention(**FOUND | {"ids": None})
 
 
 @pytest.mark.parametrize(("op", "name"), SCALARS)
@@ -166,6 +210,7 @@ def test_raw_ops_name_none() -> None:
     raw = torch.ops.longclock
     for op, given in (
         (raw.gsu_score, case.raw(None)), (raw.clock_gsu, case.raw(3)), (raw.esu_attention, esu.raw()),
+        (raw.esu_attention_positions, (case.key_time, case.query_time, *[None] * 6, False, torch.full((4, 2), -1))),
         (raw.block_topk, (x, 2, None)), (raw.block_topk_backward, (x, x.long(), 9)),
         (raw.time_similarity, (x.long(), *case.mlp, 3600.0)), (raw.time_similarity_backward, (x, x.long(), *case.mlp, 1.0)),
     ):  # fmt: skip
@@ -176,10 +221,8 @@ def test_raw_ops_name_none() -> None:
         for i in required if len(required) > 1 else []:
             name = schema.arguments[i].name
             wrong = [None if place == i else value for place, value in enumerate(given)]
-            with pytest.raises(
-                RAW_ERROR,
-                match=rf"^{op._qualified_op_name.split('::')[1]}: .*{name} must be a tensor, got None",
-            ):
+            called = op._qualified_op_name.split("::")[1].removesuffix("_positions")  # a part of it
+            with pytest.raises(RAW_ERROR, match=rf"^{called}: .*{name} must be a tensor, got None"):
                 op(*wrong)
 
 

@@ -32,4 +32,4 @@ def test_a_table_of_a_size_that_no_memory_holds_is_named(device: str) -> None:
         pytest.skip("what a device cannot hold its allocator says")
     for rows in (2**40, 2**62, 2**63 - 1):
         with pytest.raises(RAW_ERROR, match=f"^esu_attention_table_grad: table_rows must .*{rows}"):
-            torch.ops.longclock.esu_attention_table_grad(grad, ids, None, rows)
+            torch.ops.longclock.esu_attention_table_grad(grad, ids, None, None, rows)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from rivals import C, H, L, S
 
+from longclock import History
 from longclock.baselines import PeriodGraph
 
 USER, ITEM, PART = torch.randint(0, 5, (3, 40), generator=torch.Generator().manual_seed(1))
@@ -41,8 +42,8 @@ def test_period_graph_is_light_gcn_of_the_part_of_the_day(layers):
     now = torch.tensor([3600, 3 * 21600 + 5, 86400 + 21600])  # night, evening, morning
     none, time = torch.zeros(S, 0, L), torch.zeros(S, 0, dtype=torch.int64)
     v, context = model(
-        torch.zeros(S, C, H), none, time, now, user=user[:, 0], item=item, item_vectors=vectors,
-        return_context=True,
+        torch.zeros(S, C, H), History.dense(none, time), now, user=user[:, 0], item=item,
+        item_vectors=vectors, return_context=True,
     )  # fmt: skip
     for s, part in enumerate((0, 3, 1)):
         users, items = propagated(model, part, vectors, layers)
@@ -50,12 +51,16 @@ def test_period_graph_is_light_gcn_of_the_part_of_the_day(layers):
             expected = model.head(torch.cat([users[user[s, 0]], items[item[s, c]]]))
             torch.testing.assert_close(v[s, c], expected)
             torch.testing.assert_close(context[s, c, 0], users[user[s, 0]])
-    flat = model(
-        torch.zeros(S * C, H), none.flatten(0, 1), time.flatten(), now, user=user[:, 0],
-        item=item.flatten(), item_vectors=vectors, offsets=torch.zeros(S + 1, dtype=torch.int64),
-        query_offsets=torch.arange(S + 1) * C,
-    )  # fmt: skip
-    torch.testing.assert_close(flat, v.flatten(0, 1))
+    flat, zeros = (none.flatten(0, 1), time.flatten()), torch.zeros(S + 1, dtype=torch.int64)
+    query_offsets = torch.arange(S + 1) * C
+    for history in (
+        History.ragged(*flat, zeros, query_offsets),
+        History.windows(*flat, zeros[1:], zeros[1:], query_offsets),
+    ):
+        found = model(
+            torch.zeros(S * C, H), history, now, user=user[:, 0], item=item.flatten(), item_vectors=vectors
+        )  # fmt: skip
+        torch.testing.assert_close(found, v.flatten(0, 1))
     leaves = (model.user.weight, vectors)
     found = torch.autograd.grad(v.square().sum(), leaves)
     total = torch.zeros(())
@@ -102,7 +107,7 @@ def test_period_graph_grows():
         ValueError, match=r"item must have shape \[1\], one a candidate, got \[1, 2\]"
     ):
         parts(
-            torch.zeros(1, H), None, one, one, starts=one, ends=one, user=one,
+            torch.zeros(1, H), History.windows(torch.zeros(1, L), one, one, one), one, user=one,
             item=torch.zeros(1, 2, dtype=torch.int64), item_vectors=vectors,
         )  # fmt: skip
     for wrong in ({"users": 0}, {"users": 1, "periods": 0}, {"users": 1, "layers": -1}):

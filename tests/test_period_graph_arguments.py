@@ -11,6 +11,7 @@ import torch
 from rival_calls import LAYOUTS
 from rivals import H, L
 
+from longclock import History
 from longclock.baselines import PeriodGraph
 
 ONE = torch.zeros(1, dtype=torch.int64)
@@ -24,8 +25,8 @@ def graph():
 
 def call(item=0, user=0, rows=4, **changes):
     return {
-        "candidate": torch.ones(1, H), "behaviours": None, "behaviour_time": ONE[None], "query_time": ONE,
-        "user": ONE + user, "item": ONE + item, "item_vectors": torch.ones(rows, H),
+        "candidate": torch.ones(1, H), "history": History.dense(torch.zeros(1, 1, L), ONE[None]),
+        "query_time": ONE, "user": ONE + user, "item": ONE + item, "item_vectors": torch.ones(rows, H),
     } | changes  # fmt: skip
 
 
@@ -111,10 +112,11 @@ def test_edges_of_32_bits_are_the_same(layout):
 def test_a_process_survives_what_was_read_out_of_bounds():
     """A row far outside made the kernel end the process."""
     code = (
-        "import torch; from longclock.baselines import PeriodGraph; one = torch.zeros(1, dtype=torch.int64)\n"
+        "import torch; from longclock import History; from longclock.baselines import PeriodGraph; one = torch.zeros(1, dtype=torch.int64)\n"
         "graph = PeriodGraph(4, 4, users=4)\n"
         "graph.observe(one, one + 100_000_000, one)\n"
-        "try: graph(torch.ones(1, 4), None, one[None], one, user=one, item=one, item_vectors=torch.ones(3, 4))\n"
+        "history = History.dense(torch.zeros(1, 1, 4), one[None])\n"
+        "try: graph(torch.ones(1, 4), history, one, user=one, item=one, item_vectors=torch.ones(3, 4))\n"
         "except ValueError as error: print('refused', error)\n"
     )
     run = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FENCE = ROOT / "python" / "longclock" / "ops" / "_torch_state.py"
+FENCE = ROOT / "python" / "longclock" / "_torch_state.py"
 NAMES = sorted(set(re.findall(r'_private\("(\w+)"', FENCE.read_text(encoding="utf-8"))))
 PRIVATE = re.compile(r"torch\._C\._\w+|forward_ad\._\w+")
 

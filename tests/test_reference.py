@@ -48,16 +48,15 @@ def windows_of(case: Case) -> list[tuple[torch.Tensor, int, list[tuple[int, int 
         for s, now in enumerate(case.query_time.tolist()):
             for query in case.query[s].view(-1, case.query.shape[-1]):
                 add(query, now, s * width, (s + 1) * width, int(layout["lengths"][s]))
-    elif "starts" in layout:
-        for q, now in enumerate(case.query_time.tolist()):
-            start, end = int(layout["starts"][q]), int(layout["ends"][q])
-            add(case.query[q], now, start, end, end - start)
     else:
-        offsets = layout["offsets"].tolist()
-        bounds = layout.get("query_offsets", torch.arange(len(offsets))).tolist()
+        offsets = layout.get("offsets")
+        starts = layout["starts"] if offsets is None else offsets[:-1]
+        ends = layout["ends"] if offsets is None else offsets[1:]
+        bounds = layout.get("query_offsets", torch.arange(len(starts) + 1)).tolist()
         for s, now in enumerate(case.query_time.tolist()):
+            start, end = int(starts[s]), int(ends[s])
             for q in range(bounds[s], bounds[s + 1]):
-                add(case.query[q], now, offsets[s], offsets[s + 1], offsets[s + 1] - offsets[s])
+                add(case.query[q], now, start, end, end - start)
     return found
 
 

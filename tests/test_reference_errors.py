@@ -55,6 +55,43 @@ SEARCHES: list[dict[str, Any]] = [
     FLAT | {"offsets": ints(1, 5, 10)}, FLAT | {"offsets": ints(0, 11, 10)}, FLAT | {"offsets": ints(0, 10)},
     FLAT | {"offsets": ints(0, 5, 10), "query_offsets": ints(0, 1, 3)},
     FLAT | {"offsets": ints(0, 5, 10), "query_offsets": ints(0, 3, 2)},
+    {"query_offsets": ints(0, 1, 2)}, FLAT | {"query_offsets": ints(0, 1, 2)},
+    FLAT | {"starts": ints(0, 5), "ends": ints(5, 9), "query_offsets": ints(0, 1, 3)},
+    FLAT | {"starts": ints(0, 5), "ends": ints(5, 9), "query_offsets": ints(0, 3, 2)},
+    FLAT | {"starts": ints(0, 5), "ends": ints(5, 9), "query_offsets": ints(1, 1, 2)},
+    FLAT | {"starts": ints(0, 5), "ends": ints(5, 11), "query_offsets": ints(0, 1, 2)},
+    FLAT | {"starts": ints(0), "ends": ints(5), "query_offsets": ints(0, 2)},
+    FLAT | {"starts": ints(0, 5), "ends": ints(5, 9), "query_offsets": ints(0, 2)},
+]  # fmt: skip
+FOUND = ints(0, 4)[:, None]
+FLAT_FOUND: dict[str, Any] = {
+    "z": torch.randn(10, D),
+    "z_time": torch.zeros(10, dtype=INT),
+    "found": FOUND,
+}
+ATTENTIONS: list[dict[str, Any]] = [
+    {"found": FOUND + 1}, {"found": FOUND - 2}, {"found": FOUND.int()}, {"found": FOUND.float()}, {"found": [[0], [1]]},
+    {"found": FOUND[:, 0]}, {"found": FOUND[:1]}, {"found": FOUND.expand(2, 3)[..., None]}, {"found": FOUND[None, None]},
+    {"found": FOUND, "valid": FOUND > 0}, {"lengths": ints(1, 1)}, {"exclude_future": False}, {"exclude_future": True},
+    {"found": FOUND, "lenghts": ints(1, 1)}, {"lenghts": None}, {"found": FOUND, "keys": FOUND},
+    {"found": FOUND, "lengths": ints(1, 4)}, {"found": FOUND, "lengths": ints(1, 6)}, {"found": FOUND, "lengths": ints(5)},
+    {"found": FOUND, "lengths": torch.ones(S)}, {"found": FOUND, "lengths": [5, 5]},
+    {"found": FOUND, "mask": torch.ones(S, M)}, {"found": FOUND, "mask": torch.ones(S, 4, dtype=torch.bool)},
+    {"found": FOUND, "z": torch.randn(S, 4, D)}, {"found": FOUND, "z": torch.randn(10, D)}, {"found": FOUND, "z": None},
+    {"found": FOUND, "z_time": torch.zeros(S, 4, dtype=INT)}, {"found": FOUND, "z_time": torch.zeros(S, M)},
+    {"found": FOUND, "query_time": ints(0)}, {"found": FOUND, "query_time": torch.zeros(S)},
+    {"found": FOUND, "z": lc.Lookup(torch.randn(9, D), torch.full((S, M), 9))},
+    {"found": FOUND, "z": lc.Lookup(torch.randn(9, D), torch.zeros(S, 4, dtype=INT))},
+    {"found": FOUND, "z": lc.Lookup(torch.randn(9, D), torch.zeros(S, M))},
+    {"found": FOUND, "query_offsets": ints(0, 1, 2)}, {"found": FOUND, "offsets": ints(0, 5, 10)},
+    FLAT_FOUND, FLAT_FOUND | {"starts": ints(0, 5)}, FLAT_FOUND | {"ends": ints(0, 5)},
+    FLAT_FOUND | {"starts": ints(0, 5), "ends": ints(5, 11)}, FLAT_FOUND | {"starts": ints(0, 5), "ends": ints(5, 9)},
+    FLAT_FOUND | {"offsets": ints(0, 5, 11)}, FLAT_FOUND | {"offsets": ints(0, 6, 10)}, FLAT_FOUND | {"offsets": ints(0, 10)},
+    FLAT_FOUND | {"offsets": ints(0, 5, 10), "starts": ints(0, 5), "ends": ints(5, 10)},
+    FLAT_FOUND | {"offsets": ints(0, 5, 10), "lengths": ints(5, 5)},
+    FLAT_FOUND | {"offsets": ints(0, 5, 10), "query_offsets": ints(0, 1, 3)},
+    FLAT_FOUND | {"offsets": ints(0, 5, 10), "found": FOUND[None]},
+    FLAT_FOUND | {"offsets": ints(0, 5, 10), "query_offsets": ints(0, 1, 2), "found": FOUND.repeat(2, 1)},
 ]  # fmt: skip
 
 
@@ -70,6 +107,13 @@ def test_searches(name: str, changes: dict[str, Any], checks_data: bool) -> None
     found = message(getattr(lc.reference, name), **search(**changes))
     assert f": {name}: " in found
     assert found == message(getattr(lc, name), **search(**changes))
+
+
+@pytest.mark.parametrize("changes", ATTENTIONS, ids=lambda changes: " ".join(changes))
+def test_attention_to_what_was_found(changes: dict[str, Any], checks_data: bool) -> None:
+    found = message(lc.reference.esu_attention, **ATTENTION | changes)
+    assert ": esu_attention: " in found
+    assert found == message(lc.esu_attention, **ATTENTION | changes)
 
 
 @pytest.mark.parametrize("wide", [False, True])

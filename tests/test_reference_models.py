@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from streams import stream
 from test_train import SMALL
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from longclock import ops
 from longclock.train.batches import TrainingData
 from longclock.train.config import MODELS
 from longclock.train.loop import Run, train
@@ -29,6 +31,28 @@ class CompiledOps(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
+def refused(name):
+    def refuse(*args, **options):
+        raise AssertionError(f"longclock.ops.{name} ran")
+
+    return refuse
+
+
+@pytest.fixture
+def no_ops(monkeypatch):
+    """Nothing calls longclock.ops, by whatever name."""
+
+    def refuse():
+        for name in ops.__all__:
+            monkeypatch.setattr(ops, name, refused(name))
+        for module in (m for n, m in sys.modules.items() if n.startswith("longclock.ops.")):
+            for name in ("call", *ops.__all__):
+                if callable(getattr(module, name, None)):
+                    monkeypatch.setattr(module, name, refused(name))
+
+    return refuse
+
+
 def scored(name, reference):
     config = MODELS[name].settings(dataclasses.replace(SMALL, reference=reference))
     data = TrainingData.of(stream(events=48), config, MODELS[name].shuffled_times)
@@ -39,9 +63,10 @@ def scored(name, reference):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_reference_runs_no_compiled_op(name):
+def test_the_reference_runs_no_compiled_op(name, no_ops):
+    scores, compiled = scored(name, reference=False)
+    assert bool(compiled) == (MODELS[name].kind == "searches")
+    no_ops()
     plain, ran = scored(name, reference=True)
     assert ran == set()
-    scores, compiled = scored(name, reference=False)
-    assert bool(compiled) == (MODELS[name].reference is not None)
     torch.testing.assert_close(scores, plain, rtol=1e-2, atol=1e-2)

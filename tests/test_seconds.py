@@ -97,6 +97,27 @@ def test_attention() -> None:
     refused(lambda: esu.run(lc.esu_attention), "esu_attention: query_time must be seconds")
 
 
+def test_attention_to_what_was_found() -> None:
+    """Times that nothing was found at are not looked at."""
+    esu = make_esu(queries=3, k=5, some_invalid=False)
+    when, found = esu.z_time.long(), torch.tensor([[4, 0], [-1, 2], [3, 3]])
+
+    def run() -> torch.Tensor:
+        return lc.esu_attention(esu.u, esu.z, when, esu.query_time, esu.mlp, found=found)
+
+    when[0, 1] = when[1, 0] = when[2, 2] = NOW_MS
+    assert run().isfinite().all()
+    when[2, 3] = NOW_MS
+    refused(
+        run,
+        f"esu_attention: z_time must be seconds, from -10^11 to 10^11, got {NOW_MS} at position 13; ",
+    )
+    when[2, 3] = 0
+    esu.query_time = esu.query_time.long()
+    esu.query_time[1] = NOW_MS
+    refused(run, "esu_attention: query_time must be seconds, from -10^11 to 10^11, got")
+
+
 def test_elementwise() -> None:
     times = torch.full((700, 3), 1_737_000_123)
     for views in ((times, times[:1]), (times.T, times.T[:, :1]), (times[::2, ::2], times[0, 0])):
@@ -121,8 +142,21 @@ def test_the_module_names_the_times_that_its_user_gave() -> None:
     lic = lc.LongTermInterestClock(4, 3, k=2)
     when = torch.randint(0, 10**9, (2, 5))
     now = torch.full((2,), 10**9)
-    batch = (torch.randn(2, 3), torch.randn(2, 5, 4))
-    with pytest.raises(ValueError, match=r"^LongTermInterestClock: behaviour_time must be seconds"):
-        lic(*batch, when * 1000 + 10**12, now)
-    with pytest.raises(ValueError, match=r"^LongTermInterestClock: query_time must be seconds"):
-        lic(*batch, when, now * 1000)
+    candidate, history = torch.randn(2, 3), lc.History.dense(torch.randn(2, 5, 4), when)
+    found = torch.tensor([[4, -1], [0, 2]])
+    for search in ({}, {"found": found}):
+        with pytest.raises(
+            ValueError, match=r"^LongTermInterestClock: history.time must be seconds"
+        ):
+            lic(candidate, history._replace(time=when * 1000 + 10**12), now, **search)
+        with pytest.raises(ValueError, match=r"^LongTermInterestClock: query_time must be seconds"):
+            lic(candidate, history, now * 1000, **search)
+
+
+def test_a_clock_with_an_offset_of_a_kind_of_its_own() -> None:
+    class Labelled(torch.Tensor):
+        """A tensor that says where it came from."""
+
+    offset = torch.zeros(2, dtype=torch.int64).as_subclass(Labelled)
+    assert lc.clock_time(torch.tensor([5, 86_405]), offset).tolist() == [5, 5]
+    refused(lambda: lc.clock_time(torch.tensor([5, NOW_MS]), offset), "clock_time: timestamps must be seconds")  # fmt: skip

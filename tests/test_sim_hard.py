@@ -7,6 +7,7 @@ import pytest
 import torch
 from rivals import H, L
 
+from longclock import History
 from longclock.baselines import SIMHard
 
 T, Q, K = 2_000, 40, 3
@@ -48,15 +49,16 @@ def test_categories_of_any_number(ids, masked):
     wanted[0] = 12345  # of none
     mask = torch.rand(T) < 0.5 if masked else None
     everything = torch.ones(T, dtype=torch.bool) if mask is None else mask
-    found = model._last_of_category(wanted, category, mask, starts, ends)
+    windows = History(torch.zeros(T, L), category, starts=starts, ends=ends, mask=mask)
+    found = model._last_of_category(wanted, category, windows)
     assert torch.equal(found, last(wanted, category, starts, ends, everything))
 
 
 def call(category, wanted):
+    none = torch.zeros(1, dtype=torch.int64)
     return {
-        "candidate": torch.ones(1, H), "behaviours": torch.eye(4, L)[None],
-        "behaviour_time": torch.zeros(1, 4, dtype=torch.int64), "query_time": torch.zeros(1, dtype=torch.int64),
-        "behaviour_category": category, "candidate_category": wanted,
+        "candidate": torch.ones(1, H), "history": History.dense(torch.eye(4, L)[None], none.expand(1, 4)),
+        "query_time": none, "behaviour_category": category, "candidate_category": wanted,
     }  # fmt: skip
 
 
@@ -102,7 +104,7 @@ def test_categories_that_do_not_fit():
     for name, wrong, text in (
         ("behaviour_category", category.float(), "must be int32 or int64, got float32"),
         ("behaviour_category", None, "must be a tensor, got NoneType"),
-        ("behaviour_category", category[0], r"must have the shape of behaviour_time = \[1, 4\], got \[4\]"),
+        ("behaviour_category", category[0], r"must have the shape of history.time = \[1, 4\], got \[4\]"),
         ("candidate_category", torch.tensor([True]), "must be int32 or int64, got bool"),
         ("candidate_category", [1], "must be a tensor, got list"),
     ):  # fmt: skip

@@ -219,11 +219,13 @@ def test_seed_decides_everything():
     assert not torch.equal(scores_of(labelled, dataclasses.replace(SMALL, seed=1))[0], again)
 
 
-def test_reference_and_compiled_ops_agree():
-    events = stream(events=64)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_reference_and_compiled_ops_agree(seed):
+    """Adam makes of a gradient that is rounding alone a step as of any other: rounding grows from step to step."""
+    events = stream(events=64, seed=seed)
     compiled, _ = scores_of(events)
     reference, _ = scores_of(events, dataclasses.replace(SMALL, reference=True))
-    torch.testing.assert_close(compiled, reference, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(compiled, reference, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("reference", [False, True])
@@ -261,6 +263,31 @@ def test_x_is_in_hours_and_dense_weights_have_their_own_rate():
     assert {group["lr"] for group in groups} == {1e-2}
 
 
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    ["lic", "no-time", "interest-clock", "sim-hard", "sim-soft", "period-graph", "twin-hour"],
+)
+def test_candidates_of_an_event_share_its_window(name, labels):
+    data = TrainingData.of(stream(events=60, labels=labels), SMALL)
+    events = np.array([50, 3, 41, 42])
+    batch = data.batch(events)
+    counts = batch.query_offsets.diff()
+    assert counts.tolist() == ([1] * 4 if labels else [5, 1, 5, 5])  # few items have occurred at 3
+    assert torch.equal(batch.event, torch.arange(4).repeat_interleave(counts))
+    run, seen = Run.start(data, MODELS[name], SMALL), []
+    run.ranker.interest.register_forward_pre_hook(lambda module, args: seen.append(args[1:]))
+    together = run.ranker.with_auxiliary(batch, data)
+    ((history, time),) = seen
+    assert [len(bound) for bound in (history.starts, history.ends, time)] == [4] * 3
+    assert history.query_offsets is batch.query_offsets
+    alone = [run.ranker.with_auxiliary(data.batch(events[i : i + 1]), data) for i in range(4)]
+    for found, each in zip(together, zip(*alone, strict=True), strict=True):
+        assert (found is None) == (each[0] is None)
+        if found is not None:
+            torch.testing.assert_close(found, torch.cat(each))
+
+
 def test_interest_of_a_day_sees_the_whole_last_moment():
     events = stream(events=60)
     last = np.flatnonzero(events.user == np.bincount(events.user).argmax())[-3:]
@@ -271,7 +298,8 @@ def test_interest_of_a_day_sees_the_whole_last_moment():
     seen = []
 
     def look(module, args, kwargs):
-        seen.extend((kwargs["ends"] - kwargs["starts"]).tolist())
+        _, history, _ = args
+        seen.extend((history.ends - history.starts).tolist())
 
     run.ranker.interest.register_forward_pre_hook(look, with_kwargs=True)
     found = results.interest_over_a_day(run, data)

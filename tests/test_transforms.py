@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import make_case, make_mlp
-from esu_cases import make_esu
+from esu_cases import FoundCase, make_esu, make_found
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
@@ -74,6 +74,37 @@ def test_batches(op: str) -> None:
         vmap(ours)(batch[:0])
 
 
+@pytest.mark.parametrize("layout", ["dense", "candidates", "ragged_many", "windows_many"])
+def test_attention_to_what_was_found(layout: str) -> None:
+    case = make_found(layout, counts=(9, 0, 5))
+
+    def attend(u: Tensor, found: Tensor, ops: Any = lc) -> Tensor:
+        return FoundCase(u, case.search, found).run(ops.esu_attention)
+
+    def loss(u: Tensor, found: Tensor, ops: Any = lc) -> Tensor:
+        return attend(u, found, ops).square().sum()
+
+    expected = grad(loss)(case.u, case.found, lc.reference)
+    torch.testing.assert_close(grad(loss)(case.u, case.found), expected, rtol=1e-3, atol=1e-3)
+    jacobian = jacrev(attend)(case.u, case.found)
+    of_reference = jacrev(attend)(case.u, case.found, lc.reference)
+    torch.testing.assert_close(jacobian, of_reference, rtol=1e-3, atol=1e-3)
+    two = torch.stack([case.u, -case.u]), torch.stack([case.found, case.found.flip(-1)])
+    together = vmap(attend)(*two)
+    for each, u, found in zip(together, *two, strict=True):
+        torch.testing.assert_close(each, attend(u, found), rtol=0, atol=0)
+    some = case.found.clone()
+    some[..., 1:] = -1
+    torch.testing.assert_close(
+        vmap(attend, in_dims=(None, 0))(case.u, torch.stack([some, case.found]))[1], together[0], rtol=0, atol=0
+    )  # fmt: skip
+    with pytest.raises(
+        NotImplementedError,
+        match=r"^esu_attention: forward-mode derivatives are not implemented, got a tangent of u",
+    ):
+        jvp(lambda u: attend(u, case.found), (case.u,), (torch.ones_like(case.u),))
+
+
 def test_batches_of_searches() -> None:
     case = make_case("dense", poison=False)
     queries = torch.stack([case.query, -case.query])
@@ -108,14 +139,18 @@ def test_gradients_of_each_sample_of_the_module() -> None:
         torch.randint(0, 10**9, (5,)),
     )
 
+    def arguments(candidate: Tensor, seen: Tensor, when: Tensor, now: Tensor) -> Any:
+        return candidate, lc.History.dense(seen, when), now
+
     def loss(weights: dict[str, Tensor], *row: Tensor) -> Tensor:
-        return functional_call(lic, weights, tuple(part[None] for part in row)).square().sum()
+        given = arguments(*(part[None] for part in row))
+        return functional_call(lic, weights, given).square().sum()
 
     weights = {name: p.detach() for name, p in lic.named_parameters()}
     found = vmap(grad(loss), in_dims=(None, 0, 0, 0, 0))(weights, *rows)
     for sample in range(5):
         lic.zero_grad()
-        lic(*(part[sample : sample + 1] for part in rows)).square().sum().backward()
+        lic(*arguments(*(part[sample : sample + 1] for part in rows))).square().sum().backward()
         for name, p in lic.named_parameters():
             torch.testing.assert_close(found[name][sample], p.grad, rtol=1e-3, atol=1e-4)
 

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from rival_calls import ITEMS, LAYOUTS, USERS
 from rivals import LENGTHS, C, H, K, L, inputs
+from streams import stream
+from test_train import SMALL
 
-from longclock import LongTermInterestClock, Lookup
+from longclock import History, LongTermInterestClock, Lookup
 from longclock.baselines import (
     ETA,
     TWIN,
@@ -19,6 +24,10 @@ from longclock.baselines import (
     SIMSoft,
     WithHour,
 )
+from longclock.nn import InterestModule
+from longclock.train.batches import TrainingData
+from longclock.train.config import Model
+from longclock.train.loop import Run, learn, train
 
 HOUR = 16  # the width of an hour's vector
 
@@ -37,7 +46,7 @@ def test_auxiliary_logits_join_the_hour_as_a_call_does(layout):
     call = LAYOUTS[layout](model)
     logits = model.auxiliary_logits(**call)
     hours = call["query_time"]
-    if layout == "ragged_many":
+    if layout.endswith("_many"):
         hours = hours.repeat_interleave(C, 0)
     inner = call | {"candidate": joined(model, call["candidate"], hours)}
     torch.testing.assert_close(logits, model.interest.auxiliary_logits(**inner))
@@ -51,7 +60,7 @@ def test_auxiliary_logits_join_the_hour_as_a_call_does(layout):
 def test_with_hour_observes_what_its_graph_does():
     model = WithHour(PeriodGraph, L, H, users=USERS)
     none = torch.zeros(1, dtype=torch.int64)
-    call = (torch.zeros(1, H), None, none[None], none)
+    call = (torch.zeros(1, H), History.dense(torch.zeros(1, 1, L), none[None]), none)
     ids = {"user": none, "item": none, "item_vectors": torch.randn(ITEMS, H)}
     before, alone = model(*call, **ids, return_context=True)
     torch.testing.assert_close(alone[0, 0], model.interest.user.weight[0] / 3)
@@ -67,24 +76,78 @@ def test_with_hour_observes_what_its_graph_does():
         model(*call, **{**ids, "item_vectors": torch.zeros(ITEMS, 2)})
 
 
-def test_with_hour_offers_what_its_module_offers_only():
-    for module in (TWIN, NoTime, HourEmbedding):
-        model = WithHour(module, L, H)
-        assert not hasattr(model, "observe")
-        assert not hasattr(model, "auxiliary_logits")
-        with pytest.raises(AttributeError, match="no_such_thing"):
-            _ = model.no_such_thing
-    assert not hasattr(WithHour(PeriodGraph, L, H, users=1), "auxiliary_logits")
-    assert not hasattr(WithHour(SIMSoft, L, H), "observe")
+def bare(*sizes, **options):
+    """A module that has nothing but a call."""
+
+    class Bare(InterestModule):
+        def forward(self, candidate, history, query_time, *, return_context=False):
+            v = candidate.new_ones(*candidate.shape[:-1], 64)
+            return (v, v[..., None, :]) if return_context else v
+
+    return Bare()
+
+
+@pytest.mark.parametrize(
+    "build", [bare, TWIN, NoTime, HourEmbedding, PeriodGraph, SIMSoft, LongTermInterestClock]
+)
+@pytest.mark.parametrize("hour", [False, True])
+def test_what_a_module_does_not_offer_is_nothing(build, hour):
+    if build is PeriodGraph:
+        build = partial(build, users=1)
+    model = WithHour(build, L, H) if hour else build(L, H)
+    inner = model.interest if hour else model
+    name, none = type(inner).__name__, torch.zeros(1, dtype=torch.int64)
+    table, ids, time, now, candidate = inputs()
+    call = (candidate, History.dense(table[ids], time, LENGTHS), now)
+    if name == "PeriodGraph":
+        assert model.reads == ("user", "item", "item_vectors")
+    else:
+        assert model.reads == ()
+        before = model(*call)
+        assert model.observe(none, none, none) is None
+        assert torch.equal(model(*call), before)
+    logits = model.auxiliary_logits(*call)
+    assert logits is None or name == "SIMSoft"
+    if name in ("TWIN", "SIMSoft", "LongTermInterestClock"):
+        assert torch.equal(model.project(table), inner.project(table))
+    else:
+        with pytest.raises(
+            NotImplementedError, match=f"^{name}: it searches by no keys of its own$"
+        ):
+            model.project(table)
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = model.no_such_thing
+
+
+def test_with_hour_hands_on_what_its_module_keeps_and_makes():
     eta = WithHour(ETA, L, H)
     rows = torch.randn(4, L)
     assert torch.equal(eta.project(rows), eta.interest.project(rows))
 
 
+def test_a_trainer_tells_and_trains_the_module_of_with_hour():
+    data = TrainingData.of(stream(events=48), SMALL)
+    graph = Run.start(data, Model("", partial(WithHour, PeriodGraph), kind="graph"), SMALL)
+    assert graph.ranker.interest.reads == ("user", "item", "item_vectors")
+    train(graph, data, SMALL, lambda run, events: None)
+    alone = PeriodGraph(L, H, users=data.stream.users)
+    alone.observe(*map(torch.from_numpy, (data.stream.user, data.stream.item, data.stream.time)))
+    observed = graph.ranker.interest.interest._edges
+    assert all(torch.equal(a, b) for a, b in zip(observed, alone._edges, strict=True))
+    assert sum(map(len, observed)) > 10
+
+    soft = Run.start(data, Model("", partial(WithHour, SIMSoft), kind="searches"), SMALL)
+    search = soft.ranker.interest.interest
+    weights = (search.search_b, search.search_q, *search.auxiliary.parameters())
+    before = [weight.detach().clone() for weight in weights]
+    learn(soft, data, data.batch(np.arange(40, 48)))
+    assert not any(torch.equal(a, b) for a, b in zip(weights, before, strict=True))
+
+
 def test_with_hour_takes_keys_that_its_module_projected():
     table, ids, time, now, candidate = inputs()
     model = WithHour(LongTermInterestClock, L, H, k=K, scoring="precomputed")
-    call = (candidate, Lookup(table, ids), time, now, LENGTHS)
+    call = (candidate, History.dense(Lookup(table, ids), time, LENGTHS), now)
     torch.testing.assert_close(model(*call, keys=model.project(table)), model(*call))
 
 
@@ -99,7 +162,7 @@ def test_with_hour_names_sizes_that_do_not_fit(changes):
 def test_each_of_two_clocks_has_its_own_keys():
     table, ids, time, now, candidate = inputs()
     model = DayAndWeek(L, H, k=2, scoring="precomputed")
-    call = (candidate, Lookup(table, ids), time, now, LENGTHS)
+    call = (candidate, History.dense(Lookup(table, ids), time, LENGTHS), now)
     keys = model.project(table)
     assert keys.shape == (len(table), 2 * 4 * 32)
     v, context = model(*call, keys=keys, return_context=True)

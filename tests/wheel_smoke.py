@@ -18,7 +18,7 @@ from longclock import info
 
 def close(name: str, ours: torch.Tensor, reference: torch.Tensor) -> None:
     torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4, equal_nan=True)
-    print(f"{name:<34} {list(ours.shape)}")
+    print(f"{name:<42} {list(ours.shape)}")
 
 
 def smoke(device: str, everything: bool) -> None:
@@ -84,6 +84,14 @@ def smoke(device: str, everything: bool) -> None:
     close("esu_attention", ours, theirs)
     for a, b in zip(gradient(ours, u, z), gradient(theirs, u, z), strict=True):
         close("esu_attention backward", a, b)
+
+    ours, theirs = (
+        f(u, keys, key_time, query_time, mlp, found=found.indices)
+        for f in (lc.esu_attention, lc.reference.esu_attention)
+    )
+    close("esu_attention of what was found", ours, theirs)
+    for a, b in zip(gradient(ours, u, keys), gradient(theirs, u, keys), strict=True):
+        close("esu_attention of what was found backward", a, b)
 
 
 def main() -> None:

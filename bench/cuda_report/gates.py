@@ -68,7 +68,7 @@ GSU, GSU_KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12]>"
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2>"
 # The form of rows of up to 128 whole columns; the others are for what is wider or unaligned.
 ESU, ESU_KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
-TIGHTEST = r"esu_attention_backward_kernel<Float16, \(EsuForm\)0>"
+TIGHTEST = r"esu_attention_backward_kernel<float, \(EsuForm\)0>"
 WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2>"
 OTHERS = rf"(?!({TIGHTEST}|{WIDEST})$).*"
 

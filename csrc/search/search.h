@@ -3,24 +3,15 @@
 
 #include <vector>
 
-#include "common/argument_list.h"
-#include "common/checks.h"
 #include "common/time_table_cache.h"
-#include "longclock/search/device_search.h"
+#include "search/layout.h"
 
 namespace longclock {
 
-// The arguments of every search. Shapes by layout: dense, query [S, D] or [S, C, D], keys [S, M,
-// D], key_time [S, M], query_time [S], lengths [S]; ragged, query [Q, D], keys [T, D], key_time
-// [T], query_time [S], offsets [S + 1], query_offsets [S + 1]; windows, query_time, starts and ends
-// [Q]. With ids [S, M] or [T], keys is the table [N, D].
+// The arguments of every search. Dense: query [S, D] or [S, C, D], keys [S, M, D]; flat: query [Q,
+// D], keys [T, D]. With ids [S, M] or [T], keys is the table [N, D].
 #define LONGCLOCK_ROWS(X) X(Tensor, query) X(Tensor, keys) X(Tensor, key_time) X(Tensor, query_time)
-#define LONGCLOCK_LAYOUT(X)        \
-  X(OptionalTensor, ids)           \
-  X(OptionalTensor, lengths)       \
-  X(OptionalTensor, offsets)       \
-  X(OptionalTensor, query_offsets) \
-  X(OptionalTensor, starts) X(OptionalTensor, ends) X(OptionalTensor, mask) X(bool, exclude_future)
+#define LONGCLOCK_LAYOUT(X) X(OptionalTensor, ids) LONGCLOCK_SEQUENCES(X)
 // A search by dot products and s(), and one by hashes, D words of 64 bits.
 #define LONGCLOCK_SEARCH(X) \
   LONGCLOCK_ROWS(X)         \
@@ -38,6 +29,8 @@ struct SearchArguments {
   LONGCLOCK_ROWS(LONGCLOCK_FIELD)
   LONGCLOCK_LAYOUT(LONGCLOCK_FIELD)
   std::optional<SearchTimeTerm> time;  // none: hashes are compared
+
+  LayoutArguments layout() const { return LONGCLOCK_LAYOUT_ARGUMENTS; }
 };
 
 #define LONGCLOCK_SEARCH_ARGUMENTS                                \
@@ -54,24 +47,13 @@ struct SearchArguments {
 
 // The arguments checked but for their values, and brought to one form. Holds what the pointers in
 // it point to.
-struct SearchInputs {
-  Behaviours behaviours;
-  SearchLayout layout;
-  int64_t sequences;                    // S; Q for windows
-  int64_t candidates;                   // queries a sequence: dense
-  int64_t columns;                      // M: dense
-  int64_t positions;                    // S * M, or T
-  int64_t query_count;                  // Q, or S * C
-  std::vector<int64_t> query_shape;     // without D
+struct SearchInputs : LayoutInputs {
   std::optional<TimeMlpArguments> mlp;  // none where hashes are compared
-  Tensor keys, key_time, query_time;
-  std::optional<Tensor> ids, lengths, offsets, query_offsets, starts, ends, mask;
+  Tensor keys;
+  std::optional<Tensor> ids;
 
   SearchInputs(const char* op, const SearchArguments& arguments);
-  SearchInputs(const SearchInputs&) = delete;
-  SearchInputs& operator=(const SearchInputs&) = delete;
 
-  bool dense() const { return layout == SearchLayout::kDense; }
   // Of gsu_score's result, which has `count` elements where it is flat.
   std::vector<int64_t> score_shape(int64_t count) const {
     if (!dense()) return {count};
@@ -83,11 +65,7 @@ struct SearchInputs {
   int64_t table_rows() const { return ids ? keys.size(0) : 0; }
 
  private:
-  void check_combination(const char* op, const SearchArguments& a) const;
   void read_rows(const char* op, const SearchArguments& a);
-  void read_dense(const char* op, const SearchArguments& a);
-  void read_ragged(const char* op, const SearchArguments& a);
-  void read_windows(const char* op, const SearchArguments& a);
 };
 
 // For the CPU: the values checked as well, and the work cut into tasks.
@@ -115,17 +93,14 @@ class Search : public SearchInputs {
     check_seconds(op, "key_time", behaviours.key_time, behaviours.mask, group.position + task.begin,
                   group.position + task.end);
   }
-  // Of every query and behaviour.
+  // How many scores there are, one for every query and behaviour that it sees.
   int64_t scores() const;
-  // About one an element read.
+  // The operations that they take, in units of about one element read.
   int64_t work() const;
   // Finds or builds behaviours.time_table where it pays.
   void tabulate();
 
  private:
-  void group_dense(const char* op);
-  void group_ragged(const char* op);
-  void group_windows(const char* op);
   void check_ids(const char* op, int64_t table_rows) const;
 
   std::vector<SearchTask> tasks_;

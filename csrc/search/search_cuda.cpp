@@ -34,6 +34,41 @@ const SearchArguments& few_enough(const char* op, const SearchArguments& a) {
 
 }  // namespace
 
+void announce_layout(CudaCall& call, const LayoutInputs& in) {
+  call.reads(in.key_time);
+  call.reads(in.query_time);
+  for (const auto* tensor :
+       {&in.lengths, &in.offsets, &in.query_offsets, &in.starts, &in.ends, &in.mask}) {
+    if (*tensor) call.reads(**tensor);
+  }
+}
+
+DeviceSearchParams layout_params(const LayoutInputs& in) {
+  const auto array = [](const std::optional<Tensor>& tensor) {
+    return tensor ? int_array(*tensor) : IntArray{};
+  };
+  DeviceSearchParams p{};
+  p.behaviours = in.behaviours;
+  p.layout = in.layout;
+  p.sequences = in.sequences;
+  p.queries = in.query_count;
+  p.positions = in.positions;
+  p.query_time = int_array(in.query_time);
+  p.clock = make_clock(in.behaviours.period);
+  p.check = device_checks();
+  p.filtered = in.behaviours.mask != nullptr || in.behaviours.exclude_future;
+  if (in.dense()) {
+    p.columns = in.columns;
+    p.candidates = in.candidates;
+  }
+  p.lengths = array(in.lengths);
+  p.offsets = array(in.offsets);
+  p.query_offsets = array(in.query_offsets);
+  p.starts = array(in.starts);
+  p.ends = array(in.ends);
+  return p;
+}
+
 DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const SearchArguments& a)
     : SearchInputs(op, few_enough(op, on_one_device(call, a))) {
   // Kernels step over rows in 32 bits.
@@ -41,47 +76,26 @@ DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const Sea
     keys = as_contiguous(a.keys);
     behaviours.keys = keys.const_data_ptr();
     behaviours.key_row_stride = keys.stride(keys.dim() - 2);
+    if (dense() && !ids) sequence_stride = keys.stride(0);
     check(behaviours.dim * size_of(behaviours.dtype) <= 0x7fffffff, op,
           ": keys must have rows of less than 2 GB on CUDA, got ", shape_of(keys));
   }
   query_ = input(call, "query", a.query);
   if (mlp) read_mlp(call, *mlp);
-  for (const Tensor* tensor : {&keys, &key_time, &query_time}) call.reads(*tensor);
-  for (const auto* tensor : {&ids, &lengths, &offsets, &query_offsets, &starts, &ends, &mask}) {
-    if (*tensor) call.reads(**tensor);
-  }
+  announce_layout(call, *this);
+  call.reads(keys);
+  if (ids) call.reads(*ids);
 }
 
 DeviceSearchParams DeviceSearchInputs::params(double scale) const {
-  const auto array = [](const std::optional<Tensor>& tensor) {
-    return tensor ? int_array(*tensor) : IntArray{};
-  };
-  DeviceSearchParams p{};
-  p.behaviours = behaviours;
+  DeviceSearchParams p = layout_params(*this);
   p.table_rows = table_rows();
   p.row_bytes = static_cast<unsigned>(behaviours.key_row_stride * size_of(behaviours.dtype));
-  p.layout = layout;
-  p.sequences = sequences;
-  p.queries = query_count;
-  p.positions = positions;
+  p.sequence_bytes = sequence_stride * size_of(behaviours.dtype);
   p.query = query_.const_data_ptr();
   p.query_is_float = query_.scalar_type() == ScalarType::Float;
-  p.query_time = int_array(query_time);
-  p.clock = make_clock(behaviours.period);
   p.per_unit = mlp ? 1.0 / mlp->mlp.unit : 0.0;
   p.scale = static_cast<float>(scale);
-  p.check = device_checks();
-  p.filtered = behaviours.mask != nullptr || behaviours.exclude_future;
-  if (dense()) {
-    p.columns = columns;
-    p.candidates = candidates;
-    p.sequence_bytes = ids ? 0 : keys.stride(0) * size_of(behaviours.dtype);
-  }
-  p.lengths = array(lengths);
-  p.offsets = array(offsets);
-  p.query_offsets = array(query_offsets);
-  p.starts = array(starts);
-  p.ends = array(ends);
   return p;
 }
 

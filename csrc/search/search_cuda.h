@@ -7,6 +7,11 @@
 
 namespace longclock {
 
+// Announces to the call what its kernels read of a layout.
+void announce_layout(CudaCall& call, const LayoutInputs& inputs);
+// A search's parameters as far as its layout goes: without rows, queries and s().
+DeviceSearchParams layout_params(const LayoutInputs& inputs);
+
 // For CUDA: the arguments on one device, announced to the call. Nothing of them is read.
 class DeviceSearchInputs : public SearchInputs {
  public:

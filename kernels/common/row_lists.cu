@@ -16,8 +16,10 @@ __global__ void __launch_bounds__(kBlockThreads)
     table_rows_kernel(const __grid_constant__ RowLookups p, uint32_t* __restrict__ rows,
                       uint32_t* __restrict__ positions) {
   for (int64_t at = grid_index(); at < p.count; at += grid_stride()) {
-    int64_t id = p.table_rows;
-    if (p.mask == nullptr || p.mask[at] != 0) id = p.ids[at];
+    const int64_t from = p.ids_at == nullptr ? at : p.ids_at[at];
+    const bool looks = (p.mask == nullptr || p.mask[at] != 0) &&
+                       (p.ids_at == nullptr || (from >= 0 && from < p.ids_count));
+    int64_t id = looks ? p.ids[from] : p.table_rows;
     if (id < 0 || id > p.table_rows) id = p.table_rows;
     rows[at] = static_cast<uint32_t>(id);
     positions[at] = static_cast<uint32_t>(at);

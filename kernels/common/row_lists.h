@@ -10,10 +10,12 @@ namespace longclock {
 
 // Which row of a table [N, ...] each position looks up.
 struct RowLookups {
-  IntArray ids;         // [count]
-  const uint8_t* mask;  // [count], 0: looks up none; or none
-  int64_t count;        // less than 2^32
-  int64_t table_rows;   // N, less than 2^32
+  IntArray ids;                     // [count], or [ids_count] where `ids_at` is given
+  const uint8_t* mask;              // [count], 0: looks up none; or none
+  int64_t count;                    // less than 2^32
+  int64_t table_rows;               // N, less than 2^32
+  const int64_t* ids_at = nullptr;  // [count], where in ids each looks, outside them: none; or none
+  int64_t ids_count = 0;
 };
 
 // The positions, sorted by row: those of a row follow each other, in order.

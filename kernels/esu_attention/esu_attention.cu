@@ -47,22 +47,128 @@ __device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsu
   }
 }
 
+// Takes up rows `row` and `row + 1` of the tile. `at` is the lane's first column of the panel.
+template <class T, EsuForm kForm, class U>
+__device__ __forceinline__ void attend_rows(const DeviceEsuAttentionParams& p, const EsuGeometry& g,
+                                            const EsuHeadRows& heads, const EsuTile& tile, int row,
+                                            int at, int lane, const U& u_quad, EsuStream& stream) {
+  constexpr bool kAligned = kIsAligned<kForm>;
+  const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
+  const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
+  float4 x[kEsuRows];
+  load_rows<T, kAligned>(p.behaviours, begins, at, lane, g.lanes, x);
+  float products[kEsuRows][kEsuHeads] = {};
+  if constexpr (kForm == EsuForm::kFast) {
+    add_products(heads, lane, x, products);
+  } else {
+    add_all_products<T, kAligned>(p.behaviours, begins, lane, g, u_quad, products);
+  }
+  float alpha[kEsuRows];
+#pragma unroll
+  for (int i = 0; i < kEsuRows; ++i) {
+    const float sum = sum_heads(products[i], g.lanes) + rows[i].s;
+    alpha[i] = rows[i].begin == kInvalidRow ? -INFINITY : sum;
+  }
+  attend(stream, x, alpha, {tile.phi[row], tile.phi[row + 1]});
+}
+
+// What the warps of a block leave to its sums.
+struct EsuBlockSums {
+  float tops[kEsuWarps][kEsuHeads];
+  float sums[kEsuWarps][kEsuHeads][kSums];
+
+  __device__ __forceinline__ float of(int head, int i) const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int warp = 0; warp < kEsuWarps; ++warp) sum += sums[warp][head][i];
+    return sum;
+  }
+};
+
+// Brings the streams of a block to one maximum, which it returns, and adds them up. By all threads.
+__device__ __forceinline__ float merge_streams(EsuStream& stream, const EsuGeometry& g,
+                                               EsuHeadRows& heads, EsuBlockSums& sums) {
+  float top = stream.top;
+  for (int offset = g.lanes; offset < kWarp; offset *= 2) {
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, offset));
+  }
+  const int lane_head = lane_index() % kEsuHeads;
+  if (lane_index() < kEsuHeads) sums.tops[warp_index()][lane_head] = top;
+  __syncthreads();
+#pragma unroll
+  for (int warp = 0; warp < kEsuWarps; ++warp) top = fmaxf(top, sums.tops[warp][lane_head]);
+  const float fade = expf(stream.top - finite_base(top));
+#pragma unroll
+  for (int i = 0; i < kSums; ++i) {
+    const float value = i < kTimeFeatures ? (&stream.time.x)[i] : stream.sum;
+    const float sum = sum_streams(value * fade, g.lanes);
+    if (lane_index() < kEsuHeads) sums.sums[warp_index()][lane_head][i] = sum;
+  }
+#pragma unroll
+  for (int head = 0; head < kEsuHeads; ++head) scale(of_head(fade, head), stream.acc[head]);
+  merge_heads(stream.acc, heads, g.lanes);
+  return top;
+}
+
+// Writes the context itself where there is one part, else what the second kernel merges. `top` is
+// that of head lane & 3; any: a behaviour of the block is valid.
+template <class T>
+__device__ __forceinline__ void write_part(const DeviceEsuAttentionParams& p, const EsuGeometry& g,
+                                           const EsuPlace& place, const EsuHeadRows& heads,
+                                           const EsuBlockSums& sums, float top, bool any) {
+  const bool whole = g.parts == 1;
+  const int64_t query = place.query, dim = p.behaviours.dim;
+  const int first_head = place.group * kEsuHeads;
+  const int panel_begin = place.panel * g.lanes * 4;
+  const int64_t width = whole ? dim + kTimeFeatures : esu_partial_width(dim);
+  const auto out_row = [&](int head) {
+    return whole
+               ? p.context + (query * p.heads + first_head + head) * width
+               : p.partial + ((query * g.parts + place.part) * p.heads + first_head + head) * width;
+  };
+  // Valid behaviours whose alphas are all -inf give 0 / 0, as torch's softmax does.
+  const auto divisor = [&](int head) { return whole && any ? sums.of(head, kTimeFeatures) : 1.0f; };
+  const int head_count = static_cast<int>(min(int64_t{kEsuHeads}, p.heads - first_head));
+  const int panel_columns = static_cast<int>(min(int64_t{g.lanes} * 4, dim - panel_begin));
+  for (int head = 0; head < head_count; ++head) {
+    const float by = divisor(head);
+    float* out = out_row(head) + panel_begin;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < panel_columns; i += kEsuThreads) {
+      out[i] = head_column<T>(heads, g.lanes, head, i) / by;
+    }
+  }
+  if (place.panel != 0 || warp_index() != 0 || lane_index() >= head_count) return;
+  const int head = lane_index() % kEsuHeads;
+  float* out = out_row(head) + dim;
+  const float by = divisor(head), sum = sums.of(head, kTimeFeatures);
+#pragma unroll
+  for (int i = 0; i < kTimeFeatures; ++i) out[i] = sums.of(head, i) / by;
+  if (whole) {
+    float* softmax = p.softmax + (query * p.heads + first_head + head) * 2;
+    softmax[0] = top;
+    softmax[1] = any ? logf(sum) : 0.0f;
+  } else {
+    out[kTimeFeatures] = top;
+    out[kTimeFeatures + 1] = sum;
+    out[kTimeFeatures + 2] = any ? 1.0f : 0.0f;
+  }
+}
+
 template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     esu_attention_kernel(const DeviceEsuAttentionParams p, const EsuGeometry g) {
-  constexpr bool kAligned = kIsAligned<kForm>;
   __shared__ EsuHeadRows heads;  // u, then the sums of columns
   __shared__ SharedTimeMlp mlp;
   __shared__ float4 tile_phi[kTile];
   __shared__ int4 tile_row[kTile];
-  __shared__ float tops[kEsuWarps][kEsuHeads];
-  __shared__ float sums[kEsuWarps][kEsuHeads][kSums];
+  __shared__ EsuBlockSums sums;
   __shared__ EsuPlace place;
   __shared__ bool any;  // valid behaviour
   const EsuTile tile = {tile_phi, tile_row};
   const int lane = lane_index() & (g.lanes - 1);  // of those that share rows
   const auto u_quad = [&](int head, int column) {
-    return load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head, column);
+    return load_u<T, kIsAligned<kForm>>(p, place.query, place.group * kEsuHeads + head, column);
   };
   load_time_mlp(p.behaviours.mlp, &mlp);
   if (threadIdx.x == 0) {
@@ -83,95 +189,11 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     if (found && threadIdx.x == 0) any = true;
     const int whole = min(kTile, count - begin);
     for (int step = 0; step < whole; step += row_step(g)) {
-      const int row = step + first_row(g);
-      const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
-      const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
-      float4 x[kEsuRows];
-      load_rows<T, kAligned>(p.behaviours, begins, at, lane, g.lanes, x);
-      float products[kEsuRows][kEsuHeads] = {};
-      if constexpr (kForm == EsuForm::kFast) {
-        add_products(heads, lane, x, products);
-      } else {
-        add_all_products<T, kAligned>(p.behaviours, begins, lane, g, u_quad, products);
-      }
-      float alpha[kEsuRows];
-#pragma unroll
-      for (int i = 0; i < kEsuRows; ++i) {
-        const float sum = sum_heads(products[i], g.lanes) + rows[i].s;
-        alpha[i] = rows[i].begin == kInvalidRow ? -INFINITY : sum;
-      }
-      attend(stream, x, alpha, {tile.phi[row], tile.phi[row + 1]});
+      attend_rows<T, kForm>(p, g, heads, tile, step + first_row(g), at, lane, u_quad, stream);
     }
   }
-
-  // One maximum for the block.
-  float top = stream.top;
-  for (int offset = g.lanes; offset < kWarp; offset *= 2) {
-    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, offset));
-  }
-  const int lane_head = lane_index() % kEsuHeads;
-  if (lane_index() < kEsuHeads) tops[warp_index()][lane_head] = top;
-  __syncthreads();
-#pragma unroll
-  for (int warp = 0; warp < kEsuWarps; ++warp) top = fmaxf(top, tops[warp][lane_head]);
-  const float fade = expf(stream.top - finite_base(top));
-#pragma unroll
-  for (int i = 0; i < kSums; ++i) {
-    const float value = i < kTimeFeatures ? (&stream.time.x)[i] : stream.sum;
-    const float sum = sum_streams(value * fade, g.lanes);
-    if (lane_index() < kEsuHeads) sums[warp_index()][lane_head][i] = sum;
-  }
-#pragma unroll
-  for (int head = 0; head < kEsuHeads; ++head) scale(of_head(fade, head), stream.acc[head]);
-  merge_heads(stream.acc, heads, g.lanes);
-
-  // The context itself where there is one part, else what the second kernel merges.
-  const bool whole = g.parts == 1;
-  const int64_t query = place.query, dim = p.behaviours.dim;
-  const int first_head = place.group * kEsuHeads;
-  const int panel_begin = place.panel * g.lanes * 4;
-  const int64_t width = whole ? dim + kTimeFeatures : esu_partial_width(dim);
-  const auto out_row = [&](int head) {
-    return whole
-               ? p.context + (query * p.heads + first_head + head) * width
-               : p.partial + ((query * g.parts + place.part) * p.heads + first_head + head) * width;
-  };
-  const auto block_sum = [&](int head, int i) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int warp = 0; warp < kEsuWarps; ++warp) sum += sums[warp][head][i];
-    return sum;
-  };
-  // Valid behaviours whose alphas are all -inf give 0 / 0, as torch's softmax does.
-  const auto divisor = [&](int head) {
-    return whole && any ? block_sum(head, kTimeFeatures) : 1.0f;
-  };
-  const int head_count = static_cast<int>(min(int64_t{kEsuHeads}, p.heads - first_head));
-  const int panel_columns = static_cast<int>(min(int64_t{g.lanes} * 4, dim - panel_begin));
-  for (int head = 0; head < head_count; ++head) {
-    const float by = divisor(head);
-    float* out = out_row(head) + panel_begin;
-#pragma unroll 1
-    for (int i = threadIdx.x; i < panel_columns; i += kEsuThreads) {
-      out[i] = head_column<T>(heads, g.lanes, head, i) / by;
-    }
-  }
-  if (place.panel != 0) return;
-  if (warp_index() == 0 && lane_index() < head_count) {
-    float* out = out_row(lane_head) + dim;
-    const float by = divisor(lane_head), sum = block_sum(lane_head, kTimeFeatures);
-#pragma unroll
-    for (int i = 0; i < kTimeFeatures; ++i) out[i] = block_sum(lane_head, i) / by;
-    if (whole) {
-      float* softmax = p.softmax + (query * p.heads + first_head + lane_head) * 2;
-      softmax[0] = top;
-      softmax[1] = any ? logf(sum) : 0.0f;
-    } else {
-      out[kTimeFeatures] = top;
-      out[kTimeFeatures + 1] = sum;
-      out[kTimeFeatures + 2] = any ? 1.0f : 0.0f;
-    }
-  }
+  const float top = merge_streams(stream, g, heads, sums);
+  write_part<T>(p, g, place, heads, sums, top, any);
 }
 
 // One block a query and head: its parts, in order.

@@ -4,20 +4,24 @@
 #include "longclock/common/cuda.h"
 #include "longclock/common/simd_level.h"
 #include "longclock/search/behaviours.h"
+#include "longclock/search/device_search.h"
 
 namespace longclock {
 
 // alpha_ik = u_i . z_k + s(delta_k / unit), p_i = softmax over the valid k,
 // context_i = sum over k of p_ik [z_k ; phi(delta_k / unit)].
 struct EsuAttentionCommonParams {
-  Behaviours behaviours;   // positions q * K + k; mask is `valid`
-  int64_t z_query_stride;  // elements, without ids
-  IntArray query_time;     // [Q], seconds
-  int64_t heads;           // n
-  int64_t k;               // K
-  float* context;          // [Q, n, L + 4]; 0 where a query has no valid behaviour
-  float* softmax;          // [Q, n, 2], the largest alpha, and the log of the sum of
-                           // exp(alpha - largest); kept for the backward
+  // Behaviour k of query q lies at position q * K + k, and its mask is `valid`; or where
+  // `positions` says, among the behaviours of all histories, and there is no mask.
+  Behaviours behaviours;
+  const int64_t* positions;  // [Q, K], below 0: not valid; or none
+  int64_t z_query_stride;    // elements, without ids and positions
+  IntArray query_time;       // [Q], seconds
+  int64_t heads;             // n
+  int64_t k;                 // K
+  float* context;            // [Q, n, L + 4]; 0 where a query has no valid behaviour
+  float* softmax;            // [Q, n, 2], the largest alpha, and the log of the sum of
+                             // exp(alpha - largest); kept for the backward
 };
 
 struct EsuAttentionParams : EsuAttentionCommonParams {
@@ -40,13 +44,15 @@ struct EsuAttentionBackwardParams {
 // on the CPU in the table's dtype, as nn.Embedding does, on CUDA in fp32.
 struct EsuTableGradParams {
   const void* z_grad;    // [count, L], 0 where not valid
-  IntArray ids;          // [count]; one outside [0, N) has no row to add to
+  IntArray ids;          // [count], or [T]; one outside [0, N) has no row to add to
   const uint8_t* valid;  // [count], or none
   int64_t count;
-  int64_t dim;         // L
-  DType dtype;         // of z_grad and the table
-  int64_t table_rows;  // N
-  void* table_grad;    // [N, L]; zeros on the CPU
+  int64_t dim;                         // L
+  DType dtype;                         // of z_grad and the table
+  int64_t table_rows;                  // N
+  void* table_grad;                    // [N, L]; zeros on the CPU
+  const int64_t* positions = nullptr;  // [count], of ids, below 0: not valid; or none
+  int64_t behaviour_count = 0;         // T, where positions are given
 };
 
 LONGCLOCK_DECLARE_LEVELS(void esu_attention(const EsuAttentionParams&, int64_t begin, int64_t end);
@@ -71,12 +77,13 @@ LONGCLOCK_INLINE constexpr int64_t esu_head_groups(int64_t heads) { return (head
 
 // Without a mlp.time_table: s is computed on the spot. An id outside [0, N) makes its row NaN.
 struct DeviceEsuAttentionParams : EsuAttentionCommonParams {
-  int64_t queries;     // Q
-  const void* u;       // [Q, n, L], z's dtype or fp32, which is rounded to z's
-  bool u_is_float;     // fp32
-  int64_t table_rows;  // N, where ids are given
-  bool check;          // assert that ids are in [0, N)
-  float* partial;      // esu_partial_size() floats
+  int64_t queries;          // Q
+  const void* u;            // [Q, n, L], z's dtype or fp32, which is rounded to z's
+  bool u_is_float;          // fp32
+  int64_t table_rows;       // N, where ids are given
+  int64_t behaviour_count;  // T, the behaviours among which positions lie
+  bool check;               // assert that ids are in [0, N), and positions below T
+  float* partial;           // esu_partial_size() floats
 };
 
 // What a part leaves to the second kernel, of each head: L + 4 weighted sums, the largest alpha,
@@ -120,8 +127,18 @@ LONGCLOCK_INLINE constexpr int64_t esu_weights_size(int64_t queries, int64_t hea
   return esu_task_queries(queries, heads, k) * esu_query_weights(heads, k);
 }
 
+// Where what a search found lies, and the time of every query.
+struct DeviceEsuPositionsParams {
+  DeviceSearchParams search;  // as far as its layout goes
+  const int64_t* found;       // [Q, K], from the start of each query's history, -1: nothing
+  int64_t k;                  // K
+  int64_t* positions;         // [Q, K], -1: nothing, or not valid
+  int64_t* query_time;        // [Q], seconds
+};
+
 // All queries, on the device of the stream. Each returns a cudaError_t: 0 is success. Pointers are
 // the device's; the launchers allocate nothing and wait for nothing.
+int launch_esu_positions(const DeviceEsuPositionsParams& params, CudaStream stream);
 int launch_esu_attention(const DeviceEsuAttentionParams& params, CudaStream stream);
 int launch_esu_attention_backward(const DeviceEsuAttentionBackwardParams& params,
                                   CudaStream stream);

@@ -22,8 +22,9 @@ class EsuBlock {
     vectors_ = scratch->take<const float*>(p.heads + others);
     products_ = scratch->take<float>((p.heads + others) * kEsuBlock);
     // Rows read where they lie: the next block's come in while this one is worked on.
-    const bool in_place = sizeof(T) == 4 && p.behaviours.dim == padded_ && !p.behaviours.ids;
-    ahead_ = in_place ? kEsuBlock * p.behaviours.key_row_stride : 0;
+    in_place_ = !p.behaviours.ids && p.positions == nullptr;
+    const bool ahead = in_place_ && sizeof(T) == 4 && p.behaviours.dim == padded_;
+    ahead_ = ahead ? kEsuBlock * p.behaviours.key_row_stride : 0;
   }
 
   // Goes to query q; `others`: rows as u's, side by side.
@@ -36,21 +37,10 @@ class EsuBlock {
   // The query's behaviours [begin, begin + n); returns how many are valid. Up to the next whole
   // vector, alphas are -inf and features finite.
   int64_t read(int64_t begin, int64_t n) {
-    const Group group{q_, q_ + 1, p_.query_time[q_], q_ * p_.k, q_ * p_.z_query_stride, p_.k, 0, 0};
-    BehaviourBlock<T>& b = *block_;
-    read_times(p_.behaviours, group, begin, n, &b);
-    find_rows(p_.behaviours, group, begin, n, &b);
-    for (int64_t i = 0; i < n; ++i) index_[i] = begin + i;
-    count_ = b.all_valid ? n : 0;
-    for (int64_t i = 0; !b.all_valid && i < n; ++i) {
-      if (b.valid[i] == 0) continue;
-      index_[count_] = begin + i;
-      b.delta[count_] = b.delta[i];
-      b.rows[count_] = b.rows[i];
-      ++count_;
-    }
+    count_ = p_.positions == nullptr ? read_row(begin, n) : read_positions(begin, n);
     if (count_ == 0) return 0;
-    if (p_.behaviours.ids) {
+    BehaviourBlock<T>& b = *block_;
+    if (!in_place_) {
       for (int64_t i = 0; i < count_; ++i) prefetch_row(b.rows[i], p_.behaviours.dim * sizeof(T));
     }
     // The features past the last behaviour are those of a delta of 0: finite, for whole vectors.
@@ -82,8 +72,48 @@ class EsuBlock {
   int64_t padded() const { return padded_; }
 
  private:
+  // Behaviours that lie in the query's own row of z and its times.
+  int64_t read_row(int64_t begin, int64_t n) {
+    const Group group{q_, q_ + 1, p_.query_time[q_], q_ * p_.k, q_ * p_.z_query_stride, p_.k, 0, 0};
+    BehaviourBlock<T>& b = *block_;
+    read_times(p_.behaviours, group, begin, n, &b);
+    find_rows(p_.behaviours, group, begin, n, &b);
+    for (int64_t i = 0; i < n; ++i) index_[i] = begin + i;
+    if (b.all_valid) return n;
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      if (b.valid[i] == 0) continue;
+      index_[count] = begin + i;
+      b.delta[count] = b.delta[i];
+      b.rows[count] = b.rows[i];
+      ++count;
+    }
+    return count;
+  }
+
+  // Behaviours that lie anywhere in the histories.
+  int64_t read_positions(int64_t begin, int64_t n) {
+    const Behaviours& from = p_.behaviours;
+    const int64_t* positions = p_.positions + q_ * p_.k + begin;
+    const int64_t now = p_.query_time[q_];
+    int64_t times[kEsuBlock];
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t position = positions[i];
+      if (position < 0) continue;
+      const int64_t row = from.ids ? from.ids[position] : position;
+      index_[count] = begin + i;
+      times[count] = from.key_time[position];
+      block_->rows[count] = static_cast<const T*>(from.keys) + row * from.key_row_stride;
+      ++count;
+    }
+    circular_deltas(times, 1, &now, 0, count, from.period, block_->delta);
+    return count;
+  }
+
   const EsuAttentionParams& p_;
   int64_t others_, padded_, ahead_;
+  bool in_place_;
   BehaviourBlock<T>* block_;
   float* copies_;
   const float** vectors_;
@@ -207,94 +237,118 @@ inline void write_row(const float* from, int64_t dim, bool past, T* to) {
   narrow_row(from, dim, to);
 }
 
+// What the backward of a query holds, side by side over heads.
+struct QueryGrad {
+  float* grad;     // [n, padded], of the context's columns
+  float* share;    // [n], grad_i . context_i
+  float* weights;  // [2 n, kEsuBlock]: ds, then p
+  float* s_grad;   // [kEsuBlock]
+};
+
+// The query's gradient, and its products with the context. Summed as a behaviour's product with the
+// gradient is, so that their difference is exactly 0 where one behaviour has all the weight.
+inline void read_grad(const EsuAttentionBackwardParams& p, int64_t q, int64_t padded,
+                      const QueryGrad& out) {
+  const int64_t dim = p.forward.behaviours.dim, wide = dim + kTimeFeatures;
+  for (int64_t h = 0; h < p.forward.heads; ++h) {
+    const float* from = p.grad + (q * p.forward.heads + h) * wide;
+    const float* context = p.forward.context + (q * p.forward.heads + h) * wide;
+    float* grad = out.grad + h * padded;
+    for (int64_t i = 0; i < padded; ++i) grad[i] = i < dim ? from[i] : 0.0f;
+    const float product = dot(grad, context, dim);
+    const float* time = context + dim;
+    out.share[h] = add_time_product(product, from + dim, time[0], time[1], time[2], time[3]);
+  }
+}
+
+// ds and p of the block's behaviours, whole vectors of them, and the gradient of their s.
+template <class T>
+void weigh(const EsuAttentionBackwardParams& p, int64_t q, const EsuBlock<T>& block, int64_t whole,
+           const QueryGrad& out) {
+  const int64_t heads = p.forward.heads, dim = p.forward.behaviours.dim;
+  const TimeFeatureBlock& phi = block.features();
+  for (int64_t i = 0; i < whole; ++i) out.s_grad[i] = 0.0f;
+  for (int64_t h = 0; h < heads; ++h) {
+    const float *alpha = block.alpha(h), *g = block.product(h);
+    const float* time_grad = p.grad + (q * heads + h) * (dim + kTimeFeatures) + dim;
+    const float* softmax = p.forward.softmax + (q * heads + h) * 2;
+    float* ds = out.weights + h * kEsuBlock;
+    float* weight = out.weights + (heads + h) * kEsuBlock;
+    // In two steps: largest + log(sum) would lose the logarithm's digits to a large alpha.
+    const float top = softmax[0], log_sum = softmax[1];
+    for (int64_t i = 0; i < whole; ++i) weight[i] = exp_negative((alpha[i] - top) - log_sum);
+    const Vf time[] = {splat(time_grad[0]), splat(time_grad[1]), splat(time_grad[2]),
+                       splat(time_grad[3])};
+    for (int64_t i = 0; i < whole; i += kLanes) {
+      const Vf gain = add_time_product(load(g + i), time, load(phi.x + i), load(phi.root + i),
+                                       load(phi.square + i), load(phi.log + i));
+      const Vf change = load(weight + i) * (gain - splat(out.share[h]));
+      store(change, ds + i);
+      store(load(out.s_grad + i) + change, out.s_grad + i);
+    }
+  }
+}
+
+// Zeros for behaviours [at, at + n) of query q, of which not all are valid.
+template <class T>
+void clear_grads(const EsuAttentionBackwardParams& p, int64_t q, int64_t at, int64_t n) {
+  const int64_t first = q * p.forward.k + at, dim = p.forward.behaviours.dim;
+  if (p.z_grad != nullptr) {
+    T* z_grad = static_cast<T*>(p.z_grad);
+    for (int64_t i = first * dim; i < (first + n) * dim; ++i) z_grad[i] = T{};
+  }
+  if (p.s_grad != nullptr) {
+    for (int64_t i = first; i < first + n; ++i) p.s_grad[i] = 0.0f;
+    for (int64_t i = first; i < first + n; ++i) p.s_delta[i] = 0;
+  }
+}
+
 // With g_ik = grad_i . [z_k ; phi_k]:  ds_ik = p_ik (g_ik - grad_i . context_i),
 // dz_k = sum over i of ds_ik u_i + p_ik grad_i,  du_i = sum over k of ds_ik z_k.
 template <class T>
 void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t end) {
   const EsuAttentionParams& f = p.forward;
-  const int64_t dim = f.behaviours.dim, heads = f.heads, wide = dim + kTimeFeatures;
+  const int64_t dim = f.behaviours.dim, heads = f.heads;
   constexpr int64_t kGradRows = 24;  // of z, whose gradient is found and written together
   Scratch scratch;
   EsuBlock<T> block(f, heads, &scratch);
   const int64_t padded = block.padded();
-  float* grad = scratch.take<float>(heads * padded);
-  float* share = scratch.take<float>(heads);                    // grad_i . context_i
-  float* weights = scratch.take<float>(2 * heads * kEsuBlock);  // ds, then p
-  float* s_grad = scratch.take<float>(kEsuBlock);
+  const QueryGrad query = {scratch.take<float>(heads * padded), scratch.take<float>(heads),
+                           scratch.take<float>(2 * heads * kEsuBlock),
+                           scratch.take<float>(kEsuBlock)};
   float* z_grad = scratch.take<float>(kGradRows * padded);
   float* part = scratch.take<float>(heads * padded);
   float* u_grad = scratch.take<float>(heads * padded);
   for (int64_t q = begin; q < end; ++q) {
-    for (int64_t h = 0; h < heads; ++h) {
-      const float* from = p.grad + (q * heads + h) * wide;
-      const float* context = f.context + (q * heads + h) * wide;
-      for (int64_t i = 0; i < padded; ++i) grad[h * padded + i] = i < dim ? from[i] : 0.0f;
-      // Summed as g is, so that their difference is exactly 0 where one behaviour has all the
-      // weight.
-      const float product = dot(grad + h * padded, context, dim);
-      const float* time = context + dim;
-      share[h] = add_time_product(product, from + dim, time[0], time[1], time[2], time[3]);
-    }
-    block.start(q, grad);
+    read_grad(p, q, padded, query);
+    block.start(q, query.grad);
     for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] = 0.0f;
     T* z_out = p.z_grad == nullptr ? nullptr : static_cast<T*>(p.z_grad) + q * f.k * dim;
     for (int64_t at = 0; at < f.k; at += kEsuBlock) {
       const int64_t n = min_of(kEsuBlock, f.k - at);
       const int64_t count = block.read(at, n);
-      if (count < n && z_out != nullptr) {
-        for (int64_t i = at * dim; i < (at + n) * dim; ++i) z_out[i] = T{};
-      }
-      if (count < n && p.s_grad != nullptr) {
-        for (int64_t i = 0; i < n; ++i) p.s_grad[q * f.k + at + i] = 0.0f;
-        for (int64_t i = 0; i < n; ++i) p.s_delta[q * f.k + at + i] = 0;
-      }
+      if (count < n) clear_grads<T>(p, q, at, n);
       if (count == 0) continue;
-      const int64_t whole = round_up(count, kLanes);
-      const TimeFeatureBlock& phi = block.features();
-      for (int64_t i = 0; i < whole; ++i) s_grad[i] = 0.0f;
-      for (int64_t h = 0; h < heads; ++h) {
-        const float *alpha = block.alpha(h), *g = block.product(h);
-        const float* time_grad = p.grad + (q * heads + h) * wide + dim;
-        const float* softmax = f.softmax + (q * heads + h) * 2;
-        float* ds = weights + h * kEsuBlock;
-        float* weight = weights + (heads + h) * kEsuBlock;
-        // In two steps: largest + log(sum) would lose the logarithm's digits to a large alpha.
-        const float top = softmax[0], log_sum = softmax[1];
-        for (int64_t i = 0; i < whole; ++i) weight[i] = exp_negative((alpha[i] - top) - log_sum);
-        const Vf time[] = {splat(time_grad[0]), splat(time_grad[1]), splat(time_grad[2]),
-                           splat(time_grad[3])};
-        for (int64_t i = 0; i < whole; i += kLanes) {
-          const Vf gain = add_time_product(load(g + i), time, load(phi.x + i), load(phi.root + i),
-                                           load(phi.square + i), load(phi.log + i));
-          const Vf change = load(weight + i) * (gain - splat(share[h]));
-          store(change, ds + i);
-          store(load(s_grad + i) + change, s_grad + i);
-        }
-      }
-      if (p.s_grad != nullptr) {
-        for (int64_t i = 0; i < count; ++i) {
-          p.s_grad[q * f.k + block.index()[i]] = s_grad[i];
-          p.s_delta[q * f.k + block.index()[i]] = block.delta()[i];
-        }
+      weigh(p, q, block, round_up(count, kLanes), query);
+      for (int64_t i = 0; p.s_grad != nullptr && i < count; ++i) {
+        p.s_grad[q * f.k + block.index()[i]] = query.s_grad[i];
+        p.s_delta[q * f.k + block.index()[i]] = block.delta()[i];
       }
       for (int64_t i = 0; z_out != nullptr && i < count; i += kGradRows) {
         const int64_t some = min_of(kGradRows, count - i);
-        weighted_rows(weights + i, 1, kEsuBlock, some, block.vectors(), 2 * heads, padded, false,
-                      z_grad, padded);
+        weighted_rows(query.weights + i, 1, kEsuBlock, some, block.vectors(), 2 * heads, padded,
+                      false, z_grad, padded);
         for (int64_t r = 0; r < some; ++r) {
           write_row(z_grad + r * padded, dim, p.stream, z_out + block.index()[i + r] * dim);
         }
       }
-      if (p.u_grad != nullptr) {
-        weighted_rows(weights, kEsuBlock, 1, heads, block.rows(), count, padded, false, part,
-                      padded);
-        for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] += part[i];
-      }
+      if (p.u_grad == nullptr) continue;
+      weighted_rows(query.weights, kEsuBlock, 1, heads, block.rows(), count, padded, false, part,
+                    padded);
+      for (int64_t i = 0; i < heads * padded; ++i) u_grad[i] += part[i];
     }
-    if (p.u_grad != nullptr) {
-      for (int64_t h = 0; h < heads; ++h) {
-        narrow_row(u_grad + h * padded, dim, p.u_grad + (q * heads + h) * dim);
-      }
+    for (int64_t h = 0; p.u_grad != nullptr && h < heads; ++h) {
+      narrow_row(u_grad + h * padded, dim, p.u_grad + (q * heads + h) * dim);
     }
   }
   if (p.stream) end_stream();
@@ -307,8 +361,10 @@ void table_grad(const EsuTableGradParams& p, int64_t begin, int64_t end) {
   const int64_t dim = p.dim, bytes = dim * static_cast<int64_t>(sizeof(T));
   T* table = static_cast<T*>(p.table_grad);
   const auto row_of = [&](int64_t at) -> T* {
-    const bool valid = at < p.count && (p.valid == nullptr || p.valid[at] != 0);
-    const int64_t id = valid ? p.ids[at] : -1;
+    if (at >= p.count) return nullptr;
+    const bool valid = p.valid == nullptr || p.valid[at] != 0;
+    const int64_t from = p.positions == nullptr ? at : p.positions[at];
+    const int64_t id = valid && from >= 0 ? p.ids[from] : -1;
     return begin <= id && id < end ? table + id * dim : nullptr;
   };
   for (int64_t at = 0; at < p.count; ++at) {

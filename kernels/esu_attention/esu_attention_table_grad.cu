@@ -72,7 +72,9 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? 3 : 2)
   }
 }
 
-RowLookups lookups(const EsuTableGradParams& p) { return {p.ids, p.valid, p.count, p.table_rows}; }
+RowLookups lookups(const EsuTableGradParams& p) {
+  return {p.ids, p.valid, p.count, p.table_rows, p.positions, p.behaviour_count};
+}
 
 }  // namespace
 

@@ -28,12 +28,14 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
   const SequenceView view = view_sequence(p, s);
   const QueryRange queries = queries_of(p, s);
   const bool dense = p.layout == SearchLayout::kDense;
-  const int64_t begin = p.layout == SearchLayout::kWindows ? p.score_begin[s] : view.position;
+  const bool windows = p.layout == SearchLayout::kWindows;
+  if (windows && queries.begin == queries.end) return;  // no place of its own among the scores
+  const int64_t begin = windows ? p.score_begin[queries.begin] : view.position;
   const int64_t row =
       dense ? p.columns : int64_t{view.length};  // from a query's scores to the next's
   const int64_t room = min(row, params.s_count - begin);
   const int64_t scores = scores_of(p, queries.begin, view);
-  const int64_t fitting = row > 0 ? (p.score_count - scores) / row : 0;  // queries
+  const int64_t fitting = row > 0 ? max((p.score_count - scores) / row, int64_t{0}) : 0;  // queries
   // Unsigned: a step past the last of 2^31 - 1 queries is more than an int holds.
   const unsigned count = static_cast<unsigned>(min(queries.end - queries.begin, fitting));
   const int thread = threadIdx.x / kBehaviours, behaviour = threadIdx.x % kBehaviours;

@@ -57,8 +57,9 @@ struct RowSum {
 };
 
 // One warp a row of the table and a panel of columns. 32 positions at a time: each lane finds whose
-// its position is, then all lanes add up one after the other.
-template <class T>
+// its position is, then all lanes add up one after the other. Of windows several may hold a
+// position, so each is looked for in all of them.
+template <class T, bool kWindows>
 __global__ void __launch_bounds__(kBlockThreads, 4)
     table_grad_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params, int panels,
                       const uint32_t* __restrict__ positions, const int64_t* __restrict__ begin,
@@ -72,22 +73,25 @@ __global__ void __launch_bounds__(kBlockThreads, 4)
   for (int64_t first = begin[row]; first < end; first += kWarp) {
     const int64_t mine = first + lane_index();
     const int64_t position = mine < end ? int64_t{positions[mine]} : -1;
-    if (p.layout == SearchLayout::kWindows) {
+    if constexpr (kWindows) {
       for (int j = 0; j < kWarp; ++j) {
         const int64_t at = __shfl_sync(kAllLanes, position, j);
         if (at < 0) break;
-        for (int64_t q = 0; q < p.queries; q += kWarp) {
+        for (int64_t s = 0; s < p.sequences; s += kWarp) {
           bool valid = false;
           SequenceView view = {};
-          if (q + lane_index() < p.queries) {
-            view = view_sequence(p, q + lane_index());
+          if (s + lane_index() < p.sequences) {
+            view = view_sequence(p, s + lane_index());
             valid = at >= view.position && at < view.position + view.length &&
                     is_valid(p, view, static_cast<unsigned>(at - view.position));
           }
           for (unsigned rest = __ballot_sync(kAllLanes, valid); rest != 0; rest &= rest - 1) {
             const int source = __ffs(rest) - 1;
             const int64_t window = __shfl_sync(kAllLanes, view.position, source);
-            sum.add(q + source, p.score_begin[q + source] + at - window);
+            const QueryRange queries = queries_of(p, s + source);
+            for (int64_t q = queries.begin; q < queries.end; ++q) {
+              sum.add(q, p.score_begin[q] + at - window);
+            }
           }
         }
       }
@@ -134,10 +138,13 @@ int table_grad(const DeviceGsuScoreBackwardParams& params, void* memory, int64_t
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
   const int64_t panels = (b.dim + kPanel - 1) / kPanel;
   const int64_t blocks = (p.table_rows * panels + kBlockWarps - 1) / kBlockWarps;
+  const bool windows = p.layout == SearchLayout::kWindows;
   return for_each_part(blocks, 1, [&](int64_t first, int64_t count) {
-    LONGCLOCK_WITH_DTYPE(b.dtype, T,
-                         (table_grad_kernel<T><<<grid_of(count), kBlockThreads, 0, stream>>>(
-                             params, static_cast<int>(panels), lists.positions, begin, first)));
+    LONGCLOCK_WITH_DTYPE(
+        b.dtype, T,
+        const auto kernel = windows ? table_grad_kernel<T, true> : table_grad_kernel<T, false>;
+        kernel<<<grid_of(count), kBlockThreads, 0, stream>>>(params, static_cast<int>(panels),
+                                                             lists.positions, begin, first));
     return cudaGetLastError();
   });
 }

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One block a query, or a part of its behaviours: a behaviour a thread and step, whose hash comes
-// straight to registers and whose distance goes to a BlockSelector. Where there are fewer queries
-// than multiprocessors a sequence is cut into parts, whose best are merged by a second launch.
-#include "longclock/common/launch.cuh"
+// A thread takes a behaviour at a time: its hash comes straight to registers, and its distance goes
+// to the selector.
 #include "longclock/hamming_gsu/hamming_gsu.h"
-#include "longclock/search/sequence_view.cuh"
-#include "longclock/selection/block_selector.cuh"
-#include "longclock/selection/topk_merge.h"
+#include "longclock/search/query_parts.cuh"
 
 namespace longclock {
 namespace {
@@ -19,8 +15,8 @@ __global__ void __launch_bounds__(kSelectorThreads)
   __shared__ BlockSelector::Shared shared;
   const DeviceSearchParams& search = p.search;
   const Behaviours& behaviours = search.behaviours;
-  const unsigned parts = static_cast<unsigned>(p.parts), part = blockIdx.x % parts;
-  const unsigned q = blockIdx.x / parts;
+  const QueryPart work = part_of_block(p);
+  const unsigned q = work.query;
   const int words = kWords > 0 ? kWords : static_cast<int>(behaviours.dim);
   const uint64_t* query = static_cast<const uint64_t*>(search.query) + int64_t{q} * words;
   constexpr int kHeldWords = kWords > 0 ? kWords : 1;
@@ -51,58 +47,29 @@ __global__ void __launch_bounds__(kSelectorThreads)
     return ordered_score(static_cast<float>(-bits));
   };
   BlockSelector best(&shared, memory, plan);
-  const unsigned length = static_cast<unsigned>(view.length), step = (length + parts - 1) / parts;
-  const int begin = static_cast<int>(min(length, part * step));
-  const int end = static_cast<int>(min(length, (part + 1) * step));
-  for (int at = begin, n; at < end; at += n) {
-    n = min(plan.capacity, end - at);
-    best.begin();
+  select_part(p, work, plan, static_cast<unsigned>(view.length), best, [&](int at, int n) {
 #pragma unroll 4
     for (int i = threadIdx.x; i < best.places(n); i += kSelectorThreads) {
       best.push(i, i < n ? score(at + i) : 0);
     }
-    best.end(n, [&](int i) { return at + i; });
-  }
-  if (parts > 1) {
-    TopKEntry* const entries = p.entries + int64_t{blockIdx.x} * p.k;
-    best.for_each_entry(p.k, [&](int64_t i, TopKEntry entry) { entries[i] = entry; });
-  } else {
-    best.write_sorted(p.k, p.scores + int64_t{q} * p.k, p.indices + int64_t{q} * p.k);
-  }
+  });
 }
 
 }  // namespace
 
 int launch_hamming_gsu(const DeviceSearchTopKParams& p, CudaStream stream) {
-  const DeviceSearchParams& search = p.search;
-  if (search.queries == 0 || p.k == 0) return cudaSuccess;
-  DeviceLimits device;
-  if (const int error = current_device_limits(&device)) return error;
-  const int64_t longest = search.longest();
-  const SelectorPlan plan =
-      plan_selector((longest + p.parts - 1) / p.parts, p.k,
-                    static_cast<int>(sizeof(BlockSelector::Shared) + sizeof(SequenceView)), device);
-  const unsigned blocks = grid_of(search.queries * p.parts);
-  cudaError_t error = cudaSuccess;
-  const auto launch = [&](auto* kernel) {
-    error = allow_all_shared(kernel, device);
-    if (error != cudaSuccess) return;
-    kernel<<<blocks, kSelectorThreads, plan.bytes(), stream>>>(p, plan);
-    error = cudaGetLastError();
-  };
-  switch (search.behaviours.dim) {
-    case 1:
-      launch(hamming_gsu_kernel<1>);
-      break;
-    case 2:
-      launch(hamming_gsu_kernel<2>);
-      break;
-    default:
-      launch(hamming_gsu_kernel<0>);
-  }
-  if (error != cudaSuccess || p.parts == 1) return error;
-  return launch_topk_merge(
-      {DType::kFloat32, p.entries, search.queries, p.parts, p.k, p.scores, p.indices}, stream);
+  return launch_parts(p, sizeof(SequenceView), stream, [&](const auto& start) {
+    switch (p.search.behaviours.dim) {
+      case 1:
+        start(hamming_gsu_kernel<1>, 0);
+        break;
+      case 2:
+        start(hamming_gsu_kernel<2>, 0);
+        break;
+      default:
+        start(hamming_gsu_kernel<0>, 0);
+    }
+  });
 }
 
 }  // namespace longclock

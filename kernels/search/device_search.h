@@ -15,12 +15,12 @@ struct DeviceSearchParams {
   int64_t table_rows;     // N, where ids are given
   unsigned row_bytes;     // from a row of keys to the next
   SearchLayout layout;
-  int64_t sequences;    // S; Q for windows
+  int64_t sequences;    // S
   int64_t queries;      // Q, or S * C
   int64_t positions;    // S * M, or T
   const void* query;    // [Q, D], contiguous
   bool query_is_float;  // else the keys' dtype, to which an fp32 query is rounded when it is read
-  IntArray query_time;  // [S], or [Q] for windows; seconds
+  IntArray query_time;  // [S], seconds
   Clock clock;          // of behaviours.period
   double per_unit;      // 1 / mlp.unit
   float scale;
@@ -33,12 +33,11 @@ struct DeviceSearchParams {
   int64_t sequence_bytes;  // from a sequence's keys to the next's, without ids
   IntArray lengths;        // [S], or none: M
 
-  // Ragged: behaviours [offsets[s], offsets[s + 1]), queries by query_offsets, or query s.
+  // Ragged: behaviours [offsets[s], offsets[s + 1]). Windows: [starts[s], ends[s]). Queries
+  // [query_offsets[s], query_offsets[s + 1]) see them, or query s.
   IntArray offsets;        // [S + 1]
+  IntArray starts, ends;   // [S]
   IntArray query_offsets;  // [S + 1], or none
-
-  // Windows: query q sees behaviours [starts[q], ends[q]).
-  IntArray starts, ends;  // [Q]
 
   // Where each query's scores begin in a flat result; [Q + 1], or none: dense rows of M, or ragged
   // with one query a sequence, whose scores lie where its behaviours do.

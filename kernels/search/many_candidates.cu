@@ -111,13 +111,12 @@ int64_t longest_of(const DeviceSearchParams& search) {
   return longest < kMaxBehaviours ? longest : kMaxBehaviours;
 }
 
-// Whether a search is for sweeps, and they can read it, on this device. Of a ragged one the host
+// Whether a search is for sweeps, and they can read it, on this device. Of a flat one the host
 // does not know the counts; and what is scored how must not depend on the rest of the batch.
 cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
   const Behaviours& b = search.behaviours;
-  const bool many = search.layout == SearchLayout::kDense
-                        ? search.candidates >= kMinCandidates
-                        : search.layout == SearchLayout::kRagged && search.query_offsets;
+  const bool many = search.layout == SearchLayout::kDense ? search.candidates >= kMinCandidates
+                                                          : static_cast<bool>(search.query_offsets);
   *supported = false;
   if (!many || search.sequences == 0 || search.queries == 0 ||
       !aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) || search.sequence_bytes % 16 != 0 ||
@@ -166,9 +165,9 @@ int plan_sweep_topk(const DeviceSearchParams& search, int64_t k, SweepPlan* plan
   const int64_t most = kWorkspaceWords / words < 1 ? 1 : kWorkspaceWords / words;
   plan->task_queries = search.queries < most ? search.queries : most;
   plan->workspace_words = plan->task_queries * words;
-  // A ragged query has room for all positions, whosever they are: batches of very many sequences
-  // would take many tasks of little work, each with a thread block for every sequence.
-  if (search.layout == SearchLayout::kRagged && plan->task_queries < search.queries) {
+  // A query of a flat layout has room for all positions, whosever they are: batches of very many
+  // sequences would take many tasks of little work, each with a thread block for every sequence.
+  if (search.layout != SearchLayout::kDense && plan->task_queries < search.queries) {
     plan->supported &=
         plan->task_queries >= kMinTaskQueries && search.sequences <= 4 * plan->task_queries;
   }

@@ -25,7 +25,7 @@ __device__ __forceinline__ int64_t clamp(int64_t value, int64_t low, int64_t hig
   return min(max(value, low), high);
 }
 
-// Behaviours of sequence s (window s for windows).
+// Behaviours of sequence or window s.
 __device__ __forceinline__ SequenceView view_sequence(const DeviceSearchParams& p, int64_t s) {
   SequenceView view = {};
   if (s >= p.sequences) return view;

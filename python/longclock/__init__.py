@@ -4,6 +4,7 @@ over behaviour histories of 10,000 and more."""
 
 from longclock import ops, reference
 from longclock._library import version
+from longclock.history import History
 from longclock.nn import LongTermInterestClock, TimeSimilarity, parameter_groups
 from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists them
 from longclock.types import Lookup, TopK
@@ -11,6 +12,7 @@ from longclock.types import Lookup, TopK
 __version__ = version()
 
 __all__ = [
+    "History",
     "LongTermInterestClock",
     "Lookup",
     "TimeSimilarity",

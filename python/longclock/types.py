@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from longclock._torch_state import register_for_saving
+
 if TYPE_CHECKING:
     from longclock.nn.time_similarity import TimeSimilarity
 
@@ -24,7 +26,8 @@ class Lookup(NamedTuple):
         >>> items, played = torch.nn.Embedding(1_000, 8), torch.tensor([[7, 3, 7]])
         >>> when, now = 3600 * torch.tensor([[8, 20, 9]]), torch.tensor([32 * 3600])
         >>> lic = lc.LongTermInterestClock(behaviour_dim=8, candidate_dim=8)
-        >>> lic(torch.ones(1, 8), lc.Lookup(items.weight, played), when, now).sum().backward()
+        >>> history = lc.History.dense(lc.Lookup(items.weight, played), when)
+        >>> lic(torch.ones(1, 8), history, now).sum().backward()
         >>> items.weight.grad.any(dim=1).nonzero().flatten()  # rows that get a gradient
         tensor([3, 7])
     """
@@ -32,6 +35,9 @@ class Lookup(NamedTuple):
     table: Tensor
     ids: Tensor
     sparse: bool = False
+
+
+register_for_saving(Lookup)
 
 
 class TopK(NamedTuple):

@@ -17,6 +17,8 @@ FORWARD = {
     "gsu_score_backward": "gsu_score",
     "time_similarity_backward": "time_similarity",
 }
+# A part of another op, whose name its errors have.
+PARTS = {"esu_attention_positions": "esu_attention"}
 SEARCHES = ("clock_gsu", "gsu_score", "gsu_score_backward", "hamming_gsu")
 LAYOUT = ("ids", "lengths", "offsets", "query_offsets", "starts", "ends", "mask", "exclude_future")
 MLP = ("w1", "b1", "w2", "b2")

@@ -20,7 +20,17 @@ from .call import MLP, SEARCHES, Call
 INT = (torch.int32, torch.int64)
 FLOAT = (torch.float32, torch.float16, torch.bfloat16)
 FARTHEST = 10**11  # seconds
-OPTIONAL = ("ids", "lengths", "offsets", "query_offsets", "starts", "ends", "mask", "valid")
+OPTIONAL = (
+    "ids",
+    "lengths",
+    "offsets",
+    "query_offsets",
+    "starts",
+    "ends",
+    "mask",
+    "positions",
+    "valid",
+)
 INT_SCALARS = ("k", "period", "total", "m", "table_rows")
 FLOAT_SCALARS = ("scale", "unit")
 
@@ -210,17 +220,8 @@ class Rules:
             self.matches("query", "keys")
             self.mlp()
             self.period()
-        for name in ("key_time", "query_time", "ids", "lengths", "offsets", "query_offsets",
-                     "starts", "ends"):  # fmt: skip
-            self.dtype(name, INT)
-        self.dtype("mask", (torch.bool,))
-        windows, ragged = a["starts"] is not None, a["offsets"] is not None
-        self.need((a["ends"] is not None) == windows, "starts and ends come together")
-        self.need(not (windows and ragged), "starts with offsets")
-        self.need(ragged or a["query_offsets"] is None, "query_offsets without offsets")
-        flat = windows or ragged
-        self.need(not flat or a["lengths"] is None, "lengths with a flat layout")
-        fits = self.rank("key_time", 1 if flat else 2) & self.rank("query_time", 1)
+        self.dtype("ids", INT)
+        flat, fits = self.layout()
         fits &= self.rank("query", *((2,) if flat else (2, 3)))
         fits &= self.rank("keys", 2 if flat or a["ids"] is not None else 3)
         if not fits or self.broken:
@@ -229,26 +230,77 @@ class Rules:
         if a["ids"] is None:
             self.need(a["keys"].shape[:-1] == leading, "keys and key_time")
         self.shape("ids", leading)
-        self.shape("mask", leading)
         self.need(a["keys"].shape[-1] == a["query"].shape[-1], "D of query and keys")
-        queries = a["query"].shape[0]
-        sequences = a["query_time"].shape[0]
-        if windows:
-            for name in ("query_time", "starts", "ends"):
-                self.shape(name, (queries,))
-        elif ragged:
-            self.shape("offsets", (sequences + 1,))
-            self.shape("query_offsets", (sequences + 1,))
-            if a["query_offsets"] is None:
-                self.shape("query_time", (queries,))
-        else:
-            for name in ("query_time", "lengths"):
-                self.shape(name, (leading[0],))
-            self.need(queries == leading[0], "S of query")
+        self.places("query")
         if "k" in a:
             self.need(0 <= a["k"] <= 2048, "k")
 
-    def search_data(self, view: dict[str, Any]) -> None:
+    def layout(self) -> tuple[bool, bool]:
+        """Whether it is flat, and whether the times have as many dimensions as it needs."""
+        a = self.a
+        for name in (
+            "key_time",
+            "query_time",
+            "lengths",
+            "offsets",
+            "query_offsets",
+            "starts",
+            "ends",
+        ):
+            self.dtype(name, INT)
+        self.dtype("mask", (torch.bool,))
+        windows, ragged = a["starts"] is not None, a["offsets"] is not None
+        flat = windows or ragged
+        self.need((a["ends"] is not None) == windows, "starts and ends come together")
+        self.need(not (windows and ragged), "starts with offsets")
+        self.need(flat or a["query_offsets"] is None, "query_offsets of a dense layout")
+        self.need(not flat or a["lengths"] is None, "lengths with a flat layout")
+        return flat, self.rank("key_time", 1 if flat else 2) & self.rank("query_time", 1)
+
+    def places(self, name: str) -> None:
+        """Sizes of the layout, for queries that the first dimensions of that argument count."""
+        a = self.a
+        leading, queries, sequences = (
+            a["key_time"].shape,
+            a[name].shape[0],
+            a["query_time"].shape[0],
+        )
+        self.shape("mask", leading)
+        if a["starts"] is None and a["offsets"] is None:
+            for of_sequences in ("query_time", "lengths"):
+                self.shape(of_sequences, (leading[0],))
+            self.need(queries == leading[0], f"S of {name}")
+            return
+        for bound in ("starts", "ends"):
+            self.shape(bound, (sequences,))
+        for bound in ("offsets", "query_offsets"):
+            self.shape(bound, (sequences + 1,))
+        if a["query_offsets"] is None:
+            self.shape("query_time", (queries,))
+
+    def found_places(self) -> None:
+        """Of esu_attention_positions."""
+        flat, fits = self.layout()
+        self.dtype("found", (torch.int64,))
+        fits &= self.rank("found", *((2,) if flat else (2, 3)))
+        if fits and not self.broken:
+            self.places("found")
+
+    def found_places_data(self, view: dict[str, Any]) -> None:
+        given = {**view, "query": view["found"]}
+        self.bounds_data(given)
+        self.seconds("query_time", view["query_time"])
+        if self.broken or self.open:
+            return
+        found = view["found"].reshape(
+            int(np.prod(view["found"].shape[:-1])), view["found"].shape[-1]
+        )
+        for q, _, _, length in oracle.spans(given):
+            self.data(
+                bool(((found[q] >= -1) & (found[q] < length)).all()), "found outside its history"
+            )
+
+    def bounds_data(self, view: dict[str, Any]) -> None:
         a = self.a
         total = view["key_time"].size
         for name, end in (("offsets", total), ("query_offsets", len(view["query"]))):
@@ -261,6 +313,10 @@ class Rules:
         if a["lengths"] is not None:
             v = view["lengths"]
             self.data(bool(((v >= 0) & (v <= view["key_time"].shape[-1])).all()), "lengths")
+
+    def search_data(self, view: dict[str, Any]) -> None:
+        a = self.a
+        self.bounds_data(view)
         if self.broken or self.open:
             return
         hamming, backward = (
@@ -313,19 +369,26 @@ class Rules:
         self.period()
         for name in ("z_time", "query_time", "ids"):
             self.dtype(name, INT)
+        found = a["positions"] is not None
+        self.dtype("positions", (torch.int64,))
         self.dtype("valid", (torch.bool,))
-        fits = self.rank("u", 3) & self.rank("z_time", 2) & self.rank("query_time", 1)
-        fits &= self.rank("z", 3 if a["ids"] is None else 2)
-        if not fits:
+        self.need(not found or a["valid"] is None, "positions with valid")
+        fits = (
+            self.rank("u", 3) & self.rank("z_time", 1 if found else 2) & self.rank("query_time", 1)
+        )
+        fits &= self.rank("z", 3 if a["ids"] is None and not found else 2)
+        if not fits or (found and not self.rank("positions", 2)):
             return
         queries, heads, width = a["u"].shape
-        self.need(a["z_time"].shape[0] == queries, "Q of z_time")
-        pairs = tuple(a["z_time"].shape)
+        by_query = "positions" if found else "z_time"
+        self.need(a[by_query].shape[0] == queries, f"Q of {by_query}")
+        each = tuple(a["z_time"].shape)
         self.shape("query_time", (queries,))
-        self.shape("ids", pairs)
-        self.shape("valid", pairs)
+        self.shape("ids", each)
+        if not found:
+            self.shape("valid", each)
         if a["ids"] is None:
-            self.shape("z", (*pairs, width))
+            self.shape("z", (*each, width))
         else:
             self.need(a["z"].shape[-1] == width, "L of the table")
         for name, shape in (("grad", width + 4), ("context", width + 4), ("softmax", 2)):
@@ -335,7 +398,16 @@ class Rules:
 
     def attention_data(self, view: dict[str, Any]) -> None:
         backward = self.call.op.endswith("backward") and self.call.way == "raw"
+        if view["positions"] is not None:
+            at, total = view["positions"], len(view["z_time"])
+            self.data(bool((at < total).all()), "positions beyond the history")
+            self.data(self.call.way == "raw" or bool((at >= -1).all()), "found outside its history")
+            if self.broken or self.open:
+                return
+        times, view = view["z_time"], oracle.own_rows(view)
         valid = np.ones(view["z_time"].shape, bool) if view["valid"] is None else view["valid"]
+        if backward and np.abs(times.astype(object)).max(initial=0) > FARTHEST:
+            self.open.append("times that the forward refuses")
         if backward and any(
             np.abs(view[name].astype(object)).max(initial=0) > FARTHEST
             for name in ("z_time", "query_time")
@@ -345,7 +417,7 @@ class Rules:
         seen = valid.any(1)
         self.seconds("query_time", view["query_time"][seen].astype(np.int64), not backward)
         self.seconds("query_time", view["query_time"].astype(np.int64), False)
-        if view["ids"] is not None:
+        if self.a["ids"] is not None:
             ids = view["ids"][valid]
             outside = bool(((ids < 0) | (ids >= len(view["z"]))).any())
             if outside and self.emulated:
@@ -357,9 +429,15 @@ class Rules:
         self.dtype("z_grad", FLOAT)
         self.dtype("ids", INT)
         self.dtype("valid", (torch.bool,))
+        self.dtype("positions", (torch.int64,))
         self.need(self.a["table_rows"] >= 0, "table_rows")
         if self.rank("z_grad", 3):
-            self.shape("ids", tuple(self.a["z_grad"].shape[:2]))
+            if self.a["positions"] is not None:
+                self.rank("ids", 1)
+            self.shape(
+                "ids" if self.a["positions"] is None else "positions",
+                tuple(self.a["z_grad"].shape[:2]),
+            )
             self.shape("valid", tuple(self.a["z_grad"].shape[:2]))
             rows = self.a["table_rows"]
             self.need(rows * self.a["z_grad"].shape[-1] < 2**38, "table_rows is more than memory")
@@ -433,7 +511,7 @@ class Rules:
         elif form == "clock_time":
             self.pair("timestamps", "utc_offset")
         else:
-            {"esu_attention_table_grad": self.table_grad, "block_topk": self.topk,
+            {"esu_attention_table_grad": self.table_grad, "esu_attention_positions": self.found_places, "block_topk": self.topk,
              "block_topk_backward": self.topk_backward, "pack_signs": self.signs}[form]()  # fmt: skip
 
     def values(self, view: dict[str, Any]) -> None:
@@ -457,7 +535,17 @@ class Rules:
             self.data(bool(((v >= 0) & (v <= view["scores"].shape[-1])).all()), "lengths")
         elif form == "block_topk_backward":
             self.topk_backward_data(view)
+        elif form == "esu_attention_positions":
+            self.found_places_data(view)
         elif form == "esu_attention_table_grad":
+            if view["positions"] is not None:
+                self.data(
+                    bool((view["positions"] < len(view["ids"])).all()),
+                    "positions beyond the history",
+                )
+                if self.broken or self.open:
+                    return
+            view = oracle.own_rows(view)
             valid = np.ones(view["ids"].shape, bool) if view["valid"] is None else view["valid"]
             ids = view["ids"][valid]
             if bool(((ids < 0) | (ids >= self.a["table_rows"])).any()):

@@ -17,6 +17,7 @@ from .call import LAYOUT, MLP, SEARCHES, Call
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 INTS = (torch.int32, torch.int64)
+LAYOUTS = ("dense", "candidates", "ragged", "ragged_many", "windows", "windows_many")
 PERIODS = (86400, 86400, 604800, 1, 2, 7, 16, 3600, 86399, 65537, 2**31 - 1)
 
 
@@ -141,23 +142,30 @@ def place(draw: Draw, layout: str, most: int) -> tuple[dict[str, Any], tuple[int
     counts = np.array([draw.size(most // 2) for _ in range(sequences)], np.int64)
     bounds = np.concatenate([[0], counts.cumsum()])
     total = int(bounds[-1])
-    if layout == "windows":
+    if layout.startswith("windows"):
         total += draw.below(3)  # rows that no window sees
         begin = draw.random.integers(0, total + 1, sequences)
         end = begin + draw.random.integers(0, total - begin + 1)
         starts, ends = (draw.dressed(torch.from_numpy(x).to(dtype)) for x in (begin, end))
-        return {"starts": starts, "ends": ends}, (total,), sequences
-    given = {"offsets": draw.dressed(torch.from_numpy(bounds).to(dtype))}
-    if layout == "ragged":
+        given = {"starts": starts, "ends": ends}
+    else:
+        given = {"offsets": draw.dressed(torch.from_numpy(bounds).to(dtype))}
+    if not layout.endswith("_many"):
         return given, (total,), sequences
     many = np.concatenate([[0], np.array([draw.size(4) for _ in range(sequences)], int).cumsum()])
     given["query_offsets"] = draw.dressed(torch.from_numpy(many).to(draw.pick(*INTS)))
     return given, (total,), int(many[-1])
 
 
+def sequences_of(given: dict[str, Any], queries: int) -> int:
+    if "starts" in given:
+        return len(given["starts"])
+    return len(given["offsets"]) - 1 if "offsets" in given else queries
+
+
 def search(draw: Draw, op: str) -> tuple[dict[str, Any], bool]:
     """Arguments of a search up to and with ``unit``, and whether they are exact."""
-    layout = draw.pick("dense", "candidates", "ragged", "ragged_many", "windows")
+    layout = draw.pick(*LAYOUTS)
     large = draw.chance(0.02) and not draw.tiny
     most = 6000 if large else 9 if draw.tiny else 40 if draw.chance(0.9) else 300
     given, shape, queries = place(draw, layout, most)
@@ -166,7 +174,7 @@ def search(draw: Draw, op: str) -> tuple[dict[str, Any], bool]:
     dtype = torch.int64 if hashes else draw.pick(*FLOATS)
     period, unit = clock_of(draw, exact)
     kind, later = draw.below(5), draw.pick(*INTS)
-    sequences = given["offsets"].shape[0] - 1 if "offsets" in given else queries
+    sequences = sequences_of(given, queries)
     key_time = draw.times(shape, draw.pick(*INTS), period, kind)
     query_time = draw.times(sequences, later, period, kind)
     candidates = draw.size(3 if draw.tiny else 20) if layout == "candidates" else None
@@ -320,7 +328,9 @@ def block_topk_backward(draw: Draw, way: str) -> tuple[dict[str, Any], bool]:
     }, True
 
 
-def attention(draw: Draw) -> dict[str, Any]:
+def attention(draw: Draw, way: str) -> dict[str, Any]:
+    if draw.chance(0.4):
+        return attention_to_found(draw, way)
     queries, n = draw.size(3 if draw.tiny else 5), draw.size(2 if draw.tiny else 5)
     k = 1500 if draw.chance(0.02) and not draw.tiny else draw.size(9 if draw.tiny else 70)
     width = draw.size(9 if draw.tiny else 70)
@@ -345,7 +355,7 @@ def attention(draw: Draw) -> dict[str, Any]:
     )
     u = u.to(dtype) if draw.chance(0.7) else u
     a = {"u": u, "z": z, "ids": ids, "z_time": z_time,
-         "query_time": draw.times(queries, draw.pick(*INTS), period, kind)}  # fmt: skip
+         "query_time": draw.times(queries, draw.pick(*INTS), period, kind), "positions": None}  # fmt: skip
     a = {name: value if value is None else draw.dressed(value) for name, value in a.items()}
     valid = valid if valid is None else draw.dressed(valid)
     return (
@@ -353,12 +363,66 @@ def attention(draw: Draw) -> dict[str, Any]:
     )
 
 
+def attention_to_found(draw: Draw, way: str) -> dict[str, Any]:
+    """Rows, times and ids of whole histories, and where in them those of a query lie."""
+    queries, n = draw.size(3 if draw.tiny else 5), draw.size(2 if draw.tiny else 5)
+    k, width = draw.size(9 if draw.tiny else 70), draw.size(9 if draw.tiny else 70)
+    total, count, table = draw.size(9 if draw.tiny else 100), draw.size(30), draw.chance(0.5)
+    dtype, (period, unit), kind = draw.pick(*FLOATS), clock_of(draw, False), draw.below(5)
+    least = -1 if way != "raw" else draw.pick(-1, -3)
+    positions = draw.ints((queries, k), least, max(total, 0), torch.int64) if total else None
+    if positions is None or (table and count == 0):
+        positions = torch.full((queries, k), -1)
+    z = draw.floats((count if table else total, width), dtype)
+    ids = draw.ints((total,), 0, max(count, 1), draw.pick(*INTS)) if table else None
+    z_time = draw.times((total,), draw.pick(*INTS), period, kind)
+    dead = torch.ones(total, dtype=torch.bool)
+    dead[positions[positions >= 0]] = False
+    if draw.chance(0.7):
+        if ids is not None:
+            ids[dead] = draw.pick(-1, torch.iinfo(ids.dtype).max, torch.iinfo(ids.dtype).min)
+        else:
+            z[dead] = draw.pick(torch.nan, torch.inf, -torch.inf, 60000.0)
+        z_time[dead] = draw.pick(torch.iinfo(z_time.dtype).max, torch.iinfo(z_time.dtype).min, 0)
+    u = draw.floats((queries, n, width), torch.float32) / max(width, 1) ** 0.5
+    u = u.to(dtype) if draw.chance(0.7) else u
+    a = {"u": u, "z": z, "ids": ids, "z_time": z_time,
+         "query_time": draw.times(queries, draw.pick(*INTS), period, kind), "positions": positions}  # fmt: skip
+    a = {name: value if value is None else draw.dressed(value) for name, value in a.items()}
+    return a | make_mlp(draw, period, unit, False) | {"valid": None, "period": period, "unit": unit}
+
+
+def esu_attention_positions(draw: Draw, way: str) -> tuple[dict[str, Any], bool]:
+    layout = draw.pick(*LAYOUTS)
+    given, shape, queries = place(draw, layout, 9 if draw.tiny else 60)
+    period, kind, k = 86400, draw.below(5), draw.size(9 if draw.tiny else 40)
+    lead = (queries,) if layout != "candidates" else (queries, draw.size(4))
+    a: dict[str, Any] = {
+        "key_time": draw.times(shape, draw.pick(*INTS), period, kind),
+        "query_time": draw.times(sequences_of(given, queries), draw.pick(*INTS), period, kind),
+        **dict.fromkeys(LAYOUT[1:-1]), **given,
+        "mask": draw.bools(shape, 0.7) if draw.chance(0.4) else None, "exclude_future": draw.chance(0.4),
+    }  # fmt: skip
+    found = torch.full((int(np.prod(lead)), k), -1)
+    view = {
+        name: value.numpy() if isinstance(value, Tensor) else value for name, value in a.items()
+    }
+    view["query"] = np.zeros((*lead, 0))
+    for q, _, _, length in oracle.spans(view):
+        found[q] = draw.ints((k,), -1, max(int(length), 0), torch.int64) if length else -1
+    a["found"] = found.view(*lead, k)
+    for name in ("key_time", "query_time", "mask", "found"):
+        if a[name] is not None:
+            a[name] = draw.dressed(a[name])
+    return a, True
+
+
 def esu_attention(draw: Draw, way: str) -> tuple[dict[str, Any], bool]:
-    return attention(draw) | {"sparse_grad": draw.chance(0.3)}, False
+    return attention(draw, way) | {"sparse_grad": draw.chance(0.3)}, False
 
 
 def esu_attention_backward(draw: Draw, way: str) -> tuple[dict[str, Any], bool]:
-    a = attention(draw)
+    a = attention(draw, way)
     if way == "gradient":
         a |= {"sparse_grad": draw.chance(0.3)}
     queries, n, width = a["u"].shape
@@ -374,17 +438,29 @@ def esu_attention_table_grad(draw: Draw, way: str) -> tuple[dict[str, Any], bool
     if way == "gradient":
         while True:
             a, _ = esu_attention_backward(draw, way)
-            if a["ids"] is not None:
+            if oracle.gathers(a):
                 return a | {"need_z": True}, False
     queries, k, width, count = draw.size(5), draw.size(20), draw.size(20), draw.size(20)
     valid = draw.bools((queries, k), 0.7) if draw.chance(0.5) or count == 0 else None
     valid = valid if count or valid is None else torch.zeros_like(valid)
     ids = draw.ints((queries, k), 0, max(count, 1), draw.pick(*INTS))
     z_grad = draw.floats((queries, k, width), draw.pick(*FLOATS))
+    positions = None
+    if draw.chance(0.4):  # ids of a history, and where in it each row lies
+        total = draw.size(30) if count else 0
+        ids = draw.ints((total,), 0, max(count, 1), ids.dtype)
+        positions = torch.full((queries, k), -1)
+        if total:
+            positions = draw.ints((queries, k), -2, total, torch.int64)
+        unread = torch.ones(total, dtype=torch.bool)
+        unread[positions[positions >= 0]] = False
+        ids[unread] = draw.pick(-1, torch.iinfo(ids.dtype).max, 0)
+        z_grad[positions < 0] = 0.0
     if valid is not None:
-        ids[~valid] = draw.pick(-1, torch.iinfo(ids.dtype).max, 0)
+        if positions is None:
+            ids[~valid] = draw.pick(-1, torch.iinfo(ids.dtype).max, 0)
         z_grad[~valid] = 0.0
-    a = {"z_grad": z_grad, "ids": ids, "valid": valid}
+    a = {"z_grad": z_grad, "ids": ids, "positions": positions, "valid": valid}
     a = {name: value if value is None else draw.dressed(value) for name, value in a.items()}
     return a | {"table_rows": count}, False
 
@@ -450,7 +526,7 @@ GENERATORS: dict[str, Callable[[Draw, str], tuple[dict[str, Any], bool]]] = {
     made.__name__: made
     for made in (
         block_topk, block_topk_backward, circular_delta, clock_gsu, clock_time, esu_attention,
-        esu_attention_backward, esu_attention_table_grad, gsu_score, gsu_score_backward,
+        esu_attention_backward, esu_attention_positions, esu_attention_table_grad, gsu_score, gsu_score_backward,
         hamming_gsu, pack_signs, time_features, time_similarity, time_similarity_backward,
     )
 }  # fmt: skip
@@ -462,6 +538,8 @@ def generate(op: str, draw: Draw) -> Call:
     way = draw.pick("raw", "gradient" if backward else "public")
     if op == "clock_time" and not hasattr(torch.ops.longclock, "clock_time"):
         way = "public"
+    if op == "esu_attention_positions":
+        way = "raw"
     arguments, exact = GENERATORS[op](draw, way)
     call = Call(op, way, arguments, exact)
     if way != "raw":

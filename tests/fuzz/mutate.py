@@ -87,7 +87,8 @@ def quantized(draw: Draw, x: Tensor) -> Tensor:
 
 
 def negative(draw: Draw, x: Tensor) -> Tensor:
-    return x if x.dtype in (torch.bool, torch.float8_e4m3fn) else torch._neg_view(x)
+    none = (torch.bool, torch.float8_e4m3fn, torch.uint16, torch.uint32, torch.uint64)
+    return x if x.dtype in none else torch._neg_view(x)  # PyTorch resolves no other
 
 
 def conjugate(draw: Draw, x: Tensor) -> Tensor:
@@ -187,6 +188,8 @@ def absent(draw: Draw, name: str) -> Tensor:
     length = draw.size(6)
     if name in ("mask", "valid"):
         return draw.bools((length,), 0.5)
+    if name == "positions":
+        return draw.ints((length, draw.size(6)), -1, 4, torch.int64)
     return draw.ints((length,), 0, 4, draw.pick(torch.int32, torch.int64))
 
 

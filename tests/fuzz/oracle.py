@@ -129,14 +129,11 @@ def spans(a: Given) -> Iterator[tuple[int, Array, int, int]]:
     """Of each query in order: its number, the positions it looks at, its time, how many count of
     them from the first on (a dense row's length)."""
     query, now = a["query"], a["query_time"]
-    if a.get("starts") is not None:
-        for q in range(len(query)):
-            at = np.arange(a["starts"][q], a["ends"][q])
-            yield q, at, now[q], len(at)
-    elif a.get("offsets") is not None:
-        many = a.get("query_offsets")
+    if a.get("starts") is not None or a.get("offsets") is not None:
+        windows, many = a.get("starts") is not None, a.get("query_offsets")
+        begin, end = (a["starts"], a["ends"]) if windows else (a["offsets"][:-1], a["offsets"][1:])
         for s in range(len(now)):
-            at = np.arange(a["offsets"][s], a["offsets"][s + 1])
+            at = np.arange(begin[s], end[s])
             for q in range(many[s], many[s + 1]) if many is not None else (s,):
                 yield q, at, now[s], len(at)
     else:
@@ -306,7 +303,45 @@ def heads(a: Given, q: int) -> dict[str, Array] | None:
             "sizes": np.concatenate([np.abs(z), phi_sizes(features)], -1)}  # fmt: skip
 
 
+def gathers(a: Given) -> bool:
+    """Whether rows are looked up in a table, or in whole histories."""
+    return a["ids"] is not None or a["positions"] is not None
+
+
+def own_rows(a: Given) -> Given:
+    """What was found in whole histories as looked up one by one: ids, times and what is valid, [Q, K] each."""
+    at = a.get("positions")
+    if at is None:
+        return a
+    total = len(a["ids"] if a["ids"] is not None else a["z_time"])
+    there = (at >= 0) & (at < total)
+    place = np.where(there, at, 0)
+
+    def take(values: Array) -> Array:
+        return values[place] if total else np.zeros(at.shape, values.dtype)
+
+    valid = there if a["valid"] is None else there & a["valid"]
+    ids = place if a["ids"] is None else take(a["ids"])
+    times = {"z_time": take(a["z_time"])} if "z_time" in a else {}
+    return {**a, **times, "ids": ids, "valid": valid, "positions": None}
+
+
+def positions(a: Given) -> tuple[Array, Array]:
+    """Where in the flattened history each entry of found lies, -1 where nothing counts; and each query's time."""
+    found = a["found"].reshape(int(np.prod(a["found"].shape[:-1])), a["found"].shape[-1])
+    given = {**a, "query": a["found"]}
+    at_all, times = np.full(found.shape, -1), np.zeros(len(found), np.int64)
+    for q, at, now, length in spans(given):
+        times[q] = now
+        counts = counting(given, at, now, length)
+        seen = found[q] >= 0
+        index = found[q][seen]
+        at_all[q][seen] = np.where(counts[index], at[index], -1)
+    return at_all, times
+
+
 def esu_attention(a: Given) -> Answer:
+    a = own_rows(a)
     queries, count, width = a["u"].shape
     context = np.zeros((queries, count, width + 4))
     off = np.zeros(context.shape)
@@ -335,6 +370,7 @@ def esu_attention(a: Given) -> Answer:
 
 def esu_attention_gradient(a: Given) -> Answer:
     """Of u, z (a row a behaviour, before a table's rows are added up) and the mlp."""
+    a = own_rows(a)
     queries, count, width = a["u"].shape
     columns = a["z_time"].shape[1]
     du, dz = np.zeros(a["u"].shape), np.zeros((queries, columns, width))
@@ -381,6 +417,7 @@ def table_gradient(
     z_grad: Array, off: Array, a: Given, count: int, eps: float, largest: float = HUGE
 ) -> Answer:
     """Adds up the rows of one id; in 16 bits each addition may round, and overflow."""
+    a = own_rows(a)
     width = z_grad.shape[-1]
     total, total_off = np.zeros((count, width)), np.zeros((count, width))
     sizes, many = np.zeros((count, width)), np.zeros(count)

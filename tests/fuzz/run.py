@@ -17,7 +17,7 @@ import longclock as lc
 from longclock import _native
 
 from . import oracle
-from .call import FORWARD, LAYOUT, MLP, SEARCHES, Call, op_names
+from .call import FORWARD, LAYOUT, MLP, PARTS, SEARCHES, Call, op_names
 from .contract import INT_SCALARS, Verdict, judge, of_kind
 from .generate import FORWARD_GIVES, Draw, generate
 from .mutate import all_meta, mutate
@@ -119,11 +119,30 @@ def public(call: Call, a: dict[str, Any], package: Any = lc) -> Any:
     if form == "esu_attention":
         z = a["z"] if a["ids"] is None else lc.Lookup(a["z"], a["ids"], a["sparse_grad"])
         options = {name: a[name] for name in ("valid", "period", "unit")}
+        if a["positions"] is not None:
+            options |= everywhere(a)
         return function(a["u"], z, a["z_time"], a["query_time"], mlp, **options, **extra)
     return function(
         **{name: value for name, value in a.items() if name != "grad" and "need_" not in name},
         **extra,
     )
+
+
+def everywhere(a: dict[str, Any]) -> dict[str, Any]:
+    """What the public function takes for positions: what was found in windows, each of which is all that there is."""
+    now, total = (
+        a["query_time"],
+        len(a["z_time"]) if of_kind(a["z_time"]) == "tensor" and a["z_time"].dim() else 0,
+    )
+    queries = (
+        len(now)
+        if isinstance(now, Tensor) and of_kind(now) in ("tensor", "meta") and now.dim()
+        else 0
+    )
+    starts = torch.zeros(queries, dtype=torch.int64, device=now.device if queries else None)
+    if queries and now.is_meta and isinstance(a["z_time"], Tensor) and a["z_time"].is_meta:
+        total = 0
+    return {"found": a["positions"], "starts": starts, "ends": starts + total}
 
 
 def module(mlp: tuple[Tensor, ...], unit: Any) -> Any:
@@ -317,6 +336,15 @@ def check_result(call: Call, result: Any, emulated: bool) -> None:
         answer = oracle.esu_attention(view)
         context = result if isinstance(result, Tensor) else result[0]
         compare("context", context, answer.values["context"], answer.off["context"], torch.float32)
+    elif form == "esu_attention_positions":
+        for what, got, exact in zip(
+            ("positions", "query_time"), result, oracle.positions(view), strict=True
+        ):
+            check(
+                got.dtype == torch.int64 and tuple(got.shape) == exact.shape,
+                f"{what}: shape {list(got.shape)}",
+            )
+            check(np.array_equal(got.numpy(), exact), what)
     elif form in ("esu_attention_backward", "esu_attention_table_grad") and "u" in a:
         attention_gradients(call, a, view, result)
     elif form == "esu_attention_table_grad":
@@ -404,7 +432,7 @@ def gradients(
 
 def attention_gradients(call: Call, a: dict[str, Any], view: dict[str, Any], result: Any) -> None:
     answer = oracle.esu_attention_gradient(view)
-    if call.way == "gradient" and a["ids"] is not None:
+    if call.way == "gradient" and oracle.gathers(a):
         dtype = a["z"].dtype
         pair_off = answer.off["z"] + ULP.get(dtype, 0.0) * np.abs(answer.values["z"])
         pair_off = pair_off + (LEAST[dtype] if dtype in ULP else 0.0)
@@ -418,7 +446,8 @@ def attention_gradients(call: Call, a: dict[str, Any], view: dict[str, Any], res
         )
         answer.values["z"], answer.off["z"] = table.values["table"], table.off["table"]
         if "z" in result:
-            check(result["z"].is_sparse == bool(a["sparse_grad"]) or count == 0, "sparse or dense")
+            sparse = bool(a["sparse_grad"]) and a["ids"] is not None
+            check(result["z"].is_sparse == sparse or count == 0, "sparse or dense")
             result = result | {"z": result["z"].to_dense()}
     gradients(call, a, result, answer, ("u", "z", *MLP))
 
@@ -429,7 +458,7 @@ def attention_gradients(call: Call, a: dict[str, Any], view: dict[str, Any], res
 def named(call: Call, error: BaseException) -> bool:
     """Whether an error tells whose it is, and of which argument."""
     text = str(error)
-    ops = (call.op, FORWARD.get(call.op, call.op))
+    ops = (call.op, FORWARD.get(call.op, call.op), PARTS.get(call.op, call.op))
     if call.way == "raw":
         return isinstance(error, (RuntimeError, ValueError, TypeError)) and any(
             op in text for op in ops
@@ -437,7 +466,11 @@ def named(call: Call, error: BaseException) -> bool:
     if not isinstance(error, (ValueError, TypeError)) or not text.startswith(ops):
         return False
     words = set(re.findall(r"\w+", text.split(":", 1)[-1]))
-    known = set(call.arguments) | set(call.extra) | {"mlp", "table", "unit", "starts", "offsets"}
+    known = (
+        set(call.arguments)
+        | set(call.extra)
+        | {"mlp", "table", "unit", "starts", "offsets", "found"}
+    )
     return bool(words & known)
 
 

@@ -6,17 +6,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from longclock._mlp import resolve_period, resolve_unit
-from longclock.baselines import checked
-from longclock.baselines.layout import require_dense
-from longclock.nn import LongTermInterestClock
+from longclock.baselines._checks import require_dense
+from longclock.history import History
+from longclock.nn import InterestModule, LongTermInterestClock
 from longclock.ops._errors import named_method
-from longclock.types import Lookup
 
 
-class DayAndWeek(nn.Module):
+class DayAndWeek(InterestModule):
     """The sum of two clocks' ``v_cur``: one compares times of day, the other times of the week.
 
     Each searches and attends for itself; the context has the heads of both. Call: as
@@ -27,13 +26,20 @@ class DayAndWeek(nn.Module):
         unit: seconds of one x of the faster clock; the slower one's is 7 times as long.
         The others: both clocks'.
 
-    Class attribute ``clock``: what both are; another implementation may take its place.
-
     Raises:
         ValueError: period is less than 7 seconds; else as of the clocks.
-    """
 
-    clock: type[LongTermInterestClock] = LongTermInterestClock
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import DayAndWeek
+        >>> model = DayAndWeek(8, 8)
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> model.day.period, model.week.period
+        (86400, 604800)
+        >>> model(torch.randn(1, 8), history, torch.tensor([5 * 3600])).shape
+        torch.Size([1, 64])
+    """
 
     def __init__(
         self,
@@ -49,27 +55,20 @@ class DayAndWeek(nn.Module):
             raise ValueError(f"DayAndWeek: period must be at least 7 seconds, got {period}")
         unit = resolve_unit("DayAndWeek", unit)
         sizes = (behaviour_dim, candidate_dim, *args)
-        self.day = self.clock(*sizes, period=period // 7, unit=unit, **options)
-        self.week = self.clock(*sizes, period=period, unit=7 * unit, **options)
+        self.day = LongTermInterestClock(*sizes, period=period // 7, unit=unit, **options)
+        self.week = LongTermInterestClock(*sizes, period=period, unit=7 * unit, **options)
 
-    def project(self, behaviours: Tensor) -> Tensor:
+    def project(self, rows: Tensor) -> Tensor:
         """Keys of precomputed scoring, the two clocks' side by side: [..., L] -> [..., 2 n d]."""
-        return torch.cat([self.day.project(behaviours), self.week.project(behaviours)], -1)
+        return torch.cat([self.day.project(rows), self.week.project(rows)], -1)
 
     @named_method({})
     def forward(
         self,
         candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
+        history: History,
         query_time: Tensor,
-        lengths: Tensor | None = None,
         *,
-        mask: Tensor | None = None,
-        starts: Tensor | None = None,
-        ends: Tensor | None = None,
-        offsets: Tensor | None = None,
-        query_offsets: Tensor | None = None,
         keys: Tensor | None = None,
         found: Tensor | None = None,
         longest: int | None = None,
@@ -78,9 +77,7 @@ class DayAndWeek(nn.Module):
         v_cur, contexts = [], []
         for clock, its_keys in zip((self.day, self.week), self._each_keys(keys), strict=True):
             v, context = clock(
-                candidate, behaviours, behaviour_time, query_time, lengths, mask=mask, starts=starts, ends=ends,
-                offsets=offsets, query_offsets=query_offsets, keys=its_keys, found=found, longest=longest,
-                return_context=True,
+                candidate, history, query_time, keys=its_keys, found=found, longest=longest, return_context=True
             )  # fmt: skip
             v_cur.append(v)
             contexts.append(context)
@@ -98,9 +95,3 @@ class DayAndWeek(nn.Module):
                 "with project"
             )
         return keys.split(width, -1)
-
-
-class ReferenceDayAndWeek(DayAndWeek):
-    """:class:`DayAndWeek` in plain PyTorch; the same parameters."""
-
-    clock = checked.LongTermInterestClock

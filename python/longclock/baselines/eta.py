@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longclock.baselines import checked
 from longclock.baselines.twin import TWIN
+from longclock.history import History
 
 
 class ETA(TWIN):
@@ -29,6 +29,17 @@ class ETA(TWIN):
 
     Raises:
         ValueError: ``hash_bits`` is less than 1.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import ETA
+        >>> model, now = ETA(8, 8, k=2), torch.tensor([5 * 3600])
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> hashes = model.project(history.rows)  # a server keeps these: 8 bytes a behaviour
+        >>> candidate = torch.randn(1, 8)
+        >>> torch.equal(model(candidate, history, now, keys=hashes), model(candidate, history, now))
+        True
     """
 
     rotations: Tensor
@@ -47,25 +58,22 @@ class ETA(TWIN):
         words: Tensor = self.ops.pack_signs(projections @ self.rotations.to(projections.dtype))
         return words
 
-    def project(self, behaviours: Tensor) -> Tensor:
+    def project(self, rows: Tensor) -> Tensor:
         """Keys of the search: the hashes of the projections, [..., L] -> [..., ceil(hash_bits / 64)]."""
-        return self.hashes(super().project(behaviours))
+        return self.hashes(super().project(rows))
 
     def _search(
         self,
         candidate: Tensor,
         projected: Tensor,
         u: Tensor,
-        rows: Tensor,
+        history: History,
+        query_time: Tensor,
         keys: Tensor | None,
-        times: tuple[Tensor, Tensor],
-        layout: dict[str, Any],
     ) -> Tensor:
-        query = self.hashes(projected)
-        keys = self.project(rows) if keys is None else keys
-        found: Tensor = self.ops.hamming_gsu(query, keys, *times, self.k, **layout).indices
+        scored = self.project(history.table) if keys is None else keys
+        found: Tensor = self.ops.hamming_gsu(
+            self.hashes(projected), query_time=query_time, k=self.k, exclude_future=self.exclude_future,
+            **{**history.arguments(), "keys": scored},
+        ).indices  # fmt: skip
         return found
-
-
-class ReferenceETA(ETA, checked.LongTermInterestClock):
-    """:class:`ETA` in plain PyTorch; the same parameters and hashes."""

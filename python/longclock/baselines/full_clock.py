@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from longclock.baselines import checked
 from longclock.nn import LongTermInterestClock
 
 
@@ -14,6 +13,17 @@ class FullClock(LongTermInterestClock):
 
     ``k`` is ignored, so that it can take the place of a model that searches; all else is as in
     :class:`longclock.LongTermInterestClock` with ``k=None``.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import FullClock
+        >>> model, clock = FullClock(8, 8), lc.LongTermInterestClock(8, 8, k=5)
+        >>> clock.load_state_dict(model.state_dict())
+        <All keys matched successfully>
+        >>> call = torch.randn(1, 8), lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None]), torch.tensor([0])
+        >>> torch.allclose(model(*call), clock(*call), atol=1e-4)  # five is all there is
+        True
     """
 
     def __init__(
@@ -27,7 +37,3 @@ class FullClock(LongTermInterestClock):
         **kwargs: Any,
     ) -> None:
         super().__init__(behaviour_dim, candidate_dim, head_dim, heads, None, *args, **kwargs)
-
-
-class ReferenceFullClock(FullClock, checked.LongTermInterestClock):
-    """:class:`FullClock` in plain PyTorch; the same parameters."""

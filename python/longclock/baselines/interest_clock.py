@@ -3,168 +3,55 @@
 
 from __future__ import annotations
 
-import collections
-import heapq
 from collections.abc import Sequence
-from operator import index as whole
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.baselines.layout import (
-    LAYOUT,
-    check_call,
+from longclock._checks import check_ids
+from longclock.baselines._checks import (
     check_floats,
-    check_ids,
     check_integers,
+    check_model_call,
     check_sizes,
     check_whole_days,
     kind_of,
     require_dense,
-    sequences_of,
 )
 from longclock.baselines.recent import NoTime, hour_of
+from longclock.data.hourly_interests import DAYS, HOURS, TOP
 from longclock.data.stream import DAY
-from longclock.types import Lookup
-
-HOURS, TOP, DAYS = 24, 3, 30
-
-
-class HourlyInterests:
-    """Every user's most frequent categories at each hour of the day, kept up as events come.
-
-    ``clock`` gives, for each of the 24 hours and each field of categories, the ``top`` that most of the user's behaviours of
-    the last ``days`` had at that hour, the most frequent first, among equals the smaller id; 0 fills what is
-    left, and a behaviour whose category is 0 (unknown) does not count in that field. An event costs its own hour only: nothing
-    is counted again.
-
-    Args:
-        fields: categories of a behaviour.
-        top, days: how many categories of an hour, and of how many days.
-
-    Raises:
-        ValueError: a size, a time or a category that does not fit; what was kept stays as it was.
-    """
-
-    def __init__(self, fields: int, top: int = TOP, days: int = DAYS) -> None:
-        check_sizes("HourlyInterests", fields=fields, top=top, days=days)
-        self.fields, self.top, self.days = fields, top, days
-        self._users: dict[int, _Clock] = {}
-
-    def add(self, user: int, time: int, local_time: int, categories: Sequence[int]) -> None:
-        """A behaviour at ``time``, seconds, never before the user's last one; ``local_time`` tells its hour;
-        ``categories``: an id of each field, from 0 to 2^63 - 1."""
-        user, time = _whole("user", user), _whole("time", time)
-        hour = _whole("local_time", local_time) % DAY // 3600
-        known = tuple(_whole("categories", category) for category in categories)
-        if len(known) != self.fields:
-            raise ValueError(
-                f"HourlyInterests: categories must be {self.fields}, one a field, got {len(known)}"
-            )
-        for category in known:
-            if not 0 <= category < 1 << 63:
-                raise ValueError(
-                    f"HourlyInterests: categories must be from 0 (unknown) to 2^63 - 1, got {category}"
-                )
-        clock = self._users.get(user)
-        if clock is None:
-            clock = self._users[user] = _Clock(self.fields, self.top)
-        clock.add(time, hour, known)
-
-    def clock(self, user: int, time: int) -> np.ndarray:
-        """Categories by hour at ``time``, behaviours at it or later left out: int64 [24, fields, top].
-
-        ``time`` is never before that of the user's last call: what has been counted is not taken back.
-        """
-        user, time = _whole("user", user), _whole("time", time)
-        clock = self._users.get(user)
-        if clock is None:
-            return np.zeros((HOURS, self.fields, self.top), np.int64)
-        return clock.at(time, time - self.days * DAY)
-
-
-def _whole(name: str, value: int) -> int:
-    try:
-        return whole(value)
-    except TypeError:
-        raise ValueError(
-            f"HourlyInterests: {name} must be an int, got {type(value).__name__}"
-        ) from None
-
-
-class _Clock:
-    """One user's."""
-
-    def __init__(self, fields: int, top: int) -> None:
-        self.found = np.zeros((HOURS, fields, top), np.int64)
-        self.counts = [[collections.Counter[int]() for _ in range(fields)] for _ in range(HOURS)]
-        self.last: int | None = None
-        self.asked: int | None = None
-        self.coming: collections.deque[tuple[int, int, tuple[int, ...]]] = collections.deque()
-        self.counted: collections.deque[tuple[int, int, tuple[int, ...]]] = collections.deque()
-
-    def add(self, time: int, hour: int, categories: tuple[int, ...]) -> None:
-        if self.last is not None and time < self.last:
-            raise ValueError(
-                f"HourlyInterests: time must not be before the user's last one = {self.last}, got {time}"
-            )
-        self.last = time
-        self.coming.append((time, hour, categories))
-
-    def at(self, time: int, oldest: int) -> np.ndarray:
-        if self.asked is not None and time < self.asked:
-            raise ValueError(
-                f"HourlyInterests: time must not be before that of the user's last call = {self.asked}, got {time}"
-            )
-        self.asked = time
-        while self.coming and self.coming[0][0] < time:
-            self.counted.append(self.coming.popleft())
-            self._count(*self.counted[-1][1:], 1)
-        while self.counted and self.counted[0][0] < oldest:
-            self._count(*self.counted.popleft()[1:], -1)
-        return self.found.copy()
-
-    def _count(self, hour: int, categories: tuple[int, ...], step: int) -> None:
-        for field, category in enumerate(categories):
-            if category == 0:
-                continue
-            counts = self.counts[hour][field]
-            counts[category] += step
-            if counts[category] == 0:
-                del counts[category]
-            top = self.found.shape[2]
-            best = heapq.nsmallest(top, counts.items(), key=lambda item: (-item[1], item[0]))
-            self.found[hour, field] = [item[0] for item in best] + [0] * (top - len(best))
+from longclock.history import History
+from longclock.history.windows import bounds_of, flattened
 
 
 @torch.no_grad()
 def hourly_interests(
     categories: Tensor,
-    behaviour_time: Tensor,
+    windows: History,
     query_time: Tensor,
-    starts: Tensor,
-    ends: Tensor,
-    mask: Tensor | None = None,
     top: int = TOP,
     days: int = DAYS,
     *,
     op: str = "hourly_interests",
     sizes: Sequence[int] | None = None,
 ) -> Tensor:
-    """What :class:`HourlyInterests` keeps up, counted anew from windows of behaviours.
+    """What :class:`longclock.data.HourlyInterests` keeps up, counted anew from windows of behaviours.
 
     Args:
-        categories: int32 or int64 [fields, T], at least 0. behaviour_time: [T]. mask: bool [T].
-        query_time, starts, ends: [Q].
+        categories: int32 or int64 [fields, T], at least 0.
+        windows: ``time`` [T], ``starts`` and ``ends`` [Q]; its rows are not read. query_time: [Q].
         op, sizes: who asks, for messages, and rows of each field's table; None: of any size.
     Returns:
         int64 [Q, 24, fields, top].
     Raises:
         ValueError: a category in a window is negative, or outside its table.
     """
+    starts, ends, mask = windows.starts, windows.ends, windows.mask
+    assert starts is not None
+    assert ends is not None
     counts = ends - starts
     device = counts.device
     query = torch.arange(len(counts), device=device).repeat_interleave(counts)
@@ -172,7 +59,7 @@ def hourly_interests(
     index += (starts - counts.cumsum(0) + counts)[query]
     if mask is not None:
         query, index = query[mask[index]], index[mask[index]]
-    time, now = behaviour_time[index], query_time[query]
+    time, now = windows.time[index], query_time[query]
     counted = (time < now) & (time >= now - days * DAY)
     group = query * HOURS + time % DAY // 3600
     result = torch.zeros(
@@ -210,8 +97,8 @@ class InterestClock(NoTime):
     Call: as :class:`longclock.LongTermInterestClock`, and
 
     - ``category_tables``: the fields' embeddings, each [ids, category_dim];
-    - ``interests``: [S, 24, fields, 3], for windows [Q, ...], from :class:`HourlyInterests`;
-    - or ``behaviour_categories``: int64 [fields, *shape of behaviour_time], from which they are counted anew. Times are
+    - ``interests``: [S, 24, fields, 3], one a query_time, from :class:`longclock.data.HourlyInterests`;
+    - or ``behaviour_categories``: int64 [fields, *shape of history.time], from which they are counted anew. Times are
       then seconds that grow, not times of day.
 
     Source: Interest Clock, arXiv 2404.19357.
@@ -219,6 +106,19 @@ class InterestClock(NoTime):
     Raises:
         ValueError: an unknown mode, neither interests nor behaviour_categories or both, ids outside the tables, a period
             that is not of whole days, and as :class:`longclock.baselines.Pooled`.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import InterestClock
+        >>> genres, time = torch.nn.Embedding(4, 2), 3600 * torch.tensor([[8, 20]])
+        >>> history = lc.History.dense(torch.randn(1, 2, 8), time)
+        >>> model = InterestClock(8, 8, out_dim=3, category_dim=2)
+        >>> tables, genre = [genres.weight], torch.tensor([[[1, 3]]])  # of each behaviour
+        >>> now = torch.tensor([32 * 3600])
+        >>> reads = {"category_tables": tables, "behaviour_categories": genre}
+        >>> model(torch.randn(1, 8), history, now, **reads).shape
+        torch.Size([1, 3])
     """
 
     reads = ("category_tables", "interests")
@@ -253,15 +153,14 @@ class InterestClock(NoTime):
     def forward(  # type: ignore[override]  # it reads categories as well
         self,
         candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
+        history: History,
         query_time: Tensor,
-        lengths: Tensor | None = None,
         *,
         category_tables: Sequence[Tensor],
         interests: Tensor | None = None,
         behaviour_categories: Tensor | None = None,
-        **layout: Any,
+        return_context: bool = False,
+        **unknown: Any,
     ) -> Any:
         if (interests is None) == (behaviour_categories is None):
             given = "none" if interests is None else "both"
@@ -271,12 +170,11 @@ class InterestClock(NoTime):
             )
         if behaviour_categories is not None:
             interests = self._counted_anew(
-                behaviour_categories, category_tables, candidate, behaviour_time, query_time, lengths,
-                **{name: layout.get(name) for name in LAYOUT},
-            )  # fmt: skip
+                behaviour_categories, category_tables, candidate, history, query_time
+            )
         return super().forward(
-            candidate, behaviours, behaviour_time, query_time, lengths,
-            interests=interests, category_tables=category_tables, **layout,
+            candidate, history, query_time, interests=interests, category_tables=category_tables,
+            return_context=return_context, **unknown,
         )  # fmt: skip
 
     def _counted_anew(
@@ -284,30 +182,21 @@ class InterestClock(NoTime):
         categories: Tensor,
         tables: Sequence[Tensor],
         candidate: Tensor,
-        behaviour_time: Tensor,
+        history: History,
         query_time: Tensor,
-        lengths: Tensor | None,
-        *,
-        mask: Tensor | None,
-        query_offsets: Tensor | None,
-        **bounds: Tensor | None,
     ) -> Tensor:
         """Interests from the categories of the behaviours of a call."""
         op = type(self).__name__
-        check_call(
-            op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, mask=mask,
-            query_offsets=query_offsets, **bounds,
-        )  # fmt: skip
+        check_model_call(op, candidate, self.candidate_dim, self.behaviour_dim, history, query_time)
         self._check_tables(tables)
         check_integers(
-            op, "behaviour_categories", categories, (self.fields, *behaviour_time.shape),
-            "shape {}, the fields of every behaviour_time", behaviour_time,
+            op, "behaviour_categories", categories, (self.fields, *history.time.shape),
+            "shape {}, the fields of every history.time", history.time,
         )  # fmt: skip
-        starts, ends = sequences_of(op, behaviour_time, lengths, **bounds)
-        return hourly_interests(
-            categories.flatten(1), behaviour_time.flatten(), query_time, starts, ends,
-            None if mask is None else mask.flatten(), op=op, sizes=[len(table) for table in tables],
-        )  # fmt: skip
+        starts, ends = bounds_of(op, history)
+        windows = flattened(history)._replace(starts=starts, ends=ends)
+        sizes = [len(table) for table in tables]
+        return hourly_interests(categories.flatten(1), windows, query_time, op=op, sizes=sizes)
 
     def _check_tables(self, tables: Sequence[Tensor]) -> None:
         op = type(self).__name__

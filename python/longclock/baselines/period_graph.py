@@ -9,28 +9,28 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from longclock._checks import check_ids
 from longclock._mlp import resolve_period
-from longclock.baselines.layout import (
-    check_call,
+from longclock.baselines._checks import (
     check_device,
     check_floats,
-    check_ids,
     check_integers,
+    check_model_call,
     check_sizes,
     check_whole_days,
-    each_candidate,
     require_dense,
-    sequences_of,
 )
 from longclock.baselines.recent import hour_of
 from longclock.data.stream import DAY
+from longclock.history import History
+from longclock.history.windows import bounds_of, each_query
+from longclock.nn.interest_module import InterestModule
 from longclock.ops._errors import check_size
-from longclock.types import Lookup
 
 _Links: TypeAlias = "tuple[tuple[int, torch.dtype, torch.device], Tensor, Tensor]"
 
 
-class PeriodGraph(nn.Module):
+class PeriodGraph(InterestModule):
     """``v_cur = h([e_user ; e_item])``, both propagated in the graph of the current part of the day.
 
     The day has ``periods`` equal parts (4: night, morning, afternoon, evening); an edge of a part's graph says that the
@@ -40,7 +40,7 @@ class PeriodGraph(nn.Module):
 
     Call: as :class:`longclock.LongTermInterestClock`, and
 
-    - ``user``: int32 or int64, [S], for windows [Q]; ``item``: the same, the candidates' shape without its last place;
+    - ``user``: int32 or int64, [S], one a query_time; ``item``: the same, the candidates' shape without its last place;
     - ``item_vectors``: [items, H], a row for every item that is asked for or was observed.
 
     The behaviours are not read, nor is ``k``. The context is [..., 1, H], ``e_user``.
@@ -55,6 +55,18 @@ class PeriodGraph(nn.Module):
         ValueError: a size or an id that does not fit; the message names it.
 
     Parameters: user.weight [users, H] and head.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import PeriodGraph
+        >>> model, items = PeriodGraph(8, 8, out_dim=3, users=2), torch.randn(5, 8)
+        >>> morning = torch.tensor([9 * 3600])
+        >>> model.observe(user=torch.tensor([0]), item=torch.tensor([4]), time=morning)
+        >>> history = lc.History.dense(torch.randn(1, 2, 8), torch.zeros(1, 2, dtype=torch.int64))
+        >>> asked = {"user": torch.tensor([0]), "item": torch.tensor([4]), "item_vectors": items}
+        >>> model(items[4:], history, morning, **asked).shape
+        torch.Size([1, 3])
     """
 
     reads = ("user", "item", "item_vectors")
@@ -79,7 +91,8 @@ class PeriodGraph(nn.Module):
         )  # fmt: skip
         check_size("PeriodGraph", "layers", layers, 0)
         check_whole_days("PeriodGraph", resolve_period("PeriodGraph", period))
-        self.candidate_dim, self.layers = candidate_dim, layers
+        self.behaviour_dim, self.candidate_dim = behaviour_dim, candidate_dim
+        self.layers = layers
         self.user = nn.Embedding(users, candidate_dim)
         nn.init.normal_(self.user.weight, std=0.1)
         self.head = nn.Sequential(
@@ -122,26 +135,20 @@ class PeriodGraph(nn.Module):
     def forward(
         self,
         candidate: Tensor,
-        behaviours: Tensor | Lookup | None,
-        behaviour_time: Tensor,
+        history: History,
         query_time: Tensor,
-        lengths: Tensor | None = None,
         *,
         user: Tensor,
         item: Tensor,
         item_vectors: Tensor,
         return_context: bool = False,
-        **layout: Any,
     ) -> Any:
         op = type(self).__name__
-        check_call(op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout)
-        bounds = {name: layout.get(name) for name in ("starts", "ends", "offsets")}
-        sequences_of(op, behaviour_time, lengths, **bounds)
-        self._check_ids(candidate, query_time, user, item, item_vectors)
+        check_model_call(op, candidate, self.candidate_dim, self.behaviour_dim, history, query_time)
         queries = candidate.shape[:-1]
-        time, of_user = each_candidate(
-            op, candidate, layout.get("query_offsets"), query_time, user.long()
-        )
+        bounds_of(op, history)  # checks the values of the layout
+        self._check_ids(candidate, query_time, user, item, item_vectors)
+        time, of_user = each_query(op, history, queries, query_time, user.long())
         part, item = hour_of(time, DAY, len(self._edges)), item.flatten().long()
         vectors = item_vectors.to(torch.promote_types(self.user.weight.dtype, torch.float32))
         e_user = vectors.new_empty(len(of_user), self.candidate_dim)

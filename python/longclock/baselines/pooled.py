@@ -9,23 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longclock._checks import OUTSIDE, check_ids
 from longclock._mlp import resolve_period
-from longclock.baselines.layout import (
-    LAYOUT,
-    OUTSIDE,
-    check_behaviours,
-    check_call,
-    check_ids,
-    check_sizes,
-    dtype_of,
-    each_candidate,
-    sequences_of,
-)
+from longclock.baselines._checks import check_model_call, check_sizes, dtype_of
+from longclock.history import History
+from longclock.history.windows import bounds_of, each_query, flattened
+from longclock.nn.interest_module import InterestModule
 from longclock.ops._errors import check_size
 from longclock.types import Lookup
 
 
-class Pooled(nn.Module):
+class Pooled(InterestModule):
     """``v_cur = h([pooled ; beside])``, one vector pooled from a window of behaviours: what a baseline derives from.
 
     Takes every layout of :class:`longclock.LongTermInterestClock` and returns the same shapes; the context
@@ -42,10 +36,22 @@ class Pooled(nn.Module):
         ValueError: a size, or an argument of a call, that does not fit; the message names the class, the argument and
             the remedy. Lengths, bounds of windows and the ids that are read are checked on every device, which on a
             GPU waits for them.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import Pooled
+        >>> class Last(Pooled):
+        ...     def pool(self, candidate, windows):
+        ...         return windows.rows[windows.ends - 1]
+        >>> history = lc.History.dense(torch.randn(2, 5, 8), torch.zeros(2, 5, dtype=torch.int64))
+        >>> Last(8, 8, out_dim=3)(torch.randn(2, 8), history, torch.tensor([0, 60])).shape
+        torch.Size([2, 3])
     """
 
-    of_candidate = True  # the pooled vector depends on the candidate
-    reads: tuple[str, ...] = ()  # what ``beside`` takes beyond the time, by name
+    of_candidate = (
+        True  # the pooled vector depends on the candidate; ``reads`` is what ``beside`` takes
+    )
 
     def __init__(
         self,
@@ -81,36 +87,23 @@ class Pooled(nn.Module):
     def forward(
         self,
         candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
+        history: History,
         query_time: Tensor,
-        lengths: Tensor | None = None,
         *,
         return_context: bool = False,
-        **options: Any,
+        **reads: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
         op = type(self).__name__
-        layout = {name: options.pop(name, None) for name in LAYOUT}
-        for name in options.keys() - set(self.reads):
+        for name in reads.keys() - set(self.reads):
             raise TypeError(f"{op}: a call takes no keyword {name!r}")
-        check_call(op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout)
-        check_behaviours(op, behaviours, behaviour_time, self.behaviour_dim)
-        query_offsets, mask = layout.pop("query_offsets"), layout.pop("mask")
-        rows = (
-            *sequences_of(op, behaviour_time, lengths, **layout),
-            *self.beside(query_time, **options),
-        )
+        check_model_call(op, candidate, self.candidate_dim, self.behaviour_dim, history, query_time)
         queries, many = candidate.shape[:-1], candidate.dim() == 3
+        rows = (*bounds_of(op, history), *self.beside(query_time, **reads))
         if self.of_candidate or not many:  # else one vector a history, for all its candidates
-            rows = each_candidate(op, candidate, query_offsets, *rows)
+            rows = each_query(op, history, queries, *rows)
         starts, ends, *beside = rows
-        if isinstance(behaviours, Lookup):
-            behaviours = behaviours._replace(ids=behaviours.ids.flatten())
-        else:
-            behaviours = behaviours.flatten(0, -2)
-        mask = None if mask is None else mask.flatten()
-        pooled = self.pool(candidate.flatten(0, -2), behaviours, starts, ends, mask)
-        pooled = pooled.to(dtype_of(self.head))
+        windows = flattened(history)._replace(starts=starts, ends=ends)
+        pooled = self.pool(candidate.flatten(0, -2), windows).to(dtype_of(self.head))
         v, context = self.head(torch.cat([pooled, *beside], -1)), pooled.unsqueeze(-2)
         if many:
             v, context = (
@@ -121,20 +114,12 @@ class Pooled(nn.Module):
             )
         return (v, context) if return_context else v
 
-    def pool(
-        self,
-        candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        starts: Tensor,
-        ends: Tensor,
-        mask: Tensor | None,
-    ) -> Tensor:
+    def pool(self, candidate: Tensor, windows: History) -> Tensor:
         """One vector a query, [Q, L]; 0 where no behaviour counts.
 
         Args:
             candidate: [Q, H], a row each; without meaning where ``of_candidate`` is False.
-            behaviours: [T, L], or a Lookup with ids [T].
-            starts, ends: [Q], the query's behaviours. mask: bool [T]; None: all count.
+            windows: the behaviours of each query, ``starts`` and ``ends`` [Q].
         """
         raise NotImplementedError
 
@@ -146,59 +131,35 @@ class Pooled(nn.Module):
         return ()
 
 
-def table_of(op: str, behaviours: Tensor | Lookup, index: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Behaviours by their place in the storage: a table, its rows, and whether its gradient is sparse."""
-    if isinstance(behaviours, Lookup):
-        ids = behaviours.ids[index].long()
-        check_ids(op, "behaviours.ids", ids, len(behaviours.table), OUTSIDE)
-        return behaviours.table, ids, behaviours.sparse
-    return behaviours, index, False
-
-
-def bags_of(
-    op: str,
-    behaviours: Tensor | Lookup,
-    index: Tensor,
-    counts: Tensor,
-    mode: str,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """Mean, or sum weighted by ``weight``, of the first ``counts[0]`` behaviours of ``index``, of the next
-    ``counts[1]``, and so on: [Q, L], 0 where a count is 0."""
-    table, ids, sparse = table_of(op, behaviours, index)
-    first = counts.cumsum(0) - counts
-    return F.embedding_bag(ids, table, first, mode=mode, sparse=sparse, per_sample_weights=weight)
-
-
-def different_windows(starts: Tensor, ends: Tensor) -> tuple[list[tuple[int, int]], Tensor]:
-    """Windows of queries, a row of equal ones once; and which one each query has, [Q].
+def different_windows(windows: History) -> tuple[list[tuple[int, int]], Tensor]:
+    """Where the windows of queries begin and end, a row of equal ones once; and which one each query has, [Q].
 
     Candidates of one history follow each other, so what depends on the history alone is computed once.
     """
+    assert windows.starts is not None
+    assert windows.ends is not None
     bounds, which = torch.unique_consecutive(
-        torch.stack([starts, ends]), dim=1, return_inverse=True
+        torch.stack([windows.starts, windows.ends]), dim=1, return_inverse=True
     )
     return [(begin, end) for begin, end in bounds.T.tolist()], which
 
 
-def rows_of(
-    op: str, behaviours: Tensor | Lookup, windows: list[tuple[int, int]], mask: Tensor | None = None
-) -> tuple[Tensor, ...]:
-    """The behaviours of each window that count, one after another: [P, L] each."""
+def rows_of(op: str, history: History, bounds: list[tuple[int, int]]) -> tuple[Tensor, ...]:
+    """The behaviours of a flattened history between each two bounds that count, one after another: [P, L] each."""
+    mask = history.mask
 
     def counting(values: Tensor, begin: int, end: int) -> Tensor:
         values = values[begin:end]
-        return values if mask is None else values[mask.flatten()[begin:end]]
+        return values if mask is None else values[mask[begin:end]]
 
-    if not isinstance(behaviours, Lookup):
-        rows = behaviours.flatten(0, -2)
-        return tuple(counting(rows, *at) for at in windows)
-    flat = behaviours.ids.flatten()
-    ids = [counting(flat, *at) for at in windows]
-    every = torch.cat([flat[:0], *ids])
-    check_ids(op, "behaviours.ids", every, len(behaviours.table), OUTSIDE)
+    rows = history.rows
+    if not isinstance(rows, Lookup):
+        return tuple(counting(rows, *at) for at in bounds)
+    ids = [counting(rows.ids, *at) for at in bounds]
+    every = torch.cat([rows.ids[:0], *ids])
+    check_ids(op, "history.rows.ids", every, len(rows.table), OUTSIDE)
     # One gather, so that the table gets one gradient.
-    gathered = F.embedding(every, behaviours.table, sparse=behaviours.sparse)
+    gathered = F.embedding(every, rows.table, sparse=rows.sparse)
     return gathered.split([len(part) for part in ids])
 
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.baselines.layout import check_sizes, dtype_of
-from longclock.baselines.pooled import Pooled, bags_of, check_item_columns, table_of
-from longclock.types import Lookup
+from longclock.baselines._checks import check_sizes, dtype_of
+from longclock.baselines.pooled import Pooled, check_item_columns
+from longclock.history import History
+from longclock.nn.pooling import bags_of, last_of, mean_of_last, table_of
 
 
 class NoTime(Pooled):
@@ -19,19 +20,22 @@ class NoTime(Pooled):
 
     ``v_cur = h(mean_m b_m)`` over the last ``k`` behaviours that count. Arguments and call: as
     :class:`longclock.baselines.Pooled`.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import NoTime
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> now = torch.tensor([5 * 3600])
+        >>> _, context = NoTime(8, 8, k=2)(torch.randn(1, 8), history, now, return_context=True)
+        >>> torch.allclose(context[0, 0], history.rows[0, -2:].mean(0))
+        True
     """
 
     of_candidate = False
 
-    def pool(
-        self,
-        candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        starts: Tensor,
-        ends: Tensor,
-        mask: Tensor | None,
-    ) -> Tensor:
-        return mean_of_last(type(self).__name__, self.k, behaviours, starts, ends, mask)
+    def pool(self, candidate: Tensor, windows: History) -> Tensor:
+        return mean_of_last(type(self).__name__, self.k, windows)
 
 
 class HourEmbedding(NoTime):
@@ -39,6 +43,17 @@ class HourEmbedding(NoTime):
 
     The clock is cut into ``hours`` equal parts (24: hours of the day), each with its own vector: what
     production systems usually do, and what jumps at the edge of an hour.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import HourEmbedding
+        >>> model, candidate = HourEmbedding(8, 8), torch.randn(1, 8)
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> times = (32400, 32401, 35999)  # all three are at nine
+        >>> first, next, last = (model(candidate, history, torch.tensor([t])) for t in times)
+        >>> torch.equal(first, next), torch.equal(first, last)
+        (True, True)
     """
 
     def __init__(self, *args: Any, hours: int = 24, hour_dim: int = 16, **kwargs: Any) -> None:
@@ -61,6 +76,16 @@ class DIN(Pooled):
 
     Raises:
         ValueError: candidate_dim is larger than behaviour_dim.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import DIN
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> now = torch.tensor([5 * 3600])
+        >>> many = torch.randn(1, 20, 8)  # candidates of one request
+        >>> DIN(8, 8, out_dim=3)(many, history, now).shape
+        torch.Size([1, 20, 3])
     """
 
     def __init__(self, *args: Any, attention_dim: int = 32, **kwargs: Any) -> None:
@@ -73,57 +98,19 @@ class DIN(Pooled):
             nn.Linear(attention_dim, 1),
         )
 
-    def pool(
-        self,
-        candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        starts: Tensor,
-        ends: Tensor,
-        mask: Tensor | None,
-    ) -> Tensor:
-        index, counts = last_of(self.k, starts, ends, mask)
+    def pool(self, candidate: Tensor, windows: History) -> Tensor:
+        index, counts = last_of(self.k, windows)
         op = type(self).__name__
-        table, ids, sparse = table_of(op, behaviours, index)
+        table, ids, sparse = table_of(op, windows.rows, index)
         rows = F.embedding(ids, table, sparse=sparse)  # one after another, those that count only
         query = candidate.repeat_interleave(counts, 0)
         item = rows[:, : self.candidate_dim]
         met = torch.cat([query, rows, query - item, query * item], -1)
         weight = self.attention(met.to(dtype_of(self.attention)))
-        return bags_of(op, behaviours, index, counts, "sum", weight.squeeze(-1).to(rows.dtype))
+        weight = weight.squeeze(-1).to(rows.dtype)
+        return bags_of(op, windows.rows, index, counts, "sum", weight)
 
 
 def hour_of(time: Tensor, period: int, hours: int) -> Tensor:
     """Which of ``hours`` equal parts of the clock a time lies in."""
     return time.long() % period * hours // period
-
-
-def last_of(
-    k: int | None, starts: Tensor, ends: Tensor, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Places of the last ``k`` behaviours (None: of all) of every window where ``mask`` is True, the latest first.
-
-    Returns the places of one window after another, and how many each has, [Q].
-    """
-    rows = None
-    if mask is not None:  # count in masked rows, then map back
-        before = F.pad(mask.cumsum(0), (1, 0))
-        rows = mask.nonzero().flatten()
-        starts, ends = before[starts.long()], before[ends.long()]
-    if k is None:
-        k = int((ends - starts).max()) if len(starts) else 0
-    position = ends[:, None] - 1 - torch.arange(k, device=ends.device)
-    there = position >= starts[:, None]
-    index = position[there].long()
-    return index if rows is None else rows[index], there.sum(1)
-
-
-def mean_of_last(
-    op: str,
-    k: int | None,
-    behaviours: Tensor | Lookup,
-    starts: Tensor,
-    ends: Tensor,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """Mean of the last ``k`` rows of every window where ``mask`` is True; 0 where there is none."""
-    return bags_of(op, behaviours, *last_of(k, starts, ends, mask), mode="mean")

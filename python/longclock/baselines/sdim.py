@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
+from longclock.history import History
 from longclock.ops._errors import check_size
 from longclock.types import Lookup
 
@@ -31,6 +32,17 @@ class SDIM(Pooled):
     Raises:
         ValueError: candidate_dim is larger than behaviour_dim, or a hash has no bits or more than 8: each bucket's
             sum is kept.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import SDIM
+        >>> model = SDIM(8, 8, hashes=4, hash_bits=2)
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> model.buckets(history.rows[0]).shape  # four hashes of two bits for each of five behaviours
+        torch.Size([5, 4])
+        >>> model(torch.randn(1, 8), history, torch.tensor([5 * 3600])).shape
+        torch.Size([1, 64])
     """
 
     rotations: Tensor
@@ -49,23 +61,17 @@ class SDIM(Pooled):
         places = 2 ** torch.arange(bits.shape[-1], device=bits.device)
         return (bits.to(items.dtype) @ places.to(items.dtype)).long()  # up to 255: exact in 16 bits
 
-    def pool(
-        self,
-        candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        starts: Tensor,
-        ends: Tensor,
-        mask: Tensor | None,
-    ) -> Tensor:
-        op = type(self).__name__
-        windows, window = different_windows(starts, ends)
-        if not windows:
-            return (behaviours.table if isinstance(behaviours, Lookup) else behaviours)[:0]
-        rows = rows_of(op, behaviours, windows, mask)
+    def pool(self, candidate: Tensor, windows: History) -> Tensor:
+        op, behaviours = type(self).__name__, windows.rows
+        bounds, window = different_windows(windows)
+        if not bounds:
+            return windows.table[:0]
+        rows = rows_of(op, windows, bounds)
         if isinstance(behaviours, Lookup) and len(behaviours.table) < sum(map(len, rows)):
             # Rows of the table that are looked up again are hashed once.
             hashed = self.buckets(behaviours.table[:, : self.candidate_dim])
-            buckets = rows_of(op, Lookup(hashed, behaviours.ids), windows, mask)
+            by_id = windows._replace(rows=Lookup(hashed, behaviours.ids))
+            buckets = rows_of(op, by_id, bounds)
         else:
             hashed = self.buckets(torch.cat(rows)[:, : self.candidate_dim])
             buckets = hashed.split([len(part) for part in rows])

@@ -10,16 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.baselines import checked
-from longclock.baselines.layout import (
-    check_behaviours,
-    check_integers,
-    check_sizes,
-    windows_of,
-)
+from longclock.baselines._checks import check_integers, check_model_call, check_sizes
 from longclock.baselines.pooled import different_windows, rows_of
 from longclock.baselines.twin import TWIN
-from longclock.types import Lookup
+from longclock.history import History
+from longclock.history.windows import windows_of
 
 Categories: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
 
@@ -30,7 +25,7 @@ class SIMHard(TWIN):
     Call: as :class:`longclock.LongTermInterestClock`, and
 
     - ``candidate_category``: int32 or int64, the candidates' shape without its last place;
-    - ``behaviour_category``: int32 or int64, shape of behaviour_time. Equal numbers, of any sign and size, are the same
+    - ``behaviour_category``: int32 or int64, the shape of history.time. Equal numbers, of any sign and size, are the same
       category. The order of the last ones is kept, and used as long as they are the same: comparing is cheaper
       than sorting.
 
@@ -38,6 +33,18 @@ class SIMHard(TWIN):
 
     Raises:
         ValueError: ``k`` is None: the whole of a category is not kept. An argument that does not fit.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import SIMHard
+        >>> history = lc.History.dense(torch.eye(4)[None], torch.zeros(1, 4, dtype=torch.int64))
+        >>> genre = {"behaviour_category": torch.tensor([[1, 2, 1, 2]])}
+        >>> asked = {"candidate_category": torch.tensor([2]), "return_context": True}
+        >>> model, now = SIMHard(4, 4, k=1), torch.tensor([60])
+        >>> _, c = model(torch.randn(1, 4), history, now, **genre, **asked)
+        >>> c[0, 0, :4].detach().round(decimals=3)  # the last of genre 2
+        tensor([0., 0., 0., 1.])
     """
 
     reads = ("candidate_category", "behaviour_category")
@@ -58,52 +65,36 @@ class SIMHard(TWIN):
     def forward(  # type: ignore[override]  # it reads categories as well
         self,
         candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
+        history: History,
         query_time: Tensor,
-        lengths: Tensor | None = None,
         *,
         candidate_category: Tensor,
         behaviour_category: Tensor,
-        mask: Tensor | None = None,
-        starts: Tensor | None = None,
-        ends: Tensor | None = None,
-        offsets: Tensor | None = None,
-        query_offsets: Tensor | None = None,
         **options: Any,
     ) -> Any:
         op = type(self).__name__
-        layout: dict[str, Any] = {
-            "mask": mask, "starts": starts, "ends": ends, "offsets": offsets, "query_offsets": query_offsets,
-        }  # fmt: skip
-        begin, end = windows_of(
-            op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout
-        )
-        check_behaviours(op, behaviours, behaviour_time, self.behaviour_dim)
+        check_model_call(op, candidate, self.candidate_dim, self.behaviour_dim, history, query_time)
+        queries = candidate.shape[:-1]
         for name, ids, shape, what in (
-            ("behaviour_category", behaviour_category, behaviour_time.shape, "the shape of behaviour_time = {}"),
-            ("candidate_category", candidate_category, candidate.shape[:-1], "shape {}, one a candidate"),
+            ("behaviour_category", behaviour_category, history.time.shape, "the shape of history.time = {}"),
+            ("candidate_category", candidate_category, queries, "shape {}, one a candidate"),
         ):  # fmt: skip
-            check_integers(op, name, ids, shape, what, behaviour_time)
+            check_integers(op, name, ids, shape, what, history.time)
+        windows = windows_of(op, history, queries)
         found = self._last_of_category(
-            candidate_category.flatten().long(), behaviour_category, mask, begin, end
+            candidate_category.flatten().long(), behaviour_category, windows
         )
         return super().forward(
-            candidate, behaviours, behaviour_time, query_time, lengths,
-            found=found.unflatten(0, candidate.shape[:-1]), **layout, **options,
-        )  # fmt: skip
+            candidate, history, query_time, found=found.unflatten(0, queries), **options
+        )
 
     @torch.no_grad()
-    def _last_of_category(
-        self,
-        wanted: Tensor,
-        category: Tensor,
-        mask: Tensor | None,
-        starts: Tensor,
-        ends: Tensor,
-    ) -> Tensor:
+    def _last_of_category(self, wanted: Tensor, category: Tensor, windows: History) -> Tensor:
         """Places from the start of each window, the latest first, -1 where there is none: [Q, k]."""
-        values, keys, order = self._by_category(category, mask)
+        starts, ends = windows.starts, windows.ends
+        assert starts is not None
+        assert ends is not None
+        values, keys, order = self._by_category(category, windows.mask)
         assert self.k is not None
         nothing = torch.full((len(wanted), self.k), -1, device=wanted.device)
         if not len(values):
@@ -128,7 +119,7 @@ class SIMHard(TWIN):
                 return known
         flat, order = category.flatten().long(), None
         if mask is not None:
-            order = mask.flatten().nonzero().flatten()
+            order = mask.nonzero().flatten()
             flat = flat[order]
         ordered, by = flat.sort(stable=True)
         order = by if order is None else order[by]
@@ -154,6 +145,16 @@ class SIMSoft(TWIN):
         search_dim: width of the search's projections.
 
     Parameters: as TWIN's; search_b [search_dim, L], search_q [search_dim, H] and auxiliary.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import SIMSoft
+        >>> model, candidate, now = SIMSoft(8, 8), torch.randn(1, 8), torch.tensor([5 * 3600])
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> call = candidate, history, now
+        >>> model(*call).shape, model.auxiliary_logits(*call).shape
+        (torch.Size([1, 64]), torch.Size([1]))
     """
 
     def __init__(self, *args: Any, search_dim: int = 32, **kwargs: Any) -> None:
@@ -172,9 +173,9 @@ class SIMSoft(TWIN):
         width = self.behaviour_dim + self.candidate_dim
         self.auxiliary = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
 
-    def project(self, behaviours: Tensor) -> Tensor:
+    def project(self, rows: Tensor) -> Tensor:
         """Keys of the search: [..., L] -> [..., search_dim]."""
-        return behaviours @ self.search_b.to(behaviours.dtype).T
+        return rows @ self.search_b.to(rows.dtype).T
 
     def _search_by(
         self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
@@ -182,23 +183,13 @@ class SIMSoft(TWIN):
         query = F.linear(candidate, self.search_q)
         return query, self.project(rows) if keys is None else keys, 1 / math.sqrt(self.search_dim)
 
-    def auxiliary_logits(
-        self,
-        candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
-        query_time: Tensor,
-        lengths: Tensor | None = None,
-        **layout: Any,
-    ) -> Tensor:
-        """Logits of the candidates, their shape without its last place. Arguments: as of a call, those of its layout."""
+    def auxiliary_logits(self, candidate: Tensor, history: History, query_time: Tensor) -> Tensor:
+        """Logits of the candidates, their shape without its last place. Arguments: as of a call."""
         op = type(self).__name__
-        starts, ends = windows_of(
-            op, candidate, self.candidate_dim, behaviour_time, query_time, lengths, **layout
-        )
-        check_behaviours(op, behaviours, behaviour_time, self.behaviour_dim)
-        windows, window = different_windows(starts, ends)
-        rows = rows_of(op, behaviours, windows, layout.get("mask"))
+        check_model_call(op, candidate, self.candidate_dim, self.behaviour_dim, history, query_time)
+        windows = windows_of(op, history, candidate.shape[:-1])
+        bounds, window = different_windows(windows)
+        rows = rows_of(op, windows, bounds)
         none = self.search_q.new_zeros(0, self.behaviour_dim, self.search_dim)
         moments = torch.cat([none, *(self._moment(some)[None] for some in rows)])
         queries = candidate.flatten(0, -2).to(self.search_q.dtype)
@@ -212,11 +203,3 @@ class SIMSoft(TWIN):
         """Mean of ``b (W_b b)^T`` over a window's rows: [P, L] -> [L, search_dim]."""
         rows = rows.to(self.search_b.dtype)
         return rows.T @ self.project(rows) / max(len(rows), 1)
-
-
-class ReferenceSIMHard(SIMHard, checked.LongTermInterestClock):  # type: ignore[misc]  # SIMHard reads more
-    """:class:`SIMHard` in plain PyTorch; the same parameters."""
-
-
-class ReferenceSIMSoft(SIMSoft, checked.LongTermInterestClock):
-    """:class:`SIMSoft` in plain PyTorch; the same parameters."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from longclock.baselines import checked
 from longclock.nn import LongTermInterestClock
 
 
@@ -16,13 +15,21 @@ class TWIN(LongTermInterestClock):
 
     ``c_i = sum_m softmax_m(W_q^i q . W_b^i b_m / sqrt(d)) b_m`` over the ``k`` behaviours with the largest
     mean over heads of these products. Search and attention share their projections, which makes the two
-    stages consistent. Every time is replaced by 0, so every difference and all four time features are 0, and
+    stages consistent. The clock has one second, so every difference and all four time features are 0, and
     ``s`` is a constant, which moves neither a selection nor a softmax; its parameters are set so that the
     constant is 0, and frozen. Arguments and call: as :class:`longclock.LongTermInterestClock`.
     Source: TWIN, arXiv 2302.02352, without its cross features.
 
-    Raises:
-        ValueError: ``exclude_future`` is set.
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import TWIN
+        >>> model, candidate = TWIN(8, 8), torch.randn(1, 8)
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> hours = (torch.tensor([hour * 3600]) for hour in (8, 20))
+        >>> morning, evening = (model(candidate, history, hour) for hour in hours)
+        >>> torch.equal(morning, evening)
+        True
     """
 
     search_sees_time = False
@@ -39,28 +46,41 @@ class TWIN(LongTermInterestClock):
         self.time.b2.zero_()
 
 
-class ReferenceTWIN(TWIN, checked.LongTermInterestClock):
-    """:class:`TWIN` in plain PyTorch; the same parameters."""
-
-
 class ClockSearch(LongTermInterestClock):
     """An ablation: the search is by content and time, the attention by content alone.
 
-    As the search passes no gradient on, s stays as it was initialised.
+    As the search passes no gradient on, s stays as it was initialised; its parameters are frozen.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import ClockSearch
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> candidate = torch.randn(1, 8)
+        >>> _, c = ClockSearch(8, 8, k=1)(candidate, history, torch.tensor([0]), return_context=True)
+        >>> c[..., 8:].any().item()  # no features of time
+        False
     """
 
     attention_sees_time = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.time.requires_grad_(False)
+
 
 class ClockAttention(LongTermInterestClock):
-    """An ablation: the search is by content alone, the attention by content and time."""
+    """An ablation: the search is by content alone, the attention by content and time.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import ClockAttention
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> candidate = torch.randn(1, 8)
+        >>> _, c = ClockAttention(8, 8)(candidate, history, torch.tensor([0]), return_context=True)
+        >>> c[..., 8:].any().item()  # features of time
+        True
+    """
 
     search_sees_time = False
-
-
-class ReferenceClockSearch(ClockSearch, checked.LongTermInterestClock):
-    """:class:`ClockSearch` in plain PyTorch; the same parameters."""
-
-
-class ReferenceClockAttention(ClockAttention, checked.LongTermInterestClock):
-    """:class:`ClockAttention` in plain PyTorch; the same parameters."""

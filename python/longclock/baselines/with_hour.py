@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longclock._mlp import resolve_period
-from longclock.baselines.layout import LAYOUT, check_call, check_sizes, each_candidate
+from longclock.baselines._checks import check_model_call, check_sizes
 from longclock.baselines.recent import hour_of
-from longclock.types import Lookup
+from longclock.history import History
+from longclock.history.windows import each_query
+from longclock.nn.interest_module import InterestModule
 
 
-class WithHour(nn.Module):
+class WithHour(InterestModule):
     """An interest module that also knows the hour of the request, as production systems tell it.
 
     One of ``hours`` vectors is joined to the candidate before the module, and to ``v_cur`` behind it, where a two-layer network
@@ -31,11 +32,22 @@ class WithHour(nn.Module):
 
     Raises:
         ValueError: an argument that does not fit; the message names it, and the class that found it.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> from longclock.baselines import TWIN, WithHour
+        >>> model, candidate = WithHour(TWIN, 8, 8), torch.randn(1, 8)
+        >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+        >>> hours = (torch.tensor([hour * 3600]) for hour in (8, 20))
+        >>> morning, evening = (model(candidate, history, hour) for hour in hours)
+        >>> torch.equal(morning, evening)
+        False
     """
 
     def __init__(
         self,
-        interest: Callable[..., nn.Module],
+        interest: Callable[..., InterestModule],
         behaviour_dim: int,
         candidate_dim: int,
         *args: Any,
@@ -51,13 +63,14 @@ class WithHour(nn.Module):
             "WithHour", behaviour_dim=behaviour_dim, candidate_dim=candidate_dim, out_dim=out_dim,
             hidden_dim=hidden_dim, hours=hours, hour_dim=hour_dim,
         )  # fmt: skip
-        self.candidate_dim, self.period = candidate_dim, resolve_period("WithHour", period)
+        self.behaviour_dim, self.candidate_dim = behaviour_dim, candidate_dim
+        self.period = resolve_period("WithHour", period)
         self.hour = nn.Embedding(hours, hour_dim)
         self.interest = interest(
             behaviour_dim, candidate_dim + hour_dim, *args,
             out_dim=out_dim, hidden_dim=hidden_dim, period=period, **options,
         )  # fmt: skip
-        self.reads: tuple[str, ...] = getattr(self.interest, "reads", ())
+        self.reads = self.interest.reads
         self.head = nn.Sequential(
             nn.Linear(out_dim + hour_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim)
         )
@@ -65,39 +78,30 @@ class WithHour(nn.Module):
     def forward(
         self,
         candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
+        history: History,
         query_time: Tensor,
-        lengths: Tensor | None = None,
         *,
         return_context: bool = False,
-        **layout: Any,
+        **options: Any,
     ) -> Any:
-        call = (candidate, behaviours, behaviour_time, query_time, lengths)
-        candidate, hour = self._joined(*call, **layout)
-        if "item_vectors" in layout:
-            layout["item_vectors"] = self._without_hour(layout["item_vectors"])
-        v, context = self.interest(candidate, *call[1:], return_context=True, **layout)
+        candidate, hour = self._joined(candidate, history, query_time)
+        if "item_vectors" in options:
+            options["item_vectors"] = self._without_hour(options["item_vectors"])
+        v, context = self.interest(candidate, history, query_time, return_context=True, **options)
         v = self.head(torch.cat([v, hour], -1))
         return (v, context) if return_context else v
 
     def _joined(
-        self,
-        candidate: Tensor,
-        behaviours: Tensor | Lookup,
-        behaviour_time: Tensor,
-        query_time: Tensor,
-        lengths: Tensor | None = None,
-        **layout: Any,
+        self, candidate: Tensor, history: History, query_time: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The candidate with the hour of its request, and this hour, [..., hour_dim], of a checked call."""
-        given = {name: layout.get(name) for name in LAYOUT}
-        check_call(
-            "WithHour", candidate, self.candidate_dim, behaviour_time, query_time, lengths, **given
+        check_model_call(
+            "WithHour", candidate, self.candidate_dim, self.behaviour_dim, history, query_time
         )
+        queries = candidate.shape[:-1]
         hour = self.hour(hour_of(query_time, self.period, self.hour.num_embeddings))
-        (hour,) = each_candidate("WithHour", candidate, given["query_offsets"], hour)
-        hour = hour.unflatten(0, candidate.shape[:-1])
+        (hour,) = each_query("WithHour", history, queries, hour, wait=False)
+        hour = hour.unflatten(0, queries)
         return torch.cat([candidate, hour.to(candidate.dtype)], -1), hour
 
     def _without_hour(self, vectors: Tensor) -> Tensor:
@@ -105,16 +109,17 @@ class WithHour(nn.Module):
         narrow = isinstance(vectors, Tensor) and vectors.shape[-1:] == (self.candidate_dim,)
         return F.pad(vectors, (0, self.hour.embedding_dim)) if narrow else vectors
 
-    @property
-    def auxiliary_logits(self) -> Callable[..., Tensor]:
-        """The module's, where it has one."""
-        of_module: Any = self.interest.auxiliary_logits
-        return functools.partial(self._auxiliary_logits, of_module)
+    def observe(self, user: Tensor, item: Tensor, time: Tensor) -> None:
+        self.interest.observe(user, item, time)
 
-    def _auxiliary_logits(
-        self, of_module: Callable[..., Tensor], candidate: Tensor, *call: Any, **layout: Any
-    ) -> Tensor:
-        return of_module(self._joined(candidate, *call, **layout)[0], *call, **layout)
+    def auxiliary_logits(
+        self, candidate: Tensor, history: History, query_time: Tensor
+    ) -> Tensor | None:
+        joined, _ = self._joined(candidate, history, query_time)
+        return self.interest.auxiliary_logits(joined, history, query_time)
+
+    def project(self, rows: Tensor) -> Tensor:
+        return self.interest.project(rows)
 
     def __getattr__(self, name: str) -> Any:
         """What the module offers beside a call."""

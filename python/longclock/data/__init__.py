@@ -5,6 +5,7 @@ from longclock.data.builtin import bikeshare14, bikeshare14_home, load, music, n
 from longclock.data.candidates import Candidates, labelled_candidates, sampled_candidates
 from longclock.data.event_file import EventFileError, read_events
 from longclock.data.histories import Histories
+from longclock.data.hourly_interests import HourlyInterests
 from longclock.data.outcomes import past_outcomes
 from longclock.data.stream import EventStream
 
@@ -13,6 +14,7 @@ __all__ = [
     "EventFileError",
     "EventStream",
     "Histories",
+    "HourlyInterests",
     "bikeshare14",
     "bikeshare14_home",
     "labelled_candidates",

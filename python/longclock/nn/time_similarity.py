@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from longclock import ops
+from longclock._backend import Backend, backend_ops, check_backend
 from longclock._mlp import DEFAULT_PERIOD, DEFAULT_UNIT, resolve_period, resolve_unit
 from longclock.ops._errors import named_method
 
@@ -32,6 +31,7 @@ class TimeSimilarity(nn.Module):
         falls: s never rises with the difference: w1 counts as ``-|w1|`` and w2 as ``|w2|``, whatever their signs. In
             a stream's first days, before habits have come round again, finding a candidate in the history tells against it: a
             free s can turn over then and stay so (docs/training.md). False: s is of any form.
+        backend: "compiled", or "reference": plain PyTorch, for any float dtype.
 
     Before anything is learned s falls from 8 at difference 0 to 0 at half the period.
     Parameters: w1 [h, 4], b1 [h], w2 [h], b2 [1]. A state whose b2 is [] loads as well. :meth:`mlp` gives them as the ops
@@ -46,8 +46,6 @@ class TimeSimilarity(nn.Module):
         [8.0, 6.2, 1.5, 0.0]
     """
 
-    ops: ModuleType = ops
-
     def __init__(
         self,
         hidden: int = 8,
@@ -55,6 +53,7 @@ class TimeSimilarity(nn.Module):
         *,
         period: int = DEFAULT_PERIOD,
         falls: bool = True,
+        backend: Backend = "compiled",
     ) -> None:
         super().__init__()
         if isinstance(hidden, bool) or not isinstance(hidden, int):
@@ -64,6 +63,7 @@ class TimeSimilarity(nn.Module):
         if not isinstance(falls, bool):
             raise ValueError(f"TimeSimilarity: falls must be a bool, got {falls!r}")
         self.hidden, self.falls = hidden, falls
+        self.backend = check_backend("TimeSimilarity", backend)
         self.unit = resolve_unit("TimeSimilarity", unit)
         self.period = resolve_period("TimeSimilarity", period)
         self.w1 = nn.Parameter(torch.empty(hidden, 4))
@@ -100,8 +100,10 @@ class TimeSimilarity(nn.Module):
 
     @named_method({"mlp w1": "the weights"})
     def forward(self, delta: Tensor) -> Tensor:
-        similarity: Tensor = self.ops.time_similarity(delta, *self.mlp(), unit=self.unit)
+        similarity: Tensor = backend_ops(self.backend).time_similarity(
+            delta, *self.mlp(), unit=self.unit
+        )
         return similarity
 
     def extra_repr(self) -> str:
-        return f"hidden={self.hidden}, unit={self.unit:g}, falls={self.falls}"
+        return f"hidden={self.hidden}, unit={self.unit:g}, falls={self.falls}, backend={self.backend!r}"

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from longclock._library import raw
-from longclock.ops._torch_state import (
+from longclock._torch_state import (
     any_requires_grad,
     below_autograd,
     is_traced,
@@ -28,16 +28,6 @@ ByName = Mapping[str, Any]
 _with_gradient: dict[Any, Callable[..., Any] | None] = {}
 # Of each op that has a formula: what torch.func is to know of it.
 _formulas: dict[Any, tuple[SetupContext, Backward]] = {}
-
-
-def in_graph() -> bool:
-    """Whether PyTorch traces, compiles or transforms what is called, in place of computing it."""
-    return is_traced() or is_transformed()
-
-
-def reads_values(tensor: Tensor) -> bool:
-    """Whether values may be looked at: on the CPU, where that waits for nothing, and outside graphs."""
-    return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" and not in_graph()
 
 
 @functools.cache
@@ -82,12 +72,21 @@ def _refusal(op: Any, error: RuntimeError) -> ValueError | None:
 
     It throws a std::invalid_argument. Up to PyTorch 2.14 that is a ValueError; from 2.15 on, a RuntimeError of its text.
     """
-    own = type(error) is RuntimeError and str(error).startswith(f"{name_of(op)}: ")
+    speakers = (f"{name_of(op)}: ", f"{public_name_of(op)}: ")
+    own = type(error) is RuntimeError and str(error).startswith(speakers)
     return ValueError(str(error)) if own else None
 
 
 def name_of(op: Any) -> str:
     return str(op._schema.name).removeprefix("longclock::")
+
+
+def public_name_of(op: Any) -> str:
+    """Of the function whose part the op is."""
+    name = name_of(op)
+    for part in ("_backward", "_table_grad", "_positions"):
+        name = name.removesuffix(part)
+    return name
 
 
 def _refuse_tangents(op: Any, arguments: tuple[Any, ...]) -> None:
@@ -101,10 +100,9 @@ def _refuse_tangent(op: Any, argument: str) -> None:
     name = name_of(op)
     if name == "pack_signs":  # its integers have no derivative
         return
-    public = name.removesuffix("_backward").removesuffix("_table_grad")
     raise NotImplementedError(
         f"{name}: forward-mode derivatives are not implemented, got a tangent of {argument}; "
-        f"use reverse mode (torch.func.vjp, jacrev), or longclock.reference.{public}"
+        f"use reverse mode (torch.func.vjp, jacrev), or longclock.reference.{public_name_of(op)}"
     )
 
 

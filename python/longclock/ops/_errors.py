@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from longclock._library import raw
 from longclock._mlp import remedy
+from longclock.history.history import History, not_a_history
 from longclock.types import Lookup
 
 P = ParamSpec("P")
@@ -138,7 +139,13 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
     kinds = set(get_args(hint)) or {hint}
     if value is None and type(None) in kinds:
         return
-    if isinstance(value, Lookup) and Lookup in kinds:
+    if isinstance(value, History) and History in kinds:
+        part_hints = get_type_hints(History)
+        for name, part in zip(History._fields, value, strict=True):
+            yield from _wrong(f"{argument}.{name}", part, part_hints[name])
+    elif History in kinds:
+        yield f"{argument} {not_a_history(value)}"
+    elif isinstance(value, Lookup) and Lookup in kinds:
         yield from _wrong(f"{argument}'s table", value.table, Tensor)
         yield from _wrong(f"{argument}'s ids", value.ids, Tensor)
         yield from _wrong(f"{argument}'s sparse", value.sparse, bool)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layouts of the searches, checked and flattened in one place."""
+"""The keywords of the searches, and their arguments by the names that raw ops have for them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from longclock._mlp import (
 from longclock.types import Lookup, Mlp
 
 
-class Layout(TypedDict, total=False):
-    """Where behaviours and queries lie; which arguments are given tells the layout.
+class Sequences(TypedDict, total=False):
+    """Which behaviours each query sees; which arguments are given tells the layout, see :class:`longclock.History`.
 
     dense: key_time [S, M], query [S, D] or [S, C, D], ``lengths`` [S] or None; ragged: key_time
-    [T], query [Q, D], query_time [S], ``offsets`` [S + 1], ``query_offsets`` [S + 1] or None (one
-    query a sequence); windows: key_time [T], query and query_time [Q], ``starts`` and ``ends`` [Q].
-    ``ids`` (shape of key_time) makes ``keys`` a table [N, D].
+    [T], query [Q, D], query_time [S], ``offsets`` [S + 1]; windows: key_time [T], query [Q, D], query_time [S],
+    ``starts`` and ``ends`` [S]; of both, ``query_offsets`` [S + 1], or None: one query a sequence.
     """
 
-    ids: Tensor | None
     lengths: Tensor | None
     offsets: Tensor | None
     query_offsets: Tensor | None
@@ -35,6 +33,12 @@ class Layout(TypedDict, total=False):
     ends: Tensor | None
     mask: Tensor | None
     exclude_future: bool
+
+
+class Layout(Sequences, total=False):
+    """The same for rows that may be looked up: ``ids`` (shape of key_time) makes ``keys`` a table [N, D]."""
+
+    ids: Tensor | None
 
 
 class SearchOptions(Layout, total=False):
@@ -56,8 +60,7 @@ def require_rows(op: str, **arguments: Tensor) -> None:
         require_tensor(op, name, value)
 
 
-def flatten_layout(
-    op: str,
+def layout_arguments(
     key_time: Tensor,
     query_time: Tensor,
     *,
@@ -78,7 +81,7 @@ def flatten_layout(
     }  # fmt: skip
 
 
-def flatten_search(
+def search_arguments(
     op: str,
     query: Tensor,
     keys: Tensor,
@@ -94,7 +97,7 @@ def flatten_search(
     """The arguments of a search with s(), by the names that raw ops have for them."""
     require_rows(op, query=query, keys=keys)
     weights, unit = resolve_mlp(op, mlp, unit)
-    places = flatten_layout(op, key_time, query_time, **layout)
+    places = layout_arguments(key_time, query_time, **layout)
     period = resolve_period(op, period)
     if scale is None:
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longclock._checks import check, check_int, shape_of
 from longclock._library import raw
 from longclock.ops._call import (
     ByName,
@@ -17,7 +18,7 @@ from longclock.ops._call import (
     forbid_double_backward,
 )
 from longclock.ops._errors import named_errors
-from longclock.ops._shapes import check, check_float, check_int, shape_of
+from longclock.ops._shapes import check_float
 from longclock.types import TopK
 
 

@@ -6,11 +6,13 @@ import os
 import torch
 from torch import Tensor
 
+from longclock._checks import check, check_int, shape_of
 from longclock._library import raw
 from longclock._mlp import FARTHEST, require_integers, resolve_offset, resolve_period
-from longclock.ops._call import call, fake, reads_values, require_one_device
+from longclock._torch_state import reads_values
+from longclock.ops._call import call, fake, require_one_device
 from longclock.ops._errors import named_errors, wrong_tensor
-from longclock.ops._shapes import check, check_int, check_period, shape_of
+from longclock.ops._shapes import check_period
 
 _PROCESS = os.getpid()
 
@@ -47,12 +49,14 @@ def clock_time(timestamps: Tensor, utc_offset: int | Tensor = 0, period: int = 8
     utc_offset = resolve_offset("clock_time", utc_offset)
     if os.getpid() != _PROCESS:  # PyTorch would wait for threads that did not survive the fork
         torch.set_num_threads(1)
+    given = timestamps
     if isinstance(utc_offset, Tensor):
         timestamps, utc_offset = _broadcast(
             "clock_time", timestamps=timestamps, utc_offset=utc_offset
         )
         utc_offset = torch.remainder(utc_offset.to(torch.int64), period)
-    _check_seconds("clock_time", "timestamps", timestamps)
+    if timestamps.numel() > 0:
+        _check_seconds("clock_time", "timestamps", given)
     # Each brought to the clock first: the sum of two times may be past the end of int64.
     time = torch.remainder(timestamps.to(torch.int64), period)
     if isinstance(utc_offset, Tensor) or utc_offset != 0:

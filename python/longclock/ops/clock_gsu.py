@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from longclock._library import raw
 from longclock.ops._call import call, check_k, fake, not_differentiable
 from longclock.ops._errors import named_errors
-from longclock.ops._layout import SearchOptions, flatten_search
+from longclock.ops._layout import SearchOptions, search_arguments
 from longclock.ops._shapes import check_search
 from longclock.types import Mlp, TopK
 
@@ -37,13 +37,14 @@ def clock_gsu(
         keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
             given. Table rows are gathered in the kernel.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
-            [T] and [Q] (windows).
+            [T] and [S] (windows).
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
         k: 0 to 2048.
         ids: [S, M] or [T], rows of the table.
         lengths: [S], behaviours that count in each dense row; None is M.
-        offsets, query_offsets: [S + 1], where each ragged sequence's behaviours and queries begin.
-        starts, ends: [Q]; query q sees rows starts[q] to ends[q] - 1 of keys.
+        offsets: [S + 1], where each ragged sequence begins in keys.
+        query_offsets: [S + 1], where the queries of each sequence or window begin; None: one each.
+        starts, ends: [S]; window s is rows starts[s] to ends[s] - 1 of keys.
         mask: bool, shape of key_time; False is as if the behaviour were not there.
         exclude_future: nor is one whose key_time is at or after query_time.
         scale: None is 1 / sqrt(D), right for one head; 1 / (n sqrt(d)) for n heads of width d.
@@ -66,7 +67,7 @@ def clock_gsu(
         >>> found.indices  # the next day at 8:00: coffee of 8:00, 9:00 and 20:00
         tensor([[0, 3, 2]])
     """
-    arguments = flatten_search("clock_gsu", query, keys, key_time, query_time, mlp, **options)
+    arguments = search_arguments("clock_gsu", query, keys, key_time, query_time, mlp, **options)
     return TopK(*call(raw.clock_gsu.default, **arguments, k=check_k("clock_gsu", k)))
 
 

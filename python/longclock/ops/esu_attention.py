@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
+from longclock._checks import check, check_int, dtype_of, shape_of
 from longclock._library import raw
 from longclock._mlp import require_tensor, resolve_mlp, resolve_period
+from longclock._torch_state import in_graph, reads_values
+from longclock.history import History
+from longclock.history.checks import (
+    check_combination,
+    check_places,
+    check_queries,
+    check_rows,
+)
+from longclock.history.windows import flattened
 from longclock.ops._call import (
     ByName,
     call,
@@ -17,10 +29,11 @@ from longclock.ops._call import (
     forbid_double_backward,
     gradients_of,
     mlp_gradients,
-    reads_values,
+    not_differentiable,
 )
 from longclock.ops._errors import named_errors
-from longclock.ops._shapes import check_attention
+from longclock.ops._layout import Sequences
+from longclock.ops._shapes import OF_ATTENTION, check_attention, check_positions, check_table_grad
 from longclock.types import Lookup, Mlp
 
 
@@ -34,6 +47,9 @@ def esu_attention(
     valid: Tensor | None = None,
     period: int = 86400,
     unit: float | None = None,
+    *,
+    found: Tensor | None = None,
+    **layout: Unpack[Sequences],
 ) -> Tensor:
     """Clock-ESU: each head's time-aware attention from a candidate to its behaviours.
 
@@ -51,27 +67,117 @@ def esu_attention(
         valid: bool [Q, K]; where False, z, its time and its id are never read and the gradient is
             exactly 0. None: all count.
         period: seconds of the clock. unit: seconds of one x; None is the module's, else 3,600.
+        found: int64 [S, K], [S, C, K] or [Q, K], the indices of a search. z, z_time, query_time and the layout
+            (``lengths`` .. ``exclude_future``) are then those of the search, and what it found is gathered
+            in the kernel. An index outside its query's history is an error on the CPU, and nothing on CUDA, as is
+            -1; what the mask or ``exclude_future`` rules out does not count.
     Returns:
         float32 [Q, n, L + 4]; exactly 0 where nothing is valid.
     Raises:
         ValueError: an argument that does not fit; the message names it and the remedy.
 
-    O(Q n K L) operations. The backward reads z once more; beyond the gradients it needs 8 bytes a
-    behaviour. A 16-bit table's repeated rows add up their gradients as in nn.Embedding: in 16 bits
+    O(Q n K L) operations. The backward reads z once more; beyond the gradients, of which that of rows is [Q, K, L] before it is
+    added up where they were looked up or found, it needs 8 bytes a behaviour. Dense rows that are not contiguous are
+    gathered before the kernel. A 16-bit table's repeated rows add up their gradients as in nn.Embedding: in 16 bits
     on the CPU, in fp32 on CUDA.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> coffee, wine = torch.eye(2)
+        >>> rows, when = torch.stack([coffee, wine, coffee])[None], 3600 * torch.tensor([[8, 20, 9]])
+        >>> now, found = torch.tensor([32 * 3600]), torch.tensor([[0, 2]])  # the indices of a search
+        >>> c = lc.esu_attention(coffee[None, None], rows, when, now, lc.TimeSimilarity(), found=found)
+        >>> c[0, 0, :2].detach().round(decimals=3)  # of what was found, which is coffee
+        tensor([1., 0.])
     """
     weights, unit = resolve_mlp("esu_attention", mlp, unit)
     if isinstance(z, Lookup):
         require_tensor("esu_attention", "z's ids", z.ids)
         if not isinstance(z.sparse, bool):
             raise ValueError(f"esu_attention: z's sparse must be a bool, got {z.sparse!r}")
+    check_keywords(found, valid, layout)
+    positions: Tensor | None = None
+    if found is not None:
+        z, z_time, query_time, positions, valid = _found(u, z, z_time, query_time, found, layout)
     rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
     context, _ = call(
-        raw.esu_attention.default, u=u, z=rows, ids=ids, z_time=z_time, query_time=query_time, **weights, valid=valid,
-        period=resolve_period("esu_attention", period), unit=unit, sparse_grad=sparse,
+        raw.esu_attention.default, u=u, z=rows, ids=ids, z_time=z_time, query_time=query_time, positions=positions,
+        **weights, valid=valid, period=resolve_period("esu_attention", period), unit=unit, sparse_grad=sparse,
     )  # fmt: skip
     result: Tensor = context
     return result
+
+
+def check_keywords(found: Tensor | None, valid: Tensor | None, layout: Mapping[str, Any]) -> None:
+    """Which of them go together."""
+    if layout.keys() - Sequences.__annotations__.keys():
+        raise TypeError("unexpected keyword argument")  # named_errors says which
+    if found is None and layout:
+        raise ValueError(
+            f"esu_attention: {next(iter(layout))} must come with found, the indices of a search, got found=None"
+        )
+    if found is not None and valid is not None:
+        raise ValueError(
+            "esu_attention: valid must be None with found; a mask says which behaviours of a history may count"
+        )
+
+
+def _found(
+    u: Tensor,
+    z: Tensor | Lookup,
+    z_time: Tensor,
+    query_time: Tensor,
+    found: Tensor,
+    layout: Sequences,
+) -> tuple[Tensor | Lookup, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """z, z_time, query_time, positions and valid, as the raw op takes them, of what a search found in a history."""
+    given: dict[str, Any] = {name: layout.get(name) for name in History._fields[2:]}
+    history = History(z, z_time, **given)
+    check_combination("esu_attention", history, OF_ATTENTION)
+    check_rows("esu_attention", history, OF_ATTENTION)
+    if isinstance(z, Lookup):
+        check_places("esu_attention", history, OF_ATTENTION)
+    arguments = {"key_time": z_time, "query_time": query_time, **given,
+                 "exclude_future": layout.get("exclude_future", False), "found": found}  # fmt: skip
+    if in_graph():
+        check_found(u, history, query_time, found)
+        positions, query_time = call(raw.esu_attention_positions.default, **arguments)
+    else:
+        try:
+            positions, query_time = call(raw.esu_attention_positions.default, **arguments)
+        except ValueError as error:
+            check_found(u, history, query_time, found)
+            text = str(error).replace("esu_attention_positions: ", "esu_attention: ")
+            raise ValueError(text.replace("key_time", "z_time")) from None
+        _check_each_query(u, found)
+    if isinstance(z, Lookup) or z.dim() == 2 or z.is_contiguous():
+        flat = flattened(history)
+        return flat.rows, flat.time, query_time, positions, None
+    # To flatten these rows would copy all of them.
+    at, columns = positions.clamp(min=0), z_time.shape[1]
+    return z[at // columns, at % columns], z_time.flatten()[at], query_time, None, positions >= 0
+
+
+def check_found(u: Tensor, history: History, query_time: Tensor, found: Tensor) -> None:
+    """What a search found, against its history and u, in the words of esu_attention; no value is read."""
+    op = "esu_attention"
+    check_combination(op, history, OF_ATTENTION)
+    check(op, found.dtype == torch.int64, lambda: f"found must be int64, got {dtype_of(found)}; pass the indices of a search")  # fmt: skip
+    dense = history.is_dense
+    check(op, found.dim() == 2 or (dense and found.dim() == 3), lambda: "found must have shape "
+          f"{'[S, K] or [S, C, K]' if dense else '[Q, K]'}, got {shape_of(found)}")  # fmt: skip
+    check_int(op, "z_time", history.time)
+    check_rows(op, history, OF_ATTENTION)
+    check_queries(op, history, found.shape[:-1], query_time, "found", OF_ATTENTION, found.shape)
+    check_places(op, history, OF_ATTENTION)
+    _check_each_query(u, found)
+
+
+def _check_each_query(u: Tensor, found: Tensor) -> None:
+    fits = u.dim() != 3 or math.prod(found.shape[:-1]) == u.shape[0]
+    check("esu_attention", fits, lambda: f"found must have a row of K for each of Q = {u.shape[0]} queries, got "
+          f"{shape_of(found)}")  # fmt: skip
 
 
 @fake("esu_attention")
@@ -85,19 +191,30 @@ def _(**given: Any) -> tuple[Tensor, Tensor]:
     )
 
 
+@fake("esu_attention_positions")
+def _(**given: Any) -> tuple[Tensor, Tensor]:
+    check_positions("esu_attention", given)
+    found = given["found"].flatten(0, -2)
+    return torch.empty_like(found), found.new_empty(found.shape[:1])
+
+
 @fake("esu_attention_backward")
 def _(need_u: bool, need_z: bool, need_mlp: bool, **given: Any) -> tuple[Tensor, ...]:
     check_attention("esu_attention_backward", given)
     u, z, z_time = given["u"], given["z"], given["z_time"]
+    entries = z_time if given["positions"] is None else given["positions"]
     return (
         u.new_empty(u.shape if need_u else (0,)),
-        z.new_empty((*z_time.shape, z.shape[-1]) if need_z else (0,)),
+        z.new_empty((*entries.shape, z.shape[-1]) if need_z else (0,)),
         *mlp_gradients(given, need_mlp),
     )
 
 
 @fake("esu_attention_table_grad")
-def _(z_grad: Tensor, table_rows: int, **_: Any) -> Tensor:
+def _(z_grad: Tensor, table_rows: int, **given: Any) -> Tensor:
+    check_table_grad(
+        "esu_attention_table_grad", {"z_grad": z_grad, "table_rows": table_rows, **given}
+    )
     return z_grad.new_empty((table_rows, z_grad.shape[-1]))
 
 
@@ -105,14 +222,20 @@ def _keep(given: ByName, found: ByName) -> ByName:
     return {**given, **found}
 
 
-def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: bool) -> Tensor:
-    if not sparse:
-        dense: Tensor = call(raw.esu_attention_table_grad.default, z_grad=dz, ids=ids, valid=valid,
+def _table_gradient(dz: Tensor, kept: ByName) -> Tensor:
+    """The gradient of the rows that z's were gathered from, by their ids, by their positions, or by both."""
+    table, ids, positions, valid = (kept[name] for name in ("z", "ids", "positions", "valid"))
+    if ids is None:
+        ids, positions = positions, None  # one below 0 adds to no row
+    if not kept["sparse_grad"]:
+        dense: Tensor = call(raw.esu_attention_table_grad.default, z_grad=dz, ids=ids, positions=positions, valid=valid,
                              table_rows=table.shape[0])  # fmt: skip
         return dense
-    if table.shape[0] == 0 or ids.numel() == 0:
+    if 0 in (table.shape[0], ids.numel(), dz.numel()):  # nothing was looked up
         return torch.zeros_like(table).to_sparse(1)
     ids = ids.to(torch.int64)
+    if positions is not None:
+        ids, valid = ids[positions.clamp(min=0)], positions >= 0
     if valid is not None and reads_values(ids):
         ids, dz = ids[valid], dz[valid]
     elif valid is not None:
@@ -131,12 +254,13 @@ def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor, valid: Any, sparse: 
 
 def _gradients(kept: ByName, grad: Tensor, needs: Mapping[str, bool]) -> ByName:
     found = gradients_of(raw.esu_attention_backward.default, kept, grad, needs)
-    z, ids = found["z"], kept["ids"]
-    if z is not None and ids is not None:
-        found["z"] = _table_gradient(z, kept["z"], ids, kept["valid"], kept["sparse_grad"])
+    gathered = kept["ids"] is not None or kept["positions"] is not None
+    if found["z"] is not None and gathered:
+        found["z"] = _table_gradient(found["z"], kept)
     return found
 
 
+not_differentiable("esu_attention_positions")
 differentiable("esu_attention", _keep, _gradients)
 forbid_double_backward("esu_attention", "esu_attention_backward")
 forbid_double_backward("esu_attention", "esu_attention_table_grad")

@@ -16,7 +16,7 @@ from longclock.ops._call import (
     mlp_gradients,
 )
 from longclock.ops._errors import named_errors
-from longclock.ops._layout import SearchOptions, flatten_search
+from longclock.ops._layout import SearchOptions, search_arguments
 from longclock.ops._shapes import check_search
 from longclock.types import Mlp
 
@@ -42,14 +42,15 @@ def gsu_score(
         keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
             given. Table rows are gathered in the kernel.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
-            [T] and [Q] (windows).
+            [T] and [S] (windows).
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
         total: elements of a flat result. None: T for ragged with one query a sequence, else
             counted, on the CPU only.
         ids: [S, M] or [T], rows of the table.
         lengths: [S], behaviours that count in each dense row; None is M.
-        offsets, query_offsets: [S + 1], where each ragged sequence's behaviours and queries begin.
-        starts, ends: [Q]; query q sees rows starts[q] to ends[q] - 1 of keys.
+        offsets: [S + 1], where each ragged sequence begins in keys.
+        query_offsets: [S + 1], where the queries of each sequence or window begin; None: one each.
+        starts, ends: [S]; window s is rows starts[s] to ends[s] - 1 of keys.
         mask: bool, shape of key_time; False is as if the behaviour were not there.
         exclude_future: nor is one whose key_time is at or after query_time.
         scale: None is 1 / sqrt(D), right for one head; 1 / (n sqrt(d)) for n heads of width d.
@@ -71,12 +72,12 @@ def gsu_score(
         >>> lc.gsu_score(coffee[None], keys, when, now, mlp, scale=2.0)  # 2 + 4, 0 + 4, 2 + 0
         tensor([[6., 4., 2.]])
     """
-    arguments = flatten_search("gsu_score", query, keys, key_time, query_time, mlp, **options)
+    arguments = search_arguments("gsu_score", query, keys, key_time, query_time, mlp, **options)
     counted = options.get("starts") is not None or options.get("query_offsets") is not None
-    if total is None and counted and query.device.type != "cpu":
+    if total is None and counted and query.is_meta:
         raise ValueError(
-            f"gsu_score: total must be given on {query.device.type} for windows and for ragged with query_offsets, "
-            "got None; count it where the starts and ends are made"
+            "gsu_score: total must be given on meta for windows and for ragged with query_offsets, got None; count it where "
+            "the starts and ends are made"
         )
     scores: Tensor = call(raw.gsu_score.default, **arguments, total=total)
     return scores

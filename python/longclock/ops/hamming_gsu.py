@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from longclock._library import raw
 from longclock.ops._call import call, check_k, fake
 from longclock.ops._errors import named_errors
-from longclock.ops._layout import Layout, flatten_layout, require_rows
+from longclock.ops._layout import Layout, layout_arguments, require_rows
 from longclock.ops._shapes import check_search
 from longclock.types import TopK
 
@@ -34,13 +34,14 @@ def hamming_gsu(
         query: int64, words of 64 bits as ``pack_signs`` makes them: [S, W], [S, C, W] or [Q, W].
         keys: int64, [S, M, W] or [T, W]; the table [N, W] where ``ids`` is given.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
-            [T] and [Q] (windows). They give the layout; the times themselves count only for
+            [T] and [S] (windows). They give the layout; the times themselves count only for
             ``exclude_future``.
         k: 0 to 2048.
         ids: [S, M] or [T], rows of the table.
         lengths: [S], behaviours that count in each dense row; None is M.
-        offsets, query_offsets: [S + 1], where each ragged sequence's behaviours and queries begin.
-        starts, ends: [Q]; query q sees rows starts[q] to ends[q] - 1 of keys.
+        offsets: [S + 1], where each ragged sequence begins in keys.
+        query_offsets: [S + 1], where the queries of each sequence or window begin; None: one each.
+        starts, ends: [S]; window s is rows starts[s] to ends[s] - 1 of keys.
         mask: bool, shape of key_time; False is as if the behaviour were not there.
         exclude_future: nor is one whose key_time is at or after query_time.
     Returns:
@@ -59,7 +60,7 @@ def hamming_gsu(
         (tensor([[0, 2]]), tensor([[ 0., -1.]]))
     """
     require_rows("hamming_gsu", query=query, keys=keys)
-    places = flatten_layout("hamming_gsu", key_time, query_time, **layout)
+    places = layout_arguments(key_time, query_time, **layout)
     return TopK(
         *call(
             raw.hamming_gsu.default, query=query, keys=keys, **places, k=check_k("hamming_gsu", k)

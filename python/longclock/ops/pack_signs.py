@@ -4,10 +4,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from longclock._checks import check
 from longclock._library import raw
 from longclock.ops._call import call, fake, not_differentiable
 from longclock.ops._errors import named_errors
-from longclock.ops._shapes import check, check_float
+from longclock.ops._shapes import check_float
 
 
 @named_errors

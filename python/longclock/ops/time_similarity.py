@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longclock._checks import check_int
 from longclock._library import raw
 from longclock._mlp import resolve_unit
 from longclock.ops._call import (
@@ -16,7 +17,7 @@ from longclock.ops._call import (
     mlp_gradients,
 )
 from longclock.ops._errors import named_errors
-from longclock.ops._shapes import check_int, check_mlp
+from longclock.ops._shapes import check_mlp
 
 
 @named_errors

@@ -36,9 +36,9 @@ def clock_gsu(
         select(
             score(piece, weights, scale, period, unit),
             k,
-            None if piece.live is None else piece.live[:, None],
+            None if piece.valid is None else piece.valid[:, None],
         )
-        for piece in blocks(query, keys, key_time, query_time, **layout)
+        for piece in blocks("clock_gsu", query, keys, key_time, query_time, **layout)
     ]
     return join(best, query, key_time, k, accumulate(query, keys)[0].dtype)
 

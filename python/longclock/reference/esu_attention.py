@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
 from longclock._mlp import require_integers, resolve_mlp, resolve_period
+from longclock._torch_state import reads_values
+from longclock.history import History
+from longclock.history.windows import bounds_of, each_query, windows_of
+from longclock.ops.esu_attention import check_found, check_keywords
 from longclock.reference._named import named_as_op
 from longclock.reference.circular_delta import circular_delta
 from longclock.reference.gsu_score import accumulate
@@ -23,12 +29,21 @@ def esu_attention(
     valid: Tensor | None = None,
     period: int = 86400,
     unit: float | None = None,
+    *,
+    found: Tensor | None = None,
+    **layout: Any,
 ) -> Tensor:
     """``p = softmax_k(u_i . z_k + s(x_k))``, ``c_i = sum_k p_k [z_k ; phi(x_k)]``: [Q, n, L + 4]."""
     require_integers("esu_attention", z_time=z_time, query_time=query_time)
     weights, unit = resolve_mlp("esu_attention", mlp, unit)
     period = resolve_period("esu_attention", period)
-    if valid is None:
+    check_keywords(found, valid, layout)
+    exclude_future = layout.pop("exclude_future", False)
+    if found is not None:
+        history = History(z, z_time, **layout)
+        check_found(u, history, query_time, found)
+        z, z_time, query_time, valid = found_rows(history, found, query_time, exclude_future)
+    elif valid is None:
         valid = torch.ones_like(z_time, dtype=torch.bool)
     if isinstance(z, Lookup):
         ids = z.ids.masked_fill(~valid, 0)
@@ -47,3 +62,34 @@ def esu_attention(
     p = alpha.softmax(dim=-1).masked_fill(~valid[:, None], 0)
     phi = time_features(delta, unit, dtype=u.dtype)
     return torch.cat([p @ z, p @ phi], dim=-1)
+
+
+def found_rows(
+    history: History, found: Tensor, query_time: Tensor, exclude_future: bool
+) -> tuple[Tensor | Lookup, Tensor, Tensor, Tensor]:
+    """What was found: rows, [Q, K] each, their times, the time of each query, [Q], and which of them count."""
+    op, queries = "esu_attention", found.shape[:-1]
+    windows = windows_of(op, history, queries)
+    (query_time,) = each_query(op, history, queries, query_time)
+    starts, ends = bounds_of(op, windows)
+    found = found.flatten(0, -2)
+    outside = (found < -1) | (found >= (ends - starts)[:, None])
+    if reads_values(found) and outside.any():
+        raise IndexError("found holds an index that is outside its query's history")
+    valid = (found >= 0) & ~outside
+    position = torch.where(valid, found + starts[:, None], 0)
+
+    def take(values: Tensor) -> Tensor:
+        return (
+            values[position]
+            if len(values)
+            else values.new_zeros(*position.shape, *values.shape[1:])
+        )
+
+    time, rows = take(windows.time), windows.rows
+    if windows.mask is not None:
+        valid = valid & take(windows.mask)
+    if exclude_future:
+        valid = valid & (time < query_time[:, None])
+    rows = rows._replace(ids=take(rows.ids)) if isinstance(rows, Lookup) else take(rows)
+    return rows, time, query_time, valid

@@ -6,12 +6,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from longclock._mlp import require_integers, resolve_mlp, resolve_period
-from longclock.ops._call import reads_values
+from longclock._checks import check_int
+from longclock._mlp import resolve_mlp, resolve_period
+from longclock._torch_state import reads_values
+from longclock.history import History
+from longclock.history.checks import (
+    check_combination,
+    check_places,
+    check_queries,
+    check_rows,
+)
+from longclock.history.windows import bounds_of, each_query
+from longclock.ops._shapes import OF_SEARCH
 from longclock.reference._named import named_as_op
 from longclock.reference.circular_delta import circular_delta
 from longclock.reference.time_similarity import time_similarity
-from longclock.types import Mlp
+from longclock.types import Lookup, Mlp
 
 
 class Block(NamedTuple):
@@ -21,128 +31,87 @@ class Block(NamedTuple):
     keys: Tensor  # [B, M, D]
     key_time: Tensor  # [B, M]
     query_time: Tensor  # [B]
-    live: Tensor | None  # bool [B, M]; None: all count
+    valid: Tensor | None  # bool [B, M]; None: all are
 
 
-def gather_rows(table: Tensor, ids: Tensor, live: Tensor | None) -> Tensor:
-    """``table[ids]``; where not live the id is never read and any row stands in."""
+def gather_rows(table: Tensor, ids: Tensor, valid: Tensor | None) -> Tensor:
+    """``table[ids]``; where not valid the id is never read and any row stands in."""
     if table.shape[0] == 0:
         return table.new_zeros(*ids.shape, table.shape[-1])
-    ids = ids if live is None else ids.masked_fill(~live, 0)
+    ids = ids if valid is None else ids.masked_fill(~valid, 0)
     if reads_values(ids) and bool((ids < 0).any()):
         raise IndexError("ids must not be negative, which would count from the end")
     return table[ids]
 
 
+def history_of(keys: Tensor, key_time: Tensor, ids: Tensor | None = None, **layout: Any) -> History:
+    """The history of a search's arguments."""
+    return History(keys if ids is None else Lookup(keys, ids), key_time, **layout)
+
+
 def blocks(
+    op: str,
     query: Tensor,
     keys: Tensor,
     key_time: Tensor,
     query_time: Tensor,
     *,
-    ids: Tensor | None = None,
-    lengths: Tensor | None = None,
-    offsets: Tensor | None = None,
-    query_offsets: Tensor | None = None,
-    starts: Tensor | None = None,
-    ends: Tensor | None = None,
-    mask: Tensor | None = None,
     exclude_future: bool = False,
+    **layout: Any,
 ) -> list[Block]:
     """Every layout as dense blocks: the batch itself, or one block a sequence or window."""
-    require_integers(
-        "gsu_score",
-        key_time=key_time, query_time=query_time, ids=ids, lengths=lengths,
-        offsets=offsets, query_offsets=query_offsets, starts=starts, ends=ends,
-    )  # fmt: skip
+    history = history_of(keys, key_time, **layout)
+    check_combination(op, history, OF_SEARCH)
+    check_int(op, "key_time", key_time)
+    check_rows(op, history, OF_SEARCH)
+    check_queries(op, history, query.shape[:-1], query_time, "query", OF_SEARCH, query.shape)
+    check_places(op, history, OF_SEARCH)
+    starts, ends = bounds_of(op, history)
 
-    if reads_values(key_time):
-        _check_bounds(query, keys, key_time, query_time, ids, lengths, offsets,
-                      query_offsets, starts, ends, mask)  # fmt: skip
-
-    def block(query: Tensor, rows: slice, query_time: Tensor, lengths: Tensor | None) -> Block:
-        def take(flat: Tensor) -> Tensor:
-            return flat if key_time.dim() == 2 else flat[rows].unsqueeze(0)
-
-        time, live = take(key_time), None
+    def block(
+        query: Tensor, part: History, query_time: Tensor, lengths: Tensor | None = None
+    ) -> Block:
+        time, valid = part.time, part.mask
         if lengths is not None:
-            live = torch.arange(time.shape[1], device=time.device) < lengths[:, None]
-        if mask is not None:
-            live = take(mask) if live is None else live & take(mask)
+            within = torch.arange(time.shape[1], device=time.device) < lengths[:, None]
+            valid = within if valid is None else valid & within
         if exclude_future:
             past = time < query_time[:, None]
-            live = past if live is None else live & past
-        behaviours = take(keys) if ids is None else gather_rows(keys, take(ids), live)
-        return Block(query, behaviours, time, query_time, live)
+            valid = past if valid is None else valid & past
+        rows = part.rows
+        keys = gather_rows(rows.table, rows.ids, valid) if isinstance(rows, Lookup) else rows
+        return Block(query, keys, time, query_time, valid)
 
-    if key_time.dim() == 2:
+    if history.is_dense:
         query = query if query.dim() == 3 else query[:, None]
-        return [block(query, slice(None), query_time, lengths)]
-    if starts is not None and ends is not None:
-        return [
-            block(query[q, None, None], slice(start, end), query_time[q, None], None)
-            for q, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
-        ]
-    if offsets is None:
-        raise IndexError("flat keys need offsets, or starts and ends")
-    bounds = offsets.tolist()
-    query_bounds = list(range(len(bounds))) if query_offsets is None else query_offsets.tolist()
+        return [block(query, history, query_time, history.lengths)]
+    firsts = (
+        torch.arange(len(starts) + 1) if history.query_offsets is None else history.query_offsets
+    )
+    each_query(op, history, query.shape[:-1])  # checks query_offsets
     return [
-        block(
-            query[None, query_bounds[s] : query_bounds[s + 1]],
-            slice(bounds[s], bounds[s + 1]),
-            query_time[s, None],
-            None,
+        block(query[None, first:last], stretch(history, start, end), query_time[s, None])
+        for s, (start, end, first, last) in enumerate(
+            zip(
+                starts.tolist(),
+                ends.tolist(),
+                firsts[:-1].tolist(),
+                firsts[1:].tolist(),
+                strict=True,
+            )
         )
-        for s in range(len(bounds) - 1)
     ]
 
 
-def _check_bounds(
-    query: Tensor,
-    keys: Tensor,
-    key_time: Tensor,
-    query_time: Tensor,
-    ids: Tensor | None,
-    lengths: Tensor | None,
-    offsets: Tensor | None,
-    query_offsets: Tensor | None,
-    starts: Tensor | None,
-    ends: Tensor | None,
-    mask: Tensor | None,
-) -> None:
-    """What PyTorch would broadcast, or cut short, in place of refusing it; the op of that name tells which it is."""
-    end, fits = key_time.shape[-1], True
-    if mask is not None:
-        fits = mask.dtype == torch.bool and mask.shape == key_time.shape
-    fits = fits and (ids is None or ids.shape == key_time.shape)
-    fits = fits and (ids is not None or keys.shape[:-1] == key_time.shape)
-    if key_time.dim() == 2:
-        sequences = key_time.shape[:1]
-        fits = fits and query_time.shape == sequences and query.shape[:1] == sequences
-        if lengths is not None:
-            fits = fits and lengths.shape == sequences and _within(lengths, end)
-    elif starts is not None and ends is not None:
-        fits = fits and starts.shape == ends.shape == query_time.shape == query.shape[:1]
-        fits = fits and _within(starts, end) and _within(ends, end) and not (ends < starts).any()
-    elif offsets is not None:
-        fits = fits and _rises(offsets, query_time.shape[0], end)
-        if query_offsets is None:
-            fits = fits and query.shape[:1] == query_time.shape
-        else:
-            fits = fits and _rises(query_offsets, query_time.shape[0], query.shape[0])
-    if not fits:
-        raise IndexError("behaviours and queries must fit each other")
+def stretch(history: History, start: int, end: int) -> History:
+    """Behaviours from ``start`` to ``end - 1`` of a flat layout as one dense sequence."""
 
+    def take(values: Any) -> Any:
+        return values if values is None else values[None, start:end]
 
-def _within(bounds: Tensor, end: int) -> bool:
-    return bounds.numel() == 0 or (int(bounds.min()) >= 0 and int(bounds.max()) <= end)
-
-
-def _rises(offsets: Tensor, sequences: int, end: int) -> bool:
-    """Whether offsets [S + 1] run from 0 to ``end`` and never fall."""
-    ends = offsets.shape == (sequences + 1,) and int(offsets[0]) == 0 and int(offsets[-1]) == end
-    return ends and not bool((offsets.diff() < 0).any())
+    rows = history.rows
+    rows = rows._replace(ids=take(rows.ids)) if isinstance(rows, Lookup) else take(rows)
+    return History(rows, take(history.time), mask=take(history.mask))
 
 
 def accumulate(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,16 +125,16 @@ def accumulate(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 def score(block: Block, mlp: Any, scale: float | None, period: int, unit: float) -> Tensor:
     """``scale key_m . query + s(delta(t_m, t_now) / unit)`` of one block, [B, C, M]."""
     keys = block.keys
-    if block.live is not None and (block.query.requires_grad or keys.requires_grad):
+    if block.valid is not None and (block.query.requires_grad or keys.requires_grad):
         # What lies past a length must not reach the query's gradient as 0 times NaN.
-        keys = keys.masked_fill(~block.live[..., None], 0)
+        keys = keys.masked_fill(~block.valid[..., None], 0)
     query, keys = accumulate(block.query, keys)
     scale = max(query.shape[-1], 1) ** -0.5 if scale is None else scale
     delta = circular_delta(block.key_time, block.query_time[:, None], period)
     w1, b1, w2, b2 = (weight.to(query.dtype) for weight in mlp)
     s = time_similarity(delta, w1, b1, w2, b2, unit)
     scores = torch.baddbmm(s[:, None], query, keys.transpose(1, 2), alpha=scale)
-    return scores if block.live is None else scores.masked_fill(~block.live[:, None], -torch.inf)
+    return scores if block.valid is None else scores.masked_fill(~block.valid[:, None], -torch.inf)
 
 
 @named_as_op
@@ -189,7 +158,7 @@ def gsu_score(
     by_name, unit = resolve_mlp("gsu_score", mlp, unit)
     weights = tuple(by_name.values())
     period = resolve_period("gsu_score", period)
-    pieces = blocks(query, keys, key_time, query_time, **layout)
+    pieces = blocks("gsu_score", query, keys, key_time, query_time, **layout)
     scores = [score(piece, weights, scale, period, unit) for piece in pieces]
     if key_time.dim() == 2:
         return scores[0] if query.dim() == 3 else scores[0][:, 0]

@@ -29,7 +29,9 @@ def hamming_gsu(
 ) -> TopK:
     """The k behaviours of each query with the smallest distance: [S, K], [S, C, K] or [Q, K]."""
     best = [
-        select((-distances(piece)).float(), k, None if piece.live is None else piece.live[:, None])
-        for piece in blocks(query, keys, key_time, query_time, **layout)
+        select(
+            (-distances(piece)).float(), k, None if piece.valid is None else piece.valid[:, None]
+        )
+        for piece in blocks("hamming_gsu", query, keys, key_time, query_time, **layout)
     ]
     return join(best, query, key_time, k, torch.float32)

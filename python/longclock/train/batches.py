@@ -12,8 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longclock.baselines import HourlyInterests
-from longclock.data import Candidates, EventStream, Histories, past_outcomes
+from longclock.data import Candidates, EventStream, Histories, HourlyInterests, past_outcomes
 from longclock.data.candidates import labelled_candidates, sampled_candidates
 from longclock.data.stream import IntArray
 from longclock.train.config import Config
@@ -28,6 +27,7 @@ class Batch(NamedTuple):
     starts: Tensor  # [E]
     ends: Tensor  # [E]
     event: Tensor  # [R], the row's event in this batch
+    query_offsets: Tensor  # [E + 1], where each event's rows begin
     item: Tensor  # [R]
     label: Tensor  # [R] float32
 
@@ -105,7 +105,7 @@ class TrainingData:
 
     @functools.cached_property
     def interests(self) -> Tensor:
-        """What each user's :class:`longclock.baselines.HourlyInterests` held right before every event: int32
+        """What each user's :class:`longclock.data.HourlyInterests` held right before every event: int32
         [E, 24, fields, 3], so 288 bytes an event and field. Fields are the attributes, of positive behaviours; without
         any, the item plus 1."""
         stream = self.stream
@@ -134,6 +134,7 @@ class TrainingData:
             starts=torch.from_numpy(self.histories.starts[events]),
             ends=torch.from_numpy(self.histories.ends[events]),
             event=torch.from_numpy(np.repeat(np.arange(len(events)), counts)),
+            query_offsets=torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
             item=torch.from_numpy(self.candidates.item[rows]),
             label=torch.from_numpy(self.candidates.label[rows].astype(np.float32)),
         )

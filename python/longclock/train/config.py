@@ -10,9 +10,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from longclock import reference
 from longclock._mlp import DEFAULT_UNIT
 from longclock.baselines import (
     DIN,
@@ -27,19 +25,11 @@ from longclock.baselines import (
     InterestClock,
     NoTime,
     PeriodGraph,
-    ReferenceClockAttention,
-    ReferenceClockSearch,
-    ReferenceDayAndWeek,
-    ReferenceETA,
-    ReferenceFullClock,
-    ReferenceSIMHard,
-    ReferenceSIMSoft,
-    ReferenceTWIN,
     SIMHard,
     SIMSoft,
     WithHour,
 )
-from longclock.nn import LongTermInterestClock, TimeSimilarity
+from longclock.nn import InterestModule, LongTermInterestClock, TimeSimilarity
 from longclock.nn.parameter_groups import DENSE_SHARE
 from longclock.nn.time_similarity import S_AT_START
 
@@ -93,18 +83,16 @@ class Model:
     Args:
         title: in tables and figures.
         interest: builds the module.
-        reference: the same in plain PyTorch; None where ``interest`` runs no compiled op.
         kind: the arguments that the module takes: "searches", "categories", "graph" or none of these.
         options: arguments of the module besides.
         changes: fields of ``Config`` that are other for this model.
         shuffled_times: see :meth:`longclock.data.Histories.with_shuffled_times`.
         counts: width of the kernel of a model that counts in place of learning (:class:`longclock.train.counting.CountingRanker`);
-            it has no interest module.
+            its interest module does nothing.
     """
 
     title: str
-    interest: Callable[..., nn.Module]
-    reference: Callable[..., nn.Module] | None = None
+    interest: Callable[..., InterestModule]
     kind: Literal["searches", "categories", "graph", ""] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -117,18 +105,22 @@ class Model:
 
     def build(
         self, config: Config, behaviour_dim: int, candidate_dim: int, categories: int, users: int
-    ) -> nn.Module:
+    ) -> InterestModule:
         """The interest module; ``out_dim`` is the candidate's, so that both can be multiplied."""
+        if self.counts is not None:
+            return InterestModule()
         sizes: dict[str, Any] = {"k": config.k, "out_dim": candidate_dim, "period": config.period}
         if self.kind == "searches":
-            sizes.update(heads=config.heads, head_dim=config.head_dim, unit=config.unit)
+            backend = "reference" if config.reference else "compiled"
+            sizes.update(
+                heads=config.heads, head_dim=config.head_dim, unit=config.unit, backend=backend
+            )
         elif self.kind == "categories":
             width = CATEGORY_DIM if categories else ITEM_DIM
             sizes.update(fields=max(categories, 1), category_dim=width)
         elif self.kind == "graph":
             sizes.update(users=users)
-        interest = self.reference if config.reference and self.reference else self.interest
-        module = interest(behaviour_dim, candidate_dim, **{**sizes, **self.options})
+        module = self.interest(behaviour_dim, candidate_dim, **{**sizes, **self.options})
         for part in module.modules():
             if isinstance(part, TimeSimilarity):
                 part.w2.data.mul_(config.s_at_start / S_AT_START)
@@ -137,13 +129,12 @@ class Model:
 
 def _clock(title: str, **options: Any) -> Model:
     """The clock itself, with something changed."""
-    build = (LongTermInterestClock, reference.LongTermInterestClock)
-    return Model(title, *build, kind="searches", **options)
+    return Model(title, LongTermInterestClock, kind="searches", **options)
 
 
 def _counts(title: str, width: float) -> Model:
     """A model that learns nothing."""
-    return Model(title, nn.Identity, changes={"learn_until": 0.0}, counts=width)
+    return Model(title, InterestModule, changes={"learn_until": 0.0}, counts=width)
 
 
 MODELS = {
@@ -162,15 +153,13 @@ MODELS = {
         "one graph for the whole day", PeriodGraph, kind="graph", options={"periods": 1}
     ),
     "din": Model("DIN", DIN),
-    "sim-hard": Model("SIM, hard", SIMHard, ReferenceSIMHard, kind="searches"),
-    "sim-soft": Model("SIM, soft", SIMSoft, ReferenceSIMSoft, kind="searches"),
-    "eta": Model("ETA", ETA, ReferenceETA, kind="searches"),
+    "sim-hard": Model("SIM, hard", SIMHard, kind="searches"),
+    "sim-soft": Model("SIM, soft", SIMSoft, kind="searches"),
+    "eta": Model("ETA", ETA, kind="searches"),
     "sdim": Model("SDIM", SDIM),
-    "twin": Model("TWIN-like", TWIN, ReferenceTWIN, kind="searches"),
-    "twin-hour": Model(
-        "TWIN + hour", partial(WithHour, TWIN), partial(WithHour, ReferenceTWIN), kind="searches"
-    ),
-    "full-clock": Model("full clock", FullClock, ReferenceFullClock, kind="searches"),
+    "twin": Model("TWIN-like", TWIN, kind="searches"),
+    "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches"),
+    "full-clock": Model("full clock", FullClock, kind="searches"),
     "counts": _counts("counts", math.inf),
     "clock-counts": _counts("counts around this time of day", 1200.0),
     # Controls and variants of the clock.
@@ -178,22 +167,16 @@ MODELS = {
     "lic-hour": Model(
         "LIC + hour",
         partial(WithHour, LongTermInterestClock),
-        partial(WithHour, reference.LongTermInterestClock),
         kind="searches",
     ),
-    "lic-search": Model(
-        "LIC, time in the search only", ClockSearch, ReferenceClockSearch, kind="searches"
-    ),
-    "lic-attention": Model(
-        "LIC, time in the attention only", ClockAttention, ReferenceClockAttention, kind="searches"
-    ),
+    "lic-search": Model("LIC, time in the search only", ClockSearch, kind="searches"),
+    "lic-attention": Model("LIC, time in the attention only", ClockAttention, kind="searches"),
     # On a clock of two days, times of one day are as far apart as they are on a line.
     "lic-line": _clock("LIC, without the circle", options={"period": 2 * 86400}),
     "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400}),
     "lic-day-week": Model(
         "LIC, day and week clocks",
         DayAndWeek,
-        ReferenceDayAndWeek,
         kind="searches",
         changes={"period": 7 * 86400},
     ),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from longclock.data.stream import stretches
+from longclock.nn import InterestModule
 from longclock.reference import circular_delta
 from longclock.train.batches import Batch, TrainingData
 
@@ -27,7 +28,7 @@ class CountingRanker(nn.Module):
 
     def __init__(self, width: float, period: int) -> None:
         super().__init__()
-        self.interest = nn.Identity()  # of any ranker: what differs from model to model
+        self.interest = InterestModule()  # of any ranker: what differs from model to model
         self.width, self.period = nn.Parameter(torch.tensor(width)), period
 
     def forward(self, batch: Batch, data: TrainingData) -> Tensor:

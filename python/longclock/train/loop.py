@@ -108,13 +108,13 @@ def train(
 
 
 def observe(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArray) -> None:
-    """Hands what users took to an interest module that keeps it (``observe``): once it has been scored."""
-    keep = getattr(ranker.interest, "observe", None)
-    if keep is not None:
-        stream = data.stream
-        taken = events if stream.label is None else events[stream.label[events] == 1]
-        columns = (stream.user, stream.item, stream.time)
-        keep(*(torch.from_numpy(column[taken]) for column in columns))
+    """Tells the interest module what users took, once it has been scored."""
+    stream = data.stream
+    taken = events if stream.label is None else events[stream.label[events] == 1]
+    user, item, time = (
+        torch.from_numpy(column[taken]) for column in (stream.user, stream.item, stream.time)
+    )
+    ranker.interest.observe(user, item, time)
 
 
 @torch.no_grad()

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.baselines.recent import mean_of_last
 from longclock.data import EventStream
 from longclock.data.outcomes import outcome_columns
+from longclock.history import History
+from longclock.nn.pooling import mean_of_last
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import CATEGORY_DIM, ITEM_DIM, USER_DIM, Config, Model
 from longclock.types import Lookup
@@ -86,18 +87,13 @@ class Ranker(nn.Module):
     def with_auxiliary(
         self, batch: Batch, data: TrainingData, wanted: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """The same, and the logits of a second loss where the interest module asks for one."""
-        items = self.item_table()
-        behaviours = Lookup(self.behaviour_table(items), data.behaviour)
-        recent = mean_of_last("Ranker", self.recent, behaviours, batch.starts, batch.ends)
-        candidate = F.embedding(batch.item, items)
-        call = (candidate, behaviours, data.behaviour_time, batch.time[batch.event])
-        windows = {"starts": batch.starts[batch.event], "ends": batch.ends[batch.event]}
-        reads = {
-            name: self._read(name, batch, data, items)
-            for name in getattr(self.interest, "reads", ())
-        }
-        v, context = self.interest(*call, **windows, **reads, return_context=True)
+        """The same, and the logits of a second loss where the interest module has one."""
+        inputs = Inputs(self, batch, data)
+        candidate = inputs.candidate
+        recent = mean_of_last("Ranker", self.recent, inputs.history)
+        call = (candidate, inputs.history, batch.time)
+        reads = {name: getattr(inputs, name) for name in self.interest.reads}
+        v, context = self.interest(*call, **reads, return_context=True)
         met = context.mean(-2)[:, : self.candidate_dim]  # without outcome and time features
         features = [
             self.user(batch.user)[batch.event],
@@ -110,25 +106,48 @@ class Ranker(nn.Module):
         if self.reads_outcomes:
             features.append(data.outcomes[batch.number][batch.event])
         logits = self.tower(torch.cat(features, 1)).squeeze(1)
-        auxiliary = getattr(self.interest, "auxiliary_logits", None) if wanted else None
-        return logits, None if auxiliary is None else auxiliary(*call, **windows)
+        return logits, self.interest.auxiliary_logits(*call) if wanted else None
 
-    def _read(self, name: str, batch: Batch, data: TrainingData, items: Tensor) -> Any:
-        """What an interest module reads beyond the call of LongTermInterestClock, by the argument's name."""
-        if name == "user":
-            return batch.user[batch.event]
-        if name == "item":
-            return batch.item
-        if name == "item_vectors":
-            return items
-        if name == "candidate_category":
-            return data.item_category[batch.item]
-        if name == "behaviour_category":
-            return data.behaviour_category
-        if name == "interests":
-            return data.interests[batch.number][batch.event]
-        if name == "category_tables":
-            if not self.category:  # an id counts from 1, see TrainingData.interests
-                return [F.pad(items, (0, 0, 1, 0))]
-            return [table.weight for table in self.category]
-        raise ValueError(f"Ranker: {type(self.interest).__name__} reads {name}, which is not known")
+
+class Inputs:
+    """What an interest module may read of a batch; what it asks for is made then."""
+
+    def __init__(self, ranker: Ranker, batch: Batch, data: TrainingData) -> None:
+        self._ranker, self._batch, self._data = ranker, batch, data
+        self.item_vectors = ranker.item_table()
+        self.candidate = F.embedding(batch.item, self.item_vectors)
+        rows = Lookup(ranker.behaviour_table(self.item_vectors), data.behaviour)
+        self.history = History.windows(
+            rows, data.behaviour_time, batch.starts, batch.ends, batch.query_offsets
+        )
+
+    @property
+    def user(self) -> Tensor:
+        """[E]."""
+        return self._batch.user
+
+    @property
+    def item(self) -> Tensor:
+        """[R]."""
+        return self._batch.item
+
+    @property
+    def candidate_category(self) -> Tensor:
+        """[R]."""
+        return self._data.item_category[self._batch.item]
+
+    @property
+    def behaviour_category(self) -> Tensor:
+        """[T]."""
+        return self._data.behaviour_category
+
+    @property
+    def interests(self) -> Tensor:
+        """[E, 24, fields, 3]."""
+        return self._data.interests[self._batch.number]
+
+    @property
+    def category_tables(self) -> list[Tensor]:
+        """[ids, width] of each field; without any, of the items, which count from 1, see TrainingData.interests."""
+        tables: list[Any] = [table.weight for table in self._ranker.category]
+        return tables or [F.pad(self.item_vectors, (0, 0, 1, 0))]

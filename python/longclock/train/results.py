@@ -189,15 +189,16 @@ def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any] | None:
         time=torch.from_numpy(clock.astype(np.int32)),
         starts=many + int(data.histories.starts[own[-1]]),
         ends=many + int((stream.user < user).sum()) + len(own),
-        event=torch.arange(POINTS).repeat(len(items)),
-        item=torch.from_numpy(items).repeat_interleave(POINTS),
+        event=torch.arange(POINTS).repeat_interleave(len(items)),
+        query_offsets=torch.arange(POINTS + 1) * len(items),
+        item=torch.from_numpy(items).repeat(POINTS),
         label=torch.zeros(POINTS * len(items)),
     )
-    probability = torch.sigmoid(run.ranker(batch, data)).unflatten(0, (len(items), POINTS))
+    probability = torch.sigmoid(run.ranker(batch, data)).unflatten(0, (POINTS, len(items)))
     if not probability.isfinite().all():
         return None
     curves = []
-    for item, curve in zip(items, probability.tolist(), strict=True):
+    for item, curve in zip(items, probability.T.tolist(), strict=True):
         taken = own[stream.item[own] == item]
         hours = stream.time[taken] % DAY // 3600
         curves.append(

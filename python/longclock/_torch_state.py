@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils import _pytree
 
 
 def _private(name: str, works: Callable[[Any], bool]) -> Any:
@@ -88,3 +89,27 @@ def below_autograd() -> AbstractContextManager[Any]:
         manager: AbstractContextManager[Any] = _below_autograd()
         return manager
     return torch.no_grad()
+
+
+def in_graph() -> bool:
+    """Whether PyTorch traces, compiles or transforms what is called, in place of computing it."""
+    return is_traced() or is_transformed()
+
+
+def reads_values(tensor: Tensor) -> bool:
+    """Whether values may be looked at: on the CPU, where that waits for nothing, and outside graphs."""
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" and not in_graph()
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether there are values at all, for those who wait for them: a graph and the meta device have none."""
+    return type(tensor) in (Tensor, nn.Parameter) and not (tensor.is_meta or in_graph())
+
+
+def register_for_saving(kind: type) -> None:
+    """Has ``torch.save`` and ``torch.export.save`` take a NamedTuple; the second has a private name for it."""
+    torch.serialization.add_safe_globals([kind])
+    register = getattr(_pytree, "_register_namedtuple", None)
+    with contextlib.suppress(Exception):
+        if register is not None:
+            register(kind, serialized_type_name=f"longclock.{kind.__name__}")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user likes at each hour of the day, kept up as events come."""
+
+from __future__ import annotations
+
+import collections
+import heapq
+from collections.abc import Sequence
+from operator import index as whole
+
+import numpy as np
+
+from longclock.data.stream import DAY
+from longclock.ops._errors import check_size
+
+HOURS, TOP, DAYS = 24, 3, 30
+
+
+class HourlyInterests:
+    """Every user's most frequent categories at each hour of the day, kept up as events come.
+
+    ``clock`` gives, for each of the 24 hours and each field of categories, the ``top`` that most of the user's behaviours of
+    the last ``days`` had at that hour, the most frequent first, among equals the smaller id; 0 fills what is
+    left, and a behaviour whose category is 0 (unknown) does not count in that field. An event costs its own hour only: nothing
+    is counted again.
+
+    Args:
+        fields: categories of a behaviour.
+        top, days: how many categories of an hour, and of how many days.
+
+    Raises:
+        ValueError: a size, a time or a category that does not fit; what was kept stays as it was.
+
+    Example::
+
+        >>> from longclock.data import HourlyInterests
+        >>> hourly, nine = HourlyInterests(fields=1, top=2), 9 * 3600
+        >>> for genre in (4, 7, 7):
+        ...     hourly.add(user=0, time=nine, local_time=nine, categories=(genre,))
+        >>> hourly.clock(user=0, time=nine + 1)[9, 0]  # at nine, the most frequent first
+        array([7, 4])
+    """
+
+    def __init__(self, fields: int, top: int = TOP, days: int = DAYS) -> None:
+        for name, size in (("fields", fields), ("top", top), ("days", days)):
+            check_size("HourlyInterests", name, size, 1)
+        self.fields, self.top, self.days = fields, top, days
+        self._users: dict[int, _Clock] = {}
+
+    def add(self, user: int, time: int, local_time: int, categories: Sequence[int]) -> None:
+        """A behaviour at ``time``, seconds, never before the user's last one; ``local_time`` tells its hour;
+        ``categories``: an id of each field, from 0 to 2^63 - 1."""
+        user, time = _whole("user", user), _whole("time", time)
+        hour = _whole("local_time", local_time) % DAY // 3600
+        known = tuple(_whole("categories", category) for category in categories)
+        if len(known) != self.fields:
+            raise ValueError(
+                f"HourlyInterests: categories must be {self.fields}, one a field, got {len(known)}"
+            )
+        for category in known:
+            if not 0 <= category < 1 << 63:
+                raise ValueError(
+                    f"HourlyInterests: categories must be from 0 (unknown) to 2^63 - 1, got {category}"
+                )
+        clock = self._users.get(user)
+        if clock is None:
+            clock = self._users[user] = _Clock(self.fields, self.top)
+        clock.add(time, hour, known)
+
+    def clock(self, user: int, time: int) -> np.ndarray:
+        """Categories by hour at ``time``, behaviours at it or later left out: int64 [24, fields, top].
+
+        ``time`` is never before that of the user's last call: what has been counted is not taken back.
+        """
+        user, time = _whole("user", user), _whole("time", time)
+        clock = self._users.get(user)
+        if clock is None:
+            return np.zeros((HOURS, self.fields, self.top), np.int64)
+        return clock.at(time, time - self.days * DAY)
+
+
+def _whole(name: str, value: int) -> int:
+    try:
+        return whole(value)
+    except TypeError:
+        raise ValueError(
+            f"HourlyInterests: {name} must be an int, got {type(value).__name__}"
+        ) from None
+
+
+class _Clock:
+    """One user's."""
+
+    def __init__(self, fields: int, top: int) -> None:
+        self.found = np.zeros((HOURS, fields, top), np.int64)
+        self.counts = [[collections.Counter[int]() for _ in range(fields)] for _ in range(HOURS)]
+        self.last: int | None = None
+        self.asked: int | None = None
+        self.coming: collections.deque[tuple[int, int, tuple[int, ...]]] = collections.deque()
+        self.counted: collections.deque[tuple[int, int, tuple[int, ...]]] = collections.deque()
+
+    def add(self, time: int, hour: int, categories: tuple[int, ...]) -> None:
+        if self.last is not None and time < self.last:
+            raise ValueError(
+                f"HourlyInterests: time must not be before the user's last one = {self.last}, got {time}"
+            )
+        self.last = time
+        self.coming.append((time, hour, categories))
+
+    def at(self, time: int, oldest: int) -> np.ndarray:
+        if self.asked is not None and time < self.asked:
+            raise ValueError(
+                f"HourlyInterests: time must not be before that of the user's last call = {self.asked}, got {time}"
+            )
+        self.asked = time
+        while self.coming and self.coming[0][0] < time:
+            self.counted.append(self.coming.popleft())
+            self._count(*self.counted[-1][1:], 1)
+        while self.counted and self.counted[0][0] < oldest:
+            self._count(*self.counted.popleft()[1:], -1)
+        return self.found.copy()
+
+    def _count(self, hour: int, categories: tuple[int, ...], step: int) -> None:
+        for field, category in enumerate(categories):
+            if category == 0:
+                continue
+            counts = self.counts[hour][field]
+            counts[category] += step
+            if counts[category] == 0:
+                del counts[category]
+            top = self.found.shape[2]
+            best = heapq.nsmallest(top, counts.items(), key=lambda item: (-item[1], item[0]))
+            self.found[hour, field] = [item[0] for item in best] + [0] * (top - len(best))

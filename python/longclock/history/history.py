@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from longclock._checks import check
+from longclock._torch_state import register_for_saving
+from longclock.history.checks import check_device, check_history
+from longclock.types import Lookup
+
+
+class History(NamedTuple):
+    """The behaviours that queries look at, in one of three layouts.
+
+    - :meth:`dense`: S sequences of M behaviours each, of which the first ``lengths`` count.
+    - :meth:`ragged`: S sequences of any length, one behind the other.
+    - :meth:`windows`: S stretches of one list, which may overlap: histories of a user at several moments.
+
+    In the last two, queries are one a sequence, or as many as ``query_offsets`` says: the candidates of a request share one
+    sequence. A history is a tuple of tensors, so that ``torch.compile`` and ``torch.export`` take it as an argument.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> rows, time, ends = torch.randn(6, 8), 3600 * torch.arange(6), torch.tensor([5])
+        >>> request = {"ends": ends, "query_offsets": torch.tensor([0, 100])}  # of 100 candidates
+        >>> history = lc.History.windows(rows, time, starts=ends - 3, **request)
+        >>> lc.LongTermInterestClock(8, 8)(torch.randn(100, 8), history, time[5:]).shape
+        torch.Size([100, 64])
+    """
+
+    rows: Tensor | Lookup
+    time: Tensor
+    lengths: Tensor | None = None
+    offsets: Tensor | None = None
+    query_offsets: Tensor | None = None
+    starts: Tensor | None = None
+    ends: Tensor | None = None
+    mask: Tensor | None = None
+
+    @classmethod
+    def dense(
+        cls,
+        rows: Tensor | Lookup,
+        time: Tensor,
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> History:
+        """Rows of one length, the same number of queries for each.
+
+        Args:
+            rows: [S, M, L], or a Lookup with ids [S, M].
+            time: int32 or int64 [S, M], seconds.
+            lengths: [S], how many behaviours of each row count; None: M.
+            mask: bool [S, M]; False is as if the behaviour were not there.
+        Raises:
+            ValueError: an argument that does not fit; the message names it.
+
+        Example::
+
+            >>> import torch, longclock as lc
+            >>> eight, nine = 8 * 3600, 9 * 3600
+            >>> history = lc.History.dense(torch.randn(1, 2, 16), torch.tensor([[eight, nine]]))
+            >>> history.rows.shape
+            torch.Size([1, 2, 16])
+        """
+        return _checked("History.dense", cls(rows, time, lengths, mask=mask))
+
+    @classmethod
+    def ragged(
+        cls,
+        rows: Tensor | Lookup,
+        time: Tensor,
+        offsets: Tensor,
+        query_offsets: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> History:
+        """Sequences one behind the other: that of user s begins at ``offsets[s]`` and ends before ``offsets[s + 1]``.
+
+        Args:
+            rows: [T, L], or a Lookup with ids [T].
+            time: int32 or int64 [T], seconds.
+            offsets: [S + 1], from 0 to T, never falling.
+            query_offsets: [S + 1], from 0 to Q: queries ``query_offsets[s]`` to ``query_offsets[s + 1] - 1`` see sequence s.
+                None: query s sees it.
+            mask: bool [T]; False is as if the behaviour were not there.
+        Raises:
+            ValueError: an argument that does not fit; the message names it.
+
+        Example::
+
+            >>> import torch, longclock as lc
+            >>> rows, time = torch.randn(3, 16), torch.tensor([0, 3600, 60])
+            >>> two_users = lc.History.ragged(rows, time, offsets=torch.tensor([0, 2, 3]))
+            >>> two_users.layout()["offsets"].tolist()
+            [0, 2, 3]
+        """
+        history = cls(rows, time, offsets=offsets, query_offsets=query_offsets, mask=mask)
+        return _checked("History.ragged", history)
+
+    @classmethod
+    def windows(
+        cls,
+        rows: Tensor | Lookup,
+        time: Tensor,
+        starts: Tensor,
+        ends: Tensor,
+        query_offsets: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> History:
+        """Stretches of one list: window s holds the rows from ``starts[s]`` to ``ends[s] - 1``.
+
+        Args:
+            rows: [T, L], or a Lookup with ids [T].
+            time: int32 or int64 [T], seconds.
+            starts, ends: [S], with 0 <= start <= end <= T.
+            query_offsets: [S + 1], from 0 to Q: queries ``query_offsets[s]`` to ``query_offsets[s + 1] - 1`` see window s. None:
+                query s sees it.
+            mask: bool [T]; False is as if the behaviour were not there.
+        Raises:
+            ValueError: an argument that does not fit; the message names it.
+
+        Example::
+
+            >>> import torch, longclock as lc
+            >>> rows, time = torch.randn(3, 16), torch.tensor([0, 3600, 7200])
+            >>> each_before = lc.History.windows(rows, time, torch.tensor([0, 0]), torch.tensor([1, 2]))
+            >>> [len(tensor) for tensor in (each_before.starts, each_before.time)]
+            [2, 3]
+        """
+        history = cls(rows, time, query_offsets=query_offsets, starts=starts, ends=ends, mask=mask)
+        return _checked("History.windows", history)
+
+    def layout(self) -> dict[str, Tensor | None]:
+        """Which behaviours count, by the keywords of the functional ops.
+
+        Example::
+
+            >>> import torch, longclock as lc
+            >>> history = lc.History.dense(torch.randn(1, 2, 16), torch.zeros(1, 2, dtype=torch.int64))
+            >>> sorted(history.layout())
+            ['ends', 'lengths', 'mask', 'offsets', 'query_offsets', 'starts']
+        """
+        names = ("lengths", "offsets", "query_offsets", "starts", "ends", "mask")
+        return {name: getattr(self, name) for name in names}
+
+    def arguments(self) -> dict[str, Tensor | None]:
+        """Rows, times and layout, by the keywords of the functional searches.
+
+        Example::
+
+            >>> import torch, longclock as lc
+            >>> history = lc.History.dense(torch.randn(1, 5, 16), 3600 * torch.arange(5)[None])
+            >>> s, now = lc.TimeSimilarity(), torch.tensor([4 * 3600])
+            >>> lc.clock_gsu(torch.zeros(1, 16), query_time=now, mlp=s, k=2, **history.arguments()).indices
+            tensor([[4, 3]])
+        """
+        ids = self.rows.ids if isinstance(self.rows, Lookup) else None
+        return {"keys": self.table, "key_time": self.time, "ids": ids, **self.layout()}
+
+    def to(
+        self,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        non_blocking: bool = False,
+    ) -> History:
+        """The same on another device; rows, which alone are floating, in another dtype.
+
+        Example::
+
+            >>> import torch, longclock as lc
+            >>> history = lc.History.dense(torch.randn(1, 2, 16), torch.zeros(1, 2, dtype=torch.int64))
+            >>> history.to(dtype=torch.bfloat16).rows.dtype
+            torch.bfloat16
+        """
+
+        if isinstance(device, torch.dtype):
+            raise ValueError(
+                f"History.to: device must be a device, got {device}; give it as dtype="
+            )
+
+        def moved(value: Any, dtype: torch.dtype | None = None) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            where = value.device if device is None else device
+            return value.to(where, dtype or value.dtype, non_blocking=non_blocking)
+
+        rows, *others = self
+        if isinstance(rows, Lookup):
+            rows = Lookup(moved(rows.table, dtype), moved(rows.ids), rows.sparse)
+        return History(moved(rows, dtype), *map(moved, others))
+
+    @property
+    def table(self) -> Tensor:
+        """The rows as they lie in memory: [S, M, L], [T, L], or a Lookup's table [N, L]."""
+        return self.rows.table if isinstance(self.rows, Lookup) else self.rows
+
+    @property
+    def is_dense(self) -> bool:
+        return self.starts is None and self.offsets is None
+
+
+def not_a_history(value: object) -> str:
+    return f"must be a History, got {type(value).__name__}; make one with History.dense, .ragged or .windows"
+
+
+def require_history(op: str, value: object) -> None:
+    if not isinstance(value, History):
+        raise ValueError(f"{op}: history {not_a_history(value)}")
+
+
+def _checked(op: str, history: History) -> History:
+    for name, value in _parts(history):
+        wanted = "a tensor or a Lookup" if name == "rows" else "a tensor"
+        check(op, isinstance(value, Tensor), lambda name=name, value=value, wanted=wanted:  # type: ignore[misc]
+              f"{name} must be {wanted}, got {type(value).__name__}")  # fmt: skip
+    check_history(op, history)
+    for name, value in _parts(history):
+        check_device(op, name, value, history.time)
+    return history
+
+
+def _parts(history: History) -> list[tuple[str, Any]]:
+    """All that was given, and its names."""
+    rows, time, *layout = history
+    parts: list[tuple[str, Any]] = [("rows", rows)]
+    if isinstance(rows, Lookup):
+        parts = [("rows' table", rows.table), ("ids", rows.ids)]
+    named = zip(History._fields[2:], layout, strict=True)
+    return [*parts, ("time", time), *((name, value) for name, value in named if value is not None)]
+
+
+register_for_saving(History)

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""esu_attention of what a search found: whole histories as stored, and indices, in every layout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import FLOATS, LAYOUTS, NOWHERE
+from esu_cases import FoundCase, lengths_of, make_found
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_esu_attention import check
+from tolerance import assert_bitwise, assert_close
+from torch import Tensor
+
+import longclock as lc
+
+OP = torch.ops.longclock.esu_attention
+POSITIONS = torch.ops.longclock.esu_attention_positions
+TABLE_GRAD = torch.ops.longclock.esu_attention_table_grad
+KINDS = [(layout, rows) for layout in LAYOUTS for rows in ("rows", "table", "sparse")]
+KINDS += [("dense", "columns"), ("candidates", "columns")]
+every_kind = pytest.mark.parametrize(("layout", "rows"), KINDS)
+DEAD = [{}, {"mask": True}, {"exclude_future": True}, {"mask": True, "exclude_future": True}]
+
+
+def dense(grad: Tensor | None) -> Tensor:
+    assert grad is not None
+    return grad.to_dense()
+
+
+def same_as_gathered(case: FoundCase, device: str) -> None:
+    """The result and every gradient have the bits of rows that were gathered by hand."""
+    ours, hand = case.to(device).trained(), case.to(device).trained()
+    columns = not case.search.keys.is_contiguous() and "ids" not in case.search.layout
+    if columns:  # what the leaf is a part of
+        wide = case.search.keys.new_zeros(len(case.search.keys), case.search.keys.shape[1] + 3, case.u.shape[2])  # fmt: skip
+        wide = wide.to(device)
+        wide[:, 1:-2] = case.search.keys.to(device)
+        ours.search.keys = wide.requires_grad_()[:, 1:-2]
+        ours.search.keys.retain_grad()
+        assert not ours.search.keys.is_contiguous()
+    context, expected = ours.run(lc.esu_attention), hand.gathered().run(lc.esu_attention)
+    assert_bitwise(context, expected)
+    grad = torch.randn(context.shape).to(device)
+    context.backward(grad)
+    expected.backward(grad)
+    for name, leaf in ours.leaves().items():
+        mine, by_hand = dense(leaf.grad), dense(hand.leaves()[name].grad)
+        assert mine.dtype == leaf.dtype, name
+        if name == "z" and (columns or case.sparse):  # added up by PyTorch, in another order
+            exact = case.double().trained()
+            exact.gathered().run(lc.reference.esu_attention).backward(grad.cpu().double())
+            fine = dense(exact.search.keys.grad)
+            assert_close(mine, fine, by_hand.cpu(), name, terms=case.found.numel())
+            assert (mine == 0).eq(by_hand == 0).all()
+        else:
+            assert_bitwise(mine, by_hand)
+    if case.sparse:
+        assert ours.search.keys.grad is not None
+        assert ours.search.keys.grad.is_sparse
+
+
+@every_kind
+@pytest.mark.parametrize("dead", DEAD, ids=lambda dead: " ".join(dead) or "all")
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_it_is_what_gathering_gives(
+    level: str, device: str, layout: str, rows: str, dead: dict[str, bool], dtype: torch.dtype
+) -> None:
+    same_as_gathered(make_found(layout, dtype, rows=rows, **dead), device)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("table", [False, True])
+def test_values_and_gradients_against_fp64(
+    level: str, device: str, layout: str, table: bool
+) -> None:
+    case = make_found(layout, rows="table" if table else "rows", mask=True, exclude_future=True)
+    check(case.gathered(), device)  # whose bits they are
+
+
+@every_kind
+@pytest.mark.parametrize("dead", DEAD, ids=lambda dead: " ".join(dead) or "all")
+def test_the_reference_gathers_the_same(layout: str, rows: str, dead: dict[str, bool]) -> None:
+    case = make_found(layout, rows=rows, **dead).double().trained()
+    hand = case.trained()
+    context = case.run(lc.reference.esu_attention)
+    expected = hand.gathered().run(lc.reference.esu_attention)
+    torch.testing.assert_close(context, expected, rtol=1e-12, atol=1e-12)
+    grad = torch.randn_like(context)
+    context.backward(grad)
+    expected.backward(grad)
+    for name, leaf in case.leaves().items():
+        torch.testing.assert_close(
+            dense(leaf.grad), dense(hand.leaves()[name].grad), rtol=1e-9, atol=1e-9, msg=name
+        )
+
+
+@pytest.mark.parametrize("k", [0, 1, 255, 256, 700])
+@pytest.mark.parametrize("width", [0, 1, 16, 130])
+def test_sizes(level: str, device: str, k: int, width: int) -> None:
+    for layout, rows in (("candidates", "rows"), ("windows_many", "table"), ("dense", "columns")):
+        case = make_found(layout, k=k, width=width, rows=rows, heads=3, counts=(40, 0, 300))
+        same_as_gathered(case, device)
+
+
+@pytest.mark.parametrize("heads", [0, 1, 9])
+@pytest.mark.parametrize("time_dtype", [torch.int32, torch.int64])
+def test_heads_and_times(level: str, device: str, heads: int, time_dtype: torch.dtype) -> None:
+    for layout in LAYOUTS:
+        case = make_found(layout, heads=heads, time_dtype=time_dtype, period=604800)
+        same_as_gathered(case, device)
+
+
+@every_kind
+@pytest.mark.parametrize("counts", [(), (0,), (0, 0, 0)])
+def test_empty_histories(device: str, layout: str, rows: str, counts: tuple[int, ...]) -> None:
+    case = make_found(layout, rows=rows, counts=counts).to(device).trained()
+    assert (case.found == -1).all()
+    context = case.run(lc.esu_attention)
+    assert context.shape == (len(case.u), 4, 11)
+    assert (context == 0).all()
+    context.sum().backward()
+    for name, leaf in case.leaves().items():
+        assert (dense(leaf.grad) == 0).all(), name
+
+
+@given(st.lists(st.integers(0, 40), max_size=5), st.data())
+@settings(max_examples=40, deadline=None)
+def test_any_layout(device: str, counts: list[int], data: st.DataObject) -> None:
+    layout, rows = data.draw(st.sampled_from(KINDS))
+    case = make_found(
+        layout, data.draw(st.sampled_from(FLOATS)), rows=rows, counts=tuple(counts),
+        k=data.draw(st.integers(0, 30)), width=data.draw(st.integers(1, 20)), mask=data.draw(st.booleans()),
+        exclude_future=data.draw(st.booleans()), candidates=data.draw(st.integers(0, 4)),
+    )  # fmt: skip
+    same_as_gathered(case, device)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("table", [False, True])
+def test_bitwise_repeatable(  # type: ignore[no-untyped-def]
+    level: str, device: str, layout: str, table: bool, same_at_any_threads
+) -> None:
+    case = make_found(layout, rows="table" if table else "rows", k=200, width=24, counts=(300, 0, 90, 70))  # fmt: skip
+    case = case.to(device).trained()
+    grad = torch.randn(len(case.u), 4, 28, device=device)
+
+    def run() -> list[Tensor]:
+        context = case.run(lc.esu_attention)
+        return [context, *torch.autograd.grad(context, list(case.leaves().values()), grad)]
+
+    same_at_any_threads(run)
+
+
+@every_kind
+def test_rows_that_nothing_was_found_at_get_no_gradient(
+    device: str, layout: str, rows: str
+) -> None:
+    case = make_found(layout, rows=rows, mask=True).to(device).trained()
+    case.search.keys.requires_grad_()
+    case.run(lc.esu_attention).square().sum().backward()
+    at, valid, _ = case.positions()
+    read = at[valid]
+    ids = case.search.layout.get("ids")
+    lines = read if ids is None else ids.flatten()[read].long()
+    grad = dense(case.search.keys.grad).flatten(0, -2)
+    hit = torch.zeros(len(grad), dtype=torch.bool, device=device)
+    hit[lines] = True
+    assert (grad[~hit] == 0).all()
+    assert (grad[hit] != 0).any(-1).all()
+
+
+def test_no_row_of_a_history_is_copied(device: str) -> None:
+    """Nor kept for the backward: of wide rows neither the whole nor what was found."""
+    for layout, rows in (("dense", "rows"), ("ragged_many", "rows"), ("candidates", "table")):
+        case = make_found(layout, rows=rows, counts=(400, 300), width=64, k=50, heads=2)
+        case = case.to(device).trained()
+        kept: list[Tensor] = []
+
+        def keep(tensor: Tensor, kept: list[Tensor] = kept) -> Tensor:
+            kept.append(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            case.run(lc.esu_attention)
+        own = [t for t in kept if t.data_ptr() != case.search.keys.data_ptr()]
+        largest = max(case.u.numel() + 4 * 2 * len(case.u), case.found.numel(), case.search.key_time.numel())  # fmt: skip
+        assert max(t.numel() for t in own) <= largest
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("past", [0, 1000, 2**62])
+def test_an_index_outside_its_history_is_named_by_the_cpu(
+    device: str, checks_data: bool, layout: str, past: int
+) -> None:
+    case = make_found(layout).to(device)
+    wrong = case.found.clone()
+    flat = wrong.flatten(0, -2)
+    lengths = lengths_of(case.search)
+    last = len(flat) - 1
+    for index in (lengths[last] + past, -2 - past):
+        flat[last, 3] = -1
+        expected = FoundCase(case.u, case.search, wrong).run(lc.esu_attention)
+        flat[last, 3] = index
+        if not checks_data:
+            assert_bitwise(FoundCase(case.u, case.search, wrong).run(lc.esu_attention), expected)
+            continue
+        at = [*(size - 1 for size in wrong.shape[:-1]), 3]
+        for op in (lc.esu_attention, lc.reference.esu_attention):
+            with pytest.raises(ValueError) as caught:
+                FoundCase(case.u, case.search, wrong).run(op)
+            assert str(caught.value) == (
+                "esu_attention: found must hold indices of each query's own history, counted from its start, or -1, "
+                f"got {index} at {at}; what other behaviours gave may be stale"
+            )
+
+
+def test_an_id_that_no_table_has_is_named_where_it_is_read(device: str, checks_data: bool) -> None:
+    case = make_found("ragged", rows="table", time_dtype=torch.int64).to(device)
+    at, valid, _ = case.positions()
+    place = int(at[valid][0])
+    case.search.layout["ids"][place] = NOWHERE
+    if checks_data:
+        rows = len(case.search.keys)
+        with pytest.raises(
+            ValueError,
+            match=rf"^esu_attention: ids must be from 0 to N - 1 = {rows - 1}, got {NOWHERE} at position {place}",
+        ):
+            case.run(lc.esu_attention)
+        return
+    context = case.run(lc.esu_attention)
+    hit = (at == place).any(1)
+    assert context[hit].isnan().all()
+    assert context[~hit].isfinite().all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rows", ["rows", "table"])
+def test_opcheck(device: str, layout: str, rows: str) -> None:
+    case = make_found(layout, rows=rows, counts=(9, 0, 5), k=4, mask=True).to(device).trained()
+    search, ids = case.search, case.search.layout.get("ids")
+    names = ("lengths", "offsets", "query_offsets", "starts", "ends", "mask")
+    places = [search.layout.get(name) for name in names]
+    given = (search.key_time, search.query_time, *places, False, case.found)
+    torch.library.opcheck(POSITIONS.default, given)
+    at, moments = POSITIONS(*given)
+    by_hand, _, times = case.positions()
+    assert torch.equal(at, by_hand)
+    assert torch.equal(moments, times)
+    keys = search.keys.detach().flatten(0, -2).requires_grad_()
+    flat_ids = None if ids is None else ids.flatten()
+    torch.library.opcheck(
+        OP.default,
+        (case.u, keys, flat_ids, search.key_time.flatten(), moments, at, *search.mlp, None, 86400, 3600.0, case.sparse),
+    )  # fmt: skip
+
+
+def test_positions_have_no_gradient_and_no_other_device(device: str) -> None:
+    case = make_found("windows_many")
+    assert case.to("meta").run(lc.esu_attention).shape == (7, 4, 11)
+    assert make_found("dense").to("meta").run(lc.esu_attention).shape == (4, 4, 11)
+    for name in ("u", "z", "w2"):
+        case = make_found("candidates", rows="table").to(device)
+        case.leaves()[name].requires_grad_()
+        case.run(lc.esu_attention).sum().backward()
+        got = {other for other, leaf in case.leaves().items() if leaf.grad is not None}
+        assert got == {name}
+
+
+@pytest.mark.parametrize("rows", ["rows", "table", "sparse"])
+def test_double_backward_explains_itself(device: str, rows: str) -> None:
+    case = make_found("ragged", rows=rows).to(device).trained()
+    context = case.run(lc.esu_attention)
+    (first,) = torch.autograd.grad(context.square().sum(), case.search.keys, create_graph=True)
+    name = "esu_attention_backward" if rows == "sparse" else "esu_attention_table_grad"
+    with pytest.raises(
+        RuntimeError, match=rf"{name}: a double .* longclock.reference.esu_attention "
+    ):
+        first.to_dense().square().sum().backward()
+
+
+def raw_found(device: str, **changes: object) -> list[object]:
+    """Arguments of the raw op: 3 queries of 2 heads over 5 behaviours of width 4."""
+    ints = torch.zeros(5, dtype=torch.int64, device=device)
+    mlp = [weight.detach().to(device) for weight in lc.TimeSimilarity().mlp()]
+    given: dict[str, object] = {
+        "u": torch.ones(3, 2, 4, device=device), "z": torch.ones(5, 4, device=device), "ids": None, "z_time": ints,
+        "query_time": ints[:3], "positions": torch.tensor([[0, -1], [4, 3], [-1, -9]], device=device),
+        **dict(zip(("w1", "b1", "w2", "b2"), mlp, strict=True)), "valid": None, "period": 86400, "unit": 3600.0,
+        "sparse_grad": False,
+    }  # fmt: skip
+    return list((given | changes).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"positions": torch.zeros(3, 2).int()}, "positions must be int64, got int32"),
+        ({"positions": torch.zeros(3, 2)}, "positions must be int64, got float32"),
+        ({"positions": torch.zeros(2, 2).long()}, "positions must have shape [Q, K] with Q = 3 to match u, got [2, 2]"),
+        ({"positions": torch.zeros(3).long()}, "positions must have shape [Q, K] with Q = 3 to match u, got [3]"),
+        ({"valid": torch.ones(3, 2).bool()}, "valid must be None with positions; one below 0 is not valid"),
+        ({"z_time": torch.zeros(3, 2).long()}, "z_time must have shape [T] with positions, got [3, 2]"),
+        ({"z_time": torch.zeros(4).long()}, "z_time must have shape [T] = [5] to match z, got [4]"),
+        ({"z": torch.zeros(3, 2, 4)}, "z must have shape [T, L] with L = 4 to match u, got [3, 2, 4]"),
+        ({"z": torch.zeros(5, 3)}, "z must have shape [T, L] with L = 4 to match u, got [5, 3]"),
+        ({"z": torch.zeros(9, 3), "ids": torch.zeros(5).long()}, "z must have shape [N, L] with L = 4 to match u, got [9, 3]"),
+        ({"ids": torch.zeros(4).long()}, "ids must have shape [T] = [5] to match z_time, got [4]"),
+        ({"ids": torch.zeros(3, 2).long()}, "ids must have shape [T] = [5] to match z_time, got [3, 2]"),
+        ({"ids": torch.zeros(5)}, "ids must be int32 or int64, got float32; convert with ids.to(torch.int64)"),
+        ({"query_time": torch.zeros(2).long()}, "query_time must have shape [Q] = [3] to match u, got [2]"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_the_raw_op(device: str, changes: dict[str, Tensor], message: str) -> None:
+    there = {name: value.to(device) for name, value in changes.items()}
+    OP(*raw_found(device))
+    with pytest.raises(ValueError) as caught:
+        OP(*raw_found(device, **there))
+    assert str(caught.value).splitlines()[0] == f"esu_attention: {message}"
+
+
+def test_positions_beyond_the_history_are_named(device: str, checks_data: bool) -> None:
+    past = torch.tensor([[0, -1], [5, 3], [-1, -9]], device=device)
+    z_grad = torch.ones(3, 2, 4, device=device)
+    ids = torch.zeros(5, dtype=torch.int64, device=device)
+    if not checks_data:
+        return  # nothing is read of the history there: tests of the emulator see to it
+    with pytest.raises(ValueError, match=r"^esu_attention: positions must be below T = 5, got 5"):
+        OP(*raw_found(device, positions=past))
+    with pytest.raises(
+        ValueError, match=r"^esu_attention_table_grad: positions must be below T = 5, got 5"
+    ):
+        TABLE_GRAD(z_grad, ids, past, None, 9)
+
+
+@pytest.mark.parametrize(
+    ("ids", "positions", "message"),
+    [
+        (torch.zeros(5), torch.zeros(3, 2), "ids must be int32 or int64, got float32; convert with ids.to(torch.int64)"),
+        (torch.zeros(5).long(), torch.zeros(3, 2), "positions must be int64, got float32"),
+        (torch.zeros(5).long(), torch.zeros(3, 3).long(),
+         "positions must have shape [Q, K] = [3, 2] to match z_grad, got [3, 3]"),
+        (torch.zeros(3, 2).long(), torch.zeros(3, 2).long(), "ids must have shape [T] with positions, got [3, 2]"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_the_gradient_of_a_table(
+    device: str, ids: Tensor, positions: Tensor, message: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        TABLE_GRAD(
+            torch.ones(3, 2, 4, device=device), ids.to(device), positions.to(device), None, 9
+        )
+    assert str(caught.value).splitlines()[0] == f"esu_attention_table_grad: {message}"
+
+
+@pytest.mark.parametrize("id_dtype", [torch.int32, torch.int64])
+def test_the_gradient_of_a_table_by_positions(
+    level: str, device: str, id_dtype: torch.dtype
+) -> None:
+    ids = torch.randint(0, 30, (50,)).to(id_dtype).to(device)
+    at = torch.randint(-3, 50, (6, 9), device=device)
+    z_grad = torch.randn(6, 9, 20, device=device)
+    z_grad[at < 0] = torch.nan  # of what is not valid nothing is read
+    there, lines = at >= 0, ids[at.clamp(min=0)]
+    found = TABLE_GRAD(z_grad, ids, at, None, 30)
+    assert_bitwise(found, TABLE_GRAD(z_grad, lines, None, there, 30))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"valid": torch.ones(2, 3).bool()},
+         "valid must be None with found; a mask says which behaviours of a history may count"),
+        ({"found": None}, "lengths must come with found, the indices of a search, got found=None"),
+        ({"found": None, "lengths": None}, "lengths must come with found, the indices of a search, got found=None"),
+        ({"found": torch.zeros(2, 3).int()}, "found must be int64, got int32; pass the indices of a search"),
+        ({"found": torch.zeros(2).long()}, "found must have shape [S, K] or [S, C, K], got [2]"),
+        ({"found": torch.zeros(1, 3).long()}, "found must have S = 2 in its first dimension to match z, got [1, 3]"),
+        ({"found": torch.zeros(2, 2, 3).long()}, "found must have a row of K for each of Q = 2 queries, got [2, 2, 3]"),
+        ({"lengths": torch.zeros(3).long()}, "lengths must have shape [S] = [2] to match z, got [3]"),
+        ({"lengths": torch.zeros(2)}, "lengths must be int32 or int64, got float32; convert with lengths.to(torch.int64)"),
+        ({"query_time": torch.zeros(3).long()}, "query_time must have shape [S] = [2] to match z, got [3]"),
+        ({"z": torch.zeros(10, 4)}, "z must have shape [S, M, L] for dense histories, got [10, 4]; for [T, L] pass offsets, or "
+                                    "starts and ends"),
+        ({"z": torch.zeros(2, 4, 4)}, "z_time must have shape [S, M] = [2, 4] to match z, got [2, 5]"),
+        ({"z": torch.zeros(2, 5, 3)}, "z must have shape [T, L] with L = 4 to match u, got [10, 3]"),
+        ({"mask": torch.ones(2, 4).bool()}, "mask must be bool of z_time's shape [2, 5], got bool [2, 4]"),
+        ({"offsets": torch.tensor([0, 10])}, "lengths must be None for ragged and windows; it belongs to the dense layout"),
+        ({"query_offsets": torch.tensor([0, 1, 2])},
+         "query_offsets must come with offsets (ragged), or starts and ends (windows), got neither"),
+    ],
+)  # fmt: skip
+def test_mistakes(device: str, changes: dict[str, Tensor | None], message: str) -> None:
+    ints = torch.zeros(2, 5, dtype=torch.int64, device=device)
+    mlp = lc.TimeSimilarity().to(device)
+    given = {"u": torch.ones(2, 3, 4, device=device), "z": torch.ones(2, 5, 4, device=device), "z_time": ints,
+             "query_time": ints[:, 0], "mlp": mlp, "found": ints[:, :3], "lengths": ints[:, 0] + 5}  # fmt: skip
+    for op in (lc.esu_attention, lc.reference.esu_attention):
+        op(**given)
+        there = {
+            name: value if value is None else value.to(device) for name, value in changes.items()
+        }
+        with pytest.raises(ValueError) as caught:
+            op(**given | there)
+        assert str(caught.value).splitlines()[0] == f"esu_attention: {message}"
+
+
+def test_nothing_found_has_a_sparse_gradient_of_nothing() -> None:
+    table, ids = torch.randn(6, 4, requires_grad=True), torch.zeros(1, 3, dtype=torch.int64)
+    found = torch.zeros(1, 0, dtype=torch.int64)
+    u, now = torch.randn(1, 2, 4), torch.tensor([60])
+    z = lc.Lookup(table, ids, sparse=True)
+    lc.esu_attention(u, z, ids, now, lc.TimeSimilarity(), found=found).sum().backward()
+    assert table.grad is not None
+    assert table.grad.is_sparse
+    assert not table.grad.to_dense().any()
+
+
+def test_what_is_no_second_is_refused_before_it_is_compared(device: str, emulated: bool) -> None:
+    if emulated or device != "cpu":
+        pytest.skip("only the CPU reads values")
+    u, z, found = torch.randn(1, 2, 4), torch.randn(1, 3, 4), torch.tensor([[1]])
+    milliseconds = torch.full((1, 3), 10**15)
+    with pytest.raises(ValueError, match=r"^esu_attention: z_time must be seconds"):
+        lc.esu_attention(u, z, milliseconds, torch.tensor([60]), lc.TimeSimilarity(), found=found,
+                         exclude_future=True)  # fmt: skip
