@@ -79,10 +79,10 @@ struct FarSearch {
   SequenceView view{};
 };
 
-// One warp, one tile: by each lane its behaviour, whether it is there, and its score.
+// One warp, one tile: by each lane its behaviour, whether it is valid, and its score.
 template <class T, RowForm kForm>
 __global__ void tile_kernel(const __grid_constant__ DeviceSearchParams p, const SequenceView view,
-                            unsigned first, unsigned end, unsigned* behaviours, int* there,
+                            unsigned first, unsigned end, unsigned* behaviours, int* valid,
                             float* scores) {
   __shared__ uint4 memory[64];
   __shared__ SharedTimeMlp mlp;
@@ -92,7 +92,7 @@ __global__ void tile_kernel(const __grid_constant__ DeviceSearchParams p, const 
   __syncthreads();
   const TileScorer<T, kForm> scorer(p, 0, view, query, mlp);
   float score = 0.0f;
-  there[threadIdx.x] = scorer.score(first, end, &score);
+  valid[threadIdx.x] = scorer.score(first, end, &score);
   behaviours[threadIdx.x] = scorer.behaviour(first);
   scores[threadIdx.x] = score;
 }
@@ -103,20 +103,20 @@ class FarPositionsTest : public emulator::EmulatorTest {
   void check_tile(int dim, unsigned first) {
     const FarSearch<T> far(dim);
     const DeviceVector<unsigned> behaviours(kWarp);
-    const DeviceVector<int> there(kWarp);
+    const DeviceVector<int> valid(kWarp);
     const DeviceVector<float> scores(kWarp);
     tile_kernel<T, kForm><<<1, kWarp>>>(far.search, far.view, first, kLongest, behaviours.data(),
-                                        there.data(), scores.data());
+                                        valid.data(), scores.data());
     EXPECT_CUDA(cudaGetLastError());
     const std::vector<unsigned> m = behaviours.host();
-    const std::vector<int> is = there.host();
+    const std::vector<int> valid_of = valid.host();
     const std::vector<float> score = scores.host();
     unsigned found = 0;
     for (int lane = 0; lane < kWarp; ++lane) {
       EXPECT_GE(m[lane], first);
       EXPECT_LT(m[lane], first + kWarp);
-      EXPECT_EQ(is[lane] != 0, m[lane] < kLongest) << "behaviour " << m[lane];
-      if (is[lane] == 0) continue;
+      EXPECT_EQ(valid_of[lane] != 0, m[lane] < kLongest) << "behaviour " << m[lane];
+      if (valid_of[lane] == 0) continue;
       ++found;
       EXPECT_EQ(score[lane], far.score(m[lane])) << "behaviour " << m[lane];
     }
@@ -138,7 +138,7 @@ TEST_F(FarPositionsTest, TilesAtTheEnd) {
 // The first element of every key of [begin, end), as the stages bring it, and s.
 __global__ void stages_kernel(const __grid_constant__ DeviceSearchParams p, const SequenceView view,
                               unsigned begin, unsigned end, float* keys, float* s,
-                              uint32_t* there) {
+                              uint32_t* valid) {
   using Stages = KeyStages<128>;
   extern __shared__ __align__(1024) char memory[];
   __shared__ Stages::Shared shared;
@@ -149,9 +149,9 @@ __global__ void stages_kernel(const __grid_constant__ DeviceSearchParams p, cons
   const uint32_t rows = shared_address(memory);
   Stages stages(p, begin, end, &shared, rows);
   stages.start();
-  for (int tile = 0, chunk = 0; tile < stages.tiles(); ++chunk) {
-    stages.begin_chunk(chunk);
-    for (; tile < min(stages.tiles(), (chunk + 1) * kChunkTiles); ++tile) {
+  for (int tile = 0, pair = 0; tile < stages.tiles(); ++pair) {
+    stages.begin_pair(pair);
+    for (; tile < min(stages.tiles(), (pair + 1) * kPairTiles); ++tile) {
       const uint32_t stage = stages.wait(tile);
       if (threadIdx.x >= kTileKeys) continue;
       const int key = static_cast<int>(threadIdx.x), at = tile * kTileKeys + key;
@@ -161,24 +161,24 @@ __global__ void stages_kernel(const __grid_constant__ DeviceSearchParams p, cons
                    : "r"(stage + swizzled<128>(row_of_key(key), 0)));
       keys[at] = value;
       s[at] = stages.s(tile, key / kWarpKeys)[key % kWarpKeys];
-      there[at] = stages.valid(tile, key / kWarpKeys) >> (key % kWarpKeys) & 1;
+      valid[at] = stages.valid(tile, key / kWarpKeys) >> (key % kWarpKeys) & 1;
     }
   }
 }
 
 TEST_F(FarPositionsTest, StagesOfKeysAtTheEnd) {
   const FarSearch<float> far(32);
-  const unsigned begin = kLongest / kChunkKeys * kChunkKeys;  // the last part's last chunk
-  const DeviceVector<float> keys(kChunkKeys), s(kChunkKeys);
-  const DeviceVector<uint32_t> there(kChunkKeys);
+  const unsigned begin = kLongest / kPairKeys * kPairKeys;  // the last part's last pair
+  const DeviceVector<float> keys(kPairKeys), s(kPairKeys);
+  const DeviceVector<uint32_t> valid(kPairKeys);
   stages_kernel<<<1, kSweepThreads, KeyStages<128>::kBytes>>>(far.search, far.view, begin, kLongest,
-                                                              keys.data(), s.data(), there.data());
+                                                              keys.data(), s.data(), valid.data());
   EXPECT_CUDA(cudaGetLastError());
   const std::vector<float> key = keys.host(), of_s = s.host();
-  const std::vector<uint32_t> is = there.host();
-  for (unsigned i = 0; i < kChunkKeys; ++i) {
+  const std::vector<uint32_t> valid_of = valid.host();
+  for (unsigned i = 0; i < kPairKeys; ++i) {
     const bool inside = begin + i < kLongest;
-    EXPECT_EQ(is[i] != 0, inside) << i;
+    EXPECT_EQ(valid_of[i] != 0, inside) << i;
     EXPECT_EQ(key[i], inside ? static_cast<float>(element(begin + i, 0)) : 0.0f) << i;
     if (inside) EXPECT_EQ(of_s[i], 3.0f) << i;
   }
