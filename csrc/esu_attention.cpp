@@ -178,7 +178,7 @@ struct CpuAttention : EsuInputs {
     Behaviours& b = params.behaviours;
     const int64_t count = queries * params.k;
     if (params.positions != nullptr) {
-      check_found(op, count);
+      check_found(op);
     } else if (b.ids && !all_between_cpu(b.ids, 0, count, 0, z.size(0) - 1)) {
       for (int64_t at = 0; at < count; ++at) {
         const int64_t id = b.ids[at];
@@ -192,17 +192,20 @@ struct CpuAttention : EsuInputs {
   }
 
   // Positions lie in the histories, and ids in the table.
-  void check_found(const char* op, int64_t count) const {
+  void check_found(const char* op) const {
     const Behaviours& b = params.behaviours;
-    for (int64_t at = 0; at < count; ++at) {
-      const int64_t position = params.positions[at];
-      if (position < 0) continue;
-      check(position < behaviour_count, op, ": positions must be below T = ", behaviour_count,
-            ", got ", position);
-      if (!b.ids) continue;
-      const int64_t id = b.ids[position];
-      check_id(op, id >= 0 && id < z.size(0), id, z.size(0), position);
-    }
+    const int64_t rows = z.size(0);
+    parallel_tasks(queries, 2 * queries * params.k, [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin * params.k; at < end * params.k; ++at) {
+        const int64_t position = params.positions[at];
+        if (position < 0) continue;
+        check(position < behaviour_count, op, ": positions must be below T = ", behaviour_count,
+              ", got ", position);
+        if (!b.ids) continue;
+        const int64_t id = b.ids[position];
+        if (id < 0 || id >= rows) check_id(op, false, id, rows, position);
+      }
+    });
   }
 
   // Of the times that queries [begin, end) read, just before they are read.
@@ -212,6 +215,7 @@ struct CpuAttention : EsuInputs {
       check_seconds(op, "z_time", b.key_time, b.mask, begin * params.k, end * params.k);
       return;
     }
+    if (!b.key_time.is_64) return;
     for (int64_t at = begin * params.k; at < end * params.k; ++at) {
       const int64_t position = params.positions[at];
       if (position >= 0) check_second(op, "z_time", b.key_time[position], position);

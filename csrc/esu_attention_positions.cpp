@@ -50,10 +50,12 @@ std::tuple<Tensor, Tensor> esu_attention_positions(LONGCLOCK_ESU_LAYOUT(LONGCLOC
       for (int64_t q = g.query_begin; q < g.query_end; ++q) time[q] = g.query_time;
       for (int64_t at = g.query_begin * in.k; at < g.query_end * in.k; ++at) {
         const int64_t index = from[at];
-        check(index >= -1 && index < g.length, op,
-              ": found must hold indices of each query's own history, counted from its start, or "
-              "-1, got ",
-              index, " at ", entry_of(in.found, at), "; what other behaviours gave may be stale");
+        if (index < -1 || index >= g.length) {  // only then is the text worth making
+          check(false, op,
+                ": found must hold indices of each query's own history, counted from its start, or "
+                "-1, got ",
+                index, " at ", entry_of(in.found, at), "; what other behaviours gave may be stale");
+        }
         const int64_t position = g.position + index;
         if (index >= 0 && in.behaviours.exclude_future) {  // which compares them as seconds
           check_seconds(op, "key_time", in.behaviours.key_time, in.behaviours.mask, position,

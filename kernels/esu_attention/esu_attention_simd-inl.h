@@ -96,17 +96,22 @@ class EsuBlock {
     const Behaviours& from = p_.behaviours;
     const int64_t* positions = p_.positions + q_ * p_.k + begin;
     const int64_t now = p_.query_time[q_];
-    int64_t times[kEsuBlock];
-    int64_t count = 0;
+    int64_t at[kEsuBlock], times[kEsuBlock], count = 0;
     for (int64_t i = 0; i < n; ++i) {
-      const int64_t position = positions[i];
-      if (position < 0) continue;
-      const int64_t row = from.ids ? from.ids[position] : position;
+      at[count] = positions[i];
       index_[count] = begin + i;
-      times[count] = from.key_time[position];
-      block_->rows[count] = static_cast<const T*>(from.keys) + row * from.key_row_stride;
-      ++count;
+      count += positions[i] >= 0 ? 1 : 0;
     }
+    with_ints(from.key_time, 0, [&](auto* t) {
+      for (int64_t i = 0; i < count; ++i) times[i] = t[at[i]];
+    });
+    if (from.ids) {  // from a position to the row that is looked up there
+      with_ints(from.ids, 0, [&](auto* ids) {
+        for (int64_t i = 0; i < count; ++i) at[i] = ids[at[i]];
+      });
+    }
+    const T* keys = static_cast<const T*>(from.keys);
+    for (int64_t i = 0; i < count; ++i) block_->rows[i] = keys + at[i] * from.key_row_stride;
     circular_deltas(times, 1, &now, 0, count, from.period, block_->delta);
     return count;
   }
