@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch/csrc/stable/library.h>
 
+#include <limits>
 #include <memory>
 
 #include "common/dispatch.h"
@@ -18,6 +19,19 @@ namespace {
 void check_valid(const char* op, const Tensor& valid, int64_t queries, int64_t k, const char* why) {
   check(valid.scalar_type() == ScalarType::Bool, op, ": valid must be bool, got ", dtype_of(valid));
   check_shape(op, "valid", valid, {{"Q", queries}, {"K", k}}, why);
+}
+
+// Positions [begin, end) of the array lie among the behaviours, or below 0.
+void check_below(const char* op, const int64_t* positions, int64_t begin, int64_t end,
+                 int64_t behaviour_count) {
+  if (all_between_cpu({positions, true}, begin, end, std::numeric_limits<int64_t>::min(),
+                      behaviour_count - 1)) {
+    return;
+  }
+  for (int64_t at = begin; at < end; ++at) {
+    check(positions[at] < behaviour_count, op, ": positions must be below T = ", behaviour_count,
+          ", got ", positions[at]);
+  }
 }
 
 void check_positions(const char* op, const Tensor& positions) {
@@ -196,12 +210,10 @@ struct CpuAttention : EsuInputs {
     const Behaviours& b = params.behaviours;
     const int64_t rows = z.size(0);
     parallel_tasks(queries, 2 * queries * params.k, [&](int64_t begin, int64_t end) {
-      for (int64_t at = begin * params.k; at < end * params.k; ++at) {
+      check_below(op, params.positions, begin * params.k, end * params.k, behaviour_count);
+      for (int64_t at = begin * params.k; b.ids && at < end * params.k; ++at) {
         const int64_t position = params.positions[at];
         if (position < 0) continue;
-        check(position < behaviour_count, op, ": positions must be below T = ", behaviour_count,
-              ", got ", position);
-        if (!b.ids) continue;
         const int64_t id = b.ids[position];
         if (id < 0 || id >= rows) check_id(op, false, id, rows, position);
       }
@@ -294,11 +306,7 @@ Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
   constexpr const char* op = "esu_attention_table_grad";
   EsuTableGradArguments a(op, z_grad, ids, positions, valid, table_rows);
   if (a.params.positions != nullptr) {
-    for (int64_t at = 0; at < a.params.count; ++at) {
-      check(a.params.positions[at] < a.params.behaviour_count, op,
-            ": positions must be below T = ", a.params.behaviour_count, ", got ",
-            a.params.positions[at]);
-    }
+    check_below(op, a.params.positions, 0, a.params.count, a.params.behaviour_count);
   }
   const int64_t dim = a.params.dim;
   int64_t elements = 0, work = 0;

@@ -36,6 +36,10 @@ class CudaCall {
   std::unique_ptr<State> state_;
 };
 
+// For an argument list: each of the arguments `a` must be on the device of `call`. Devices are
+// checked before anything is read, or copied.
+#define LONGCLOCK_CHECK_DEVICE(type, name) call.check_device(#name, a.name);
+
 // Contiguous, on the call's device, for its kernels to read.
 inline Tensor input(CudaCall& call, const char* argument, const Tensor& tensor) {
   call.check_device(argument, tensor);

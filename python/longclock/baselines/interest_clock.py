@@ -24,7 +24,7 @@ from longclock.baselines.recent import NoTime, hour_of
 from longclock.data.hourly_interests import DAYS, HOURS, TOP
 from longclock.data.stream import DAY
 from longclock.history import History
-from longclock.history.windows import bounds_of, flattened
+from longclock.history.windows import bounds_of, edges_of, flattened
 
 
 @torch.no_grad()
@@ -49,9 +49,7 @@ def hourly_interests(
     Raises:
         ValueError: a category in a window is negative, or outside its table.
     """
-    starts, ends, mask = windows.starts, windows.ends, windows.mask
-    assert starts is not None
-    assert ends is not None
+    (starts, ends), mask = edges_of(windows), windows.mask
     counts = ends - starts
     device = counts.device
     query = torch.arange(len(counts), device=device).repeat_interleave(counts)

@@ -13,7 +13,7 @@ from longclock._checks import OUTSIDE, check_ids
 from longclock._mlp import resolve_period
 from longclock.baselines._checks import check_model_call, check_sizes, dtype_of
 from longclock.history import History
-from longclock.history.windows import bounds_of, each_query, flattened
+from longclock.history.windows import bounds_of, each_query, edges_of, flattened
 from longclock.nn.interest_module import InterestModule
 from longclock.ops._errors import check_size
 from longclock.types import Lookup
@@ -136,10 +136,8 @@ def different_windows(windows: History) -> tuple[list[tuple[int, int]], Tensor]:
 
     Candidates of one history follow each other, so what depends on the history alone is computed once.
     """
-    assert windows.starts is not None
-    assert windows.ends is not None
     bounds, which = torch.unique_consecutive(
-        torch.stack([windows.starts, windows.ends]), dim=1, return_inverse=True
+        torch.stack(edges_of(windows)), dim=1, return_inverse=True
     )
     return [(begin, end) for begin, end in bounds.T.tolist()], which
 

@@ -14,7 +14,7 @@ from longclock.baselines._checks import check_integers, check_model_call, check_
 from longclock.baselines.pooled import different_windows, rows_of
 from longclock.baselines.twin import TWIN
 from longclock.history import History
-from longclock.history.windows import windows_of
+from longclock.history.windows import edges_of, windows_of
 
 Categories: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
 
@@ -91,9 +91,7 @@ class SIMHard(TWIN):
     @torch.no_grad()
     def _last_of_category(self, wanted: Tensor, category: Tensor, windows: History) -> Tensor:
         """Places from the start of each window, the latest first, -1 where there is none: [Q, k]."""
-        starts, ends = windows.starts, windows.ends
-        assert starts is not None
-        assert ends is not None
+        starts, ends = edges_of(windows)
         values, keys, order = self._by_category(category, windows.mask)
         assert self.k is not None
         nothing = torch.full((len(wanted), self.k), -1, device=wanted.device)

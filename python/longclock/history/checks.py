@@ -38,8 +38,8 @@ WORDS = Words()
 OF_MODULE = Words("history.rows", "history.time")
 
 
-def check_device(op: str, name: str, value: Tensor, time: Tensor, like: str = "time") -> None:
-    check(op, value.device == time.device, lambda: f"{name} must be on the device of {like}, {time.device}, got "
+def check_device(op: str, name: str, value: Tensor, time: Tensor) -> None:
+    check(op, value.device == time.device, lambda: f"{name} must be on the device of time, {time.device}, got "
           f"{value.device}; move it there with .to()")  # fmt: skip
 
 

@@ -144,8 +144,7 @@ class History(NamedTuple):
             >>> sorted(history.layout())
             ['ends', 'lengths', 'mask', 'offsets', 'query_offsets', 'starts']
         """
-        names = ("lengths", "offsets", "query_offsets", "starts", "ends", "mask")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in LAYOUT}
 
     def arguments(self) -> dict[str, Tensor | None]:
         """Rows, times and layout, by the keywords of the functional searches.
@@ -203,6 +202,16 @@ class History(NamedTuple):
         return self.starts is None and self.offsets is None
 
 
+LAYOUT = ("lengths", "offsets", "query_offsets", "starts", "ends", "mask")
+
+
+def from_arguments(
+    keys: Tensor, key_time: Tensor, ids: Tensor | None = None, **layout: Any
+) -> History:
+    """The history whose :meth:`History.arguments` these are, as they are."""
+    return History(keys if ids is None else Lookup(keys, ids), key_time, **layout)
+
+
 def not_a_history(value: object) -> str:
     return f"must be a History, got {type(value).__name__}; make one with History.dense, .ragged or .windows"
 
@@ -225,12 +234,12 @@ def _checked(op: str, history: History) -> History:
 
 def _parts(history: History) -> list[tuple[str, Any]]:
     """All that was given, and its names."""
-    rows, time, *layout = history
+    rows = history.rows
     parts: list[tuple[str, Any]] = [("rows", rows)]
     if isinstance(rows, Lookup):
         parts = [("rows' table", rows.table), ("ids", rows.ids)]
-    named = zip(History._fields[2:], layout, strict=True)
-    return [*parts, ("time", time), *((name, value) for name, value in named if value is not None)]
+    layout = history.layout().items()
+    return [*parts, ("time", history.time), *(part for part in layout if part[1] is not None)]
 
 
 register_for_saving(History)

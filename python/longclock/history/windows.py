@@ -119,6 +119,13 @@ def flattened(h: History) -> History:
     return History(rows, h.time.flatten(), mask=None if h.mask is None else h.mask.flatten())
 
 
+def edges_of(windows: History) -> tuple[Tensor, Tensor]:
+    """``starts`` and ``ends`` of what :func:`windows_of` gave."""
+    assert windows.starts is not None
+    assert windows.ends is not None
+    return windows.starts, windows.ends
+
+
 def windows_of(op: str, h: History, queries: Sequence[int]) -> History:
     """A checked call as windows of the flattened behaviours, one for each of its Q queries."""
     starts, ends = each_query(op, h, queries, *bounds_of(op, h))

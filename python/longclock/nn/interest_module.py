@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from longclock.history import History
@@ -38,6 +36,3 @@ class InterestModule(nn.Module):
     def project(self, rows: Tensor) -> Tensor:
         """Keys of the module's search, which a server may store ahead of time: a row each."""
         raise NotImplementedError(f"{type(self).__name__}: it searches by no keys of its own")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(*args, **kwargs)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from longclock._checks import OUTSIDE, check_ids
 from longclock.history import History
+from longclock.history.windows import edges_of
 from longclock.types import Lookup
 
 
@@ -41,9 +42,7 @@ def last_of(k: int | None, windows: History) -> tuple[Tensor, Tensor]:
 
     Returns the positions of one window after another, and how many each has, [Q].
     """
-    starts, ends, mask, rows = windows.starts, windows.ends, windows.mask, None
-    assert starts is not None
-    assert ends is not None
+    (starts, ends), mask, rows = edges_of(windows), windows.mask, None
     if mask is not None:  # count in masked rows, then map back
         before = F.pad(mask.cumsum(0), (1, 0))
         rows = mask.nonzero().flatten()

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from longclock._checks import check, check_int, check_ints, check_shape, dtype_of, shape_of
-from longclock.history import History
 from longclock.history.checks import (
     Words,
     check_combination,
@@ -23,7 +22,7 @@ from longclock.history.checks import (
     check_queries,
     check_rows,
 )
-from longclock.types import Lookup
+from longclock.history.history import LAYOUT, History, from_arguments
 
 Given = Mapping[str, Any]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -84,20 +83,15 @@ def _check_words(op: str, name: str, words: Tensor) -> None:
           "pack_signs makes them")  # fmt: skip
 
 
-def history_of(a: Given) -> History:
-    """The history of a search's arguments."""
-    rows = a["keys"] if a["ids"] is None else Lookup(a["keys"], a["ids"])
-    return History(rows, a["key_time"], **layout_of(a))
-
-
 def layout_of(a: Given) -> dict[str, Any]:
-    return {name: a[name] for name in History._fields[2:]}
+    return {name: a[name] for name in LAYOUT}
 
 
 def check_search(op: str, a: Given) -> None:
     """The arguments of a search; one without s() compares hashes."""
     query, keys = a["query"], a["keys"]
-    hashes, history = "w1" not in a, history_of(a)
+    hashes = "w1" not in a
+    history = from_arguments(keys, a["key_time"], a["ids"], **layout_of(a))
     check_combination(op, history, OF_SEARCH)
     if hashes:
         _check_words(op, "keys", keys)
@@ -120,6 +114,14 @@ def check_search(op: str, a: Given) -> None:
     check_places(op, history, OF_SEARCH)
 
 
+def check_indices(op: str, history: History, found: Tensor) -> None:
+    """What a search found in a layout."""
+    check(op, found.dtype == torch.int64, lambda: f"found must be int64, got {dtype_of(found)}; pass the indices of a search")  # fmt: skip
+    dense = history.is_dense
+    check(op, found.dim() == 2 or (dense and found.dim() == 3), lambda: "found must have shape "
+          f"{'[S, K] or [S, C, K]' if dense else '[Q, K]'}, got {shape_of(found)}")  # fmt: skip
+
+
 def check_positions(op: str, a: Given) -> None:
     """The arguments of esu_attention_positions."""
     found = a["found"]
@@ -127,10 +129,7 @@ def check_positions(op: str, a: Given) -> None:
     words = Words("key_time", "key_time")
     check_combination(op, history, words)
     check_int(op, "key_time", history.time)
-    check(op, found.dtype == torch.int64, lambda: f"found must be int64, got {dtype_of(found)}; pass the indices of a search")  # fmt: skip
-    dense = history.is_dense
-    check(op, found.dim() == 2 or (dense and found.dim() == 3), lambda: "found must have shape "
-          f"{'[S, K] or [S, C, K]' if dense else '[Q, K]'}, got {shape_of(found)}")  # fmt: skip
+    check_indices(op, history, found)
     check_queries(op, history, found.shape[:-1], a["query_time"], "found", words, found.shape)
     check_places(op, history, words)
 

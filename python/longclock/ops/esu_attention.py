@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from longclock._checks import check, check_int, dtype_of, shape_of
+from longclock._checks import check, check_int, shape_of
 from longclock._library import raw
 from longclock._mlp import require_tensor, resolve_mlp, resolve_period
 from longclock._torch_state import in_graph, reads_values
-from longclock.history import History
 from longclock.history.checks import (
     check_combination,
     check_places,
     check_queries,
     check_rows,
 )
+from longclock.history.history import LAYOUT, History
 from longclock.history.windows import flattened
 from longclock.ops._call import (
     ByName,
@@ -33,7 +33,13 @@ from longclock.ops._call import (
 )
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import Sequences
-from longclock.ops._shapes import OF_ATTENTION, check_attention, check_positions, check_table_grad
+from longclock.ops._shapes import (
+    OF_ATTENTION,
+    check_attention,
+    check_indices,
+    check_positions,
+    check_table_grad,
+)
 from longclock.types import Lookup, Mlp
 
 
@@ -132,7 +138,7 @@ def _found(
     layout: Sequences,
 ) -> tuple[Tensor | Lookup, Tensor, Tensor, Tensor | None, Tensor | None]:
     """z, z_time, query_time, positions and valid, as the raw op takes them, of what a search found in a history."""
-    given: dict[str, Any] = {name: layout.get(name) for name in History._fields[2:]}
+    given: dict[str, Any] = {name: layout.get(name) for name in LAYOUT}
     history = History(z, z_time, **given)
     check_combination("esu_attention", history, OF_ATTENTION)
     check_rows("esu_attention", history, OF_ATTENTION)
@@ -163,10 +169,7 @@ def check_found(u: Tensor, history: History, query_time: Tensor, found: Tensor) 
     """What a search found, against its history and u, in the words of esu_attention; no value is read."""
     op = "esu_attention"
     check_combination(op, history, OF_ATTENTION)
-    check(op, found.dtype == torch.int64, lambda: f"found must be int64, got {dtype_of(found)}; pass the indices of a search")  # fmt: skip
-    dense = history.is_dense
-    check(op, found.dim() == 2 or (dense and found.dim() == 3), lambda: "found must have shape "
-          f"{'[S, K] or [S, C, K]' if dense else '[Q, K]'}, got {shape_of(found)}")  # fmt: skip
+    check_indices(op, history, found)
     check_int(op, "z_time", history.time)
     check_rows(op, history, OF_ATTENTION)
     check_queries(op, history, found.shape[:-1], query_time, "found", OF_ATTENTION, found.shape)

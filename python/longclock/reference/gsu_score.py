@@ -9,13 +9,13 @@ from torch import Tensor
 from longclock._checks import check_int
 from longclock._mlp import resolve_mlp, resolve_period
 from longclock._torch_state import reads_values
-from longclock.history import History
 from longclock.history.checks import (
     check_combination,
     check_places,
     check_queries,
     check_rows,
 )
+from longclock.history.history import History, from_arguments
 from longclock.history.windows import bounds_of, each_query
 from longclock.ops._shapes import OF_SEARCH
 from longclock.reference._named import named_as_op
@@ -44,11 +44,6 @@ def gather_rows(table: Tensor, ids: Tensor, valid: Tensor | None) -> Tensor:
     return table[ids]
 
 
-def history_of(keys: Tensor, key_time: Tensor, ids: Tensor | None = None, **layout: Any) -> History:
-    """The history of a search's arguments."""
-    return History(keys if ids is None else Lookup(keys, ids), key_time, **layout)
-
-
 def blocks(
     op: str,
     query: Tensor,
@@ -60,7 +55,7 @@ def blocks(
     **layout: Any,
 ) -> list[Block]:
     """Every layout as dense blocks: the batch itself, or one block a sequence or window."""
-    history = history_of(keys, key_time, **layout)
+    history = from_arguments(keys, key_time, **layout)
     check_combination(op, history, OF_SEARCH)
     check_int(op, "key_time", key_time)
     check_rows(op, history, OF_SEARCH)
