@@ -24,8 +24,8 @@ void check_valid(const char* op, const Tensor& valid, int64_t queries, int64_t k
 // Positions [begin, end) of the array lie among the behaviours, or below 0.
 void check_below(const char* op, const int64_t* positions, int64_t begin, int64_t end,
                  int64_t behaviour_count) {
-  if (all_between_cpu({positions, true}, begin, end, std::numeric_limits<int64_t>::min(),
-                      behaviour_count - 1)) {
+  if (all_between_cpu({{positions, true}, std::numeric_limits<int64_t>::min(), behaviour_count - 1},
+                      begin, end)) {
     return;
   }
   for (int64_t at = begin; at < end; ++at) {
@@ -193,7 +193,7 @@ struct CpuAttention : EsuInputs {
     const int64_t count = queries * params.k;
     if (params.positions != nullptr) {
       check_found(op);
-    } else if (b.ids && !all_between_cpu(b.ids, 0, count, 0, z.size(0) - 1)) {
+    } else if (b.ids && !all_between_cpu({b.ids, 0, z.size(0) - 1}, 0, count)) {
       for (int64_t at = 0; at < count; ++at) {
         const int64_t id = b.ids[at];
         const bool unread = b.mask != nullptr && b.mask[at] == 0;

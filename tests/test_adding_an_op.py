@@ -38,16 +38,17 @@ def test_the_op_of_the_walk_through_compiles(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block)
     own = re.findall(r"^\d+\. `(.*?)`", PAGE, re.MULTILINE)
-    assert len(own) == 12
+    assert len(own) == 11
     assert [name for name in own if name in files] == list(files)
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "longclock").symlink_to(tmp_path / "kernels")
-    level = tmp_path / "recency_decay_avx2.cpp"  # as CMake writes it
-    level.write_text(
-        "#define LONGCLOCK_SIMD_NAMESPACE avx2\n"
-        '#include "longclock/recency_decay/recency_decay_simd-inl.h"\n'
-    )
-    files[level.name] = level.read_text()
+    for level, entries in (("scalar", "#define LONGCLOCK_CPU_ENTRIES\n"), ("avx2", "")):
+        source = tmp_path / f"recency_decay_{level}.cpp"  # as CMake writes it
+        source.write_text(
+            f"{entries}#define LONGCLOCK_SIMD_NAMESPACE {level}\n"
+            '#include "longclock/recency_decay/recency_decay_simd-inl.h"\n'
+        )
+        files[source.name] = source.read_text()
     flags = [
         "-std=c++20",
         "-fvisibility=hidden",
@@ -60,15 +61,16 @@ def test_the_op_of_the_walk_through_compiles(tmp_path):
     flags += [f"-isystem{path}" for path in include_paths()]
     flags += [
         "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        "-DLONGCLOCK_X86",
         f"-I{tmp_path / 'csrc'}",
         f"-I{tmp_path / 'include'}",
     ]
     for name in files:
         source = tmp_path / name
         if name.endswith(".cpp"):
-            level = ["-mavx2", "-mfma", "-mf16c", "-DLONGCLOCK_X86"] if "_avx2" in name else []
+            level_flags = ["-mavx2", "-mfma", "-mf16c"] if "_avx2" in name else []
             compiler = os.environ.get("CXX", "c++")
-            subprocess.run([compiler, *flags, *level, str(source)], check=True)
+            subprocess.run([compiler, *flags, *level_flags, str(source)], check=True)
         elif name.endswith(".cu") and (nvcc := shutil.which("nvcc")):
             ptx = ["-std=c++20", f"-I{tmp_path / 'include'}", "-ptx", "-o", str(tmp_path / "ptx")]
             subprocess.run([nvcc, *ptx, str(source)], check=True)

@@ -180,7 +180,7 @@ void check_second(const char* op, const char* argument, int64_t time, int64_t po
 
 void check_seconds(const char* op, const char* argument, const IntArray& times,
                    const uint8_t* counts, int64_t begin, int64_t end) {
-  if (!times.is_64 || all_between_cpu(times, begin, end, -kFarthest, kFarthest)) return;
+  if (!times.is_64 || all_between_cpu({times, -kFarthest, kFarthest}, begin, end)) return;
   for (int64_t at = begin; at < end; ++at) {
     if (counts == nullptr || counts[at] != 0) check_second(op, argument, times[at], at);
   }

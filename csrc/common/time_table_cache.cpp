@@ -9,6 +9,7 @@
 
 #include "common/fork.h"
 #include "common/parallel.h"
+#include "longclock/common/simd_level.h"
 #include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock {

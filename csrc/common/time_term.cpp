@@ -9,14 +9,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_mlp_gradient(const TimeMlpArgume
                                                              IntArray delta, const float* grad,
                                                              int64_t count) {
   const TimeMlp& mlp = arguments.mlp;
-  const int64_t parts = time_similarity_backward_parts(count);
-  std::vector<double> partial(static_cast<size_t>(parts * time_mlp_size(mlp.hidden)));
+  const int64_t parts = time_similarity_backward_parts(count), size = time_mlp_size(mlp.hidden);
+  std::vector<double> partial(static_cast<size_t>(parts * size));
   const TimeMlpGradients out(arguments);
   const TimeSimilarityBackwardParams params{delta, grad, count, mlp, partial.data(), out.view()};
   parallel_tasks(parts, count * 16, [&](int64_t begin, int64_t end) {
     time_similarity_backward_cpu(params, begin, end);
   });
-  time_similarity_backward_reduce_cpu(params);
+  time_similarity_backward_reduce_cpu(params, 0, size);
   return out.tensors;
 }
 

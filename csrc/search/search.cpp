@@ -88,7 +88,7 @@ void Search::check_ids(const char* op, int64_t table_rows) const {
     for (int64_t index = begin; index < end; ++index) {
       const Group& g = groups[index];
       const int64_t last = g.position + g.length;
-      if (all_between_cpu(behaviours.ids, g.position, last, 0, table_rows - 1)) continue;
+      if (all_between_cpu({behaviours.ids, 0, table_rows - 1}, g.position, last)) continue;
       for (int64_t at = g.position; at < last; ++at) {
         const int64_t id = behaviours.ids[at];
         if (id >= 0 && id < table_rows) continue;

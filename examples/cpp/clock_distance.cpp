@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How far each past event lies from 23:00 on a 24-hour clock, in minutes.
 #include <longclock/circular_delta/circular_delta.h>
+#include <longclock/common/simd_level.h>
 
 #include <cstdint>
 #include <cstdio>

@@ -5,7 +5,6 @@
 
 #include "longclock/common/cuda.h"
 #include "longclock/common/dtype.h"
-#include "longclock/common/simd_level.h"
 #include "longclock/selection/selection.h"
 
 namespace longclock {
@@ -26,14 +25,10 @@ struct BlockTopKParams {
   bool check;          // CUDA: assert that lengths fit, in place of clamping them
 };
 
-LONGCLOCK_DECLARE_LEVELS(void block_topk(const BlockTopKParams&, int64_t begin, int64_t end))
-
 // Tasks [begin, end) of rows * parts: fills `entries`, or the outputs where parts is 1.
 void block_topk_cpu(const BlockTopKParams& params, int64_t begin, int64_t end);
 // Rows [begin, end): merges the parts into the outputs.
 void block_topk_merge_cpu(const BlockTopKParams& params, int64_t begin, int64_t end);
-// The best of a row, n <= k of them in order, into the outputs.
-void write_topk_row(const BlockTopKParams& params, int64_t row, const TopKEntry* best, int64_t n);
 
 struct BlockTopKBackwardParams {
   DType dtype;

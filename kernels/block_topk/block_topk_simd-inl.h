@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+
 #include "longclock/block_topk/block_topk.h"
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/common/scratch.h"
 #include "longclock/selection/sort_largest-inl.h"
 #include "longclock/selection/topk_buffer-inl.h"
@@ -95,6 +98,30 @@ TopKBuffer select(const T* row, int64_t begin, int64_t end, int64_t k, Workspace
   return best;
 }
 
+constexpr uint16_t kMinusInfinity16[] = {0xfc00, 0xff80};  // fp16, bf16
+
+// Copies the chosen scores, so that their bits (a -0, a NaN's payload) are the input's.
+template <class Score>
+void copy_scores(const BlockTopKParams& p, int64_t row, int64_t n, Score none) {
+  const Score* from = static_cast<const Score*>(p.scores) + row * p.row_stride;
+  Score* to = static_cast<Score*>(p.top_scores) + row * p.k;
+  const int64_t* indices = p.indices + row * p.k;
+  for (int64_t i = 0; i < n; ++i) to[i] = from[indices[i]];
+  for (int64_t i = n; i < p.k; ++i) to[i] = none;
+}
+
+// The best of a row, n <= k of them in order, into the outputs.
+inline void write_row(const BlockTopKParams& p, int64_t row, const TopKEntry* best, int64_t n) {
+  int64_t* indices = p.indices + row * p.k;
+  for (int64_t i = 0; i < n; ++i) indices[i] = entry_index(best[i]);
+  for (int64_t i = n; i < p.k; ++i) indices[i] = -1;
+  if (p.dtype == DType::kFloat32) {
+    copy_scores<float>(p, row, n, -__builtin_inff());
+  } else {
+    copy_scores<uint16_t>(p, row, n, kMinusInfinity16[p.dtype == DType::kBFloat16]);
+  }
+}
+
 }  // namespace
 
 void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
@@ -111,7 +138,7 @@ void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
                          const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;
                          best = select<T>(scores, first, last, p.k, &workspace));
     if (p.parts == 1) {
-      write_topk_row(p, row, best.entries(), sort_largest(best.entries(), best.size(), p.k));
+      write_row(p, row, best.entries(), sort_largest(best.entries(), best.size(), p.k));
       continue;
     }
     const int64_t count = best.keep_best();
@@ -120,4 +147,30 @@ void block_topk(const BlockTopKParams& p, int64_t begin, int64_t end) {
   }
 }
 
+void block_topk_merge(const BlockTopKParams& p, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    TopKEntry* entries = p.entries + row * p.parts * p.k;
+    int64_t n = sort_best(entries, p.parts * p.k, p.k);
+    while (n > 0 && entries[n - 1] == 0) --n;  // padding
+    write_row(p, row, entries, n);
+  }
+}
+
+void block_topk_backward(const BlockTopKBackwardParams& p, int64_t begin, int64_t end) {
+  const int64_t size = size_of(p.dtype), row_size = p.columns * size;
+  const char* grad = static_cast<const char*>(p.grad);
+  for (int64_t row = begin; row < end; ++row) {
+    char* out = static_cast<char*>(p.out) + row * row_size;
+    for (int64_t i = 0; i < row_size; ++i) out[i] = 0;
+    for (int64_t i = row * p.k; i < (row + 1) * p.k; ++i) {
+      if (p.indices[i] < 0) continue;
+      std::memcpy(out + p.indices[i] * size, grad + i * size, static_cast<size_t>(size));
+    }
+  }
+}
+
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_ENTRY(block_topk, BlockTopKParams)
+LONGCLOCK_CPU_ENTRY(block_topk_merge, BlockTopKParams)
+LONGCLOCK_CPU_ENTRY(block_topk_backward, BlockTopKBackwardParams)

@@ -5,7 +5,6 @@
 
 #include "longclock/common/cuda.h"
 #include "longclock/common/dtype.h"
-#include "longclock/common/simd_level.h"
 
 namespace longclock {
 
@@ -21,9 +20,6 @@ struct CircularDeltaParams {
   int64_t period;  // 1..2^31 - 1
   void* out;       // contiguous, int64 where a or b is, else int32
 };
-
-LONGCLOCK_DECLARE_LEVELS(void circular_delta(const CircularDeltaParams&, int64_t begin,
-                                             int64_t end))
 
 // Elements [begin, end) of the output.
 void circular_delta_cpu(const CircularDeltaParams& params, int64_t begin, int64_t end);

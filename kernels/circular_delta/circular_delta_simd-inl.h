@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "longclock/circular_delta/circular_delta.h"
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/common/ints-inl.h"
 #include "longclock/common/simd-inl.h"
 #include "longclock/time/clock-inl.h"
@@ -32,3 +33,5 @@ void circular_delta(const CircularDeltaParams& p, int64_t begin, int64_t end) {
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_ENTRY(circular_delta, CircularDeltaParams)

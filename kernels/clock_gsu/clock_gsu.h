@@ -2,12 +2,9 @@
 #pragma once
 
 #include "longclock/common/cuda.h"
-#include "longclock/common/simd_level.h"
 #include "longclock/search/dot_search.h"
 
 namespace longclock {
-
-LONGCLOCK_DECLARE_BF16_LEVELS(void clock_gsu(const DotSearchParams&, int64_t begin, int64_t end))
 
 // Tasks [begin, end): fills `entries`, or the outputs where parts is 1.
 void clock_gsu_cpu(const DotSearchParams& params, int64_t begin, int64_t end);

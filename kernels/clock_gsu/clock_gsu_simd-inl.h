@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "longclock/clock_gsu/clock_gsu.h"
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/search/candidate_search-inl.h"
 #include "longclock/search/repeated_search-inl.h"
 #include "longclock/search/single_search-inl.h"
@@ -87,3 +89,5 @@ void clock_gsu(const DotSearchParams& p, int64_t begin, int64_t end) {
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_BF16_ENTRY(clock_gsu, DotSearchParams)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/common/ints-inl.h"
 #include "longclock/common/memory-inl.h"
 #include "longclock/common/range.h"
@@ -7,10 +8,12 @@ namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 // Without a branch a value, for almost always all of them are: x = value - low is in [0, width]
 // where neither x nor width - x has the sign bit.
-bool all_between(const IntArray& values, int64_t begin, int64_t end, int64_t low, int64_t high) {
-  const uint64_t least = static_cast<uint64_t>(low), width = static_cast<uint64_t>(high) - least;
+bool all_between(const RangeParams& p, int64_t begin, int64_t end) {
+  if (p.low > p.high) return begin >= end;
+  const uint64_t least = static_cast<uint64_t>(p.low),
+                 width = static_cast<uint64_t>(p.high) - least;
   uint64_t signs = 0;
-  with_ints(values, begin, [&](auto* value) {
+  with_ints(p.values, begin, [&](auto* value) {
     const int64_t n = end - begin;
     Vq even = {}, odd = {};  // two sums, neither of which waits for the other
     int64_t i = 0;
@@ -30,3 +33,5 @@ bool all_between(const IntArray& values, int64_t begin, int64_t end, int64_t low
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_ENTRY(all_between, RangeParams)

@@ -20,11 +20,11 @@ void expect_found(Int outside, int64_t low, int64_t high) {
     std::vector<Int> values(static_cast<size_t>(n) + 2, outside);
     for (int64_t i = 0; i < n; ++i) values[i + 1] = static_cast<Int>(i % 2 == 0 ? low : high);
     const IntArray array{values.data(), sizeof(Int) == 8};
-    EXPECT_TRUE(all_between_cpu(array, 1, n + 1, low, high)) << n;
+    EXPECT_TRUE(all_between_cpu({array, low, high}, 1, n + 1)) << n;
     for (int64_t i = 0; i < n; ++i) {
       const Int kept = values[i + 1];
       values[i + 1] = outside;
-      EXPECT_FALSE(all_between_cpu(array, 1, n + 1, low, high)) << i << " of " << n;
+      EXPECT_FALSE(all_between_cpu({array, low, high}, 1, n + 1)) << i << " of " << n;
       values[i + 1] = kept;
     }
   }
@@ -47,8 +47,8 @@ TEST(Range, OneValueOutsideIsFoundWhereverItIs) {
 
 TEST(Range, NothingIsInAnEmptyRange) {
   const std::vector<int64_t> values(5);
-  EXPECT_FALSE(all_between_cpu({values.data(), true}, 0, 5, 0, -1));
-  EXPECT_TRUE(all_between_cpu({values.data(), true}, 3, 3, 0, -1));
+  EXPECT_FALSE(all_between_cpu({{values.data(), true}, 0, -1}, 0, 5));
+  EXPECT_TRUE(all_between_cpu({{values.data(), true}, 0, -1}, 3, 3));
 }
 
 }  // namespace

@@ -272,7 +272,10 @@ class Elements {
         in_pieces([=](int64_t begin, int64_t end) { time_similarity_cpu(similar, begin, end); }),
         {kParts,
          [=](int64_t begin, int64_t end) { time_similarity_backward_cpu(learned, begin, end); }},
-        {1, [=](int64_t, int64_t) { time_similarity_backward_reduce_cpu(learned); }},
+        {time_mlp_size(8),
+         [=](int64_t begin, int64_t end) {
+           time_similarity_backward_reduce_cpu(learned, begin, end);
+         }},
     };
   }
 

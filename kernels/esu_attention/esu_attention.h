@@ -2,7 +2,6 @@
 #pragma once
 
 #include "longclock/common/cuda.h"
-#include "longclock/common/simd_level.h"
 #include "longclock/search/behaviours.h"
 #include "longclock/search/device_search.h"
 
@@ -54,11 +53,6 @@ struct EsuTableGradParams {
   const int64_t* positions = nullptr;  // [count], of ids, below 0: not valid; or none
   int64_t behaviour_count = 0;         // T, where positions are given
 };
-
-LONGCLOCK_DECLARE_LEVELS(void esu_attention(const EsuAttentionParams&, int64_t begin, int64_t end);
-                         void esu_attention_backward(const EsuAttentionBackwardParams&,
-                                                     int64_t begin, int64_t end);
-                         void esu_table_grad(const EsuTableGradParams&, int64_t begin, int64_t end))
 
 // Queries [begin, end).
 void esu_attention_cpu(const EsuAttentionParams& params, int64_t begin, int64_t end);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/esu_attention/esu_attention.h"
 #include "longclock/search/behaviour_block-inl.h"
 
@@ -396,3 +397,7 @@ void esu_table_grad(const EsuTableGradParams& p, int64_t begin, int64_t end) {
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_ENTRY(esu_attention, EsuAttentionParams)
+LONGCLOCK_CPU_ENTRY(esu_attention_backward, EsuAttentionBackwardParams)
+LONGCLOCK_CPU_ENTRY(esu_table_grad, EsuTableGradParams)

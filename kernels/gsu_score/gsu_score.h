@@ -2,7 +2,6 @@
 #pragma once
 
 #include "longclock/common/cuda.h"
-#include "longclock/common/simd_level.h"
 #include "longclock/search/behaviours.h"
 #include "longclock/search/device_search.h"
 
@@ -47,13 +46,6 @@ struct GsuScoreBackwardParams {
   float* s_grad;               // one value a behaviour of a group: the sum over its queries
   int32_t* s_delta;            // its delta
 };
-
-LONGCLOCK_DECLARE_BF16_LEVELS(
-    void gsu_score(const GsuScoreParams&, int64_t begin, int64_t end);
-    void gsu_score_query_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end);
-    void gsu_score_key_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end);
-    void gsu_score_table_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end);
-    void gsu_score_s_grad(const GsuScoreBackwardParams&, int64_t begin, int64_t end))
 
 // Tasks [begin, end).
 void gsu_score_cpu(const GsuScoreParams& params, int64_t begin, int64_t end);

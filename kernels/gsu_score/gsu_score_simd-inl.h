@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/gsu_score/gsu_score.h"
 #include "longclock/search/behaviour_block-inl.h"
 
@@ -255,3 +256,9 @@ void gsu_score_s_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t en
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_BF16_ENTRY(gsu_score, GsuScoreParams)
+LONGCLOCK_CPU_BF16_ENTRY(gsu_score_query_grad, GsuScoreBackwardParams)
+LONGCLOCK_CPU_BF16_ENTRY(gsu_score_key_grad, GsuScoreBackwardParams)
+LONGCLOCK_CPU_BF16_ENTRY(gsu_score_table_grad, GsuScoreBackwardParams)
+LONGCLOCK_CPU_BF16_ENTRY(gsu_score_s_grad, GsuScoreBackwardParams)

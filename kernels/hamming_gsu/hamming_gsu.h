@@ -2,7 +2,6 @@
 #pragma once
 
 #include "longclock/common/cuda.h"
-#include "longclock/common/simd_level.h"
 #include "longclock/search/search_topk.h"
 
 namespace longclock {
@@ -12,8 +11,6 @@ namespace longclock {
 struct HammingGsuParams : SearchTopKParams {
   const uint64_t* queries;  // [Q, dim]
 };
-
-LONGCLOCK_DECLARE_LEVELS(void hamming_gsu(const HammingGsuParams&, int64_t begin, int64_t end))
 
 // Tasks [begin, end): fills `entries`, or the outputs where parts is 1.
 void hamming_gsu_cpu(const HammingGsuParams& params, int64_t begin, int64_t end);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/hamming_gsu/hamming_gsu.h"
 #include "longclock/search/nearest-inl.h"
 
@@ -40,3 +41,5 @@ void hamming_gsu(const HammingGsuParams& p, int64_t begin, int64_t end) {
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_ENTRY(hamming_gsu, HammingGsuParams)

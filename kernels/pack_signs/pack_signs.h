@@ -5,7 +5,6 @@
 
 #include "longclock/common/cuda.h"
 #include "longclock/common/dtype.h"
-#include "longclock/common/simd_level.h"
 
 namespace longclock {
 
@@ -19,8 +18,6 @@ struct PackSignsParams {
   int64_t rows, columns;
   uint64_t* out;  // [rows, sign_words(columns)]
 };
-
-LONGCLOCK_DECLARE_LEVELS(void pack_signs(const PackSignsParams&, int64_t begin, int64_t end))
 
 // Rows [begin, end).
 void pack_signs_cpu(const PackSignsParams& params, int64_t begin, int64_t end);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/common/lanes-inl.h"
 #include "longclock/common/memory-inl.h"
 #include "longclock/pack_signs/pack_signs.h"
@@ -34,3 +35,5 @@ void pack_signs(const PackSignsParams& p, int64_t begin, int64_t end) {
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_ENTRY(pack_signs, PackSignsParams)

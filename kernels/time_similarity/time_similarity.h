@@ -5,7 +5,6 @@
 
 #include "longclock/common/cuda.h"
 #include "longclock/common/dtype.h"
-#include "longclock/common/simd_level.h"
 #include "longclock/time/time_mlp.h"
 
 namespace longclock {
@@ -45,19 +44,15 @@ LONGCLOCK_INLINE constexpr int64_t time_similarity_backward_device_parts(int64_t
   return (count + kTimeSimilarityDevicePart - 1) / kTimeSimilarityDevicePart;
 }
 
-LONGCLOCK_DECLARE_LEVELS(void time_features(const TimeFeaturesParams&, int64_t begin, int64_t end);
-                         void time_similarity(const TimeSimilarityParams&, int64_t begin,
-                                              int64_t end);
-                         void time_similarity_backward(const TimeSimilarityBackwardParams&,
-                                                       int64_t part_begin, int64_t part_end))
-
 // Elements [begin, end).
 void time_features_cpu(const TimeFeaturesParams& params, int64_t begin, int64_t end);
 void time_similarity_cpu(const TimeSimilarityParams& params, int64_t begin, int64_t end);
-// Parts [part_begin, part_end) into `partial`; then, once all are there, the sum into `out`.
-void time_similarity_backward_cpu(const TimeSimilarityBackwardParams& params, int64_t part_begin,
-                                  int64_t part_end);
-void time_similarity_backward_reduce_cpu(const TimeSimilarityBackwardParams& params);
+// Parts [begin, end) into `partial`.
+void time_similarity_backward_cpu(const TimeSimilarityBackwardParams& params, int64_t begin,
+                                  int64_t end);
+// Once all parts are there: parameters [begin, end) of time_mlp_size(hidden) into `out`.
+void time_similarity_backward_reduce_cpu(const TimeSimilarityBackwardParams& params, int64_t begin,
+                                         int64_t end);
 
 // All elements, on the device of the stream. Each returns a cudaError_t: 0 is success. Pointers are
 // the device's; the launchers allocate nothing and wait for nothing.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "longclock/common/cpu_entry-inl.h"
 #include "longclock/common/ints-inl.h"
 #include "longclock/common/memory-inl.h"
 #include "longclock/time/time_term-inl.h"
@@ -83,19 +84,24 @@ void add_block_gradient(const TimeMlp& mlp, const TimeFeatureBlock& f, const flo
   *b2 += sum_in_double(bias_sum);
 }
 
+// The place of the i-th of all parameters: w1, b1, w2, b2.
+inline float* gradient_at(const TimeMlpGradient& out, int hidden, int64_t i) {
+  const int64_t b1 = int64_t{hidden} * kTimeFeatures, w2 = b1 + hidden, b2 = w2 + hidden;
+  return i < b1 ? out.w1 + i : i < w2 ? out.b1 + (i - b1) : i < b2 ? out.w2 + (i - w2) : out.b2;
+}
+
 }  // namespace
 
-void time_similarity_backward(const TimeSimilarityBackwardParams& p, int64_t part_begin,
-                              int64_t part_end) {
+void time_similarity_backward(const TimeSimilarityBackwardParams& p, int64_t begin, int64_t end) {
   TimeFeatureBlock f = {};
   alignas(64) float grad[kTimeBlock];
   const int64_t size = time_mlp_size(p.mlp.hidden);
-  for (int64_t part = part_begin; part < part_end; ++part) {
+  for (int64_t part = begin; part < end; ++part) {
     double* sum = p.partial + part * size;
     for (int64_t i = 0; i < size; ++i) sum[i] = 0.0;
-    const int64_t end = min_of(p.count, (part + 1) * kTimeSimilarityPart);
-    for (int64_t at = part * kTimeSimilarityPart; at < end; at += kTimeBlock) {
-      const int64_t n = min_of(kTimeBlock, end - at);
+    const int64_t part_end = min_of(p.count, (part + 1) * kTimeSimilarityPart);
+    for (int64_t at = part * kTimeSimilarityPart; at < part_end; at += kTimeBlock) {
+      const int64_t n = min_of(kTimeBlock, part_end - at);
       with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.mlp.unit, &f); });
       for (int64_t i = 0; i < n; ++i) grad[i] = p.grad[at + i];
       for (int64_t i = n; i < round_up(n, kLanes); ++i) grad[i] = 0.0f;
@@ -104,4 +110,20 @@ void time_similarity_backward(const TimeSimilarityBackwardParams& p, int64_t par
   }
 }
 
+void time_similarity_backward_reduce(const TimeSimilarityBackwardParams& p, int64_t begin,
+                                     int64_t end) {
+  const int64_t size = time_mlp_size(p.mlp.hidden);
+  const int64_t parts = time_similarity_backward_parts(p.count);
+  for (int64_t i = begin; i < end; ++i) {
+    double sum = 0.0;
+    for (int64_t part = 0; part < parts; ++part) sum += p.partial[part * size + i];
+    *gradient_at(p.out, p.mlp.hidden, i) = static_cast<float>(sum);
+  }
+}
+
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
+
+LONGCLOCK_CPU_ENTRY(time_features, TimeFeaturesParams)
+LONGCLOCK_CPU_ENTRY(time_similarity, TimeSimilarityParams)
+LONGCLOCK_CPU_ENTRY(time_similarity_backward, TimeSimilarityBackwardParams)
+LONGCLOCK_CPU_ENTRY(time_similarity_backward_reduce, TimeSimilarityBackwardParams)

@@ -103,7 +103,7 @@ TEST(TimeSimilarity, GradientAgreesWithDoublesAndIgnoresZeros) {
         partial.data(),
         {out.data(), out.data() + 32, out.data() + 40, out.data() + 48}};
     time_similarity_backward_cpu(p, 0, time_similarity_backward_parts(n));
-    time_similarity_backward_reduce_cpu(p);
+    time_similarity_backward_reduce_cpu(p, 0, time_mlp_size(8));
     for (size_t i = 0; i < out.size(); ++i) {
       EXPECT_NEAR(out[i], expected[i], 2e-6 * std::fabs(size[i]) + 1e-6) << i;
     }
