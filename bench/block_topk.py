@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 import longclock as lc
 from bench.checks import same_selection
+from bench.cuda_report.entries import Call, Gate, K, M, Workload
 from bench.harness import Case
 
 
@@ -36,3 +37,22 @@ def cases(quick: bool) -> Iterator[Case]:
     yield topk_case("heavy ties", torch.randint(0, 16, (rows, m)).float(), few)
     yield topk_case(f"random, K = {many:,}", random, many)
     yield topk_case(f"rows of {long:,}", torch.randn(4, long), few)
+
+
+def cuda_call(rows: int) -> Callable[[bool], Call]:
+    def make(equal: bool) -> Call:
+        scores = torch.zeros(rows, M) if equal else torch.randn(rows, M)
+        return Call(lambda: lc.block_topk(scores, K), (scores,))
+
+    return make
+
+
+CUDA_CALLS = (
+    Workload("block_topk fp32", 4 * M, cuda_call(4), True),
+    Workload("block_topk fp32 700 rows", 700 * M, cuda_call(700), True),
+)
+CUDA_GATES = (
+    Gate(r"block_topk fp32 700 rows", "data_dependence", 0.1),
+    Gate(r"block_topk fp32 700 rows", "launches", 1),
+    Gate(r"block_topk fp32 700 rows", "bank_replays_select", 1.25),
+)

@@ -10,6 +10,9 @@ from torch.nn.utils.rnn import pad_sequence
 import longclock as lc
 from bench import peers
 from bench.checks import selection
+from bench.cuda_report.cubins import ARCHITECTURES
+from bench.cuda_report.entries import RELU, Call, D, Gate, HotLoop, K, M, Workload
+from bench.cuda_report.sass import Work
 from bench.harness import Case, Check
 from bench.inputs import DTYPES, Search, make_ragged, make_search, make_windows
 
@@ -106,3 +109,107 @@ def cases(quick: bool) -> Iterator[Case]:
     sizes = {"Q": windows, "M": m, "D": d // 2, "dtype": "fp32"}
     case = make_windows(windows, m, d // 2)
     yield search_case(f"{windows} windows, fp32", case, k, sizes, [m] * windows)
+
+
+def cuda_call(
+    dtype: str, s: int = 4, m: int = M, candidates: int | None = None
+) -> Callable[[bool], Call]:
+    def make(equal: bool) -> Call:
+        case = make_search(s, m, D, DTYPES[dtype], candidates=candidates)
+        if equal:
+            case.keys.zero_()
+            case.key_time.fill_(1_700_000_000)
+        inputs = (case.query, case.keys, case.key_time, case.query_time, *case.mlp)
+        return Call(lambda: case.run(lc.clock_gsu, K), inputs, case.keys)
+
+    return make
+
+
+CUDA_CALLS = (
+    *(Workload(f"clock_gsu {each}", 4 * M, cuda_call(each), True) for each in DTYPES),
+    # As many sequences as in training: none is cut into parts for several blocks.
+    Workload("clock_gsu fp16 S=512 M=1000", 512_000, cuda_call("fp16", 512, 1000)),
+    # A tile of candidates, which shows that each sweep reads the keys once, and a whole request.
+    Workload("clock_gsu fp16 128 candidates", 128 * M, cuda_call("fp16", 1, M, 128), True),
+    Workload("clock_gsu fp16 1000 candidates", 1000 * M, cuda_call("fp16", 1, M, 1000), True),
+    Workload("clock_gsu fp32 500 candidates", 500 * M, cuda_call("fp32", 1, M, 500), True),
+)
+
+KEYS = r"LDG\.E\b.*\b128\b"
+REQUEST, OF_REQUEST = "clock_gsu fp16 1000 candidates", Work(64, {"HMMA": 128})
+CUDA_LOOPS = (
+    # A tile: 32 keys of 128 elements in loads of 16 bytes, then s by 8 hidden units.
+    HotLoop(
+        "clock_gsu_kernel<Float16, (RowForm)2>", "clock_gsu fp16", Work(32, {KEYS: 16, RELU: 8})
+    ),
+    HotLoop(
+        "clock_gsu_kernel<BFloat16, (RowForm)2>", "clock_gsu bf16", Work(32, {KEYS: 16, RELU: 8})
+    ),
+    HotLoop("clock_gsu_kernel<float, (RowForm)2>", "clock_gsu fp32", Work(32, {KEYS: 32, RELU: 8})),
+    # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
+    HotLoop("sweep_kernel<Float16, 256, (Sweep)0>", REQUEST, OF_REQUEST),
+    HotLoop("sweep_kernel<Float16, 256, (Sweep)1>", REQUEST, OF_REQUEST),
+)
+
+NEWER = ARCHITECTURES[1:]
+ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12]>"
+MANY, SWEEPS = r"clock_gsu .* candidates", r"sweep_kernel<Float16, 256, \(Sweep\)[01]>"
+LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2>"  # rows that eight lanes read
+WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2>"
+CUDA_GATES = (
+    Gate(WIDEST, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 90)),
+    Gate(
+        WIDEST,
+        "spills",
+        0,
+        (90,),
+        reason="one word, outside the hot loop; what was tried moves it to another architecture",
+    ),
+    Gate(KERNEL, "registers", 80, NEWER),
+    Gate(KERNEL, "registers", 112, (75,)),
+    Gate(
+        LINES,
+        "instructions_a_unit",
+        12,
+        ARCHITECTURES,
+        reason="whole lines take two passes of 16 rows a tile and one more exchange. The 12 of half "
+        "lines kept an H200 at 62% of the rate of reading; these keep it at 90%, in 30% of the issue "
+        "slots",
+    ),
+    Gate(LINES, "barriers_in_hot_loop", 0, ARCHITECTURES),
+    Gate(KERNEL, "shared_bytes", 48 * 1024, ARCHITECTURES),
+    Gate(
+        ONE,
+        "bytes_over_minimum",
+        1.01,
+        reason="1.0103: a merge of parts reads what is near its bound again, in sectors of 32 bytes",
+    ),
+    Gate(ONE, "rows_in_narrow_loads", 0),
+    Gate(ONE, "sectors_of_wide_accesses", 1.0),
+    Gate(ONE, "bank_replays_stream", 1.0),
+    Gate(ONE, "bank_replays_select", 1.25),
+    Gate(ONE, "data_dependence", 0.05),
+    Gate(r"clock_gsu fp16 S=512 .*", "launches", 1),
+    Gate(ONE, "launches", 2),
+    Gate(SWEEPS, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
+    Gate(
+        SWEEPS,
+        "instructions_a_product",
+        1 / 0.28,
+        NEWER[-1:],
+        reason="ptxas puts a NOP behind most mma of sm_120, 100 of 128; without them it is 3.5",
+    ),
+    Gate(
+        r"clock_gsu fp16 128 candidates",
+        "times_rows_are_copied",
+        2,
+        reason="2 are the sweeps'; the rest are the candidates, which each block copies as well",
+    ),
+    Gate(MANY, "rows_in_narrow_loads", 0),
+    Gate(MANY, "sectors_of_copies", 1.0),
+    Gate(MANY, "bank_replays_stream", 1.0),
+    Gate(MANY, "bank_replays_select", 1.25),
+    Gate(MANY, "survivors_a_result", 8),
+    Gate(MANY, "global_atomics", 0),
+    Gate(MANY, "launches", 4),
+)

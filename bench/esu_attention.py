@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import longclock as lc
 from bench.checks import close
+from bench.cuda_report.cubins import ARCHITECTURES
+from bench.cuda_report.entries import Call, Gate, K, M, Workload, backward
 from bench.harness import Case, Check, Step
 from bench.inputs import DTYPES, check_step, make_mlp, times, trained
 
@@ -82,3 +85,71 @@ def attention_cases(q: int, k: int, width: int, dtype: str = "fp32") -> Iterator
 def cases(quick: bool) -> Iterator[Case]:
     for q, k, width in ((5, 20, 8), (2, 300, 8)) if quick else ((1024, 100, 64), (32, 10_000, 64)):
         yield from attention_cases(q, k, width)
+
+
+def cuda_call(k: int, with_backward: bool = False) -> Callable[[bool], Call]:
+    def make(equal: bool) -> Call:
+        q, width = 8, 128
+        u = (torch.randn(q, HEADS, width) / width**0.5).half()
+        z, others = torch.randn(q, k, width).half(), (times(q, k), times(q))
+        leaves = (u, z, *make_mlp())
+
+        def forward(u: Tensor, z: Tensor, *mlp: Any) -> Tensor:
+            return lc.esu_attention(u, z, *others, mlp)
+
+        if with_backward:
+            return backward(forward, leaves, others, 1)
+        return Call(lambda: forward(*leaves), (*leaves, *others), z)
+
+    return make
+
+
+CUDA_CALLS = (
+    Workload("esu_attention fp16", 8 * K, cuda_call(K)),
+    Workload("esu_attention fp16 backward", 8 * K, cuda_call(K, with_backward=True)),
+    Workload("esu_attention fp16 K=10000", 8 * M, cuda_call(M)),
+    Workload("esu_attention fp16 K=10000 backward", 8 * M, cuda_call(M, with_backward=True)),
+)
+# The form of rows of up to 128 whole columns; the others are for what is wider or unaligned.
+ALL, KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
+TIGHTEST = r"esu_attention_backward_kernel<float, \(EsuForm\)0>"
+CUDA_GATES = (
+    Gate(TIGHTEST, "spills", 0, ARCHITECTURES[:-1]),
+    Gate(
+        TIGHTEST,
+        "spills",
+        0,
+        ARCHITECTURES[-1:],
+        reason="one word, once a row pair; every other order of the code that was tried moves "
+        "it to another dtype or architecture, and 72 registers would cost a block in eight",
+    ),
+    Gate(KERNEL, "registers", 64, ARCHITECTURES),
+    Gate(KERNEL, "global_reductions", 0, ARCHITECTURES),
+    Gate(KERNEL, "shared_bytes", 8 * 1024, ARCHITECTURES),
+    Gate(r"esu_attention fp16( K=10000)?", "bytes_over_minimum", 1.05),
+    Gate(
+        r"esu_attention fp16 backward",
+        "bytes_over_minimum",
+        1.05,
+        reason="the gradient of s, 8 bytes a behaviour, is written and read again for that of the "
+        "mlp; the kernel that reads z is at 1.03",
+    ),
+    Gate(
+        r"esu_attention fp16 K=10000 backward",
+        "bytes_over_minimum",
+        1.05,
+        reason="as for K = 100",
+    ),
+    Gate(ALL, "rows_in_narrow_loads", 0),
+    Gate(ALL, "bank_replays_stream", 1.1),
+    Gate(ALL, "global_atomics", 0),
+    Gate(r"esu_attention fp16", "launches", 1),
+    Gate(
+        r"esu_attention fp16 backward",
+        "launches",
+        1,
+        reason="one for u and z, two for the mlp, whose gradient is a sum over the batch",
+    ),
+    Gate(r"esu_attention fp16 K=10000", "launches", 2),  # chunks are merged by a second
+    Gate(r"esu_attention fp16 K=10000 backward", "launches", 4),
+)

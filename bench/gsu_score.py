@@ -9,6 +9,9 @@ from torch import Tensor
 
 import longclock as lc
 from bench.checks import close
+from bench.cuda_report.cubins import ARCHITECTURES
+from bench.cuda_report.entries import Call, D, Gate, HotLoop, M, Workload, backward
+from bench.cuda_report.sass import Work
 from bench.harness import Case, Step
 from bench.inputs import DTYPES, Search, check_step, make_search, trained
 
@@ -85,3 +88,50 @@ def cases(quick: bool) -> Iterator[Case]:
         make_search(few, m, d // 2, torch.float32, table=rows),
         {"S": few, "M": m, "N": rows, "D": d // 2, "dtype": "fp32"},
     )
+
+
+def cuda_call(
+    with_backward: bool = False, s: int = 4, candidates: int | None = None
+) -> Callable[[bool], Call]:
+    def make(equal: bool) -> Call:
+        case = make_search(s, M, D, torch.float16, candidates=candidates)
+        others = (case.key_time, case.query_time)
+        leaves = (case.query, case.keys, *case.mlp)
+        if not with_backward:
+            return Call(lambda: case.run(lc.gsu_score), (*leaves, *others), case.keys)
+
+        def forward(query: Tensor, keys: Tensor, *mlp: Any) -> Tensor:
+            return lc.gsu_score(query, keys, *others, mlp)
+
+        return backward(forward, leaves, others, 1)
+
+    return make
+
+
+CUDA_CALLS = (
+    Workload("gsu_score fp16", 4 * M, cuda_call()),
+    Workload("gsu_score fp16 1000 candidates", 1000 * M, cuda_call(s=1, candidates=1000)),
+    Workload("gsu_score fp16 backward", 4 * M, cuda_call(with_backward=True)),
+)
+MANY = r"gsu_score .* candidates"
+# The sweep that stores each product: a tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64
+# candidates.
+CUDA_LOOPS = (
+    HotLoop(
+        "sweep_kernel<Float16, 256, (Sweep)2>",
+        "gsu_score fp16 1000 candidates",
+        Work(64, {"HMMA": 128}),
+    ),
+)
+CUDA_GATES = (
+    Gate(
+        r"sweep_kernel<Float16, 256, \(Sweep\)2>",
+        "instructions_a_product",
+        1 / 0.22,
+        ARCHITECTURES[1:],
+    ),
+    Gate(MANY, "rows_in_narrow_loads", 0),
+    Gate(MANY, "sectors_of_copies", 1.0),
+    Gate(MANY, "bank_replays_stream", 1.0),
+    Gate(MANY, "launches", 1),
+)

@@ -11,8 +11,10 @@ from torch import Tensor
 import longclock as lc
 from bench import peers
 from bench.checks import same_selection
+from bench.cuda_report.cubins import ARCHITECTURES
+from bench.cuda_report.entries import Call, Gate, K, M, Workload
 from bench.harness import Case
-from bench.inputs import Search, make_search
+from bench.inputs import Search, make_search, times
 
 BITS = 64
 
@@ -88,3 +90,34 @@ def cases(quick: bool) -> Iterator[Case]:
     ):
         case = make_search(sizes["S"], sizes["M"], 1, torch.float32, **options)
         yield search_case(name, make_hashes(case), k, sizes)
+
+
+def cuda_call(s: int, m: int) -> Callable[[bool], Call]:
+    def make(equal: bool) -> Call:
+        query, keys = torch.randint(-(2**63), 2**63 - 1, (s, 1)), torch.zeros(s, m, 1).long()
+        if not equal:
+            keys.random_(-(2**63), 2**63 - 1)
+        key_time, query_time = times(s, m), times(s)  # not read: nothing is excluded by its time
+        return Call(lambda: lc.hamming_gsu(query, keys, key_time, query_time, K), (query, keys))
+
+    return make
+
+
+CUDA_CALLS = (
+    Workload("hamming_gsu 64 bits", 4 * M, cuda_call(4, M), True),
+    Workload("hamming_gsu 64 bits S=512 M=1000", 512_000, cuda_call(512, 1000), True),
+)
+CUDA_GATES = (
+    Gate(r"hamming_gsu_kernel<\d>", "registers", 64, ARCHITECTURES),
+    Gate(r"hamming_gsu 64 bits S=512 .*", "bytes_over_minimum", 1.05),
+    Gate(
+        r"hamming_gsu 64 bits",
+        "bytes_over_minimum",
+        1.05,
+        reason="nine parts a sequence, each with 100 entries that are merged: an entry has 8 bytes, "
+        "as a hash",
+    ),
+    Gate(r"hamming_gsu .*", "bank_replays_select", 1.25),
+    Gate(r"hamming_gsu 64 bits", "launches", 2),
+    Gate(r"hamming_gsu 64 bits S=512 .*", "launches", 1),
+)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import longclock as lc
 from bench.checks import same
+from bench.cuda_report.entries import Call, Gate, M, Workload
 from bench.harness import Case
 from bench.inputs import DTYPES
 
@@ -29,3 +30,16 @@ def cases(quick: bool) -> Iterator[Case]:
     rows, columns = (700, 40) if quick else (1_000_000, 64)
     for name in ("fp32", "bf16"):
         yield signs_case(name, torch.randn(rows, columns).to(DTYPES[name]))
+
+
+def cuda_call(equal: bool) -> Call:
+    x = torch.randn(4 * M, 64)
+    return Call(lambda: lc.pack_signs(x), (x,), x)
+
+
+CUDA_CALLS = (Workload("pack_signs fp32", 4 * M, cuda_call),)
+CUDA_GATES = (
+    Gate(r"pack_signs fp32", "bytes_over_minimum", 1.01),
+    Gate(r"pack_signs fp32", "rows_in_narrow_loads", 0),
+    Gate(r"pack_signs fp32", "launches", 1),
+)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 import longclock as lc
 from bench.checks import close
+from bench.cuda_report.entries import RELU, Call, HotLoop, M, Workload, backward
+from bench.cuda_report.sass import Work
 from bench.harness import Case, Check, Step
 from bench.inputs import check_step, make_mlp, plain_similarity, trained, wide
 
@@ -69,3 +71,20 @@ def cases(quick: bool) -> Iterator[Case]:
         ),
         compiled="reference",
     )
+
+
+def cuda_call(with_backward: bool) -> Callable[[bool], Call]:
+    def make(equal: bool) -> Call:
+        delta, mlp = torch.randint(0, 43_201, (4, M)), make_mlp()
+        if with_backward:
+            return backward(lambda *w: lc.time_similarity(delta, *w), mlp, (delta,), 0)
+        return Call(lambda: lc.time_similarity(delta, *mlp), (delta, *mlp))
+
+    return make
+
+
+CUDA_CALLS = (
+    Workload("time_similarity", 4 * M, cuda_call(False)),
+    Workload("time_similarity backward", 4 * M, cuda_call(True)),
+)
+CUDA_LOOPS = (HotLoop("time_similarity_kernel<long>", "time_similarity", Work(32, {RELU: 8})),)

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.cuda_report import cubins, gates, page, roofline, sass  # noqa: E402
+from bench.cuda_report import cubins, entries, gates, page, roofline, sass  # noqa: E402
+from bench.cuda_report.entries import Gate  # noqa: E402
 from bench.cuda_report.occupancy import occupancy  # noqa: E402
 
 PTXAS = """\
@@ -175,22 +176,36 @@ REPORT = {
 }
 
 
-def checked(*asked: gates.Gate) -> list[str]:
+def checked(*asked: Gate) -> list[str]:
     return gates.failures(REPORT | {"gates": gates.check(REPORT, asked)})
 
 
 def test_gates():
-    assert (
-        checked(gates.Gate(r"a_.*", "registers", 64, (80,)), gates.Gate("a .*", "launches", 1))
-        == []
-    )
-    (failed,) = checked(gates.Gate(r"a_kernel<.*>", "registers", 60, (75, 80)))
+    assert checked(Gate(r"a_.*", "registers", 64, (80,)), Gate("a .*", "launches", 1)) == []
+    (failed,) = checked(Gate(r"a_kernel<.*>", "registers", 60, (75, 80)))
     assert "registers is 64, at most 60 (a_kernel<float>, sm_80)" in failed
-    assert checked(gates.Gate("a .*", "launches", 0, reason="two are needed")) == []
-    (stale,) = checked(gates.Gate("a .*", "launches", 1, reason="two are needed"))
+    assert checked(Gate("a .*", "launches", 0, reason="two are needed")) == []
+    (stale,) = checked(Gate("a .*", "launches", 1, reason="two are needed"))
     assert "out of date" in stale
-    (nothing,) = checked(gates.Gate("b .*", "launches", 1))
+    (nothing,) = checked(Gate("b .*", "launches", 1))
     assert "nothing has this figure" in nothing
+
+
+def test_every_op_with_kernels_has_calls_that_are_counted():
+    """In its own file, each under the op's name; and they are those of the committed report."""
+    calls = [call.name for call in entries.of_ops("CUDA_CALLS")]
+    assert len(set(calls)) == len(calls)
+    rooms = {path.parent.name for path in (ROOT / "kernels").glob("*/*.cu")}
+    ops = {name for name in rooms if (ROOT / "csrc" / f"{name}_cuda.cpp").exists()}
+    assert {name.split()[0] for name in calls} == ops
+    report = page.read()
+    assert report is not None
+    assert list(report["workloads"]) == calls
+
+
+def test_every_hot_loop_is_of_a_call_that_is_counted():
+    calls = {call.name for call in entries.of_ops("CUDA_CALLS")}
+    assert {loop.workload for loop in gates.HOT_LOOPS} <= calls
 
 
 def test_missing_ops_fail():
