@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from ops import OPS
 
-from .call import Call, op_names
-from .generate import Draw
+from .call import Call
+from .draw import Draw
 from .run import BAD, invoke, make, outcome
 
 Invoke = Callable[[Call], Any]
@@ -122,4 +123,4 @@ def run(given: argparse.Namespace, invoke: Invoke = invoke, hang: float = HANG) 
 def op_of(given: argparse.Namespace, index: int) -> str:
     """Of a call that cannot be made here: it ends processes."""
     draw = Draw(given.seed, index, given.device == "emulated")
-    return given.op or draw.pick(*op_names())
+    return given.op or draw.pick(*sorted(OPS))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether tests/ops/<op>.py tells of every op what the tests that know every op take from there."""
+
+from __future__ import annotations
+
+import pytest
+from cuda_calls import ops
+from ops import FILES, OPS, raw_calls, run_raw
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+import longclock as lc
+
+RAW = raw_calls()
+
+
+def test_every_op_is_here() -> None:
+    missing = ({*lc.ops.__all__} | set(ops())) - set(OPS)
+    assert not missing, f"write a Spec in tests/ops of {sorted(missing)}"
+    assert [file for file in FILES if not file.startswith(tuple(lc.ops.__all__))] == []
+
+
+@pytest.mark.parametrize("op", lc.ops.__all__)
+def test_the_public_function_takes_its_good_calls(op: str) -> None:
+    for given in OPS[op].public().values():
+        getattr(lc, op)(**given)
+
+
+@pytest.mark.parametrize("op", sorted(ops()))
+def test_a_raw_op_has_good_calls_with_every_argument(op: str) -> None:
+    calls = OPS[op].raw()
+    assert calls
+    for given in calls.values():
+        assert list(given) == list(OPS[op].kinds)
+    for name, kind in OPS[op].kinds.items():
+        assert "Tensor" not in kind or any(given[name] is not None for given in calls.values()), (
+            name
+        )
+
+
+@pytest.mark.parametrize("call", RAW)
+def test_a_raw_op_takes_its_good_calls(call: str, device: str) -> None:
+    op, given = RAW[call]
+    run_raw(op, tree_map_only(Tensor, lambda x: x.to(device), given))
