@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +15,20 @@ from .rules import Rules
 from .spec import Given
 
 BOUNDS = ("lengths", "offsets", "query_offsets", "starts", "ends")
+NO_LAYOUT: Given = dict.fromkeys((*BOUNDS, "mask"))
 
 
-def good_cases() -> dict[str, Case]:
+def good_cases(dtype: torch.dtype) -> dict[str, Case]:
     """Of every layout one with rows of its own, and one with a table and all that rules behaviours out."""
     return {
         f"{layout}{', table' if full else ''}": make_case(
-            layout, counts=(5, 0, 3, 8), table=full, mask=full, exclude_future=full, poison=False
+            layout,
+            dtype,
+            counts=(5, 0, 3, 8),
+            table=full,
+            mask=full,
+            exclude_future=full,
+            poison=False,
         )
         for full in (False, True)
         for layout in LAYOUTS
@@ -156,7 +162,3 @@ def counting(a: Given, at: Array, now: int, length: int, future: bool | None = N
     if a.get("exclude_future") if future is None else not future:
         counts &= a["key_time"].reshape(-1)[at] < now
     return counts
-
-
-def no_layout() -> dict[str, Any]:
-    return dict.fromkeys((*BOUNDS, "mask"))

@@ -61,15 +61,9 @@ class Count:
         )
 
     def table(self) -> str:
-        lines = [
-            "| op | calls | " + " | ".join(COLUMNS) + " |",
-            "|---|" + "---:|" * (len(COLUMNS) + 1),
-        ]
-        total: Counter[str] = Counter()
-        for op in sorted(self.by_op):
-            total += self.by_op[op]
-            lines.append(row(op, self.by_op[op]))
-        return "\n".join([*lines, row("all", total)])
+        lines = [f"| op | calls | {' | '.join(COLUMNS)} |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
+        lines += [row(op, self.by_op[op]) for op in sorted(self.by_op)]
+        return "\n".join([*lines, row("all", sum(self.by_op.values(), Counter()))])
 
     def faults(self) -> int:
         return sum(counts[name] for counts in self.by_op.values() for name in FAULTS)

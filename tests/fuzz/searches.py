@@ -9,16 +9,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from cases import LAYOUTS, Case, make_case
+from cases import LAYOUTS, make_case
 from torch import Tensor
 
 from . import layouts, oracle
+from .call import Call
 from .compare import check
 from .draw import FLOATS, INTS, NONSENSE, Draw
 from .oracle import Array
 from .rules import Rules
 from .selections import check_row
-from .spec import MLP, Given, Spec
+from .spec import MLP, Given, Spec, schema_of
+
+ROWS = ("query", "keys", "key_time", "query_time")
 
 
 class Search(Spec):
@@ -32,16 +35,16 @@ class Search(Spec):
 
     def good_public(self, **options: Any) -> dict[str, Given]:
         case = make_case("dense", mask=True)
-        given = {"query": case.query, "keys": case.keys, "key_time": case.key_time,
-                 "query_time": case.query_time, "mlp": case.mlp}  # fmt: skip
-        return {"": {**given, **case.layout, **options}}
+        rows = {name: getattr(case, name) for name in (*ROWS, "mlp")}
+        return {"": {**rows, **case.layout, **options}}
 
-    def good_raw(self, case: Case) -> Given:
-        """What its schema has of the search's arguments."""
-        names = ("query", "keys", "key_time", "query_time", *MLP, "ids", *layouts.BOUNDS, "mask",
-                 "exclude_future", "scale", "period", "unit")  # fmt: skip
-        given = dict(zip(names, case.raw(None), strict=False))
-        return {name: value for name, value in given.items() if name in self.kinds}
+    def raw(self) -> dict[str, Given]:
+        """All that is not the search's own is true."""
+        made, names = {}, schema_of("clock_gsu")
+        for name, case in layouts.good_cases(self.row_dtypes[0]).items():
+            given = dict(zip(names, case.raw(3), strict=True)) | {"total": case.total()}
+            made[name] = {argument: given.get(argument, True) for argument in self.kinds}
+        return made
 
     # Valid calls.
 
@@ -57,7 +60,6 @@ class Search(Spec):
         return draw.floats(query.shape, torch.float32)
 
     def draw(self, draw: Draw, way: str) -> Given:
-        """Arguments up to and with ``unit``, where there is one."""
         layout = draw.pick(*LAYOUTS)
         large = draw.chance(0.02) and not draw.tiny
         most = 6000 if large else 9 if draw.tiny else 40 if draw.chance(0.9) else 300
@@ -80,7 +82,7 @@ class Search(Spec):
         a: Given = {"query": query, "keys": keys, "key_time": key_time, "query_time": query_time}
         if "w1" in self.kinds:
             a |= draw.mlp(period, unit)
-        a |= {"ids": None, **layouts.no_layout(), **given}
+        a |= {"ids": None, **layouts.NO_LAYOUT, **given}
         a |= {"mask": mask, "exclude_future": draw.chance(0.3)}
         if table:
             a["ids"] = draw.ints(shape, 0, max(count, 1), draw.pick(*INTS))
@@ -92,11 +94,12 @@ class Search(Spec):
             )
             a |= {"scale": float(scale), "period": period, "unit": unit}
         poison(draw, a, count if table else None)
-        return draw.dressed_all(a, "query", "keys", "key_time", "query_time", "ids", "mask")
+        a = draw.dressed_all(a, "query", "keys", "key_time", "query_time", "ids", "mask")
+        return a | ({"k": draw.count()} if "k" in self.kinds else {})
 
     def call(self, function: Callable[..., Any], a: Given, mlp: Any, extra: Given) -> Any:
         given = {name: value for name, value in a.items() if name in self.kinds}
-        rows = [given.pop(name) for name in ("query", "keys", "key_time", "query_time")]
+        rows = [given.pop(name) for name in ROWS]
         options = {
             name: value for name, value in given.items()
             if name not in MLP and (value is not None or not self.kinds[name].endswith("[Tensor]"))
@@ -178,8 +181,10 @@ class Search(Spec):
             score[counts], off[counts] = self.scores(a, q, at[counts], now)
         return score, off
 
-    def check_selection(self, view: Given, result: Any, exact: bool) -> None:
+    def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
+        """Of an op that selects."""
         scores, indices = result
+        exact = call.exact or "w1" not in self.kinds  # numbers of bits are whole
         k = view["k"]
         shape = (*view["query"].shape[:-1], k)
         check(scores.dtype == torch.float32 and indices.dtype == torch.int64, "dtypes")

@@ -18,6 +18,12 @@ Given = dict[str, Any]  # the arguments of a raw op by name
 MLP = ("w1", "b1", "w2", "b2")
 
 
+def schema_of(op: str) -> dict[str, str]:
+    """The type of every argument: "Tensor", "Optional[Tensor]", "int", "Optional[int]", "float", "bool"."""
+    schema = getattr(torch.ops.longclock, op).default._schema
+    return {argument.name: str(argument.type) for argument in schema.arguments}
+
+
 class Spec:
     """A raw op, and the public function of its name where there is one."""
 
@@ -34,9 +40,7 @@ class Spec:
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """The schema's type of every argument: "Tensor", "Optional[Tensor]", "int", "float", "bool", .."""
-        schema = getattr(torch.ops.longclock, self.name).default._schema
-        return {argument.name: str(argument.type) for argument in schema.arguments}
+        return schema_of(self.name)
 
     @property
     def called(self) -> str:

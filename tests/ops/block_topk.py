@@ -19,8 +19,11 @@ class BlockTopk(Spec):
     name = "block_topk"
 
     def raw(self) -> dict[str, Given]:
-        lengths = torch.randint(0, 64, (6,))
-        return {"": {"scores": torch.randn(6, 64), "k": 3, "lengths": lengths}}
+        lengths = torch.tensor([0, 7, 20])
+        return {
+            "": {"scores": torch.randn(3, 20), "k": 3, "lengths": lengths},
+            "padded": {"scores": torch.randn(3, 20), "k": 30, "lengths": None},
+        }
 
     def draw(self, draw: Draw, way: str) -> Given:
         lead = tuple(draw.size(5) for _ in range(draw.pick(0, 1, 1, 1, 2, 3)))

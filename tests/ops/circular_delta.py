@@ -54,7 +54,8 @@ class CircularDelta(Times):
 
     def raw(self) -> dict[str, Given]:
         delta = torch.randint(0, 43_200, (3, 8))
-        return {"": {"a": delta, "b": delta + 1, "period": 86400}}
+        given = {"a": delta, "b": delta.int(), "period": 86400}
+        return {"": given, "expanded": given | {"b": delta[:1].expand(3, 8)}}
 
     def values(self, rules: Rules, view: Given) -> None:
         some = np.broadcast(view["a"], view["b"]).size > 0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from fuzz.compare import LARGEST, LEAST, ULP, check, compare, compare_gradients
 from fuzz.draw import FLOATS, INTS, NONSENSE, Draw
 from fuzz.oracle import Answer, Array
 from fuzz.rules import FARTHEST, Rules, of_kind
-from fuzz.spec import MLP, Given, Spec
+from fuzz.spec import MLP, Given, Spec, schema_of
 from torch import Tensor
 
 import longclock as lc
@@ -25,14 +26,16 @@ from . import esu_attention_oracle as attention
 def good_calls() -> dict[str, Given]:
     """Of the forward: rows and a table, looked up one by one or where a search found them."""
     made: dict[str, Given] = {}
-    for table in (False, True):
-        case = make_esu(queries=3, heads=2, k=8, width=5, table=table, poison=False)
-        names = ("u", "z", "ids", "z_time", "query_time", "positions", *MLP, "valid", "period", "unit", "sparse_grad")  # fmt: skip
-        given = dict(zip(names, case.raw(), strict=True))
-        at = torch.where(given["valid"], torch.arange(24).view(3, 8), -1)
+    for table, all_valid in itertools.product((False, True), repeat=2):
+        case = make_esu(
+            queries=3, heads=2, k=8, width=5, table=table, some_invalid=not all_valid, poison=False
+        )
+        given = dict(zip(schema_of("esu_attention"), case.raw(), strict=True))
+        valid = torch.ones(3, 8, dtype=torch.bool) if case.valid is None else case.valid
+        at = torch.where(valid, torch.arange(24).view(3, 8), -1)
         whole = {"z_time": case.z_time.flatten(), "positions": at, "valid": None}
         whole |= {"ids": given["ids"].flatten()} if table else {"z": case.z.flatten(0, 1)}
-        kind = "table" if table else "rows"
+        kind = f"{'table' if table else 'rows'}{', all valid' if all_valid else ''}"
         made |= {kind: given, f"{kind}, found": given | whole}
     return made
 
@@ -255,7 +258,7 @@ class EsuAttentionPositions(Spec):
 
     def raw(self) -> dict[str, Given]:
         made = {}
-        for name, case in layouts.good_cases().items():
+        for name, case in layouts.good_cases(torch.float32).items():
             given = {"key_time": case.key_time, "query_time": case.query_time, "exclude_future": False, **case.layout}  # fmt: skip
             given["found"] = torch.full((*case.query.shape[:-1], 3), -1)
             made[name] = {argument: given.get(argument) for argument in self.kinds}
@@ -269,7 +272,7 @@ class EsuAttentionPositions(Spec):
         key_time = draw.times(shape, draw.pick(*INTS), period, kind)
         sequences = layouts.sequences_of(given, queries)
         query_time = draw.times(sequences, draw.pick(*INTS), period, kind)
-        a: Given = {"key_time": key_time, "query_time": query_time, **layouts.no_layout(), **given}
+        a: Given = {"key_time": key_time, "query_time": query_time, **layouts.NO_LAYOUT, **given}
         a["mask"] = draw.bools(shape, 0.7) if draw.chance(0.4) else None
         a["exclude_future"] = draw.chance(0.4)
         found = torch.full((int(np.prod(lead)), k), -1)

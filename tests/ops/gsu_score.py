@@ -21,12 +21,6 @@ class GsuScore(ClockSearch):
     def public(self) -> dict[str, Given]:
         return self.good_public(total=None)
 
-    def raw(self) -> dict[str, Given]:
-        return {
-            name: self.good_raw(case) | {"total": case.total()}
-            for name, case in layouts.good_cases().items()
-        }
-
     def draw(self, draw: Draw, way: str) -> Given:
         a = super().draw(draw, way)
         told = draw.chance(0.5 if a["key_time"].dim() == 1 else 0.1)
@@ -62,12 +56,8 @@ class GsuScoreBackward(ClockSearch):
     strict = False
 
     def raw(self) -> dict[str, Given]:
-        needs = dict.fromkeys(("need_query", "need_keys", "need_mlp"), True)
-        return {
-            name: {"grad": torch.randn(shape_of(given)), **given, **needs}
-            for name, case in layouts.good_cases().items()
-            for given in [self.good_raw(case)]
-        }
+        made = super().raw()
+        return {name: a | {"grad": torch.randn(shape_of(a))} for name, a in made.items()}
 
     def draw(self, draw: Draw, way: str) -> Given:
         a = super().draw(draw, way)
