@@ -71,6 +71,11 @@ class Draw:
             times = turns * period + self.random.integers(-1, 2, shape)
         return torch.from_numpy(np.asarray(times)).to(dtype)
 
+    def nonsense(self, x: Tensor, dead: Tensor, *more: int) -> None:
+        """Fills what counts for nobody, in place; integers with the largest, the least, or one more."""
+        ends = () if x.is_floating_point() else (torch.iinfo(x.dtype).max, torch.iinfo(x.dtype).min)
+        x[dead] = self.pick(*(ends or NONSENSE), *more)
+
     def dressed(self, tensor: Tensor) -> Tensor:
         """The same values elsewhere: another offset, other strides, poison in between."""
         kind = self.below(8)

@@ -12,7 +12,7 @@ from torch import Tensor
 from .call import Call
 from .draw import Draw
 from .rules import SCALARS, of_kind
-from .spec import MLP
+from .spec import DEFAULTS, MLP
 
 DTYPES = (
     torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.int8,
@@ -178,7 +178,7 @@ def mutate(draw: Draw, call: Call) -> None:
     else:
         return
     call.arguments[name] = changed
-    if what == "values" or name in ("period", "scale", "unit"):
+    if what == "values" or name in ("period", *DEFAULTS):
         call.exact = False
     call.mutations.append(f"{name}: {what}")
 

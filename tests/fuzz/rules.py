@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .call import Call
 from .draw import FLOATS, INTS
-from .spec import MLP, Given
+from .spec import DEFAULTS, MLP, Given
 
 FARTHEST = 10**11  # seconds
 
@@ -122,7 +122,7 @@ class Rules:
 
     def real(self, name: str, value: Any, optional: bool) -> None:
         if value is None:
-            self.need(self.call.way != "raw", f"{name} is None")
+            self.need(self.call.way != "raw" and name in DEFAULTS, f"{name} is None")
         elif isinstance(value, bool):
             self.either.append(f"{name} is a bool")
         else:

@@ -23,7 +23,7 @@ from .draw import Draw
 from .mutate import all_meta, mutate
 from .oracle import read
 from .rules import Verdict, judge, of_kind
-from .spec import MLP, Given
+from .spec import DEFAULTS, MLP, Given
 
 BAD = ("wrong", "unnamed", "accepted")
 
@@ -35,7 +35,7 @@ def generate(op: str, draw: Draw) -> Call:
     arguments = spec.draw(draw, way)
     call = Call(spec, way, arguments, draw.exact)
     if way != "raw":
-        for name in ("scale", "unit"):  # None is a default of the public functions
+        for name in DEFAULTS:
             if name in arguments and not draw.exact and draw.chance(0.2):
                 arguments[name] = None
         call.module = way == "public" and "period" in arguments and draw.chance(0.2)

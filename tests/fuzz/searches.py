@@ -15,7 +15,7 @@ from torch import Tensor
 from . import layouts, oracle
 from .call import Call
 from .compare import check
-from .draw import FLOATS, INTS, NONSENSE, Draw
+from .draw import FLOATS, INTS, Draw
 from .oracle import Array
 from .rules import Rules
 from .selections import check_row
@@ -248,11 +248,8 @@ def poison(draw: Draw, a: Given, table_rows: int | None) -> None:
     if draw.chance(0.3):
         return
     if a["ids"] is not None:
-        info = torch.iinfo(a["ids"].dtype)
-        a["ids"][dead] = draw.pick(-1, info.max, info.min, table_rows)
+        draw.nonsense(a["ids"], dead, -1, table_rows or 0)
     elif a["keys"].is_floating_point():
-        a["keys"][dead] = draw.pick(*NONSENSE)
+        draw.nonsense(a["keys"], dead)
     if draw.chance(0.5):
-        info = torch.iinfo(a["key_time"].dtype)
-        nowhere = torch.from_numpy(~within).reshape(dead.shape)
-        a["key_time"][nowhere] = draw.pick(info.max, info.min, 0)
+        draw.nonsense(a["key_time"], torch.from_numpy(~within).reshape(dead.shape), 0)

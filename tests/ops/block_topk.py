@@ -33,8 +33,7 @@ class BlockTopk(Spec):
         lengths = None
         if draw.chance(0.5):
             lengths = draw.ints(lead, 0, m + 1, draw.pick(*INTS))
-            dead = torch.arange(m) >= lengths[..., None]
-            scores[dead] = draw.pick(torch.nan, torch.inf, 60000.0)
+            draw.nonsense(scores, torch.arange(m) >= lengths[..., None])
             lengths = draw.dressed(lengths)
         return {"scores": draw.dressed(scores), "k": draw.count(), "lengths": lengths}
 

@@ -12,7 +12,7 @@ from esu_cases import make_esu
 from fuzz import layouts, oracle
 from fuzz.call import Call
 from fuzz.compare import LARGEST, LEAST, ULP, check, compare, compare_gradients
-from fuzz.draw import FLOATS, INTS, NONSENSE, Draw
+from fuzz.draw import FLOATS, INTS, Draw
 from fuzz.oracle import Answer, Array
 from fuzz.rules import FARTHEST, Rules, of_kind
 from fuzz.spec import MLP, Given, Spec, schema_of
@@ -68,12 +68,8 @@ class Attention(Spec):
         ids = draw.ints(each, 0, max(count, 1), draw.pick(*INTS)) if table else None
         z_time = draw.times(each, draw.pick(*INTS), period, kind)
         if draw.chance(0.7):
-            edges = [torch.iinfo(z_time.dtype).max, torch.iinfo(z_time.dtype).min, 0]
-            if ids is not None:
-                ids[dead] = draw.pick(-1, torch.iinfo(ids.dtype).max, torch.iinfo(ids.dtype).min)
-            else:
-                z[dead] = draw.pick(*NONSENSE)
-            z_time[dead] = draw.pick(*edges)
+            draw.nonsense(z if ids is None else ids, dead, *([] if ids is None else [-1]))
+            draw.nonsense(z_time, dead, 0)
         u = draw.floats((queries, n, width), torch.float32)
         u = u * draw.pick(1.0, 0.1, 1 / max(width, 1) ** 0.5)
         u = u.to(dtype) if draw.chance(0.7) else u
@@ -342,11 +338,11 @@ class EsuAttentionTableGrad(Spec):
                 positions = draw.ints((queries, k), -2, total, torch.int64)
             unread = torch.ones(total, dtype=torch.bool)
             unread[positions[positions >= 0]] = False
-            ids[unread] = draw.pick(-1, torch.iinfo(ids.dtype).max, 0)
+            draw.nonsense(ids, unread, -1, 0)
             z_grad[positions < 0] = 0.0
         if valid is not None:
             if positions is None:
-                ids[~valid] = draw.pick(-1, torch.iinfo(ids.dtype).max, 0)
+                draw.nonsense(ids, ~valid, -1, 0)
             z_grad[~valid] = 0.0
         a = {"z_grad": z_grad, "ids": ids, "positions": positions, "valid": valid}
         return draw.dressed_all(a, *a) | {"table_rows": count}
