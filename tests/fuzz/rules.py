@@ -96,7 +96,7 @@ class Rules:
             self.need(optional, f"{name} is None")
         elif kind == "python":
             number = isinstance(value, (bool, int, float))
-            if name == "utc_offset" and self.call.way == "public":
+            if self.call.kind(name) == "Tensor or int":
                 whole = isinstance(value, int) and not isinstance(value, bool)
                 self.need(whole, f"{name} {value!r}")
             elif self.call.way == "raw" and number and abs(value) < 2**63:

@@ -120,7 +120,7 @@ def invoke(call: Call) -> Any:
 
 def check_result(call: Call, result: Any) -> None:
     """Raises Wrong."""
-    a = {name: torch.tensor(value) if isinstance(value, (bool, int, float)) and call.kind(name).endswith("Tensor") else value
+    a = {name: torch.tensor(value) if isinstance(value, (bool, int, float)) and call.kind(name) == "Tensor" else value
          for name, value in call.arguments.items()}  # fmt: skip
     call.spec.check(call, a, read(a), result)
 

@@ -87,11 +87,8 @@ class Search(Spec):
         if table:
             a["ids"] = draw.ints(shape, 0, max(count, 1), draw.pick(*INTS))
         if "scale" in self.kinds:
-            scale = (
-                draw.pick(1.0, width**-0.5 if width else 1.0, -0.3, 0.0, 1e-3)
-                if not draw.exact
-                else 0.5
-            )
+            scales = (1.0, width**-0.5 if width else 1.0, -0.3, 0.0, 1e-3)
+            scale = 0.5 if draw.exact else draw.pick(*scales)
             a |= {"scale": float(scale), "period": period, "unit": unit}
         poison(draw, a, count if table else None)
         a = draw.dressed_all(a, "query", "keys", "key_time", "query_time", "ids", "mask")

@@ -29,18 +29,17 @@ class Spec:
     """A raw op, and the public function of its name where there is one."""
 
     name: ClassVar[str]
-    of: ClassVar[Spec | None] = (
-        None  # the op whose gradient this computes, or of which it is a part
-    )
+    # The op whose gradient this computes, or of which it is a part.
+    of: ClassVar[Spec | None] = None
     ways: ClassVar[tuple[str, ...]] = ("raw", "public")  # of Call
-    leaves: ClassVar[
-        tuple[str, ...]
-    ] = ()  # what this is a gradient of, in the order of its results
+    # What this is a gradient of, in the order of its results.
+    leaves: ClassVar[tuple[str, ...]] = ()
     saved: ClassVar[tuple[str, ...]] = ()  # what the forward keeps for this op
     sizes: ClassVar[tuple[str, ...]] = ()  # numbers that a result is as large as
 
     @cached_property
     def kinds(self) -> dict[str, str]:
+        """As schema_of, or "Tensor or int", which no raw op takes."""
         return schema_of(self.name)
 
     @property

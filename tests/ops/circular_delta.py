@@ -72,11 +72,10 @@ class ClockTime(Times):
     name = "clock_time"
     names = ("timestamps", "utc_offset")
     ways = ("public",)  # it is no raw op
-    kinds: ClassVar[dict[str, str]] = {
-        "timestamps": "Tensor",
-        "utc_offset": "Tensor",
-        "period": "int",
-    }  # type: ignore[misc]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        return {"timestamps": "Tensor", "utc_offset": "Tensor or int", "period": "int"}
 
     def public(self) -> dict[str, Given]:
         when = torch.zeros(2, 5, dtype=torch.int64)

@@ -37,11 +37,9 @@ class GsuScore(ClockSearch):
         parts = [self.scores_of_query(a, *span) for span in layouts.spans(a)]
         dense = a["key_time"].ndim == 2
         shape = (*a["query"].shape[:-1], a["key_time"].shape[1]) if dense else (-1,)
-        values, off = (
-            np.concatenate([np.zeros(0), *(part[i] for part in parts)]).reshape(shape)
-            for i in (0, 1)
-        )
-        return values, off
+        values = np.concatenate([np.zeros(0), *(score for score, _ in parts)])
+        off = np.concatenate([np.zeros(0), *(off for _, off in parts)])
+        return values.reshape(shape), off.reshape(shape)
 
     def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
         exact, off = self.answer(view)
