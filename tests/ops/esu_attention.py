@@ -53,8 +53,7 @@ class Attention(Spec):
         dtype, (period, unit), kind = draw.pick(*FLOATS), draw.clock(), draw.below(5)
         table, count = draw.chance(0.5), draw.size(30)
         each = (total,) if found else (queries, k)
-        positions, valid = None, None
-        dead = torch.full(each, found)
+        positions, valid, dead = None, None, torch.full(each, found)
         if found:
             least = draw.pick(-1, -3) if way == "raw" else -1
             positions = torch.full((queries, k), -1)
@@ -291,9 +290,14 @@ class EsuAttentionPositions(Spec):
         if rules.broken or rules.open:
             return
         found = oracle.lines(view["found"])
-        for q, _, _, length in layouts.spans(view | {"query": view["found"]}):
+        times, mask = view["key_time"].reshape(-1), view["mask"]
+        for q, at, _, length in layouts.spans(view | {"query": view["found"]}):
             inside = bool(((found[q] >= -1) & (found[q] < length)).all())
             rules.data(inside, "found outside its history")
+            if inside and view["exclude_future"]:  # which compares them as seconds
+                seen = at[found[q][found[q] >= 0]]
+                read = seen if mask is None else seen[mask.reshape(-1)[seen]]
+                rules.seconds("key_time", times[read])
 
     def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
         positions, query_time = attention.positions(view)
