@@ -49,6 +49,8 @@ SECTIONS = (
     ("Interest modules", (nn.InterestModule,)),
     ("Rivals", tuple(getattr(baselines, name) for name in RIVALS)),
 )
+LISTED = [thing for _, things in SECTIONS for thing in things]
+MORE = [op for op in (getattr(ops, name) for name in ops.__all__) if op not in LISTED]
 # What is shown of a class besides its docstring.
 METHODS = {
     lc.LongTermInterestClock: ("forward", "project"),
@@ -60,7 +62,7 @@ OBJECTS = {lc.LongTermInterestClock: "clock", nn.InterestModule: "interest"}  # 
 
 def public() -> dict[str, Any]:
     """Everything public by its name: what the page shows, and what the packages export."""
-    shown = {thing.__name__: thing for _, things in SECTIONS for thing in things}
+    shown = {thing.__name__: thing for thing in LISTED}
     packages = (lc, ops, nn, data, metrics)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
     return {
@@ -154,7 +156,7 @@ def section(thing: Any) -> str:
 
 def page() -> str:
     text = HEAD
-    for title, things in SECTIONS:
+    for title, things in (*SECTIONS, *([("More ops", MORE)] if MORE else [])):
         text += f"## {title}\n\n" + "\n\n".join(section(thing) for thing in things) + "\n\n"
     return text.rstrip() + "\n"
 

@@ -3,20 +3,42 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 LAYOUTS = ("dense", "candidates", "ragged", "ragged_many", "windows", "windows_many")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 NOWHERE = 10**9  # an id that no table has
 
 
+class Mapped:
+    """Tensors that ``map`` changes one by one."""
+
+    @abstractmethod
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy."""
+
+    def to(self, device: str) -> Self:
+        return self.map(lambda x: x.to(device))
+
+    def double(self) -> Self:
+        return self.map(lambda x: x.detach().double() if x.is_floating_point() else x)
+
+    def trained(self) -> Self:
+        """A copy whose floats are leaves that ask for their gradient."""
+        return self.map(
+            lambda x: x.detach().clone().requires_grad_() if x.is_floating_point() else x
+        )
+
+
 @dataclass
-class Case:
+class Case(Mapped):
     query: Tensor
     keys: Tensor
     key_time: Tensor
@@ -33,18 +55,6 @@ class Case:
             tuple(visit(weight) for weight in self.mlp),
             {name: visit(value) for name, value in self.layout.items()},
         )  # fmt: skip
-
-    def double(self) -> Case:
-        return self.map(lambda x: x.detach().double() if x.is_floating_point() else x)
-
-    def to(self, device: str) -> Case:
-        return self.map(lambda x: x.to(device))
-
-    def trained(self) -> Case:
-        """A copy whose floats are leaves that ask for their gradient."""
-        return self.map(
-            lambda x: x.detach().clone().requires_grad_() if x.is_floating_point() else x
-        )
 
     def leaves(self) -> dict[str, Tensor]:
         names = ("query", "keys", "w1", "b1", "w2", "b2")

@@ -143,12 +143,3 @@ CALLS: dict[str, Callable[[str], Call]] = {
     "pack_signs": lambda d: pack_call(d, 64),
     "pack_signs, columns": lambda d: pack_call(d, 70),
 }  # fmt: skip
-
-
-def ops() -> dict[str, Any]:
-    """The schema of each raw op that has a kernel for CUDA."""
-    return {
-        schema.name.removeprefix("longclock::"): schema
-        for schema in torch._C._jit_get_all_schemas()
-        if schema.name.startswith("longclock::")
-    }

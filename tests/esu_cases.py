@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from cases import NOWHERE, Case, make_case, make_mlp
+from cases import NOWHERE, Case, Mapped, make_case, make_mlp
 from torch import Tensor
 
 import longclock as lc
 
 
 @dataclass
-class EsuCase:
+class EsuCase(Mapped):
     u: Tensor
     z: Tensor  # [Q, K, L], or the table where ids is given
     ids: Tensor | None
@@ -35,17 +35,6 @@ class EsuCase:
             visit(self.query_time), tuple(visit(weight) for weight in self.mlp),
             visit(self.valid), self.period, self.sparse,
         )  # fmt: skip
-
-    def to(self, device: str) -> EsuCase:
-        return self.map(lambda x: x.to(device))
-
-    def double(self) -> EsuCase:
-        return self.map(lambda x: x.detach().double() if x.is_floating_point() else x)
-
-    def trained(self) -> EsuCase:
-        return self.map(
-            lambda x: x.detach().clone().requires_grad_() if x.is_floating_point() else x
-        )
 
     def leaves(self) -> dict[str, Tensor]:
         names = ("u", "z", "w1", "b1", "w2", "b2")
@@ -122,7 +111,7 @@ def make_esu(
 
 
 @dataclass
-class FoundCase:
+class FoundCase(Mapped):
     """What a search found in a history: u, whole rows and times, and indices [S, K], [S, C, K] or [Q, K]."""
 
     u: Tensor
@@ -132,17 +121,6 @@ class FoundCase:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> FoundCase:
         return FoundCase(change(self.u), self.search.map(change), change(self.found), self.sparse)
-
-    def to(self, device: str) -> FoundCase:
-        return self.map(lambda x: x.to(device))
-
-    def double(self) -> FoundCase:
-        return self.map(lambda x: x.detach().double() if x.is_floating_point() else x)
-
-    def trained(self) -> FoundCase:
-        return self.map(
-            lambda x: x.detach().clone().requires_grad_() if x.is_floating_point() else x
-        )
 
     def leaves(self) -> dict[str, Tensor]:
         names = ("u", "z", "w1", "b1", "w2", "b2")

@@ -38,7 +38,7 @@ def test_the_op_of_the_walk_through_compiles(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block)
     own = re.findall(r"^\d+\. `(.*?)`", PAGE, re.MULTILINE)
-    assert len(own) == 11
+    assert len(own) == 12
     assert [name for name in own if name in files] == list(files)
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "longclock").symlink_to(tmp_path / "kernels")
@@ -81,11 +81,13 @@ def test_the_op_of_the_walk_through_compiles(tmp_path):
     assert decayed.tolist() == [1.0, 0.5, 0.25]
 
 
-def test_its_python_runs(tmp_path):
+def test_its_python_runs(tmp_path, monkeypatch):
     """The op's file as it stands, above an op of that schema which the reference computes."""
-    for name in ("ops", "reference"):
-        head = f"# python/longclock/{name}/recency_decay.py\n"
-        (tmp_path / f"{name}.py").write_text(next(b for b in BLOCKS if b.startswith(head)))
+    for name in ("python/longclock/ops", "python/longclock/reference", "tests/ops"):
+        head = f"# {name}/recency_decay.py\n"
+        (tmp_path / f"{name.replace('/', '_')}.py").write_text(
+            next(b for b in BLOCKS if b.startswith(head))
+        )
     schema = re.search(r'm\.def\("(recency_decay\(.*?)"\);', PAGE)
     assert schema is not None
     program = f"""
@@ -97,8 +99,8 @@ import longclock
 
 library = torch.library.Library("longclock", "FRAGMENT")
 library.define("{schema.group(1)}")
-library.impl("recency_decay", runpy.run_path("reference.py")["recency_decay"], "CPU")
-longclock.recency_decay = recency_decay = runpy.run_path("ops.py")["recency_decay"]
+library.impl("recency_decay", runpy.run_path("python_longclock_reference.py")["recency_decay"], "CPU")
+longclock.recency_decay = recency_decay = runpy.run_path("python_longclock_ops.py")["recency_decay"]
 (example,) = doctest.DocTestFinder().find(recency_decay, "recency_decay", module=False, globs={{}})
 assert doctest.DocTestRunner().run(example).failed == 0
 x, delta = torch.randn(3, requires_grad=True), torch.tensor([0, 60, 120])
@@ -108,6 +110,12 @@ with FakeTensorMode() as mode:
     made = recency_decay(mode.from_tensor(x), mode.from_tensor(delta), 60.0)
     assert (made.shape, made.dtype) == ((3,), torch.float32)
 torch.library.opcheck(torch.ops.longclock.recency_decay.default, (x, delta, 60.0))
+from fuzz.draw import Draw
+from fuzz.run import OPS, generate, outcome
+(OPS["recency_decay"],) = runpy.run_path("tests_ops.py")["SPECS"]
+for index in range(100):
+    call = generate("recency_decay", Draw(0, index, False))
+    assert outcome(call, False) == ("right", ""), call
 for arguments in ((x, None, 60.0), (x, delta, "a minute"), (None, delta, 60.0)):
     try:
         recency_decay(*arguments)
@@ -121,6 +129,7 @@ for x, delta, half_life in ((x, delta[1:], 60.0), (x, delta, 0.0), (x, delta.flo
             print(error)
 """
     command = [sys.executable, "-c", program]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the tests' folder among them
     done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     messages = done.stdout.splitlines()

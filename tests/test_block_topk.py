@@ -147,13 +147,6 @@ def test_bitwise_repeatable(level: str, device: str, same_at_any_threads) -> Non
     assert_bitwise(lc.block_topk(scores, 200).indices[:5], torch.stack([a.indices for a in alone]))
 
 
-def test_opcheck(device: str) -> None:
-    op = torch.ops.longclock.block_topk.default
-    scores = torch.randn(3, 20, device=device, requires_grad=True)
-    torch.library.opcheck(op, (scores, 5, None))
-    torch.library.opcheck(op, (scores, 30, torch.tensor([0, 7, 20], device=device)))
-
-
 def test_double_backward_explains_itself(device: str) -> None:
     scores = torch.randn(2, 9, device=device, requires_grad=True)
     top = lc.block_topk(scores, 3).scores

@@ -151,17 +151,6 @@ def test_finds_what_the_product_of_signs_does(level: str, device: str) -> None:
     assert torch.equal(48 + 2 * ours.scores, by_signs.scores)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_opcheck(device: str, layout: str) -> None:
-    case = hashed(make_case(layout, counts=(9, 0, 5), table=True), 2).to(device)
-    names = ("ids", "lengths", "offsets", "query_offsets", "starts", "ends", "mask")
-    places = (case.layout.get(name) for name in names)
-    torch.library.opcheck(
-        torch.ops.longclock.hamming_gsu.default,
-        (case.query, case.keys, case.key_time, case.query_time, *places, False, 4),
-    )
-
-
 def test_errors(device: str, checks_data: bool) -> None:
     case = hashed(make_case("dense", counts=(32, 32)), 2).to(device)
     arguments = (case.query, case.keys, case.key_time, case.query_time)

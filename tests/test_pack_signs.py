@@ -65,9 +65,8 @@ def test_distances_estimate_angles(device: str) -> None:
     assert differ / 20_000 == pytest.approx(float(angle) / math.pi, abs=0.02)  # 5 deviations
 
 
-def test_opcheck_and_no_gradient(device: str) -> None:
+def test_no_gradient(device: str) -> None:
     x = torch.randn(5, 70, device=device, requires_grad=True)
-    torch.library.opcheck(torch.ops.longclock.pack_signs.default, (x,))
     assert not lc.pack_signs(x).requires_grad
 
 

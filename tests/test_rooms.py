@@ -32,7 +32,8 @@ def is_test(path: Path) -> bool:
 def test_all_of_an_op_bears_its_name(op):
     assert [path.name for path in sources(KERNELS / op) if not path.name.startswith(op)] == []
     assert list(CSRC.glob(f"{op}.cpp"))
-    assert (ROOT / "python" / "longclock" / "ops" / f"{op}.py").exists()
+    for folder in ("python/longclock/ops", "python/longclock/reference", "tests/ops"):
+        assert (ROOT / folder / f"{op}.py").exists(), f"{folder} has no {op}.py"
 
 
 def test_every_file_of_csrc_is_an_op_s_or_has_a_room():

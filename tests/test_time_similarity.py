@@ -103,13 +103,6 @@ def test_a_value_does_not_depend_on_its_neighbours(level: str, device: str) -> N
     assert_bitwise(lc.time_similarity(delta, *mlp), alone)
 
 
-def test_opcheck(device: str) -> None:
-    delta = deltas((3, 5)).to(device)
-    mlp = [weight.to(device).requires_grad_() for weight in make_mlp()]
-    torch.library.opcheck(torch.ops.longclock.time_features.default, (delta, 3600.0))
-    torch.library.opcheck(torch.ops.longclock.time_similarity.default, (delta, *mlp, 3600.0))
-
-
 def test_double_backward_explains_itself(device: str) -> None:
     mlp = [weight.to(device).requires_grad_() for weight in make_mlp()]
     s = lc.time_similarity(deltas((9,)).to(device), *mlp)

@@ -4,7 +4,8 @@
 ``python -m tests.fuzz --calls 2000 --seed 1`` from the root of the repository. A call is a pure
 function of (seed, index): ``--seed 1 --only 37`` shows and repeats it.
 
-generate.py: valid calls of every op and layout. mutate.py: what is done to them. contract.py: whether
-the result must be right or the call refused. oracle.py: what is right. run.py: the call, and what came
-of it. __main__.py: child processes that may die or hang, and the table.
+What it knows of an op lies in ops/<op>.py: a Spec (spec.py) that draws valid calls (draw.py), says what
+must be refused (rules.py) and what is right (oracle.py, compare.py). Ops share layouts.py, searches.py
+and selections.py. mutate.py: what is done to valid calls. run.py: the call, and what came of it.
+pool.py: child processes that may die or hang, and the table.
 """

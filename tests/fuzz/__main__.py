@@ -7,9 +7,11 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
-from .pool import FAULTS, run
-from .run import make, outcome
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest has it
+from fuzz.pool import FAULTS, run
+from fuzz.run import make, outcome
 
 
 def arguments() -> argparse.Namespace:

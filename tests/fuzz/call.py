@@ -4,31 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-# The op whose autograd formula calls an op of the backward.
-FORWARD = {
-    "block_topk_backward": "block_topk",
-    "esu_attention_backward": "esu_attention",
-    "esu_attention_table_grad": "esu_attention",
-    "gsu_score_backward": "gsu_score",
-    "time_similarity_backward": "time_similarity",
-}
-# A part of another op, whose name its errors have.
-PARTS = {"esu_attention_positions": "esu_attention"}
-SEARCHES = ("clock_gsu", "gsu_score", "gsu_score_backward", "hamming_gsu")
-LAYOUT = ("ids", "lengths", "offsets", "query_offsets", "starts", "ends", "mask", "exclude_future")
-MLP = ("w1", "b1", "w2", "b2")
-
-
-def op_names() -> list[str]:
-    """Every op that the library registers, and the public function that is none."""
-    names = torch._C._dispatch_get_all_op_names()
-    found = {name.split("::")[1].split(".")[0] for name in names if name.startswith("longclock::")}
-    return sorted(found | {"clock_time"})
+if TYPE_CHECKING:
+    from .spec import Spec
 
 
 @dataclass
@@ -37,7 +19,7 @@ class Call:
     the forward and torch.autograd.grad through it. ``arguments`` are those of the raw op by name; of
     a gradient those of the forward, and ``grad``."""
 
-    op: str
+    spec: Spec
     way: str
     arguments: dict[str, Any]
     exact: bool = False  # every sum is exact in fp32: no tolerance at all
@@ -48,9 +30,18 @@ class Call:
     mutations: list[str] = field(default_factory=list)
 
     @property
-    def form(self) -> str:
+    def op(self) -> str:
+        return self.spec.name
+
+    @property
+    def form(self) -> Spec:
         """The op whose arguments these are."""
-        return FORWARD[self.op] if self.way == "gradient" else self.op
+        forward = self.spec.of if self.way == "gradient" else None
+        return self.spec if forward is None else forward
+
+    def kind(self, name: str) -> str:
+        """Of an argument, as schemas have it; of one that is not of this form, "Tensor" or "bool"."""
+        return self.form.kinds.get(name, "bool" if name.startswith("need_") else "Tensor")
 
     def tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.arguments.items() if isinstance(value, Tensor)}
@@ -84,11 +75,5 @@ def shown(value: Any) -> str:
         first = value.detach().resolve_neg().resolve_conj().flatten()[:12].tolist()
     except (RuntimeError, NotImplementedError) as error:
         return f"{text} ({type(error).__name__})"
-    more = ", .." if value.numel() > 12 else ""
-    return (
-        text
-        + " "
-        + "["
-        + ", ".join(f"{x:.9g}" if isinstance(x, float) else str(x) for x in first)
-        + f"{more}]"
-    )
+    numbers = [f"{x:.9g}" if isinstance(x, float) else str(x) for x in first]
+    return f"{text} [{', '.join(numbers)}{', ..' if value.numel() > 12 else ''}]"

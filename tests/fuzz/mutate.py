@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .call import MLP, SEARCHES, Call
-from .contract import FLOAT_SCALARS, INT_SCALARS, of_kind
-from .generate import Draw
+from .call import Call
+from .draw import Draw
+from .rules import SCALARS, of_kind
+from .spec import DEFAULTS, MLP
 
 DTYPES = (
     torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.int8,
@@ -23,10 +25,6 @@ INT_VALUES = (-1, 0, 1, 2**31 - 1, -(2**31), 10**11, 10**11 + 1, -(10**11) - 1, 
 
 class Subclass(Tensor):
     """One of PyTorch's subclasses that do nothing."""
-
-
-def dtype(draw: Draw, x: Tensor) -> Tensor:
-    return x.to(draw.pick(*DTYPES))
 
 
 def rank(draw: Draw, x: Tensor) -> Tensor:
@@ -65,25 +63,9 @@ def values(draw: Draw, x: Tensor) -> Tensor:
     return x
 
 
-def meta(draw: Draw, x: Tensor) -> Tensor:
-    return x.to("meta")
-
-
-def sparse(draw: Draw, x: Tensor) -> Tensor:
-    return x.to_sparse()
-
-
-def csr(draw: Draw, x: Tensor) -> Tensor:
-    return x.to_sparse_csr()
-
-
 def nested(draw: Draw, x: Tensor) -> Tensor:
     layout = torch.jagged if draw.chance(0.7) and x.dim() > 1 else torch.strided
     return torch.nested.nested_tensor(list(x.unbind()), layout=layout)
-
-
-def quantized(draw: Draw, x: Tensor) -> Tensor:
-    return torch.quantize_per_tensor(x.float(), 0.1, 0, torch.quint8)
 
 
 def negative(draw: Draw, x: Tensor) -> Tensor:
@@ -91,30 +73,9 @@ def negative(draw: Draw, x: Tensor) -> Tensor:
     return x if x.dtype in none else torch._neg_view(x)  # PyTorch resolves no other
 
 
-def conjugate(draw: Draw, x: Tensor) -> Tensor:
-    return x.to(torch.complex64).conj()
-
-
-def imaginary(draw: Draw, x: Tensor) -> Tensor:
-    """A view with the neg bit over strided memory."""
-    return torch.complex(x.float(), x.float()).conj().imag
-
-
-def zero(draw: Draw, x: Tensor) -> Tensor:
-    return torch._efficientzerotensor(x.shape, dtype=x.dtype)
-
-
 def inference(draw: Draw, x: Tensor) -> Tensor:
     with torch.inference_mode():
         return x.clone()
-
-
-def subclass(draw: Draw, x: Tensor) -> Tensor:
-    return x.as_subclass(Subclass)
-
-
-def parameter(draw: Draw, x: Tensor) -> Tensor:
-    return torch.nn.Parameter(x, requires_grad=x.is_floating_point() or x.is_complex())
 
 
 def no_tensor(draw: Draw, x: Tensor) -> Any:
@@ -126,59 +87,36 @@ def no_tensor(draw: Draw, x: Tensor) -> Any:
     return (None, 3, 0.5, "3", (x, x))[other - 2]
 
 
-TENSOR = (
-    dtype, dtype, dtype, rank, rank, shape, shape, shape, values, values, values, values, values, values,
-    expanded, meta, meta, sparse, csr, nested, quantized, negative, conjugate, imaginary, zero,
-    inference, subclass, parameter, no_tensor, no_tensor, no_tensor,
-)  # fmt: skip
+# Of a tensor, by how often.
+TENSOR: list[tuple[int, str, Callable[[Draw, Tensor], Any]]] = [
+    (3, "dtype", lambda draw, x: x.to(draw.pick(*DTYPES))), (2, "rank", rank), (3, "shape", shape),
+    (5, "values", values), (1, "expanded", expanded), (2, "meta", lambda _, x: x.to("meta")),
+    (1, "sparse", lambda _, x: x.to_sparse()), (1, "csr", lambda _, x: x.to_sparse_csr()),
+    (1, "nested", nested), (1, "negative", negative), (1, "inference", inference),
+    (1, "quantized", lambda _, x: torch.quantize_per_tensor(x.float(), 0.1, 0, torch.quint8)),
+    (1, "conjugate", lambda _, x: x.to(torch.complex64).conj()),
+    # A view with the neg bit over strided memory.
+    (1, "imaginary", lambda _, x: torch.complex(x.float(), x.float()).conj().imag),
+    (1, "zero", lambda _, x: torch._efficientzerotensor(x.shape, dtype=x.dtype)),
+    (1, "subclass", lambda _, x: x.as_subclass(Subclass)),
+    (1, "parameter", lambda _, x: torch.nn.Parameter(x, x.is_floating_point() or x.is_complex())),
+    (3, "no tensor", no_tensor),
+]  # fmt: skip
+CHANGES = [(name, change) for often, name, change in TENSOR for _ in range(often)]
 
-INTS = (
-    -1,
-    0,
-    1,
-    2048,
-    2049,
-    2**31 - 1,
-    2**31,
-    2**40,
-    2**62,
-    2**63 - 1,
-    -(2**63),
-    True,
-    2.0,
-    3.5,
-    None,
-    "3",
-    [3],
-)
-REALS = (
-    0.0,
-    -1.0,
-    -0.0,
-    1e-320,
-    1e-45,
-    1e-30,
-    1e30,
-    1e300,
-    float("nan"),
-    float("inf"),
-    -float("inf"),
-    1,
-    True,
-    None,
-    "1",
-    [1.0],
-)
+INTS = (-1, 0, 1, 2048, 2049, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63), True, 2.0, 3.5, None, "3", [3])  # fmt: skip
+REALS = (0.0, -1.0, -0.0, 1e-320, 1e-45, 1e-30, 1e30, 1e300, float("nan"), float("inf"), -float("inf"), 1, True, None, "1", [1.0])  # fmt: skip
 FLAGS = (None, 0, 1, "yes", True, False, [True])
 
 
 def scalar(draw: Draw, call: Call, name: str) -> Any:
-    if name in FLOAT_SCALARS:
+    kind = call.kind(name)
+    if kind == "float":
         return draw.pick(*REALS)
-    if name not in INT_SCALARS:
+    if kind == "bool":
         return draw.pick(*FLAGS)
     value = draw.pick(*INTS)
-    if name in ("m", "table_rows") and isinstance(value, int) and 2**20 < value <= 2**31:
+    if name in call.form.sizes and isinstance(value, int) and 2**20 < value <= 2**31:
         return 2**40  # what is right or nearly so is more than a gradient should take here
     return value
 
@@ -196,15 +134,11 @@ def absent(draw: Draw, name: str) -> Tensor:
 def mutate(draw: Draw, call: Call) -> None:
     """Once, in place."""
     if call.way != "raw" and draw.chance(0.05):
-        call.extra["lenghts" if call.form in SEARCHES else "validity"] = None
+        call.extra["lenghts"] = None
         call.mutations.append("a misspelt keyword")
         return
-    if (
-        call.way != "raw"
-        and "period" in call.arguments
-        and "w1" in call.arguments
-        and draw.chance(0.05)
-    ):
+    takes_mlp = call.way != "raw" and {"period", "w1"} <= set(call.arguments)
+    if takes_mlp and draw.chance(0.05):
         weights = [call.arguments[name] for name in MLP]
         call.mlp = draw.pick(None, 3, "mlp", weights[:3], [*weights, None], [None] * 4, weights[0])
         call.mutations.append("mlp")
@@ -221,31 +155,31 @@ def mutate(draw: Draw, call: Call) -> None:
     value = call.arguments[name]
     plain = of_kind(value) == "tensor"
     if plain and type(value) is Tensor and not value.is_neg() and not value.is_inference():
-        how = draw.pick(*TENSOR)
-        if call.way == "gradient" and how in (inference, subclass, zero, parameter):
+        what, change = draw.pick(*CHANGES)
+        if call.way == "gradient" and what in ("inference", "subclass", "zero", "parameter"):
             return
-        if how in (inference, parameter) and any(
-            x.is_inference() or x.requires_grad for x in call.tensors().values()
+        others = call.tensors().values()
+        if what in ("inference", "parameter") and any(
+            x.is_inference() or x.requires_grad for x in others
         ):
             return  # PyTorch itself does not save an inference tensor for a backward
         try:
-            changed = how(draw, value)
+            changed = change(draw, value)
         except (RuntimeError, ValueError, NotImplementedError, TypeError, IndexError):
             return  # PyTorch has no such tensor
-        what = how.__name__
-        if name in ("context", "softmax"):
+        if name in call.spec.saved:
             what += " of what the forward saved"
     elif isinstance(value, Tensor):
         return
-    elif value is None and name not in FLOAT_SCALARS + INT_SCALARS:
+    elif value is None and call.kind(name) not in SCALARS:
         changed, what = absent(draw, name), "given"
     elif isinstance(value, (bool, int, float)) or value is None:
         changed, what = scalar(draw, call, name), "scalar"
     else:
         return
     call.arguments[name] = changed
-    if what == "values" or name in ("period", *FLOAT_SCALARS):
-        call.exact = call.exact and call.form not in ("clock_gsu", "gsu_score")
+    if what == "values" or name in ("period", *DEFAULTS):
+        call.exact = False
     call.mutations.append(f"{name}: {what}")
 
 
@@ -254,6 +188,3 @@ def all_meta(call: Call) -> None:
     for name, value in call.tensors().items():
         call.arguments[name] = value.detach().to("meta")
     call.mutations.append("all on meta")
-
-
-__all__ = ["all_meta", "mutate"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every op in numpy and float64, written from docs/mathematics.md and from nothing else.
+"""What ops share of the oracle, in numpy and float64: written from docs/mathematics.md and from nothing else.
 
 Floats come with how far a right answer may be from them: units in the last place of fp32 (or of a
 16-bit result) of the terms that were added up, inf where fp32 has no answer (an overflow on the way).
@@ -7,25 +7,26 @@ Floats come with how far a right answer may be from them: units in the last plac
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from .spec import MLP, Given
 
 Array = NDArray[Any]
-Given = dict[str, Any]  # the arguments of a raw op by name: arrays, numbers, None
 
 EPS = 2.0**-23  # fp32: a unit in the last place of 1
 TINY = 2.0**-126  # below, rounding is absolute
 HUGE = 1e37  # terms beyond may overflow on the way to an answer that does not
-MLP = ("w1", "b1", "w2", "b2")
 
 
 @dataclass
 class Answer:
-    """What is right: values, and how far off each may be. ``chosen`` is set where an op selects."""
+    """What is right: values, and how far off each may be."""
 
     values: dict[str, Array]
     off: dict[str, Array]
@@ -40,6 +41,39 @@ def units(terms: Array, count: float) -> Array:
 def finite(x: Array) -> Array:
     """Sizes, with 0 in place of what is not finite: that decides the answer by itself."""
     return np.abs(np.where(np.isfinite(x), x, 0.0))
+
+
+# The arguments as the oracle reads them.
+
+
+def array(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    if value._is_zerotensor():
+        value = torch.zeros(value.shape, dtype=value.dtype)
+    value = value.detach().as_subclass(Tensor).resolve_neg()
+    return value.double().numpy() if value.is_floating_point() else value.numpy()
+
+
+def read(a: Given) -> Given:
+    """As arrays; the query and u rounded to the keys' dtype, defaults filled in."""
+    view = {
+        name: int(value) if isinstance(value, bool) else array(value) for name, value in a.items()
+    }
+    for name, rows in (("query", "keys"), ("u", "z")):
+        if name in a and a[name].is_floating_point():
+            view[name] = array(torch.from_numpy(view[name]).to(a[name].dtype).to(a[rows].dtype))
+            view["lossy"] = a[rows].dtype == torch.bfloat16
+    for name in ("offsets", "query_offsets", "starts", "ends", "lengths", "ids", "query_time"):
+        if view.get(name) is not None and isinstance(view[name], np.ndarray):
+            view[name] = view[name].astype(np.int64)
+    if "scale" in view:
+        width = view["query"].shape[-1]
+        scale = max(width, 1) ** -0.5 if view["scale"] is None else float(view["scale"])
+        view["scale"] = float(np.float32(scale)) if abs(scale) < 3e38 else scale
+    if "unit" in view:
+        view["unit"] = 3600.0 if view["unit"] is None else float(view["unit"])
+    return view
 
 
 # Time.
@@ -122,64 +156,25 @@ def similarity_gradient(distance: Array, g: Array, g_off: Array, a: Given) -> tu
     return grads, off
 
 
-# Searches.
+# Rows.
 
 
-def spans(a: Given) -> Iterator[tuple[int, Array, int, int]]:
-    """Of each query in order: its number, the positions it looks at, its time, how many count of
-    them from the first on (a dense row's length)."""
-    query, now = a["query"], a["query_time"]
-    if a.get("starts") is not None or a.get("offsets") is not None:
-        windows, many = a.get("starts") is not None, a.get("query_offsets")
-        begin, end = (a["starts"], a["ends"]) if windows else (a["offsets"][:-1], a["offsets"][1:])
-        for s in range(len(now)):
-            at = np.arange(begin[s], end[s])
-            for q in range(many[s], many[s + 1]) if many is not None else (s,):
-                yield q, at, now[s], len(at)
-    else:
-        sequences, columns = a["key_time"].shape
-        candidates = query.shape[1] if query.ndim == 3 else 1
-        for s in range(sequences):
-            length = columns if a.get("lengths") is None else a["lengths"][s]
-            for c in range(candidates):
-                yield s * candidates + c, s * columns + np.arange(columns), now[s], length
-
-
-def shares(a: Given) -> list[tuple[int, int]]:
-    """Of each sequence its first query and the one after its last."""
-    if a.get("query_offsets") is not None:
-        return list(zip(a["query_offsets"][:-1], a["query_offsets"][1:], strict=True))
-    candidates = a["query"].shape[1] if a["query"].ndim == 3 else 1
-    return [(s * candidates, (s + 1) * candidates) for s in range(len(a["query"]))]
-
-
-def counting(a: Given, at: Array, now: int, length: int) -> Array:
-    counts = np.arange(len(at)) < length
-    if a.get("mask") is not None:
-        counts &= a["mask"].reshape(-1)[at]
-    if a.get("exclude_future"):
-        counts &= a["key_time"].reshape(-1)[at] < now
-    return counts
+def lines(values: Array) -> Array:
+    """With one dimension before the last."""
+    return values.reshape(int(np.prod(values.shape[:-1])), values.shape[-1])
 
 
 def rows(a: Given, at: Array, name: str = "keys") -> Array:
     """Rows of the keys, or of the table, at positions that count."""
-    width = a[name].shape[-1]
-    flat = a[name].reshape(int(np.prod(a[name].shape[:-1])), width)
+    flat = lines(a[name])
     if a.get("ids") is None:
         return flat[at]
     ids = a["ids"].reshape(-1)[at]
     there = (ids >= 0) & (ids < len(flat))
-    found = flat[np.where(there, ids, 0)] if len(flat) else np.zeros((len(at), width))
-    if not there.all():
-        found[~there] = (
-            np.nan if flat.dtype == np.float64 else 0
-        )  # what CUDA gives in place of an error
+    found = flat[np.where(there, ids, 0)] if len(flat) else np.zeros((len(at), flat.shape[-1]))
+    if not there.all():  # what CUDA gives in place of an error
+        found[~there] = np.nan if flat.dtype == np.float64 else 0
     return found
-
-
-def flat_query(a: Given) -> Array:
-    return a["query"].reshape(int(np.prod(a["query"].shape[:-1])), a["query"].shape[-1])
 
 
 def product(keys: Array, query: Array, lossy: bool) -> tuple[Array, Array]:
@@ -192,288 +187,3 @@ def product(keys: Array, query: Array, lossy: bool) -> tuple[Array, Array]:
             small = (finite(keys) < TINY) | (finite(query) < TINY)
             sizes = sizes + np.where(small, terms, 0.0).sum(-1) / EPS
     return dot, sizes
-
-
-def scores_of_query(a: Given, q: int, at: Array, now: int, length: int) -> tuple[Array, Array]:
-    """Of every position it looks at: -inf where one does not count, and how far off."""
-    counts = counting(a, at, now, length)
-    score, off = np.full(len(at), -np.inf), np.zeros(len(at))
-    if not counts.any():
-        return score, off
-    seen = at[counts]
-    keys, query = rows(a, seen), flat_query(a)[q]
-    with np.errstate(all="ignore"):
-        if "w1" not in a:  # hamming_gsu
-            bits = np.bitwise_xor(keys.astype(np.uint64), query.astype(np.uint64))
-            ones = np.unpackbits(bits.view(np.uint8), axis=-1) if bits.shape[-1] else bits
-            score[counts] = -ones.sum(-1).astype(np.float64)
-            return score, off
-        dot, sizes = product(keys, query, a["lossy"])
-        scale = np.float64(a["scale"])
-        s, s_off = similarity(delta(a["key_time"].reshape(-1)[seen], now, a["period"]), a)
-        score[counts] = scale * dot + s
-        both = np.where(sizes < HUGE, sizes * max(1.0, finite(scale)), np.inf)
-        # A product below the least number times a large scale, and the sum of both halves.
-        size = finite(scale) * sizes
-        off[counts] = units(size, len(query)) + s_off + EPS * finite(s)
-        off[counts] = np.where(both < np.inf, off[counts], np.inf)
-    return score, off
-
-
-def gsu_score(a: Given) -> Answer:
-    parts = [scores_of_query(a, *span) for span in spans(a)]
-    values = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0)
-    off = np.concatenate([part[1] for part in parts]) if parts else np.zeros(0)
-    if a["key_time"].ndim == 2:
-        shape = (*a["query"].shape[:-1], a["key_time"].shape[1])
-        values, off = values.reshape(shape), off.reshape(shape)
-    return Answer({"scores": values}, {"scores": off})
-
-
-def gsu_score_gradient(a: Given) -> Answer:
-    grad = a["grad"].reshape(-1)
-    query = flat_query(a)
-    flat_keys = a["keys"].reshape(-1, a["keys"].shape[-1]) if a["keys"].size else a["keys"]
-    flat_keys = flat_keys.reshape(int(np.prod(a["keys"].shape[:-1])), a["keys"].shape[-1])
-    d_query, d_keys = np.zeros(query.shape), np.zeros(flat_keys.shape)
-    t_query, t_keys = np.zeros(query.shape), np.zeros(flat_keys.shape)
-    n_keys = np.ones(len(flat_keys))
-    gs, distances = [np.zeros(0)], [np.zeros(0, np.int64)]
-    scale, begin = np.float64(a["scale"]), 0
-    with np.errstate(all="ignore"):
-        for q, at, now, length in spans(a):
-            g = grad[begin : begin + len(at)]
-            begin += len(at)
-            counts = counting(a, at, now, length)
-            seen, g = at[counts], g[counts]
-            if not len(seen):
-                continue
-            keys = rows(a, seen)
-            lines = seen if a.get("ids") is None else a["ids"].reshape(-1)[seen]
-            weights = (scale * g)[:, None]
-            sizes = np.abs(weights) + TINY * (1 + np.abs(scale))
-            d_query[q] = (weights * keys).sum(0)
-            t_query[q] = (sizes * np.abs(keys)).sum(0)
-            there = (lines >= 0) & (lines < len(flat_keys))
-            np.add.at(d_keys, lines[there], (weights * query[q])[there])
-            np.add.at(t_keys, lines[there], (sizes * np.abs(query[q]))[there])
-            np.add.at(n_keys, lines[there], 1)
-            gs.append(g)
-            distances.append(delta(a["key_time"].reshape(-1)[seen], now, a["period"]))
-        g = np.concatenate(gs)
-        s_grads, s_off = similarity_gradient(np.concatenate(distances), g, np.abs(g) * EPS, a)
-        off = {"query": units(t_query, 16 + a["key_time"].size),
-               "keys": units(t_keys, 16) * np.sqrt(n_keys)[:, None]}  # fmt: skip
-        off["keys"] = np.where(t_keys == 0, 0.0, off["keys"]).reshape(a["keys"].shape)
-        off["query"] = off["query"].reshape(a["query"].shape)
-    values = {"query": d_query.reshape(a["query"].shape), "keys": d_keys.reshape(a["keys"].shape)}
-    return Answer(values | s_grads, off | s_off)
-
-
-# The attention.
-
-
-def heads(a: Given, q: int) -> dict[str, Array] | None:
-    """Of one query over what is valid: the probabilities and the values that they weigh."""
-    columns = a["z_time"].shape[1]
-    valid = np.ones(columns, bool) if a.get("valid") is None else a["valid"][q]
-    at = np.flatnonzero(valid)
-    if not len(at):
-        return None
-    z = rows({"z": a["z"], "ids": a.get("ids")}, q * columns + at, "z")
-    u = a["u"][q]
-    distance = delta(a["z_time"][q][at], a["query_time"][q], a["period"])
-    s, s_off = similarity(distance, a)
-    with np.errstate(all="ignore"):
-        pairs = [product(z, u[h], a["lossy"]) for h in range(len(u))]
-        dots = np.array([pair[0] for pair in pairs]).reshape(len(u), len(at))
-        sizes = np.array([pair[1] for pair in pairs]).reshape(len(u), len(at))
-        alpha = dots + s
-        alpha_off = units(sizes, z.shape[-1]) + s_off + EPS * finite(s)
-        top = alpha.max(-1, keepdims=True)
-        raised = np.exp(alpha - top)
-        p = raised / raised.sum(-1, keepdims=True)
-        # Relative: of a probability whose alpha is off, and those of all others.
-        p_off = alpha_off + (p * alpha_off).sum(-1, keepdims=True)
-        p_off = p_off + EPS * (16 + np.abs(alpha - top))
-        p_off = np.where((p_off < 0.05).all(-1, keepdims=True), p_off, np.inf)
-    features = phi(distance, a["unit"])
-    return {"at": at, "z": z, "s": distance, "p": p, "p_off": p_off, "alpha": alpha,
-            "values": np.concatenate([z, features], -1),
-            "sizes": np.concatenate([np.abs(z), phi_sizes(features)], -1)}  # fmt: skip
-
-
-def gathers(a: Given) -> bool:
-    """Whether rows are looked up in a table, or in whole histories."""
-    return a["ids"] is not None or a["positions"] is not None
-
-
-def own_rows(a: Given) -> Given:
-    """What was found in whole histories as looked up one by one: ids, times and what is valid, [Q, K] each."""
-    at = a.get("positions")
-    if at is None:
-        return a
-    total = len(a["ids"] if a["ids"] is not None else a["z_time"])
-    there = (at >= 0) & (at < total)
-    place = np.where(there, at, 0)
-
-    def take(values: Array) -> Array:
-        return values[place] if total else np.zeros(at.shape, values.dtype)
-
-    valid = there if a["valid"] is None else there & a["valid"]
-    ids = place if a["ids"] is None else take(a["ids"])
-    times = {"z_time": take(a["z_time"])} if "z_time" in a else {}
-    return {**a, **times, "ids": ids, "valid": valid, "positions": None}
-
-
-def positions(a: Given) -> tuple[Array, Array]:
-    """Where in the flattened history each entry of found lies, -1 where nothing counts; and each query's time."""
-    found = a["found"].reshape(int(np.prod(a["found"].shape[:-1])), a["found"].shape[-1])
-    given = {**a, "query": a["found"]}
-    at_all, times = np.full(found.shape, -1), np.zeros(len(found), np.int64)
-    for q, at, now, length in spans(given):
-        times[q] = now
-        counts = counting(given, at, now, length)
-        seen = found[q] >= 0
-        index = found[q][seen]
-        at_all[q][seen] = np.where(counts[index], at[index], -1)
-    return at_all, times
-
-
-def esu_attention(a: Given) -> Answer:
-    a = own_rows(a)
-    queries, count, width = a["u"].shape
-    context = np.zeros((queries, count, width + 4))
-    off = np.zeros(context.shape)
-    for q in range(queries):
-        seen = heads(a, q)
-        if seen is None or not count:
-            continue
-        with np.errstate(all="ignore"):
-            p, values, sizes = seen["p"], seen["values"], seen["sizes"]
-            context[q] = (p[:, :, None] * values).sum(1)
-            terms = ((p + TINY)[:, :, None] * sizes).sum(1)
-            # The errors of probabilities add up to 0: they weigh what differs from the mean.
-            apart = np.abs(values - context[q][:, None]) + EPS * sizes
-            spread = (p * seen["p_off"])[:, :, None] * apart
-            off[q] = units(terms, 16 + len(values)) + spread.sum(1)
-            # 0 times inf: whether such a behaviour is weighed at all is not laid down.
-            vanished = (p < 1e-30)[:, :, None] & ~np.isfinite(values)
-            off[q][vanished.any(1)] = np.inf
-            sums = np.abs(values).sum(0) > HUGE
-            off[q][:, sums & np.isfinite(values).all(0)] = np.inf
-            off[q][np.isneginf(seen["alpha"]).all(1)] = np.inf
-            off[q][np.isnan(off[q])] = 0.0  # a NaN alpha: NaN, exactly
-            off[q][~np.isfinite(seen["p_off"]).all(1) & ~np.isnan(p).any(1)] = np.inf
-    return Answer({"context": context}, {"context": off})
-
-
-def esu_attention_gradient(a: Given) -> Answer:
-    """Of u, z (a row a behaviour, before a table's rows are added up) and the mlp."""
-    a = own_rows(a)
-    queries, count, width = a["u"].shape
-    columns = a["z_time"].shape[1]
-    du, dz = np.zeros(a["u"].shape), np.zeros((queries, columns, width))
-    du_off, dz_off = np.zeros(du.shape), np.zeros(dz.shape)
-    gs, g_offs, distances = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.int64)]
-    with np.errstate(all="ignore"):
-        for q in range(queries):
-            seen = heads(a, q)
-            if seen is None or not count:
-                continue
-            g, u, p, z, at = a["grad"][q], a["u"][q], seen["p"], seen["z"], seen["at"]
-            values, sizes, rel = seen["values"], seen["sizes"], seen["p_off"]
-            dp = (g[:, None, :] * values).sum(-1)
-            mean = (p * dp).sum(-1, keepdims=True)
-            dp_size = (np.abs(g)[:, None, :] * sizes).sum(-1) + TINY
-            mean_size = (p * dp_size).sum(-1, keepdims=True)
-            da = p * (dp - mean)
-            # The mean is that of the context which was saved.
-            apart = np.abs(dp - mean)
-            mean_off = (p * rel * apart).sum(-1, keepdims=True) + EPS * 16 * mean_size
-            dp_off = EPS * (16 + width**0.5) * (dp_size + mean_size)
-            da_off = (p + TINY) * (2 * rel * apart + mean_off + dp_off)
-            du[q] = (da[:, :, None] * z).sum(1)
-            du_off[q] = (da_off[:, :, None] * np.abs(z)).sum(1)
-            du_off[q] += units((np.abs(da)[:, :, None] * np.abs(z)).sum(1), 16 + len(at))
-            weighed = p[:, :, None] * g[:, None, :width]
-            dz[q, at] = weighed.sum(0) + (da[:, :, None] * u[:, None]).sum(0)
-            dz_off[q, at] = ((rel + EPS * 16)[:, :, None] * np.abs(weighed)).sum(0)
-            dz_off[q, at] += (da_off[:, :, None] * np.abs(u)[:, None]).sum(0)
-            dz_off[q, at] += TINY * (1 + np.abs(g).max())
-            big = max(dp_size.max(), np.abs(u).max(initial=0), np.abs(values).max(initial=0))
-            if not big < 1e18:  # products of three may overflow
-                du_off[q], dz_off[q, at], da_off = np.inf, np.inf, da_off + np.inf
-            gs.append(da.sum(0))
-            g_offs.append(da_off.sum(0))
-            distances.append(seen["s"])
-        grads, off = similarity_gradient(
-            np.concatenate(distances), np.concatenate(gs), np.concatenate(g_offs), a
-        )
-    return Answer({"u": du, "z": dz} | grads, {"u": du_off, "z": dz_off} | off)
-
-
-def table_gradient(
-    z_grad: Array, off: Array, a: Given, count: int, eps: float, largest: float = HUGE
-) -> Answer:
-    """Adds up the rows of one id; in 16 bits each addition may round, and overflow."""
-    a = own_rows(a)
-    width = z_grad.shape[-1]
-    total, total_off = np.zeros((count, width)), np.zeros((count, width))
-    sizes, many = np.zeros((count, width)), np.zeros(count)
-    valid = np.ones(a["ids"].shape, bool) if a.get("valid") is None else a["valid"]
-    at = valid & (a["ids"] >= 0) & (a["ids"] < count)
-    ids = a["ids"][at]
-    with np.errstate(all="ignore"):
-        np.add.at(total, ids, z_grad[at])
-        np.add.at(total_off, ids, off[at])
-        np.add.at(sizes, ids, np.abs(z_grad[at]))
-        np.add.at(many, ids, 1)
-        again = np.where(many > 1, many, 0)[:, None]
-        total_off = total_off + sizes * eps * again + units(sizes, 1) * (again > 0)
-        total_off = np.where((sizes > largest) & (again > 0), np.inf, total_off)
-    return Answer({"table": total}, {"table": total_off})
-
-
-# What is exact.
-
-
-def ranked(scores: Array, counts: Array, k: int) -> tuple[Array, Array]:
-    """The best k of a row, NaN first, then by score, then by index."""
-    at = np.flatnonzero(counts)
-    at = at[np.lexsort((at, -np.where(np.isnan(scores[at]), 0, scores[at]), ~np.isnan(scores[at])))]
-    at = at[:k]
-    indices, values = np.full(k, -1, np.int64), np.full(k, -np.inf)
-    indices[: len(at)], values[: len(at)] = at, scores[at]
-    return values, indices
-
-
-def block_topk(a: Given) -> Answer:
-    scores = a["scores"]
-    lead, m = scores.shape[:-1], scores.shape[-1]
-    flat = scores.reshape(int(np.prod(lead)), m)
-    lengths = np.full(len(flat), m) if a.get("lengths") is None else a["lengths"].reshape(-1)
-    found = [ranked(row, np.arange(m) < n, a["k"]) for row, n in zip(flat, lengths, strict=True)]
-    shape = (*lead, a["k"])
-    values = np.array([pair[0] for pair in found]).reshape(shape)
-    indices = np.array([pair[1] for pair in found], np.int64).reshape(shape)
-    return Answer({"scores": values, "indices": indices}, {"scores": np.zeros(shape)})
-
-
-def scattered(grad: Array, indices: Array, m: int) -> Answer:
-    """The gradient of a selection: each of what was chosen, -1 being padding."""
-    flat = grad.reshape(int(np.prod(grad.shape[:-1])), grad.shape[-1])
-    out = np.zeros((len(flat), m))
-    for row, values, at in zip(out, flat, indices.reshape(flat.shape), strict=True):
-        row[at[at >= 0]] = values[at >= 0]
-    shape = (*grad.shape[:-1], m)
-    return Answer({"scores": out.reshape(shape)}, {"scores": np.zeros(shape)})
-
-
-def pack_signs(x: Array) -> Array:
-    words = (x.shape[-1] + 63) // 64
-    bits = np.zeros((*x.shape[:-1], words * 64), np.uint8)
-    with np.errstate(all="ignore"):
-        bits[..., : x.shape[-1]] = x > 0
-    packed = np.packbits(bits, axis=-1, bitorder="little")
-    return packed.view(np.int64) if words else np.zeros((*x.shape[:-1], 0), np.int64)

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from ops import OPS
 
-from .call import Call, op_names
-from .generate import Draw
+from .call import Call
+from .draw import Draw
 from .run import BAD, invoke, make, outcome
 
 Invoke = Callable[[Call], Any]
@@ -60,15 +61,9 @@ class Count:
         )
 
     def table(self) -> str:
-        lines = [
-            "| op | calls | " + " | ".join(COLUMNS) + " |",
-            "|---|" + "---:|" * (len(COLUMNS) + 1),
-        ]
-        total: Counter[str] = Counter()
-        for op in sorted(self.by_op):
-            total += self.by_op[op]
-            lines.append(row(op, self.by_op[op]))
-        return "\n".join([*lines, row("all", total)])
+        lines = [f"| op | calls | {' | '.join(COLUMNS)} |", "|---|" + "---:|" * (len(COLUMNS) + 1)]
+        lines += [row(op, self.by_op[op]) for op in sorted(self.by_op)]
+        return "\n".join([*lines, row("all", sum(self.by_op.values(), Counter()))])
 
     def faults(self) -> int:
         return sum(counts[name] for counts in self.by_op.values() for name in FAULTS)
@@ -122,4 +117,4 @@ def run(given: argparse.Namespace, invoke: Invoke = invoke, hang: float = HANG) 
 def op_of(given: argparse.Namespace, index: int) -> str:
     """Of a call that cannot be made here: it ends processes."""
     draw = Draw(given.seed, index, given.device == "emulated")
-    return given.op or draw.pick(*op_names())
+    return given.op or draw.pick(*sorted(OPS))

@@ -12,21 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ops import OPS
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 import longclock as lc
-from fuzz import oracle, pool
-from fuzz.call import MLP, Call, op_names
-from fuzz.generate import GENERATORS, Draw, generate
-from fuzz.run import invoke, make, outcome, public, read
+from fuzz import layouts, oracle, pool
+from fuzz.call import Call
+from fuzz.draw import Draw
+from fuzz.run import generate, invoke, make, outcome, public, read
+from fuzz.selections import ranked
 
 HOUR = 3600
-
-
-def test_every_op_has_a_generator() -> None:
-    missing = set(op_names()) - set(GENERATORS)
-    assert not missing, f"write generators and contracts in tests/fuzz of {sorted(missing)}"
 
 
 def test_a_call_is_a_function_of_seed_and_index() -> None:
@@ -38,15 +35,10 @@ def test_a_call_is_a_function_of_seed_and_index() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "period", "expected"),
     [
-        (23 * HOUR, HOUR, 86400, 7200),
-        (11 * HOUR, 17 * HOUR, 86400, 21600),
-        (86399, 0, 86400, 1),
-        (-1, 10 * 86400, 86400, 1),
-        (0, 3, 7, 3),
-        (0, 4, 7, 3),
-        (5, -5, 1, 0),
+        (23 * HOUR, HOUR, 86400, 7200), (11 * HOUR, 17 * HOUR, 86400, 21600), (86399, 0, 86400, 1),
+        (-1, 10 * 86400, 86400, 1), (0, 3, 7, 3), (0, 4, 7, 3), (5, -5, 1, 0),
     ],
-)
+)  # fmt: skip
 def test_distance_by_hand(a: int, b: int, period: int, expected: int) -> None:
     assert oracle.delta(a, b, period) == expected
 
@@ -63,7 +55,7 @@ def test_time_term_by_hand() -> None:
 def test_order_by_hand() -> None:
     scores = np.array([1.0, np.nan, 3.0, -np.inf, 3.0, np.inf, np.nan, -0.0, 0.0])
     counts = np.array([True] * 8 + [False])
-    values, indices = oracle.ranked(scores, counts, 9)
+    values, indices = ranked(scores, counts, 9)
     assert indices.tolist() == [1, 6, 5, 2, 4, 0, 7, 3, -1]
     assert np.array_equal(values[2:], [np.inf, 3, 3, 1, 0, -np.inf, -np.inf])
 
@@ -72,10 +64,10 @@ def test_bits_by_hand() -> None:
     x = np.zeros((1, 66))
     x[0, [0, 3, 63, 65]] = 1.0, 2.0, np.inf, 1e-40
     x[0, [1, 2, 4]] = np.nan, -1.0, -0.0
-    assert oracle.pack_signs(x).tolist() == [[9 - 2**63, 2]]
+    assert OPS["pack_signs"].answer(x).tolist() == [[9 - 2**63, 2]]
     a = {"query": np.array([[5, 0]]), "keys": np.array([[[4, 0], [2, -1]]]),
          "key_time": np.zeros((1, 2), int), "query_time": np.zeros(1, int)}  # fmt: skip
-    scores, _ = oracle.scores_of_query(a, *next(oracle.spans(a)))
+    scores, _ = OPS["hamming_gsu"].scores_of_query(a, *next(layouts.spans(a)))
     assert scores.tolist() == [-1.0, -67.0]
 
 
@@ -88,8 +80,7 @@ def reference(call: Call) -> tuple[dict[str, Tensor], Any]:
             a[name] = a[name].to(a[rows].dtype)
     if "scale" in a:
         a["scale"] = read(call.arguments)["scale"]  # as fp32
-    leaves = {name: a[name].double().requires_grad_() for name in ("query", "keys", "u", "z", *MLP)
-              if name in a}  # fmt: skip
+    leaves = {name: a[name].double().requires_grad_() for name in call.spec.leaves}
     return leaves, public(call, a | leaves, lc.reference)
 
 
@@ -104,20 +95,11 @@ def test_oracle_agrees_with_the_reference(op: str) -> None:
             continue
         leaves, result = reference(call)
         view = read(a)
-        forward = oracle.gsu_score(view) if "query" in a else oracle.esu_attention(view)
-        (right,) = forward.values.values()
+        right, _ = call.form.answer(view)
         np.testing.assert_allclose(result.detach().numpy(), right, rtol=1e-9, atol=1e-9)
-        grads = torch.autograd.grad(
-            result, list(leaves.values()), a["grad"].double(), allow_unused=True
-        )
-        answer = (
-            oracle.gsu_score_gradient(view) if "query" in a else oracle.esu_attention_gradient(view)
-        )
-        if "z" in a and oracle.gathers(a):
-            table = oracle.table_gradient(
-                answer.values["z"], answer.off["z"], view, len(a["z"]), 0.0
-            )
-            answer.values["z"], answer.off["z"] = table.values["table"], table.off["table"]
+        grad = a["grad"].double()
+        grads = torch.autograd.grad(result, list(leaves.values()), grad, allow_unused=True)
+        answer = call.spec.answer(call, view)
         for name, grad in zip(leaves, grads, strict=True):
             if grad is None:
                 continue
@@ -128,12 +110,12 @@ def test_oracle_agrees_with_the_reference(op: str) -> None:
     assert seen > 10
 
 
-@pytest.mark.parametrize("op", sorted(GENERATORS))
+@pytest.mark.parametrize("op", sorted(OPS))
 def test_valid_calls_are_right(op: str) -> None:
     for index in range(12):
         call = generate(op, Draw(17, index, tiny=False))
-        if "context" not in call.arguments:
-            assert outcome(call, False) == ("right", ""), call
+        call.spec.complete(call)
+        assert outcome(call, False) == ("right", ""), call
 
 
 def bent(value: Any) -> Any:
@@ -172,7 +154,7 @@ def moody(call: Call) -> Any:
     return wrong_numbers(call) if torch.get_num_threads() > 1 else invoke(call)
 
 
-@pytest.mark.parametrize("op", sorted(GENERATORS))
+@pytest.mark.parametrize("op", sorted(OPS))
 @pytest.mark.parametrize(
     ("fault", "status"),
     [(wrong_numbers, "wrong"), (shrug, "unnamed"), (scribbles, "wrong"), (moody, "wrong")],
@@ -181,8 +163,7 @@ def test_planted_faults_are_found(op: str, fault: Callable[[Call], Any], status:
     found = 0
     for index in range(40):
         call = generate(op, Draw(3, index, tiny=True))
-        if "context" in call.arguments:
-            call.arguments |= {"context": torch.zeros(()), "softmax": torch.zeros(())}
+        call.spec.complete(call)
         found += outcome(call, False, fault)[0] == status
         if found == 2:
             return
@@ -199,9 +180,8 @@ def test_planted_faults_are_found(op: str, fault: Callable[[Call], Any], status:
     ],
 )  # fmt: skip
 def test_what_must_be_refused_is_not_accepted(change: dict[str, Any]) -> None:
-    call = Call(
-        "block_topk", "public", {"scores": torch.zeros(2, 3), "k": 2, "lengths": None} | change
-    )
+    arguments = {"scores": torch.zeros(2, 3), "k": 2, "lengths": None} | change
+    call = Call(OPS["block_topk"], "public", arguments)
     assert outcome(call, False, careless)[0] == "accepted"
 
 
@@ -223,7 +203,8 @@ def test_errors_name_op_and_argument(way: str, error: Exception, status: str) ->
         raise error
 
     arguments = {"scores": torch.zeros(2, 3), "k": -1, "lengths": None}
-    assert outcome(Call("block_topk", way, arguments), False, refuse)[0] == status
+    call = Call(OPS["block_topk"], way, arguments)
+    assert outcome(call, False, refuse)[0] == status
 
 
 def ends_badly(call: Call) -> Any:

@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from cases import LAYOUTS
+from esu_cases import make_esu
+from fuzz import layouts, oracle
+from fuzz.call import Call
+from fuzz.compare import LARGEST, LEAST, ULP, check, compare, compare_gradients
+from fuzz.draw import FLOATS, INTS, Draw
+from fuzz.oracle import Answer, Array
+from fuzz.rules import FARTHEST, Rules, of_kind
+from fuzz.spec import MLP, Given, Spec, schema_of
+from torch import Tensor
+
+import longclock as lc
+
+from . import esu_attention_oracle as attention
+
+
+def good_calls() -> dict[str, Given]:
+    """Of the forward: rows and a table, looked up one by one or where a search found them."""
+    made: dict[str, Given] = {}
+    for table, all_valid in itertools.product((False, True), repeat=2):
+        case = make_esu(
+            queries=3, heads=2, k=8, width=5, table=table, some_invalid=not all_valid, poison=False
+        )
+        given = dict(zip(schema_of("esu_attention"), case.raw(), strict=True))
+        valid = torch.ones(3, 8, dtype=torch.bool) if case.valid is None else case.valid
+        at = torch.where(valid, torch.arange(24).view(3, 8), -1)
+        whole = {"z_time": case.z_time.flatten(), "positions": at, "valid": None}
+        whole |= {"ids": given["ids"].flatten()} if table else {"z": case.z.flatten(0, 1)}
+        kind = f"{'table' if table else 'rows'}{', all valid' if all_valid else ''}"
+        made |= {kind: given, f"{kind}, found": given | whole}
+    return made
+
+
+class Attention(Spec):
+    """What forward and backward share: the arguments up to ``unit``."""
+
+    def draw(self, draw: Draw, way: str) -> Given:
+        """Rows, times and ids of each query, or of whole histories and where in them those of a query lie."""
+        found = draw.chance(0.4)
+        queries, n = draw.size(3 if draw.tiny else 5), draw.size(2 if draw.tiny else 5)
+        large = not found and not draw.tiny and draw.chance(0.02)
+        k = 1500 if large else draw.size(9 if draw.tiny else 70)
+        width, total = draw.size(9 if draw.tiny else 70), draw.size(9 if draw.tiny else 100)
+        dtype, (period, unit), kind = draw.pick(*FLOATS), draw.clock(), draw.below(5)
+        table, count = draw.chance(0.5), draw.size(30)
+        each = (total,) if found else (queries, k)
+        positions, valid, dead = None, None, torch.full(each, found)
+        if found:
+            least = draw.pick(-1, -3) if way == "raw" else -1
+            positions = torch.full((queries, k), -1)
+            if total and (count or not table):
+                positions = draw.ints((queries, k), least, total, torch.int64)
+            dead[positions[positions >= 0]] = False
+        elif draw.chance(0.5) or (table and count == 0):
+            valid = draw.bools((queries, k), 0.7 if count or not table else 0.0)
+            dead = ~valid
+        z = draw.floats((count, width) if table else (*each, width), dtype)
+        ids = draw.ints(each, 0, max(count, 1), draw.pick(*INTS)) if table else None
+        z_time = draw.times(each, draw.pick(*INTS), period, kind)
+        if draw.chance(0.7):
+            draw.nonsense(z if ids is None else ids, dead, *([] if ids is None else [-1]))
+            draw.nonsense(z_time, dead, 0)
+        u = draw.floats((queries, n, width), torch.float32)
+        u = u * draw.pick(1.0, 0.1, 1 / max(width, 1) ** 0.5)
+        u = u.to(dtype) if draw.chance(0.7) else u
+        now = draw.times(queries, draw.pick(*INTS), period, kind)
+        a = {"u": u, "z": z, "ids": ids, "z_time": z_time, "query_time": now, "positions": positions}  # fmt: skip
+        a = draw.dressed_all(a | draw.mlp(period, unit) | {"valid": valid}, *a, "valid")
+        return a | {"period": period, "unit": unit}
+
+    def contract(self, rules: Rules) -> None:
+        a = rules.a
+        rules.matches("u", "z")
+        rules.mlp()
+        rules.period()
+        rules.ints("z_time", "query_time", "ids")
+        found = a["positions"] is not None
+        rules.dtype("positions", torch.int64)
+        rules.dtype("valid", torch.bool)
+        rules.need(not found or a["valid"] is None, "positions with valid")
+        fits = rules.rank("u", 3) & rules.rank("z_time", 1 if found else 2)
+        fits &= rules.rank("query_time", 1)
+        fits &= rules.rank("z", 3 if a["ids"] is None and not found else 2)
+        if not fits or (found and not rules.rank("positions", 2)):
+            return
+        queries, heads, width = a["u"].shape
+        by_query = "positions" if found else "z_time"
+        rules.need(a[by_query].shape[0] == queries, f"Q of {by_query}")
+        each = tuple(a["z_time"].shape)
+        rules.shape("query_time", queries)
+        rules.shape("ids", *each)
+        if not found:
+            rules.shape("valid", *each)
+        if a["ids"] is None:
+            rules.shape("z", *each, width)
+        else:
+            rules.need(a["z"].shape[-1] == width, "L of the table")
+        for name, last in (("grad", width + 4), ("context", width + 4), ("softmax", 2)):
+            if name in self.kinds:
+                rules.dtype(name, torch.float32)
+                rules.shape(name, queries, heads, last)
+
+    def values(self, rules: Rules, view: Given) -> None:
+        backward = "grad" in self.kinds
+        if view["positions"] is not None:
+            at, total = view["positions"], len(view["z_time"])
+            rules.data(bool((at < total).all()), "positions beyond the history")
+            raw = rules.call.way == "raw"
+            rules.data(raw or bool((at >= -1).all()), "found outside its history")
+            if rules.broken or rules.open:
+                return
+        view = attention.own_rows(view)
+        valid = np.ones(view["z_time"].shape, bool) if view["valid"] is None else view["valid"]
+        times, now = view["z_time"][valid], view["query_time"][valid.any(1)]
+        if backward and any(
+            np.abs(each.astype(object)).max(initial=0) > FARTHEST for each in (times, now)
+        ):
+            rules.open.append("times that the forward refuses")
+        rules.seconds("z_time", times.astype(np.int64), not backward)
+        rules.seconds("query_time", now.astype(np.int64), not backward)
+        rules.seconds("query_time", view["query_time"].astype(np.int64), False)
+        if rules.a["ids"] is not None:
+            ids = view["ids"][valid]
+            outside = bool(((ids < 0) | (ids >= len(view["z"]))).any())
+            if outside and rules.emulated:
+                (rules.either if rules.call.op == "esu_attention" else rules.open).append("ids")
+            else:
+                rules.need(not outside, "an id of no row")
+
+
+class EsuAttention(Attention):
+    name = "esu_attention"
+
+    def public(self) -> dict[str, Given]:
+        esu, times = make_esu(), torch.zeros(2, 5, dtype=torch.int64)
+        return {
+            "": {"u": esu.u, "z": esu.z, "z_time": esu.z_time, "query_time": esu.query_time,
+                 "mlp": esu.mlp, "valid": esu.valid},
+            "found": {"u": torch.randn(4, 2, 7), "z": torch.randn(2, 5, 7), "z_time": times,
+                      "query_time": times[:, 0], "mlp": esu.mlp, "found": torch.zeros(2, 2, 3, dtype=torch.int64),
+                      "lengths": torch.tensor([5, 3]), "mask": times == 0, "exclude_future": False},
+        }  # fmt: skip
+
+    def raw(self) -> dict[str, Given]:
+        return good_calls()
+
+    def draw(self, draw: Draw, way: str) -> Given:
+        return super().draw(draw, way) | {"sparse_grad": draw.chance(0.3)}
+
+    def unread(self, a: Given) -> tuple[str, ...]:
+        return ("sparse_grad",) if a["ids"] is None else ()
+
+    def call(self, function: Callable[..., Any], a: Given, mlp: Any, extra: Given) -> Any:
+        z = a["z"] if a["ids"] is None else lc.Lookup(a["z"], a["ids"], a["sparse_grad"])
+        options = {name: a[name] for name in ("valid", "period", "unit")}
+        if a["positions"] is not None:
+            options |= everywhere(a)
+        return function(a["u"], z, a["z_time"], a["query_time"], mlp, **options, **extra)
+
+    def answer(self, a: Given) -> tuple[Array, Array]:
+        """The context, and how far off it may be."""
+        return attention.esu_attention(a)
+
+    def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
+        exact, off = self.answer(view)
+        context = result if isinstance(result, Tensor) else result[0]
+        compare("context", context, exact, torch.float32, off)
+
+
+def everywhere(a: Given) -> Given:
+    """What the public function takes for positions: what was found in windows, each of which is all that there is."""
+    now, times = a["query_time"], a["z_time"]
+    there = isinstance(now, Tensor) and of_kind(now) in ("tensor", "meta") and now.dim() > 0
+    queries = len(now) if there else 0
+    total = len(times) if of_kind(times) == "tensor" and times.dim() else 0
+    starts = torch.zeros(queries, dtype=torch.int64, device=now.device if queries else None)
+    return {"found": a["positions"], "starts": starts, "ends": starts + total}
+
+
+class EsuAttentionBackward(Attention):
+    name = "esu_attention_backward"
+    of = EsuAttention()
+    ways = ("raw", "gradient")
+    leaves = ("u", "z", *MLP)
+    saved = ("context", "softmax")
+
+    def raw(self) -> dict[str, Given]:
+        grad, context, softmax = torch.randn(3, 2, 9), torch.randn(3, 2, 9), torch.randn(3, 2, 2)
+        given = {"grad": grad, "context": context, "softmax": softmax}
+        given |= dict.fromkeys(("need_u", "need_z", "need_mlp"), True)
+        return {
+            name: {argument: (forward | given)[argument] for argument in self.kinds}
+            for name, forward in good_calls().items()
+        }
+
+    def draw(self, draw: Draw, way: str) -> Given:
+        a = super().draw(draw, way)
+        if way == "gradient":
+            a |= {"sparse_grad": draw.chance(0.3)}
+        queries, n, width = a["u"].shape
+        grad = draw.dressed(draw.floats((queries, n, width + 4), torch.float32))
+        saved = dict.fromkeys(self.saved) if way == "raw" else {}
+        return {"grad": grad} | a | saved | draw.needs("u", "z", "mlp")
+
+    def complete(self, call: Call) -> None:
+        """What the forward keeps for its backward."""
+        if call.way == "raw":
+            a = call.arguments
+            forward = [a[name] for name in self.of.kinds if name != "sparse_grad"]
+            with torch.no_grad():
+                context, softmax = torch.ops.longclock.esu_attention(*forward, False)
+            a |= {"context": context, "softmax": softmax}
+
+    def answer(self, call: Call, a: Given) -> Answer:
+        """A table's rows are added up where autograd does it, each sum rounded to their dtype."""
+        answer = attention.esu_attention_gradient(a)
+        if call.way == "gradient" and attention.gathers(a):
+            dtype = call.arguments["z"].dtype
+            rounding, largest = ULP.get(dtype, 0.0), LARGEST[dtype]
+            rows, off = answer.values["z"], answer.off["z"]
+            off = off + rounding * np.abs(rows) + (LEAST[dtype] if dtype in ULP else 0.0)
+            with np.errstate(all="ignore"):
+                off = np.where(np.abs(rows) + off < largest, off, np.inf)
+            summed = attention.table_gradient(rows, off, a, len(a["z"]), rounding, largest)
+            answer.values["z"], answer.off["z"] = summed
+        return answer
+
+    def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
+        if call.way == "gradient" and attention.gathers(a) and "z" in result:
+            sparse = bool(a["sparse_grad"]) and a["ids"] is not None
+            check(result["z"].is_sparse == sparse or len(a["z"]) == 0, "sparse or dense")
+            result = result | {"z": result["z"].to_dense()}
+        compare_gradients(call, a, result, self.answer(call, view))
+
+
+class EsuAttentionPositions(Spec):
+    name = "esu_attention_positions"
+    of = EsuAttention()
+    ways = ("raw",)
+
+    @property
+    def called(self) -> str:
+        return "esu_attention"
+
+    def raw(self) -> dict[str, Given]:
+        made = {}
+        for name, case in layouts.good_cases(torch.float32).items():
+            given = {"key_time": case.key_time, "query_time": case.query_time, "exclude_future": False, **case.layout}  # fmt: skip
+            given["found"] = torch.full((*case.query.shape[:-1], 3), -1)
+            made[name] = {argument: given.get(argument) for argument in self.kinds}
+        return made
+
+    def draw(self, draw: Draw, way: str) -> Given:
+        layout = draw.pick(*LAYOUTS)
+        given, shape, queries = layouts.place(draw, layout, 9 if draw.tiny else 60)
+        period, kind, k = 86400, draw.below(5), draw.size(9 if draw.tiny else 40)
+        lead = (queries,) if layout != "candidates" else (queries, draw.size(4))
+        key_time = draw.times(shape, draw.pick(*INTS), period, kind)
+        sequences = layouts.sequences_of(given, queries)
+        query_time = draw.times(sequences, draw.pick(*INTS), period, kind)
+        a: Given = {"key_time": key_time, "query_time": query_time, **layouts.NO_LAYOUT, **given}
+        a["mask"] = draw.bools(shape, 0.7) if draw.chance(0.4) else None
+        a["exclude_future"] = draw.chance(0.4)
+        found = torch.full((int(np.prod(lead)), k), -1)
+        view = layouts.as_arrays(a) | {"query": np.zeros((*lead, 0))}
+        for q, _, _, length in layouts.spans(view):
+            found[q] = draw.ints((k,), -1, max(int(length), 0), torch.int64) if length else -1
+        a["found"] = found.view(*lead, k)
+        return draw.dressed_all(a, "key_time", "query_time", "mask", "found")
+
+    def contract(self, rules: Rules) -> None:
+        flat, fits = layouts.check_layout(rules)
+        rules.dtype("found", torch.int64)
+        fits &= rules.rank("found", *((2,) if flat else (2, 3)))
+        if fits and not rules.broken:
+            layouts.check_places(rules, "found")
+
+    def values(self, rules: Rules, view: Given) -> None:
+        layouts.check_bounds(rules, view, len(view["found"]))
+        rules.seconds("query_time", view["query_time"])
+        if rules.broken or rules.open:
+            return
+        found = oracle.lines(view["found"])
+        times, mask = view["key_time"].reshape(-1), view["mask"]
+        for q, at, _, length in layouts.spans(view | {"query": view["found"]}):
+            inside = bool(((found[q] >= -1) & (found[q] < length)).all())
+            rules.data(inside, "found outside its history")
+            if inside and view["exclude_future"]:  # which compares them as seconds
+                seen = at[found[q][found[q] >= 0]]
+                read = seen if mask is None else seen[mask.reshape(-1)[seen]]
+                rules.seconds("key_time", times[read])
+
+    def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
+        positions, query_time = attention.positions(view)
+        compare("positions", result[0], positions, torch.int64)
+        compare("query_time", result[1], query_time, torch.int64)
+
+
+class EsuAttentionTableGrad(Spec):
+    """Adds up what the backward gives of each row of a table that was looked up."""
+
+    name = "esu_attention_table_grad"
+    of = EsuAttention()
+    ways = ("raw", "gradient")
+    leaves = EsuAttentionBackward.leaves
+    sizes = ("table_rows",)
+    backward = EsuAttentionBackward()
+
+    def raw(self) -> dict[str, Given]:
+        made = {}
+        for name, forward in good_calls().items():
+            if forward["ids"] is not None:
+                given = forward | {"z_grad": torch.randn(3, 8, 5), "table_rows": len(forward["z"])}
+                made[name] = {argument: given[argument] for argument in self.kinds}
+        return made
+
+    def draw(self, draw: Draw, way: str) -> Given:
+        while way == "gradient":
+            a = self.backward.draw(draw, way)
+            if attention.gathers(a):
+                return a | {"need_z": True}
+        queries, k, width, count = draw.size(5), draw.size(20), draw.size(20), draw.size(20)
+        valid = draw.bools((queries, k), 0.7) if draw.chance(0.5) or count == 0 else None
+        valid = valid if count or valid is None else torch.zeros_like(valid)
+        ids = draw.ints((queries, k), 0, max(count, 1), draw.pick(*INTS))
+        z_grad = draw.floats((queries, k, width), draw.pick(*FLOATS))
+        positions = None
+        if draw.chance(0.4):  # ids of a history, and where in it each row lies
+            total = draw.size(30) if count else 0
+            ids = draw.ints((total,), 0, max(count, 1), ids.dtype)
+            positions = torch.full((queries, k), -1)
+            if total:
+                positions = draw.ints((queries, k), -2, total, torch.int64)
+            unread = torch.ones(total, dtype=torch.bool)
+            unread[positions[positions >= 0]] = False
+            draw.nonsense(ids, unread, -1, 0)
+            z_grad[positions < 0] = 0.0
+        if valid is not None:
+            if positions is None:
+                draw.nonsense(ids, ~valid, -1, 0)
+            z_grad[~valid] = 0.0
+        a = {"z_grad": z_grad, "ids": ids, "positions": positions, "valid": valid}
+        return draw.dressed_all(a, *a) | {"table_rows": count}
+
+    def contract(self, rules: Rules) -> None:
+        a = rules.a
+        rules.dtype("z_grad", *FLOATS)
+        rules.ints("ids")
+        rules.dtype("valid", torch.bool)
+        rules.dtype("positions", torch.int64)
+        rules.need(a["table_rows"] >= 0, "table_rows")
+        if rules.rank("z_grad", 3):
+            if a["positions"] is not None:
+                rules.rank("ids", 1)
+            each = tuple(a["z_grad"].shape[:2])
+            rules.shape("ids" if a["positions"] is None else "positions", *each)
+            rules.shape("valid", *each)
+            large = a["table_rows"] * a["z_grad"].shape[-1] >= 2**38
+            rules.need(not large, "table_rows is more than memory")
+            if a["table_rows"] > 2**30:
+                rules.either.append("table_rows is huge")
+
+    def values(self, rules: Rules, view: Given) -> None:
+        if view["positions"] is not None:
+            inside = bool((view["positions"] < len(view["ids"])).all())
+            rules.data(inside, "positions beyond the history")
+            if rules.broken or rules.open:
+                return
+        view = attention.own_rows(view)
+        valid = np.ones(view["ids"].shape, bool) if view["valid"] is None else view["valid"]
+        ids, unused = view["ids"][valid], view["z_grad"][~valid]
+        if bool(((ids < 0) | (ids >= view["table_rows"])).any()):
+            rules.open.append("an id of no row")
+        if bool(np.nan_to_num(unused, nan=1).any()):
+            rules.open.append("z_grad where nothing is valid")
+
+    def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
+        if call.way == "gradient":
+            self.backward.check(call, a, view, result)
+            return
+        z_grad, dtype, count = view["z_grad"], a["z_grad"].dtype, view["table_rows"]
+        if count > 2**30:  # of no width
+            check(tuple(result.shape) == (count, z_grad.shape[-1]), "shape")
+            return
+        rounding = ULP.get(dtype, 0.0), LARGEST[dtype]
+        exact, off = attention.table_gradient(z_grad, z_grad * 0, view, count, *rounding)
+        compare("table", result, exact, dtype, off)
+
+
+SPECS = (EsuAttention(), EsuAttentionBackward(), EsuAttentionPositions(), EsuAttentionTableGrad())

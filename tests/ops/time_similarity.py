@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from cases import make_mlp
+from fuzz import oracle
+from fuzz.call import Call
+from fuzz.compare import compare, compare_gradients
+from fuzz.draw import INTS, Draw
+from fuzz.rules import Rules
+from fuzz.spec import MLP, Given, Spec
+
+
+class OfDelta(Spec):
+    """Of distances on the clock, whatever its period."""
+
+    def draw(self, draw: Draw, way: str) -> Given:
+        period, unit = draw.clock()
+        shape = tuple(draw.size(8) for _ in range(draw.below(4)))
+        if draw.chance(0.03) and not draw.tiny:
+            shape = (40_000,)
+        delta = draw.dressed(draw.ints(shape, 0, period // 2 + 1, draw.pick(*INTS)))
+        weights = draw.mlp(period, unit) if "w1" in self.kinds else {}
+        return {"delta": delta, **weights, "unit": unit}
+
+    def contract(self, rules: Rules) -> None:
+        rules.ints("delta")
+        rules.unit()
+
+    def values(self, rules: Rules, view: Given) -> None:
+        if bool((view["delta"] < 0).any()):
+            rules.open.append("delta is negative")
+
+
+class TimeFeatures(OfDelta):
+    name = "time_features"
+
+    def raw(self) -> dict[str, Given]:
+        return {"": {"delta": torch.randint(0, 43_200, (3, 8)), "unit": 3600.0}}
+
+    def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
+        exact = oracle.phi(view["delta"], view["unit"])
+        off = oracle.units(oracle.phi_sizes(exact), 1)
+        off = np.where(exact[..., :1] < oracle.HUGE, off, np.inf)
+        compare("phi", result, exact, torch.float32, off)
+
+
+class TimeSimilarity(OfDelta):
+    name = "time_similarity"
+
+    def raw(self) -> dict[str, Given]:
+        delta = torch.randint(0, 43_200, (3, 8))
+        return {"": {"delta": delta, **dict(zip(MLP, make_mlp(), strict=True)), "unit": 3600.0}}
+
+    def contract(self, rules: Rules) -> None:
+        rules.ints("delta")
+        rules.mlp()
+
+    def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
+        exact, off = oracle.similarity(view["delta"], view)
+        compare("s", result, exact, torch.float32, off)
+
+
+class TimeSimilarityBackward(TimeSimilarity):
+    name = "time_similarity_backward"
+    of = TimeSimilarity()
+    ways = ("raw", "gradient")
+    leaves = MLP
+
+    def raw(self) -> dict[str, Given]:
+        return {"": {"grad": torch.randn(3, 8), **self.of.raw()[""]}}
+
+    def draw(self, draw: Draw, way: str) -> Given:
+        a = super().draw(draw, way)
+        return {"grad": draw.dressed(draw.floats(a["delta"].shape, torch.float32))} | a
+
+    def contract(self, rules: Rules) -> None:
+        super().contract(rules)
+        rules.dtype("grad", torch.float32)
+        rules.shape("grad", *rules.a["delta"].shape)
+
+    def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
+        g = view["grad"].reshape(-1)
+        exact = oracle.similarity_gradient(view["delta"].reshape(-1), g, np.abs(g) * 0, view)
+        compare_gradients(call, a, result, oracle.Answer(*exact))
+
+
+SPECS = (TimeFeatures(), TimeSimilarity(), TimeSimilarityBackward())
