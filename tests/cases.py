@@ -40,7 +40,7 @@ class Mapped:
 @dataclass
 class Case(Mapped):
     query: Tensor
-    keys: Tensor
+    keys: Tensor | tuple[Tensor, ...]
     key_time: Tensor
     query_time: Tensor
     mlp: tuple[Tensor, ...]
@@ -48,17 +48,22 @@ class Case(Mapped):
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Case:
         def visit(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(visit, value))
             return change(value) if isinstance(value, Tensor) else value
 
         return Case(
             visit(self.query), visit(self.keys), visit(self.key_time), visit(self.query_time),
-            tuple(visit(weight) for weight in self.mlp),
+            visit(self.mlp),
             {name: visit(value) for name, value in self.layout.items()},
         )  # fmt: skip
 
     def leaves(self) -> dict[str, Tensor]:
-        names = ("query", "keys", "w1", "b1", "w2", "b2")
-        return dict(zip(names, (self.query, self.keys, *self.mlp), strict=True))
+        tables = {"keys": self.keys}
+        if isinstance(self.keys, tuple):
+            tables = {f"keys[{i}]": table for i, table in enumerate(self.keys)}
+        mlp = dict(zip(("w1", "b1", "w2", "b2"), self.mlp, strict=True))
+        return {"query": self.query, **tables, **mlp}
 
     def run(self, op: Callable[..., Any], *extra: Any, **options: Any) -> Any:
         return op(
@@ -85,16 +90,39 @@ class Case(Mapped):
 
     def raw(self, extra: Any, **options: Any) -> tuple[Any, ...]:
         """The positional arguments of the raw op."""
-        given = self.layout | options
+        given, keys, features, feature_ids = self.layout | options, self.keys, [], []
+        if isinstance(keys, tuple):
+            first, *others = given["ids"]
+            given = {**given, "ids": first}
+            keys, *features = (x if i is not None else x.flatten(0, -2) for x, i in zip(keys, (self, *others), strict=True))  # fmt: skip
+            feature_ids = [self.key_time.new_empty(0) if ids is None else ids for ids in others]
         names = ("ids", "lengths", "offsets", "query_offsets", "starts", "ends", "mask")
         return (
-            self.query, self.keys, self.key_time, self.query_time, *self.mlp,
+            self.query, keys, self.key_time, self.query_time, *self.mlp,
             *(given.get(name) for name in names), given.get("exclude_future", False),
-            given.get("scale", 0.5), given.get("period", 86400), given.get("unit", 3600.0), extra,
+            given.get("scale", 0.5), given.get("period", 86400), given.get("unit", 3600.0),
+            features, feature_ids, extra,
         )  # fmt: skip
 
     def with_layout(self, **changes: Any) -> Case:
         return replace(self, layout=self.layout | changes)
+
+
+def several_tables(case: Case, widths: tuple[int, ...] = (3, 2, 2)) -> Case:
+    """The case with other rows: of a table of many rows, of a row a behaviour, and of a table of few rows, side by side."""
+    keys = case.keys
+    assert isinstance(keys, Tensor)
+    dead = keys.isnan().any(-1)
+    first, own, _ = keys.split(widths, -1)
+    many = torch.randperm(max(dead.numel(), 1))[: dead.numel()].view(dead.shape)
+    table = torch.full((max(dead.numel(), 1), widths[0]), torch.nan, dtype=keys.dtype)
+    table[many.flatten()] = first.flatten(0, -2)
+    few = torch.randint(4, dead.shape)
+    small = torch.randn(4, widths[2]).to(keys.dtype)
+    if not (keys[~dead] % 1).any():
+        small = small.round()
+    ids = tuple(each.masked_fill(dead, NOWHERE) for each in (many, few))
+    return replace(case, keys=(table, own.contiguous(), small), layout={**case.layout, "ids": (ids[0], None, ids[1])})  # fmt: skip
 
 
 def make_mlp(hidden: int = 8, reach: float = 12.0) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import emulator
@@ -19,8 +20,18 @@ RAW = raw_calls()
 NAMES = {"mlp w1": "w1", "mlp b1": "b1", "mlp w2": "w2", "mlp b2": "b2"}
 
 
-def tensors_of(given: dict[str, Any]) -> list[str]:
-    return [name for name, value in given.items() if isinstance(value, Tensor)]
+IN_LISTS = {"features": "keys", "feature_ids": "ids"}
+
+
+def tensors_of(given: dict[str, Any]) -> dict[str, list[str]]:
+    """Arguments that hold tensors, and what errors call these: a list's first is the second of its tables."""
+    found = {}
+    for name, value in given.items():
+        if isinstance(value, Tensor):
+            found[name] = [name]
+        elif isinstance(value, list) and value:
+            found[name] = [f"{IN_LISTS[name]}[{i}]" for i in range(1, len(value) + 1)]
+    return found
 
 
 def moved(given: dict[str, Any], device: str) -> dict[str, Any]:
@@ -35,7 +46,8 @@ def test_the_device_of_every_tensor_is_compared(
     emulator.take_checked()
     run_raw(op, given)
     (checked,) = (each for each in emulator.take_checked() if each[0] == OPS[op].called)
-    assert set(tensors_of(given)) <= {NAMES.get(name, name) for name in checked[1:]}
+    called = {each for names in tensors_of(given).values() for each in names}
+    assert called <= {NAMES.get(name, name) for name in checked[1:]}
 
 
 @pytest.mark.parametrize("call", RAW)
@@ -44,9 +56,9 @@ def test_one_argument_on_the_cpu(emulated: bool, device: str, call: str) -> None
         pytest.skip("all tensors of the emulator are on the CPU")
     op, given = RAW[call]
     names = tensors_of(given)
-    for name in names if len(names) > 1 else []:
+    for name, called in names.items() if len(names) > 1 else ():
         mixed = moved(given, device) | {name: given[name]}
-        with pytest.raises(RAW_ERROR, match=rf"{name} must be on the device"):
+        with pytest.raises(RAW_ERROR, match=rf"{re.escape(called[0])} must be on the device"):
             run_raw(op, mixed)
 
 
@@ -77,6 +89,6 @@ def test_one_argument_on_another_gpu(second: str, call: str) -> None:
     op, given = RAW[call]
     names = tensors_of(given)
     for name in names if len(names) > 1 else []:
-        mixed = moved(given, "cuda:0") | {name: given[name].to(second)}
+        mixed = moved(given, "cuda:0") | moved({name: given[name]}, second)
         with pytest.raises(RAW_ERROR, match=r"must be on the device of .* got cuda:[01]"):
             run_raw(op, mixed)

@@ -12,6 +12,7 @@ from cases import make_case
 from ops import OPS, raw_calls, run_raw
 from raw_error import RAW_ERROR
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 import longclock as lc
 
@@ -124,8 +125,9 @@ def test_weights_on_another_device(call: str, place: int) -> None:
 
 
 @pytest.mark.parametrize("call", RAW)
-def test_raw_ops_name_none(call: str) -> None:
+def test_raw_ops_name_none(call: str, device: str) -> None:
     op, given = RAW[call]
+    given = tree_map_only(torch.Tensor, lambda x: x.to(device), given)
     required = [name for name, kind in OPS[op].kinds.items() if kind == "Tensor"]
     for name in required if len(required) > 1 else []:
         text = rf"^{OPS[op].called}: .*{name} must be a tensor, got None"

@@ -154,11 +154,12 @@ void check_unit(const char* op, double unit) {
         ": unit must be a positive number of seconds, got ", unit, "; an hour is 3600");
 }
 
-void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position) {
+void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position,
+              const std::string& argument) {
   if (holds) return;
-  check(table_rows > 0, op, ": ids must be all masked out, for the table has no rows, got ", id,
-        " at position ", position);
-  check(false, op, ": ids must be from 0 to N - 1 = ", table_rows - 1, ", got ", id,
+  check(table_rows > 0, op, ": ", argument,
+        " must be all masked out, for the table has no rows, got ", id, " at position ", position);
+  check(false, op, ": ", argument, " must be from 0 to N - 1 = ", table_rows - 1, ", got ", id,
         " at position ", position, "; mask what is not there");
 }
 
@@ -223,17 +224,28 @@ void check_count(const char* op, const char* argument, int64_t count) {
 }
 
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
+  return padded_rows(tensor, rounded_to, {tensor.size(tensor.dim() - 1)});
+}
+
+Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to, Sizes widths) {
   const Tensor rows = as_contiguous(as_dtype(as_dtype(tensor, rounded_to), ScalarType::Float));
-  const int64_t dim = rows.size(rows.dim() - 1);
-  const int64_t padded = padded_dim(dim);
+  int64_t dim = 0, padded = 0;
+  for (const int64_t width : widths) {
+    dim += width;
+    padded += padded_dim(width);
+  }
   if (padded == dim) return rows;
   const int64_t count = rows.numel() / dim;  // of at least one element: no padding for none
   Tensor out = make_empty(rows, {count, padded});
   const float* from = static_cast<const float*>(rows.const_data_ptr());
   float* to = static_cast<float*>(out.mutable_data_ptr());
   for (int64_t row = 0; row < count; ++row) {
-    std::copy_n(from + row * dim, dim, to + row * padded);
-    std::fill_n(to + row * padded + dim, padded - dim, 0.0f);
+    for (const int64_t width : widths) {
+      std::copy_n(from, width, to);
+      std::fill_n(to + width, padded_dim(width) - width, 0.0f);
+      from += width;
+      to += padded_dim(width);
+    }
   }
   return out;
 }

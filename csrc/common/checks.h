@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "common/tensors.h"
 #include "longclock/common/dtype.h"
@@ -15,6 +16,7 @@
 namespace longclock {
 
 using OptionalTensor = std::optional<Tensor>;
+using TensorList = std::vector<Tensor>;
 
 // Throws an error of the parts, one after the other: "op: argument must ..., got ...; remedy". Of
 // the caller's making, it is a ValueError of the public function; std::runtime_error is for what
@@ -57,8 +59,9 @@ void check_matches(const char* op, const char* argument, const Tensor& tensor,
 void check_int(const char* op, const char* argument, const Tensor& tensor);
 void check_period(const char* op, int64_t period);
 void check_unit(const char* op, double unit);
-// A row of a table, at `position` of ids.
-void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position);
+// A row of a table, at `position` of ids, or of what else `argument` names.
+void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position,
+              const std::string& argument = "ids");
 // Times are seconds: what is beyond 10^11 is a finer unit, whose clock time would mean nothing.
 void check_second(const char* op, const char* argument, int64_t time, int64_t position);
 // Of times [begin, end) those that count: all where `counts` is null.
@@ -75,6 +78,8 @@ constexpr int64_t padded_dim(int64_t dim) { return (dim + 15) / 16 * 16; }
 // Rows of 32-bit values, rounded to `rounded_to` first, each padded with zeros to a multiple of 16
 // elements: what the kernels expect of queries.
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to);
+// Rows of several widths side by side, each of which is padded.
+Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to, Sizes widths);
 // A contiguous tensor as the kernels read integers. The tensor must outlive the array.
 IntArray int_array(const Tensor& tensor);
 

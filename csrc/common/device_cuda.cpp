@@ -37,6 +37,7 @@ std::string device_of(const Tensor& tensor) {
 }
 
 int32_t cuda_index(const char* op, const char* argument, const Tensor& tensor) {
+  check_defined(op, argument, tensor);
   check(
       tensor.is_cuda(), op, ": ", argument,
       " must be on the device of the other arguments, CUDA, got a CPU tensor; move it with .to()");
@@ -68,6 +69,7 @@ CudaStream CudaCall::stream() const { return state_->stream; }
 
 void CudaCall::check_device(const char* argument, const Tensor& tensor) const {
   const State& s = *state_;
+  check_defined(s.op, argument, tensor);
   check(tensor.is_cuda() && tensor.get_device_index() == s.device_index, s.op, ": ", argument,
         " must be on the device of ", s.argument, ", cuda:", s.device_index, ", got ",
         device_of(tensor), "; move it there with .to()");

@@ -21,6 +21,9 @@ Tensor unit_stride(const Tensor& keys) {
 
 }  // namespace
 
+std::string table_name(size_t f) { return "keys[" + std::to_string(f + 1) + "]"; }
+std::string ids_name(size_t f) { return "ids[" + std::to_string(f + 1) + "]"; }
+
 SearchInputs::SearchInputs(const char* op, const SearchArguments& a)
     : LayoutInputs(op, a.layout()) {
   if (a.time) mlp.emplace(op, a.time->w1, a.time->b1, a.time->w2, a.time->b2, a.time->unit);
@@ -32,10 +35,11 @@ SearchInputs::SearchInputs(const char* op, const SearchArguments& a)
           shape_of(a.key_time), ", got ", shape_of(*a.ids));
     ids = as_contiguous(*a.ids);
     behaviours.ids = int_array(*ids);
-    return;
+  } else {
+    read_layout(op, a.layout(), "query", a.query, Rows{keys.size(0), keys.size(1), keys.size(0)});
+    if (dense()) sequence_stride = keys.stride(0);
   }
-  read_layout(op, a.layout(), "query", a.query, Rows{keys.size(0), keys.size(1), keys.size(0)});
-  if (dense()) sequence_stride = keys.stride(0);
+  if (a.features != nullptr) read_features(op, a);
 }
 
 void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
@@ -60,39 +64,82 @@ void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
         : dense() ? "[S, M, D] for dense histories"
                   : "[T, D] with offsets, or starts and ends",
         ", got ", shape_of(a.keys), dense() ? "; for [T, D] pass offsets, or starts and ends" : "");
-  const int64_t dim = a.keys.size(key_dims - 1);
-  check(a.query.dim() == 2 || (dense() && a.query.dim() == 3), op, ": query must have shape ",
-        dense() ? "[S, D] or [S, C, D]" : "[Q, D]", ", got ", shape_of(a.query));
-  check(a.query.size(a.query.dim() - 1) == dim, op, ": query must have D = ", dim,
-        " in its last dimension to match keys, got ", shape_of(a.query));
+  widths = {a.keys.size(key_dims - 1)};
+  check_query(op, a);
   keys = unit_stride(a.keys);
   behaviours.keys = keys.const_data_ptr();
   behaviours.key_row_stride = keys.stride(key_dims - 2);
-  behaviours.dim = dim;
+  behaviours.dim = widths[0];
   if (a.time) behaviours.period = a.time->period;
   if (mlp) behaviours.mlp = mlp->mlp;
 }
 
+void SearchInputs::check_query(const char* op, const SearchArguments& a) const {
+  int64_t dim = widths[0];
+  for (size_t f = 0; a.features != nullptr && f < a.features->size(); ++f) {
+    const Tensor& feature = (*a.features)[f];
+    check_defined(op, table_name(f).c_str(), feature);
+    check(feature.dim() == 2, op, ": ", table_name(f), " must have shape [N, D] with ids, got ",
+          shape_of(feature));
+    dim += feature.size(1);
+  }
+  check(a.query.dim() == 2 || (dense() && a.query.dim() == 3), op, ": query must have shape ",
+        dense() ? "[S, D] or [S, C, D]" : "[Q, D]", ", got ", shape_of(a.query));
+  check(a.query.size(a.query.dim() - 1) == dim, op, ": query must have D = ", dim,
+        " in its last dimension to match keys, got ", shape_of(a.query));
+}
+
+void SearchInputs::read_features(const char* op, const SearchArguments& a) {
+  const size_t count = a.features->size();
+  check(count <= kMaxFeatures && a.feature_ids->size() == count, op, ": keys must be at most ",
+        kMaxFeatures + 1, " tables, with ids for each, got ", count + 1, " tables and ids for ",
+        a.feature_ids->size() + 1);
+  for (size_t f = 0; f < count; ++f) {
+    const Tensor& table = (*a.features)[f];
+    const Tensor& rows = (*a.feature_ids)[f];
+    check(table.scalar_type() == a.keys.scalar_type(), op, ": ", table_name(f), " must be ",
+          dtype_of(a.keys), " to match keys, got ", dtype_of(table), "; convert it with .to()");
+    check_int(op, ids_name(f).c_str(), rows);
+    const bool own = rows.numel() == 0;  // a row a behaviour, where there are any
+    check(own ? positions == 0 || table.size(0) == positions : same_shape(rows, a.key_time), op,
+          ": ", own ? table_name(f) : ids_name(f), " must have ",
+          own ? "a row for every behaviour, where it has no ids, got " : "key_time's shape, got ",
+          own ? shape_of(table) : shape_of(rows));
+    features.push_back(as_contiguous(table));
+    feature_ids.push_back(as_contiguous(rows));
+    widths.push_back(table.size(1));
+    behaviours.features[f] = {features[f].const_data_ptr(), table.size(1), table.size(1),
+                              own ? IntArray{} : int_array(feature_ids[f]), table.size(0)};
+    behaviours.feature_count = static_cast<int>(f) + 1;
+  }
+}
+
 Search::Search(const char* op, const SearchArguments& a)
     : SearchInputs(op, a), groups(group_queries(op)) {
-  queries = mlp ? padded_rows(a.query, a.keys.scalar_type()) : as_contiguous(a.query);
-  query_stride = mlp ? padded_dim(behaviours.dim) : behaviours.dim;
+  queries = mlp ? padded_rows(a.query, a.keys.scalar_type(), widths) : as_contiguous(a.query);
+  query_stride = mlp ? 0 : behaviours.dim;
+  for (size_t i = 0; mlp && i < widths.size(); ++i) query_stride += padded_dim(widths[i]);
   score_count = dense() ? query_count * columns : scores();
   evaluations = 0;
   for (const Group& group : groups) evaluations += group.length;
-  if (ids) check_ids(op, table_rows());
+  if (ids) check_ids(op, behaviours.ids, table_rows(), features.empty() ? "ids" : "ids[0]");
+  for (int f = 0; f < behaviours.feature_count; ++f) {
+    const Feature& feature = behaviours.features[f];
+    if (feature.ids) check_ids(op, feature.ids, feature.table_rows, ids_name(f));
+  }
 }
 
-void Search::check_ids(const char* op, int64_t table_rows) const {
+void Search::check_ids(const char* op, const IntArray& ids, int64_t table_rows,
+                       const std::string& argument) const {
   parallel_tasks(static_cast<int64_t>(groups.size()), evaluations, [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
       const Group& g = groups[index];
       const int64_t last = g.position + g.length;
-      if (all_between_cpu({behaviours.ids, 0, table_rows - 1}, g.position, last)) continue;
+      if (all_between_cpu({ids, 0, table_rows - 1}, g.position, last)) continue;
       for (int64_t at = g.position; at < last; ++at) {
-        const int64_t id = behaviours.ids[at];
+        const int64_t id = ids[at];
         if (id >= 0 && id < table_rows) continue;
-        check_id(op, !is_valid(behaviours, at, g.query_time), id, table_rows, at);
+        check_id(op, !is_valid(behaviours, at, g.query_time), id, table_rows, at, argument);
       }
     }
   });
@@ -104,7 +151,7 @@ int64_t Search::scores() const {
   return total;
 }
 
-int64_t Search::work() const { return scores() * (behaviours.dim + 8); }
+int64_t Search::work() const { return scores() * (full_width(behaviours) + 8); }
 
 void Search::tabulate() {
   int64_t times = 0;  // s is computed once a behaviour for each task's queries

@@ -10,6 +10,10 @@ namespace {
 
 const SearchArguments& on_one_device(const CudaCall& call, const SearchArguments& a) {
   LONGCLOCK_HASH_SEARCH(LONGCLOCK_CHECK_DEVICE)
+  for (size_t f = 0; a.features != nullptr && f < a.features->size(); ++f) {
+    call.check_device(table_name(f).c_str(), (*a.features)[f]);
+    if (f < a.feature_ids->size()) call.check_device(ids_name(f).c_str(), (*a.feature_ids)[f]);
+  }
   return a;
 }
 
@@ -82,6 +86,10 @@ DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const Sea
   announce_layout(call, *this);
   call.reads(keys);
   if (ids) call.reads(*ids);
+  for (size_t f = 0; f < features.size(); ++f) {
+    call.reads(features[f]);
+    call.reads(feature_ids[f]);
+  }
 }
 
 DeviceSearchParams DeviceSearchInputs::params(double scale) const {
@@ -90,6 +98,7 @@ DeviceSearchParams DeviceSearchInputs::params(double scale) const {
   p.row_bytes = static_cast<unsigned>(behaviours.key_row_stride * size_of(behaviours.dtype));
   p.sequence_bytes = sequence_stride * size_of(behaviours.dtype);
   p.query = query_.const_data_ptr();
+  p.query_dim = full_width(behaviours);
   p.query_is_float = query_.scalar_type() == ScalarType::Float;
   p.per_unit = mlp ? 1.0 / mlp->mlp.unit : 0.0;
   p.scale = static_cast<float>(scale);

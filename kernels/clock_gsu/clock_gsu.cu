@@ -8,8 +8,9 @@
 namespace longclock {
 namespace {
 
-template <class T, RowForm kForm>
-__global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements ? 2 : kTileBlocks)
+template <class T, RowForm kForm, bool kFeatures>
+__global__ void __launch_bounds__(kSelectorThreads,
+                                  kForm == RowForm::kElements || kFeatures ? 2 : kTileBlocks)
     clock_gsu_kernel(const __grid_constant__ DeviceSearchTopKParams p, const SelectorPlan plan,
                      const int query_room) {
   extern __shared__ uint4 memory[];
@@ -24,7 +25,7 @@ __global__ void __launch_bounds__(kSelectorThreads, kForm == RowForm::kElements 
   load_time_mlp(p.search.behaviours.mlp, &mlp);
   __syncthreads();
 
-  const TileScorer<T, kForm> scorer(p.search, q, view, query, mlp);
+  const TileScorer<T, kForm, kFeatures> scorer(p.search, q, view, query, mlp);
   BlockSelector best(&shared, reinterpret_cast<char*>(memory) + query_room, plan);
   select_part(p, work, plan, static_cast<unsigned>(view.length), best, [&](int at, int n) {
     for (int tile = warp_index() * kWarpRows; tile < n; tile += kSelectorThreads) {
@@ -42,8 +43,9 @@ int launch_clock_gsu(const DeviceSearchTopKParams& p, CudaStream stream) {
   const int query_room = query_bytes(search);
   const int static_bytes = static_cast<int>(sizeof(SharedTimeMlp)) + query_room;
   return launch_parts(p, static_bytes, stream, [&](const auto& start) {
-    LONGCLOCK_WITH_DTYPE(search.behaviours.dtype, T, with_row_form(search, [&](auto form) {
-                           start(clock_gsu_kernel<T, form>, query_room, query_room);
+    LONGCLOCK_WITH_DTYPE(search.behaviours.dtype, T,
+                         with_row_form(search, [&](auto form, auto features) {
+                           start(clock_gsu_kernel<T, form, features>, query_room, query_room);
                          }));
   });
 }

@@ -69,7 +69,7 @@ void search(const DotSearchParams& p, const SearchTask& task) {
     SingleSearch<T> search(p, task, &scratch);
     return write(p, task.query_begin, task.part, search.find());
   }
-  if (p.behaviours.ids && count >= kMinCandidates) {
+  if (p.behaviours.ids && p.behaviours.feature_count == 0 && count >= kMinCandidates) {
     const DistinctRows<T> distinct(p.behaviours, group, task.begin, task.end, &scratch);
     if (distinct.all()) {
       RepeatedSearch<T> repeated(p, distinct, &scratch);

@@ -35,8 +35,9 @@ __global__ void __launch_bounds__(kScanThreads)
     device_check(before == p.score_count, "total must be the number of scores", "gsu_score");
 }
 
-template <class T, RowForm kForm>
-__global__ void __launch_bounds__(kBlockThreads, kForm == RowForm::kElements ? 2 : kTileBlocks)
+template <class T, RowForm kForm, bool kFeatures>
+__global__ void __launch_bounds__(kBlockThreads,
+                                  kForm == RowForm::kElements || kFeatures ? 2 : kTileBlocks)
     gsu_score_kernel(const __grid_constant__ DeviceSearchParams p, int parts,
                      float* __restrict__ scores) {
   extern __shared__ uint4 memory[];
@@ -50,7 +51,7 @@ __global__ void __launch_bounds__(kBlockThreads, kForm == RowForm::kElements ? 2
   load_time_mlp(p.behaviours.mlp, &mlp);
   __syncthreads();
 
-  const TileScorer<T, kForm> scorer(p, q, view, query, mlp);
+  const TileScorer<T, kForm, kFeatures> scorer(p, q, view, query, mlp);
   const int64_t begin = scores_of(p, q, view);
   const int step = parts * kBlockThreads;
   for (int64_t at = part * kBlockThreads + warp_index() * kWarpRows; at < view.length; at += step) {
@@ -87,8 +88,9 @@ int launch_gsu_score(const DeviceSearchParams& p, float* scores, CudaStream stre
   const auto launch = [&](auto* kernel) {
     kernel<<<blocks, kBlockThreads, query_room, stream>>>(p, parts, scores);
   };
-  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T,
-                       with_row_form(p, [&](auto form) { launch(gsu_score_kernel<T, form>); }));
+  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, with_row_form(p, [&](auto form, auto features) {
+                         launch(gsu_score_kernel<T, form, features>);
+                       }));
   return cudaGetLastError();
 }
 

@@ -8,6 +8,7 @@
 #include "longclock/common/scratch.h"
 #include "longclock/search/behaviours.h"
 #include "longclock/search/row_streams-inl.h"
+#include "longclock/search/row_words-inl.h"
 #include "longclock/search/tile-inl.h"
 #include "longclock/time/clock-inl.h"
 #include "longclock/time/time_term-inl.h"
@@ -61,27 +62,46 @@ inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64
   block->any_valid = valid > 0;
 }
 
+// Where rows begin: the behaviours' own, whose first in a group lies at `offset`, or a feature's.
+struct RowPlace {
+  const void* keys;
+  int64_t row_stride, dim, offset;
+  IntArray ids;
+};
+inline RowPlace row_place(const Behaviours& b, const Group& g) {
+  return {b.keys, b.key_row_stride, b.dim, g.key_offset, b.ids};
+}
+inline RowPlace feature_place(const Feature& f, const Group& g) {
+  return {f.keys, f.row_stride, f.dim, g.position * f.row_stride, f.ids};
+}
+
+// The rows of behaviours begin, begin + step, ... of the group, n of them, into `rows`.
 template <class T, int64_t kSize>
-inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
-                      BehaviourBlock<T, kSize>* block, int64_t step = 1) {
-  const T* keys = static_cast<const T*>(b.keys);
-  if (!b.ids) {
-    const T* first = keys + g.key_offset + begin * b.key_row_stride;
-    for (int64_t i = 0; i < n; ++i) block->rows[i] = first + i * step * b.key_row_stride;
+inline void find_rows(const RowPlace& place, const Group& g, int64_t begin, int64_t n,
+                      const BehaviourBlock<T, kSize>& block, const T** rows, int64_t step = 1) {
+  const T* keys = static_cast<const T*>(place.keys);
+  if (!place.ids) {
+    const T* first = keys + place.offset + begin * place.row_stride;
+    for (int64_t i = 0; i < n; ++i) rows[i] = first + i * step * place.row_stride;
     return;
   }
   const T* some = nullptr;
-  with_ints(b.ids, g.position + begin, [&](auto* ids) {
+  with_ints(place.ids, g.position + begin, [&](auto* ids) {
     for (int64_t i = 0; i < n; ++i) {
-      const bool valid = block->all_valid || block->valid[i] != 0;
-      block->rows[i] = valid ? keys + ids[i * step] * b.key_row_stride : nullptr;
-      if (valid) some = block->rows[i];
+      const bool valid = block.all_valid || block.valid[i] != 0;
+      rows[i] = valid ? keys + ids[i * step] * place.row_stride : nullptr;
+      if (valid) some = rows[i];
     }
   });
-  if (block->all_valid) return;
+  if (block.all_valid) return;
   for (int64_t i = 0; i < n; ++i) {
-    if (block->rows[i] == nullptr) block->rows[i] = some;
+    if (rows[i] == nullptr) rows[i] = some;
   }
+}
+template <class T, int64_t kSize>
+inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
+                      BehaviourBlock<T, kSize>* block, int64_t step = 1) {
+  find_rows(row_place(b, g), g, begin, n, *block, block->rows, step);
 }
 
 // s of behaviours [begin, end) of the block. Not inlined into its large callers, where GCC has no
@@ -127,15 +147,22 @@ class SpanProducts {
   using Words = typename WordsOf<T>::Type;
 
  public:
-  // query: [dim], 32-bit, padded with zeros to a multiple of kLanes.
+  // query: floats, those of the row and of each feature padded with zeros to a multiple of 16.
   SpanProducts(const Behaviours& b, const float* query, Scratch* scratch)
-      : b_(b), row_bytes_(b.dim * static_cast<int64_t>(sizeof(T))) {
-    const int64_t words = Words::words(b.dim), padded = round_up(words, kLanes);
-    query_ = scratch->take<float>(padded);
-    Words::from_floats(query, words, query_);
-    for (int64_t i = words; i < padded; ++i) query_[i] = 0.0f;
+      : b_(b), scratch_(scratch) {
+    const auto take = [&](int64_t dim) {
+      const int64_t words = Words::words(dim), padded = round_up(words, kLanes);
+      float* const out = scratch->take<float>(padded);
+      Words::from_floats(query, words, out);
+      for (int64_t i = words; i < padded; ++i) out[i] = 0.0f;
+      query += round_up(dim, 16);
+      return out;
+    };
+    query_ = take(b.dim);
+    for (int f = 0; f < b.feature_count; ++f) feature_queries_[f] = take(b.features[f].dim);
     blocks_ = scratch->take<StreamBlock<T>>(kStreams);
     products_ = scratch->take<float>(kStreams * kStride);
+    if (b.feature_count > 0) feature_products_ = scratch->take<float>(kStreams * kStride);
   }
 
   // Behaviours [begin, end) of the group in order, one block after another. Calls prepare(block)
@@ -160,8 +187,9 @@ class SpanProducts {
       if (strided) {
         multiply_strided(g, begin, most);
       } else {
-        multiply_gathered(g, begin, most);
+        multiply_gathered(row_place(b_, g), g, begin, most, query_, products_);
       }
+      for (int f = 0; f < b_.feature_count; ++f) add_feature(f, g, begin, most);
       for (int64_t i = 0; i < kStreams; ++i) {
         if (blocks_[i].n > 0) finish(blocks_[i], products_ + i * kStride, begin + i * most);
       }
@@ -170,6 +198,8 @@ class SpanProducts {
 
  private:
   static constexpr int64_t kStride = score_stride(kStreamBlock);
+  // Products of a small table stay in the first-level cache.
+  static constexpr int64_t kMaxSmall = 4096;
 
   // How many of the behaviours that are left the next part takes. Rows side by side fill all
   // streams alike and leave the last few to a part of their own, unless all are few.
@@ -185,17 +215,75 @@ class SpanProducts {
       first[i] =
           static_cast<const T*>(b_.keys) + g.key_offset + (begin + i * n) * b_.key_row_stride;
     }
-    multiply(StridedRows<T>(first, b_.key_row_stride, row_bytes_), n);
+    const int64_t row_bytes = b_.dim * static_cast<int64_t>(sizeof(T));
+    dot_streams<Words, T>(query_, StridedRows<T>(first, b_.key_row_stride, row_bytes), n, b_.dim,
+                          products_, kStride);
+  }
+
+  // Adds the products of a part's rows of a feature.
+  void add_feature(int f, const Group& g, int64_t begin, int64_t n) {
+    const Feature& feature = b_.features[f];
+    if (is_small(feature, g)) return add_small(f, g, begin, n);
+    const RowPlace place = feature_place(feature, g);
+    multiply_gathered(place, g, begin, n, feature_queries_[f], feature_products_);
+    for (int64_t i = 0; i < kStreams; ++i) {
+      if (!has_rows(blocks_[i])) continue;
+      float* products = products_ + i * kStride;
+      const float* more = feature_products_ + i * kStride;
+      for (int64_t j = 0; j < blocks_[i].n; ++j) products[j] += more[j];
+    }
+  }
+
+  // A table so small that a product with each of its rows, looked up, is less work than one with
+  // each behaviour's. Tells by what the group has, whatever part of it is at hand.
+  static bool is_small(const Feature& f, const Group& g) {
+    return f.ids && f.table_rows <= kMaxSmall && 2 * f.table_rows <= g.length;
+  }
+
+  // The same for a small table.
+  void add_small(int f, const Group& g, int64_t begin, int64_t n) {
+    const Feature& feature = b_.features[f];
+    if (small_products_[f] == nullptr) small_products_[f] = multiply_table(f);
+    const float* of_row = small_products_[f];
+    for (int64_t i = 0; i < kStreams; ++i) {
+      const StreamBlock<T>& block = blocks_[i];
+      if (!has_rows(block)) continue;
+      float* products = products_ + i * kStride;
+      with_ints(feature.ids, g.position + begin + i * n, [&](auto* ids) {
+        for (int64_t j = 0; j < block.n; ++j) {
+          if (block.all_valid || block.valid[j] != 0) products[j] += of_row[ids[j]];
+        }
+      });
+    }
+  }
+
+  // The products of all rows of a table: kStreams of them at a time.
+  const float* multiply_table(int f) {
+    const Feature& feature = b_.features[f];
+    const int64_t rows = round_up(feature.table_rows, kLanes), each = rows / kStreams;
+    float* out = scratch_->template take<float>(rows);
+    const T* some = static_cast<const T*>(feature.keys);
+    const T** all = scratch_->template take<const T*>(rows + GatheredRows<T>::kAhead);
+    for (int64_t i = 0; i < rows + GatheredRows<T>::kAhead; ++i) {
+      all[i] = some + (i < feature.table_rows ? i : 0) * feature.row_stride;
+    }
+    const T* const* first[kStreams];
+    for (int64_t i = 0; i < kStreams; ++i) first[i] = all + i * each;
+    dot_streams<Words, T>(feature_queries_[f], GatheredRows<T>(first), each, feature.dim, out,
+                          each);
+    return out;
   }
 
   // A part whose longest block has n behaviours, up to a multiple of kStreamRows.
-  void multiply_gathered(const Group& g, int64_t begin, int64_t n) {
+  void multiply_gathered(const RowPlace& place, const Group& g, int64_t begin, int64_t n,
+                         const float* query, float* products) {
     constexpr int64_t kAhead = GatheredRows<T>::kAhead;
+    const int64_t row_bytes = place.dim * static_cast<int64_t>(sizeof(T));
     const T* some = nullptr;  // which rows without elements may be as well
     bool any = false;
     for (int64_t i = 0; i < kStreams; ++i) {
       if (!has_rows(blocks_[i])) continue;
-      find_rows(b_, g, begin + i * n, blocks_[i].n, blocks_ + i);
+      find_rows(place, g, begin + i * n, blocks_[i].n, blocks_[i], blocks_[i].rows);
       some = blocks_[i].rows[0];
       any = true;
     }
@@ -205,24 +293,22 @@ class SpanProducts {
       // A shorter block goes on with any row.
       StreamBlock<T>& block = blocks_[i];
       for (int64_t j = has_rows(block) ? block.n : 0; j < n + kAhead; ++j) block.rows[j] = some;
-      for (int64_t j = 0; j < kAhead; ++j) prefetch_far_row(block.rows[j], row_bytes_);
+      for (int64_t j = 0; j < kAhead; ++j) prefetch_far_row(block.rows[j], row_bytes);
       first[i] = block.rows;
     }
-    multiply(GatheredRows<T>(first), n);
-  }
-
-  template <class Rows>
-  void multiply(const Rows& rows, int64_t n) {
-    dot_streams<Words, T>(query_, rows, n, b_.dim, products_, kStride);
+    dot_streams<Words, T>(query, GatheredRows<T>(first), n, place.dim, products, kStride);
   }
 
   static bool has_rows(const StreamBlock<T>& block) { return block.n > 0 && block.any_valid; }
 
   const Behaviours& b_;
-  int64_t row_bytes_;
   float* query_;  // in words
+  Scratch* scratch_;
+  float* feature_queries_[kMaxFeatures];
+  const float* small_products_[kMaxFeatures] = {};  // of a table's rows, once they are needed
   StreamBlock<T>* blocks_;
   float* products_;
+  float* feature_products_ = nullptr;
 };
 
 // Scores of up to kTaskQueries queries against blocks of behaviours, which they share: panels of
@@ -232,18 +318,22 @@ class BlockScorer {
   using Words = typename WordsOf<T>::Type;
 
  public:
-  // queries: [count, dim], 32-bit, padded with zeros to a multiple of kLanes.
+  // queries: [count], each as RowWords takes it.
   BlockScorer(const Behaviours& b, float scale, const float* queries, int64_t query_stride,
               int64_t count, Scratch* scratch)
       : b_(b), scale_(scale), count_(count) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
-    const int64_t words = Words::words(b.dim);
-    panel_ = scratch->take<float>(kPanelLanes * words);
+    const RowWords<Words> row_words(b);
+    words_ = row_words.count();
+    panel_ = scratch->take<float>(kPanelLanes * words_);
     rows_ = scratch->take<const char*>(count);
-    float* row = scratch->take<float>(count * words);
-    for (int64_t i = 0; i < count; ++i, row += words) {
-      Words::from_floats(queries + i * query_stride, words, row);
+    float* row = scratch->take<float>(count * words_);
+    for (int64_t i = 0; i < count; ++i, row += words_) {
+      row_words.from_query(queries + i * query_stride, row);
       rows_[i] = reinterpret_cast<const char*>(row);
+    }
+    for (int f = 0; f < b.feature_count; ++f) {
+      feature_rows_[f] = scratch->take<const T*>(kBehaviourBlock);
     }
   }
 
@@ -255,13 +345,16 @@ class BlockScorer {
     BehaviourBlock<T>& block = *block_;
     read_block(b_, g, begin, n, &block);
     if (!block.any_valid) return block;
+    for (int f = 0; f < b_.feature_count; ++f) {
+      find_rows(feature_place(b_.features[f], g), g, begin, n, block, feature_rows_[f]);
+    }
     for (int64_t at = 0; at < n; at += kPanelLanes) {
       if (b_.ids) {
         for (int64_t i = at + kPanelLanes; i < min_of(n, at + 2 * kPanelLanes); ++i) {
           prefetch_row(block.rows[i], b_.dim * static_cast<int64_t>(sizeof(T)));
         }
       }
-      pack_panel<Words>(block.rows + at, min_of(kPanelLanes, n - at), b_.dim, panel_);
+      pack(block, at, min_of(kPanelLanes, n - at));
       int64_t q = 0;
       for (; q + kTileRows <= count_; q += kTileRows) {
         score_tile<kTileRows>(q, kTileRows, block.s + at, out + at, out_stride);
@@ -274,13 +367,24 @@ class BlockScorer {
   }
 
  private:
+  // Behaviours [at, at + n) of the block.
+  void pack(const BehaviourBlock<T>& block, int64_t at, int64_t n) {
+    pack_panel<Words>(block.rows + at, n, b_.dim, panel_);
+    float* panel = panel_ + Words::words(b_.dim) * kPanelLanes;
+    for (int f = 0; f < b_.feature_count; ++f) {
+      const int64_t dim = b_.features[f].dim;
+      pack_panel<Words>(feature_rows_[f] + at, n, dim, panel);
+      panel += Words::words(dim) * kPanelLanes;
+    }
+  }
+
   // Queries [q, q + n) against the panel.
   template <int kRows>
   void score_tile(int64_t q, int64_t n, const float* s, float* out, int64_t out_stride) {
     const char* rows[kRows];
     for (int64_t a = 0; a < kRows; ++a) rows[a] = rows_[q + min_of(a, n - 1)];
     Vf sums[kRows][2];
-    multiply_tile<Words, kRows>(rows, panel_, Words::words(b_.dim), sums);
+    multiply_tile<Words, kRows>(rows, panel_, words_, sums);
     const Vf scale = splat(scale_), low = load(s), high = load(s + kLanes);
 #pragma GCC unroll 12
     for (int a = 0; a < kRows; ++a) {
@@ -292,10 +396,11 @@ class BlockScorer {
 
   const Behaviours& b_;
   float scale_;
-  int64_t count_;
+  int64_t count_, words_;
   BehaviourBlock<T>* block_;
   float* panel_;
   const char** rows_;
+  const T** feature_rows_[kMaxFeatures];
 };
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

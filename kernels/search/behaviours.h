@@ -10,6 +10,17 @@
 
 namespace longclock {
 
+// Further columns of every behaviour, behind those of its row: a row of another table, or one of
+// the behaviour's own.
+struct Feature {
+  const void* keys;    // rows of `dim` elements, unit stride, the dtype of the behaviours' keys
+  int64_t row_stride;  // elements
+  int64_t dim;
+  IntArray ids;        // [positions], in [0, N) where the position counts; or none: one row each
+  int64_t table_rows;  // N, where ids are given
+};
+constexpr int kMaxFeatures = 7;
+
 // The histories that a search reads, whatever their layout: positions are rows of one flat list.
 struct Behaviours {
   DType dtype;
@@ -23,7 +34,16 @@ struct Behaviours {
   int64_t period;
   TimeMlp mlp;
   const TimeTable* time_table;  // or none: s is computed on the spot
+  Feature features[kMaxFeatures];
+  int feature_count;
 };
+
+// Columns of a behaviour, and of its features.
+LONGCLOCK_INLINE int64_t full_width(const Behaviours& b) {
+  int64_t width = b.dim;
+  for (int i = 0; i < b.feature_count; ++i) width += b.features[i].dim;
+  return width;
+}
 
 // Whether the behaviour at a position is valid for a query of `query_time`.
 LONGCLOCK_INLINE bool is_valid(const Behaviours& b, int64_t position, int64_t query_time) {

@@ -3,29 +3,31 @@
 #pragma once
 
 #include "longclock/common/scratch.h"
-#include "longclock/search/tile-inl.h"
+#include "longclock/search/row_words-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
 template <class Words>
 class PanelPacker {
  public:
-  PanelPacker(int64_t dim, Scratch* scratch)
-      : words_(Words::words(dim)), rows_(scratch->take<float>(kPanelLanes * words_)) {}
+  PanelPacker(const Behaviours& b, Scratch* scratch)
+      : words_(b), rows_(scratch->take<float>(kPanelLanes * words_.count())) {}
 
-  int64_t panel_size() const { return words_ * kPanelLanes; }
-  // n <= kPanelLanes 32-bit rows, padded with zeros; zeros for the candidates beyond.
+  int64_t words() const { return words_.count(); }
+  int64_t panel_size() const { return words() * kPanelLanes; }
+  // n <= kPanelLanes queries, as RowWords takes them; zeros for the candidates beyond.
   void pack(const float* const* queries, int64_t n, float* panel) const {
     const float* rows[kPanelLanes];
     for (int64_t i = 0; i < n; ++i) {
-      Words::from_floats(queries[i], words_, rows_ + i * words_);
-      rows[i] = rows_ + i * words_;
+      float* const row = rows_ + i * words();
+      words_.from_query(queries[i], row);
+      rows[i] = row;
     }
-    pack_panel<FloatWords>(rows, n, words_, panel);
+    pack_panel<FloatWords>(rows, n, words(), panel);
   }
 
  private:
-  int64_t words_;
+  RowWords<Words> words_;
   float* rows_;
 };
 

@@ -32,9 +32,8 @@ class CandidateSearch {
         b_(p.behaviours),
         group_(p.groups[task.group]),
         task_(task),
-        words_(Words::words(b_.dim)),
-        packer_(b_.dim, scratch),
-        list_(b_, scratch) {
+        packer_(b_, scratch),
+        list_(b_, group_.position, scratch) {
     const int64_t panels = (most + kPanelLanes - 1) / kPanelLanes;
     block_ = scratch->take<BehaviourBlock<T>>(1);
     panels_ = scratch->take<float>(panels * packer_.panel_size());
@@ -87,7 +86,8 @@ class CandidateSearch {
     const char* rows[kRows];
     for (int64_t a = 0; a < kRows; ++a) rows[a] = list_.rows()[first + min_of(a, n - 1)];
     Vf sums[kRows][2];
-    multiply_tile<Words, kRows>(rows, panels_ + panel * words_ * kPanelLanes, words_, sums);
+    multiply_tile<Words, kRows>(rows, panels_ + panel * packer_.panel_size(), packer_.words(),
+                                sums);
     const Vf scale = splat(p_.scale);
     out += first * kPanelLanes;
 #pragma GCC unroll 12
@@ -209,7 +209,7 @@ class CandidateSearch {
   const Behaviours& b_;
   const Group& group_;
   const SearchTask& task_;
-  int64_t words_, count_ = 0, sample_count_ = 0, next_sample_ = 0;
+  int64_t count_ = 0, sample_count_ = 0, next_sample_ = 0;
   PanelPacker<Words> packer_;
   KeyList<T> list_;
   BehaviourBlock<T>* block_;

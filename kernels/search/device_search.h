@@ -18,7 +18,8 @@ struct DeviceSearchParams {
   int64_t sequences;    // S
   int64_t queries;      // Q, or S * C
   int64_t positions;    // S * M, or T
-  const void* query;    // [Q, D], contiguous
+  const void* query;    // [Q, query_dim], contiguous
+  int64_t query_dim;    // D and the columns of all features
   bool query_is_float;  // else the keys' dtype, to which an fp32 query is rounded when it is read
   IntArray query_time;  // [S], seconds
   Clock clock;          // of behaviours.period

@@ -14,20 +14,24 @@ class KeyList {
   using Words = typename WordsOf<T>::Type;
 
  public:
-  KeyList(const Behaviours& b, Scratch* scratch) : dim_(b.dim), gathered_(b.ids) {
-    words_ = Words::words(dim_);
+  // Of behaviours whose first lies at `position`.
+  KeyList(const Behaviours& b, int64_t position, Scratch* scratch)
+      : b_(b), position_(position), words_(RowWords<Words>(b).count()) {
     rows_ = scratch->take<const char*>(kListKeys);
     index_ = scratch->take<int64_t>(kListKeys);
     s_ = scratch->take<float>(kListKeys);
     // Rows that are whole words as they lie are read from there.
-    const bool as_they_lie = sizeof(T) == sizeof(typename Words::Element) &&
-                             dim_ * static_cast<int64_t>(sizeof(T)) == 4 * words_;
-    if (!as_they_lie) copies_ = scratch->take<float>(kListKeys * words_);
+    const bool as_they_lie = sizeof(T) == sizeof(typename Words::Element) && b.feature_count == 0 &&
+                             b.dim * static_cast<int64_t>(sizeof(T)) == 4 * words_;
+    if (!as_they_lie) copies_ = scratch->take<float>(kListKeys * words_ + kLanes);
   }
 
   // Behaviour i of the block, which is valid. `index`: from the start of the sequence.
   void append(const BehaviourBlock<T>& block, int64_t i, int64_t index) {
-    if (gathered_) prefetch_row(block.rows[i], dim_ * static_cast<int64_t>(sizeof(T)));
+    if (b_.ids) prefetch_row(block.rows[i], b_.dim * static_cast<int64_t>(sizeof(T)));
+    for (int f = 0; f < b_.feature_count; ++f) {
+      prefetch_row(feature_row(f, index), b_.features[f].dim * static_cast<int64_t>(sizeof(T)));
+    }
     s_[size_] = block.s[i];
     index_[size_] = index;
     append(reinterpret_cast<const char*>(block.rows[i]));
@@ -40,13 +44,10 @@ class KeyList {
   void widen() {
     if (copies_ == nullptr) return;
     for (int64_t i = 0; i < size_; ++i) {
-      float* copy = copies_ + i * words_;
-      const T* row = reinterpret_cast<const T*>(rows_[i]);
-      int64_t w = 0;
-      for (; w + kLanes <= words_; w += kLanes) store(Words::load_words(row, w, dim_), copy + w);
-      if (w < words_) {
-        const Vf rest = Words::load_words(row, w, dim_);
-        std::memcpy(copy + w, &rest, static_cast<size_t>(words_ - w) * 4);
+      float* const copy = copies_ + i * words_;
+      float* to = RowWords<Words>::widen(reinterpret_cast<const T*>(rows_[i]), b_.dim, copy);
+      for (int f = 0; f < b_.feature_count; ++f) {
+        to = RowWords<Words>::widen(feature_row(f, index_[i]), b_.features[f].dim, to);
       }
       rows_[i] = reinterpret_cast<const char*>(copy);
     }
@@ -58,8 +59,15 @@ class KeyList {
   const float* s() const { return s_; }
 
  private:
-  int64_t dim_, words_, size_ = 0;
-  bool gathered_;
+  const T* feature_row(int f, int64_t index) const {
+    const Feature& feature = b_.features[f];
+    const int64_t at = position_ + index;
+    return static_cast<const T*>(feature.keys) +
+           (feature.ids ? feature.ids[at] : at) * feature.row_stride;
+  }
+
+  const Behaviours& b_;
+  int64_t position_, words_, size_ = 0;
   const char** rows_;
   int64_t* index_;
   float* s_;

@@ -33,6 +33,10 @@ class KeyStages {
   static constexpr int kTileBytes = kTileKeys * kRowBytes;
   static constexpr int kStages = kRowBytes <= 128 ? 4 : 2;
   static constexpr int kBytes = kStages * kTileBytes;
+  // Behind them: rows of features.
+  static int feature_bytes(const DeviceSearchParams& p) {
+    return p.behaviours.feature_count * kPairs * kPairKeys * static_cast<int>(sizeof(uint32_t));
+  }
 
   // Chunks, evaluated two ahead; a warp that is late may still read the one before.
   static constexpr int kPairs = 4;
@@ -47,15 +51,16 @@ class KeyStages {
     SharedTimeMlp mlp;
   };
 
-  // memory: kBytes, at a multiple of 128.
+  // memory: kBytes and feature_bytes(), at a multiple of 128.
   __device__ KeyStages(const DeviceSearchParams& p, unsigned begin, unsigned end, Shared* shared,
-                       uint32_t memory)
+                       char* memory)
       : p_(p),
         shared_(shared),
+        feature_rows_(reinterpret_cast<uint32_t*>(memory + kBytes)),
         begin_(begin),
         end_(end),
-        memory_(memory),
-        to_(opaque(memory + swizzled<kRowBytes>(thread_row(), lane_index() % 4))) {}
+        memory_(shared_address(memory)),
+        to_(opaque(memory_ + swizzled<kRowBytes>(thread_row(), lane_index() % 4))) {}
 
   __device__ int tiles() const {
     return static_cast<int>((end_ - begin_ + kTileKeys - 1) / kTileKeys);
@@ -63,7 +68,7 @@ class KeyStages {
 
   // All threads.
   __device__ void start() {
-    const int pieces = row_pieces();
+    const int pieces = pieces_of(p_.query_dim);
     for (int i = threadIdx.x; pieces < kPieces && i < kStages * kTileKeys * kPieces;
          i += kSweepThreads) {
       const uint32_t at = memory_ + swizzled<kRowBytes>(i / kPieces, i % kPieces);
@@ -106,8 +111,8 @@ class KeyStages {
   __device__ static int pair_of(int tile) { return tile / kPairTiles % kPairs; }
   __device__ static int key_in_pair(int tile) { return tile % kPairTiles * kTileKeys; }
 
-  __device__ int row_pieces() const {
-    return static_cast<int>(p_.behaviours.dim) * size_of(p_.behaviours.dtype) / 16;
+  __device__ int pieces_of(int64_t dim) const {
+    return static_cast<int>(dim) * size_of(p_.behaviours.dtype) / 16;
   }
 
   // The row of shared memory that this thread's quad fills first; a quad copies 64 bytes of a row
@@ -135,16 +140,63 @@ class KeyStages {
       }
     }
     const int at = pair % kPairs;
+    if (p_.behaviours.feature_count > 0 && is) {
+      const bool known = find_features(at, m);
+      if (!known) value = __int_as_float(0x7fc00000);
+    }
     shared_->s[at][threadIdx.x] = value;
     shared_->rows[at][threadIdx.x] = row;
     const uint32_t word = __ballot_sync(kAllLanes, is);
     if (lane_index() == 0) shared_->valid[at][warp_index()] = word;
   }
 
+  // Finds the rows of behaviour m's features, 0 for an id in no table; false where there is one.
+  __device__ bool find_features(int pair, unsigned m) {
+    const int64_t position = shared_->view.position + m;
+    const bool known = knows_features(p_, shared_->view, m);
+    if (p_.check) device_check(known, "ids must be from 0 to N - 1", "search");
+#pragma unroll 1
+    for (int f = 0; f < p_.behaviours.feature_count; ++f) {
+      const Feature& feature = p_.behaviours.features[f];
+      int64_t row = feature.ids ? feature.ids[position] : position;
+      if (feature.ids && (row < 0 || row >= feature.table_rows)) row = 0;
+      feature_rows_[(f * kPairs + pair) * kPairKeys + threadIdx.x] = static_cast<uint32_t>(row);
+    }
+    return known;
+  }
+
+  // Begins to copy the columns of features behind those of a tile's rows.
+  __device__ void copy_features(int tile) {
+    const uint32_t* const valid = shared_->valid[pair_of(tile)];
+    const uint32_t to = memory_ + tile % kStages * kTileBytes;
+    int first = pieces_of(p_.behaviours.dim);
+#pragma unroll 1
+    for (int f = 0; f < p_.behaviours.feature_count; ++f) {
+      const Feature& feature = p_.behaviours.features[f];
+      const int pieces = pieces_of(feature.dim);
+      const int64_t row_bytes = feature.row_stride * size_of(p_.behaviours.dtype);
+#pragma unroll 1
+      for (int i = 0; i < kThreadRows; ++i) {
+        const int row = thread_row() + 32 * i, key = key_in_pair(tile) + key_of_row(row);
+        const bool is = (valid[key / kWarp] >> key % kWarp & 1) != 0;
+        const bool readable = is && (!feature.ids || feature.table_rows > 0);
+        const uint32_t at =
+            readable ? feature_rows_[(f * kPairs + pair_of(tile)) * kPairKeys + key] : 0;
+        const char* const from = static_cast<const char*>(feature.keys) + at * row_bytes;
+#pragma unroll 1
+        for (int piece = lane_index() % 4; piece < pieces; piece += 4) {
+          copy16_async(to + swizzled<kRowBytes>(row, first + piece),
+                       readable ? from + piece * 16 : from, readable ? 16 : 0);
+        }
+      }
+      first += pieces;
+    }
+  }
+
   // Begins to copy a tile. Always ends a group.
   __device__ void copy(int tile) {
     if (tile < tiles()) {
-      const int pieces = row_pieces();
+      const int pieces = pieces_of(p_.behaviours.dim);
       const char* const keys =
           (p_.behaviours.ids ? static_cast<const char*>(p_.behaviours.keys) : shared_->view.keys) +
           lane_index() % 4 * 16;
@@ -163,12 +215,14 @@ class KeyStages {
           }
         }
       }
+      if (p_.behaviours.feature_count > 0) copy_features(tile);
     }
     end_copy_group();
   }
 
   const DeviceSearchParams& p_;
   Shared* shared_;
+  uint32_t* feature_rows_;  // [features, kPairs, kPairKeys]
   unsigned begin_, end_;
   uint32_t memory_;
   uint32_t to_;  // of this thread's first piece of a stage

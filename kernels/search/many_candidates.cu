@@ -3,7 +3,7 @@
 #include "longclock/common/launch.cuh"
 #include "longclock/search/candidate_tile.cuh"
 #include "longclock/search/many_candidates.h"
-#include "longclock/search/sequence_view.cuh"
+#include "longclock/search/tile_scorer.cuh"
 #include "longclock/selection/block_selector.cuh"
 
 namespace longclock {
@@ -118,10 +118,14 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
   const bool many = search.layout == SearchLayout::kDense ? search.candidates >= kMinCandidates
                                                           : static_cast<bool>(search.query_offsets);
   *supported = false;
-  if (!many || search.sequences == 0 || search.queries == 0 ||
-      !aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) || search.sequence_bytes % 16 != 0 ||
-      b.dim == 0 || b.dim * size_of(b.dtype) > kMaxRowBytes || search.table_rows > kMaxTableRows) {
+  if (!many || search.sequences == 0 || search.queries == 0 || !search_is_aligned(search) ||
+      search.query_dim == 0 || search.query_dim * size_of(b.dtype) > kMaxRowBytes ||
+      search.table_rows > kMaxTableRows) {
     return cudaSuccess;
+  }
+  for (int f = 0; f < b.feature_count; ++f) {
+    const int64_t rows = b.features[f].ids ? b.features[f].table_rows : search.positions;
+    if (rows > kMaxTableRows) return cudaSuccess;
   }
   cudaFuncAttributes code;
   const cudaError_t error = cudaFuncGetAttributes(&code, sweep_choose_kernel);

@@ -18,9 +18,9 @@ class RepeatedSearch {
   using Words = typename WordsOf<T>::Type;
 
  public:
-  // `all`: the task's rows, all of which it has.
+  // `all`: the task's rows, all of which it has. Behaviours have no features.
   RepeatedSearch(const DotSearchParams& p, const DistinctRows<T>& all, Scratch* scratch)
-      : p_(p), all_(all), packer_(p.behaviours.dim, scratch), list_(p.behaviours, scratch) {
+      : p_(p), all_(all), packer_(p.behaviours, scratch), list_(p.behaviours, 0, scratch) {
     panel_ = scratch->take<float>(packer_.panel_size());
     products_ = scratch->take<float>(round_up(all.count(), kTileRows) * kPanelLanes);
     samples_ = scratch->take<float>(kMaxSamples * kPanelLanes);
@@ -53,8 +53,7 @@ class RepeatedSearch {
       list_.widen();
       for (int64_t i = 0; i < n; i += kTileRows) {
         Vf sums[kTileRows][2];
-        multiply_tile<Words, kTileRows>(list_.rows() + i, panel_, Words::words(p_.behaviours.dim),
-                                        sums);
+        multiply_tile<Words, kTileRows>(list_.rows() + i, panel_, packer_.words(), sums);
         std::memcpy(products_ + (at + i) * kPanelLanes, sums, sizeof(sums));
       }
     }

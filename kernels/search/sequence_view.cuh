@@ -74,6 +74,32 @@ __device__ __forceinline__ const char* row_after(const DeviceSearchParams& p, co
   return rows + uint64_t{m} * p.row_bytes;
 }
 
+// The row of a feature of behaviour m; in row 0 where its id is in no table.
+__device__ __forceinline__ const char* feature_row(const Feature& f, int element_size,
+                                                   const SequenceView& view, unsigned m) {
+  const int64_t position = view.position + m;
+  int64_t row = position;
+  if (f.ids) {
+    row = f.ids[position];
+    if (row < 0 || row >= f.table_rows) row = 0;
+  }
+  return static_cast<const char*>(f.keys) + row * f.row_stride * element_size;
+}
+
+// Whether the ids of behaviour m's features are rows of their tables.
+__device__ __forceinline__ bool knows_features(const DeviceSearchParams& p,
+                                               const SequenceView& view, unsigned m) {
+  bool known = true;
+#pragma unroll 1
+  for (int f = 0; f < p.behaviours.feature_count; ++f) {
+    const Feature& feature = p.behaviours.features[f];
+    if (!feature.ids) continue;
+    const int64_t id = feature.ids[view.position + m];
+    known = known && id >= 0 && id < feature.table_rows;
+  }
+  return known;
+}
+
 // The last s of [0, size] with array[s] <= value, or 0: the s whose range of a partition holds it.
 template <class Array>
 __device__ __forceinline__ int64_t find_range(const Array& array, int64_t size, int64_t value) {
@@ -135,14 +161,14 @@ __device__ __forceinline__ bool is_valid(const DeviceSearchParams& p, const Sequ
   return !b.exclude_future || time_of(p, view, m) < view.query_time;
 }
 
-// Elements [d, d + kVector16) of query q, rounded to T; zeros past its end. kAligned: see load16.
+// Elements [d, d + kVector16) of query q, rounded to T; zeros from `dim` on. kAligned: see load16.
 template <class T, bool kAligned>
-__device__ __forceinline__ uint4 query_piece(const DeviceSearchParams& p, int64_t q, int d) {
-  const int64_t dim = p.behaviours.dim;
+__device__ __forceinline__ uint4 query_piece(const DeviceSearchParams& p, int64_t q, int d,
+                                             int64_t dim) {
   if (!p.query_is_float) {
-    return load16<T, kAligned>(static_cast<const T*>(p.query) + q * dim, d, dim);
+    return load16<T, kAligned>(static_cast<const T*>(p.query) + q * p.query_dim, d, dim);
   }
-  const float* query = static_cast<const float*>(p.query) + q * dim;
+  const float* query = static_cast<const float*>(p.query) + q * p.query_dim;
   float values[kVector16<T>];
   if constexpr (kAligned) {
 #pragma unroll

@@ -145,7 +145,7 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   const uint32_t rows = shared_address(memory);
   CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view, rows);
   __syncthreads();
-  KeyStages<kRowBytes> keys(p.search, begin, end, &shared, rows);
+  KeyStages<kRowBytes> keys(p.search, begin, end, &shared, memory);
   keys.start();
   const int half = warp_index() % 2;
   const auto sweep_tile = [&]<bool kFull>(int tile) {
@@ -208,12 +208,13 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   }
   const unsigned parts = sweep_parts(queries / kCandidates + sequences, longest, p.multiprocessors);
   auto* kernel = sweep_kernel<T, kRowBytes, kSweep>;
+  const int bytes = kBytes + KeyStages<kRowBytes>::feature_bytes(search);
   const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error != cudaSuccess) return error;
   // Queries and sequences are fewer than 2^31 each, so that tiles fit 32 bits.
   return static_cast<cudaError_t>(for_each_part(tiles, parts, [&](int64_t first, int64_t count) {
-    kernel<<<grid_of(count * parts), kSweepThreads, kBytes, stream>>>(
+    kernel<<<grid_of(count * parts), kSweepThreads, bytes, stream>>>(
         p, static_cast<unsigned>(first), static_cast<unsigned>(count), parts);
     return cudaGetLastError();
   }));
@@ -222,7 +223,7 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
 // For rows of any whole number of 16-byte pieces up to 512 bytes.
 template <class T, Sweep kSweep>
 cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
-  const int64_t bytes = p.search.behaviours.dim * static_cast<int64_t>(sizeof(T));
+  const int64_t bytes = p.search.query_dim * static_cast<int64_t>(sizeof(T));
   if (bytes <= 128) return launch_sweep<T, 128, kSweep>(p, stream);
   if (bytes <= 256) return launch_sweep<T, 256, kSweep>(p, stream);
   return launch_sweep<T, 512, kSweep>(p, stream);

@@ -60,7 +60,7 @@ __device__ __forceinline__ void load_candidates(const DeviceSearchParams& p,
                                                 const CandidateRange& candidates, char* rows) {
   constexpr int kPieces = kRowBytes / 16, kAll = kBlockCandidates<T, kRowBytes> * kPieces;
   const bool aligned = reinterpret_cast<uintptr_t>(p.query) % 16 == 0;
-  const int dim = static_cast<int>(p.behaviours.dim);
+  const int dim = static_cast<int>(p.query_dim);
   const auto place = [&](int i) { return rows + swizzled<kRowBytes>(i / kPieces, i % kPieces); };
   if (aligned && (sizeof(T) == 4 || !p.query_is_float)) {  // as they are, all copies in flight
     const T* const queries = static_cast<const T*>(p.query) + candidates.query * dim;
@@ -80,7 +80,7 @@ __device__ __forceinline__ void load_candidates(const DeviceSearchParams& p,
     const int64_t q = candidates.query + row;
     uint4 value = make_uint4(0, 0, 0, 0);
     if (row < candidates.count && d < dim) {
-      value = aligned ? query_piece<T, true>(p, q, d) : query_piece<T, false>(p, q, d);
+      value = aligned ? query_piece<T, true>(p, q, d, dim) : query_piece<T, false>(p, q, d, dim);
     }
     *reinterpret_cast<uint4*>(place(i)) = value;
   }

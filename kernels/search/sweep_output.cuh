@@ -15,13 +15,22 @@ __device__ __forceinline__ float max_or_nan(float a, float b) {
   return larger;
 }
 
+// sum + query . row of fp32.
+__device__ __forceinline__ float add_row(const float* query, const char* row, int64_t dim,
+                                         float sum) {
+#pragma unroll 1
+  for (int64_t d = 0; d < dim; ++d) {
+    sum = fmaf(query[d], __ldg(reinterpret_cast<const float*>(row) + d), sum);
+  }
+  return sum;
+}
+
 // The plain product of one query with the keys of a block, for what three products of TF32 cannot
 // do: they make NaN of an infinity. Returns the best score; out: the first `room`, or none.
 __device__ __forceinline__ float exact_block(const DeviceSearchParams& p, const SequenceView& view,
                                              int64_t q, unsigned key, uint32_t valid,
                                              const float* s, float* out, int room = kDelegateKeys) {
-  const int dim = static_cast<int>(p.behaviours.dim);
-  const float* query = static_cast<const float*>(p.query) + q * dim;
+  const float* query = static_cast<const float*>(p.query) + q * p.query_dim;
   float best = -INFINITY;
 #pragma unroll 1
   for (int i = 0; i < kDelegateKeys; ++i) {
@@ -33,10 +42,13 @@ __device__ __forceinline__ float exact_block(const DeviceSearchParams& p, const 
                               ? static_cast<const char*>(p.behaviours.keys) +
                                     p.behaviours.ids[view.position + key + i] * p.row_bytes
                               : row_after(p, view.keys, key + i);
-        float dot = 0.0f;
+        float dot = add_row(query, row, p.behaviours.dim, 0.0f);
+        int64_t at = p.behaviours.dim;
 #pragma unroll 1
-        for (int d = 0; d < dim; ++d) {
-          dot = fmaf(query[d], __ldg(reinterpret_cast<const float*>(row) + d), dot);
+        for (int f = 0; f < p.behaviours.feature_count; ++f) {
+          const Feature& feature = p.behaviours.features[f];
+          dot = add_row(query + at, feature_row(feature, 4, view, key + i), feature.dim, dot);
+          at += feature.dim;
         }
         score = fmaf(p.scale, dot, score);
       }

@@ -67,9 +67,8 @@ struct BFloat16Words {
   static Vf load_whole_words(const BFloat16* row, int64_t at) { return load_raw<Vf>(row + 2 * at); }
   static Vf load_words(const BFloat16* row, int64_t at, int64_t dim) {
     if (2 * (at + kLanes) <= dim) return load_whole_words(row, at);
-    BFloat16 padded[2 * kLanes] = {};
-    for (int64_t i = 2 * at; i < dim; ++i) padded[i - 2 * at] = row[i];
-    return load_raw<Vf>(padded);
+    const auto present = static_cast<__mmask32>((uint64_t{1} << (dim - 2 * at)) - 1);
+    return (Vf)_mm512_maskz_loadu_epi16(present, row + 2 * at);
   }
   // The floats are bfloat16 numbers.
   static void from_floats(const float* row, int64_t words, float* out) {

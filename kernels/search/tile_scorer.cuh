@@ -42,13 +42,19 @@ __device__ __forceinline__ int query_place(int d) {
   return d + 2 * ((word == 1) - (word == 2));
 }
 
-// Copies a query, rounded to T and padded with zeros to whole steps, to shared memory.
+// What a row takes of a query in shared memory: whole steps of eight pieces.
+LONGCLOCK_INLINE constexpr int step_bytes(int64_t dim, int element_size) {
+  return static_cast<int>((dim * element_size + 127) / 128 * 128);
+}
+
+// Copies columns [begin, begin + dim) of a query, rounded to T and padded with zeros to whole
+// steps, to shared memory.
 template <class T>
-__device__ __forceinline__ void load_query(const DeviceSearchParams& p, int64_t q, T* shared) {
-  const int dim = static_cast<int>(p.behaviours.dim), step = 8 * kVector16<T>;
-  const int padded = (dim + step - 1) / step * step;
+__device__ __forceinline__ void load_columns(const DeviceSearchParams& p, int64_t q, int64_t begin,
+                                             int64_t dim, T* shared) {
+  const int padded = step_bytes(dim, sizeof(T)) / static_cast<int>(sizeof(T));
   for (int d = threadIdx.x; d < padded; d += blockDim.x) {
-    const int64_t at = q * dim + d;
+    const int64_t at = q * p.query_dim + begin + d;
     shared[query_place<T>(d)] = d >= dim ? T{}
                                 : p.query_is_float
                                     ? narrow<T>(static_cast<const float*>(p.query)[at])
@@ -56,40 +62,72 @@ __device__ __forceinline__ void load_query(const DeviceSearchParams& p, int64_t 
   }
 }
 
+// Copies a query to shared memory, query_bytes() of it.
+template <class T>
+__device__ __forceinline__ void load_query(const DeviceSearchParams& p, int64_t q, T* shared) {
+  int64_t begin = 0;
+  const auto load = [&](int64_t dim) {
+    load_columns(p, q, begin, dim, shared);
+    begin += dim;
+    shared += step_bytes(dim, sizeof(T)) / static_cast<int>(sizeof(T));
+  };
+  load(p.behaviours.dim);
+#pragma unroll 1
+  for (int f = 0; f < p.behaviours.feature_count; ++f) load(p.behaviours.features[f].dim);
+}
+
 // Whether rows lie in whole aligned pieces of 16 bytes.
 inline bool search_is_aligned(const DeviceSearchParams& p) {
   const Behaviours& b = p.behaviours;
-  return aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) && p.sequence_bytes % 16 == 0;
+  bool aligned = aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) && p.sequence_bytes % 16 == 0;
+  for (int i = 0; i < b.feature_count; ++i) {
+    const Feature& f = b.features[i];
+    aligned = aligned && aligned16(f.keys, f.row_stride, f.dim, b.dtype);
+  }
+  return aligned;
+}
+
+// Bytes of shared memory that load_query needs.
+inline int64_t padded_query_bytes(const DeviceSearchParams& p) {
+  const Behaviours& b = p.behaviours;
+  int64_t bytes = step_bytes(b.dim, size_of(b.dtype));
+  for (int i = 0; i < b.feature_count; ++i) {
+    bytes += step_bytes(b.features[i].dim, size_of(b.dtype));
+  }
+  return bytes;
 }
 
 inline RowForm row_form(const DeviceSearchParams& p) {
   const Behaviours& b = p.behaviours;
-  const int64_t bytes = b.dim * size_of(b.dtype);
-  if (bytes > kQueryBytes || !search_is_aligned(p)) return RowForm::kElements;
-  return bytes <= 64 ? RowForm::kQuads : RowForm::kLines;
+  if (padded_query_bytes(p) > kQueryBytes || !search_is_aligned(p)) return RowForm::kElements;
+  return b.dim * size_of(b.dtype) <= 64 ? RowForm::kQuads : RowForm::kLines;
 }
 
-// Calls f(std::integral_constant<RowForm, ...>).
+// Calls f(std::integral_constant<RowForm, ...>, std::bool_constant<whether there are features>).
 template <class F>
 void with_row_form(const DeviceSearchParams& p, const F& f) {
+  const auto with = [&](auto form) {
+    if (p.behaviours.feature_count > 0) return f(form, std::true_type());
+    return f(form, std::false_type());
+  };
   switch (row_form(p)) {
     case RowForm::kElements:
-      return f(std::integral_constant<RowForm, RowForm::kElements>());
+      return with(std::integral_constant<RowForm, RowForm::kElements>());
     case RowForm::kQuads:
-      return f(std::integral_constant<RowForm, RowForm::kQuads>());
+      return with(std::integral_constant<RowForm, RowForm::kQuads>());
     case RowForm::kLines:
-      return f(std::integral_constant<RowForm, RowForm::kLines>());
+      return with(std::integral_constant<RowForm, RowForm::kLines>());
   }
 }
 
 // Bytes of shared memory that load_query needs.
 inline int query_bytes(const DeviceSearchParams& p) {
-  if (row_form(p) == RowForm::kElements) return 0;
-  return static_cast<int>((p.behaviours.dim * size_of(p.behaviours.dtype) + 127) / 128 * 128);
+  return row_form(p) == RowForm::kElements ? 0 : static_cast<int>(padded_query_bytes(p));
 }
 
 // kElements: the query is read where it lies. Else load_query has put it into shared memory.
-template <class T, RowForm kForm>
+// kFeatures: behaviours have some.
+template <class T, RowForm kForm, bool kFeatures>
 class TileScorer {
  public:
   __device__ TileScorer(const DeviceSearchParams& p, int64_t q, const SequenceView& view,
@@ -120,7 +158,14 @@ class TileScorer {
       known = is_row(p_, b.ids[view_.position + m]);
       if (p_.check) device_check(known, "ids must be from 0 to N - 1", "search");
     }
-    const bool readable = !b.ids || p_.table_rows > 0;
+    bool readable = !b.ids || p_.table_rows > 0;
+    if constexpr (kFeatures) {
+      if (valid) known = known && knows_features(p_, view_, m);
+      if (p_.check) device_check(known, "ids must be from 0 to N - 1", "search");
+      for (int f = 0; f < b.feature_count; ++f) {
+        readable = readable && (!b.features[f].ids || b.features[f].table_rows > 0);
+      }
+    }
     const float dot = known && readable ? 0.0f : __int_as_float(0x7fc00000);
     const float product = readable ? dot_rows(first, end) : 0.0f;
     // Read late, for the sake of registers: other warps hide what it takes.
@@ -166,19 +211,32 @@ class TileScorer {
     }
   }
 
-  // This lane's pieces `columns` after their first, which are at column d of the rows. kWhole: they
-  // lie inside them.
-  template <bool kWhole>
-  __device__ void load(const Pieces& pieces, int columns, int d, Keys& keys) const {
+  // The same of a feature's rows.
+  __device__ void find_feature_rows(const Feature& feature, int pass, unsigned first, unsigned end,
+                                    Pieces& pieces) const {
 #pragma unroll
     for (int j = 0; j < kTileGroups; ++j) {
-      keys[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(pieces[j] + columns))
-                       : load16<T, kAligned>(pieces[j] + columns, 0, p_.behaviours.dim - d);
+      const unsigned row_in_tile = (pass * kTileGroups + j) * kGroupRows + lane_index() / kRowLanes;
+      const char* const row =
+          feature_row(feature, sizeof(T), view_, min(first + row_in_tile, end - 1));
+      pieces[j] = reinterpret_cast<const T*>(row + lane_index() % kRowLanes * 16);
     }
   }
 
-  // Adds the products of pieces at column d of the rows.
-  __device__ void multiply(const Keys& key, int d, Sums& sums) const {
+  // This lane's pieces `columns` after their first. kWhole: they lie inside the rows; else `left`
+  // columns are left there.
+  template <bool kWhole>
+  __device__ void load(const Pieces& pieces, int columns, int64_t left, Keys& keys) const {
+#pragma unroll
+    for (int j = 0; j < kTileGroups; ++j) {
+      keys[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(pieces[j] + columns))
+                       : load16<T, kAligned>(pieces[j] + columns, 0, left);
+    }
+  }
+
+  // Adds the products of pieces with column d of the query, in shared memory or where it lies; its
+  // columns from `end` on count as zeros.
+  __device__ void multiply(const Keys& key, int d, int64_t end, Sums& sums) const {
     if constexpr (kHasMma<T>) {
       const int column = lane_index() / 4;  // of B
       const bool odd = column % 2 == 1;
@@ -188,7 +246,7 @@ class TileScorer {
         const int other = kPasses == 1 ? 0 : (column / 2 % 2 - half()) * 4 * kPiece;
         query = *reinterpret_cast<const uint2*>(shared_query_ + d + other + (odd ? kPiece / 2 : 0));
       } else {
-        const uint4 piece = query_piece<T, false>(p_, q_, d);
+        const uint4 piece = query_piece<T, false>(p_, q_, d, end);
         query = odd ? make_uint2(piece.y, piece.w) : make_uint2(piece.x, piece.z);
       }
 #pragma unroll
@@ -198,7 +256,7 @@ class TileScorer {
     } else {
       float query[kPiece], values[kPiece];
       widen16<T>(kAligned ? *reinterpret_cast<const uint4*>(shared_query_ + d)
-                          : query_piece<T, false>(p_, q_, d),
+                          : query_piece<T, false>(p_, q_, d, end),
                  query);
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) {
@@ -211,10 +269,31 @@ class TileScorer {
 
   // Dot products of a pass.
   __device__ float dot_pass(int pass, unsigned first, unsigned end) const {
-    const int dim = static_cast<int>(p_.behaviours.dim);
     Pieces pieces;
     find_rows(pass, first, end, pieces);
     Sums sums = {};
+    add_products(pieces, static_cast<int>(p_.behaviours.dim), 0, sums);
+    if constexpr (kFeatures) {
+      int at = next_columns(0, p_.behaviours.dim);
+#pragma unroll 1
+      for (int f = 0; f < p_.behaviours.feature_count; ++f) {
+        const Feature& feature = p_.behaviours.features[f];
+        find_feature_rows(feature, pass, first, end, pieces);
+        add_products(pieces, static_cast<int>(feature.dim), at, sums);
+        at = next_columns(at, feature.dim);
+      }
+    }
+    return gather(sums);
+  }
+
+  // Where the query's columns of the next feature begin.
+  __device__ static int next_columns(int at, int64_t dim) {
+    if constexpr (!kAligned) return at + static_cast<int>(dim);
+    return at + step_bytes(dim, sizeof(T)) / static_cast<int>(sizeof(T));
+  }
+
+  // Adds the products of rows of `dim` columns with the query's from `at` on.
+  __device__ void add_products(Pieces& pieces, int dim, int at, Sums& sums) const {
     const auto step = [&](int columns) {
 #pragma unroll
       for (int j = 0; j < kTileGroups; ++j) pieces[j] += columns;
@@ -225,20 +304,19 @@ class TileScorer {
 #pragma unroll 1
       for (int left = dim / (2 * kStep); left > 0; --left, d += 2 * kStep) {
         Keys keys, next;
-        load<true>(pieces, 0, d, keys);
-        load<true>(pieces, kStep, d + kStep, next);
-        multiply(keys, d, sums);
-        multiply(next, d + kStep, sums);
+        load<true>(pieces, 0, 0, keys);
+        load<true>(pieces, kStep, 0, next);
+        multiply(keys, at + d, at + dim, sums);
+        multiply(next, at + d + kStep, at + dim, sums);
         step(2 * kStep);
       }
     }
 #pragma unroll 1
     for (; (d & -kStep) < dim; d += kStep, step(kStep)) {
       Keys keys;
-      load<false>(pieces, 0, d, keys);
-      multiply(keys, d, sums);
+      load<false>(pieces, 0, dim - d, keys);
+      multiply(keys, at + d, at + dim, sums);
     }
-    return gather(sums);
   }
 
   // Dot products of the query with the rows of a tile; each lane returns that of its row().
@@ -247,20 +325,21 @@ class TileScorer {
       return dot_pass(0, first, end);
     } else {
       float of_first, of_second;
-      if (p_.behaviours.dim <= kStep) {
+      if (!kFeatures && p_.behaviours.dim <= kStep) {
         // One step: the loads of both passes are in flight.
         const int d = lane_index() % kRowLanes * kPiece;
         Pieces pieces;
         Keys keys, next;
         find_rows(0, first, end, pieces);
-        load<false>(pieces, 0, d, keys);
+        const int64_t dim = p_.behaviours.dim;
+        load<false>(pieces, 0, dim - d, keys);
         find_rows(1, first, end, pieces);
-        load<false>(pieces, 0, d, next);
+        load<false>(pieces, 0, dim - d, next);
         Sums sums = {};
-        multiply(keys, d, sums);
+        multiply(keys, d, dim, sums);
         of_first = gather(sums);
         Sums more = {};
-        multiply(next, d, more);
+        multiply(next, d, dim, more);
         of_second = gather(more);
       } else {
         of_first = dot_pass(0, first, end);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -14,11 +15,16 @@ if TYPE_CHECKING:
 
 
 class Lookup(NamedTuple):
-    """Rows of a table, gathered inside the kernel in place of a copy of them.
+    """Rows of a table, or of several, gathered inside the kernel in place of a copy of them.
 
     ``table[ids]`` without making it: ``table`` is [N, L], ``ids`` any integer shape; where a position
     does not count its id is never read. The table gets its gradient as from ``nn.Embedding``,
     as a sparse tensor where ``sparse`` is True.
+
+    A behaviour that is an item and its features is a row of each of several tables, side by side: ``table`` is a tuple of up to
+    eight tables [N, L_i], which may differ in N and L_i but not in dtype, and ``ids`` a tuple of as many. Rows of width
+    L = L_1 + L_2 + ... are not made for a search, which adds up the tables' products; the attention takes those of what was found. Where an element of ``ids`` is None, its table has
+    a row for every behaviour in their order, [S, M, L_i] or [T, L_i].
 
     Example::
 
@@ -30,11 +36,34 @@ class Lookup(NamedTuple):
         >>> lic(torch.ones(1, 8), history, now).sum().backward()
         >>> items.weight.grad.any(dim=1).nonzero().flatten()  # rows that get a gradient
         tensor([3, 7])
+        >>> actions, clicked = torch.nn.Embedding(5, 4), torch.tensor([[0, 4, 1]])
+        >>> rows = lc.Lookup((items.weight, actions.weight), (played, clicked))
+        >>> history = lc.History.dense(rows, when)
+        >>> history.width
+        12
     """
 
-    table: Tensor
-    ids: Tensor
+    table: Tensor | tuple[Tensor, ...]
+    ids: Tensor | tuple[Tensor | None, ...]
     sparse: bool = False
+
+    def parts(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Each table and its ids, None where it has a row for every behaviour."""
+        if isinstance(self.table, tuple) and isinstance(self.ids, tuple):
+            return list(zip(self.table, self.ids, strict=True))
+        return [(self.table, self.ids)]  # type: ignore[list-item]
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Lookup:
+        """The same with another order of behaviours: ``function`` of all ids, and of the tables without."""
+        parts = [
+            (function(table), None) if ids is None else (table, function(ids))
+            for table, ids in self.parts()
+        ]
+        if not isinstance(self.table, tuple):
+            table, ids = parts[0]
+            return Lookup(table, ids, self.sparse)  # type: ignore[arg-type]
+        tables, every_ids = zip(*parts, strict=True)
+        return Lookup(tables, every_ids, self.sparse)
 
 
 register_for_saving(Lookup)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from .call import Call
 from .draw import Draw
@@ -185,6 +186,5 @@ def mutate(draw: Draw, call: Call) -> None:
 
 def all_meta(call: Call) -> None:
     """Every tensor where nothing is computed."""
-    for name, value in call.tensors().items():
-        call.arguments[name] = value.detach().to("meta")
+    call.arguments = tree_map_only(Tensor, lambda x: x.detach().to("meta"), call.arguments)
     call.mutations.append("all on meta")

@@ -47,6 +47,8 @@ def finite(x: Array) -> Array:
 
 
 def array(value: Any) -> Any:
+    if isinstance(value, list):
+        return [array(each) for each in value]
     if not isinstance(value, Tensor):
         return value
     if value._is_zerotensor():
@@ -164,12 +166,24 @@ def lines(values: Array) -> Array:
     return values.reshape(int(np.prod(values.shape[:-1])), values.shape[-1])
 
 
+def tables(a: Given, name: str = "keys") -> list[tuple[Array, Array | None]]:
+    """That of the rows, then those of their features; and ids, where there are some."""
+    features = zip(a.get("features", ()), a.get("feature_ids", ()), strict=True)
+    return [
+        (lines(a[name]), a.get("ids")),
+        *((rows, ids if ids.size else None) for rows, ids in features),
+    ]
+
+
 def rows(a: Given, at: Array, name: str = "keys") -> Array:
-    """Rows of the keys, or of the table, at positions that count."""
-    flat = lines(a[name])
-    if a.get("ids") is None:
+    """Rows of the keys, or of the tables, side by side, at positions that count."""
+    return np.concatenate([rows_of(*each, at) for each in tables(a, name)], -1)
+
+
+def rows_of(flat: Array, ids: Array | None, at: Array) -> Array:
+    if ids is None:
         return flat[at]
-    ids = a["ids"].reshape(-1)[at]
+    ids = ids.reshape(-1)[at]
     there = (ids >= 0) & (ids < len(flat))
     found = flat[np.where(there, ids, 0)] if len(flat) else np.zeros((len(at), flat.shape[-1]))
     if not there.all():  # what CUDA gives in place of an error

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from cases import LAYOUTS, make_case
+from cases import LAYOUTS, make_case, several_tables
 from torch import Tensor
 
 from . import layouts, oracle
@@ -41,7 +41,10 @@ class Search(Spec):
     def raw(self) -> dict[str, Given]:
         """All that is not the search's own is true."""
         made, names = {}, schema_of("clock_gsu")
-        for name, case in layouts.good_cases(self.row_dtypes[0]).items():
+        cases = layouts.good_cases(self.row_dtypes[0])
+        if "features" in self.kinds:
+            cases["features"] = several_tables(make_case("dense", counts=(5, 0, 3)))
+        for name, case in cases.items():
             given = dict(zip(names, case.raw(3), strict=True)) | {"total": case.total()}
             made[name] = {argument: given.get(argument, True) for argument in self.kinds}
         return made
@@ -77,6 +80,8 @@ class Search(Spec):
         table = draw.chance(0.4)
         count = draw.size(most) if table else 0
         keys = self.rows(draw, (count, width) if table else (*shape, width), dtype)
+        features = self.features(draw, shape, most, dtype) if "features" in self.kinds else {}
+        width += sum(rows.shape[1] for rows in features.get("features", ()))
         query = self.query_of(draw, self.rows(draw, (*lead, width), dtype))
         mask = draw.bools(shape, 0.7) if draw.chance(0.4) else None
         a: Given = {"query": query, "keys": keys, "key_time": key_time, "query_time": query_time}
@@ -90,12 +95,30 @@ class Search(Spec):
             scales = (1.0, width**-0.5 if width else 1.0, -0.3, 0.0, 1e-3)
             scale = 0.5 if draw.exact else draw.pick(*scales)
             a |= {"scale": float(scale), "period": period, "unit": unit}
+        a |= features
         poison(draw, a, count if table else None)
         a = draw.dressed_all(a, "query", "keys", "key_time", "query_time", "ids", "mask")
         return a | ({"k": draw.count()} if "k" in self.kinds else {})
 
+    def features(
+        self, draw: Draw, shape: tuple[int, ...], most: int, dtype: torch.dtype
+    ) -> dict[str, list[Tensor]]:
+        """Of a table each, or with a row for every behaviour."""
+        features, feature_ids = [], []
+        for _ in range(draw.pick(0, 0, 0, 1, 2)):
+            count, own = max(draw.size(most), 1), draw.chance(0.3) and np.prod(shape) > 0
+            size = (int(np.prod(shape)) if own else count, draw.size(9))
+            features.append(draw.dressed(self.rows(draw, size, dtype)))
+            none = torch.zeros(0, dtype=torch.int64)
+            feature_ids.append(none if own else draw.ints(shape, 0, count, draw.pick(*INTS)))
+        return {"features": features, "feature_ids": feature_ids}
+
     def call(self, function: Callable[..., Any], a: Given, mlp: Any, extra: Given) -> Any:
         given = {name: value for name, value in a.items() if name in self.kinds}
+        features, feature_ids = given.pop("features", []), given.pop("feature_ids", [])
+        if features:
+            given["keys"] = (given["keys"], *features)
+            given["ids"] = (given["ids"], *(ids if ids.numel() else None for ids in feature_ids))
         rows = [given.pop(name) for name in ROWS]
         options = {
             name: value for name, value in given.items()
@@ -126,7 +149,10 @@ class Search(Spec):
         if a["ids"] is None:
             rules.need(a["keys"].shape[:-1] == leading, "keys and key_time")
         rules.shape("ids", *leading)
-        rules.need(a["keys"].shape[-1] == a["query"].shape[-1], "D of query and keys")
+        features = a.get("features", [])
+        rules.need(all(rows.dtype == a["keys"].dtype for rows in features), "dtype of features")
+        width = a["keys"].shape[-1] + sum(rows.shape[1] for rows in features)
+        rules.need(width == a["query"].shape[-1], "D of query and keys")
         layouts.check_places(rules, "query")
         if "k" in a:
             rules.k()
@@ -147,7 +173,7 @@ class Search(Spec):
             rules.seconds("key_time", times[at[counts]].astype(np.int64), must)
             within = layouts.counting(view, at, now, length, future=True)
             rules.seconds("key_time", times[at[within]].astype(np.int64), False)
-            if a["ids"] is None or not outside(view, at[counts]):
+            if not outside(view, at[counts]):
                 continue
             if rules.emulated:
                 (rules.either if self.strict else rules.open).append("an id of no row")
@@ -158,7 +184,7 @@ class Search(Spec):
         for name in ("query_time", "key_time"):  # of nobody
             rules.seconds(name, view[name].astype(np.int64), False)
         unasked = any(first == last for first, last in layouts.shares(view))
-        if a["ids"] is not None and unasked and outside(view, slice(None)):
+        if unasked and outside(view, slice(None)):
             rules.either.append("an id of no row, for no query")  # they may be read
         self.values_of_result(rules, view)
 
@@ -221,8 +247,10 @@ class ClockSearch(Search):
 
 def outside(view: Given, at: Any) -> bool:
     """Whether there are ids that no table has."""
-    ids = view["ids"].reshape(-1)[at]
-    return bool(((ids < 0) | (ids >= len(view["keys"]))).any())
+    looked_up = [
+        (table, ids.reshape(-1)[at]) for table, ids in oracle.tables(view) if ids is not None
+    ]
+    return any(bool(((ids < 0) | (ids >= len(table))).any()) for table, ids in looked_up)
 
 
 def poison(draw: Draw, a: Given, table_rows: int | None) -> None:
@@ -248,5 +276,10 @@ def poison(draw: Draw, a: Given, table_rows: int | None) -> None:
         draw.nonsense(a["ids"], dead, -1, table_rows or 0)
     elif a["keys"].is_floating_point():
         draw.nonsense(a["keys"], dead)
+    for rows, ids in zip(a.get("features", ()), a.get("feature_ids", ()), strict=True):
+        if ids.numel():
+            draw.nonsense(ids, dead, -1, len(rows))
+        elif dead.numel():
+            draw.nonsense(rows, dead.flatten())
     if draw.chance(0.5):
         draw.nonsense(a["key_time"], torch.from_numpy(~within).reshape(dead.shape), 0)

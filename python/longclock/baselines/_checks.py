@@ -105,8 +105,16 @@ def check_model_call(
     of_layout = {name: value for name, value in history.layout().items() if value is not None}
     require_dense(op, **of_layout)
     if isinstance(history.rows, Lookup):
-        require_dense(op, **{"history.rows.ids": history.rows.ids})
-    check_floats(op, "history.rows", history.table, behaviour_dim, "behaviour_dim")
+        for _, ids in history.rows.parts():
+            if ids is not None:
+                require_dense(op, **{"history.rows.ids": ids})
+    if len(history.tables) == 1:
+        check_floats(op, "history.rows", history.table, behaviour_dim, "behaviour_dim")
+    elif history.width != behaviour_dim:
+        raise ValueError(
+            f"{op}: history.rows must have behaviour_dim = {behaviour_dim} columns in all, got {history.width}; build the "
+            "module with the behaviour_dim of your data"
+        )
     check_call(op, history, candidate.shape[:-1], query_time, candidate.shape)
     check_device(
         op, history.time, candidate=candidate, query_time=query_time, **{"history.rows": history.table}, **history.layout(),

@@ -58,7 +58,7 @@ class ETA(TWIN):
         words: Tensor = self.ops.pack_signs(projections @ self.rotations.to(projections.dtype))
         return words
 
-    def project(self, rows: Tensor) -> Tensor:
+    def project(self, rows: Any) -> Any:
         """Keys of the search: the hashes of the projections, [..., L] -> [..., ceil(hash_bits / 64)]."""
         return self.hashes(super().project(rows))
 
@@ -71,6 +71,10 @@ class ETA(TWIN):
         query_time: Tensor,
         keys: Tensor | None,
     ) -> Tensor:
+        if len(history.tables) > 1:
+            raise ValueError(
+                "ETA: history.rows must be of one table, whose rows are hashed, got several; join them into one"
+            )
         scored = self.project(history.table) if keys is None else keys
         found: Tensor = self.ops.hamming_gsu(
             self.hashes(projected), query_time=query_time, k=self.k, exclude_future=self.exclude_future,

@@ -6,13 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock._checks import OUTSIDE, check_ids
 from longclock._mlp import resolve_period
 from longclock.baselines._checks import check_model_call, check_sizes, dtype_of
 from longclock.history import History
+from longclock.history.rows import rows_at
 from longclock.history.windows import bounds_of, each_query, edges_of, flattened
 from longclock.nn.interest_module import InterestModule
 from longclock.ops._errors import check_size
@@ -153,12 +152,11 @@ def rows_of(op: str, history: History, bounds: list[tuple[int, int]]) -> tuple[T
     rows = history.rows
     if not isinstance(rows, Lookup):
         return tuple(counting(rows, *at) for at in bounds)
-    ids = [counting(rows.ids, *at) for at in bounds]
-    every = torch.cat([rows.ids[:0], *ids])
-    check_ids(op, "history.rows.ids", every, len(rows.table), OUTSIDE)
-    # One gather, so that the table gets one gradient.
-    gathered = F.embedding(every, rows.table, sparse=rows.sparse)
-    return gathered.split([len(part) for part in ids])
+    place = torch.arange(history.time.numel(), device=history.time.device)
+    places = [counting(place, *at) for at in bounds]
+    # One gather, so that each table gets one gradient.
+    every = rows_at(op, "history.rows.ids", rows, torch.cat([place[:0], *places]))
+    return every.split([len(part) for part in places])
 
 
 def check_item_columns(model: Pooled) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
 from longclock.history import History
+from longclock.history.rows import rows_at
+from longclock.history.windows import edges_of
 from longclock.ops._errors import check_size
 from longclock.types import Lookup
 
@@ -65,12 +67,16 @@ class SDIM(Pooled):
         op, behaviours = type(self).__name__, windows.rows
         bounds, window = different_windows(windows)
         if not bounds:
-            return windows.table[:0]
+            return rows_at(
+                type(self).__name__, "history.rows.ids", behaviours, edges_of(windows)[0][:0]
+            )
         rows = rows_of(op, windows, bounds)
-        if isinstance(behaviours, Lookup) and len(behaviours.table) < sum(map(len, rows)):
+        table = windows.table
+        one = isinstance(behaviours, Lookup) and isinstance(behaviours.table, Tensor)
+        if one and len(table) < sum(map(len, rows)):
             # Rows of the table that are looked up again are hashed once.
-            hashed = self.buckets(behaviours.table[:, : self.candidate_dim])
-            by_id = windows._replace(rows=Lookup(hashed, behaviours.ids))
+            hashed = self.buckets(table[:, : self.candidate_dim])
+            by_id = windows._replace(rows=Lookup(hashed, behaviours.ids))  # type: ignore[union-attr]
             buckets = rows_of(op, by_id, bounds)
         else:
             hashed = self.buckets(torch.cat(rows)[:, : self.candidate_dim])

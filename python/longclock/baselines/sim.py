@@ -15,6 +15,7 @@ from longclock.baselines.pooled import different_windows, rows_of
 from longclock.baselines.twin import TWIN
 from longclock.history import History
 from longclock.history.windows import edges_of, windows_of
+from longclock.nn.long_term_interest_clock import project_tables, query_of_projections
 
 Categories: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
 
@@ -171,15 +172,16 @@ class SIMSoft(TWIN):
         width = self.behaviour_dim + self.candidate_dim
         self.auxiliary = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
 
-    def project(self, rows: Tensor) -> Tensor:
-        """Keys of the search: [..., L] -> [..., search_dim]."""
-        return rows @ self.search_b.to(rows.dtype).T
+    def project(self, rows: Any) -> Any:
+        """Keys of the search: [..., L] -> [..., search_dim]; of a tuple of tables, a tuple."""
+        return project_tables(rows, self.search_b)
 
     def _search_by(
-        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
-    ) -> tuple[Tensor, Tensor, float]:
+        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Any, keys: Any
+    ) -> tuple[Tensor, Any, float]:
         query = F.linear(candidate, self.search_q)
-        return query, self.project(rows) if keys is None else keys, 1 / math.sqrt(self.search_dim)
+        keys = self.project(rows) if keys is None else keys
+        return query_of_projections(query, keys), keys, 1 / math.sqrt(self.search_dim)
 
     def auxiliary_logits(self, candidate: Tensor, history: History, query_time: Tensor) -> Tensor:
         """Logits of the candidates, their shape without its last place. Arguments: as of a call."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from longclock.history.history import History
 
 MAX_COUNT = 2**31 - 1  # behaviours of a sequence
+MAX_TABLES = 8  # of a Lookup
 
 
 class Words(NamedTuple):
@@ -60,20 +61,38 @@ def check_combination(op: str, h: History, words: Words = WORDS) -> None:
 
 
 def check_rows(op: str, h: History, words: Words = WORDS) -> None:
-    """A row for every time, or a table."""
+    """A row for every time, or tables."""
+    rows = h.rows
+    if not isinstance(rows, Lookup) or not isinstance(rows.table, tuple):
+        looked_up = isinstance(rows, Lookup)
+        _check_part(op, h, h.table, looked_up, words.rows, words)
+        return
+    given = rows.ids if isinstance(rows.ids, tuple) else ()
+    check(op, 1 <= len(rows.table) <= MAX_TABLES and len(given) == len(rows.table), lambda: f"{words.rows} must be at most "
+          f"{MAX_TABLES} tables, with ids for each, got {len(rows.table)} tables and ids for {len(given)}")  # fmt: skip
+    for i, (table, ids) in enumerate(zip(rows.table, given, strict=True)):
+        name = f"{words.rows}[{i}]"
+        check(op, table.dtype == h.table.dtype, lambda name=name, table=table: f"{name} must be {dtype_of(h.table)} to match "  # type: ignore[misc]
+              f"{words.rows}, got {dtype_of(table)}; convert it with .to()")  # fmt: skip
+        _check_part(op, h, table, ids is not None, name, words)
+
+
+def _check_part(
+    op: str, h: History, table: Tensor, looked_up: bool, name: str, words: Words
+) -> None:
+    """One of the tables that rows are made of."""
     dense, width = h.is_dense, words.width
-    looked_up = isinstance(h.rows, Lookup)
     kind = (
         f"[N, {width}] with ids" if looked_up else f"[S, M, {width}] for dense histories" if dense
         else f"[T, {width}] with offsets, or starts and ends"
     )  # fmt: skip
-    check(op, h.table.dim() == (3 if dense and not looked_up else 2), lambda: f"{words.rows} must have shape {kind}, got "
-          f"{shape_of(h.table)}" + (f"; for [T, {width}] pass offsets, or starts and ends" if dense else ""))  # fmt: skip
+    check(op, table.dim() == (3 if dense and not looked_up else 2), lambda: f"{name} must have shape {kind}, got "
+          f"{shape_of(table)}" + (f"; for [T, {width}] pass offsets, or starts and ends" if dense else ""))  # fmt: skip
     if looked_up:
         return
     names = ("S", "M") if dense else ("T",)
-    sizes = dict(zip(names, h.table.shape, strict=False))
-    check_shape(op, words.time, h.time, sizes, f"to match {words.rows}")
+    sizes = dict(zip(names, table.shape, strict=False))
+    check_shape(op, words.time, h.time, sizes, f"to match {name}")
 
 
 def check_places(op: str, h: History, words: Words = WORDS) -> None:
@@ -92,11 +111,16 @@ def check_places(op: str, h: History, words: Words = WORDS) -> None:
 
         check(op, mask.dtype == torch.bool, wrong_mask)
         check_same_shape(op, mask, h.time, wrong_mask)
-    if isinstance(h.rows, Lookup):
-        ids = h.rows.ids
-        check_int(op, "ids", ids)
-        check_same_shape(op, ids, h.time, lambda: f"ids must have {words.time}'s shape {shape_of(h.time)}, got "
-                         f"{shape_of(ids)}")  # fmt: skip
+    if not isinstance(h.rows, Lookup):
+        return
+    several = isinstance(h.rows.table, tuple)
+    for i, (_, ids) in enumerate(h.rows.parts()):
+        if ids is None:
+            continue
+        name = f"ids[{i}]" if several else "ids"
+        check_int(op, name, ids)
+        check_same_shape(op, ids, h.time, lambda name=name, ids=ids: f"{name} must have {words.time}'s shape "  # type: ignore[misc]
+                         f"{shape_of(h.time)}, got {shape_of(ids)}")  # fmt: skip
 
 
 def check_history(op: str, h: History, words: Words = WORDS) -> None:

@@ -52,7 +52,7 @@ class History(NamedTuple):
         """Rows of one length, the same number of queries for each.
 
         Args:
-            rows: [S, M, L], or a Lookup with ids [S, M].
+            rows: [S, M, L], or a Lookup with ids [S, M], of one table or several.
             time: int32 or int64 [S, M], seconds.
             lengths: [S], how many behaviours of each row count; None: M.
             mask: bool [S, M]; False is as if the behaviour were not there.
@@ -146,7 +146,7 @@ class History(NamedTuple):
         """
         return {name: getattr(self, name) for name in LAYOUT}
 
-    def arguments(self) -> dict[str, Tensor | None]:
+    def arguments(self) -> dict[str, Any]:
         """Rows, times and layout, by the keywords of the functional searches.
 
         Example::
@@ -157,8 +157,9 @@ class History(NamedTuple):
             >>> lc.clock_gsu(torch.zeros(1, 16), query_time=now, mlp=s, k=2, **history.arguments()).indices
             tensor([[4, 3]])
         """
-        ids = self.rows.ids if isinstance(self.rows, Lookup) else None
-        return {"keys": self.table, "key_time": self.time, "ids": ids, **self.layout()}
+        looked_up = isinstance(self.rows, Lookup)
+        keys, ids = (self.rows.table, self.rows.ids) if looked_up else (self.rows, None)  # type: ignore[union-attr]
+        return {"keys": keys, "key_time": self.time, "ids": ids, **self.layout()}
 
     def to(
         self,
@@ -182,6 +183,8 @@ class History(NamedTuple):
             )
 
         def moved(value: Any, dtype: torch.dtype | None = None) -> Any:
+            if isinstance(value, tuple):
+                return tuple(moved(each, dtype) for each in value)
             if not isinstance(value, Tensor):
                 return value
             where = value.device if device is None else device
@@ -190,12 +193,25 @@ class History(NamedTuple):
         rows, *others = self
         if isinstance(rows, Lookup):
             rows = Lookup(moved(rows.table, dtype), moved(rows.ids), rows.sparse)
-        return History(moved(rows, dtype), *map(moved, others))
+        else:
+            rows = moved(rows, dtype)
+        return History(rows, *map(moved, others))
+
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        """The rows as they lie in memory: [S, M, L], [T, L], or a Lookup's tables [N, L_i]."""
+        rows = self.rows
+        return tuple(table for table, _ in rows.parts()) if isinstance(rows, Lookup) else (rows,)
 
     @property
     def table(self) -> Tensor:
-        """The rows as they lie in memory: [S, M, L], [T, L], or a Lookup's table [N, L]."""
-        return self.rows.table if isinstance(self.rows, Lookup) else self.rows
+        """The first of :attr:`tables`, which is all of them but for a Lookup of several."""
+        return self.tables[0]
+
+    @property
+    def width(self) -> int:
+        """L, the columns of a behaviour."""
+        return sum(table.shape[-1] for table in self.tables)
 
     @property
     def is_dense(self) -> bool:
@@ -205,9 +221,7 @@ class History(NamedTuple):
 LAYOUT = ("lengths", "offsets", "query_offsets", "starts", "ends", "mask")
 
 
-def from_arguments(
-    keys: Tensor, key_time: Tensor, ids: Tensor | None = None, **layout: Any
-) -> History:
+def from_arguments(keys: Any, key_time: Tensor, ids: Any = None, **layout: Any) -> History:
     """The history whose :meth:`History.arguments` these are, as they are."""
     return History(keys if ids is None else Lookup(keys, ids), key_time, **layout)
 
@@ -238,6 +252,10 @@ def _parts(history: History) -> list[tuple[str, Any]]:
     parts: list[tuple[str, Any]] = [("rows", rows)]
     if isinstance(rows, Lookup):
         parts = [("rows' table", rows.table), ("ids", rows.ids)]
+    if isinstance(rows, Lookup) and isinstance(rows.table, tuple):
+        parts = []
+        for i, (table, ids) in enumerate(rows.parts()):
+            parts += [(f"rows[{i}]", table), *([] if ids is None else [(f"ids[{i}]", ids)])]
     layout = history.layout().items()
     return [*parts, ("time", history.time), *(part for part in layout if part[1] is not None)]
 

@@ -112,11 +112,13 @@ def _repeated(of_sequences: Tensor, query_offsets: Tensor, queries: int) -> Tens
 def flattened(h: History) -> History:
     """The same behaviours in one list, their layout left out."""
     rows = h.rows
-    if isinstance(rows, Lookup):
-        rows = rows._replace(ids=rows.ids.flatten())
-    elif h.is_dense:
-        rows = rows.flatten(0, 1)
+    if h.is_dense:
+        rows = rows.mapped(_flat) if isinstance(rows, Lookup) else _flat(rows)
     return History(rows, h.time.flatten(), mask=None if h.mask is None else h.mask.flatten())
+
+
+def _flat(of_sequences: Tensor) -> Tensor:
+    return of_sequences.flatten(0, 1)
 
 
 def edges_of(windows: History) -> tuple[Tensor, Tensor]:

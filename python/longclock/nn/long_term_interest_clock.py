@@ -28,6 +28,29 @@ def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
         )
 
 
+def _check_behaviours(history: History, width: int) -> None:
+    if len(history.tables) == 1:
+        _check_width("history.rows", history.table, width, "behaviour_dim")
+    elif history.width != width:
+        raise ValueError(
+            f"LongTermInterestClock: history.rows must have behaviour_dim = {width} columns in all, got "
+            f"{' + '.join(str(table.shape[-1]) for table in history.tables)}; build the module with the behaviour_dim of your data"
+        )
+
+
+def project_tables(rows: Any, weight: Tensor) -> Any:
+    """``rows W^T``, [..., L] with [D, L]; of a tuple of tables, each with its columns of W."""
+    if isinstance(rows, Tensor):
+        return rows @ weight.to(rows.dtype).T
+    columns = weight.split([table.shape[-1] for table in rows], 1)
+    return tuple(table @ part.to(table.dtype).T for table, part in zip(rows, columns, strict=True))
+
+
+def query_of_projections(query: Tensor, keys: Any) -> Tensor:
+    """The query of keys that are projections: of several tables, the same for each table's share."""
+    return query if isinstance(keys, Tensor) else torch.cat([query] * len(keys), -1)
+
+
 def _as_query(query: Tensor, rows: Tensor) -> Tensor:
     """In the rows' dtype, or at least fp32 (autocast hands over 16-bit queries of fp32 rows)."""
     if query.dtype == rows.dtype:
@@ -172,9 +195,12 @@ class LongTermInterestClock(InterestModule):
         """
         return parameter_groups(self, lr, dense_share)
 
-    def project(self, rows: Tensor) -> Tensor:
-        """Keys of precomputed scoring, the heads' projections side by side: [..., L] -> [..., n d]."""
-        return rows @ self.w_b.flatten(0, 1).to(rows.dtype).T
+    def project(self, rows: Any) -> Any:
+        """Keys of precomputed scoring, the heads' projections side by side: [..., L] -> [..., n d].
+
+        Of a tuple of tables, a tuple: each table's share of every projection.
+        """
+        return project_tables(rows, self.w_b.flatten(0, 1))
 
     @named_method(
         {
@@ -193,7 +219,7 @@ class LongTermInterestClock(InterestModule):
         history: History,
         query_time: Tensor,
         *,
-        keys: Tensor | None = None,
+        keys: Tensor | tuple[Tensor, ...] | None = None,
         found: Tensor | None = None,
         longest: int | None = None,
         return_context: bool = False,
@@ -205,7 +231,7 @@ class LongTermInterestClock(InterestModule):
                 windows.
             history: rows of width L, or a Lookup of them, with their times; only the k selected rows get gradient.
             query_time: integer seconds, [S], one for each sequence or window.
-            keys: ``project(history.rows)`` (of the table, for a Lookup), stored ahead of time.
+            keys: ``project(history.rows)`` (of the table, or tables, of a Lookup), stored ahead of time.
             found: int64 [..., K], what a search made elsewhere found, as indices of ``clock_gsu``: counted from
                 the start of the sequence or window, -1 for nothing. Nothing is searched then; a mask and
                 exclude_future hold for them as well. What lies outside its query's history is an error on the CPU,
@@ -241,9 +267,7 @@ class LongTermInterestClock(InterestModule):
         """The functions that the module runs."""
         return backend_ops(self.backend)
 
-    def _check(
-        self, candidate: Tensor, history: History, keys: Tensor | None, longest: int | None
-    ) -> None:
+    def _check(self, candidate: Tensor, history: History, keys: Any, longest: int | None) -> None:
         """What PyTorch's own operations would take although the ops refuse it, or refuse in their own words."""
         op = "LongTermInterestClock"
         if keys is not None and self.scoring != "precomputed":
@@ -260,7 +284,7 @@ class LongTermInterestClock(InterestModule):
                 f"{list(candidate.shape)}; for one use candidate[None]"
             )
         check_candidate(op, history, candidate, self.candidate_dim)
-        _check_width("history.rows", history.table, self.behaviour_dim, "behaviour_dim")
+        _check_behaviours(history, self.behaviour_dim)
         own = self.w_q.dtype
         if self.backend == "reference" and not history.table.is_floating_point():
             raise ValueError(
@@ -294,7 +318,7 @@ class LongTermInterestClock(InterestModule):
         u: Tensor,
         history: History,
         query_time: Tensor,
-        keys: Tensor | None,
+        keys: Any,
     ) -> Tensor:
         """Indices of the k behaviours that each query's search finds.
 
@@ -302,22 +326,28 @@ class LongTermInterestClock(InterestModule):
             candidate, history, query_time, keys: as given to forward.
             projected: the candidates' projections, [..., n d]; u: these folded into the rows' width, [Q, n, L].
         """
-        query, scored, scale = self._search_by(candidate, projected, u, history.table, keys)
+        of_history = history.arguments()
+        query, scored, scale = self._search_by(candidate, projected, u, of_history["keys"], keys)
         found: Tensor = self.ops.clock_gsu(
-            _as_query(query, scored), query_time=query_time, mlp=self.time.mlp(), k=self.k, scale=scale,
+            _as_query(query, scored if isinstance(scored, Tensor) else scored[0]), query_time=query_time, mlp=self.time.mlp(), k=self.k, scale=scale,
             period=self.period if self.search_sees_time else 1, unit=self.time.unit, exclude_future=self.exclude_future,
-            **{**history.arguments(), "keys": scored},
+            **{**of_history, "keys": scored},
         ).indices  # fmt: skip
         return found
 
     def _search_by(
-        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Tensor, keys: Tensor | None
-    ) -> tuple[Tensor, Tensor, float]:
-        """The queries and the keys, a row a behaviour, whose dot products the search compares, and their scale."""
+        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Any, keys: Any
+    ) -> tuple[Tensor, Any, float]:
+        """The queries and the keys whose dot products the search compares, and their scale.
+
+        Args:
+            rows: of the history, or its table, or a tuple of its tables, as are the keys.
+        """
         if self.scoring == "folded":
             query = u.sum(-2).unflatten(0, candidate.shape[:-1])
             return query, rows, self.scale * math.sqrt(self.head_dim)
-        return projected, self.project(rows) if keys is None else keys, self.scale
+        keys = self.project(rows) if keys is None else keys
+        return query_of_projections(projected, keys), keys, self.scale
 
     def extra_repr(self) -> str:
         return (

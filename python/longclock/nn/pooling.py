@@ -9,17 +9,21 @@ from torch import Tensor
 
 from longclock._checks import OUTSIDE, check_ids
 from longclock.history import History
+from longclock.history.rows import rows_at
 from longclock.history.windows import edges_of
 from longclock.types import Lookup
 
 
 def table_of(op: str, rows: Tensor | Lookup, index: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Behaviours by their position: a table, its rows, and whether its gradient is sparse."""
-    if isinstance(rows, Lookup):
+    if not isinstance(rows, Lookup):
+        return rows, index, False
+    if isinstance(rows.table, Tensor) and isinstance(rows.ids, Tensor):
         ids = rows.ids[index].long()
         check_ids(op, "history.rows.ids", ids, len(rows.table), OUTSIDE)
         return rows.table, ids, rows.sparse
-    return rows, index, False
+    gathered = rows_at(op, "history.rows.ids", rows, index)
+    return gathered, torch.arange(len(index), device=index.device), False
 
 
 def bags_of(

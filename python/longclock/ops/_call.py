@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -40,6 +40,34 @@ def output_names(op: Any) -> tuple[str, ...]:
     return tuple(output.name for output in op._schema.returns)
 
 
+@functools.cache
+def _list_arguments(op: Any) -> tuple[int, ...]:
+    """Which arguments are lists of tensors."""
+    return tuple(
+        i for i, argument in enumerate(op._schema.arguments) if str(argument.type) == "List[Tensor]"
+    )
+
+
+class _Apart(NamedTuple):
+    """Arguments with the elements of their lists as arguments of their own: those alone have a derivative."""
+
+    sizes: tuple[int | None, ...]  # of the lists among the arguments
+    flat: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, arguments: Sequence[Any]) -> _Apart:
+        sizes = tuple(len(value) if isinstance(value, list) else None for value in arguments)
+        flat = (each for value in arguments for each in (value if isinstance(value, list) else (value,)))  # fmt: skip
+        return cls(sizes, tuple(flat))
+
+    @property
+    def together(self) -> tuple[Any, ...]:
+        rest = iter(self.flat)
+        return tuple(
+            next(rest) if size is None else [next(rest) for _ in range(size)] for size in self.sizes
+        )
+
+
 def call(op: Any, **given: Any) -> Any:
     """The raw op, with its derivatives, on all of its arguments, by the names of its schema.
 
@@ -50,14 +78,19 @@ def call(op: Any, **given: Any) -> Any:
         if is_traced():
             return op(**given)
         arguments = tuple([given[name] for name in argument_names(op)])
+        sizes, flat = None, arguments
+        if any(arguments[i] for i in _list_arguments(op)):
+            sizes, flat = _Apart.of(arguments)
         if may_have_tangents():
             _refuse_tangents(op, arguments)
         if is_transformed():
-            return _transformed(op).apply(*arguments)
-        if torch.is_grad_enabled() and any_requires_grad(*arguments):
-            with_gradient = _with_gradient.get(op, op)
+            return _transformed(op).apply(sizes, *flat)
+        if torch.is_grad_enabled() and any_requires_grad(*flat):
+            if op not in _with_gradient:
+                return op(*arguments)
+            with_gradient = _with_gradient[op]
             if with_gradient is not None:
-                return with_gradient(*arguments)
+                return with_gradient(sizes, *flat)
         with below_autograd():
             return op(*arguments)
     except RuntimeError as error:
@@ -92,8 +125,9 @@ def public_name_of(op: Any) -> str:
 def _refuse_tangents(op: Any, arguments: tuple[Any, ...]) -> None:
     """Forward mode: PyTorch would drop the tangents of an op without a word."""
     for name, value in zip(argument_names(op), arguments, strict=True):
-        if isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None:
-            _refuse_tangent(op, name)
+        for each in value if isinstance(value, list) else (value,):
+            if isinstance(each, Tensor) and forward_ad.unpack_dual(each).tangent is not None:
+                _refuse_tangent(op, name)
 
 
 def _refuse_tangent(op: Any, argument: str) -> None:
@@ -111,9 +145,9 @@ def _transformed(op: Any) -> Any:
     """The op as torch.func takes it: its formula apart from its forward, and a batch as a loop."""
     name = name_of(op)
 
-    def forward(*inputs: Any) -> Any:  # where no transform is left
+    def forward(sizes: Any, *inputs: Any) -> Any:  # where no transform is left
         with below_autograd():
-            return op(*inputs)
+            return op(*_together(sizes, inputs))
 
     def set_up(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         outputs = output if isinstance(output, tuple) else (output,)
@@ -125,28 +159,38 @@ def _transformed(op: Any) -> Any:
         )
 
     def jvp(ctx: Any, *tangents: Any) -> None:
-        for argument, tangent in zip(argument_names(op), tangents, strict=True):
+        names = argument_names(op)
+        several = (
+            len(tangents) != len(names) + 1
+        )  # a list was taken apart: which argument it was is not told
+        for i, tangent in enumerate(tangents[1:]):
             if tangent is not None:
-                _refuse_tangent(op, argument)
+                _refuse_tangent(op, "an argument" if several else names[i])
 
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], sizes: Any, *inputs: Any) -> Any:
         if info.batch_size == 0:
             raise ValueError(f"{name}: vmap must be over at least one element, got 0")
 
         def element(i: int) -> Any:
-            values = (x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims, strict=True))  # fmt: skip
-            return call(op, **dict(zip(argument_names(op), values, strict=True)))
+            values = tuple(x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims[1:], strict=True))  # fmt: skip
+            return call(op, **dict(zip(argument_names(op), _together(sizes, values), strict=True)))
 
         found = [element(i) for i in range(info.batch_size)]
         if isinstance(found[0], tuple):
             return tuple(map(torch.stack, zip(*found, strict=True))), (0,) * len(found[0])
         return torch.stack(found), 0
 
-    set_up, backward = _formulas.get(op, (set_up, no_gradient))
+    formula = _formulas.get(op, (set_up, no_gradient))
+
+    def set_up_together(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        sizes, *flat = inputs
+        ctx.sizes = sizes
+        formula[0](ctx, _together(sizes, flat), output)
+
     methods = {
         "forward": forward,
-        "setup_context": set_up,
-        "backward": backward,
+        "setup_context": set_up_together,
+        "backward": formula[1],
         "jvp": jvp,
         "vmap": vmap,
     }
@@ -154,10 +198,18 @@ def _transformed(op: Any) -> Any:
                 {key: staticmethod(method) for key, method in methods.items()})  # fmt: skip
 
 
+def _together(sizes: Any, flat: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments of an op, of which lists were taken apart where there are ``sizes``."""
+    return tuple(flat) if sizes is None else _Apart(sizes, tuple(flat)).together
+
+
 def require_one_device(op: str, arguments: Mapping[str, Any]) -> None:
     """All tensors among the arguments, by name, on the device of the first."""
     first: Any = None
     for name, value in arguments.items():
+        if isinstance(value, (list, tuple)):
+            tensors = {f"{name}[{i}]": each for i, each in enumerate(value)}
+            require_one_device(op, {first[0]: arguments[first[0]], **tensors} if first else tensors)
         if not isinstance(value, Tensor):
             continue
         first = first or (name, value.device)
@@ -221,7 +273,9 @@ def gradients_of(
     }
     given = {**kept, "grad": grad, **flags}
     found = call(backward_op, **{name: given[name] for name in argument_names(backward_op)})
-    return {name: value if needs[name] else None for name, value in zip(names, found, strict=True)}
+    return {
+        name: value if needs.get(name) else None for name, value in zip(names, found, strict=True)
+    }
 
 
 def differentiable(
@@ -239,8 +293,7 @@ def differentiable(
             name; None: those of ``op_backward``.
     """
     raw_op = getattr(raw, op).default
-    names, outputs = argument_names(raw_op), output_names(raw_op)
-    no_gradients = (None,) * len(names)
+    names, outputs, lists = argument_names(raw_op), output_names(raw_op), _list_arguments(raw_op)
     if gradients is None:
         gradients = functools.partial(gradients_of, getattr(raw, f"{op}_backward").default)
 
@@ -250,23 +303,33 @@ def differentiable(
         ctx.mark_non_differentiable(*found[1:])
         given = dict(zip(names, inputs, strict=True))
         kept = keep(given, dict(zip(outputs, found, strict=True))) if keep else given
-        tensors = {name: value for name, value in kept.items() if isinstance(value, Tensor)}
-        ctx.save_for_backward(*tensors.values())
-        ctx.kept = {name: None if name in tensors else value for name, value in kept.items()}
-        ctx.tensors = tuple(tensors)
+        ctx.kept, tensors = _without_tensors(kept)
+        ctx.save_for_backward(*tensors)
+        ctx.lists = tuple(len(inputs[i]) if i in lists else None for i in range(len(names)))
 
-    def forward(ctx: Any, *arguments: Any) -> Any:
+    def forward(ctx: Any, sizes: Any, *flat: Any) -> Any:
+        arguments = _together(sizes, flat)
         with below_autograd():
             output = raw_op(*arguments)
+        ctx.sizes = sizes
         set_up(ctx, arguments, output)
         return output
 
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+        # Of all arguments; or, where lists were taken apart, of their elements, and before them of the sizes.
+        apart = hasattr(ctx, "sizes")
         if grad is None:
-            return no_gradients
-        kept = {**ctx.kept, **dict(zip(ctx.tensors, ctx.saved_tensors, strict=True))}
-        found = gradients(kept, grad, dict(zip(names, ctx.needs_input_grad, strict=True)))
-        return tuple(found.get(name) for name in names)
+            return (None,) * len(ctx.needs_input_grad)
+        needed = _together(ctx.sizes, ctx.needs_input_grad[1:]) if apart else ctx.needs_input_grad
+        kept = _with_tensors(ctx.kept, ctx.saved_tensors)
+        by_name = gradients(kept, grad, dict(zip(names, needed, strict=True)))
+        found = [
+            by_name.get(name) if size is None else by_name.get(name, [None] * size)
+            for name, size in zip(names, ctx.lists, strict=True)
+        ]
+        if not apart:
+            return tuple(found)
+        return None, *(_Apart.of(found).flat if ctx.sizes else [None if size == 0 else each for each, size in zip(found, ctx.lists, strict=True)])  # fmt: skip
 
     torch.library.register_autograd(f"longclock::{op}", backward, setup_context=set_up)
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
@@ -275,15 +338,45 @@ def differentiable(
     _formulas[raw_op] = (set_up, backward)
 
 
+class _Saved(NamedTuple):
+    """A tensor's place among those that were saved for a backward."""
+
+    at: int
+
+
+def _without_tensors(kept: ByName) -> tuple[dict[str, Any], list[Tensor]]:
+    """What a backward takes, with places in its tensors' stead; and these."""
+    tensors: list[Tensor] = []
+
+    def place(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [place(each) for each in value]
+        if not isinstance(value, Tensor):
+            return value
+        tensors.append(value)
+        return _Saved(len(tensors) - 1)
+
+    return {name: place(value) for name, value in kept.items()}, tensors
+
+
+def _with_tensors(kept: ByName, tensors: Sequence[Tensor]) -> dict[str, Any]:
+    def tensor(value: Any) -> Any:
+        if isinstance(value, _Saved):
+            return tensors[value.at]
+        return [tensor(each) for each in value] if isinstance(value, list) else value
+
+    return {name: tensor(value) for name, value in kept.items()}
+
+
 def not_differentiable(op: str) -> None:
     """Marks what an op returns as without a gradient, whatever its inputs ask for."""
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.mark_non_differentiable(*(output if isinstance(output, tuple) else (output,)))
-        ctx.arguments = len(inputs)
+        ctx.arguments = [[None] * len(value) if isinstance(value, list) else None for value in inputs]  # fmt: skip
 
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, ...]:
-        return (None,) * int(ctx.arguments)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return tuple(ctx.arguments)
 
     torch.library.register_autograd(f"longclock::{op}", backward, setup_context=setup_context)
     _with_gradient[getattr(raw, op).default] = None

@@ -29,6 +29,7 @@ R = TypeVar("R")
 # What the checks of arguments raise by themselves, and what wrong ones make others raise.
 FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 INTEGERS = (torch.uint16, torch.uint32, torch.uint64)
+Tables = tuple[Tensor, ...]
 NO_MEMORY = "longclock: PyTorch could not make a tensor of shape "
 
 
@@ -146,9 +147,13 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
     elif History in kinds:
         yield f"{argument} {not_a_history(value)}"
     elif isinstance(value, Lookup) and Lookup in kinds:
-        yield from _wrong(f"{argument}'s table", value.table, Tensor)
-        yield from _wrong(f"{argument}'s ids", value.ids, Tensor)
+        yield from _wrong(f"{argument}'s table", value.table, Tensor | Tables)
+        yield from _wrong(f"{argument}'s ids", value.ids, Tensor | Tables)
         yield from _wrong(f"{argument}'s sparse", value.sparse, bool)
+    elif isinstance(value, (tuple, list)) and any(_is_tables(kind) for kind in kinds):
+        for i, part in enumerate(value):
+            if part is not None:
+                yield from _wrong(f"{argument}[{i}]", part, Tensor)
     elif any(_is_mlp(kind) for kind in kinds):
         module: Any = value
         weights = module.mlp() if isinstance(value, nn.Module) else value
@@ -164,7 +169,11 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
 
 
 def _is_mlp(kind: Any) -> bool:
-    return typing.get_origin(kind) is tuple
+    return typing.get_origin(kind) is tuple and not _is_tables(kind)
+
+
+def _is_tables(kind: Any) -> bool:
+    return typing.get_origin(kind) is tuple and Ellipsis in get_args(kind)
 
 
 def wrong_tensor(argument: str, value: Tensor) -> Iterator[str]:

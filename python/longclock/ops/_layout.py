@@ -41,12 +41,36 @@ class Layout(Sequences, total=False):
     ids: Tensor | None
 
 
-class SearchOptions(Layout, total=False):
+class TablesLayout(Sequences, total=False):
+    """The same for rows of several tables side by side: ``keys`` and ``ids`` are tuples, see :class:`longclock.Lookup`."""
+
+    ids: Tensor | tuple[Tensor | None, ...] | None
+
+
+class SearchOptions(TablesLayout, total=False):
     """A layout, and what a score with s() takes beside it."""
 
     scale: float | None
     period: int
     unit: float | None
+
+
+def tables_apart(op: str, keys: Any, key_time: Tensor, ids: Any) -> dict[str, Any]:
+    """keys and ids, and what stands beside them: features and feature_ids, by the names that raw ops have for them."""
+    if not isinstance(keys, (tuple, list)):
+        require_rows(op, keys=keys)
+        return {"keys": keys, "ids": ids, "features": [], "feature_ids": []}
+    given = [None] * len(keys) if ids is None else ids
+    if not isinstance(given, (tuple, list)) or len(given) != len(keys) or not keys:
+        got = f"{len(given)} of them" if isinstance(given, (tuple, list)) else type(ids).__name__
+        raise ValueError(f"{op}: ids must be a tuple of one for each of the {len(keys)} tables, got {got}")  # fmt: skip
+    require_rows(op, **{f"keys[{i}]": table for i, table in enumerate(keys)})
+    features, feature_ids = [], []
+    for table, rows in zip(keys[1:], given[1:], strict=True):
+        own = rows is None  # which raw ops are told by ids without elements
+        features.append(table.flatten(0, 1) if own and table.dim() == 3 else table)
+        feature_ids.append(key_time.new_empty(0) if own else rows)
+    return {"keys": keys[0], "ids": given[0], "features": features, "feature_ids": feature_ids}
 
 
 def require_rows(op: str, **arguments: Tensor) -> None:
@@ -84,18 +108,20 @@ def layout_arguments(
 def search_arguments(
     op: str,
     query: Tensor,
-    keys: Tensor,
+    keys: Tensor | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
     *,
+    ids: Tensor | tuple[Tensor | None, ...] | None = None,
     scale: float | None = None,
     period: int = 86400,
     unit: float | None = None,
-    **layout: Unpack[Layout],
+    **layout: Unpack[Sequences],
 ) -> dict[str, Any]:
     """The arguments of a search with s(), by the names that raw ops have for them."""
-    require_rows(op, query=query, keys=keys)
+    require_rows(op, query=query)
+    rows = tables_apart(op, keys, key_time, ids)
     weights, unit = resolve_mlp(op, mlp, unit)
     places = layout_arguments(key_time, query_time, **layout)
     period = resolve_period(op, period)
@@ -104,5 +130,5 @@ def search_arguments(
     else:
         scale = require_number(op, "scale", scale)
     return {
-        "query": query, "keys": keys, **weights, **places, "scale": float(scale), "period": period, "unit": unit,
+        "query": query, **weights, **places, **rows, "scale": float(scale), "period": period, "unit": unit,
     }  # fmt: skip

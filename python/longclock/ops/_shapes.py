@@ -8,14 +8,23 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from longclock._checks import check, check_int, check_ints, check_shape, dtype_of, shape_of
+from longclock._checks import (
+    check,
+    check_int,
+    check_ints,
+    check_same_shape,
+    check_shape,
+    dtype_of,
+    shape_of,
+)
 from longclock.history.checks import (
+    MAX_TABLES,
     Words,
     check_combination,
     check_places,
@@ -92,6 +101,7 @@ def check_search(op: str, a: Given) -> None:
     query, keys = a["query"], a["keys"]
     hashes = "w1" not in a
     history = from_arguments(keys, a["key_time"], a["ids"], **layout_of(a))
+    features, feature_ids = a.get("features", ()), a.get("feature_ids", ())
     check_combination(op, history, OF_SEARCH)
     if hashes:
         _check_words(op, "keys", keys)
@@ -108,10 +118,33 @@ def check_search(op: str, a: Given) -> None:
     check_rows(op, history, OF_SEARCH)
     check(op, query.dim() == 2 or (dense and query.dim() == 3),
           lambda: f"query must have shape {'[S, D] or [S, C, D]' if dense else '[Q, D]'}, got {shape_of(query)}")  # fmt: skip
-    check(op, query.shape[-1] == keys.shape[-1], lambda: f"query must have D = {keys.shape[-1]} in its last dimension to match "
+    width = keys.shape[-1]
+    for i, table in enumerate(features, 1):
+        check(op, table.dim() == 2, lambda i=i, table=table: f"keys[{i}] must have shape [N, D] with ids, got {shape_of(table)}")  # type: ignore[misc] # fmt: skip
+        width += table.shape[1]
+    check(op, query.shape[-1] == width, lambda: f"query must have D = {width} in its last dimension to match "
           f"keys, got {shape_of(query)}")  # fmt: skip
     check_queries(op, history, query.shape[:-1], a["query_time"], "query", OF_SEARCH, query.shape)
     check_places(op, history, OF_SEARCH)
+    _check_features(op, keys, history.time, features, feature_ids)
+
+
+def _check_features(
+    op: str, keys: Tensor, time: Tensor, features: Sequence[Tensor], feature_ids: Sequence[Tensor]
+) -> None:
+    """The tables beside the first, and their ids, which have no elements where every behaviour has a row."""
+    fits = len(features) < MAX_TABLES and len(feature_ids) == len(features)
+    check(op, fits, lambda: f"keys must be at most {MAX_TABLES} tables, with ids for each, got {len(features) + 1} tables "
+          f"and ids for {len(feature_ids) + 1}")  # fmt: skip
+    for i, (table, ids) in enumerate(zip(features, feature_ids, strict=True), 1):
+        check(op, table.dtype == keys.dtype, lambda i=i, table=table: f"keys[{i}] must be {dtype_of(keys)} to match keys, got "  # type: ignore[misc]
+              f"{dtype_of(table)}; convert it with .to()")  # fmt: skip
+        check_int(op, f"ids[{i}]", ids)
+        if ids.dim() == 1 and ids.shape[0] == 0:
+            check(op, time.numel() == 0 or table.shape[0] == time.numel(), lambda i=i, table=table: f"keys[{i}] must have a "  # type: ignore[misc]
+                  f"row for every behaviour, where it has no ids, got {shape_of(table)}")  # fmt: skip
+        else:
+            check_same_shape(op, ids, time, lambda i=i, ids=ids: f"ids[{i}] must have key_time's shape, got {shape_of(ids)}")  # type: ignore[misc] # fmt: skip
 
 
 def check_indices(op: str, history: History, found: Tensor) -> None:

@@ -18,7 +18,7 @@ from longclock.types import Mlp, TopK
 @named_errors
 def clock_gsu(
     query: Tensor,
-    keys: Tensor,
+    keys: Tensor | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -35,12 +35,13 @@ def clock_gsu(
     Args:
         query: [S, D], [S, C, D] or [Q, D]; keys' dtype, or float32.
         keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
-            given. Table rows are gathered in the kernel.
+            given. Table rows are gathered in the kernel. A tuple of up to eight tables, with a tuple of ids (None: a row
+            a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
             [T] and [S] (windows).
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
         k: 0 to 2048.
-        ids: [S, M] or [T], rows of the table.
+        ids: [S, M] or [T], rows of the table; a tuple of them for several.
         lengths: [S], behaviours that count in each dense row; None is M.
         offsets: [S + 1], where each ragged sequence begins in keys.
         query_offsets: [S + 1], where the queries of each sequence or window begin; None: one each.

@@ -20,6 +20,7 @@ from longclock.history.checks import (
     check_rows,
 )
 from longclock.history.history import LAYOUT, History
+from longclock.history.rows import rows_at
 from longclock.history.windows import flattened
 from longclock.ops._call import (
     ByName,
@@ -99,20 +100,43 @@ def esu_attention(
     """
     weights, unit = resolve_mlp("esu_attention", mlp, unit)
     if isinstance(z, Lookup):
-        require_tensor("esu_attention", "z's ids", z.ids)
+        if not isinstance(z.table, tuple):
+            require_tensor("esu_attention", "z's ids", z.ids)
         if not isinstance(z.sparse, bool):
             raise ValueError(f"esu_attention: z's sparse must be a bool, got {z.sparse!r}")
     check_keywords(found, valid, layout)
-    positions: Tensor | None = None
+    s = {**weights, "period": resolve_period("esu_attention", period), "unit": unit}
     if found is not None:
-        z, z_time, query_time, positions, valid = _found(u, z, z_time, query_time, found, layout)
+        return _attend_to_found(u, z, z_time, query_time, found, layout, s)
+    if isinstance(z, Lookup) and isinstance(z.table, tuple):
+        z = _side_by_side(z, z_time, valid)
+    return _attend(u, z, z_time, query_time, valid, s)
+
+
+def _attend(
+    u: Tensor,
+    z: Tensor | Lookup,
+    z_time: Tensor,
+    query_time: Tensor,
+    valid: Tensor | None,
+    s: Mapping[str, Any],
+    positions: Tensor | None = None,
+) -> Tensor:
     rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
-    context, _ = call(
+    context: Tensor = call(
         raw.esu_attention.default, u=u, z=rows, ids=ids, z_time=z_time, query_time=query_time, positions=positions,
-        **weights, valid=valid, period=resolve_period("esu_attention", period), unit=unit, sparse_grad=sparse,
-    )  # fmt: skip
-    result: Tensor = context
-    return result
+        **s, valid=valid, sparse_grad=sparse,
+    )[0]  # fmt: skip
+    return context
+
+
+def _side_by_side(z: Lookup, z_time: Tensor, valid: Tensor | None) -> Tensor:
+    """The rows of several tables, [Q, K, L]."""
+    if z_time.dim() == 2:
+        check_rows("esu_attention", History(z, z_time), OF_ATTENTION)
+        check_places("esu_attention", History(z, z_time), OF_ATTENTION)
+    places = torch.arange(z_time.numel(), device=z_time.device).view_as(z_time)
+    return rows_at("esu_attention", "ids", z.mapped(lambda each: each.flatten(0, 1)), places, valid)
 
 
 def check_keywords(found: Tensor | None, valid: Tensor | None, layout: Mapping[str, Any]) -> None:
@@ -129,40 +153,49 @@ def check_keywords(found: Tensor | None, valid: Tensor | None, layout: Mapping[s
         )
 
 
-def _found(
+def _attend_to_found(
     u: Tensor,
     z: Tensor | Lookup,
     z_time: Tensor,
     query_time: Tensor,
     found: Tensor,
     layout: Sequences,
-) -> tuple[Tensor | Lookup, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """z, z_time, query_time, positions and valid, as the raw op takes them, of what a search found in a history."""
-    given: dict[str, Any] = {name: layout.get(name) for name in LAYOUT}
-    history = History(z, z_time, **given)
-    check_combination("esu_attention", history, OF_ATTENTION)
-    check_rows("esu_attention", history, OF_ATTENTION)
-    if isinstance(z, Lookup):
-        check_places("esu_attention", history, OF_ATTENTION)
-    arguments = {"key_time": z_time, "query_time": query_time, **given,
-                 "exclude_future": layout.get("exclude_future", False), "found": found}  # fmt: skip
+    s: Mapping[str, Any],
+) -> Tensor:
+    """To what a search found in a history. Graphs check their arguments before, eager calls after a failure: it costs time."""
+    history = History(z, z_time, **{name: layout.get(name) for name in LAYOUT})  # type: ignore[arg-type]
     if in_graph():
         check_found(u, history, query_time, found)
-        positions, query_time = call(raw.esu_attention_positions.default, **arguments)
-    else:
-        try:
-            positions, query_time = call(raw.esu_attention_positions.default, **arguments)
-        except ValueError as error:
-            check_found(u, history, query_time, found)
-            text = str(error).replace("esu_attention_positions: ", "esu_attention: ")
-            raise ValueError(text.replace("key_time", "z_time")) from None
-        _check_each_query(u, found)
-    if isinstance(z, Lookup) or z.dim() == 2 or z.is_contiguous():
+    try:
+        positions, each_time = call(
+            raw.esu_attention_positions.default, key_time=z_time, query_time=query_time, **history.layout(),
+            exclude_future=layout.get("exclude_future", False), found=found,
+        )  # fmt: skip
+        if isinstance(z, Lookup):  # ids of another shape may be as many
+            check_places("esu_attention", history, OF_ATTENTION)
+        return _attend_to_positions(u, history, each_time, positions, s)
+    except ValueError as error:
+        check_found(u, history, query_time, found)
+        text = str(error).replace("esu_attention_positions: ", "esu_attention: ")
+        raise ValueError(text.replace("key_time", "z_time")) from None
+
+
+def _attend_to_positions(
+    u: Tensor, history: History, query_time: Tensor, positions: Tensor, s: Mapping[str, Any]
+) -> Tensor:
+    """To behaviours by where they lie, [Q, K]; below 0: none."""
+    rows = history.rows
+    apart = isinstance(rows, Tensor) and rows.dim() == 3 and not rows.is_contiguous()
+    if len(history.tables) == 1 and not apart:
         flat = flattened(history)
-        return flat.rows, flat.time, query_time, positions, None
-    # To flatten these rows would copy all of them.
-    at, columns = positions.clamp(min=0), z_time.shape[1]
-    return z[at // columns, at % columns], z_time.flatten()[at], query_time, None, positions >= 0
+        return _attend(u, flat.rows, flat.time, query_time, None, s, positions)
+    at, valid = positions.clamp(min=0), positions >= 0
+    if isinstance(rows, Tensor):  # to flatten these would copy all of them
+        columns = history.time.shape[1]
+        z = rows[at // columns, at % columns]
+    else:  # several tables, which the kernel does not read
+        z = rows_at("esu_attention", "ids", flattened(history).rows, at, valid)
+    return _attend(u, z, history.time.flatten()[at], query_time, valid, s)
 
 
 def check_found(u: Tensor, history: History, query_time: Tensor, found: Tensor) -> None:
@@ -174,12 +207,8 @@ def check_found(u: Tensor, history: History, query_time: Tensor, found: Tensor) 
     check_rows(op, history, OF_ATTENTION)
     check_queries(op, history, found.shape[:-1], query_time, "found", OF_ATTENTION, found.shape)
     check_places(op, history, OF_ATTENTION)
-    _check_each_query(u, found)
-
-
-def _check_each_query(u: Tensor, found: Tensor) -> None:
     fits = u.dim() != 3 or math.prod(found.shape[:-1]) == u.shape[0]
-    check("esu_attention", fits, lambda: f"found must have a row of K for each of Q = {u.shape[0]} queries, got "
+    check(op, fits, lambda: f"found must have a row of K for each of Q = {u.shape[0]} queries, got "
           f"{shape_of(found)}")  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,10 +10,12 @@ from typing_extensions import Unpack
 
 from longclock._library import raw
 from longclock.ops._call import (
+    ByName,
     call,
     differentiable,
     fake,
     forbid_double_backward,
+    gradients_of,
     mlp_gradients,
 )
 from longclock.ops._errors import named_errors
@@ -24,7 +27,7 @@ from longclock.types import Mlp
 @named_errors
 def gsu_score(
     query: Tensor,
-    keys: Tensor,
+    keys: Tensor | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -40,13 +43,14 @@ def gsu_score(
     Args:
         query: [S, D], [S, C, D] or [Q, D]; keys' dtype, or float32.
         keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
-            given. Table rows are gathered in the kernel.
+            given. Table rows are gathered in the kernel. A tuple of up to eight tables, with a tuple of ids (None: a row
+            a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
             [T] and [S] (windows).
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
         total: elements of a flat result. None: T for ragged with one query a sequence, else
             counted, on the CPU only.
-        ids: [S, M] or [T], rows of the table.
+        ids: [S, M] or [T], rows of the table; a tuple of them for several.
         lengths: [S], behaviours that count in each dense row; None is M.
         offsets: [S + 1], where each ragged sequence begins in keys.
         query_offsets: [S + 1], where the queries of each sequence or window begin; None: one each.
@@ -111,5 +115,30 @@ def _(need_query: bool, need_keys: bool, need_mlp: bool, **given: Any) -> tuple[
     )
 
 
-differentiable("gsu_score")
+def _gradients(kept: ByName, grad: Tensor, needs: Mapping[str, Any]) -> ByName:
+    """The scores are a sum over tables: each is asked by itself, with its columns of the query, and s with the first."""
+    op = raw.gsu_score_backward.default
+    features, feature_ids = kept["features"], kept["feature_ids"]
+    tables = [kept["keys"], *features]
+    queries = kept["query"].split([table.shape[-1] for table in tables], -1)
+    of_first = {**kept, "query": queries[0]}
+    found: dict[str, Any] = dict(gradients_of(op, of_first, grad, needs))
+    if not features:
+        return found
+    of_queries, of_features = [found["query"]], []
+    mlp = dict.fromkeys(("w1", "b1", "w2", "b2"), False)
+    time = kept["key_time"]
+    for query, table, ids, need in zip(queries[1:], features, feature_ids, needs["features"], strict=True):  # fmt: skip
+        own = ids.numel() == 0 and table.shape[0] == time.numel()
+        keys = table.unflatten(0, time.shape) if own and time.dim() == 2 else table
+        part = {**kept, "query": query, "keys": keys, "ids": None if own else ids}
+        gradient = gradients_of(op, part, grad, {"query": needs["query"], "keys": need, **mlp})
+        of_queries.append(gradient["query"])
+        of_features.append(None if gradient["keys"] is None else gradient["keys"].view_as(table))
+    if needs["query"]:
+        found["query"] = torch.cat(of_queries, -1)
+    return {**found, "features": of_features}
+
+
+differentiable("gsu_score", gradients=_gradients)
 forbid_double_backward("gsu_score", "gsu_score_backward")

@@ -56,7 +56,7 @@ def _told_by_op(
 def _narrow(value: Any) -> Any:
     """The dtypes that the op takes; the others' errors would be about the dtype alone."""
     if isinstance(value, Lookup):
-        return value._replace(table=_narrow(value.table))
+        return value._replace(table=_narrow(value.table))  # of one table or several
     if isinstance(value, nn.Module):
         weights: Any = getattr(value, "mlp", None)
         value = value if weights is None else weights()

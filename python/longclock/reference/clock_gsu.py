@@ -9,7 +9,7 @@ from torch import Tensor
 from longclock._mlp import resolve_mlp, resolve_period
 from longclock.reference._named import named_as_op
 from longclock.reference.block_topk import select
-from longclock.reference.gsu_score import accumulate, blocks, score
+from longclock.reference.gsu_score import accumulate, blocks, first_of, score
 from longclock.types import Mlp, TopK
 
 
@@ -17,7 +17,7 @@ from longclock.types import Mlp, TopK
 @torch.no_grad()
 def clock_gsu(
     query: Tensor,
-    keys: Tensor,
+    keys: Tensor | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -40,7 +40,7 @@ def clock_gsu(
         )
         for piece in blocks("clock_gsu", query, keys, key_time, query_time, **layout)
     ]
-    return join(best, query, key_time, k, accumulate(query, keys)[0].dtype)
+    return join(best, query, key_time, k, accumulate(query, first_of(keys))[0].dtype)
 
 
 def join(best: list[TopK], query: Tensor, key_time: Tensor, k: int, dtype: torch.dtype) -> TopK:

@@ -46,11 +46,7 @@ def esu_attention(
     elif valid is None:
         valid = torch.ones_like(z_time, dtype=torch.bool)
     if isinstance(z, Lookup):
-        ids = z.ids.masked_fill(~valid, 0)
-        if z.table.shape[0] == 0:
-            z = z.table.new_zeros(*ids.shape, z.table.shape[1])
-        else:
-            z = embedding(ids, z.table, sparse=z.sparse)
+        z = looked_up(z, valid)
     u, z = accumulate(u, z.masked_fill(~valid[..., None], 0))
     delta = circular_delta(z_time, query_time[:, None], period)
     w1, b1, w2, b2 = (weight.to(u.dtype) for weight in weights.values())
@@ -62,6 +58,19 @@ def esu_attention(
     p = alpha.softmax(dim=-1).masked_fill(~valid[:, None], 0)
     phi = time_features(delta, unit, dtype=u.dtype)
     return torch.cat([p @ z, p @ phi], dim=-1)
+
+
+def looked_up(z: Lookup, valid: Tensor) -> Tensor:
+    """The rows of [Q, K] behaviours, those of several tables side by side; of what is not valid, any."""
+    pieces = []
+    for table, ids in z.parts():
+        if ids is None:
+            pieces.append(table)
+        elif table.shape[0] == 0:
+            pieces.append(table.new_zeros(*ids.shape, table.shape[1]))
+        else:
+            pieces.append(embedding(ids.masked_fill(~valid, 0), table, sparse=z.sparse))
+    return torch.cat(pieces, -1)
 
 
 def found_rows(
@@ -91,5 +100,5 @@ def found_rows(
         valid = valid & take(windows.mask)
     if exclude_future:
         valid = valid & (time < query_time[:, None])
-    rows = rows._replace(ids=take(rows.ids)) if isinstance(rows, Lookup) else take(rows)
+    rows = rows.mapped(take) if isinstance(rows, Lookup) else take(rows)
     return rows, time, query_time, valid

@@ -34,6 +34,16 @@ class Block(NamedTuple):
     valid: Tensor | None  # bool [B, M]; None: all are
 
 
+def rows_of(rows: Tensor | Lookup, valid: Tensor | None) -> Tensor:
+    """The rows of behaviours, those of several tables side by side."""
+    if not isinstance(rows, Lookup):
+        return rows
+    parts = rows.parts()
+    return torch.cat(
+        [table if ids is None else gather_rows(table, ids, valid) for table, ids in parts], -1
+    )
+
+
 def gather_rows(table: Tensor, ids: Tensor, valid: Tensor | None) -> Tensor:
     """``table[ids]``; where not valid the id is never read and any row stands in."""
     if table.shape[0] == 0:
@@ -47,7 +57,7 @@ def gather_rows(table: Tensor, ids: Tensor, valid: Tensor | None) -> Tensor:
 def blocks(
     op: str,
     query: Tensor,
-    keys: Tensor,
+    keys: Tensor | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     *,
@@ -73,9 +83,7 @@ def blocks(
         if exclude_future:
             past = time < query_time[:, None]
             valid = past if valid is None else valid & past
-        rows = part.rows
-        keys = gather_rows(rows.table, rows.ids, valid) if isinstance(rows, Lookup) else rows
-        return Block(query, keys, time, query_time, valid)
+        return Block(query, rows_of(part.rows, valid), time, query_time, valid)
 
     if history.is_dense:
         query = query if query.dim() == 3 else query[:, None]
@@ -105,8 +113,13 @@ def stretch(history: History, start: int, end: int) -> History:
         return values if values is None else values[None, start:end]
 
     rows = history.rows
-    rows = rows._replace(ids=take(rows.ids)) if isinstance(rows, Lookup) else take(rows)
+    rows = rows.mapped(take) if isinstance(rows, Lookup) else take(rows)
     return History(rows, take(history.time), mask=take(history.mask))
+
+
+def first_of(tables: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The table whose dtype all have."""
+    return tables if isinstance(tables, Tensor) else tables[0]
 
 
 def accumulate(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,7 +148,7 @@ def score(block: Block, mlp: Any, scale: float | None, period: int, unit: float)
 @named_as_op
 def gsu_score(
     query: Tensor,
-    keys: Tensor,
+    keys: Tensor | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -158,5 +171,5 @@ def gsu_score(
     if key_time.dim() == 2:
         return scores[0] if query.dim() == 3 else scores[0][:, 0]
     if not scores:
-        return accumulate(query, keys)[0].sum(-1)  # no query: nothing, in the right dtype
+        return accumulate(query, first_of(keys))[0].sum(-1)  # no query: nothing, in the right dtype
     return torch.cat([piece.flatten() for piece in scores])

@@ -63,6 +63,7 @@ CudaStream CudaCall::stream() const { return emulator::launch_stream(); }
 
 void CudaCall::check_device(const char* argument, const Tensor& tensor) const {
   state_->checked.push_back(argument);
+  check_defined(state_->op, argument, tensor);
   check(on_cpu(tensor), state_->op, ": ", argument, " must be on the device of ", state_->argument,
         ", the emulated one, whose tensors are on the CPU; move it there with .to()");
 }

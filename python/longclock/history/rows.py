@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of behaviours by their positions, whatever they are made of."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from longclock._checks import OUTSIDE, check_ids
+from longclock.types import Lookup
+
+
+def rows_at(
+    op: str, name: str, rows: Tensor | Lookup, index: Tensor, valid: Tensor | None = None
+) -> Tensor:
+    """Copies of the rows of flattened behaviours, [*index, L]; each table gets one gradient.
+
+    Args:
+        op, name: who asks, and what it calls the ids, for an id in no table: an error where ids can be read, else NaN.
+        index: integers, any shape; where not ``valid`` its ids are not read, and the row is some other, or zeros.
+    """
+    if not isinstance(rows, Lookup):
+        return F.embedding(index, rows)
+    several = isinstance(rows.table, tuple)
+    pieces = [
+        _looked_up(op, f"{name}[{i}]" if several else name, table, ids, index, valid, rows.sparse)
+        for i, (table, ids) in enumerate(rows.parts())
+    ]
+    return torch.cat(pieces, -1) if several else pieces[0]
+
+
+def _looked_up(
+    op: str,
+    name: str,
+    table: Tensor,
+    ids: Tensor | None,
+    index: Tensor,
+    valid: Tensor | None,
+    sparse: bool,
+) -> Tensor:
+    if ids is not None:
+        index = ids[index].long()
+    if valid is not None:
+        index = index.masked_fill(~valid, 0)
+    if table.shape[0] == 0:
+        return table.new_zeros(*index.shape, table.shape[1])
+    check_ids(op, name, index, table.shape[0], OUTSIDE)
+    known = (index >= 0) & (index < table.shape[0])
+    found = F.embedding(
+        index.clamp(0, table.shape[0] - 1), table, sparse=sparse and ids is not None
+    )
+    return found.masked_fill(~known[..., None], torch.nan)
