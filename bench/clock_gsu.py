@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from bench.cuda_report.cubins import ARCHITECTURES
 from bench.cuda_report.entries import RELU, Call, D, Gate, HotLoop, K, M, Workload
 from bench.cuda_report.sass import Work
 from bench.harness import Case, Check
-from bench.inputs import DTYPES, Search, make_ragged, make_search, make_windows
+from bench.inputs import DTYPES, Search, make_ragged, make_search, make_windows, wide
 
 
 def rows_of(scores: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -83,6 +84,37 @@ def search_case(
     )
 
 
+def two_tables(s: int, m: int, d: int, rows: int, dtype: str, k: int) -> Case:
+    """An item and a feature of half of the columns each, beside the two tables joined into one of as many columns."""
+    case = make_search(s, m, d, DTYPES[dtype], table=rows)
+    halves = tuple(half.contiguous() for half in case.keys.split(d // 2, 1))
+    other = torch.randint(0, rows, (s, m))
+    layout = {**case.layout, "ids": (case.layout["ids"], other)}
+    several = dataclasses.replace(case, keys=halves, layout=layout)  # type: ignore[arg-type]
+    exact = dataclasses.replace(
+        several,
+        keys=tuple(half.double() for half in halves),
+        query=case.query.double(),
+        mlp=wide(case.mlp),  # type: ignore[arg-type]
+    )
+
+    def check() -> Check:
+        found = several.run(lc.clock_gsu, k)
+        return selection(
+            found, exact.run(lc.reference.gsu_score), several.run(lc.reference.gsu_score)
+        )
+
+    rivals: dict[str, Callable[[], Any]] = {
+        "longclock": lambda: several.run(lc.clock_gsu, k),
+        "reference": lambda: several.run(lc.reference.clock_gsu, k),
+        "joined into one table": lambda: case.run(lc.clock_gsu, k),
+    }
+    sizes = {"S": s, "M": m, "N": rows, "D": f"{d // 2} + {d // 2}", "K": k, "dtype": dtype}
+    return Case(
+        f"two tables, {dtype}", sizes, rivals, check, read=case.gathered().keys, behaviours=s * m
+    )
+
+
 def cases(quick: bool) -> Iterator[Case]:
     s, m, d, rows, k = (3, 300, 16, 500, 10) if quick else (32, 10_000, 128, 1_000_000, 100)
     candidates, long = (7, 3_000) if quick else (500, 1_000_000)
@@ -93,6 +125,8 @@ def cases(quick: bool) -> Iterator[Case]:
         sizes = {"S": s, "M": m, "N": rows, "D": d // 2, "dtype": name}
         case = make_search(s, m, d // 2, DTYPES[name], table=rows)
         yield search_case(f"table, {name}", case, k, sizes, memory=name == "fp32")
+    for name in ("fp32", "bf16"):
+        yield two_tables(s, m, d // 2, rows, name, k)
     for name in ("fp32", "bf16"):
         sizes = {"S": 1, "C": candidates, "M": m, "D": d, "dtype": name}
         case = make_search(1, m, d, DTYPES[name], candidates=candidates)
@@ -125,12 +159,23 @@ def cuda_call(
     return make
 
 
+def cuda_tables(equal: bool) -> Call:
+    """Rows of two tables, as wide together as those of the other calls."""
+    case = make_search(4, M, D, DTYPES["fp16"])
+    halves = tuple(half.flatten(0, 1) for half in case.keys.split(D // 2, -1))
+    ids = tuple(torch.randperm(4 * M).view(4, M) for _ in halves)
+    inputs = (case.query, *halves, *ids, case.key_time, case.query_time, *case.mlp)
+    several = dataclasses.replace(case, keys=halves, layout={**case.layout, "ids": ids})  # type: ignore[arg-type]
+    return Call(lambda: several.run(lc.clock_gsu, K), inputs, case.keys)
+
+
 CUDA_CALLS = (
     *(Workload(f"clock_gsu {each}", 4 * M, cuda_call(each), True) for each in DTYPES),
     # As many sequences as in training: none is cut into parts for several blocks.
     Workload("clock_gsu fp16 S=512 M=1000", 512_000, cuda_call("fp16", 512, 1000)),
     # A tile of candidates, which shows that each sweep reads the keys once, and a whole request.
     Workload("clock_gsu fp16 128 candidates", 128 * M, cuda_call("fp16", 1, M, 128), True),
+    Workload("clock_gsu of two tables", 4 * M, cuda_tables),
     Workload("clock_gsu fp16 1000 candidates", 1000 * M, cuda_call("fp16", 1, M, 1000), True),
     Workload("clock_gsu fp32 500 candidates", 500 * M, cuda_call("fp32", 1, M, 500), True),
 )
@@ -140,22 +185,31 @@ REQUEST, OF_REQUEST = "clock_gsu fp16 1000 candidates", Work(64, {"HMMA": 128})
 CUDA_LOOPS = (
     # A tile: 32 keys of 128 elements in loads of 16 bytes, then s by 8 hidden units.
     HotLoop(
-        "clock_gsu_kernel<Float16, (RowForm)2>", "clock_gsu fp16", Work(32, {KEYS: 16, RELU: 8})
+        "clock_gsu_kernel<Float16, (RowForm)2, false>",
+        "clock_gsu fp16",
+        Work(32, {KEYS: 16, RELU: 8}),
     ),
     HotLoop(
-        "clock_gsu_kernel<BFloat16, (RowForm)2>", "clock_gsu bf16", Work(32, {KEYS: 16, RELU: 8})
+        "clock_gsu_kernel<BFloat16, (RowForm)2, false>",
+        "clock_gsu bf16",
+        Work(32, {KEYS: 16, RELU: 8}),
     ),
-    HotLoop("clock_gsu_kernel<float, (RowForm)2>", "clock_gsu fp32", Work(32, {KEYS: 32, RELU: 8})),
+    HotLoop(
+        "clock_gsu_kernel<float, (RowForm)2, false>",
+        "clock_gsu fp32",
+        Work(32, {KEYS: 32, RELU: 8}),
+    ),
     # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
     HotLoop("sweep_kernel<Float16, 256, (Sweep)0>", REQUEST, OF_REQUEST),
     HotLoop("sweep_kernel<Float16, 256, (Sweep)1>", REQUEST, OF_REQUEST),
 )
 
 NEWER = ARCHITECTURES[1:]
-ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12]>"
+ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], \w+>"
 MANY, SWEEPS = r"clock_gsu .* candidates", r"sweep_kernel<Float16, 256, \(Sweep\)[01]>"
-LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2>"  # rows that eight lanes read
-WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2>"
+LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lanes read
+TABLES = r"clock_gsu of two tables"
+WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2, false>"
 CUDA_GATES = (
     Gate(WIDEST, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 90)),
     Gate(
@@ -190,6 +244,14 @@ CUDA_GATES = (
     Gate(ONE, "bank_replays_select", 1.25),
     Gate(ONE, "data_dependence", 0.05),
     Gate(r"clock_gsu fp16 S=512 .*", "launches", 1),
+    Gate(
+        TABLES,
+        "bytes_over_minimum",
+        1.01,
+        reason="ids are read twice: with their behaviour, and where rows are found",
+    ),
+    Gate(TABLES, "rows_in_narrow_loads", 0),
+    Gate(TABLES, "sectors_of_wide_accesses", 1.0),
     Gate(ONE, "launches", 2),
     Gate(SWEEPS, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
     Gate(
