@@ -38,7 +38,7 @@ RIVALS = (
     "SDIM", "TWIN", "WithHour", "FullClock", "ClockSearch", "ClockAttention", "DayAndWeek",
 )  # fmt: skip
 SECTIONS = (
-    ("Modules", (lc.LongTermInterestClock, lc.TimeSimilarity)),
+    ("Modules", (lc.LongTermInterestClock, lc.ClockAttentionStack, lc.TimeSimilarity)),
     ("Histories", (lc.History,)),
     ("Training", (lc.parameter_groups,)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
@@ -52,10 +52,15 @@ SECTIONS = (
 # What is shown of a class besides its docstring.
 METHODS = {
     lc.LongTermInterestClock: ("forward", "project"),
+    lc.ClockAttentionStack: ("forward",),
     lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
     nn.InterestModule: ("observe", "auxiliary_logits", "project"),
 }
-OBJECTS = {lc.LongTermInterestClock: "clock", nn.InterestModule: "interest"}  # what is shown called
+OBJECTS = {
+    lc.LongTermInterestClock: "clock",
+    lc.ClockAttentionStack: "stack",
+    nn.InterestModule: "interest",
+}  # what is shown called
 
 
 def public() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from rivals import LENGTHS, C, H, K, L, S, flat, inputs
 
-from longclock import History, Lookup, baselines
+from longclock import ClockAttentionStack, History, Lookup, baselines
 
 ITEMS, USERS, OUT = 7, 5, 4
 WithHour = baselines.WithHour
@@ -35,9 +35,16 @@ BUILD = {
 # Those that search, in plain PyTorch.
 PLAIN = {
     f"{name}, plain": partial(getattr(baselines, name), L, H, backend="reference", **SIZES)
-    for name in ("ClockAttention", "ClockSearch", "DayAndWeek", "ETA", "FullClock", "SIMHard", "SIMSoft", "TWIN")
+    for name in ("ClockAttention", "ClockSearch", "DayAndWeek", "ETA", "FullClock", "SIMHard", "SIMSoft", "TWIN",
+)
 }  # fmt: skip
 BUILD |= PLAIN
+STACK = partial(ClockAttentionStack, L, H, out_dim=OUT, hidden_dim=3)
+BUILD |= {
+    "ClockAttentionStack": STACK,
+    "ClockAttentionStack, plain": partial(STACK, backend="reference"),
+    "ClockAttentionStack without the clock": partial(STACK, clock=False),
+}
 BUILD |= {
     "WithHour of SIMSoft": lambda: WithHour(baselines.SIMSoft, L, H, **SIZES),
     "WithHour of PeriodGraph": partial(graph, partial(WithHour, baselines.PeriodGraph)),

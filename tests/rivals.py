@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from longclock import LongTermInterestClock
+from longclock import ClockAttentionStack, History, LongTermInterestClock, Lookup
 from longclock.baselines import (
     DIN,
     ETA,
@@ -52,6 +52,11 @@ def interest_clock(*sizes, **options):
     return Categorised(InterestClock(*sizes, **options, category_dim=2, fields=2))
 
 
+def stack(*sizes, k=None, **options):
+    """Which reads everything."""
+    return ClockAttentionStack(*sizes, **options)
+
+
 MODELS = {
     "no-time": NoTime,
     "hour": HourEmbedding,
@@ -70,6 +75,8 @@ MODELS = {
     "lic-search": ClockSearch,
     "lic-attention": ClockAttention,
     "lic-day-week": DayAndWeek,
+    "lic-stack": partial(stack, backend="reference"),
+    "stca": partial(stack, clock=False),
 }
 
 
@@ -86,3 +93,12 @@ def inputs():
 def flat(values):
     """The dense rows that count, one sequence after another."""
     return torch.cat([values[s, :length] for s, length in enumerate(LENGTHS.tolist())])
+
+
+def called(model, **options):
+    """Each query alone: candidate, rows, times and its time, and the v and the context that a call of all gives."""
+    table, ids, time, now, candidate = inputs()
+    history = History.dense(Lookup(table, ids), time, LENGTHS)
+    v, context = model(candidate, history, now, return_context=True, **options)
+    for s, length in enumerate(LENGTHS.tolist()):
+        yield candidate[s], table[ids[s, :length]], time[s, :length], now[s], (v[s], context[s])

@@ -20,6 +20,8 @@ WRONG = [
     *(("HourEmbedding", {size: value}) for size in ("hours", "hour_dim") for value in (0, -1, 24.0)),
     *(("DIN", {"attention_dim": value}) for value in (0, -3, 8.0)),
     *(("SDIM", {size: value}) for size in ("hashes", "hash_bits") for value in (0, -1, 2.0, True, None)),
+    ({"k": 2049}),
+    ({"backend": "fast"}),
     *(("SIMSoft", {"search_dim": value}) for value in (0, -1, 3.0)),
     *(("ETA", {"hash_bits": value}) for value in (0, -1, "6", None)),
     *(("InterestClock", {size: value}) for size in ("category_dim", "fields") for value in (0, -1, 2.0)),

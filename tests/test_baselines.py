@@ -11,7 +11,15 @@ from rivals import LENGTHS, MODELS, C, H, K, L, M, S, flat, inputs
 from longclock import History, Lookup
 from longclock.baselines import DIN, SDIM, NoTime
 
-WITHOUT_TIME = ("no-time", "twin", "eta", "din", "sdim", "sim-soft")
+WITHOUT_TIME = (
+    "no-time",
+    "twin",
+    "eta",
+    "din",
+    "sdim",
+    "sim-soft",
+    "stca",
+)
 # Weights without a gradient from a call: of a search, which passes none on, or of its own loss.
 UNTRAINED = {
     "sim-hard": ("tables.",),

@@ -266,7 +266,17 @@ def test_x_is_in_hours_and_dense_weights_have_their_own_rate():
 @pytest.mark.parametrize("labels", [False, True])
 @pytest.mark.parametrize(
     "name",
-    ["lic", "no-time", "interest-clock", "sim-hard", "sim-soft", "period-graph", "twin-hour"],
+    [
+        "lic",
+        "no-time",
+        "interest-clock",
+        "sim-hard",
+        "sim-soft",
+        "period-graph",
+        "twin-hour",
+        "lic-stack",
+        "stca",
+    ],
 )
 def test_candidates_of_an_event_share_its_window(name, labels):
     data = TrainingData.of(stream(events=60, labels=labels), SMALL)

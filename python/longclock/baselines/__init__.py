@@ -22,6 +22,6 @@ from longclock.baselines.twin import (
 from longclock.baselines.with_hour import WithHour
 
 __all__ = [
-    "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock", "HourEmbedding",
-    "InterestClock", "NoTime", "PeriodGraph", "Pooled", "SIMHard", "SIMSoft", "WithHour",
+    "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock",
+    "HourEmbedding", "InterestClock", "NoTime", "PeriodGraph", "Pooled", "SIMHard", "SIMSoft", "WithHour",
 ]  # fmt: skip
