@@ -36,7 +36,7 @@ BUILD = {
 PLAIN = {
     f"{name}, plain": partial(getattr(baselines, name), L, H, backend="reference", **SIZES)
     for name in ("ClockAttention", "ClockSearch", "DayAndWeek", "ETA", "FullClock", "SIMHard", "SIMSoft", "TWIN",
-)
+                 "TransActV2")
 }  # fmt: skip
 BUILD |= PLAIN
 STACK = partial(ClockAttentionStack, L, H, out_dim=OUT, hidden_dim=3)

@@ -22,6 +22,7 @@ from longclock.baselines import (
     NoTime,
     SIMHard,
     SIMSoft,
+    TransActV2,
     WithHour,
 )
 
@@ -77,6 +78,7 @@ MODELS = {
     "lic-day-week": DayAndWeek,
     "lic-stack": partial(stack, backend="reference"),
     "stca": partial(stack, clock=False),
+    "transact-v2": partial(TransActV2, recent=2),
 }
 
 

@@ -9,7 +9,7 @@ from rival_calls import BUILD, windows
 from rivals import LENGTHS, MODELS, C, H, K, L, M, S, flat, inputs
 
 from longclock import History, Lookup
-from longclock.baselines import DIN, SDIM, NoTime
+from longclock.baselines import DIN, SDIM, NoTime, TransActV2
 
 WITHOUT_TIME = (
     "no-time",
@@ -19,6 +19,7 @@ WITHOUT_TIME = (
     "sdim",
     "sim-soft",
     "stca",
+    "transact-v2",
 )
 # Weights without a gradient from a call: of a search, which passes none on, or of its own loss.
 UNTRAINED = {
@@ -163,7 +164,7 @@ def test_hours_change_at_their_edge_only(name):
     assert not torch.equal(at(7199), at(7200))
 
 
-@pytest.mark.parametrize("model", [DIN, SDIM])
+@pytest.mark.parametrize("model", [DIN, SDIM, TransActV2])
 def test_candidates_may_not_be_wider_than_behaviours(model):
     with pytest.raises(ValueError, match=rf"{model.__name__}: behaviour_dim must be at least"):
         model(3, 4)

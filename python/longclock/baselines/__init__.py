@@ -14,6 +14,7 @@ from longclock.baselines.pooled import Pooled
 from longclock.baselines.recent import DIN, HourEmbedding, NoTime
 from longclock.baselines.sdim import SDIM
 from longclock.baselines.sim import SIMHard, SIMSoft
+from longclock.baselines.transact_v2 import TransActV2
 from longclock.baselines.twin import (
     TWIN,
     ClockAttention,
@@ -23,5 +24,5 @@ from longclock.baselines.with_hour import WithHour
 
 __all__ = [
     "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock",
-    "HourEmbedding", "InterestClock", "NoTime", "PeriodGraph", "Pooled", "SIMHard", "SIMSoft", "WithHour",
+    "HourEmbedding", "InterestClock", "NoTime", "PeriodGraph", "Pooled", "SIMHard", "SIMSoft", "TransActV2", "WithHour",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ from longclock.baselines import (
     PeriodGraph,
     SIMHard,
     SIMSoft,
+    TransActV2,
     WithHour,
 )
 from longclock.nn import ClockAttentionStack, InterestModule, LongTermInterestClock, TimeSimilarity
@@ -44,6 +45,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "": ("k",),
     "searches": ("k", "heads", "head_dim", "unit", "backend"),
     "attends": ("heads", "head_dim", "unit", "backend"),  # to everything
+    "nearest": ("k", "heads", "head_dim", "backend"),
     "categories": ("k", "fields", "category_dim"),
     "graph": ("k", "users"),
 }
@@ -101,7 +103,7 @@ class Model:
 
     title: str
     interest: Callable[..., InterestModule]
-    kind: Literal["searches", "attends", "categories", "graph", ""] = ""
+    kind: Literal["searches", "attends", "nearest", "categories", "graph", ""] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     shuffled_times: bool = False
@@ -171,6 +173,7 @@ MODELS = {
     "full-clock": Model("full clock", FullClock, kind="searches"),
     "lic-stack": Model("LIC, stacked, over everything", ClockAttentionStack, kind="attends"),
     "stca": Model("STCA-like", ClockAttentionStack, kind="attends", options={"clock": False}),
+    "transact-v2": Model("TransAct V2", TransActV2, kind="nearest"),
     "counts": _counts("counts", math.inf),
     "clock-counts": _counts("counts around this time of day", 1200.0),
     # Controls and variants of the clock.
