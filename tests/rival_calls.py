@@ -26,6 +26,7 @@ SPECIAL = {
     "PeriodGraph": partial(graph, baselines.PeriodGraph),
     "InterestClock": lambda: baselines.InterestClock(L, H, category_dim=2, fields=2, **SIZES),
     "WithHour": lambda: WithHour(baselines.TWIN, L, H, **SIZES),
+    "TWINV2": lambda: baselines.TWINV2(L, H, cluster_size=2, **SIZES),
 }
 BUILD = {
     name: SPECIAL.get(name, partial(getattr(baselines, name), L, H, **SIZES))
@@ -36,7 +37,7 @@ BUILD = {
 PLAIN = {
     f"{name}, plain": partial(getattr(baselines, name), L, H, backend="reference", **SIZES)
     for name in ("ClockAttention", "ClockSearch", "DayAndWeek", "ETA", "FullClock", "SIMHard", "SIMSoft", "TWIN",
-                 "TransActV2")
+                 "TWINV2", "TransActV2")
 }  # fmt: skip
 BUILD |= PLAIN
 STACK = partial(ClockAttentionStack, L, H, out_dim=OUT, hidden_dim=3)

@@ -13,6 +13,7 @@ from longclock.baselines import (
     ETA,
     SDIM,
     TWIN,
+    TWINV2,
     ClockAttention,
     ClockSearch,
     DayAndWeek,
@@ -79,6 +80,7 @@ MODELS = {
     "lic-stack": partial(stack, backend="reference"),
     "stca": partial(stack, clock=False),
     "transact-v2": partial(TransActV2, recent=2),
+    "twin-v2": partial(TWINV2, cluster_size=2),
 }
 
 

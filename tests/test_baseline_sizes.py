@@ -25,6 +25,7 @@ WRONG = [
     *((name, {"k": None}) for name in ("TransActV2",)),
     ("TransActV2", {"k": 2049}),
     ("TransActV2", {"backend": "fast"}),
+    *(("TWINV2", {"cluster_size": value}) for value in (0, 2.0, None)),
     *(("SIMSoft", {"search_dim": value}) for value in (0, -1, 3.0)),
     *(("ETA", {"hash_bits": value}) for value in (0, -1, "6", None)),
     *(("InterestClock", {size: value}) for size in ("category_dim", "fields") for value in (0, -1, 2.0)),
@@ -33,7 +34,7 @@ WRONG = [
     ("PeriodGraph", {"period": 43200}),
     *(("PeriodGraph", {size: value}) for size in ("users", "periods") for value in (0, -1, 2.0)),
     *(("PeriodGraph", {"layers": value}) for value in (-1, 1.0, None)),
-    *((name, {"k": value}) for name in ("TWIN", "SIMHard", "ETA", "ClockSearch", "DayAndWeek") for value in (-1, 2049, 2.0)),
+    *((name, {"k": value}) for name in ("TWIN", "TWINV2", "SIMHard", "ETA", "ClockSearch", "DayAndWeek") for value in (-1, 2049, 2.0)),
 ]  # fmt: skip
 
 

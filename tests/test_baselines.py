@@ -20,6 +20,7 @@ WITHOUT_TIME = (
     "sim-soft",
     "stca",
     "transact-v2",
+    "twin-v2",
 )
 # Weights without a gradient from a call: of a search, which passes none on, or of its own loss.
 UNTRAINED = {

@@ -277,6 +277,7 @@ def test_x_is_in_hours_and_dense_weights_have_their_own_rate():
         "lic-stack",
         "stca",
         "transact-v2",
+        "twin-v2",
     ],
 )
 def test_candidates_of_an_event_share_its_window(name, labels):

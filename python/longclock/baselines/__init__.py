@@ -20,9 +20,10 @@ from longclock.baselines.twin import (
     ClockAttention,
     ClockSearch,
 )
+from longclock.baselines.twin_v2 import TWINV2
 from longclock.baselines.with_hour import WithHour
 
 __all__ = [
-    "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock",
+    "DIN", "ETA", "SDIM", "TWIN", "TWINV2", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock",
     "HourEmbedding", "InterestClock", "NoTime", "PeriodGraph", "Pooled", "SIMHard", "SIMSoft", "TransActV2", "WithHour",
 ]  # fmt: skip

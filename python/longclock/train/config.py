@@ -17,6 +17,7 @@ from longclock.baselines import (
     ETA,
     SDIM,
     TWIN,
+    TWINV2,
     ClockAttention,
     ClockSearch,
     DayAndWeek,
@@ -174,6 +175,7 @@ MODELS = {
     "lic-stack": Model("LIC, stacked, over everything", ClockAttentionStack, kind="attends"),
     "stca": Model("STCA-like", ClockAttentionStack, kind="attends", options={"clock": False}),
     "transact-v2": Model("TransAct V2", TransActV2, kind="nearest"),
+    "twin-v2": Model("TWIN V2", TWINV2, kind="searches"),
     "counts": _counts("counts", math.inf),
     "clock-counts": _counts("counts around this time of day", 1200.0),
     # Controls and variants of the clock.
