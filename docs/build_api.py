@@ -35,7 +35,7 @@ are given tell the layout:
 """
 RIVALS = (
     "Pooled", "NoTime", "HourEmbedding", "InterestClock", "PeriodGraph", "DIN", "SIMHard", "SIMSoft", "ETA",
-    "SDIM", "TWIN", "TWINV2", "TransActV2", "WithHour", "FullClock", "ClockSearch", "ClockAttention", "DayAndWeek",
+    "SDIM", "TWIN", "TWINV2", "TransActV2", "HSTU", "WithHour", "FullClock", "ClockSearch", "ClockAttention", "DayAndWeek",
 )  # fmt: skip
 SECTIONS = (
     ("Modules", (lc.LongTermInterestClock, lc.ClockAttentionStack, lc.TimeSimilarity)),

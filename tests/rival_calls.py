@@ -76,6 +76,11 @@ def extras(model, call):
     if "user" in reads:
         more = {"user": ids(USERS, call["query_time"].shape), "item": ids(ITEMS, queries),
                 "item_vectors": torch.randn(ITEMS, H, generator=generator)}  # fmt: skip
+    elif "behaviour_seconds" in reads:
+        more = {
+            "behaviour_seconds": ids(10**9, times),
+            "query_seconds": ids(10**9, call["query_time"].shape),
+        }
     elif "behaviour_category" in reads:
         more = {"candidate_category": ids(3, queries), "behaviour_category": ids(3, times)}
     elif "interests" in reads:

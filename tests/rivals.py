@@ -11,6 +11,7 @@ from longclock import ClockAttentionStack, History, LongTermInterestClock, Looku
 from longclock.baselines import (
     DIN,
     ETA,
+    HSTU,
     SDIM,
     TWIN,
     TWINV2,
@@ -81,6 +82,7 @@ MODELS = {
     "stca": partial(stack, clock=False),
     "transact-v2": partial(TransActV2, recent=2),
     "twin-v2": partial(TWINV2, cluster_size=2),
+    "hstu": HSTU,
 }
 
 

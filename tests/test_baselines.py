@@ -89,7 +89,9 @@ def test_queries_that_share_a_window_find_what_each_finds_alone(name, query_offs
     history = call["history"]._replace(query_offsets=query_offsets)
     counts = query_offsets.diff()
     each = {
-        key: call[key].repeat_interleave(counts) for key in ("query_time", "user") if key in call
+        key: call[key].repeat_interleave(counts)
+        for key in ("query_time", "query_seconds", "user")
+        if key in call
     }
     starts, ends = (bound.repeat_interleave(counts) for bound in (history.starts, history.ends))
     each["history"] = history._replace(query_offsets=None, starts=starts, ends=ends)

@@ -278,6 +278,7 @@ def test_x_is_in_hours_and_dense_weights_have_their_own_rate():
         "stca",
         "transact-v2",
         "twin-v2",
+        "hstu",
     ],
 )
 def test_candidates_of_an_event_share_its_window(name, labels):

@@ -8,6 +8,7 @@ that search take ``backend="reference"`` as the clock does. One more control, sh
 from longclock.baselines.day_and_week import DayAndWeek
 from longclock.baselines.eta import ETA
 from longclock.baselines.full_clock import FullClock
+from longclock.baselines.hstu import HSTU
 from longclock.baselines.interest_clock import InterestClock
 from longclock.baselines.period_graph import PeriodGraph
 from longclock.baselines.pooled import Pooled
@@ -24,6 +25,6 @@ from longclock.baselines.twin_v2 import TWINV2
 from longclock.baselines.with_hour import WithHour
 
 __all__ = [
-    "DIN", "ETA", "SDIM", "TWIN", "TWINV2", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock",
+    "DIN", "ETA", "HSTU", "SDIM", "TWIN", "TWINV2", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock",
     "HourEmbedding", "InterestClock", "NoTime", "PeriodGraph", "Pooled", "SIMHard", "SIMSoft", "TransActV2", "WithHour",
 ]  # fmt: skip

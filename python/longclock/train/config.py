@@ -15,6 +15,7 @@ from longclock._mlp import DEFAULT_UNIT
 from longclock.baselines import (
     DIN,
     ETA,
+    HSTU,
     SDIM,
     TWIN,
     TWINV2,
@@ -47,6 +48,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "searches": ("k", "heads", "head_dim", "unit", "backend"),
     "attends": ("heads", "head_dim", "unit", "backend"),  # to everything
     "nearest": ("k", "heads", "head_dim", "backend"),
+    "latest": ("k", "heads", "head_dim"),
     "categories": ("k", "fields", "category_dim"),
     "graph": ("k", "users"),
 }
@@ -104,7 +106,7 @@ class Model:
 
     title: str
     interest: Callable[..., InterestModule]
-    kind: Literal["searches", "attends", "nearest", "categories", "graph", ""] = ""
+    kind: Literal["searches", "attends", "nearest", "latest", "categories", "graph", ""] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     shuffled_times: bool = False
@@ -176,6 +178,7 @@ MODELS = {
     "stca": Model("STCA-like", ClockAttentionStack, kind="attends", options={"clock": False}),
     "transact-v2": Model("TransAct V2", TransActV2, kind="nearest"),
     "twin-v2": Model("TWIN V2", TWINV2, kind="searches"),
+    "hstu": Model("HSTU", HSTU, kind="latest"),
     "counts": _counts("counts", math.inf),
     "clock-counts": _counts("counts around this time of day", 1200.0),
     # Controls and variants of the clock.
