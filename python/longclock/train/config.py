@@ -162,6 +162,12 @@ MODELS = {
     "interest-clock-adaptive": Model(
         "Interest Clock, adaptive", InterestClock, kind="categories", options={"mode": "adaptive"}
     ),
+    "interest-clock-positives": Model(
+        "Interest Clock, positives only",
+        InterestClock,
+        kind="categories",
+        options={"preference": "positives"},
+    ),
     "period-graph": Model("period graph", PeriodGraph, kind="graph"),
     "graph": Model(
         "one graph for the whole day", PeriodGraph, kind="graph", options={"periods": 1}

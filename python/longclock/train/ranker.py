@@ -154,8 +154,10 @@ class Inputs:
 
     @property
     def interests(self) -> Tensor:
-        """[E, 24, fields, 3]."""
-        return self._data.interests[self._batch.number]
+        """[E, 24, fields, 3], as the Interest Clock that asks prefers."""
+        positives = getattr(self._ranker.interest, "preference", "net") == "positives"
+        interests = self._data.positive_interests if positives else self._data.interests
+        return interests[self._batch.number]
 
     @property
     def category_tables(self) -> list[Tensor]:
