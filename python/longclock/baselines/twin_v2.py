@@ -18,6 +18,7 @@ from longclock.ops._errors import named_method
 
 ROUNDS = 3  # of 2-means
 LEAST = 8  # the smaller half of a cluster has at least one in so many of its behaviours
+TOGETHER = 16_384  # rows that are clustered at a time, or those of one window: what is made of them stays in the cache
 
 
 class TWINV2(TWIN):
@@ -146,6 +147,20 @@ def clustered(rows: Tensor, counts: Tensor, most: int) -> tuple[Tensor, Tensor]:
     Args:
         rows: [P, L], one group after another, of ``counts`` rows each.
     """
+    first = counts.cumsum(0) - counts
+    _, groups = (first // TOGETHER).unique_consecutive(return_counts=True)
+    orders, sizes, begin = [first[:0]], [first[:0]], 0
+    for part in counts.split(groups.tolist()):
+        end = begin + int(part.sum())
+        order, of_part = _clustered(rows[begin:end], part, most)
+        orders.append(begin + order)
+        sizes.append(of_part)
+        begin = end
+    return torch.cat(orders), torch.cat(sizes)
+
+
+def _clustered(rows: Tensor, counts: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The same of all groups at once."""
     order = torch.arange(len(rows), device=rows.device)
     sizes = counts[counts > 0]
     while len(sizes) and int(sizes.max()) > most:
@@ -172,8 +187,14 @@ def _halves(rows: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     middle = total / count
     variance = sums((rows - middle[cluster]).square())
     direction = F.one_hot(variance.argmax(1), rows.shape[1]).to(rows.dtype)
+
+    def along() -> Tensor:
+        """Where every row lies on its cluster's line, from the middle on."""
+        products = torch.einsum("pl,pl->p", rows, direction[cluster])
+        return products - (middle * direction).sum(1)[cluster]
+
     for _ in range(ROUNDS):
-        upper = (((rows - middle[cluster]) * direction[cluster]).sum(1) > 0).to(rows.dtype)
+        upper = (along() > 0).to(rows.dtype)
         above = sums(upper[:, None])
         both = (above > 0) & (above < count)
         high = sums(rows, upper)
@@ -181,8 +202,8 @@ def _halves(rows: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         high = high / above.clamp(min=1)
         middle = torch.where(both, (high + low) / 2, middle)
         direction = torch.where(both, high - low, direction)
-    along = ((rows - middle[cluster]) * direction[cluster]).sum(1)
-    below = sizes - sums((along > 0).to(rows.dtype)[:, None]).long().flatten()
+    at = along()
+    below = sizes - sums((at > 0).to(rows.dtype)[:, None]).long().flatten()
     least = (sizes + LEAST - 1) // LEAST
-    order = along.argsort(stable=True)
+    order = at.argsort(stable=True)
     return order[cluster[order].argsort(stable=True)], below.clamp(least, sizes - least)
