@@ -50,6 +50,10 @@ BUILD |= {
     "WithHour of SIMSoft": lambda: WithHour(baselines.SIMSoft, L, H, **SIZES),
     "WithHour of PeriodGraph": partial(graph, partial(WithHour, baselines.PeriodGraph)),
     "WithHour of NoTime": lambda: WithHour(baselines.NoTime, L, H, **SIZES),
+    "WithHour of ClockAttentionStack": lambda: WithHour(
+        ClockAttentionStack, L, H, out_dim=OUT, hidden_dim=3
+    ),
+    "WithHour of HSTU": lambda: WithHour(baselines.HSTU, L, H, **SIZES),
     "WithHour of TWIN, plain": lambda: WithHour(baselines.TWIN, L, H, backend="reference", **SIZES),
 }
 
