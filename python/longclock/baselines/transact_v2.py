@@ -27,8 +27,9 @@ class TransActV2(Pooled):
     ``c = W_o max(tokens)``, the maximum of each column. ``v_cur = h(c)``.
 
     Source: TransAct V2, arXiv 2506.02267: the search of the candidate's nearest neighbours in the lifelong sequence, the latest
-    beside them, early fusion, the transformer. Left out are what the data has not (the sequence of impressions, the kind and
-    the surface of an action), its loss of the next action, and int8 vectors; every token sees every other here.
+    beside them, early fusion, the transformer. Left out are the sequence of impressions and the surface of an action, which a
+    history does not have, the time of an action, its loss of the next action, and int8 vectors; the kind of an action is what
+    a row says of it. Every token sees every other.
 
     Args:
         k: nearest neighbours, from 0 to 2048. recent: latest behaviours.
