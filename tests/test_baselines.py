@@ -11,17 +11,7 @@ from rivals import LENGTHS, MODELS, C, H, K, L, M, S, flat, inputs
 from longclock import History, Lookup
 from longclock.baselines import DIN, SDIM, NoTime, TransActV2
 
-WITHOUT_TIME = (
-    "no-time",
-    "twin",
-    "eta",
-    "din",
-    "sdim",
-    "sim-soft",
-    "stca",
-    "transact-v2",
-    "twin-v2",
-)
+WITHOUT_TIME = ("no-time", "twin", "eta", "din", "sdim", "sim-soft", "stca", "transact-v2", "twin-v2")  # fmt: skip
 # Weights without a gradient from a call: of a search, which passes none on, or of its own loss.
 UNTRAINED = {
     "sim-hard": ("tables.",),
