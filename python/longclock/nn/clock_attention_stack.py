@@ -112,7 +112,7 @@ class ClockAttentionStack(InterestModule):
 
     @property
     def backend(self) -> str:
-        """ "compiled" or "reference", of every layer."""
+        """Which implementation every layer runs."""
         return str(self.layers[0].backend)
 
     def parameter_groups(self, lr: float, dense_share: float = DENSE_SHARE) -> list[dict[str, Any]]:
