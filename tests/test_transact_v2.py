@@ -30,7 +30,7 @@ def encoder_layer(layer, x):
 
 @pytest.mark.parametrize(("k", "recent"), [(3, 2), (20, 20), (0, 2), (3, 0), (0, 0)])
 def test_transact_v2_reads_the_latest_and_the_nearest(k, recent):
-    model = TransActV2(L, H, k=k, recent=recent, heads=2, head_dim=4, out_dim=7)
+    model = TransActV2(L, H, k=k, recent=recent, heads=2, out_dim=7)
     with torch.no_grad():
         model.place.mul_(50)
     for q, rows, _, _, found in called(model):
@@ -38,7 +38,7 @@ def test_transact_v2_reads_the_latest_and_the_nearest(k, recent):
         nearest = rows[(rows[:, :H] @ q).argsort(descending=True, stable=True)[:k]]
         place = torch.cat([model.place[: len(latest)], model.place[recent : recent + len(nearest)]])
         tokens = torch.cat([latest, nearest])
-        x = model.token(torch.cat([tokens, q.expand(len(tokens), -1)], 1)) + place
+        x = torch.cat([tokens, q.expand(len(tokens), -1), torch.zeros(len(tokens), 1)], 1) + place
         for layer in model.encoder:
             x = encoder_layer(layer, x)
         c = model.out(x.amax(0)) if len(tokens) else torch.zeros(L)

@@ -22,9 +22,10 @@ class TransActV2(Pooled):
     """A search by dot product, without projections and without time, then a transformer over what it found and the latest.
 
     Of the whole history the ``k`` behaviours with the largest ``q . b[:H]`` are kept: a behaviour begins with its item's vector.
-    Before them come the ``recent`` latest ones, which may be the same again. Each is a token ``W [b ; q] + p``, joined with the
+    Before them come the ``recent`` latest ones, which may be the same again. Each is a token ``[b ; q] + p``, joined with the
     candidate early, p a learned vector of its place; ``layers`` transformer layers see all tokens, and
-    ``c = W_o max(tokens)``, the maximum of each column. ``v_cur = h(c)``.
+    ``c = W_o max(tokens)``, the maximum of each column. ``v_cur = h(c)``. A token has L + H columns, and zeros up to a multiple of
+    ``heads``.
 
     Source: TransAct V2, arXiv 2506.02267: the search of the candidate's nearest neighbours in the lifelong sequence, the latest
     beside them, early fusion, the transformer. Left out are the sequence of impressions and the surface of an action, which a
@@ -33,8 +34,7 @@ class TransActV2(Pooled):
 
     Args:
         k: nearest neighbours, from 0 to 2048. recent: latest behaviours.
-        heads, head_dim: of the transformer, whose width is their product.
-        layers: of the transformer, each with a network of twice the width.
+        heads, layers: of the transformer, each layer with a network of twice a token's width.
         backend: "compiled", or "reference", of the search.
         The others: as of :class:`longclock.baselines.Pooled`, whose call it has.
 
@@ -56,20 +56,18 @@ class TransActV2(Pooled):
         *args: Any,
         recent: int = 20,
         heads: int = 4,
-        head_dim: int = 16,
         layers: int = 2,
         backend: Backend = "compiled",
         **kwargs: Any,
     ) -> None:
         op = type(self).__name__
         check_size(op, "recent", recent, 0)
-        check_sizes(op, heads=heads, head_dim=head_dim, layers=layers)
+        check_sizes(op, heads=heads, layers=layers)
         super().__init__(*args, **kwargs)
         check_size(op, "k", self.k, 0, 2048)
         check_item_columns(self)
         self.recent, self.backend = recent, check_backend(op, backend)
-        width = heads * head_dim
-        self.token = nn.Linear(self.behaviour_dim + self.candidate_dim, width)
+        width = -(-(self.behaviour_dim + self.candidate_dim) // heads) * heads
         self.place = nn.Parameter(0.02 * torch.randn(recent + int(self.k or 0), width))
         self.encoder = nn.ModuleList(
             nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, batch_first=True)
@@ -94,13 +92,13 @@ class TransActV2(Pooled):
         if 0 in (queries, tokens, len(windows.time)):
             return self.out.weight.new_zeros(queries, self.behaviour_dim)
         table, ids, sparse = table_of(type(self).__name__, windows.rows, index[there])
-        own = dtype_of(self.token)
+        own = dtype_of(self.out)
         met = torch.cat(
             [F.embedding(ids, table, sparse=sparse).to(own), candidate.to(own).repeat_interleave(there.sum(1), 0)], -1
         )  # fmt: skip
-        x = self.token(met)
-        x = x.new_zeros(queries, tokens, x.shape[-1]).masked_scatter(there.unsqueeze(-1), x)
-        x = x + self.place.to(x.dtype)
+        met = F.pad(met, (0, self.place.shape[1] - met.shape[1]))
+        x = met.new_zeros(queries, tokens, met.shape[1]).masked_scatter(there.unsqueeze(-1), met)
+        x = x + self.place
         nothing = ~there.any(1)
         hidden = ~there
         hidden[nothing, 0] = False  # a softmax of nothing is NaN

@@ -47,7 +47,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "": ("k",),
     "searches": ("k", "heads", "head_dim", "unit", "backend"),
     "attends": ("heads", "head_dim", "unit", "backend"),  # to everything
-    "nearest": ("k", "heads", "head_dim", "backend"),
+    "nearest": ("k", "heads", "backend"),
     "latest": ("k", "heads", "head_dim"),
     "categories": ("k", "fields", "category_dim"),
     "graph": ("k", "users"),
