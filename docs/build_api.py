@@ -35,10 +35,10 @@ are given tell the layout:
 """
 RIVALS = (
     "Pooled", "NoTime", "HourEmbedding", "InterestClock", "PeriodGraph", "DIN", "SIMHard", "SIMSoft", "ETA",
-    "SDIM", "TWIN", "WithHour", "FullClock", "ClockSearch", "ClockAttention", "DayAndWeek",
+    "SDIM", "TWIN", "TWINV2", "TransActV2", "HSTU", "WithHour", "FullClock", "ClockSearch", "ClockAttention", "DayAndWeek",
 )  # fmt: skip
 SECTIONS = (
-    ("Modules", (lc.LongTermInterestClock, lc.TimeSimilarity)),
+    ("Modules", (lc.LongTermInterestClock, lc.ClockAttentionStack, lc.TimeSimilarity)),
     ("Histories", (lc.History,)),
     ("Training", (lc.parameter_groups,)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
@@ -54,10 +54,15 @@ MORE = [op for op in (getattr(ops, name) for name in ops.__all__) if op not in L
 # What is shown of a class besides its docstring.
 METHODS = {
     lc.LongTermInterestClock: ("forward", "project"),
+    lc.ClockAttentionStack: ("forward",),
     lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
     nn.InterestModule: ("observe", "auxiliary_logits", "project"),
 }
-OBJECTS = {lc.LongTermInterestClock: "clock", nn.InterestModule: "interest"}  # what is shown called
+OBJECTS = {
+    lc.LongTermInterestClock: "clock",
+    lc.ClockAttentionStack: "stack",
+    nn.InterestModule: "interest",
+}  # what is shown called
 
 
 def public() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from rivals import LENGTHS, C, H, K, L, S, flat, inputs
 
-from longclock import History, Lookup, baselines
+from longclock import ClockAttentionStack, History, Lookup, baselines
 
 ITEMS, USERS, OUT = 7, 5, 4
 WithHour = baselines.WithHour
@@ -26,6 +26,7 @@ SPECIAL = {
     "PeriodGraph": partial(graph, baselines.PeriodGraph),
     "InterestClock": lambda: baselines.InterestClock(L, H, category_dim=2, fields=2, **SIZES),
     "WithHour": lambda: WithHour(baselines.TWIN, L, H, **SIZES),
+    "TWINV2": lambda: baselines.TWINV2(L, H, cluster_size=2, **SIZES),
 }
 BUILD = {
     name: SPECIAL.get(name, partial(getattr(baselines, name), L, H, **SIZES))
@@ -35,13 +36,24 @@ BUILD = {
 # Those that search, in plain PyTorch.
 PLAIN = {
     f"{name}, plain": partial(getattr(baselines, name), L, H, backend="reference", **SIZES)
-    for name in ("ClockAttention", "ClockSearch", "DayAndWeek", "ETA", "FullClock", "SIMHard", "SIMSoft", "TWIN")
+    for name in ("ClockAttention", "ClockSearch", "DayAndWeek", "ETA", "FullClock", "SIMHard", "SIMSoft", "TWIN",
+                 "TWINV2", "TransActV2")
 }  # fmt: skip
 BUILD |= PLAIN
+STACK = partial(ClockAttentionStack, L, H, out_dim=OUT, hidden_dim=3)
+BUILD |= {
+    "ClockAttentionStack": STACK,
+    "ClockAttentionStack, plain": partial(STACK, backend="reference"),
+    "ClockAttentionStack without the clock": partial(STACK, clock=False),
+}
 BUILD |= {
     "WithHour of SIMSoft": lambda: WithHour(baselines.SIMSoft, L, H, **SIZES),
     "WithHour of PeriodGraph": partial(graph, partial(WithHour, baselines.PeriodGraph)),
     "WithHour of NoTime": lambda: WithHour(baselines.NoTime, L, H, **SIZES),
+    "WithHour of ClockAttentionStack": lambda: WithHour(
+        ClockAttentionStack, L, H, out_dim=OUT, hidden_dim=3
+    ),
+    "WithHour of HSTU": lambda: WithHour(baselines.HSTU, L, H, **SIZES),
     "WithHour of TWIN, plain": lambda: WithHour(baselines.TWIN, L, H, backend="reference", **SIZES),
 }
 
@@ -68,6 +80,11 @@ def extras(model, call):
     if "user" in reads:
         more = {"user": ids(USERS, call["query_time"].shape), "item": ids(ITEMS, queries),
                 "item_vectors": torch.randn(ITEMS, H, generator=generator)}  # fmt: skip
+    elif "behaviour_seconds" in reads:
+        more = {
+            "behaviour_seconds": ids(10**9, times),
+            "query_seconds": ids(10**9, call["query_time"].shape),
+        }
     elif "behaviour_category" in reads:
         more = {"candidate_category": ids(3, queries), "behaviour_category": ids(3, times)}
     elif "interests" in reads:

@@ -7,12 +7,14 @@ from functools import partial
 
 import torch
 
-from longclock import LongTermInterestClock
+from longclock import ClockAttentionStack, History, LongTermInterestClock, Lookup
 from longclock.baselines import (
     DIN,
     ETA,
+    HSTU,
     SDIM,
     TWIN,
+    TWINV2,
     ClockAttention,
     ClockSearch,
     DayAndWeek,
@@ -22,6 +24,7 @@ from longclock.baselines import (
     NoTime,
     SIMHard,
     SIMSoft,
+    TransActV2,
     WithHour,
 )
 
@@ -52,6 +55,11 @@ def interest_clock(*sizes, **options):
     return Categorised(InterestClock(*sizes, **options, category_dim=2, fields=2))
 
 
+def stack(*sizes, k=None, **options):
+    """Which reads everything."""
+    return ClockAttentionStack(*sizes, **options)
+
+
 MODELS = {
     "no-time": NoTime,
     "hour": HourEmbedding,
@@ -70,6 +78,11 @@ MODELS = {
     "lic-search": ClockSearch,
     "lic-attention": ClockAttention,
     "lic-day-week": DayAndWeek,
+    "lic-stack": partial(stack, backend="reference"),
+    "stca": partial(stack, clock=False),
+    "transact-v2": partial(TransActV2, recent=2),
+    "twin-v2": partial(TWINV2, cluster_size=2),
+    "hstu": HSTU,
 }
 
 
@@ -86,3 +99,12 @@ def inputs():
 def flat(values):
     """The dense rows that count, one sequence after another."""
     return torch.cat([values[s, :length] for s, length in enumerate(LENGTHS.tolist())])
+
+
+def called(model, **options):
+    """Each query alone: candidate, rows, times and its time, and the v and the context that a call of all gives."""
+    table, ids, time, now, candidate = inputs()
+    history = History.dense(Lookup(table, ids), time, LENGTHS)
+    v, context = model(candidate, history, now, return_context=True, **options)
+    for s, length in enumerate(LENGTHS.tolist()):
+        yield candidate[s], table[ids[s, :length]], time[s, :length], now[s], (v[s], context[s])

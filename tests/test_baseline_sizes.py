@@ -10,7 +10,7 @@ from rivals import H, K, L, inputs
 from longclock import History, baselines
 from longclock.data import HourlyInterests
 
-POOLED = ("NoTime", "HourEmbedding", "DIN", "SDIM", "InterestClock")
+POOLED = ("NoTime", "HourEmbedding", "DIN", "SDIM", "InterestClock", "HSTU", "TransActV2")
 NEEDED = {"InterestClock": {"category_dim": 2}, "PeriodGraph": {"users": 3}}
 WRONG = [
     *((name, {size: value}) for name in (*POOLED, "PeriodGraph") for size in ("out_dim", "hidden_dim")
@@ -20,6 +20,13 @@ WRONG = [
     *(("HourEmbedding", {size: value}) for size in ("hours", "hour_dim") for value in (0, -1, 24.0)),
     *(("DIN", {"attention_dim": value}) for value in (0, -3, 8.0)),
     *(("SDIM", {size: value}) for size in ("hashes", "hash_bits") for value in (0, -1, 2.0, True, None)),
+    *((name, {size: value}) for name in ("HSTU", "TransActV2") for size in ("heads", "layers") for value in (0, 2.0)),
+    *(("HSTU", {"head_dim": value}) for value in (0, 2.0)),
+    *(("TransActV2", {"recent": value}) for value in (-1, 2.0)),
+    *((name, {"k": None}) for name in ("HSTU", "TransActV2")),
+    ("TransActV2", {"k": 2049}),
+    ("TransActV2", {"backend": "fast"}),
+    *(("TWINV2", {"cluster_size": value}) for value in (0, 2.0, None)),
     *(("SIMSoft", {"search_dim": value}) for value in (0, -1, 3.0)),
     *(("ETA", {"hash_bits": value}) for value in (0, -1, "6", None)),
     *(("InterestClock", {size: value}) for size in ("category_dim", "fields") for value in (0, -1, 2.0)),
@@ -28,7 +35,7 @@ WRONG = [
     ("PeriodGraph", {"period": 43200}),
     *(("PeriodGraph", {size: value}) for size in ("users", "periods") for value in (0, -1, 2.0)),
     *(("PeriodGraph", {"layers": value}) for value in (-1, 1.0, None)),
-    *((name, {"k": value}) for name in ("TWIN", "SIMHard", "ETA", "ClockSearch", "DayAndWeek") for value in (-1, 2049, 2.0)),
+    *((name, {"k": value}) for name in ("TWIN", "TWINV2", "SIMHard", "ETA", "ClockSearch", "DayAndWeek") for value in (-1, 2049, 2.0)),
 ]  # fmt: skip
 
 

@@ -9,9 +9,9 @@ from rival_calls import BUILD, windows
 from rivals import LENGTHS, MODELS, C, H, K, L, M, S, flat, inputs
 
 from longclock import History, Lookup
-from longclock.baselines import DIN, SDIM, NoTime
+from longclock.baselines import DIN, SDIM, NoTime, TransActV2
 
-WITHOUT_TIME = ("no-time", "twin", "eta", "din", "sdim", "sim-soft")
+WITHOUT_TIME = ("no-time", "twin", "eta", "din", "sdim", "sim-soft", "stca", "transact-v2", "twin-v2")  # fmt: skip
 # Weights without a gradient from a call: of a search, which passes none on, or of its own loss.
 UNTRAINED = {
     "sim-hard": ("tables.",),
@@ -79,7 +79,9 @@ def test_queries_that_share_a_window_find_what_each_finds_alone(name, query_offs
     history = call["history"]._replace(query_offsets=query_offsets)
     counts = query_offsets.diff()
     each = {
-        key: call[key].repeat_interleave(counts) for key in ("query_time", "user") if key in call
+        key: call[key].repeat_interleave(counts)
+        for key in ("query_time", "query_seconds", "user")
+        if key in call
     }
     starts, ends = (bound.repeat_interleave(counts) for bound in (history.starts, history.ends))
     each["history"] = history._replace(query_offsets=None, starts=starts, ends=ends)
@@ -155,7 +157,7 @@ def test_hours_change_at_their_edge_only(name):
     assert not torch.equal(at(7199), at(7200))
 
 
-@pytest.mark.parametrize("model", [DIN, SDIM])
+@pytest.mark.parametrize("model", [DIN, SDIM, TransActV2])
 def test_candidates_may_not_be_wider_than_behaviours(model):
     with pytest.raises(ValueError, match=rf"{model.__name__}: behaviour_dim must be at least"):
         model(3, 4)

@@ -265,9 +265,9 @@ def test_x_is_in_hours_and_dense_weights_have_their_own_rate():
 
 @pytest.mark.parametrize("labels", [False, True])
 @pytest.mark.parametrize(
-    "name",
-    ["lic", "no-time", "interest-clock", "sim-hard", "sim-soft", "period-graph", "twin-hour"],
-)
+    "name", ["lic", "no-time", "interest-clock", "sim-hard", "sim-soft", "period-graph", "twin-hour", "lic-stack", "stca",
+             "transact-v2", "twin-v2", "hstu"],
+)  # fmt: skip
 def test_candidates_of_an_event_share_its_window(name, labels):
     data = TrainingData.of(stream(events=60, labels=labels), SMALL)
     events = np.array([50, 3, 41, 42])

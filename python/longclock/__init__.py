@@ -5,13 +5,19 @@ over behaviour histories of 10,000 and more."""
 from longclock import ops, reference
 from longclock._library import version
 from longclock.history import History
-from longclock.nn import LongTermInterestClock, TimeSimilarity, parameter_groups
+from longclock.nn import (
+    ClockAttentionStack,
+    LongTermInterestClock,
+    TimeSimilarity,
+    parameter_groups,
+)
 from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists them
 from longclock.types import Lookup, TopK
 
 __version__ = version()
 
 __all__ = [
+    "ClockAttentionStack",
     "History",
     "LongTermInterestClock",
     "Lookup",

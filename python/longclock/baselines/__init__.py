@@ -8,20 +8,23 @@ that search take ``backend="reference"`` as the clock does. One more control, sh
 from longclock.baselines.day_and_week import DayAndWeek
 from longclock.baselines.eta import ETA
 from longclock.baselines.full_clock import FullClock
+from longclock.baselines.hstu import HSTU
 from longclock.baselines.interest_clock import InterestClock
 from longclock.baselines.period_graph import PeriodGraph
 from longclock.baselines.pooled import Pooled
 from longclock.baselines.recent import DIN, HourEmbedding, NoTime
 from longclock.baselines.sdim import SDIM
 from longclock.baselines.sim import SIMHard, SIMSoft
+from longclock.baselines.transact_v2 import TransActV2
 from longclock.baselines.twin import (
     TWIN,
     ClockAttention,
     ClockSearch,
 )
+from longclock.baselines.twin_v2 import TWINV2
 from longclock.baselines.with_hour import WithHour
 
 __all__ = [
-    "DIN", "ETA", "SDIM", "TWIN", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock", "HourEmbedding",
-    "InterestClock", "NoTime", "PeriodGraph", "Pooled", "SIMHard", "SIMSoft", "WithHour",
+    "DIN", "ETA", "HSTU", "SDIM", "TWIN", "TWINV2", "ClockAttention", "ClockSearch", "DayAndWeek", "FullClock",
+    "HourEmbedding", "InterestClock", "NoTime", "PeriodGraph", "Pooled", "SIMHard", "SIMSoft", "TransActV2", "WithHour",
 ]  # fmt: skip

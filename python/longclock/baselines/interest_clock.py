@@ -35,6 +35,7 @@ def hourly_interests(
     top: int = TOP,
     days: int = DAYS,
     *,
+    scores: Tensor | None = None,
     op: str = "hourly_interests",
     sizes: Sequence[int] | None = None,
 ) -> Tensor:
@@ -43,6 +44,7 @@ def hourly_interests(
     Args:
         categories: int32 or int64 [fields, T], at least 0.
         windows: ``time`` [T], ``starts`` and ``ends`` [Q]; its rows are not read. query_time: [Q].
+        scores: int64 [T], what each behaviour adds to the score of its categories; None: 1.
         op, sizes: who asks, for messages, and rows of each field's table; None: of any size.
     Returns:
         int64 [Q, 24, fields, top].
@@ -71,8 +73,11 @@ def hourly_interests(
         # By hour, then by category, whose number keeps the product small, whatever the ids are.
         values, number = ids[known].unique(return_inverse=True)
         size = max(len(values), 1)
-        place, count = (group[known] * size + number).unique(return_counts=True)
-        order = count.argsort(descending=True, stable=True)
+        place, which = (group[known] * size + number).unique(return_inverse=True)
+        added = torch.ones_like(which) if scores is None else scores[index[known]]
+        score = torch.zeros_like(place).index_add_(0, which, added)
+        place, score = place[score > 0], score[score > 0]
+        order = score.argsort(descending=True, stable=True)
         order = order[(place[order] // size).argsort(stable=True)]
         at, number = place[order] // size, place[order] % size
         rank = torch.arange(len(order), device=device) - torch.searchsorted(at, at)
@@ -85,7 +90,7 @@ class InterestClock(NoTime):
     """Beside the last ``k`` behaviours, what the user likes at each hour, weighted around now.
 
     ``v_cur = h([mean_m b_m ; sum_hour w(hour, now) e_hour])``; ``e_hour`` is, field by field, the sum of the
-    vectors of the user's most frequent categories at that hour. The weights w by ``mode``:
+    vectors of the user's preferred categories at that hour. The weights w by ``mode``:
 
     - "gaussian": the normal density, sigma 1 hour, of the circular distance of the two hours: 0.399, 0.242, 0.054
       and 0.004 at 0 to 3 hours, 0 beyond;
@@ -97,12 +102,18 @@ class InterestClock(NoTime):
     - ``category_tables``: the fields' embeddings, each [ids, category_dim];
     - ``interests``: [S, 24, fields, 3], one a query_time, from :class:`longclock.data.HourlyInterests`;
     - or ``behaviour_categories``: int64 [fields, *shape of history.time], from which they are counted anew. Times are
-      then seconds that grow, not times of day.
+      then seconds that grow, not times of day. And beside them, where there are labels,
+    - ``behaviour_labels``: int32 or int64, the shape of history.time, 1 for a behaviour that the user liked and 0 for one that
+      they did not; None: all were liked.
 
-    Source: Interest Clock, arXiv 2404.19357.
+    A category is preferred by its score, how many behaviours of it were liked less how many were not (``preference="net"``, as
+    published), or by how many were liked alone ("positives"). Without labels both are the same. Interests that are
+    given have it in them: :class:`longclock.data.HourlyInterests` is told whether a behaviour was liked.
+
+    Source: Interest Clock, arXiv 2404.19357, of whose score HourlyInterests says what is kept.
 
     Raises:
-        ValueError: an unknown mode, neither interests nor behaviour_categories or both, ids outside the tables, a period
+        ValueError: an unknown mode or preference, behaviour_labels without behaviour_categories, neither interests nor behaviour_categories or both, ids outside the tables, a period
             that is not of whole days, and as :class:`longclock.baselines.Pooled`.
 
     Example::
@@ -128,8 +139,13 @@ class InterestClock(NoTime):
         category_dim: int,
         fields: int = 1,
         mode: Literal["gaussian", "naive", "adaptive"] = "gaussian",
+        preference: Literal["net", "positives"] = "net",
         **kwargs: Any,
     ) -> None:
+        if preference not in ("net", "positives"):
+            raise ValueError(
+                f"InterestClock: preference must be 'net' or 'positives', got {preference!r}"
+            )
         if mode not in ("gaussian", "naive", "adaptive"):
             raise ValueError(
                 f"InterestClock: mode must be 'gaussian', 'naive' or 'adaptive', got {mode!r}"
@@ -139,6 +155,7 @@ class InterestClock(NoTime):
         super().__init__(*args, extra_dim=width, **kwargs)
         check_whole_days(type(self).__name__, self.period)
         self.mode, self.category_dim, self.fields = mode, category_dim, fields
+        self.preference = preference
         if mode == "adaptive":
             self.hour = nn.Embedding(HOURS, width)
             self.attention = nn.Sequential(nn.Linear(2 * width, 32), nn.ReLU(), nn.Linear(32, 1))
@@ -157,6 +174,7 @@ class InterestClock(NoTime):
         category_tables: Sequence[Tensor],
         interests: Tensor | None = None,
         behaviour_categories: Tensor | None = None,
+        behaviour_labels: Tensor | None = None,
         return_context: bool = False,
         **unknown: Any,
     ) -> Any:
@@ -168,7 +186,12 @@ class InterestClock(NoTime):
             )
         if behaviour_categories is not None:
             interests = self._counted_anew(
-                behaviour_categories, category_tables, candidate, history, query_time
+                behaviour_categories, behaviour_labels, category_tables, candidate, history, query_time
+            )  # fmt: skip
+        elif behaviour_labels is not None:
+            raise ValueError(
+                f"{type(self).__name__}: behaviour_labels must come with behaviour_categories, got interests, which have the "
+                "labels in them"
             )
         return super().forward(
             candidate, history, query_time, interests=interests, category_tables=category_tables,
@@ -178,6 +201,7 @@ class InterestClock(NoTime):
     def _counted_anew(
         self,
         categories: Tensor,
+        labels: Tensor | None,
         tables: Sequence[Tensor],
         candidate: Tensor,
         history: History,
@@ -191,10 +215,21 @@ class InterestClock(NoTime):
             op, "behaviour_categories", categories, (self.fields, *history.time.shape),
             "shape {}, the fields of every history.time", history.time,
         )  # fmt: skip
+        scores = None
+        if labels is not None:
+            check_integers(
+                op, "behaviour_labels", labels, tuple(history.time.shape), "the shape of history.time = {}", history.time
+            )  # fmt: skip
+            check_ids(op, "behaviour_labels", labels, 2, "1 is liked, 0 is not")
+            scores = labels.flatten().long()
+            if self.preference == "net":
+                scores = 2 * scores - 1
         starts, ends = bounds_of(op, history)
         windows = flattened(history)._replace(starts=starts, ends=ends)
         sizes = [len(table) for table in tables]
-        return hourly_interests(categories.flatten(1), windows, query_time, op=op, sizes=sizes)
+        return hourly_interests(
+            categories.flatten(1), windows, query_time, scores=scores, op=op, sizes=sizes
+        )
 
     def _check_tables(self, tables: Sequence[Tensor]) -> None:
         op = type(self).__name__

@@ -41,7 +41,7 @@ class Pooled(InterestModule):
         >>> import torch, longclock as lc
         >>> from longclock.baselines import Pooled
         >>> class Last(Pooled):
-        ...     def pool(self, candidate, windows):
+        ...     def pool(self, candidate, windows, query_time):
         ...         return windows.rows[windows.ends - 1]
         >>> history = lc.History.dense(torch.randn(2, 5, 8), torch.zeros(2, 5, dtype=torch.int64))
         >>> Last(8, 8, out_dim=3)(torch.randn(2, 8), history, torch.tensor([0, 60])).shape
@@ -97,12 +97,12 @@ class Pooled(InterestModule):
             raise TypeError(f"{op}: a call takes no keyword {name!r}")
         check_model_call(op, candidate, self.candidate_dim, self.behaviour_dim, history, query_time)
         queries, many = candidate.shape[:-1], candidate.dim() == 3
-        rows = (*bounds_of(op, history), *self.beside(query_time, **reads))
+        rows = (*bounds_of(op, history), query_time, *self.beside(query_time, **reads))
         if self.of_candidate or not many:  # else one vector a history, for all its candidates
             rows = each_query(op, history, queries, *rows)
-        starts, ends, *beside = rows
+        starts, ends, now, *beside = rows
         windows = flattened(history)._replace(starts=starts, ends=ends)
-        pooled = self.pool(candidate.flatten(0, -2), windows).to(dtype_of(self.head))
+        pooled = self.pool(candidate.flatten(0, -2), windows, now).to(dtype_of(self.head))
         v, context = self.head(torch.cat([pooled, *beside], -1)), pooled.unsqueeze(-2)
         if many:
             v, context = (
@@ -113,12 +113,13 @@ class Pooled(InterestModule):
             )
         return (v, context) if return_context else v
 
-    def pool(self, candidate: Tensor, windows: History) -> Tensor:
+    def pool(self, candidate: Tensor, windows: History, query_time: Tensor) -> Tensor:
         """One vector a query, [Q, L]; 0 where no behaviour counts.
 
         Args:
             candidate: [Q, H], a row each; without meaning where ``of_candidate`` is False.
             windows: the behaviours of each query, ``starts`` and ``ends`` [Q].
+            query_time: [Q], seconds.
         """
         raise NotImplementedError
 

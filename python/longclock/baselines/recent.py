@@ -34,7 +34,7 @@ class NoTime(Pooled):
 
     of_candidate = False
 
-    def pool(self, candidate: Tensor, windows: History) -> Tensor:
+    def pool(self, candidate: Tensor, windows: History, query_time: Tensor) -> Tensor:
         return mean_of_last(type(self).__name__, self.k, windows)
 
 
@@ -98,7 +98,7 @@ class DIN(Pooled):
             nn.Linear(attention_dim, 1),
         )
 
-    def pool(self, candidate: Tensor, windows: History) -> Tensor:
+    def pool(self, candidate: Tensor, windows: History, query_time: Tensor) -> Tensor:
         index, counts = last_of(self.k, windows)
         op = type(self).__name__
         table, ids, sparse = table_of(op, windows.rows, index)

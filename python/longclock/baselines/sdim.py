@@ -63,7 +63,7 @@ class SDIM(Pooled):
         places = 2 ** torch.arange(bits.shape[-1], device=bits.device)
         return (bits.to(items.dtype) @ places.to(items.dtype)).long()  # up to 255: exact in 16 bits
 
-    def pool(self, candidate: Tensor, windows: History) -> Tensor:
+    def pool(self, candidate: Tensor, windows: History, query_time: Tensor) -> Tensor:
         op, behaviours = type(self).__name__, windows.rows
         bounds, window = different_windows(windows)
         if not bounds:

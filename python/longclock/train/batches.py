@@ -106,21 +106,29 @@ class TrainingData:
     @functools.cached_property
     def interests(self) -> Tensor:
         """What each user's :class:`longclock.data.HourlyInterests` held right before every event: int32
-        [E, 24, fields, 3], so 288 bytes an event and field. Fields are the attributes, of positive behaviours; without
-        any, the item plus 1."""
+        [E, 24, fields, 3], so 288 bytes an event and field. Fields are the attributes; without any, the item plus 1. Labels
+        tell whether a behaviour was liked."""
+        return self._interests(negatives=True)
+
+    @functools.cached_property
+    def positive_interests(self) -> Tensor:
+        """The same of positive behaviours alone."""
+        return self._interests(negatives=False)
+
+    def _interests(self, negatives: bool) -> Tensor:
         stream = self.stream
         tables = list(stream.item_categories().values()) or [np.arange(1, stream.items + 1)]
         fields = np.stack([table[stream.item] for table in tables], 1).tolist()
-        positive = np.ones(len(stream), bool) if stream.label is None else stream.label == 1
+        liked = np.ones(len(stream), bool) if stream.label is None else stream.label == 1
         hourly = HourlyInterests(len(tables))
         result = np.empty((len(stream), 24, len(tables), hourly.top), np.int32)
-        columns = (stream.user, stream.order_time, stream.time, positive)
-        for event, (user, time, local, counts) in enumerate(
+        columns = (stream.user, stream.order_time, stream.time, liked)
+        for event, (user, time, local, like) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True)
         ):
             result[event] = hourly.clock(user, time)
-            if counts:
-                hourly.add(user, time, local, fields[event])
+            if like or negatives:
+                hourly.add(user, time, local, fields[event], like)
         return torch.from_numpy(result)
 
     def batch(self, events: IntArray) -> Batch:

@@ -15,8 +15,10 @@ from longclock._mlp import DEFAULT_UNIT
 from longclock.baselines import (
     DIN,
     ETA,
+    HSTU,
     SDIM,
     TWIN,
+    TWINV2,
     ClockAttention,
     ClockSearch,
     DayAndWeek,
@@ -27,9 +29,10 @@ from longclock.baselines import (
     PeriodGraph,
     SIMHard,
     SIMSoft,
+    TransActV2,
     WithHour,
 )
-from longclock.nn import InterestModule, LongTermInterestClock, TimeSimilarity
+from longclock.nn import ClockAttentionStack, InterestModule, LongTermInterestClock, TimeSimilarity
 from longclock.nn.parameter_groups import DENSE_SHARE
 from longclock.nn.time_similarity import S_AT_START
 
@@ -38,6 +41,16 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "adagrad": partial(torch.optim.Adagrad, fused=True),
     "sgd": partial(torch.optim.SGD, fused=True),
+}
+# The arguments of a module by its kind, besides the widths, out_dim and period.
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "": ("k",),
+    "searches": ("k", "heads", "head_dim", "unit", "backend"),
+    "attends": ("heads", "head_dim", "unit", "backend"),  # to everything
+    "nearest": ("k", "heads", "backend"),
+    "latest": ("k", "heads", "head_dim"),
+    "categories": ("k", "fields", "category_dim"),
+    "graph": ("k", "users"),
 }
 
 
@@ -83,7 +96,7 @@ class Model:
     Args:
         title: in tables and figures.
         interest: builds the module.
-        kind: the arguments that the module takes: "searches", "categories", "graph" or none of these.
+        kind: the arguments that the module takes, by ``ARGUMENTS``.
         options: arguments of the module besides.
         changes: fields of ``Config`` that are other for this model.
         shuffled_times: see :meth:`longclock.data.Histories.with_shuffled_times`.
@@ -93,7 +106,7 @@ class Model:
 
     title: str
     interest: Callable[..., InterestModule]
-    kind: Literal["searches", "categories", "graph", ""] = ""
+    kind: Literal["searches", "attends", "nearest", "latest", "categories", "graph", ""] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     shuffled_times: bool = False
@@ -109,18 +122,19 @@ class Model:
         """The interest module; ``out_dim`` is the candidate's, so that both can be multiplied."""
         if self.counts is not None:
             return InterestModule()
-        sizes: dict[str, Any] = {"k": config.k, "out_dim": candidate_dim, "period": config.period}
-        if self.kind == "searches":
-            backend = "reference" if config.reference else "compiled"
-            sizes.update(
-                heads=config.heads, head_dim=config.head_dim, unit=config.unit, backend=backend
-            )
-        elif self.kind == "categories":
-            width = CATEGORY_DIM if categories else ITEM_DIM
-            sizes.update(fields=max(categories, 1), category_dim=width)
-        elif self.kind == "graph":
-            sizes.update(users=users)
-        module = self.interest(behaviour_dim, candidate_dim, **{**sizes, **self.options})
+        values: dict[str, Any] = {
+            "k": config.k,
+            "heads": config.heads,
+            "head_dim": config.head_dim,
+            "unit": config.unit,
+            "backend": "reference" if config.reference else "compiled",
+            "fields": max(categories, 1),
+            "category_dim": CATEGORY_DIM if categories else ITEM_DIM,
+            "users": users,
+        }
+        sizes = {name: values[name] for name in ARGUMENTS[self.kind]}
+        sizes |= {"out_dim": candidate_dim, "period": config.period, **self.options}
+        module = self.interest(behaviour_dim, candidate_dim, **sizes)
         for part in module.modules():
             if isinstance(part, TimeSimilarity):
                 part.w2.data.mul_(config.s_at_start / S_AT_START)
@@ -148,6 +162,12 @@ MODELS = {
     "interest-clock-adaptive": Model(
         "Interest Clock, adaptive", InterestClock, kind="categories", options={"mode": "adaptive"}
     ),
+    "interest-clock-positives": Model(
+        "Interest Clock, positives only",
+        InterestClock,
+        kind="categories",
+        options={"preference": "positives"},
+    ),
     "period-graph": Model("period graph", PeriodGraph, kind="graph"),
     "graph": Model(
         "one graph for the whole day", PeriodGraph, kind="graph", options={"periods": 1}
@@ -160,6 +180,11 @@ MODELS = {
     "twin": Model("TWIN-like", TWIN, kind="searches"),
     "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches"),
     "full-clock": Model("full clock", FullClock, kind="searches"),
+    "lic-stack": Model("LIC, stacked, over everything", ClockAttentionStack, kind="attends"),
+    "stca": Model("STCA-like", ClockAttentionStack, kind="attends", options={"clock": False}),
+    "transact-v2": Model("TransAct V2", TransActV2, kind="nearest"),
+    "twin-v2": Model("TWIN V2", TWINV2, kind="searches"),
+    "hstu": Model("HSTU", HSTU, kind="latest"),
     "counts": _counts("counts", math.inf),
     "clock-counts": _counts("counts around this time of day", 1200.0),
     # Controls and variants of the clock.

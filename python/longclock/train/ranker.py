@@ -142,9 +142,22 @@ class Inputs:
         return self._data.behaviour_category
 
     @property
+    def behaviour_seconds(self) -> Tensor:
+        """[T]."""
+        return torch.from_numpy(self._data.histories.time)
+
+    @property
+    def query_seconds(self) -> Tensor:
+        """[E]: the batch's time of day, on the day of the event."""
+        seconds, period = torch.from_numpy(self._data.stream.time), self._data.period
+        return seconds[self._batch.number] // period * period + self._batch.time
+
+    @property
     def interests(self) -> Tensor:
-        """[E, 24, fields, 3]."""
-        return self._data.interests[self._batch.number]
+        """[E, 24, fields, 3], as the Interest Clock that asks prefers."""
+        positives = getattr(self._ranker.interest, "preference", "net") == "positives"
+        interests = self._data.positive_interests if positives else self._data.interests
+        return interests[self._batch.number]
 
     @property
     def category_tables(self) -> list[Tensor]:
