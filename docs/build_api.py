@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import longclock as lc
-from longclock import baselines, data, metrics, nn, ops
+from longclock import baselines, data, metrics, nn, ops, optim
 
 HEAD = """# API
 
@@ -40,7 +40,7 @@ RIVALS = (
 SECTIONS = (
     ("Modules", (lc.LongTermInterestClock, lc.TimeSimilarity)),
     ("Histories", (lc.History,)),
-    ("Training", (lc.parameter_groups,)),
+    ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
@@ -61,7 +61,7 @@ OBJECTS = {lc.LongTermInterestClock: "clock", nn.InterestModule: "interest"}  # 
 def public() -> dict[str, Any]:
     """Everything public by its name: what the page shows, and what the packages export."""
     shown = {thing.__name__: thing for _, things in SECTIONS for thing in things}
-    packages = (lc, ops, nn, data, metrics)
+    packages = (lc, ops, nn, optim, data, metrics)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
     return {
         name: thing for name, thing in (shown | exported).items() if not inspect.ismodule(thing)
@@ -137,7 +137,8 @@ def signature(thing: Callable[..., Any], owner: str = "") -> str:
     call = f"{thing.__name__}({', '.join(parts)})"
     if owner and not inspect.ismethod(thing):  # of an object
         return f"{owner.lower()}.{call}"
-    return f"lc.{owner}.{call}" if owner else f"lc.{call}"
+    package = "lc.optim" if thing.__module__ == optim.__name__ else "lc"
+    return f"{package}.{owner}.{call}" if owner else f"{package}.{call}"
 
 
 def section(thing: Any) -> str:
