@@ -51,9 +51,16 @@ SECTIONS = (
 )
 # What is shown of a class besides its docstring.
 METHODS = {
-    lc.LongTermInterestClock: ("forward", "project"),
+    lc.LongTermInterestClock: ("forward", "project", "search", "attention_mass", "search_loss"),
     lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
-    nn.InterestModule: ("observe", "auxiliary_logits", "project"),
+    nn.InterestModule: (
+        "observe",
+        "auxiliary_logits",
+        "search",
+        "attention_mass",
+        "search_loss",
+        "project",
+    ),
 }
 OBJECTS = {lc.LongTermInterestClock: "clock", nn.InterestModule: "interest"}  # what is shown called
 

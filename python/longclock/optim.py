@@ -60,7 +60,7 @@ class RowWiseAdagrad(torch.optim.Optimizer):
                 )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; ``closure`` computes the loss anew, which is returned."""
         loss = None
         if closure is not None:
@@ -119,7 +119,7 @@ class LazyAdam(torch.optim.SparseAdam):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; ``closure`` computes the loss anew, which is returned."""
         loss = None
         if closure is not None:
