@@ -32,12 +32,18 @@ from longclock.baselines import (
 from longclock.nn import InterestModule, LongTermInterestClock, TimeSimilarity
 from longclock.nn.parameter_groups import DENSE_SHARE
 from longclock.nn.time_similarity import S_AT_START
+from longclock.optim import LazyAdam, RowWiseAdagrad
 
 ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16  # widths of the ranker's embeddings
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "adagrad": partial(torch.optim.Adagrad, fused=True),
     "sgd": partial(torch.optim.SGD, fused=True),
+}
+# Of embeddings besides, and what they multiply the learning rate by: the steps of row-wise Adagrad shrink.
+EMBEDDING_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
+    "lazy-adam": (LazyAdam, 1.0),
+    "rowwise-adagrad": (RowWiseAdagrad, 10.0),
 }
 
 
@@ -48,6 +54,7 @@ class Config:
     protocol: str = "daily"  # "daily", "hourly" or "stream"
     batch: int = 32  # events a step
     optimizer: str = "adam"  # "adam", "adagrad" or "sgd"
+    embedding_optimizer: str = ""  # of EMBEDDING_OPTIMIZERS; empty: the same
     learning_rate: float = 2e-2  # of embeddings
     dense_share: float = DENSE_SHARE  # of the learning rate, for all other weights
     spread: float = 0.5  # standard deviation of new embeddings
@@ -66,6 +73,7 @@ class Config:
     item_buckets: int = 0  # rows of the item table that ids are hashed to; 0: a row an item
     s_at_start: float = S_AT_START  # s at difference 0 before anything is learned; it falls to 0
     learn_until: float = 1.0  # share of the stream behind which nothing is learned any more
+    search_loss: float = 0.0  # weight of what teaches a search, which then has weights of its own; 0: shared, and not taught
     seed: int = 0
     reference: bool = False  # plain PyTorch in place of the compiled ops
 
@@ -73,6 +81,11 @@ class Config:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
+            )
+        if self.embedding_optimizer not in ("", *EMBEDDING_OPTIMIZERS):
+            raise ValueError(
+                f"embedding_optimizer must be empty or one of {', '.join(EMBEDDING_OPTIMIZERS)}, got "
+                f"{self.embedding_optimizer!r}"
             )
 
 
@@ -86,6 +99,7 @@ class Model:
         kind: the arguments that the module takes: "searches", "categories", "graph" or none of these.
         options: arguments of the module besides.
         changes: fields of ``Config`` that are other for this model.
+        own_search: the module takes ``own_search``, for ``Config.search_loss``.
         shuffled_times: see :meth:`longclock.data.Histories.with_shuffled_times`.
         counts: width of the kernel of a model that counts in place of learning (:class:`longclock.train.counting.CountingRanker`);
             its interest module does nothing.
@@ -96,6 +110,7 @@ class Model:
     kind: Literal["searches", "categories", "graph", ""] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    own_search: bool = False
     shuffled_times: bool = False
     counts: float | None = None
 
@@ -115,6 +130,8 @@ class Model:
             sizes.update(
                 heads=config.heads, head_dim=config.head_dim, unit=config.unit, backend=backend
             )
+            if self.own_search and config.search_loss:
+                sizes.update(own_search=True)
         elif self.kind == "categories":
             width = CATEGORY_DIM if categories else ITEM_DIM
             sizes.update(fields=max(categories, 1), category_dim=width)
@@ -129,7 +146,7 @@ class Model:
 
 def _clock(title: str, **options: Any) -> Model:
     """The clock itself, with something changed."""
-    return Model(title, LongTermInterestClock, kind="searches", **options)
+    return Model(title, LongTermInterestClock, kind="searches", own_search=True, **options)
 
 
 def _counts(title: str, width: float) -> Model:
@@ -157,8 +174,8 @@ MODELS = {
     "sim-soft": Model("SIM, soft", SIMSoft, kind="searches"),
     "eta": Model("ETA", ETA, kind="searches"),
     "sdim": Model("SDIM", SDIM),
-    "twin": Model("TWIN-like", TWIN, kind="searches"),
-    "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches"),
+    "twin": Model("TWIN-like", TWIN, kind="searches", own_search=True),
+    "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches", own_search=True),
     "full-clock": Model("full clock", FullClock, kind="searches"),
     "counts": _counts("counts", math.inf),
     "clock-counts": _counts("counts around this time of day", 1200.0),
@@ -168,9 +185,14 @@ MODELS = {
         "LIC + hour",
         partial(WithHour, LongTermInterestClock),
         kind="searches",
+        own_search=True,
     ),
-    "lic-search": Model("LIC, time in the search only", ClockSearch, kind="searches"),
-    "lic-attention": Model("LIC, time in the attention only", ClockAttention, kind="searches"),
+    "lic-search": Model(
+        "LIC, time in the search only", ClockSearch, kind="searches", own_search=True
+    ),
+    "lic-attention": Model(
+        "LIC, time in the attention only", ClockAttention, kind="searches", own_search=True
+    ),
     # On a clock of two days, times of one day are as far apart as they are on a line.
     "lic-line": _clock("LIC, without the circle", options={"period": 2 * 86400}),
     "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400}),
@@ -178,6 +200,7 @@ MODELS = {
         "LIC, day and week clocks",
         DayAndWeek,
         kind="searches",
+        own_search=True,
         changes={"period": 7 * 86400},
     ),
     "lic-half-day": _clock("LIC, x from 0 to 1", changes={"unit": 43200.0}),
