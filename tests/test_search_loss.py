@@ -24,8 +24,6 @@ from longclock.baselines import (
     SIMSoft,
     WithHour,
 )
-from longclock.history.windows import windows_of
-from longclock.nn.search_loss import sample_of
 
 L, H, D, N, K, C = 16, 12, 8, 4, 10, 3
 ALL = 10_000  # a sample that takes every history whole
@@ -208,37 +206,6 @@ def test_nothing_to_search_is_nothing_to_learn(device: str, count: int) -> None:
     assert clock.search_loss(candidate[:0], without, now[:0]).item() == 0
 
 
-def test_a_sample_stands_for_the_whole() -> None:
-    """Over many draws a weighted sum over the sample is the sum over the window, whatever is summed."""
-    torch.manual_seed(0)
-    counts = torch.tensor([40, 9, 3, 0])
-    ends = counts.cumsum(0)
-    time = torch.zeros(int(ends[-1]), dtype=torch.int64)
-    history = lc.History.windows(torch.zeros(len(time), 1), time, ends - counts, ends)
-    windows = windows_of("test", history, (4,))
-    found = torch.tensor([[3, 39, 0], [8, 2, -1], [1, 0, 2], [-1, -1, -1]])
-    value = torch.randn(4, 40, dtype=torch.float64).exp()
-    value[torch.arange(40) >= counts[:, None]] = math.nan
-    sums = []
-    for _ in range(4000):
-        sample = sample_of(windows, found, 8)
-        assert sample.indices.shape == sample.log_weight.shape == (4, 3 + 8)
-        there = sample.log_weight > -math.inf
-        picked = value.gather(1, sample.indices.clamp(max=39)).masked_fill(~there, 0)
-        sums.append((sample.log_weight.exp() * picked).sum(1))
-        assert torch.equal(there[:, :3], found >= 0)
-        for row in range(1, 4):  # the draws of a window of up to 8 are all else of it, once each
-            got = sample.indices[row][there[row]].tolist()
-            if counts[row] <= 8:
-                assert sorted(got) == list(range(counts[row]))
-            assert len(set(got) & set(found[row].tolist())) == (found[row] >= 0).sum()
-    total, spread = torch.stack(sums).mean(0), torch.stack(sums).std(0) / math.sqrt(4000)
-    expected = value.nan_to_num().sum(1)
-    assert ((total - expected).abs() <= 4 * spread + 1e-5).all()
-    assert spread[2] < 1e-9
-    assert spread[0] > 0
-
-
 def test_the_same_generator_gives_the_same_loss(device: str) -> None:
     clock = unlike(build(device, own_search=True))
     call = layouts(device, True)["windows"]
@@ -384,9 +351,17 @@ def test_errors_name_the_argument(device: str) -> None:
         ((candidate[..., :5], history, now), {}, "candidate must have candidate_dim = 12 in the last dimension"),
         ((candidate, history, now[:2]), {}, "query_time must have shape"),
         ((candidate, history.rows, now), {}, "history must be a History"),
+        ((candidate, history, now), {"found": torch.zeros(4, C, 2, device=device)}, "found must be int64"),
+        ((candidate, history, now), {"found": clock.search(candidate, history, now)[:, :2]}, "found must have"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             clock.search_loss(*call, **options)
+    outside = torch.full((4, C, 1), 40, device=device)  # the second history has three behaviours
+    if device == "cpu":
+        with pytest.raises(IndexError, match="outside its query's history"):
+            clock.search_loss(candidate, history, now, found=outside)
+    else:
+        assert clock.search_loss(candidate, history, now, found=outside).isfinite()
     for wrong, message in (
         (1, "own_search must be a bool, got 1"),
         (True, "own_search must be False for k=None"),

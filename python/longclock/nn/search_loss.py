@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from longclock._torch_state import reads_values
 from longclock.history.history import History
 from longclock.history.windows import edges_of
 from longclock.types import Lookup
@@ -45,6 +46,10 @@ def sample_of(
     """
     starts, ends = edges_of(windows)
     counts = (ends - starts)[:, None]
+    outside = (found < -1) | (found >= counts)
+    if reads_values(found) and outside.any():
+        raise IndexError("found holds an index that is outside its query's history")
+    found = found.masked_fill(outside, -1)
     shape, device = (len(counts), size), found.device
     uniform = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
     drawn = torch.where(

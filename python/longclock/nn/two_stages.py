@@ -17,9 +17,16 @@ from longclock.nn.interest_module import InterestModule
 from longclock.nn.search_loss import Sample, behaviours_of, divergence, mass, sample_of, whole
 from longclock.nn.time_similarity import TimeSimilarity
 from longclock.ops._errors import check_size, named_method
+from longclock.ops.esu_attention import check_found
 
 SAMPLE = 256  # behaviours drawn beside those that were found
-WORDS = {"key_time": "history.time", "query": "candidate", "keys": "history.rows"}
+WORDS = {
+    "key_time": "history.time",
+    "z_time": "history.time",
+    "z": "history.rows",
+    "query": "candidate",
+    "keys": "history.rows",
+}
 
 
 class TwoStages(InterestModule):
@@ -136,7 +143,8 @@ class TwoStages(InterestModule):
         Args:
             candidate, history, query_time: as of a call. What else a call reads may be given, and changes nothing.
             sample: draws a query, at least 1.
-            found: int64 [..., K], what the search found for this call; None: it is searched for.
+            found: int64 [..., K], what the search found for this call; None: it is searched for. An index outside its query's
+                history is an error on the CPU, and nothing on CUDA.
             generator: of the draws, on the history's device.
         Returns:
             A scalar. None where the search has nothing to be taught: there is none, or it is by hashes or categories.
@@ -161,8 +169,9 @@ class TwoStages(InterestModule):
             with torch.no_grad():
                 found = self._search(candidate, projected, u, history, query_time, None)
         with torch.no_grad():
-            drawn = sample_of(windows, found.flatten(0, -2), sample, generator)
             _, u = self._folded(candidate, self.w_q, self.w_b)
+            check_found(u, history, query_time, found)
+            drawn = sample_of(windows, found.flatten(0, -2), sample, generator)
             teacher = mass(self._attention_logits(u, windows, drawn, times))
         return divergence(teacher, self._search_logits(candidate, windows, drawn, times))
 

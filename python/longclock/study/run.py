@@ -48,6 +48,7 @@ def run_task(task: Task, stream: EventStream, config: Config, counted: float) ->
                 *results.METRICS,
                 "seen_auc_by_hour",
                 "recall_of_attention",
+                "best_recall",
                 "silent_units",
                 "s_fall",
                 "seconds",

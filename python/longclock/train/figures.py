@@ -120,10 +120,11 @@ def recall(results: Results) -> Figure | None:
     if not models:
         return None
     axes = new_axes(
-        "What the search finds of the attention", "recall of attention at K", "", height=1.2 + 0.35 * len(models)
+        "What the search finds of the attention", "recall of attention at K (filled) and the best there is (hollow)", "", height=1.2 + 0.35 * len(models)
     )  # fmt: skip
     for place, (model, colour) in enumerate(zip(models, itertools.cycle(COLOURS))):
         value = model["recall_of_attention"]
+        axes.plot(model["best_recall"], -place, "o", markersize=9, color=colour, markerfacecolor="white")  # fmt: skip
         axes.plot(value, -place, "o", markersize=9, color=colour)
         axes.annotate(f"{value:.3f}", (value, -place), (0, 9), textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
     axes.set_yticks(

@@ -20,8 +20,8 @@ CAPTIONS = {
     "interest module (or, for shuffled times, the behaviours' times) differs.",
     "over_stream": "Every event was scored before it was learned from; those of an item's first moment are left out.",
     "by_hour": "Local hour of the event.",
-    "recall": "Share of the attention, were it over the whole history, that falls on the K behaviours that the search found: at the end "
-    "of the stream, of histories longer than K. Models without a search of K behaviours are left out.",
+    "recall": "Share of the attention, were it over the whole history, that falls on the K behaviours that the search found (filled), and on "
+    "those that have most of it (hollow), more than which no search can find: at the end of the stream, of histories longer than K. Models without a search of K behaviours are left out.",
     "similarity": "How much a behaviour counts by its distance in time of day alone. Attention is a "
     "softmax, so only differences of s matter: the curves start at 0.",
     "interest": "Lines: predicted probability of the user's most frequent items at every quarter of an "
@@ -109,9 +109,13 @@ def trouble(title: str, silent_units: float | None, s_fall: float | None) -> lis
 
 
 def _recall(model: dict[str, Any]) -> str:
-    """Of the attention, with the K that it is of."""
+    """Of the attention, with the most that K behaviours can have of it, and the K."""
     value = model.get("recall_of_attention")
-    return "n/a" if value is None else f"{value:.4f} @{model['recall_k']}"
+    return (
+        "n/a"
+        if value is None
+        else f"{value:.4f} of {model['best_recall']:.4f} @{model['recall_k']}"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -26,6 +26,7 @@ PARTS = 40  # of the stream, for its AUC over time
 INTEREST_ITEMS = 4
 LONG = 10_000  # behaviours of a long history
 ASKED = 256  # of the last events, to see which units of the tower are silent
+RECALL = ("recall_of_attention", "best_recall", "recall_k")
 RECALLED = 256  # events, for the share of the attention that the search finds
 RECALLED_AT_ONCE = 16  # of these: their whole histories are scored
 # In the order of :func:`measure`. ``own_auc``: within single events whose item the user took before.
@@ -80,7 +81,7 @@ def measure(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
         return {
             **dict.fromkeys(METRICS), "diverged": int(event[int(wrong.int().argmax())]),
             "seen_auc_over_stream": [None] * PARTS, "seen_auc_by_hour": [None] * 24,
-            "recall_of_attention": None, "recall_k": None, "silent_units": None, "s_fall": None, "seconds": seconds, "events_per_second": None,
+            **dict.fromkeys(RECALL), "silent_units": None, "s_fall": None, "seconds": seconds, "events_per_second": None,
         }  # fmt: skip
     score = run.scores.numpy()
     counted = event >= counted_from
@@ -117,28 +118,30 @@ def measure(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def recall_of_attention(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
-    """:func:`longclock.metrics.recall_of_attention` at the model's k, which is ``recall_k``; both None for a model that does not
-    search once, or whose histories are not longer than k.
+    """:func:`longclock.metrics.recall_of_attention` at the model's k, which is ``recall_k``; ``best_recall``: of the k behaviours with
+    the largest mass, than which no search can find more. All None for a model that does not search once, or whose
+    histories are not longer than k.
 
     By the weights at the end of the run, over all candidates of up to RECALLED counted events, evenly spread, whose histories
     are longer than k: of shorter ones everything is found.
     """
-    nothing = {"recall_of_attention": None, "recall_k": None}
+    nothing = dict.fromkeys(RECALL)
     interest, k = run.ranker.interest, getattr(run.ranker.interest, "k", None)
     events = counted_from + np.flatnonzero(data.histories.lengths[counted_from:] > (k or 0))
     if isinstance(run.ranker, CountingRanker) or k is None or not len(events):
         return nothing
     events = events[np.unique(np.linspace(0, len(events) - 1, RECALLED).astype(np.int64))]
-    shares = []
+    shares: list[tuple[float, float]] = []
     for part in np.array_split(events, -(-len(events) // RECALLED_AT_ONCE)):
         inputs = Inputs(run.ranker, data.batch(part), data)
         found = interest.search(*inputs.call, **inputs.reads)
         if found is None:
             return nothing
         mass = interest.attention_mass(*inputs.call)
-        share = metrics.recall_of_attention(mass.numpy(), found.numpy())
-        shares += [share] * len(found)
-    return {"recall_of_attention": _known(float(np.mean(shares))), "recall_k": k}
+        most = mass.topk(min(k, mass.shape[1]), 1).indices
+        share, best = (metrics.recall_of_attention(mass.numpy(), i.numpy()) for i in (found, most))
+        shares += [(share, best)] * len(found)
+    return dict(zip(RECALL, [*map(_known, np.mean(shares, 0).tolist()), k], strict=True))
 
 
 @torch.no_grad()
