@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,8 +72,22 @@ def _log_weight(there: Tensor) -> Tensor:
     return torch.where(there, 0.0, -math.inf)
 
 
-def behaviours_of(windows: History, sample: Sample) -> tuple[dict[str, Any], Tensor]:
-    """The sampled behaviours by the keywords of ``gsu_score``, dense and without keys; and the table that their ids are of."""
+class Sampled(NamedTuple):
+    """The behaviours of a sample, gathered: a dense history of P behaviours a query, whose rows are looked up in a table."""
+
+    table: Tensor  # [N, L]
+    ids: Tensor  # [Q, P]
+    key_time: Tensor  # [Q, P]
+    mask: Tensor  # bool [Q, P]
+    log_weight: Tensor  # fp32 [Q, P], of the sample
+
+    def layout(self) -> dict[str, Tensor]:
+        """By the keywords of ``gsu_score``, all but its keys."""
+        return {"key_time": self.key_time, "ids": self.ids, "mask": self.mask}
+
+
+def sampled(windows: History, sample: Sample) -> Sampled:
+    """What the mask of the windows rules out is in the sample, and does not count."""
     starts, _ = edges_of(windows)
     there = sample.log_weight > -math.inf
     position = torch.where(there, sample.indices + starts[:, None], 0)
@@ -85,7 +99,8 @@ def behaviours_of(windows: History, sample: Sample) -> tuple[dict[str, Any], Ten
         there = there & take(windows.mask)
     rows = windows.rows
     table, ids = (rows.table, take(rows.ids)) if isinstance(rows, Lookup) else (rows, position)
-    return {"key_time": take(windows.time), "ids": ids.masked_fill(~there, 0), "mask": there}, table
+    ids = ids.masked_fill(~there, 0)
+    return Sampled(table, ids, take(windows.time), there, sample.log_weight)
 
 
 def mass(logits: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from longclock._backend import Backend, backend_ops
 from longclock.history.history import History
 from longclock.history.windows import check_call, each_query, windows_of
 from longclock.nn.interest_module import InterestModule
-from longclock.nn.search_loss import Sample, behaviours_of, divergence, mass, sample_of, whole
+from longclock.nn.search_loss import Sampled, divergence, mass, sample_of, sampled, whole
 from longclock.nn.time_similarity import TimeSimilarity
 from longclock.ops._errors import check_size, named_method
 from longclock.ops.esu_attention import check_found
@@ -112,7 +112,7 @@ class TwoStages(InterestModule):
         """
         windows, query_time = self._asked(candidate, history, query_time)
         _, u = self._folded(candidate, self.w_q, self.w_b)
-        logits = self._attention_logits(u, windows, whole(windows), query_time)
+        logits = self._attention_logits(u, sampled(windows, whole(windows)), query_time)
         return mass(logits).unflatten(0, candidate.shape[:-1])
 
     @named_method(WORDS)
@@ -172,8 +172,10 @@ class TwoStages(InterestModule):
             _, u = self._folded(candidate, self.w_q, self.w_b)
             check_found(u, history, query_time, found)
             drawn = sample_of(windows, found.flatten(0, -2), sample, generator)
-            teacher = mass(self._attention_logits(u, windows, drawn, times))
-        return divergence(teacher, self._search_logits(candidate, windows, drawn, times))
+        asked = sampled(windows, drawn)
+        with torch.no_grad():
+            teacher = mass(self._attention_logits(u, asked, times))
+        return divergence(teacher, self._search_logits(candidate, asked, times))
 
     def _check(
         self, candidate: Tensor, history: History, keys: Tensor | None, longest: int | None
@@ -217,24 +219,19 @@ class TwoStages(InterestModule):
         (query_time,) = each_query(op, history, queries, query_time)
         return windows_of(op, history, queries), query_time
 
-    def _attention_logits(
-        self, u: Tensor, windows: History, sample: Sample, query_time: Tensor
-    ) -> Tensor:
+    def _attention_logits(self, u: Tensor, asked: Sampled, query_time: Tensor) -> Tensor:
         """[Q, n, P], each behaviour's with the log of its weight."""
-        behaviours, table = behaviours_of(windows, sample)
+        table = asked.table
         period = self.period if self.attention_sees_time else 1
         logits: Tensor = self.ops.gsu_score(
             as_query(u, table), table, query_time=query_time, mlp=self.time.mlp(), scale=1.0,
-            period=period, unit=self.time.unit, exclude_future=self.exclude_future, **behaviours,
+            period=period, unit=self.time.unit, exclude_future=self.exclude_future, **asked.layout(),
         )  # fmt: skip
-        return logits + sample.log_weight[:, None]
+        return logits + asked.log_weight[:, None]
 
-    def _search_logits(
-        self, candidate: Tensor, windows: History, sample: Sample, query_time: Tensor
-    ) -> Tensor:
+    def _search_logits(self, candidate: Tensor, asked: Sampled, query_time: Tensor) -> Tensor:
         """The same of the search, [Q, P], with a gradient to what it is taught by."""
-        behaviours, table = behaviours_of(windows, sample)
-        mlp = self.time.mlp()
+        table, mlp = asked.table, self.time.mlp()
         if self.searches_itself:
             candidate, table = candidate.detach(), table.detach()
             mlp = tuple(weight.detach() for weight in mlp)  # type: ignore[assignment]  # four of them
@@ -242,14 +239,14 @@ class TwoStages(InterestModule):
         period = self.period if self.search_sees_time else 1
         scores: Tensor = self.ops.gsu_score(
             as_query(query.flatten(0, -2), keys), keys, query_time=query_time, mlp=mlp, scale=scale,
-            period=period, unit=self.time.unit, exclude_future=self.exclude_future, **behaviours,
+            period=period, unit=self.time.unit, exclude_future=self.exclude_future, **asked.layout(),
         )  # fmt: skip
         if self.t_s is not None:  # 0 times -inf has no gradient
             nothing = scores == -math.inf
             scores = (scores.masked_fill(nothing, 0) * self.t_s.exp()).masked_fill(
                 nothing, -math.inf
             )
-        return scores + sample.log_weight
+        return scores + asked.log_weight
 
 
 def as_query(query: Tensor, rows: Tensor) -> Tensor:
