@@ -368,6 +368,8 @@ def test_errors_name_the_argument(device: str) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             lc.LongTermInterestClock(4, 4, k=None, own_search=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'samples'; sample is near it"):
+        clock.search_loss(candidate, history, now, samples=5)
     for kind in (SIMHard, SIMSoft, ETA):
         with pytest.raises(ValueError, match=f"{kind.__name__}: own_search must be left out"):
             kind(4, 4, own_search=True)

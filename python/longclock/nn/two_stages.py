@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,13 +89,13 @@ class TwoStages(InterestModule):
 
     @named_method(WORDS)
     @torch.no_grad()
-    def attention_mass(
-        self, candidate: Tensor, history: History, query_time: Tensor, **reads: Any
+    def attention_mass(  # type: ignore[override]
+        self, candidate: Tensor, history: History, query_time: Tensor
     ) -> Tensor:
         """How much the attention would look at each behaviour if it saw all: ``mean_i softmax_m(u_i . b_m + s(delta_m))``.
 
         Args:
-            candidate, history, query_time: as of a call. What else a call reads may be given, and changes nothing.
+            candidate, history, query_time: as of a call.
         Returns:
             float32 [S, M], [S, C, M] or [Q, M], M the most behaviours of a query, which is read on the host; a query's sum is 1,
             or 0 where nothing is valid. O(Q n M) memory: for a look at a model, not for serving.
@@ -116,7 +115,7 @@ class TwoStages(InterestModule):
         return mass(logits).unflatten(0, candidate.shape[:-1])
 
     @named_method(WORDS)
-    def search_loss(
+    def search_loss(  # type: ignore[override]
         self,
         candidate: Tensor,
         history: History,
@@ -125,7 +124,6 @@ class TwoStages(InterestModule):
         sample: int = SAMPLE,
         found: Tensor | None = None,
         generator: torch.Generator | None = None,
-        **reads: Any,
     ) -> Tensor | None:
         """How far the search is from what the attention needs: a loss that teaches it, to be added to the model's.
 
@@ -141,7 +139,7 @@ class TwoStages(InterestModule):
         flattens the attention: see docs/training.md for what both were measured to do.
 
         Args:
-            candidate, history, query_time: as of a call. What else a call reads may be given, and changes nothing.
+            candidate, history, query_time: as of a call.
             sample: draws a query, at least 1.
             found: int64 [..., K], what the search found for this call; None: it is searched for. An index outside its query's
                 history is an error on the CPU, and nothing on CUDA.
