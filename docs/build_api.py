@@ -18,7 +18,8 @@ HEAD = """# API
 
 `import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
 padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op under the same name in plain
-PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`.
+PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`, optimizers of
+embeddings in `lc.optim`.
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`. `unit=None` is the module's unit, else 3,600 seconds; two that differ are an
 error. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
