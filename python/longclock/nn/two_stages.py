@@ -133,7 +133,8 @@ class TwoStages(InterestModule):
 
         Both are taken over a sample: what the search finds, and ``sample`` draws that stand for all else. A draw among M
         behaviours counts ``M / sample`` times, so that the sums of both softmaxes, and the loss for given sums, have those
-        over the whole history as their expectations; histories of up to ``sample`` behaviours are taken whole.
+        over the whole history as their expectations; the loss itself, of ratios of these sums, comes out smaller, by less the
+        larger the sample is. Histories of up to ``sample`` behaviours are taken whole.
 
         With ``own_search`` the gradient reaches w_s and t_s alone. Without, it reaches what search and attention share, which
         flattens the attention: see docs/training.md for what both were measured to do.
