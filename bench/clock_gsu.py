@@ -87,15 +87,15 @@ def search_case(
 def two_tables(s: int, m: int, d: int, rows: int, dtype: str, k: int) -> Case:
     """An item and a feature of half of the columns each, beside the two tables joined into one of as many columns."""
     case = make_search(s, m, d, DTYPES[dtype], table=rows)
-    halves = tuple(half.contiguous() for half in case.keys.split(d // 2, 1))
+    halves: Any = tuple(half.contiguous() for half in case.keys.split(d // 2, 1))
     other = torch.randint(0, rows, (s, m))
     layout = {**case.layout, "ids": (case.layout["ids"], other)}
-    several = dataclasses.replace(case, keys=halves, layout=layout)  # type: ignore[arg-type]
+    several = dataclasses.replace(case, keys=halves, layout=layout)
     exact = dataclasses.replace(
         several,
         keys=tuple(half.double() for half in halves),
         query=case.query.double(),
-        mlp=wide(case.mlp),  # type: ignore[arg-type]
+        mlp=wide(case.mlp),
     )
 
     def check() -> Check:
@@ -162,10 +162,10 @@ def cuda_call(
 def cuda_tables(equal: bool) -> Call:
     """Rows of two tables, as wide together as those of the other calls."""
     case = make_search(4, M, D, DTYPES["fp16"])
-    halves = tuple(half.flatten(0, 1) for half in case.keys.split(D // 2, -1))
+    halves: Any = tuple(half.flatten(0, 1) for half in case.keys.split(D // 2, -1))
     ids = tuple(torch.randperm(4 * M).view(4, M) for _ in halves)
     inputs = (case.query, *halves, *ids, case.key_time, case.query_time, *case.mlp)
-    several = dataclasses.replace(case, keys=halves, layout={**case.layout, "ids": ids})  # type: ignore[arg-type]
+    several = dataclasses.replace(case, keys=halves, layout={**case.layout, "ids": ids})
     return Call(lambda: several.run(lc.clock_gsu, K), inputs, case.keys)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import longclock as lc
-from longclock import baselines, data, metrics, nn, ops
+from longclock import baselines, data, metrics, nn, ops, optim
 
 HEAD = """# API
 
@@ -18,7 +18,8 @@ HEAD = """# API
 
 `import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
 padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op under the same name in plain
-PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`.
+PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`, optimizers of
+embeddings in `lc.optim`.
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`. `unit=None` is the module's unit, else 3,600 seconds; two that differ are an
 error. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
@@ -40,7 +41,7 @@ RIVALS = (
 SECTIONS = (
     ("Modules", (lc.LongTermInterestClock, lc.ClockAttentionStack, lc.TimeSimilarity)),
     ("Histories", (lc.History,)),
-    ("Training", (lc.parameter_groups,)),
+    ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
@@ -53,10 +54,17 @@ LISTED = [thing for _, things in SECTIONS for thing in things]
 MORE = [op for op in (getattr(ops, name) for name in ops.__all__) if op not in LISTED]
 # What is shown of a class besides its docstring.
 METHODS = {
-    lc.LongTermInterestClock: ("forward", "project"),
+    lc.LongTermInterestClock: ("forward", "project", "search", "attention_mass", "search_loss"),
     lc.ClockAttentionStack: ("forward",),
     lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
-    nn.InterestModule: ("observe", "auxiliary_logits", "project"),
+    nn.InterestModule: (
+        "observe",
+        "auxiliary_logits",
+        "search",
+        "attention_mass",
+        "search_loss",
+        "project",
+    ),
 }
 OBJECTS = {
     lc.LongTermInterestClock: "clock",
@@ -68,7 +76,7 @@ OBJECTS = {
 def public() -> dict[str, Any]:
     """Everything public by its name: what the page shows, and what the packages export."""
     shown = {thing.__name__: thing for thing in LISTED}
-    packages = (lc, ops, nn, data, metrics)
+    packages = (lc, ops, nn, optim, data, metrics)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
     return {
         name: thing for name, thing in (shown | exported).items() if not inspect.ismodule(thing)
@@ -144,7 +152,8 @@ def signature(thing: Callable[..., Any], owner: str = "") -> str:
     call = f"{thing.__name__}({', '.join(parts)})"
     if owner and not inspect.ismethod(thing):  # of an object
         return f"{owner.lower()}.{call}"
-    return f"lc.{owner}.{call}" if owner else f"lc.{call}"
+    package = "lc.optim" if thing.__module__ == optim.__name__ else "lc"
+    return f"{package}.{owner}.{call}" if owner else f"{package}.{call}"
 
 
 def section(thing: Any) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the tables of docs/study.md and README.md, and their figure, from the committed lines: python docs/build_study.py.
 
-A table follows a comment that names it: ``<!-- rates -->``, ``<!-- own -->``, or ``<!-- data protocol kind -->`` with ``rivals`` (LIC among
+A table follows a comment that names it: ``<!-- rates -->``, ``<!-- own -->``, ``<!-- taught -->``, ``<!-- optimizers -->``, or ``<!-- data protocol kind -->`` with ``rivals`` (LIC among
 them), ``variants`` (of LIC) or ``short`` (rivals in a few columns).
 """
 
@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 from longclock.study import report
 from longclock.study.plan import Line, read_lines
-from longclock.study.summary import by_model, mean_of
+from longclock.study.summary import Mean, by_model, difference, mean_of
 from longclock.train.report import png
 
 ROOT = Path(__file__).parents[1]
 LINES = ROOT / "examples" / "results" / "study"
 PAGES = (ROOT / "docs" / "study.md", ROOT / "README.md")
 TABLE = re.compile(
-    r"(<!-- (?:(rates|own)|([\w-]+) (\w+) (rivals|variants|short)) -->\n)((?:\|.*\n)*)"
+    r"(<!-- (?:(rates|own|taught|optimizers)|([\w-]+) (\w+) (rivals|variants|short)) -->\n)((?:\|.*\n)*)"
 )
 STREAMS = {
     "nyc-60-days": "check-ins, 60 days",
@@ -87,14 +88,54 @@ def own() -> list[list[str]]:
     ]
 
 
+def by_setting(folder: str, setting: str) -> dict[tuple[str, str], dict[Any, list[Line]]]:
+    """Runs that differ in one setting: by stream and model, then by its value."""
+    found: dict[tuple[str, str], dict[Any, list[Line]]] = {}
+    for line in read_lines(LINES / folder / "runs.jsonl"):
+        runs = found.setdefault((line["data"], line["model"]), {})
+        runs.setdefault(line["settings"][setting], []).append(line)
+    return found
+
+
+def taught() -> list[list[str]]:
+    """What a search finds of the attention, and seen AUC, without and with a loss that teaches it; gains are seed by seed."""
+    rows = [["stream", "model", "recall@100", "taught", "best there is", "gain", "seen AUC", "taught", "gain"]]  # fmt: skip
+    for (data, _), runs in by_setting("taught", "search_loss").items():
+        plain, with_loss = (runs[weight] for weight in sorted(runs))
+        cells = [data, report.title_of(plain[0])]
+        for figure in ("recall_of_attention", "seen_auc"):
+            cells += [_text(mean_of(plain, figure)), _text(mean_of(with_loss, figure))]
+            if figure == "recall_of_attention":
+                cells.append(_text(mean_of(with_loss, "best_recall")))
+            cells.append(_text(difference(with_loss, plain, figure), "+"))
+        rows.append(cells)
+    return rows
+
+
+def optimizers() -> list[list[str]]:
+    """LIC's seen AUC by what moves its embeddings."""
+    found = by_setting("optimizers", "embedding_optimizer")
+    kinds = list(next(iter(found.values())))
+    rows = [["stream", *(kind or "adam" for kind in kinds)]]
+    for (data, _), runs in found.items():
+        rows.append([data, *(_text(mean_of(runs[kind], "seen_auc")) for kind in kinds)])
+    return rows
+
+
+def _text(mean: Mean | None, sign: str = "") -> str:
+    """Without its interval, which over three seeds says little."""
+    return "" if mean is None else f"{mean.value:{sign}.4f}"
+
+
+SPECIAL = {"rates": rates, "own": own, "taught": taught, "optimizers": optimizers}
+
+
 def page(path: Path) -> str:
     """The page with its tables as they should be."""
 
     def table(found: re.Match[str]) -> str:
         mark, special, data, protocol, kind = found.groups()[:5]
-        rows = (
-            {"rates": rates, "own": own}[special]() if special else compared(data, protocol, kind)
-        )
+        rows = SPECIAL[special]() if special else compared(data, protocol, kind)
         return mark + report.markdown(rows)
 
     return TABLE.sub(table, path.read_text(encoding="utf-8"))

@@ -152,3 +152,37 @@ def test_labels_of_any_kind():
         label = LABEL if kind is list else np.array(LABEL, kind)
         for measure in MEASURES.values():
             assert measure(label, SCORE) == measure(np.array(LABEL), np.array(SCORE))
+
+
+def test_recall_of_attention():
+    mass = np.array(
+        [[0.5, 0.3, 0.2, 0.0], [0.1, 0.0, 0.9, 0.0], [0.0, 0.0, 0.0, 0.0], [2, 2, 4, 0]]
+    )
+    found = np.array([[0, 2, -1], [2, 0, 1], [-1, -1, -1], [3, -1, 2]])
+    recall = metrics.recall_of_attention
+    assert recall(mass, found) == pytest.approx((0.7 + 1.0 + 0.5) / 3)
+    assert recall(mass, found, k=1) == pytest.approx((0.5 + 0.9 + 0.0) / 3)
+    assert recall(mass, found, k=9) == recall(mass, found)
+    assert recall(mass, found, k=0) == recall(mass, found[:, :0]) == 0
+    assert recall(mass[:2].tolist(), found[:2].tolist()) == pytest.approx(0.85)
+    assert np.isnan(recall(mass[2:3], found[2:3]))
+    assert np.isnan(recall(np.zeros((0, 3)), np.zeros((0, 2), int)))
+    assert np.isnan(recall(np.array([[np.nan, 1]]), np.array([[1]])))
+
+
+@pytest.mark.parametrize(
+    ("mass", "found", "k", "message"),
+    [
+        ([0.5], [[0]], None, r"mass must be numbers of shape \[Q, M\], got float64 of shape \[1\]"),
+        ([[0.5]], [[0.0]], None, r"found must be integers of shape \[Q, K\], got float64"),
+        ([[0.5]], [[0], [0]], None, "mass and found must have a row a query, got 1 and 2 rows"),
+        ([[0.5]], [[1]], None, "found must be from -1 to M - 1 = 0, got 1"),
+        ([[0.5]], [[-2]], None, "found must be from -1 to M - 1 = 0, got -2"),
+        ([[-0.5]], [[0]], None, "mass must not be negative, got -0.5"),
+        ([[0.5]], [[0]], -1, "k must be an int of at least 0, got -1"),
+        ([[0.5]], [[0]], True, "k must be an int of at least 0, got True"),
+    ],
+)  # fmt: skip
+def test_recall_of_attention_names_what_is_wrong(mass, found, k, message):
+    with pytest.raises(ValueError, match=f"^recall_of_attention: {message}"):
+        metrics.recall_of_attention(np.array(mass), np.array(found), k)

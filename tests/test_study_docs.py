@@ -45,7 +45,7 @@ def test_every_table_is_there():
     more = {("nyc-60-days", "daily", "variants"), ("nyc", "streaming", "rivals"),
             ("music", "batches", "rivals"), ("nycflights-all", "daily", "short"),
             ("bikeshare14-home-all", "daily", "short")}  # fmt: skip
-    wanted = ["rates", "own", *more, *rivals]
+    wanted = ["rates", "own", "taught", "optimizers", *more, *rivals]
     assert sorted(map(str, found)) == sorted(map(str, wanted))  # each once
 
 
@@ -122,6 +122,19 @@ def test_lic_is_not_behind_what_counts_on_the_clock():
     assert len(rows) >= 2
     for row in rows:
         assert float(row[-1]) >= -0.010
+
+
+@pytest.mark.parametrize("data", ["bikeshare14-home", "nyc"])
+def test_a_taught_search_finds_more(data):
+    """Most where the search is not the attention's mean, next to nothing for LIC; and no model pays for it."""
+    found = build_study.by_setting("taught", "search_loss")
+    for model, least in (("lic-literal", 0.01), ("sim-soft", 0.05), ("twin", 0.0), ("lic", -0.001)):
+        plain, taught = (found[data, model][weight] for weight in (0.0, 0.1))
+        gains = summary.differences(taught, plain, "recall_of_attention")
+        assert len(gains) == 3
+        assert statistics.mean(gains) >= least
+        assert model != "lic" or max(gains) <= 0.006
+        assert statistics.mean(summary.differences(taught, plain, "seen_auc")) >= -0.001
 
 
 def test_the_readme_shows_its_figures():

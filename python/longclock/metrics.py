@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of a scored stream: AUC, UAUC and log loss.
+"""Metrics of a scored stream, AUC, UAUC and log loss, and of a search: the share of the attention that it finds.
 
 A NaN among the scores or probabilities, of which no order and no loss can be told, makes each of them
 NaN; a label is 0 or 1 everywhere. The classes may be booleans, integers or floats.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 from sklearn.metrics import log_loss, roc_auc_score
 
-__all__ = ["auc", "logloss", "uauc"]
+__all__ = ["auc", "logloss", "recall_of_attention", "uauc"]
 
 Array = npt.NDArray[np.generic]
 
@@ -115,6 +115,61 @@ def logloss(label: Array, probability: Array) -> float:
     if len(label) == 0 or np.isnan(given).any():
         return float("nan")
     return float(log_loss(label, given, labels=[0, 1]))
+
+
+def recall_of_attention(mass: Array, found: Array, k: int | None = None) -> float:
+    """Share of the attention's mass that falls on what the search found: ``sum_{m found} p_m / sum_m p_m``, mean over queries.
+
+    Queries without any mass, whose histories are empty, are left out; NaN where none is left, or where a mass is NaN.
+
+    Args:
+        mass: ``[Q, M]``, of each behaviour, not negative, as of :meth:`longclock.LongTermInterestClock.attention_mass`.
+        found: integers ``[Q, K]``, indices of behaviours, best first, each once, -1 for nothing, as of
+            :meth:`longclock.LongTermInterestClock.search`.
+        k: only the first ``k`` of them count; None: all K.
+    Raises:
+        ValueError: names the argument that is not so.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.metrics import recall_of_attention
+        >>> mass = np.array([[0.5, 0.3, 0.2], [0.1, 0.0, 0.9]])
+        >>> recall_of_attention(mass, np.array([[0, 2], [2, -1]]))  # 0.7 and 0.9
+        0.8
+    """
+    share, index = _matrix("mass", mass, "biuf").astype(np.float64), _matrix("found", found, "iu")
+    if len(share) != len(index):
+        raise ValueError(
+            f"recall_of_attention: mass and found must have a row a query, got {len(share)} and {len(index)} rows"
+        )
+    if k is not None:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 0:
+            raise ValueError(f"recall_of_attention: k must be an int of at least 0, got {k!r}")
+        index = index[:, :k]
+    if (share < 0).any():
+        raise ValueError(f"recall_of_attention: mass must not be negative, got {share.min():g}")
+    outside = (index < -1) | (index >= share.shape[1])
+    if outside.any():
+        raise ValueError(
+            f"recall_of_attention: found must be from -1 to M - 1 = {share.shape[1] - 1}, got {index[outside][0]}"
+        )
+    total = share.sum(1)
+    padded = np.append(share, np.zeros((len(share), 1)), 1)  # nothing, index -1, has no mass
+    taken = np.take_along_axis(padded, index, 1).sum(1)
+    some = total != 0
+    return float((taken[some] / total[some]).mean()) if some.any() else float("nan")
+
+
+def _matrix(name: str, values: Any, kinds: str) -> Any:
+    """An array of two dimensions."""
+    matrix = np.asarray(values)
+    if matrix.ndim != 2 or matrix.dtype.kind not in kinds:
+        raise ValueError(
+            f"recall_of_attention: {name} must be {'integers' if kinds == 'iu' else 'numbers'} of shape "
+            f"{'[Q, K]' if kinds == 'iu' else '[Q, M]'}, got {matrix.dtype} of shape {list(matrix.shape)}"
+        )
+    return matrix
 
 
 def _column(measure: str, name: str, values: Any) -> Any:

@@ -127,3 +127,8 @@ def check_device(op: str, like: Tensor, **others: Tensor | None) -> None:
             raise ValueError(
                 f"{op}: {name} must be on {like.device} as the other arguments, got {value.device}"
             )
+
+
+def check_no_own_search(op: str, options: dict[str, Any], why: str) -> None:
+    if "own_search" in options:
+        raise ValueError(f"{op}: own_search must be left out: {why}")

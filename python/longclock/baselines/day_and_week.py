@@ -84,6 +84,15 @@ class DayAndWeek(InterestModule):
         v = v_cur[0] + v_cur[1]
         return (v, torch.cat(contexts, -2)) if return_context else v
 
+    def search_loss(
+        self, candidate: Tensor, history: History, query_time: Tensor, **reads: Any
+    ) -> Tensor | None:
+        """The sum of the two searches'."""
+        own = [
+            c.search_loss(candidate, history, query_time, **reads) for c in (self.day, self.week)
+        ]
+        return None if own[0] is None or own[1] is None else own[0] + own[1]
+
     def _each_keys(self, keys: Tensor | None) -> tuple[Tensor | None, ...]:
         if keys is None:
             return None, None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longclock.baselines._checks import check_no_own_search
 from longclock.baselines.twin import TWIN
 from longclock.history import History
 
@@ -49,6 +50,7 @@ class ETA(TWIN):
             raise ValueError(f"ETA: hash_bits must be an int of at least 1, got {hash_bits!r}")
         if "scoring" in kwargs:
             raise ValueError("ETA: scoring must be left out: the search compares hashes")
+        check_no_own_search("ETA", kwargs, "hashes are not taught")
         super().__init__(*args, scoring="precomputed", **kwargs)
         width = self.heads * self.head_dim
         self.register_buffer("rotations", torch.randn(width, hash_bits))
@@ -81,3 +83,6 @@ class ETA(TWIN):
             **{**history.arguments(), "keys": scored},
         ).indices  # fmt: skip
         return found
+
+    def search_loss(self, *call: Any, **reads: Any) -> None:
+        """None: a hash passes no gradient on."""

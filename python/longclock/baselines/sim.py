@@ -10,12 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.baselines._checks import check_integers, check_model_call, check_sizes
+from longclock.baselines._checks import (
+    check_integers,
+    check_model_call,
+    check_no_own_search,
+    check_sizes,
+)
 from longclock.baselines.pooled import different_windows, rows_of
 from longclock.baselines.twin import TWIN
 from longclock.history import History
 from longclock.history.windows import edges_of, windows_of
-from longclock.nn.long_term_interest_clock import project_tables, query_of_projections
+from longclock.nn.two_stages import project_tables, query_of_projections
 
 Categories: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
 
@@ -51,6 +56,7 @@ class SIMHard(TWIN):
     reads = ("candidate_category", "behaviour_category")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        check_no_own_search("SIMHard", kwargs, "the search is by categories")
         super().__init__(*args, **kwargs)
         if self.k is None:
             raise ValueError(
@@ -73,6 +79,20 @@ class SIMHard(TWIN):
         behaviour_category: Tensor,
         **options: Any,
     ) -> Any:
+        asked = {"candidate_category": candidate_category, "behaviour_category": behaviour_category}
+        found = self.search(candidate, history, query_time, **asked)
+        return super().forward(candidate, history, query_time, found=found, **options)
+
+    def search(  # type: ignore[override]  # it reads categories, and no keys
+        self,
+        candidate: Tensor,
+        history: History,
+        query_time: Tensor,
+        *,
+        candidate_category: Tensor,
+        behaviour_category: Tensor,
+    ) -> Tensor:
+        """The last ``k`` of the candidate's category, the latest first. Arguments: as of a call."""
         op = type(self).__name__
         check_model_call(op, candidate, self.candidate_dim, self.behaviour_dim, history, query_time)
         queries = candidate.shape[:-1]
@@ -85,9 +105,10 @@ class SIMHard(TWIN):
         found = self._last_of_category(
             candidate_category.flatten().long(), behaviour_category, windows
         )
-        return super().forward(
-            candidate, history, query_time, found=found.unflatten(0, queries), **options
-        )
+        return found.unflatten(0, queries)
+
+    def search_loss(self, *call: Any, **reads: Any) -> None:
+        """None: categories are not learned."""
 
     @torch.no_grad()
     def _last_of_category(self, wanted: Tensor, category: Tensor, windows: History) -> Tensor:
@@ -161,6 +182,7 @@ class SIMSoft(TWIN):
             raise ValueError(
                 "SIMSoft: scoring must be left out: the search has its own projections"
             )
+        check_no_own_search("SIMSoft", kwargs, "the search has its own projections")
         check_sizes(type(self).__name__, search_dim=search_dim)
         super().__init__(*args, scoring="precomputed", **kwargs)
         self.search_dim = search_dim
@@ -172,6 +194,10 @@ class SIMSoft(TWIN):
         width = self.behaviour_dim + self.candidate_dim
         self.auxiliary = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
 
+    @property
+    def searches_itself(self) -> bool:
+        return True
+
     def project(self, rows: Any) -> Any:
         """Keys of the search: [..., L] -> [..., search_dim]; of a tuple of tables, a tuple."""
         return project_tables(rows, self.search_b)
@@ -182,6 +208,9 @@ class SIMSoft(TWIN):
         query = F.linear(candidate, self.search_q)
         keys = self.project(rows) if keys is None else keys
         return query_of_projections(query, keys), keys, 1 / math.sqrt(self.search_dim)
+
+    def _taught_by(self, candidate: Tensor, rows: Any) -> tuple[Tensor, Any, float]:
+        return self._search_by(candidate, candidate, candidate, rows, None)
 
     def auxiliary_logits(self, candidate: Tensor, history: History, query_time: Tensor) -> Tensor:
         """Logits of the candidates, their shape without its last place. Arguments: as of a call."""

@@ -118,6 +118,24 @@ class WithHour(InterestModule):
         joined, _ = self._joined(candidate, history, query_time)
         return self.interest.auxiliary_logits(joined, history, query_time)
 
+    def search(
+        self, candidate: Tensor, history: History, query_time: Tensor, **reads: Any
+    ) -> Tensor | None:
+        joined, _ = self._joined(candidate, history, query_time)
+        return self.interest.search(joined, history, query_time, **reads)
+
+    def attention_mass(
+        self, candidate: Tensor, history: History, query_time: Tensor, **reads: Any
+    ) -> Tensor:
+        joined, _ = self._joined(candidate, history, query_time)
+        return self.interest.attention_mass(joined, history, query_time, **reads)
+
+    def search_loss(
+        self, candidate: Tensor, history: History, query_time: Tensor, **reads: Any
+    ) -> Tensor | None:
+        joined, _ = self._joined(candidate, history, query_time)
+        return self.interest.search_loss(joined, history, query_time, **reads)
+
     def project(self, rows: Tensor) -> Tensor:
         return self.interest.project(rows)
 

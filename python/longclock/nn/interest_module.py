@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from longclock.history import History
@@ -31,6 +33,26 @@ class InterestModule(nn.Module):
         self, candidate: Tensor, history: History, query_time: Tensor
     ) -> Tensor | None:
         """Logits of the candidates for a second loss, their shape without its last place; None: there is no such loss."""
+        return None
+
+    def search(
+        self, candidate: Tensor, history: History, query_time: Tensor, **reads: Any
+    ) -> Tensor | None:
+        """What the search finds, as indices, best first: int64 [..., K]; None: the module does not search, or not once."""
+        return None
+
+    def attention_mass(
+        self, candidate: Tensor, history: History, query_time: Tensor, **reads: Any
+    ) -> Tensor:
+        """How much the attention would look at each behaviour if it saw all, [..., M]; of modules whose search finds something."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: it does not attend to what a search found"
+        )
+
+    def search_loss(
+        self, candidate: Tensor, history: History, query_time: Tensor, **reads: Any
+    ) -> Tensor | None:
+        """A loss that teaches the search what the attention needs; None: there is nothing to teach."""
         return None
 
     def project(self, rows: Tensor) -> Tensor:

@@ -2,21 +2,20 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from longclock._backend import Backend, backend_ops, check_backend
+from longclock._backend import Backend, check_backend
 from longclock._checks import dtype_of
 from longclock._mlp import DEFAULT_PERIOD, DEFAULT_UNIT, resolve_period
 from longclock.history.checks import check_candidate
 from longclock.history.history import History, require_history
 from longclock.history.windows import everything
-from longclock.nn.interest_module import InterestModule
 from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
 from longclock.nn.time_similarity import TimeSimilarity
+from longclock.nn.two_stages import TwoStages, as_query, project_tables, query_of_projections
 from longclock.ops._errors import check_size, named_method
 
 
@@ -38,37 +37,18 @@ def _check_behaviours(history: History, width: int) -> None:
         )
 
 
-def project_tables(rows: Any, weight: Tensor) -> Any:
-    """``rows W^T``, [..., L] with [D, L]; of a tuple of tables, each with its columns of W."""
-    if isinstance(rows, Tensor):
-        return rows @ weight.to(rows.dtype).T
-    columns = weight.split([table.shape[-1] for table in rows], 1)
-    return tuple(table @ part.to(table.dtype).T for table, part in zip(rows, columns, strict=True))
-
-
-def query_of_projections(query: Tensor, keys: Any) -> Tensor:
-    """The query of keys that are projections: of several tables, the same for each table's share."""
-    return query if isinstance(keys, Tensor) else torch.cat([query] * len(keys), -1)
-
-
-def _as_query(query: Tensor, rows: Tensor) -> Tensor:
-    """In the rows' dtype, or at least fp32 (autocast hands over 16-bit queries of fp32 rows)."""
-    if query.dtype == rows.dtype:
-        return query
-    return query.to(torch.promote_types(rows.dtype, torch.float32))
-
-
 def _each_head(x: Tensor, weight: Tensor) -> Tensor:
     """Every head's own product: [Q, n, a] with [n, a, b] is [Q, n, b]."""
     return torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)
 
 
-class LongTermInterestClock(InterestModule):
+class LongTermInterestClock(TwoStages):
     """A candidate's interest vector from a long behaviour history, aware of the time of day.
 
     Clock-GSU keeps the ``k`` behaviours with the best ``W_b b . W_q q / sqrt(d) + s(delta)`` (the
     mean over heads), Clock-ESU attends to them per head and a two-layer network makes v_cur.
-    The search runs without gradient; every parameter is trained through the attention.
+    The search runs without gradient; every parameter is trained through the attention, or, for a search that has weights of
+    its own, by :meth:`search_loss`.
 
     Args:
         behaviour_dim: L, width of a behaviour.
@@ -84,9 +64,12 @@ class LongTermInterestClock(InterestModule):
             (``project``), which a server may store ahead of time. The same selection.
         literal_scale: 1 / sqrt(d), as the source writes it, in place of 1 / (n sqrt(d)).
         exclude_future: a behaviour at or after its query's time does not count.
+        own_search: the search's W_q is ``w_q + w_s``, for which :meth:`search_loss` is the only teacher. w_s starts from 0, the
+            shared search, and costs nothing where candidates are served.
         backend: "compiled", or "reference": plain PyTorch, for any float dtype.
 
-    Parameters: w_b [n, d, L], w_q [n, d, H], w_v [n, L + 4, d], time.{w1, b1, w2, b2} and head.
+    Parameters: w_b [n, d, L], w_q [n, d, H], w_v [n, L + 4, d], time.{w1, b1, w2, b2} and head; with own_search w_s [n, d, H]
+    and t_s [1].
     Source: Long-term Interest Clock, arXiv 2501.15817.
 
     Example::
@@ -121,6 +104,7 @@ class LongTermInterestClock(InterestModule):
         scoring: Literal["folded", "precomputed"] = "folded",
         literal_scale: bool = False,
         exclude_future: bool = False,
+        own_search: bool = False,
         backend: Backend = "compiled",
     ) -> None:
         super().__init__()
@@ -138,9 +122,12 @@ class LongTermInterestClock(InterestModule):
             check_size(
                 "LongTermInterestClock", "k", k, 0, 2048, "; k=None attends to the whole sequence"
             )
-        if not isinstance(exclude_future, bool):
+        for name, value in (("exclude_future", exclude_future), ("own_search", own_search)):
+            if not isinstance(value, bool):
+                raise ValueError(f"LongTermInterestClock: {name} must be a bool, got {value!r}")
+        if own_search and k is None:
             raise ValueError(
-                f"LongTermInterestClock: exclude_future must be a bool, got {exclude_future!r}"
+                "LongTermInterestClock: own_search must be False for k=None, which does not search"
             )
         self.behaviour_dim, self.candidate_dim = behaviour_dim, candidate_dim
         self.head_dim, self.heads, self.k, self.out_dim = head_dim, heads, k, out_dim
@@ -156,6 +143,9 @@ class LongTermInterestClock(InterestModule):
         self.w_b = nn.Parameter(torch.empty(heads, head_dim, behaviour_dim))
         self.w_q = nn.Parameter(torch.empty(heads, head_dim, candidate_dim))
         self.w_v = nn.Parameter(torch.empty(heads, behaviour_dim + 4, head_dim))
+        own = torch.zeros(heads, head_dim, candidate_dim) if own_search else None
+        self.w_s = None if own is None else nn.Parameter(own)
+        self.t_s = None if own is None else nn.Parameter(torch.zeros(1))
         self.head = nn.Sequential(
             nn.Linear(heads * head_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim)
         )
@@ -170,6 +160,9 @@ class LongTermInterestClock(InterestModule):
         ):
             bound = math.sqrt(3 / max(fan_in, 1))
             nn.init.uniform_(weight, -bound, bound)
+        for own in (self.w_s, self.t_s):
+            if own is not None:
+                own.zero_()
         # The time features reach 144 on a daily clock in hours: brought to the size of the others.
         x = max(self.period / 2 / self.time.unit, 1e-6)
         largest = torch.tensor([x, math.sqrt(x), x * x, math.log1p(x)])
@@ -246,26 +239,20 @@ class LongTermInterestClock(InterestModule):
         """
         self._check(candidate, history, keys, longest)
         queries = candidate.shape[:-1]
-        projected = nn.functional.linear(candidate, self.w_q.flatten(0, 1))  # [..., n d]
-        u = _each_head(projected.view(-1, self.heads, self.head_dim), self.w_b)
-        u = u / math.sqrt(self.head_dim)
+        projected, u = self._folded(candidate, self.w_q, self.w_b)
         with torch.no_grad():
             if found is None and self.k is not None:
-                found = self._search(candidate, projected, u, history, query_time, keys)
+                asked = (projected, u) if self.w_s is None else self._search_query(candidate)
+                found = self._search(candidate, *asked, history, query_time, keys)
             elif found is None:
                 found = everything("LongTermInterestClock", history, candidate, query_time, longest)
         context = self.ops.esu_attention(
-            _as_query(u, history.table), history.rows, history.time, query_time, self.time.mlp(),
+            as_query(u, history.table), history.rows, history.time, query_time, self.time.mlp(),
             period=self.period if self.attention_sees_time else 1, unit=self.time.unit,
             found=found, exclude_future=self.exclude_future, **history.layout(),
         ).to(self.w_v.dtype)  # fmt: skip
         v_cur = self.head(_each_head(context, self.w_v).flatten(1)).unflatten(0, queries)
         return (v_cur, context.unflatten(0, queries)) if return_context else v_cur
-
-    @property
-    def ops(self) -> ModuleType:
-        """The functions that the module runs."""
-        return backend_ops(self.backend)
 
     def _check(self, candidate: Tensor, history: History, keys: Any, longest: int | None) -> None:
         """What PyTorch's own operations would take although the ops refuse it, or refuse in their own words."""
@@ -324,12 +311,13 @@ class LongTermInterestClock(InterestModule):
 
         Args:
             candidate, history, query_time, keys: as given to forward.
-            projected: the candidates' projections, [..., n d]; u: these folded into the rows' width, [Q, n, L].
+            projected: the candidates' projections, [..., n d]; u: these folded into the rows' width, [Q, n, L]; both
+                of the search.
         """
         of_history = history.arguments()
         query, scored, scale = self._search_by(candidate, projected, u, of_history["keys"], keys)
         found: Tensor = self.ops.clock_gsu(
-            _as_query(query, scored if isinstance(scored, Tensor) else scored[0]), query_time=query_time, mlp=self.time.mlp(), k=self.k, scale=scale,
+            as_query(query, scored), query_time=query_time, mlp=self.time.mlp(), k=self.k, scale=scale,
             period=self.period if self.search_sees_time else 1, unit=self.time.unit, exclude_future=self.exclude_future,
             **{**of_history, "keys": scored},
         ).indices  # fmt: skip
@@ -349,11 +337,20 @@ class LongTermInterestClock(InterestModule):
         keys = self.project(rows) if keys is None else keys
         return query_of_projections(projected, keys), keys, self.scale
 
+    def _taught_by(self, candidate: Tensor, rows: Any) -> tuple[Tensor, Any, float]:
+        """Folded, whatever the scoring: it is the same selection."""
+        w_q, w_b = self.w_q, self.w_b
+        if self.w_s is not None:
+            w_q, w_b = w_q.detach() + self.w_s, w_b.detach()
+        _, u = self._folded(candidate, w_q, w_b)
+        query = u.sum(-2).unflatten(0, candidate.shape[:-1])
+        return query, rows, self.scale * math.sqrt(self.head_dim)
+
     def extra_repr(self) -> str:
         return (
             f"behaviour_dim={self.behaviour_dim}, candidate_dim={self.candidate_dim}, "
             f"head_dim={self.head_dim}, heads={self.heads}, k={self.k}, "
             f"out_dim={self.out_dim}, period={self.period}, unit={self.time.unit:g}, "
             f"scoring={self.scoring!r}, literal_scale={self.literal_scale}, "
-            f"exclude_future={self.exclude_future}, backend={self.backend!r}"
+            f"exclude_future={self.exclude_future}, own_search={self.w_s is not None}, backend={self.backend!r}"
         )

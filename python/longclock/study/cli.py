@@ -25,6 +25,7 @@ from longclock.train import folder
 from longclock.train.arguments import (
     Parser,
     add_data,
+    add_learning,
     check_bounds,
     check_models,
     config_of,
@@ -100,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         help="behaviours that a search keeps (100; nyc: 50; nycflights and bikeshare14: 300)",
     )
+    add_learning(p)
     p.add_argument(
         "--jobs",
         metavar="N",

@@ -233,7 +233,7 @@ def _wrong(line: Any) -> str:
 
 # What a line may hold besides its task.
 TEXTS = ("title", "data")
-FIGURES = (*METRICS, "silent_units", "s_fall", "bias_swing", "jump", "mid_hour_change",
+FIGURES = (*METRICS, "recall_of_attention", "best_recall", "silent_units", "s_fall", "bias_swing", "jump", "mid_hour_change",
            "ms_per_1000", "seconds", "diverged")  # fmt: skip
 BY_HOUR = ("seen_auc_by_hour", "bias_by_hour")
 

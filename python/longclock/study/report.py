@@ -42,6 +42,8 @@ COLUMNS = {
     "seen_uauc": ("seen UAUC", 4),
     "auc": ("AUC", 4),
     "logloss": ("log loss", 4),
+    "recall_of_attention": ("recall@K", 4),
+    "best_recall": ("best recall@K", 4),
     "bias_swing": ("bias swing", 3),
     "jump": ("jump at the hour", 4),
     "mid_hour_change": ("mid-hour", 4),
@@ -107,7 +109,8 @@ def write(lines: Sequence[Line], out: Path, note: str = "") -> Path:
             f"{seeds} seeds; ± is the half width of a 95% confidence interval. Every event is scored before it is "
             "learned from, in the counted part of the stream; learning rates were chosen on what came before it. Seen: events "
             "whose item occurred before. Seeds needed: to tell LIC's lead from 0. Long histories: 10,000 behaviours and more. Own AUC: within single events whose item "
-            "the user took before.\n"]  # fmt: skip
+            "the user took before. Recall@K: the share of the attention over the whole history that falls on the K behaviours that the search "
+            "found, of histories longer than K; the best: that of the K behaviours that have most of it.\n"]  # fmt: skip
     if note:
         page.append(f"{escaped(note[0].upper() + note[1:])}.\n")
     for protocol, title in PROTOCOLS.items():

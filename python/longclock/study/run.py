@@ -47,6 +47,8 @@ def run_task(task: Task, stream: EventStream, config: Config, counted: float) ->
             for name in (
                 *results.METRICS,
                 "seen_auc_by_hour",
+                "recall_of_attention",
+                "best_recall",
                 "silent_units",
                 "s_fall",
                 "seconds",

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from longclock.data import EventStream, load, read_events
 from longclock.data.candidates import NEGATIVES_FROM
-from longclock.train.config import MODELS, PRESETS, Config
+from longclock.train.config import EMBEDDING_OPTIMIZERS, MODELS, PRESETS, Config
 
 # Whole numbers that are taken, by argument.
 BOUNDS = {
@@ -53,6 +53,11 @@ def add_data(group: argparse._ArgumentGroup, days: str = "0: all") -> None:
     group.add_argument("--negatives-from", choices=NEGATIVES_FROM, help="items by popularity, the user's own earlier ones, or half of each (both)")  # fmt: skip
 
 
+def add_learning(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    group.add_argument("--search-loss", metavar="X", type=float, help="weight of the loss that teaches a search, which then has weights of its own (0: it shares the attention's)")  # fmt: skip
+    group.add_argument("--embedding-optimizer", choices=("adam", *EMBEDDING_OPTIMIZERS), help="of embeddings; the others touch only rows with a gradient (adam)")  # fmt: skip
+
+
 def config_of(args: argparse.Namespace, preset: dict[str, Any]) -> Config:
     """The settings: of the arguments that bear a setting's name and are given, else of the preset."""
     check_bounds(args)
@@ -61,6 +66,11 @@ def config_of(args: argparse.Namespace, preset: dict[str, Any]) -> Config:
         value = getattr(args, field.name, None)
         if value is not None:
             settings[field.name] = value
+    if settings.get("embedding_optimizer") == "adam":
+        settings["embedding_optimizer"] = ""
+    weight = settings.get("search_loss", 0.0)
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"--search-loss must be a number of at least 0, got {weight:g}")
     return Config(**settings)
 
 

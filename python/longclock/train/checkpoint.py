@@ -24,6 +24,7 @@ from longclock.train.loop import Run
 # What reading and restoring raise where a file is torn, of another program or of other shapes.
 BROKEN = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError,
           RecursionError)  # fmt: skip
+OPTIMIZERS = ("optimizer", "embedding_optimizer")  # names of Run.optimizers in a file
 # The checksum of a file is that of its bytes with this in the checksum's place: every bit is covered.
 NO_CHECKSUM = b"0" * 64
 CHECKSUM = b'"checksum":"'
@@ -43,8 +44,10 @@ def identity(name: str, stream: EventStream, config: Config) -> dict[str, Any]:
 def save(path: Path, run: Run, identity: dict[str, Any]) -> None:
     """Write model, optimizer, RNG state, position and scores; the old file stays until it is done."""
     tensors = {f"model.{key}": value for key, value in run.ranker.state_dict().items()}
-    for index, state in run.optimizer.state_dict()["state"].items():
-        tensors.update({f"optimizer.{index}.{key}": value for key, value in state.items()})
+    for kind, optimizer in zip(OPTIMIZERS, run.optimizers, strict=False):
+        for index, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():  # some count their steps in an int
+                tensors[f"{kind}.{index}.{key}"] = torch.as_tensor(value)
     tensors["rng"] = torch.get_rng_state()
     tensors["scores"] = run.scores
     tensors["chunk"] = torch.tensor(run.chunk)
@@ -140,18 +143,19 @@ def _check_position(tensors: dict[str, Tensor], data: TrainingData, parts: list[
 
 
 def _restore(run: Run, tensors: dict[str, Tensor]) -> None:
-    optimizer = run.optimizer.state_dict()
-    optimizer["state"] = {}
-    model = {}
+    model: dict[str, Tensor] = {}
+    states: dict[str, dict[int, Any]] = {kind: {} for kind in OPTIMIZERS}
     for key, tensor in tensors.items():
         kind, _, rest = key.partition(".")
         if kind == "model":
             model[rest] = tensor
-        elif kind == "optimizer":
+        elif kind in states:
             index, _, name = rest.partition(".")
-            optimizer["state"].setdefault(int(index), {})[name] = tensor
+            value = int(tensor) if tensor.dim() == 0 and tensor.dtype == torch.int64 else tensor
+            states[kind].setdefault(int(index), {})[name] = value
     run.ranker.load_state_dict(model)
-    run.optimizer.load_state_dict(optimizer)
+    for kind, optimizer in zip(OPTIMIZERS, run.optimizers, strict=False):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states[kind]})
     run.scores.copy_(tensors["scores"])
     run.chunk = int(tensors["chunk"])
     run.seconds = float(tensors["seconds"])

@@ -18,6 +18,7 @@ from longclock.train import folder, report
 from longclock.train.arguments import (
     Parser,
     add_data,
+    add_learning,
     check_models,
     config_of,
     data_of,
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="X",
         help="learning rate of embeddings; other weights learn at a tenth of it (0.02)",
     )
+    add_learning(run)
     run.add_argument(
         "--period", type=int, metavar="N", help="of the clock, seconds (86400; a week: 604800)"
     )

@@ -35,6 +35,7 @@ from longclock.baselines import (
 from longclock.nn import ClockAttentionStack, InterestModule, LongTermInterestClock, TimeSimilarity
 from longclock.nn.parameter_groups import DENSE_SHARE
 from longclock.nn.time_similarity import S_AT_START
+from longclock.optim import LazyAdam, RowWiseAdagrad
 
 ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16  # widths of the ranker's embeddings
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -52,6 +53,11 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "categories": ("k", "fields", "category_dim"),
     "graph": ("k", "users"),
 }
+# Of embeddings besides, and what they multiply the learning rate by: the steps of row-wise Adagrad shrink.
+EMBEDDING_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
+    "lazy-adam": (LazyAdam, 1.0),
+    "rowwise-adagrad": (RowWiseAdagrad, 10.0),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Config:
     protocol: str = "daily"  # "daily", "hourly" or "stream"
     batch: int = 32  # events a step
     optimizer: str = "adam"  # "adam", "adagrad" or "sgd"
+    embedding_optimizer: str = ""  # of EMBEDDING_OPTIMIZERS; empty: the same
     learning_rate: float = 2e-2  # of embeddings
     dense_share: float = DENSE_SHARE  # of the learning rate, for all other weights
     spread: float = 0.5  # standard deviation of new embeddings
@@ -79,6 +86,7 @@ class Config:
     item_buckets: int = 0  # rows of the item table that ids are hashed to; 0: a row an item
     s_at_start: float = S_AT_START  # s at difference 0 before anything is learned; it falls to 0
     learn_until: float = 1.0  # share of the stream behind which nothing is learned any more
+    search_loss: float = 0.0  # weight of what teaches a search, which then has weights of its own; 0: shared, and not taught
     seed: int = 0
     reference: bool = False  # plain PyTorch in place of the compiled ops
 
@@ -86,6 +94,11 @@ class Config:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
+            )
+        if self.embedding_optimizer not in ("", *EMBEDDING_OPTIMIZERS):
+            raise ValueError(
+                f"embedding_optimizer must be empty or one of {', '.join(EMBEDDING_OPTIMIZERS)}, got "
+                f"{self.embedding_optimizer!r}"
             )
 
 
@@ -99,6 +112,7 @@ class Model:
         kind: the arguments that the module takes, by ``ARGUMENTS``.
         options: arguments of the module besides.
         changes: fields of ``Config`` that are other for this model.
+        own_search: the module takes ``own_search``, for ``Config.search_loss``.
         shuffled_times: see :meth:`longclock.data.Histories.with_shuffled_times`.
         counts: width of the kernel of a model that counts in place of learning (:class:`longclock.train.counting.CountingRanker`);
             its interest module does nothing.
@@ -109,6 +123,7 @@ class Model:
     kind: Literal["searches", "attends", "nearest", "latest", "categories", "graph", ""] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    own_search: bool = False
     shuffled_times: bool = False
     counts: float | None = None
 
@@ -134,6 +149,8 @@ class Model:
         }
         sizes = {name: values[name] for name in ARGUMENTS[self.kind]}
         sizes |= {"out_dim": candidate_dim, "period": config.period, **self.options}
+        if self.own_search and config.search_loss:
+            sizes.update(own_search=True)
         module = self.interest(behaviour_dim, candidate_dim, **sizes)
         for part in module.modules():
             if isinstance(part, TimeSimilarity):
@@ -143,7 +160,7 @@ class Model:
 
 def _clock(title: str, **options: Any) -> Model:
     """The clock itself, with something changed."""
-    return Model(title, LongTermInterestClock, kind="searches", **options)
+    return Model(title, LongTermInterestClock, kind="searches", own_search=True, **options)
 
 
 def _counts(title: str, width: float) -> Model:
@@ -177,8 +194,8 @@ MODELS = {
     "sim-soft": Model("SIM, soft", SIMSoft, kind="searches"),
     "eta": Model("ETA", ETA, kind="searches"),
     "sdim": Model("SDIM", SDIM),
-    "twin": Model("TWIN-like", TWIN, kind="searches"),
-    "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches"),
+    "twin": Model("TWIN-like", TWIN, kind="searches", own_search=True),
+    "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches", own_search=True),
     "full-clock": Model("full clock", FullClock, kind="searches"),
     "lic-stack": Model("LIC, stacked, over everything", ClockAttentionStack, kind="attends"),
     "stca": Model("STCA-like", ClockAttentionStack, kind="attends", options={"clock": False}),
@@ -193,9 +210,14 @@ MODELS = {
         "LIC + hour",
         partial(WithHour, LongTermInterestClock),
         kind="searches",
+        own_search=True,
     ),
-    "lic-search": Model("LIC, time in the search only", ClockSearch, kind="searches"),
-    "lic-attention": Model("LIC, time in the attention only", ClockAttention, kind="searches"),
+    "lic-search": Model(
+        "LIC, time in the search only", ClockSearch, kind="searches", own_search=True
+    ),
+    "lic-attention": Model(
+        "LIC, time in the attention only", ClockAttention, kind="searches", own_search=True
+    ),
     # On a clock of two days, times of one day are as far apart as they are on a line.
     "lic-line": _clock("LIC, without the circle", options={"period": 2 * 86400}),
     "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400}),
@@ -203,6 +225,7 @@ MODELS = {
         "LIC, day and week clocks",
         DayAndWeek,
         kind="searches",
+        own_search=True,
         changes={"period": 7 * 86400},
     ),
     "lic-half-day": _clock("LIC, x from 0 to 1", changes={"unit": 43200.0}),

@@ -114,6 +114,27 @@ def similarity(results: Results) -> Figure | None:
     return figure_of(axes)
 
 
+def recall(results: Results) -> Figure | None:
+    """The share of the attention that each model's search finds."""
+    models = [m for m in results["models"].values() if m.get("recall_of_attention") is not None]
+    if not models:
+        return None
+    axes = new_axes(
+        "What the search finds of the attention", "recall of attention at K (filled) and the best there is (hollow)", "", height=1.2 + 0.35 * len(models)
+    )  # fmt: skip
+    for place, (model, colour) in enumerate(zip(models, itertools.cycle(COLOURS))):
+        value = model["recall_of_attention"]
+        axes.plot(model["best_recall"], -place, "o", markersize=9, color=colour, markerfacecolor="white")  # fmt: skip
+        axes.plot(value, -place, "o", markersize=9, color=colour)
+        axes.annotate(f"{value:.3f}", (value, -place), (0, 9), textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
+    axes.set_yticks(
+        [-place for place in range(len(models))],
+        [f"{plain(model['title'])}, K = {model['recall_k']:,}" for model in models],
+    )
+    axes.margins(x=0.12, y=0.22)
+    return figure_of(axes)
+
+
 def interest(results: Results) -> Figure | None:
     """One user's interest in their most frequent items over 24 hours."""
     found = results["interest"]
@@ -145,6 +166,7 @@ def all_figures(results: Results) -> dict[str, Figure]:
         "comparison": comparison(results),
         "over_stream": over_stream(results),
         "by_hour": by_hour(results),
+        "recall": recall(results),
         "similarity": similarity(results),
         "interest": interest(results),
     }

@@ -16,7 +16,7 @@ from longclock.data import EventStream
 from longclock.data.stream import DAY, IntArray
 from longclock.nn import parameter_groups
 from longclock.train.batches import Batch, TrainingData
-from longclock.train.config import OPTIMIZERS, Config, Model
+from longclock.train.config import EMBEDDING_OPTIMIZERS, OPTIMIZERS, Config, Model
 from longclock.train.counting import CountingRanker
 from longclock.train.ranker import Ranker
 
@@ -38,6 +38,7 @@ class Run:
     ranker: Ranker | CountingRanker
     optimizer: torch.optim.Optimizer
     scores: Tensor
+    embedding_optimizer: torch.optim.Optimizer | None = None  # where it is another
     chunk: int = 0
     seconds: float = 0.0
 
@@ -50,8 +51,18 @@ class Run:
         else:
             ranker = Ranker(data.stream, model, config)
         groups = parameter_groups(ranker, config.learning_rate, config.dense_share)
+        of_embeddings = None
+        if config.embedding_optimizer and len(groups) == 2:
+            kind, factor = EMBEDDING_OPTIMIZERS[config.embedding_optimizer]
+            of_embeddings = kind(groups.pop(0)["params"], lr=factor * config.learning_rate)
         optimizer = OPTIMIZERS[config.optimizer](groups)
-        return cls(ranker, optimizer, torch.full((len(data.candidates.item),), torch.nan))
+        scores = torch.full((len(data.candidates.item),), torch.nan)
+        return cls(ranker, optimizer, scores, of_embeddings)
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """All of them, that of embeddings last."""
+        return [one for one in (self.optimizer, self.embedding_optimizer) if one is not None]
 
     def diverged_at(self, data: TrainingData, parts: list[IntArray]) -> int | None:
         """The first event whose scores are not finite, of those that have been scored."""
@@ -127,11 +138,15 @@ def score(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArray)
 def learn(run: Run, data: TrainingData, batch: Batch) -> Tensor:
     """One step of binary cross-entropy; returns the logits from before it."""
     assert isinstance(run.ranker, Ranker)  # what counts is never asked to learn
-    logits, auxiliary = run.ranker.with_auxiliary(batch, data)
+    logits, auxiliary, search = run.ranker.with_auxiliary(batch, data)
     loss = F.binary_cross_entropy_with_logits(logits, batch.label)
     if auxiliary is not None:
         loss = loss + F.binary_cross_entropy_with_logits(auxiliary, batch.label)
-    run.optimizer.zero_grad()
+    if search is not None:
+        loss = loss + search
+    for optimizer in run.optimizers:
+        optimizer.zero_grad()
     loss.backward()
-    run.optimizer.step()
+    for optimizer in run.optimizers:
+        optimizer.step()
     return logits.detach()

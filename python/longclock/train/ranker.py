@@ -35,6 +35,7 @@ class Ranker(nn.Module):
     def __init__(self, stream: EventStream, model: Model, config: Config) -> None:
         super().__init__()
         self.recent, self.item_scale = config.recent, config.item_scale
+        self.search_loss = config.search_loss
         self.user = nn.Embedding(stream.users, USER_DIM)
         self.item = nn.Embedding(config.item_buckets or stream.items, ITEM_DIM)
         tables = stream.item_categories()
@@ -86,13 +87,12 @@ class Ranker(nn.Module):
 
     def with_auxiliary(
         self, batch: Batch, data: TrainingData, wanted: bool = True
-    ) -> tuple[Tensor, Tensor | None]:
-        """The same, and the logits of a second loss where the interest module has one."""
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The same; where the interest module has them, the logits of a second loss; and the loss of its search, weighted."""
         inputs = Inputs(self, batch, data)
         candidate = inputs.candidate
         recent = mean_of_last("Ranker", self.recent, inputs.history)
-        call = (candidate, inputs.history, batch.time)
-        reads = {name: getattr(inputs, name) for name in self.interest.reads}
+        call, reads = inputs.call, inputs.reads
         v, context = self.interest(*call, **reads, return_context=True)
         met = context.mean(-2)[:, : self.candidate_dim]  # without outcome and time features
         features = [
@@ -106,7 +106,11 @@ class Ranker(nn.Module):
         if self.reads_outcomes:
             features.append(data.outcomes[batch.number][batch.event])
         logits = self.tower(torch.cat(features, 1)).squeeze(1)
-        return logits, self.interest.auxiliary_logits(*call) if wanted else None
+        if not wanted:
+            return logits, None, None
+        search = self.interest.search_loss(*call, **reads) if self.search_loss else None
+        weighted = None if search is None else self.search_loss * search
+        return logits, self.interest.auxiliary_logits(*call), weighted
 
 
 class Inputs:
@@ -120,6 +124,16 @@ class Inputs:
         self.history = History.windows(
             rows, data.behaviour_time, batch.starts, batch.ends, batch.query_offsets
         )
+
+    @property
+    def call(self) -> tuple[Tensor, History, Tensor]:
+        """What every interest module is called with: candidate, history, query_time."""
+        return self.candidate, self.history, self._batch.time
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """What this one reads besides."""
+        return {name: getattr(self, name) for name in self._ranker.interest.reads}
 
     @property
     def user(self) -> Tensor:

@@ -20,6 +20,8 @@ CAPTIONS = {
     "interest module (or, for shuffled times, the behaviours' times) differs.",
     "over_stream": "Every event was scored before it was learned from; those of an item's first moment are left out.",
     "by_hour": "Local hour of the event.",
+    "recall": "Share of the attention, were it over the whole history, that falls on the K behaviours that the search found (filled), and on "
+    "those that have most of it (hollow), more than which no search can find: at the end of the stream, of histories longer than K. Models without a search of K behaviours are left out.",
     "similarity": "How much a behaviour counts by its distance in time of day alone. Attention is a "
     "softmax, so only differences of s matter: the curves start at 0.",
     "interest": "Lines: predicted probability of the user's most frequent items at every quarter of an "
@@ -68,11 +70,16 @@ def write(results: dict[str, Any], out: Path) -> list[Path]:
 
 def table(results: dict[str, Any]) -> list[list[str]]:
     """The comparison as rows of text, header first."""
-    rows = [["model", "seen AUC", "seen UAUC", "own AUC", "AUC", "log loss", "events/s", "seconds"]]
-    for model in results["models"].values():
+    models = results["models"].values()
+    searches = any(model.get("recall_of_attention") is not None for model in models)
+    head = ["model", "seen AUC", "seen UAUC", "own AUC", "AUC", "log loss"]
+    rows = [[*head, *["recall@K"] * searches, "events/s", "seconds"]]
+    for model in models:
         figures = [_number(model[name]) for name in FIGURES]
         if model.get("diverged") is not None:
             figures[0] = f"diverged at event {model['diverged']:,}"
+        if searches:
+            figures.append(_recall(model))
         per_second = model["events_per_second"]
         speed = ["n/a" if per_second is None else f"{per_second:,.0f}", f"{model['seconds']:.1f}"]
         rows.append([model["title"], *figures, *speed])
@@ -99,6 +106,16 @@ def trouble(title: str, silent_units: float | None, s_fall: float | None) -> lis
             f"{title}: s rises with the distance in time of day, by {-s_fall:.2f} over half the clock."
         )
     return found
+
+
+def _recall(model: dict[str, Any]) -> str:
+    """Of the attention, with the most that K behaviours can have of it, and the K."""
+    value = model.get("recall_of_attention")
+    return (
+        "n/a"
+        if value is None
+        else f"{value:.4f} of {model['best_recall']:.4f} @{model['recall_k']}"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -19,12 +19,16 @@ from longclock.nn import LongTermInterestClock, TimeSimilarity
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.counting import CountingRanker
 from longclock.train.loop import Run
+from longclock.train.ranker import Inputs
 
 POINTS = 96  # of a clock's curve: every 15 minutes of a day
 PARTS = 40  # of the stream, for its AUC over time
 INTEREST_ITEMS = 4
 LONG = 10_000  # behaviours of a long history
 ASKED = 256  # of the last events, to see which units of the tower are silent
+RECALL = ("recall_of_attention", "best_recall", "recall_k")
+RECALLED = 256  # events, for the share of the attention that the search finds
+RECALLED_AT_ONCE = 16  # of these: their whole histories are scored
 # In the order of :func:`measure`. ``own_auc``: within single events whose item the user took before.
 METRICS = ("seen_auc", "seen_uauc", "seen_auc_long", "own_auc", "auc", "logloss")
 
@@ -77,7 +81,7 @@ def measure(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
         return {
             **dict.fromkeys(METRICS), "diverged": int(event[int(wrong.int().argmax())]),
             "seen_auc_over_stream": [None] * PARTS, "seen_auc_by_hour": [None] * 24,
-            "silent_units": None, "s_fall": None, "seconds": seconds, "events_per_second": None,
+            **dict.fromkeys(RECALL), "silent_units": None, "s_fall": None, "seconds": seconds, "events_per_second": None,
         }  # fmt: skip
     score = run.scores.numpy()
     counted = event >= counted_from
@@ -104,11 +108,40 @@ def measure(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
         "diverged": None,
         "seen_auc_over_stream": _auc_by(part[event[seen]], PARTS, label[seen], score[seen]),
         "seen_auc_by_hour": _auc_by(hour[event][scored], 24, label[scored], score[scored]),
+        **recall_of_attention(run, data, counted_from),
         "silent_units": silent_units(run, data),
         "s_fall": s_fall(run),
         "seconds": seconds,
         "events_per_second": round(len(data.stream) / max(run.seconds, 1e-9), 1),
     }
+
+
+@torch.no_grad()
+def recall_of_attention(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
+    """:func:`longclock.metrics.recall_of_attention` at the model's k, which is ``recall_k``; ``best_recall``: of the k behaviours with
+    the largest mass, than which no search can find more. All None for a model that does not search once, or whose
+    histories are not longer than k.
+
+    By the weights at the end of the run, over all candidates of up to RECALLED counted events, evenly spread, whose histories
+    are longer than k: of shorter ones everything is found.
+    """
+    nothing = dict.fromkeys(RECALL)
+    interest, k = run.ranker.interest, getattr(run.ranker.interest, "k", None)
+    events = counted_from + np.flatnonzero(data.histories.lengths[counted_from:] > (k or 0))
+    if isinstance(run.ranker, CountingRanker) or k is None or not len(events):
+        return nothing
+    events = events[np.unique(np.linspace(0, len(events) - 1, RECALLED).astype(np.int64))]
+    shares: list[tuple[float, float]] = []
+    for part in np.array_split(events, -(-len(events) // RECALLED_AT_ONCE)):
+        inputs = Inputs(run.ranker, data.batch(part), data)
+        found = interest.search(*inputs.call, **inputs.reads)
+        if found is None:
+            return nothing
+        mass = interest.attention_mass(*inputs.call)
+        most = mass.topk(min(k, mass.shape[1]), 1).indices
+        share, best = (metrics.recall_of_attention(mass.numpy(), i.numpy()) for i in (found, most))
+        shares += [(share, best)] * len(found)
+    return dict(zip(RECALL, [*map(_known, np.mean(shares, 0).tolist()), k], strict=True))
 
 
 @torch.no_grad()
