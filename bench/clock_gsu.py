@@ -91,11 +91,9 @@ def two_tables(s: int, m: int, d: int, rows: int, dtype: str, k: int) -> Case:
     other = torch.randint(0, rows, (s, m))
     layout = {**case.layout, "ids": (case.layout["ids"], other)}
     several = dataclasses.replace(case, keys=halves, layout=layout)
+    doubles: Any = tuple(half.double() for half in halves)
     exact = dataclasses.replace(
-        several,
-        keys=tuple(half.double() for half in halves),
-        query=case.query.double(),
-        mlp=wide(case.mlp),
+        several, keys=doubles, query=case.query.double(), mlp=wide(case.mlp)
     )
 
     def check() -> Check:

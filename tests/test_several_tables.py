@@ -132,6 +132,23 @@ def test_the_module_as_of_joined_rows(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", ["dense", "windows_many"])
+def test_what_teaches_the_search_as_of_joined_rows(layout: str) -> None:
+    case = tables_case(layout, counts=(37, 0, 20, 64))
+    one = joined(case)
+    model = lc.LongTermInterestClock(7, 7, k=10, own_search=True)
+    layout_of_one = {name: value for name, value in one.layout.items() if name != "period"}
+    histories = history_of(case), lc.History(one.keys, one.key_time, **layout_of_one)  # type: ignore[arg-type]
+    ours, theirs = (
+        [
+            model.attention_mass(case.query, history, case.query_time),
+            model.search_loss(case.query, history, case.query_time, sample=100),
+        ]
+        for history in histories
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_tables_gradients_through_the_module(device: str, sparse: bool) -> None:
     items, actions = (torch.randn(n, w, requires_grad=True, device=device) for n, w in ((30, 4), (3, 2)))  # fmt: skip
