@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longclock._checks import OUTSIDE, check_ids
+from longclock._torch_state import reads_values
 from longclock.types import Lookup
 
 
@@ -46,8 +47,9 @@ def _looked_up(
     if table.shape[0] == 0:
         return table.new_zeros(*index.shape, table.shape[1])
     check_ids(op, name, index, table.shape[0], OUTSIDE)
+    sparse = sparse and ids is not None
+    if reads_values(index):
+        return F.embedding(index, table, sparse=sparse)
     known = (index >= 0) & (index < table.shape[0])
-    found = F.embedding(
-        index.clamp(0, table.shape[0] - 1), table, sparse=sparse and ids is not None
-    )
-    return found.masked_fill(~known[..., None], torch.nan)
+    found = F.embedding(index.clamp(0, table.shape[0] - 1), table, sparse=sparse)
+    return found.masked_fill(~known[..., None], torch.nan) if table.is_floating_point() else found

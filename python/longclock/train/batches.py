@@ -16,6 +16,7 @@ from longclock.data import Candidates, EventStream, Histories, HourlyInterests, 
 from longclock.data.candidates import labelled_candidates, sampled_candidates
 from longclock.data.stream import IntArray
 from longclock.train.config import Config
+from longclock.train.touched import Touched, touched
 
 
 class Batch(NamedTuple):
@@ -37,7 +38,7 @@ class TrainingData:
     """A stream, its histories and its candidates, ready to be cut into batches.
 
     Args:
-        behaviour: ``[T]``, every behaviour's row in the ranker's behaviour table.
+        behaviour: ``[T]``, every behaviour's row in the ranker's behaviour table of all items.
         behaviour_time: ``[T]`` int32, on the clock.
     """
 
@@ -130,6 +131,18 @@ class TrainingData:
             if like or negatives:
                 hourly.add(user, time, local, fields[event], like)
         return torch.from_numpy(result)
+
+    def touched(self, batch: Batch) -> Touched | None:
+        """What a batch touches of items and histories; None where that may be all items."""
+        of_events = (
+            column.numpy() for column in (batch.user, batch.starts, batch.ends, batch.item)
+        )
+        return touched(self.histories, self._place, *of_events)
+
+    @functools.cached_property
+    def _place(self) -> IntArray:
+        """Room for :func:`longclock.train.touched.touched`."""
+        return np.zeros(self.stream.items, np.int64)
 
     def batch(self, events: IntArray) -> Batch:
         """All candidates of the given events, in that order."""

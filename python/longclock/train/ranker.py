@@ -36,7 +36,10 @@ class Ranker(nn.Module):
         super().__init__()
         self.recent, self.item_scale = config.recent, config.item_scale
         self.search_loss = config.search_loss
-        self.user = nn.Embedding(stream.users, USER_DIM)
+        self.sparse = bool(
+            config.embedding_optimizer
+        )  # gradients of the large tables: of the rows that were read
+        self.user = nn.Embedding(stream.users, USER_DIM, sparse=self.sparse)
         self.item = nn.Embedding(config.item_buckets or stream.items, ITEM_DIM)
         tables = stream.item_categories()
         self.category = nn.ModuleList(
@@ -63,13 +66,25 @@ class Ranker(nn.Module):
             config, behaviour_dim, self.candidate_dim, categories=len(ids), users=stream.users
         )
 
-    def item_table(self) -> Tensor:
-        """Every item's vector at its scale, ``[items, candidate_dim]``."""
-        parts = [table(ids) for table, ids in zip(self.category, self.categories, strict=True)]
-        rows = self.item.weight
-        if self.buckets is not None:
-            rows = F.embedding(self.buckets, rows)
-        vectors = torch.cat([rows, *parts], 1)
+    @property
+    def reads_all_items(self) -> bool:
+        """Whether the interest module asks for items that are not in the batch."""
+        reads = self.interest.reads
+        return "item_vectors" in reads or ("category_tables" in reads and not len(self.category))
+
+    def item_table(self, items: Tensor | None = None) -> Tensor:
+        """The vectors of some items, or of all, at their scale, ``[items, candidate_dim]``."""
+        categories, rows = self.categories, self.buckets
+        if items is not None:
+            categories = categories[:, items]
+            rows = items if rows is None else rows[items]
+        parts = [table(ids) for table, ids in zip(self.category, categories, strict=True)]
+        own = (
+            self.item.weight
+            if rows is None
+            else F.embedding(rows, self.item.weight, sparse=self.sparse)
+        )
+        vectors = torch.cat([own, *parts], 1)
         if not self.item_scale:
             return vectors
         return F.rms_norm(vectors, vectors.shape[1:]) * self.item_scale
@@ -118,12 +133,29 @@ class Inputs:
 
     def __init__(self, ranker: Ranker, batch: Batch, data: TrainingData) -> None:
         self._ranker, self._batch, self._data = ranker, batch, data
-        self.item_vectors = ranker.item_table()
-        self.candidate = F.embedding(batch.item, self.item_vectors)
-        rows = Lookup(ranker.behaviour_table(self.item_vectors), data.behaviour)
-        self.history = History.windows(
-            rows, data.behaviour_time, batch.starts, batch.ends, batch.query_offsets
-        )
+        self.touched = None if ranker.reads_all_items else data.touched(batch)
+        if self.touched is None:
+            self.item_vectors = ranker.item_table()
+            self.candidate = F.embedding(batch.item, self.item_vectors)
+            behaviour, time, windows = (
+                data.behaviour,
+                data.behaviour_time,
+                (batch.starts, batch.ends),
+            )
+        else:
+            items, candidate, behaviour, position, *windows = self.touched  # type: ignore[assignment]
+            self.item_vectors = ranker.item_table(items)
+            self.candidate = F.embedding(candidate, self.item_vectors)
+            time = data.behaviour_time[position]
+            if ranker.outcome is not None:
+                label = torch.from_numpy(data.histories.label)[position]
+                behaviour = behaviour + len(items) * label
+        rows = Lookup(ranker.behaviour_table(self.item_vectors), behaviour)
+        self.history = History.windows(rows, time, *windows, batch.query_offsets)
+
+    def _of_behaviours(self, values: Tensor) -> Tensor:
+        """Of [T] what the batch's behaviours have, in the order of the history."""
+        return values if self.touched is None else values[self.touched.position]
 
     @property
     def call(self) -> tuple[Tensor, History, Tensor]:
@@ -153,12 +185,12 @@ class Inputs:
     @property
     def behaviour_category(self) -> Tensor:
         """[T]."""
-        return self._data.behaviour_category
+        return self._of_behaviours(self._data.behaviour_category)
 
     @property
     def behaviour_seconds(self) -> Tensor:
         """[T]."""
-        return torch.from_numpy(self._data.histories.time)
+        return self._of_behaviours(torch.from_numpy(self._data.histories.time))
 
     @property
     def query_seconds(self) -> Tensor:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The items and behaviours that a batch touches, so that a step costs what the batch holds and not what the stream does."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from longclock.data import Histories
+from longclock.data.stream import IntArray
+
+
+class Touched(NamedTuple):
+    """Behaviours of a batch's windows, those of a user once, and the different items among them and the candidates."""
+
+    items: Tensor  # [U], each once, in any order
+    candidate: Tensor  # [R], the candidates' places among them
+    behaviour: Tensor  # [B], the behaviours' places among them
+    position: Tensor  # [B], the behaviours' rows of the histories
+    starts: Tensor  # [E], windows of these behaviours
+    ends: Tensor  # [E]
+
+
+def touched(
+    histories: Histories,
+    place: IntArray,
+    user: IntArray,
+    starts: IntArray,
+    ends: IntArray,
+    candidates: IntArray,
+) -> Touched | None:
+    """None where the windows have more behaviours than there are items: all items are then fewer.
+
+    Args:
+        place: [items], to be written to.
+        user, starts, ends: [E], of the batch's events. candidates: [R], their items.
+    """
+    users, which = np.unique(user, return_inverse=True)
+    low = np.full(len(users), len(histories.item))
+    high = np.zeros_like(low)
+    np.minimum.at(low, which, starts)
+    np.maximum.at(high, which, ends)
+    counts = np.maximum(high - low, 0)
+    if counts.sum() >= len(place):
+        return None
+    begin = counts.cumsum() - counts
+    position = np.arange(counts.sum()) + np.repeat(low - begin, counts)
+    shift = (begin - low)[which]
+
+    ids = np.concatenate([histories.item[position], candidates])
+    numbers = np.arange(len(ids))
+    place[ids] = numbers  # of each item one of its occurrences, which stands for all
+    stands = place[ids] == numbers
+    items = ids[stands]
+    place[items] = np.arange(len(items))
+    places = torch.from_numpy(place[ids].astype(np.int64))
+    return Touched(
+        torch.from_numpy(items),
+        places[len(position) :],
+        places[: len(position)],
+        torch.from_numpy(position),
+        torch.from_numpy(starts + shift),
+        torch.from_numpy(ends + shift),
+    )
