@@ -25,8 +25,10 @@ def spread(events: EventStream, categories: bool = True) -> EventStream:
     """The same events over ids far apart."""
     item = events.item * (MANY // events.items)
     category = {"category": item % 4} if categories else {}
-    sizes = {name: 4 for name in category}
-    return dataclasses.replace(events, item=item, categories=category, category_sizes=sizes, items=0)
+    sizes = dict.fromkeys(category, 4)
+    return dataclasses.replace(
+        events, item=item, categories=category, category_sizes=sizes, items=0
+    )
 
 
 def run_of(events: EventStream, name: str, config: Config = SMALL) -> tuple[Run, TrainingData]:
