@@ -15,7 +15,16 @@ from bench.cuda_report.cubins import ARCHITECTURES
 from bench.cuda_report.entries import RELU, Call, D, Gate, HotLoop, K, M, Workload
 from bench.cuda_report.sass import Work
 from bench.harness import Case, Check
-from bench.inputs import DTYPES, Search, make_ragged, make_search, make_windows, wide
+from bench.inputs import (
+    DTYPES,
+    Search,
+    make_mlp,
+    make_ragged,
+    make_search,
+    make_windows,
+    stacked_mlp,
+    wide,
+)
 
 
 def rows_of(scores: torch.Tensor, counts: list[int]) -> torch.Tensor:
@@ -56,8 +65,12 @@ def search_case(
         "longclock": lambda: case.run(lc.clock_gsu, k),
         "reference": lambda: case.run(lc.reference.clock_gsu, k),
     }
-    many = case.query.dim() == 3
-    if counts is None:
+    many, clocks = case.query.dim() == 3, case.layout.get("clocks")
+    if clocks is not None:  # beside one clock alone
+        layout = {name: value for name, value in case.layout.items() if name != "clocks"}
+        alone = dataclasses.replace(case, mlp=make_mlp(), layout=layout)
+        rivals["a day alone"] = lambda: alone.run(lc.clock_gsu, k)
+    elif counts is None:
         rivals["torch"] = lambda: case.plain_scores().topk(k)
     if many:
         rivals["matmul alone"] = product_alone(case)
@@ -79,7 +92,7 @@ def search_case(
         read=None if many or windows else case.gathered().keys,
         flops=2 * evaluations * case.query.shape[-1] if many or windows else 0,
         behaviours=evaluations,
-        compiled="torch" if counts is None else None,
+        compiled="torch" if counts is None and clocks is None else None,
         memory=memory,
     )
 
@@ -119,6 +132,14 @@ def cases(quick: bool) -> Iterator[Case]:
     for name, dtype in DTYPES.items():
         sizes = {"S": s, "M": m, "D": d, "dtype": name}
         yield search_case(f"dense, {name}", make_search(s, m, d, dtype), k, sizes)
+    for title, clocks in (
+        ("a day and a week, fp32", (86400, 604800)),
+        ("a day and the time elapsed, fp32", (86400, lc.ELAPSED)),
+    ):
+        case = make_search(s, m, d // 2, torch.float32)
+        case = dataclasses.replace(case, mlp=stacked_mlp(2), layout={"clocks": clocks})
+        sizes = {"S": s, "M": m, "D": d // 2, "dtype": "fp32"}
+        yield search_case(title, case, k, sizes)
     for name in ("fp32", "bf16"):
         sizes = {"S": s, "M": m, "N": rows, "D": d // 2, "dtype": name}
         case = make_search(s, m, d // 2, DTYPES[name], table=rows)

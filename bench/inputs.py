@@ -30,6 +30,12 @@ def wide(mlp: Mlp) -> Mlp:
     return w1.double(), b1.double(), w2.double(), b2.double()
 
 
+def stacked_mlp(clocks: int) -> Mlp:
+    """Of several clocks."""
+    w1, b1, w2, b2 = zip(*(make_mlp() for _ in range(clocks)), strict=True)
+    return torch.stack(w1), torch.stack(b1), torch.stack(w2), torch.stack(b2)
+
+
 def times(*shape: int) -> Tensor:
     """Unix seconds of a few years."""
     return torch.randint(1_600_000_000, 1_700_000_000, shape)

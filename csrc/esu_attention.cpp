@@ -4,11 +4,10 @@
 #include <limits>
 #include <memory>
 
+#include "common/clocks.h"
 #include "common/dispatch.h"
 #include "common/large_outputs.h"
 #include "common/parallel.h"
-#include "common/time_table_cache.h"
-#include "common/time_term.h"
 #include "esu_attention_call.h"
 #include "longclock/common/range.h"
 
@@ -42,13 +41,12 @@ void check_positions(const char* op, const Tensor& positions) {
 }  // namespace
 
 EsuInputs::EsuInputs(const char* op, const EsuArguments& a)
-    : mlp(op, a.w1, a.b1, a.w2, a.b2, a.unit) {
+    : mlp(op, a.w1, a.b1, a.w2, a.b2, a.periods, a.units) {
   Behaviours& b = params.behaviours;
   b.dtype = check_float(op, "z", a.z);
   check_matches(op, "u", a.u, "z", a.z);
   check_int(op, "z_time", a.z_time);
   check_int(op, "query_time", a.query_time);
-  check_period(op, a.period);
   check(a.u.dim() == 3, op, ": u must have shape [Q, n, L], got ", shape_of(a.u));
   queries = a.u.size(0);
   params.heads = a.u.size(1);
@@ -67,8 +65,8 @@ EsuInputs::EsuInputs(const char* op, const EsuArguments& a)
   b.keys = z.const_data_ptr();
   b.key_row_stride = z.stride(last - 1);
   b.key_time = int_array(z_time);
-  b.period = a.period;
-  b.mlp = mlp.mlp;
+  b.time = mlp.time;
+  params.width = b.dim + b.time.features();
   if (a.ids) {
     ids = as_contiguous(*a.ids);
     b.ids = int_array(ids);
@@ -122,15 +120,16 @@ void EsuInputs::read_found(const char* op, const EsuArguments& a) {
 EsuBackwardArguments::EsuBackwardArguments(const char* op, const EsuInputs& forward,
                                            const Tensor& grad_in, const Tensor& context_in,
                                            const Tensor& softmax_in) {
-  const int64_t heads = forward.params.heads, width = forward.params.behaviours.dim + kTimeFeatures;
+  const int64_t heads = forward.params.heads, width = forward.params.width;
+  const std::string width_name = "L + " + std::to_string(forward.params.behaviours.time.features());
   for (const auto& [name, tensor] :
        {std::pair<const char*, const Tensor&>{"grad", grad_in},
         std::pair<const char*, const Tensor&>{"context", context_in}}) {
     check_defined(op, name, tensor);
     check(tensor.scalar_type() == ScalarType::Float, op, ": ", name, " must be float32, got ",
           dtype_of(tensor));
-    check_shape(op, name, tensor, {{"Q", forward.queries}, {"n", heads}, {"L + 4", width}},
-                "to match u");
+    check_shape(op, name, tensor,
+                {{"Q", forward.queries}, {"n", heads}, {width_name.c_str(), width}}, "to match u");
   }
   check_defined(op, "softmax", softmax_in);
   check(softmax_in.scalar_type() == ScalarType::Float, op, ": softmax must be float32, got ",
@@ -181,7 +180,7 @@ namespace {
 // What the CPU kernels want besides: padded fp32 rows of u, ids known to be in range, a table of s.
 struct CpuAttention : EsuInputs {
   Tensor u;
-  std::shared_ptr<const TimeTable> table;
+  TimeTables tables;
   EsuAttentionParams params;
 
   CpuAttention(const char* op, const EsuArguments& a)
@@ -201,8 +200,7 @@ struct CpuAttention : EsuInputs {
       }
     }
     check_seconds(op, "query_time", query_time);
-    table = time_table(mlp.mlp, b.period, queries * params.k);
-    b.time_table = table.get();
+    tables = find_time_tables(&b.time, queries * params.k);
   }
 
   // Positions lie in the histories, and ids in the table.
@@ -240,8 +238,7 @@ struct CpuAttention : EsuInputs {
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU(LONGCLOCK_PARAMETER) bool /*sparse_grad*/) {
   constexpr const char* op = "esu_attention";
   CpuAttention a(op, LONGCLOCK_ESU_ARGUMENTS);
-  Tensor context = make_empty(
-      z, {a.queries, a.params.heads, a.params.behaviours.dim + kTimeFeatures}, ScalarType::Float);
+  Tensor context = make_empty(z, {a.queries, a.params.heads, a.params.width}, ScalarType::Float);
   Tensor softmax = make_empty(z, {a.queries, a.params.heads, 2}, ScalarType::Float);
   a.params.context = static_cast<float*>(context.mutable_data_ptr());
   a.params.softmax = static_cast<float*>(softmax.mutable_data_ptr());
@@ -278,10 +275,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
     params.stream = z_grad.numel() > kStreamElements;
   }
   const size_t pairs = need_mlp ? static_cast<size_t>(a.queries * k) : 0;
+  const size_t deltas = pairs * static_cast<size_t>(a.params.behaviours.time.clocks);
   const auto s_grad = std::make_unique_for_overwrite<float[]>(pairs);
-  const auto s_delta = std::make_unique_for_overwrite<int32_t[]>(pairs);
+  const auto s_delta = std::make_unique_for_overwrite<int32_t[]>(deltas);
   params.s_grad = need_mlp ? s_grad.get() : nullptr;
   params.s_delta = s_delta.get();
+  params.pairs = static_cast<int64_t>(pairs);
   if (a.params.heads > 0) {
     parallel_tasks(a.queries, 2 * a.work(), [&](int64_t begin, int64_t end) {
       esu_attention_backward_cpu(params, begin, end);
@@ -290,7 +289,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
     std::fill_n(static_cast<char*>(z_grad.mutable_data_ptr()),
                 z_grad.numel() * static_cast<int64_t>(z_grad.element_size()), 0);
     std::fill_n(s_grad.get(), pairs, 0.0f);
-    std::fill_n(s_delta.get(), pairs, 0);
+    std::fill_n(s_delta.get(), deltas, 0);
   }
   if (need_u) u_grad = as_dtype(u_grad, u.scalar_type());
   if (need_mlp) {

@@ -17,7 +17,7 @@ namespace longclock {
   X(Tensor, z)                \
   X(OptionalTensor, ids) X(Tensor, z_time) X(Tensor, query_time) X(OptionalTensor, positions)
 #define LONGCLOCK_ESU(X) \
-  LONGCLOCK_ESU_ROWS(X) LONGCLOCK_MLP(X) X(OptionalTensor, valid) X(int64_t, period) X(double, unit)
+  LONGCLOCK_ESU_ROWS(X) LONGCLOCK_MLP(X) X(OptionalTensor, valid) LONGCLOCK_CLOCKS(X)
 
 struct EsuArguments {
   LONGCLOCK_ESU(LONGCLOCK_FIELD)
@@ -29,7 +29,7 @@ struct EsuArguments {
 // The arguments with their shapes and dtypes checked, all but u in the kernels' form. Nothing of
 // them is read. Holds what its pointers point to.
 struct EsuInputs {
-  TimeMlpArguments mlp;
+  TimeTermArguments mlp;
   Tensor z, ids, z_time, query_time, positions, valid;
   EsuAttentionCommonParams params{};  // without outputs
   int64_t queries;

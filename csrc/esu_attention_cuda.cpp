@@ -49,10 +49,9 @@ struct CudaAttention {
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU(LONGCLOCK_PARAMETER) bool /*sparse_grad*/) {
   CudaAttention a("esu_attention", LONGCLOCK_ESU_ARGUMENTS);
   DeviceEsuAttentionParams& p = a.params;
-  const Tensor context =
-      output(a.call, a.u, {p.queries, p.heads, a.dim() + kTimeFeatures}, ScalarType::Float);
+  const Tensor context = output(a.call, a.u, {p.queries, p.heads, p.width}, ScalarType::Float);
   const Tensor softmax = output(a.call, a.u, {p.queries, p.heads, 2}, ScalarType::Float);
-  const Tensor partial = a.scratch(esu_partial_size(p.queries, p.heads, p.k, a.dim()));
+  const Tensor partial = a.scratch(esu_partial_size(p.queries, p.heads, p.k, p.width));
   p.context = data<float>(context);
   p.softmax = data<float>(softmax);
   p.partial = data<float>(partial);
@@ -99,7 +98,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
   }
   if (need_mlp) {
     s_grad = a.scratch(pairs);
-    s_delta = output(a.call, a.u, {pairs}, ScalarType::Int);
+    s_delta = output(a.call, a.u, {p.behaviours.time.clocks, pairs}, ScalarType::Int);
     params.s_grad = data<float>(s_grad);
     params.s_delta = data<int32_t>(s_delta);
   }

@@ -3,10 +3,10 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include "common/clocks.h"
 #include "common/dispatch.h"
 #include "common/large_outputs.h"
 #include "common/parallel.h"
-#include "common/time_term.h"
 #include "search/search.h"
 
 namespace longclock {
@@ -100,10 +100,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mlp_gradient(const Search& search, in
     count += group.length;
   }
   std::vector<float> s_grad(static_cast<size_t>(count));
-  std::vector<int32_t> s_delta(static_cast<size_t>(count));
+  std::vector<int32_t> s_delta(static_cast<size_t>(search.behaviours.time.clocks * count));
   params->s_begin = s_begin.data();
   params->s_grad = s_grad.data();
   params->s_delta = s_delta.data();
+  params->s_count = count;
   parallel_tasks(params->group_count, scores + count,
                  [&](int64_t begin, int64_t end) { gsu_score_s_grad_cpu(*params, begin, end); });
   return time_mlp_gradient(*search.mlp, {s_delta.data(), false}, s_grad.data(), count);

@@ -101,7 +101,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
       inputs.layout == SearchLayout::kWindows ? params.search.score_count : inputs.positions;
   // Zeros: flat sequences need not cover every position.
   const Tensor s_grad = torch::stable::new_zeros(keys, {params.s_count}, ScalarType::Float);
-  const Tensor s_delta = torch::stable::new_zeros(keys, {params.s_count}, ScalarType::Int);
+  const Tensor s_delta = torch::stable::new_zeros(
+      keys, {inputs.behaviours.time.clocks, params.s_count}, ScalarType::Int);
   cuda.updates(s_grad);
   cuda.updates(s_delta);
   params.s_grad = data<float>(s_grad);

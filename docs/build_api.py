@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import longclock as lc
@@ -21,8 +22,8 @@ padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.refe
 PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`, optimizers of
 embeddings in `lc.optim`.
 
-`mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`. `unit=None` is the module's unit, else 3,600 seconds; two that differ are an
-error. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
+`mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`, which has clocks and units of its own; what is given besides must agree with them. `clocks` is a
+period in seconds, `lc.ELAPSED` (how long ago), or a tuple of up to four of them. `clocks=None` is a day, `unit=None` 3,600 seconds, of `lc.ELAPSED` 60. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
 are given tell the layout:
 
 | layout | query | keys | key_time | query_time | extra |
@@ -79,7 +80,9 @@ def public() -> dict[str, Any]:
     packages = (lc, ops, nn, optim, data, metrics)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
     return {
-        name: thing for name, thing in (shown | exported).items() if not inspect.ismodule(thing)
+        name: thing
+        for name, thing in (shown | exported).items()
+        if not isinstance(thing, (ModuleType, str))
     }
 
 

@@ -12,9 +12,17 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+import longclock as lc
+from longclock._clocks import periods_of, resolve_clocks, resolve_units
+from longclock.types import Clocks
+
 LAYOUTS = ("dense", "candidates", "ragged", "ragged_many", "windows", "windows_many")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 NOWHERE = 10**9  # an id that no table has
+# Circles that divide each other and circles that do not, with the time elapsed among them and without.
+CLOCKS: tuple[Clocks, ...] = (
+    lc.ELAPSED, (86400, 604800), (lc.ELAPSED, 3600), (86400, 50000, lc.ELAPSED), (604800, 86400, 3600, lc.ELAPSED),
+)  # fmt: skip
 
 
 class Mapped:
@@ -100,7 +108,7 @@ class Case(Mapped):
         return (
             self.query, keys, self.key_time, self.query_time, *self.mlp,
             *(given.get(name) for name in names), given.get("exclude_future", False),
-            given.get("scale", 0.5), given.get("period", 86400), given.get("unit", 3600.0),
+            given.get("scale", 0.5), *raw_clocks(given.get("clocks", 86400), given.get("unit")),
             features, feature_ids, extra,
         )  # fmt: skip
 
@@ -134,6 +142,21 @@ def make_mlp(hidden: int = 8, reach: float = 12.0) -> tuple[Tensor, ...]:
     )  # fmt: skip
 
 
+def stacked_mlp(clocks: Clocks, hidden: int = 8) -> tuple[Tensor, ...]:
+    """Weights of one clock, or of several."""
+    each = clocks if isinstance(clocks, tuple) else (clocks,)
+    made = [make_mlp(hidden, 26.0 if one == lc.ELAPSED else one / 7200) for one in each]
+    if len(made) == 1:
+        return made[0]
+    return tuple(torch.stack(parts) for parts in zip(*made, strict=True))
+
+
+def raw_clocks(clocks: Clocks, unit: float | None = None) -> tuple[list[int], list[float]]:
+    """Periods and units, as raw ops take them."""
+    each = resolve_clocks("test", clocks)
+    return periods_of(each), list(resolve_units("test", each, unit))
+
+
 def integer_mlp() -> tuple[Tensor, ...]:
     """Weights that make s() exact on a clock of 16 seconds with unit=1."""
     w1 = torch.tensor([[1.0, 0, 0, 0], [-2.0, 0, 1.0, 0], [0, 0, -1.0, 0]])
@@ -153,7 +176,7 @@ def make_case(
     mask: bool = False,
     exclude_future: bool = False,
     time_dtype: torch.dtype = torch.int64,
-    period: int = 86400,
+    clocks: Clocks = 86400,
     poison: bool = True,
 ) -> Case:
     """counts: behaviours of each sequence. Dense rows are as long as the longest."""
@@ -177,7 +200,7 @@ def make_case(
     windows = layout.startswith("windows")
     times = 2 * s if windows else s
     query_time = torch.randint(-edge, edge, (times,)).to(time_dtype)
-    given: dict[str, Any] = {"period": period}
+    given: dict[str, Any] = {"clocks": clocks}
     dead = torch.zeros(shape, dtype=torch.bool)
     if not flat:
         lengths = torch.tensor(counts, dtype=time_dtype)
@@ -198,7 +221,7 @@ def make_case(
     if exclude_future:
         given["exclude_future"] = True
     if integers:
-        given |= {"period": 16, "unit": 1.0, "scale": 0.5}
+        given |= {"clocks": 16, "unit": 1.0, "scale": 0.5}
     if table:
         n = max(dead.numel(), 1)
         order = torch.randperm(n)[: dead.numel()].view(shape)
@@ -210,5 +233,5 @@ def make_case(
             rows[order[dead]] = torch.nan
     elif poison:
         keys[dead] = torch.nan
-    mlp = integer_mlp() if integers else make_mlp(hidden, reach=period / 7200)
+    mlp = integer_mlp() if integers else stacked_mlp(clocks, hidden)
     return Case(query, keys, key_time, query_time, mlp, given)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from cases import NOWHERE, Case, Mapped, make_case, make_mlp
+from cases import NOWHERE, Case, Mapped, make_case, raw_clocks, stacked_mlp
 from torch import Tensor
 
 import longclock as lc
+from longclock._clocks import resolve_time
+from longclock.reference.time_term import features_of
+from longclock.types import Clocks
 
 
 @dataclass
@@ -23,7 +26,7 @@ class EsuCase(Mapped):
     query_time: Tensor
     mlp: tuple[Tensor, ...]
     valid: Tensor | None
-    period: int = 86400
+    clocks: Clocks = 86400
     sparse: bool = False
 
     def map(self, change: Callable[[Tensor], Tensor]) -> EsuCase:
@@ -33,7 +36,7 @@ class EsuCase(Mapped):
         return EsuCase(
             visit(self.u), visit(self.z), visit(self.ids), visit(self.z_time),
             visit(self.query_time), tuple(visit(weight) for weight in self.mlp),
-            visit(self.valid), self.period, self.sparse,
+            visit(self.valid), self.clocks, self.sparse,
         )  # fmt: skip
 
     def leaves(self) -> dict[str, Tensor]:
@@ -42,24 +45,31 @@ class EsuCase(Mapped):
 
     def run(self, op: Callable[..., Tensor]) -> Tensor:
         z = self.z if self.ids is None else lc.Lookup(self.z, self.ids, self.sparse)
-        return op(self.u, z, self.z_time, self.query_time, self.mlp, self.valid, self.period)
+        return op(self.u, z, self.z_time, self.query_time, self.mlp, self.valid, self.clocks)
 
     def sizes(self, grad: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The largest of each time feature, and how large the terms of each gradient are."""
         case = self.double()
-        delta = lc.reference.circular_delta(case.z_time, case.query_time[:, None], case.period)
-        phi = lc.reference.time_features(delta, dtype=torch.float64)
+        time = resolve_time("test", case.mlp, case.clocks, None)
+        of_clocks = features_of(case.z_time, case.query_time[:, None], time, torch.float64)
+        phi = torch.cat(of_clocks, -1)
         if case.valid is not None:
             phi = phi.masked_fill(~case.valid[..., None], 0)
         z = case.z.nan_to_num(0)
         features = phi.flatten(0, -2)
-        largest = features.abs().amax(0).clamp(min=1) if len(features) else torch.ones(4).double()
+        largest = (
+            features.abs().amax(0).clamp(min=1)
+            if len(features)
+            else torch.ones(phi.shape[-1]).double()
+        )
         top = {name: max(float(value.abs().max()), 1.0) if value.numel() else 1.0
                for name, value in case.leaves().items()}  # fmt: skip
         wide = torch.cat([z.abs().flatten(0, -2).amax(0) if z.numel() else z.new_zeros(z.shape[-1]),
                           largest])  # fmt: skip
         term = float((grad.double().abs() @ wide).max()) if grad.numel() else 1.0
-        hidden = float((case.mlp[0].abs() @ largest + case.mlp[1].abs()).max())
+        w1, b1 = case.mlp[0].abs(), case.mlp[1].abs()
+        each = largest.view(-1, 4, 1) if w1.dim() == 3 else largest.view(4, 1)
+        hidden = float((w1 @ each + b1[..., None]).max())
         return largest, {
             "u": term * float(z.abs().max()) if z.numel() else 1.0, "z": term * top["u"],
             "w1": term * top["w2"], "b1": term * top["w2"], "w2": term * hidden, "b2": term,
@@ -68,7 +78,7 @@ class EsuCase(Mapped):
     def raw(self) -> tuple[Any, ...]:
         return (
             self.u, self.z, self.ids, self.z_time, self.query_time, None, *self.mlp, self.valid,
-            self.period, 3600.0, self.sparse,
+            *raw_clocks(self.clocks), self.sparse,
         )  # fmt: skip
 
 
@@ -83,7 +93,7 @@ def make_esu(
     some_invalid: bool = True,
     hidden: int = 8,
     time_dtype: torch.dtype = torch.int64,
-    period: int = 86400,
+    clocks: Clocks = 86400,
     poison: bool = True,
 ) -> EsuCase:
     """Query 0 has nothing valid, query 1 only its last behaviour, the others a random part."""
@@ -106,8 +116,8 @@ def make_esu(
         ids = ids.masked_fill(dead, -1 if time_dtype == torch.int32 else NOWHERE).to(time_dtype)
     elif poison:
         z[dead] = torch.nan
-    mlp = make_mlp(hidden, reach=period / 7200)
-    return EsuCase(u, z, ids, z_time, query_time, mlp, valid, period)
+    mlp = stacked_mlp(clocks, hidden)
+    return EsuCase(u, z, ids, z_time, query_time, mlp, valid, clocks)
 
 
 @dataclass
@@ -165,7 +175,7 @@ class FoundCase(Mapped):
         table = case.keys.flatten(0, -2)  # of a table nothing changes
         return EsuCase(
             self.u, table, lines, taken(case.key_time).masked_fill(~valid, 0), moments, case.mlp, valid,
-            case.layout["period"], self.sparse,
+            case.layout["clocks"], self.sparse,
         )  # fmt: skip
 
 

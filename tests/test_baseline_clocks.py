@@ -80,8 +80,8 @@ class Recorder:
 def test_day_and_week_are_two_clocks():
     table, ids, time, now, candidate = inputs()
     both = DayAndWeek(L, H, k=K, out_dim=7, unit=1800.0)
-    assert (both.day.period, both.day.time.unit) == (86400, 1800)
-    assert (both.week.period, both.week.time.unit) == (604800, 12600)
+    assert (both.day.clocks, both.day.time.units) == ((86400,), (1800,))
+    assert (both.week.clocks, both.week.time.units) == ((604800,), (12600,))
     call = (candidate, History.dense(Lookup(table, ids), time), now)
     v, context = both(*call, return_context=True)
     assert context.shape == (S, 8, L + 4)

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FLOATS, LAYOUTS, Case, make_case
+from cases import CLOCKS, FLOATS, LAYOUTS, Case, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_error import RAW_ERROR
 from tolerance import assert_bitwise, assert_selection
 
 import longclock as lc
+from longclock.types import Clocks
 
 
 def rows(case: Case, **options: Any) -> list[torch.Tensor]:
@@ -81,7 +82,21 @@ def test_widths(level: str, device: str, width: int, dtype: torch.dtype) -> None
 @pytest.mark.parametrize("time_dtype", [torch.int32, torch.int64])
 @pytest.mark.parametrize("hidden", [1, 8, 64])
 def test_clocks(level: str, device: str, period: int, time_dtype: torch.dtype, hidden: int) -> None:
-    check(make_case("dense", time_dtype=time_dtype, period=period, hidden=hidden), 12, device)
+    check(make_case("dense", time_dtype=time_dtype, clocks=period, hidden=hidden), 12, device)
+
+
+@pytest.mark.parametrize("clocks", CLOCKS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_several_clocks(level: str, device: str, layout: str, clocks: Clocks) -> None:
+    for table in (False, True):
+        check(make_case(layout, clocks=clocks, mask=True, table=table), 12, device)
+    # Often enough for tables of s, and long enough for their limits to rule behaviours out.
+    case = make_case(layout, clocks=clocks, counts=(4000, 1, 600, 700)).to(device)
+    first = case.run(lc.clock_gsu, 9)
+    for _ in range(40 if device == "cpu" else 1):
+        again = case.run(lc.clock_gsu, 9)
+        assert torch.equal(again.scores, first.scores)
+        assert torch.equal(again.indices, first.indices)
 
 
 @pytest.mark.parametrize("candidates", [0, 1, 2, 5, 8, 9, 17])
@@ -206,7 +221,7 @@ def test_parameters_changed_in_place_are_seen(level: str, device: str) -> None:
     """Whatever is kept of s from call to call is of the parameters as they are now."""
     case = make_case("dense", torch.float32, counts=(400,) * 3).to(device)
     step = tuple(torch.full_like(part, 0.25) for part in case.mlp)
-    short: dict[str, Any] = {"period": 600, "unit": 60.0}  # few deltas: a table pays at once
+    short: dict[str, Any] = {"clocks": 600, "unit": 60.0}  # few deltas: a table pays at once
     for _ in range(6):
         found = case.run(lc.gsu_score, **short)
         expected = case.run(lc.reference.gsu_score, **short)

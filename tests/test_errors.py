@@ -51,8 +51,8 @@ def raw_search(**changes: object) -> list[object]:
         "query_time": torch.zeros(2, dtype=torch.int64),
         "w1": torch.randn(8, 4), "b1": torch.randn(8), "w2": torch.randn(8), "b2": torch.randn(()),
         "ids": None, "lengths": None, "offsets": None, "query_offsets": None, "starts": None,
-        "ends": None, "mask": None, "exclude_future": False, "scale": 1.0, "period": 86400,
-        "unit": 3600.0, "k": 2,
+        "ends": None, "mask": None, "exclude_future": False, "scale": 1.0, "periods": [86400],
+        "units": [3600.0], "features": [], "feature_ids": [], "k": 2,
     }  # fmt: skip
     return list((arguments | changes).values())
 
@@ -91,8 +91,15 @@ FLAT = {"keys": torch.randn(5, 3), "key_time": torch.zeros(5, dtype=torch.int64)
             r"query_offsets must have shape \[S \+ 1\] = \[3\] to match query_time \[S\], got \[2\]",
         ),
         ({"mask": torch.ones(2, 4, dtype=torch.bool)}, r"mask must be bool of key_time's shape"),
-        ({"period": 0}, "period must be from 1 to"),
-        ({"unit": 1e-320}, "unit must be a positive number"),
+        ({"periods": [-1]}, "periods must be from 1 to"),
+        ({"periods": []}, "periods must be of 1 to 4 clocks, got 0"),
+        ({"periods": [7] * 5}, "periods must be of 1 to 4 clocks, got 5"),
+        ({"periods": [7, 7]}, "units must be one for each of periods, 2, got 1"),
+        ({"units": [1e-320]}, "units must be a positive number"),
+        (
+            {"periods": [7, 0], "units": [1.0, 1.0]},
+            r"mlp w1 must have shape \[C, h, 4\] with C = 2 clocks and h from 1 to 32, got \[8, 4\]",
+        ),
         ({"k": -1}, "k must be from 0 to 2048, got -1"),
         ({"w1": torch.randn(65, 4)}, r"mlp w1 must have shape \[h, 4\] with h from 1 to 64"),
         ({"b1": torch.randn(7)}, r"mlp b1 must have shape \[h\] = \[8\] to match w1, got \[7\]"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from bench.memory import kilobytes
-from cases import FLOATS, NOWHERE
+from cases import CLOCKS, FLOATS, NOWHERE
 from esu_cases import EsuCase, make_esu
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +17,7 @@ from torch import Tensor
 
 import longclock as lc
 from longclock._library import raw
+from longclock.types import Clocks
 
 
 def check(case: EsuCase, device: str) -> None:
@@ -28,7 +29,7 @@ def check(case: EsuCase, device: str) -> None:
     grad = torch.randn(context.shape)
     largest, sizes = case.sizes(grad)
     # Every column counts as much as the others: x^2 is far larger than sqrt(x).
-    columns = torch.cat([torch.ones(context.shape[-1] - 4), largest])
+    columns = torch.cat([torch.ones(context.shape[-1] - len(largest)), largest])
     assert_close(context.cpu() / columns.float(), fine / columns, other / columns, "context")
     context.backward(grad.to(device))
     fine.backward(grad.double())
@@ -38,7 +39,8 @@ def check(case: EsuCase, device: str) -> None:
         assert leaf.grad.dtype == leaf.dtype, name
         mine, good, torchs = leaf.grad.cpu(), exact.leaves()[name].grad, rival.leaves()[name].grad
         if name == "w1":
-            mine, good, torchs = (g / largest.to(g.dtype) for g in (mine, good, torchs))
+            each = largest if leaf.dim() == 2 else largest.view(-1, 1, 4)
+            mine, good, torchs = (g / each.to(g.dtype) for g in (mine, good, torchs))
         terms = 1 if name in ("u", "z") else case.u[..., 0].numel() * case.z_time.shape[1]
         assert_close(mine, good, torchs, name, terms, sizes[name])
 
@@ -69,7 +71,15 @@ def test_queries_and_heads(level: str, device: str, queries: int, heads: int) ->
 @pytest.mark.parametrize("time_dtype", [torch.int32, torch.int64])
 @pytest.mark.parametrize("hidden", [1, 8, 33, 64])
 def test_clocks(level: str, device: str, period: int, time_dtype: torch.dtype, hidden: int) -> None:
-    check(make_esu(period=period, time_dtype=time_dtype, hidden=hidden, table=True), device)
+    check(make_esu(clocks=period, time_dtype=time_dtype, hidden=hidden, table=True), device)
+
+
+@pytest.mark.parametrize("clocks", CLOCKS)
+@pytest.mark.parametrize("heads", [1, 4, 9])
+@pytest.mark.parametrize("k", [1, 37, 700])
+def test_several_clocks(level: str, device: str, clocks: Clocks, heads: int, k: int) -> None:
+    for width in (7, 16, 140):
+        check(make_esu(clocks=clocks, heads=heads, k=k, width=width, table=width == 16), device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

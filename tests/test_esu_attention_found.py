@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import FLOATS, LAYOUTS, NOWHERE
+from cases import CLOCKS, FLOATS, LAYOUTS, NOWHERE
 from esu_cases import FoundCase, lengths_of, make_found
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,8 +108,9 @@ def test_sizes(level: str, device: str, k: int, width: int) -> None:
 @pytest.mark.parametrize("time_dtype", [torch.int32, torch.int64])
 def test_heads_and_times(level: str, device: str, heads: int, time_dtype: torch.dtype) -> None:
     for layout in LAYOUTS:
-        case = make_found(layout, heads=heads, time_dtype=time_dtype, period=604800)
-        same_as_gathered(case, device)
+        for clocks in (604800, CLOCKS[3]):
+            case = make_found(layout, heads=heads, time_dtype=time_dtype, clocks=clocks)
+            same_as_gathered(case, device)
 
 
 @every_kind
@@ -279,7 +280,7 @@ def raw_found(device: str, **changes: object) -> list[object]:
     given: dict[str, object] = {
         "u": torch.ones(3, 2, 4, device=device), "z": torch.ones(5, 4, device=device), "ids": None, "z_time": ints,
         "query_time": ints[:3], "positions": torch.tensor([[0, -1], [4, 3], [-1, -9]], device=device),
-        **dict(zip(("w1", "b1", "w2", "b2"), mlp, strict=True)), "valid": None, "period": 86400, "unit": 3600.0,
+        **dict(zip(("w1", "b1", "w2", "b2"), mlp, strict=True)), "valid": None, "periods": [86400], "units": [3600.0],
         "sparse_grad": False,
     }  # fmt: skip
     return list((given | changes).values())

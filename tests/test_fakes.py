@@ -44,6 +44,9 @@ def mistakes(op: str, given: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
                     yield f"{name}: {change}", {**given, name: changed(value)}
             if kind == "Optional[Tensor]":
                 yield f"{name}: left out", {**given, name: None}
+        elif name in ("periods", "units"):
+            for wrong in ([], [3], [3, 4], [-1], [2**31], [-1, 7], [3] * 5):
+                yield f"{name}: {wrong}", {**given, name: [type(value[0])(one) for one in wrong]}
         elif kind == "Optional[Tensor]":
             for added in ADDED:
                 yield f"{name}: added {list(added.shape)}", {**given, name: added}

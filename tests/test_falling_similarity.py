@@ -14,7 +14,7 @@ SHAPES = [(86400, 3600.0), (86400, 43200.0), (86400, 60.0), (604800, 302400.0), 
 def randomised(module: lc.TimeSimilarity, seed: int, size: float = 1.0) -> lc.TimeSimilarity:
     """Weights of either sign, of the magnitude that the features have."""
     random = torch.Generator().manual_seed(seed)
-    farthest = module.period / 2 / module.unit
+    farthest = module.clocks[0] / 2 / module.units[0]
     with torch.no_grad():
         for weight in module.parameters():
             weight.copy_(torch.randn(weight.shape, generator=random) * size)
@@ -27,13 +27,13 @@ def randomised(module: lc.TimeSimilarity, seed: int, size: float = 1.0) -> lc.Ti
 @pytest.mark.parametrize("hidden", [1, 8, 64])
 @pytest.mark.parametrize("seed", range(4))
 def test_it_never_rises(level, device, period, unit, hidden, seed) -> None:
-    made = randomised(lc.TimeSimilarity(hidden, unit, period=period), seed, 3.0).to(device)
+    made = randomised(lc.TimeSimilarity(hidden, unit, clocks=period), seed, 3.0).to(device)
     _, b1, w2, b2 = (weight.detach().cpu() for weight in made.parameters())
     delta = torch.arange(0, period // 2 + 1, max(1, period // 4000), device=device)
     s = made(delta).detach().cpu()
     rounding = 1e-5 * float(b2.abs() + (w2.abs() * b1.abs()).sum())  # a unit is b1 at most
     assert (s.diff() <= rounding).all()
-    exact = lc.TimeSimilarity(hidden, unit, period=period, backend="reference").double()
+    exact = lc.TimeSimilarity(hidden, unit, clocks=period, backend="reference").double()
     exact.load_state_dict(made.state_dict())
     assert (exact(delta.cpu()).diff() <= 1e-9 * rounding).all()
 
@@ -102,7 +102,7 @@ def test_reference_and_ops_agree_on_a_module(level, device, falls) -> None:
     now = torch.randint(0, 10**9, (4,), device=device)
     delta = lc.circular_delta(times, now[:, None])
     calls = {
-        "time_similarity": lambda ops, s: ops.time_similarity(delta, *s.mlp(), s.unit),
+        "time_similarity": lambda ops, s: ops.time_similarity(delta, *s.mlp(), s.units[0]),
         "TimeSimilarity": lambda ops, s: s(delta),
         "gsu_score": lambda ops, s: ops.gsu_score(query, keys, times, now, s),
         "esu_attention": lambda ops, s: ops.esu_attention(query[:, None], keys, times, now, s),
@@ -138,13 +138,18 @@ def test_a_state_goes_round(falls) -> None:
 
 @pytest.mark.parametrize("falls", ["yes", 1, None])
 def test_falls_is_a_bool(falls) -> None:
-    with pytest.raises(ValueError, match=r"^TimeSimilarity: falls must be a bool, got "):
+    with pytest.raises(
+        ValueError,
+        match=r"^TimeSimilarity: falls must be a bool, or one for each of the clocks, got ",
+    ):
         lc.TimeSimilarity(falls=falls)
-    with pytest.raises(ValueError, match="falls must be a bool, got "):
+    with pytest.raises(
+        ValueError, match="falls must be a bool, or one for each of the clocks, got "
+    ):
         lc.LongTermInterestClock(4, 3, time_falls=falls)
 
 
 @pytest.mark.parametrize("backend", ["compiled", "reference"])
 def test_the_clocks_s_falls_unless_it_is_free(backend) -> None:
-    assert lc.LongTermInterestClock(4, 3, backend=backend).time.falls is True
-    assert lc.LongTermInterestClock(4, 3, time_falls=False, backend=backend).time.falls is False
+    assert lc.LongTermInterestClock(4, 3, backend=backend).time.falls == (True,)
+    assert lc.LongTermInterestClock(4, 3, time_falls=False, backend=backend).time.falls == (False,)

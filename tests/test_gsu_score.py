@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FLOATS, LAYOUTS, Case, make_case
+from cases import CLOCKS, FLOATS, LAYOUTS, Case, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerance import assert_bitwise, assert_close
 
 import longclock as lc
+from longclock.types import Clocks
 
 
 def check_values(case: Case, device: str, **options: Any) -> None:
@@ -81,9 +82,23 @@ def test_lengths(level: str, device: str, layout: str, counts: tuple[int, ...]) 
 @pytest.mark.parametrize("time_dtype", [torch.int32, torch.int64])
 @pytest.mark.parametrize("hidden", [1, 8, 33, 64])
 def test_clocks(level: str, device: str, period: int, time_dtype: torch.dtype, hidden: int) -> None:
-    case = make_case("dense", time_dtype=time_dtype, period=period, hidden=hidden)
+    case = make_case("dense", time_dtype=time_dtype, clocks=period, hidden=hidden)
     check_values(case, device)
     check_gradients(case, device)
+
+
+@pytest.mark.parametrize("clocks", CLOCKS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_several_clocks(level: str, device: str, layout: str, clocks: Clocks) -> None:
+    for time_dtype in (torch.int32, torch.int64):
+        case = make_case(layout, clocks=clocks, time_dtype=time_dtype, mask=True)
+        check_values(case, device)
+        check_gradients(case, device)
+    # Often enough for tables of s.
+    case = make_case(layout, clocks=clocks, counts=(3000, 1, 500, 700)).to(device)
+    first = case.score(lc.gsu_score)
+    for _ in range(40 if device == "cpu" else 1):
+        assert torch.equal(case.score(lc.gsu_score), first)
 
 
 @pytest.mark.parametrize("candidates", [0, 1, 2, 5, 8, 9])

@@ -98,8 +98,20 @@ def test_errors_of_combinations(device: str) -> None:
             {"starts": None, "ends": None, "query_offsets": ends},
             r"query_offsets must come with offsets \(ragged\), or starts and ends \(windows\), got neither$",
         ),
-        ({"period": 0}, "period must be from 1"),
-        ({"period": 1.5}, "period must be an int, got float"),
+        ({"clocks": 0}, "clocks must be from 1 to 2147483647 seconds, got 0; a day is 86400"),
+        (
+            {"clocks": 1.5},
+            "clocks must be a period in seconds, lc.ELAPSED, or a tuple of them, got 1.5",
+        ),
+        (
+            {"clocks": "day"},
+            "clocks must be a period in seconds, lc.ELAPSED, or a tuple of them, got 'day'",
+        ),
+        ({"clocks": ()}, "clocks must be 1 to 4, got 0"),
+        (
+            {"unit": (1.0, 2.0)},
+            "unit must be a number, or one for each of the clocks, which are 1, got 2",
+        ),
     ):
         with pytest.raises(ValueError, match="^gsu_score: " + message):
             case.score(lc.gsu_score, **options)

@@ -23,7 +23,7 @@ def hashed(case: Case, words: int, bits: int = 64) -> Case:
         return random >> (64 - bits)
 
     layout = {name: value for name, value in case.layout.items()
-              if name not in ("period", "unit", "scale")}  # fmt: skip
+              if name not in ("clocks", "unit", "scale")}  # fmt: skip
     return Case(
         hashes(case.query), hashes(case.keys), case.key_time, case.query_time, case.mlp, layout
     )
@@ -145,7 +145,7 @@ def test_finds_what_the_product_of_signs_does(level: str, device: str) -> None:
     case.query[case.query == 0] = case.keys[case.keys == 0] = -1.0
     by_signs = case.to(device).run(lc.clock_gsu, 30, scale=1.0)
     case.query, case.keys = lc.pack_signs(case.query), lc.pack_signs(case.keys)
-    del case.layout["period"]
+    del case.layout["clocks"]
     ours = run(case.to(device), lc.hamming_gsu, 30)
     assert torch.equal(ours.indices, by_signs.indices)
     assert torch.equal(48 + 2 * ours.scores, by_signs.scores)

@@ -89,3 +89,21 @@ def test_what_is_not_seen_yet_changes_no_score(name):
     config = dataclasses.replace(config, history_delay=0)
     seen, _ = scores_of(events, config, name)
     assert not torch.equal(seen, before)
+
+
+@pytest.mark.parametrize("longest", [None, 7])
+@pytest.mark.parametrize("delay", [0, 3600, 3 * 86400])
+def test_behaviours_are_forgotten_after_days(longest, delay):
+    events = stream(events=300)
+    past = Histories.of(events, longest, delay, days=2)
+    order, _ = events.by_user()
+    for event, (start, end) in enumerate(zip(past.starts, past.ends, strict=True)):
+        own = np.flatnonzero(events.user[order] == events.user[event])
+        age = events.order_time[event] - events.order_time[order[own]]
+        seen = own[(age > delay if delay else own < end) & (age <= 2 * 86400)]
+        seen = seen[seen < end]
+        if longest is not None:
+            seen = seen[-longest:]
+        assert list(range(start, end)) == seen.tolist()
+    with pytest.raises(ValueError, match=r"Histories\.of: days must"):
+        Histories.of(events, days=-1)

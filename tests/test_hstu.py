@@ -84,7 +84,13 @@ def test_the_trainer_gives_seconds_that_grow():
     batch = data.batch(np.array([50, 3]))
     inputs = Inputs(Run.start(data, MODELS["hstu"], config).ranker, batch, data)
     assert torch.equal(inputs.query_seconds, torch.from_numpy(data.stream.time[[50, 3]]))
-    assert torch.equal(inputs.behaviour_seconds, torch.from_numpy(data.histories.time))
+    starts, ends = inputs.history.starts.tolist(), inputs.history.ends.tolist()
+    for start, end, first, last in zip(
+        starts, ends, batch.starts.tolist(), batch.ends.tolist(), strict=True
+    ):
+        assert (
+            inputs.behaviour_seconds[start:end].tolist() == data.histories.time[first:last].tolist()
+        )
     assert int(inputs.behaviour_seconds.max()) > 86400
     later = Inputs(inputs._ranker, batch._replace(time=batch.time * 0 + 7), data)
     assert (later.query_seconds % 86400 == 7).all()  # another time of the same day

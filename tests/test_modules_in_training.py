@@ -220,7 +220,7 @@ def test_two_processes_train_as_one(device: str, tmp_path: Path) -> None:
 def test_time_similarity_starts_alive_and_falling(
     device: str, hidden: int, period: int, unit: float
 ) -> None:
-    time = lc.TimeSimilarity(hidden, unit, period=period).to(device)
+    time = lc.TimeSimilarity(hidden, unit, clocks=period).to(device)
     delta = torch.linspace(0, period // 2, 1000, device=device).long()
     s = time(delta)
     torch.testing.assert_close(s[0], torch.full((), 8.0, device=device))

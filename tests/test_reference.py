@@ -64,7 +64,7 @@ def score_of(case: Case, query: torch.Tensor, now: int, at: int) -> float:
     rows = case.keys.flatten(0, -2)
     row = rows[at] if "ids" not in case.layout else rows[case.layout["ids"].flatten()[at]]
     dot = sum(a * b for a, b in zip(row.tolist(), query.tolist(), strict=True))
-    delta = delta_of(int(case.key_time.flatten()[at]), now, case.layout["period"])
+    delta = delta_of(int(case.key_time.flatten()[at]), now, case.layout["clocks"])
     return dot / math.sqrt(len(query)) + s_of(delta, case.mlp, 3600.0)
 
 

@@ -47,7 +47,7 @@ SEARCHES: list[dict[str, Any]] = [
     {"lengths": ints(1)}, {"lengths": ints(1, 6)}, {"lengths": ints(-1, 1)},
     {"lengths": torch.ones(S)}, {"lenghts": ints(1, 1)}, {"scale_by": 1.0},
     {"mask": [True]}, {"mask": torch.ones(S, M)}, {"mask": torch.ones(S, 1, dtype=torch.bool)},
-    {"period": 1.5}, {"period": 0}, {"unit": "hours"}, {"unit": 0.0},
+    {"clocks": 1.5}, {"clocks": 0}, {"clocks": (86400,) * 5}, {"clocks": (86400, 7)}, {"unit": "hours"}, {"unit": 0.0},
     TABLE, TABLE | {"ids": -TABLE["ids"]}, TABLE | {"ids": TABLE["ids"][:, :4]},
     FLAT, FLAT | {"starts": ints(0, 5)}, FLAT | {"starts": ints(0, 5), "ends": ints(5, 11)},
     FLAT | {"starts": ints(0, 5), "ends": ints(5, 4)}, FLAT | {"starts": ints(-1, 5), "ends": ints(5, 9)},

@@ -78,7 +78,7 @@ def logits_of(clock: Any, candidate: Tensor, rows: Tensor, time: Tensor, now: Te
     w_q, w_b = clock.w_q.double(), clock.w_b.double()
     mlp = tuple(weight.double() for weight in clock.time.mlp())
     s = lc.reference.time_similarity(
-        lc.reference.circular_delta(time, now, clock.period), *mlp, unit=clock.time.unit
+        lc.reference.circular_delta(time, now, clock.clocks[0]), *mlp, unit=clock.time.units[0]
     )
     keys = torch.einsum("ndl,ml->nmd", w_b, rows.double())
 

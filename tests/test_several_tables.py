@@ -125,7 +125,7 @@ def test_the_module_as_of_joined_rows(
         out = model(case.query, history, case.query_time, **longest)
         return [out, *torch.autograd.grad(out.square().sum(), [model.w_b, model.w_q, model.w_v])]
 
-    layout_of_one = {name: value for name, value in one.layout.items() if name != "period"}
+    layout_of_one = {name: value for name, value in one.layout.items() if name != "clocks"}
     one.layout.clear()
     one.layout.update(layout_of_one)
     for ours, theirs in zip(results(case, history_of(case).rows), results(one, one.keys), strict=True):  # fmt: skip
@@ -137,7 +137,7 @@ def test_what_teaches_the_search_as_of_joined_rows(layout: str) -> None:
     case = tables_case(layout, counts=(37, 0, 20, 64))
     one = joined(case)
     model = lc.LongTermInterestClock(7, 7, k=10, own_search=True)
-    layout_of_one = {name: value for name, value in one.layout.items() if name != "period"}
+    layout_of_one = {name: value for name, value in one.layout.items() if name != "clocks"}
     histories = history_of(case), lc.History(one.keys, one.key_time, **layout_of_one)  # type: ignore[arg-type]
     ours, theirs = (
         [

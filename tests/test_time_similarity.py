@@ -35,6 +35,46 @@ def test_features(level: str, device: str, shape: tuple[int, ...], dtype: torch.
         assert_close(ours[..., j], exact[..., j], rival[..., j], f"feature {j}")
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_features_of_the_time_elapsed(level: str, device: str, dtype: torch.dtype) -> None:
+    """Seven bits of the seconds, found in the same way everywhere; any seconds of 64 bits."""
+    powers = 2 ** torch.arange(31)
+    delta = torch.cat([torch.arange(3000), powers, powers - 1, 3 * powers // 2 + 1, torch.randint(0, 2**31, (999,))])  # fmt: skip
+    if dtype == torch.int64:
+        delta = torch.cat([delta, torch.tensor([2**31, 10**11, 2**62, -90])])
+    delta = delta.clamp(max=torch.iinfo(dtype).max).to(dtype)
+    kept = torch.tensor([low >> (bits := max(low.bit_length() - 7, 0)) << bits
+                         for low in delta.long().abs().clamp(max=2**31 - 1).tolist()])  # fmt: skip
+    for unit in (None, 1.0, 3600.0):
+        ours = lc.time_features(delta.to(device), unit, elapsed=True)
+        exact = lc.reference.time_features(delta, unit, elapsed=True, dtype=torch.float64)
+        x = torch.log2(1 + kept.double() / (unit or 60.0))
+        torch.testing.assert_close(exact[..., 0], x, rtol=1e-12, atol=1e-12)
+        rival = lc.reference.time_features(delta, unit, elapsed=True)
+        for j in range(4):
+            assert_close(ours[..., j], exact[..., j], rival[..., j], f"feature {j}")
+        assert_bitwise(ours, lc.time_features(kept.to(device), unit, elapsed=True))
+
+
+def test_s_of_the_time_elapsed(level: str, device: str) -> None:
+    delta, mlp = torch.randint(0, 2**31 - 1, (3, 331)), make_mlp(8, reach=26.0)
+    leaves = [weight.clone().to(device).requires_grad_() for weight in mlp]
+    ours = lc.time_similarity(delta.to(device), *leaves, elapsed=True)
+    fine = doubles(mlp)
+    exact = lc.reference.time_similarity(delta, *fine, elapsed=True)
+    rivals = [weight.detach().clone().requires_grad_() for weight in mlp]
+    rival = lc.reference.time_similarity(delta, *rivals, elapsed=True)
+    assert_close(ours, exact, rival)
+    grad = torch.randn(ours.shape)
+    ours.backward(grad.to(device))
+    exact.backward(grad.double())
+    rival.backward(grad)
+    for name, mine, good, other in zip(NAMES, leaves, fine, rivals, strict=True):
+        assert_close(mine.grad, good.grad, other.grad, name, delta.numel())
+    with pytest.raises(ValueError, match=r"^time_similarity: elapsed must be of type bool, got 1"):
+        lc.time_similarity(delta, *mlp, elapsed=1)
+
+
 def test_features_at_known_points(level: str, device: str) -> None:
     phi = lc.time_features(torch.tensor([0, 3600, 14400], device=device)).cpu()
     expected = torch.tensor([[0, 0, 0, 0], [1, 1, 1, 0.6931472], [4, 2, 16, 1.6094379]])
@@ -126,7 +166,7 @@ def test_errors(device: str) -> None:
     with pytest.raises(ValueError, match=r"^time_similarity: mlp b1 must"):
         lc.time_similarity(delta, mlp[0], mlp[1][:3], *mlp[2:])
     with pytest.raises(RAW_ERROR, match=r"time_similarity: mlp w2 must"):
-        torch.ops.longclock.time_similarity(delta, *mlp[:2], mlp[2][:3], mlp[3], 3600.0)
+        torch.ops.longclock.time_similarity(delta, *mlp[:2], mlp[2][:3], mlp[3], 3600.0, False)
     wide = make_mlp(65)
     with pytest.raises(ValueError, match=r"time_similarity: .*64"):
         lc.time_similarity(delta, *(weight.to(device) for weight in wide))

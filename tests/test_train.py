@@ -206,8 +206,8 @@ def test_variants_of_the_clock_change_what_they_say():
         return results.s_fall(started(name))
 
     assert (falls("lic"), falls("lic-s-low")) == (pytest.approx(8, abs=1e-4), pytest.approx(1, abs=1e-4))  # fmt: skip
-    assert started("lic").ranker.interest.time.falls
-    assert not started("lic-s-free").ranker.interest.time.falls
+    assert started("lic").ranker.interest.time.falls == (True,)
+    assert started("lic-s-free").ranker.interest.time.falls == (False,)
     assert {group["lr"] for group in started("lic-dense-fast").optimizer.param_groups} == {2e-2}
     assert not {"lic-s-flat", "lic-s-steep", "lic-s-fast"} & set(MODELS)
 
@@ -244,7 +244,7 @@ def test_x_is_in_hours_and_dense_weights_have_their_own_rate():
     assert Config().unit == 3600
     data = TrainingData.of(stream(events=40), SMALL)
     run = Run.start(data, MODELS["lic"], SMALL)
-    assert run.ranker.interest.time.unit == 3600
+    assert run.ranker.interest.time.units == (3600,)
     for name in ("lic", "twin", "hour"):
         run = Run.start(data, MODELS[name], SMALL)
         tables, dense = run.optimizer.param_groups

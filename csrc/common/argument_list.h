@@ -13,11 +13,14 @@
 #define LONGCLOCK_SCHEMA_bool "bool"
 #define LONGCLOCK_SCHEMA_int64_t "int"
 #define LONGCLOCK_SCHEMA_double "float"
+#define LONGCLOCK_SCHEMA_Ints "int[]"
+#define LONGCLOCK_SCHEMA_Floats "float[]"
 
 #define LONGCLOCK_SCHEMA(type, name) LONGCLOCK_SCHEMA_##type " " #name ", "
 #define LONGCLOCK_PARAMETER(type, name) const type &name,
 #define LONGCLOCK_FIELD(type, name) const type& name;
 #define LONGCLOCK_NAME(type, name) name,
 
-// The parameters of s().
+// The parameters of s(); and its clocks: a period, 0 for the time elapsed, and a unit of each.
 #define LONGCLOCK_MLP(X) X(Tensor, w1) X(Tensor, b1) X(Tensor, w2) X(Tensor, b2)
+#define LONGCLOCK_CLOCKS(X) X(Ints, periods) X(Floats, units)

@@ -149,9 +149,9 @@ void check_period(const char* op, int64_t period) {
         ": period must be from 1 to 2147483647 seconds, got ", period, "; a day is 86400");
 }
 
-void check_unit(const char* op, double unit) {
-  check(unit > 0.0 && std::isfinite(unit) && std::isfinite(1.0 / unit), op,
-        ": unit must be a positive number of seconds, got ", unit, "; an hour is 3600");
+void check_unit(const char* op, double unit, const char* argument) {
+  check(unit > 0.0 && std::isfinite(unit) && std::isfinite(1.0 / unit), op, ": ", argument,
+        " must be a positive number of seconds, got ", unit, "; an hour is 3600");
 }
 
 void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position,
@@ -263,13 +263,46 @@ Tensor contiguous_weight(const char* op, const char* argument, const Tensor& wei
 
 }  // namespace
 
-TimeMlpArguments::TimeMlpArguments(const char* op, const Tensor& w1_in, const Tensor& b1_in,
-                                   const Tensor& w2_in, const Tensor& b2_in, double unit)
+TimeTermArguments::TimeTermArguments(const char* op, const Tensor& w1_in, const Tensor& b1_in,
+                                     const Tensor& w2_in, const Tensor& b2_in, const Ints& periods,
+                                     const Floats& units)
+    : w1(contiguous_weight(op, "mlp w1", w1_in)),
+      b1(contiguous_weight(op, "mlp b1", b1_in)),
+      w2(contiguous_weight(op, "mlp w2", w2_in)),
+      b2(contiguous_weight(op, "mlp b2", b2_in)) {
+  const size_t clocks = periods.size();
+  check(clocks >= 1 && clocks <= kMaxClocks, op, ": periods must be of 1 to ", kMaxClocks,
+        " clocks, got ", clocks);
+  check(units.size() == clocks, op, ": units must be one for each of periods, ", clocks, ", got ",
+        units.size());
+  for (size_t c = 0; c < clocks; ++c) {
+    check(periods[c] >= 0 && periods[c] <= 2147483647, op,
+          ": periods must be from 1 to 2147483647 seconds, or 0 for the time elapsed, got ",
+          periods[c], "; a day is 86400");
+    check_unit(op, units[c], "units");
+    time.clock[c].period = periods[c];
+    time.clock[c].mlp.unit = units[c];
+    time.clock[c].mlp.elapsed = periods[c] == kElapsed;
+  }
+  time.clocks = static_cast<int>(clocks);
+  read(op);
+}
+
+TimeTermArguments::TimeTermArguments(const char* op, const Tensor& w1_in, const Tensor& b1_in,
+                                     const Tensor& w2_in, const Tensor& b2_in, double unit,
+                                     bool elapsed)
     : w1(contiguous_weight(op, "mlp w1", w1_in)),
       b1(contiguous_weight(op, "mlp b1", b1_in)),
       w2(contiguous_weight(op, "mlp w2", w2_in)),
       b2(contiguous_weight(op, "mlp b2", b2_in)) {
   check_unit(op, unit);
+  time.clocks = 1;
+  time.clock[0].mlp.unit = unit;
+  time.clock[0].mlp.elapsed = elapsed;
+  read(op);
+}
+
+void TimeTermArguments::read(const char* op) {
   const struct {
     const char* name;
     const Tensor& tensor;
@@ -278,35 +311,51 @@ TimeMlpArguments::TimeMlpArguments(const char* op, const Tensor& w1_in, const Te
     check(tensor.scalar_type() == ScalarType::Float, op, ": mlp ", name, " must be float32, got ",
           dtype_of(tensor), "; ", float_remedy(op, tensor));
   }
-  check(w1.dim() == 2 && w1.size(1) == kTimeFeatures && w1.size(0) >= 1 &&
-            w1.size(0) <= kMaxTimeHidden,
-        op, ": mlp w1 must have shape [h, 4] with h from 1 to ", kMaxTimeHidden, ", got ",
-        shape_of(w1));
-  const int64_t hidden = w1.size(0);
-  check_shape(op, "mlp b1", b1, {{"h", hidden}}, "to match w1");
-  check_shape(op, "mlp w2", w2, {{"h", hidden}}, "to match w1");
-  check(b2.numel() == 1 && b2.dim() <= 1, op, ": mlp b2 must be a scalar, got shape ",
-        shape_of(b2));
-  mlp.w1 = static_cast<const float*>(w1.const_data_ptr());
-  mlp.b1 = static_cast<const float*>(b1.const_data_ptr());
-  mlp.w2 = static_cast<const float*>(w2.const_data_ptr());
-  mlp.b2 = static_cast<const float*>(b2.const_data_ptr());
-  mlp.hidden = static_cast<int>(hidden);
-  mlp.unit = unit;
+  const int64_t clocks = time.clocks, most = kMaxTimeHidden / clocks;
+  const int64_t hidden = w1.dim() < 2 ? 0 : w1.size(w1.dim() - 2);
+  const bool fits =
+      w1.dim() >= 2 && w1.size(w1.dim() - 1) == kTimeFeatures && hidden >= 1 && hidden <= most;
+  if (clocks == 1) {
+    check(fits && w1.dim() == 2, op, ": mlp w1 must have shape [h, 4] with h from 1 to ", most,
+          ", got ", shape_of(w1));
+    check_shape(op, "mlp b1", b1, {{"h", hidden}}, "to match w1");
+    check_shape(op, "mlp w2", w2, {{"h", hidden}}, "to match w1");
+    check(b2.numel() == 1 && b2.dim() <= 1, op, ": mlp b2 must be a scalar, got shape ",
+          shape_of(b2));
+  } else {
+    check(fits && w1.dim() == 3 && w1.size(0) == clocks, op,
+          ": mlp w1 must have shape [C, h, 4] with C = ", clocks, " clocks and h from 1 to ", most,
+          ", got ", shape_of(w1));
+    check_shape(op, "mlp b1", b1, {{"C", clocks}, {"h", hidden}}, "to match w1");
+    check_shape(op, "mlp w2", w2, {{"C", clocks}, {"h", hidden}}, "to match w1");
+    check_shape(op, "mlp b2", b2, {{"C", clocks}}, "to match w1");
+  }
+  const auto floats = [](const Tensor& tensor) {
+    return static_cast<const float*>(tensor.const_data_ptr());
+  };
+  for (int64_t c = 0; c < clocks; ++c) {
+    TimeMlp& mlp = time.clock[c].mlp;
+    mlp.w1 = floats(w1) + c * hidden * kTimeFeatures;
+    mlp.b1 = floats(b1) + c * hidden;
+    mlp.w2 = floats(w2) + c * hidden;
+    mlp.b2 = floats(b2) + c;
+    mlp.hidden = static_cast<int>(hidden);
+  }
 }
 
-TimeMlpGradients::TimeMlpGradients(const TimeMlpArguments& arguments) {
+TimeMlpGradients::TimeMlpGradients(const TimeTermArguments& arguments) {
   const auto empty_like = [](const Tensor& tensor) { return make_empty(tensor, tensor.sizes()); };
   tensors = {empty_like(arguments.w1), empty_like(arguments.b1), empty_like(arguments.w2),
              empty_like(arguments.b2)};
 }
 
-TimeMlpGradient TimeMlpGradients::view() const {
+TimeMlpGradient TimeMlpGradients::view(int clock, int hidden) const {
   const auto floats = [](const Tensor& tensor) {
     return static_cast<float*>(tensor.mutable_data_ptr());
   };
   const auto& [w1, b1, w2, b2] = tensors;
-  return {floats(w1), floats(b1), floats(w2), floats(b2)};
+  return {floats(w1) + clock * hidden * kTimeFeatures, floats(b1) + clock * hidden,
+          floats(w2) + clock * hidden, floats(b2) + clock};
 }
 
 }  // namespace longclock

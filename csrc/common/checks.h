@@ -11,12 +11,14 @@
 
 #include "common/tensors.h"
 #include "longclock/common/dtype.h"
-#include "longclock/time/time_mlp.h"
+#include "longclock/time/time_term.h"
 
 namespace longclock {
 
 using OptionalTensor = std::optional<Tensor>;
 using TensorList = std::vector<Tensor>;
+using Ints = std::vector<int64_t>;
+using Floats = std::vector<double>;
 
 // Throws an error of the parts, one after the other: "op: argument must ..., got ...; remedy". Of
 // the caller's making, it is a ValueError of the public function; std::runtime_error is for what
@@ -58,7 +60,7 @@ void check_matches(const char* op, const char* argument, const Tensor& tensor,
 // int32 or int64.
 void check_int(const char* op, const char* argument, const Tensor& tensor);
 void check_period(const char* op, int64_t period);
-void check_unit(const char* op, double unit);
+void check_unit(const char* op, double unit, const char* argument = "unit");
 // A row of a table, at `position` of ids, or of what else `argument` names.
 void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position,
               const std::string& argument = "ids");
@@ -83,19 +85,26 @@ Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to, Sizes widths);
 // A contiguous tensor as the kernels read integers. The tensor must outlive the array.
 IntArray int_array(const Tensor& tensor);
 
-// The parameters of s(), checked and contiguous.
-struct TimeMlpArguments {
+// The clocks and the parameters of s(), checked and contiguous. Of one clock w1 is [h, 4], b1 and
+// w2 [h], and b2 a scalar; of more, each has a first dimension of its own for the clocks.
+struct TimeTermArguments {
   Tensor w1, b1, w2, b2;
-  TimeMlp mlp;
-  TimeMlpArguments(const char* op, const Tensor& w1, const Tensor& b1, const Tensor& w2,
-                   const Tensor& b2, double unit);
+  TimeTerm time{};  // without tables
+  TimeTermArguments(const char* op, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                    const Tensor& b2, const Ints& periods, const Floats& units);
+  // Of a difference of times that is there already, on a circle or elapsed.
+  TimeTermArguments(const char* op, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                    const Tensor& b2, double unit, bool elapsed);
+
+ private:
+  void read(const char* op);
 };
 
 // Tensors for its gradients.
 struct TimeMlpGradients {
   std::tuple<Tensor, Tensor, Tensor, Tensor> tensors;  // w1, b1, w2, b2
-  explicit TimeMlpGradients(const TimeMlpArguments& arguments);
-  TimeMlpGradient view() const;
+  explicit TimeMlpGradients(const TimeTermArguments& arguments);
+  TimeMlpGradient view(int clock, int hidden) const;
 };
 
 }  // namespace longclock

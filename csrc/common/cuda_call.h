@@ -64,7 +64,7 @@ inline Tensor output(CudaCall& call, const Tensor& like, Sizes shape, ScalarType
   return out;
 }
 
-inline void read_mlp(CudaCall& call, const TimeMlpArguments& mlp) {
+inline void read_mlp(CudaCall& call, const TimeTermArguments& mlp) {
   const std::pair<const char*, const Tensor*> tensors[] = {
       {"mlp w1", &mlp.w1}, {"mlp b1", &mlp.b1}, {"mlp w2", &mlp.w2}, {"mlp b2", &mlp.b2}};
   for (const auto& [name, tensor] : tensors) {
@@ -73,10 +73,10 @@ inline void read_mlp(CudaCall& call, const TimeMlpArguments& mlp) {
   }
 }
 
-// The gradient of w1, b1, w2, b2 from that of s, float32 [count], at each delta, int32 or int64
-// [count]; both announced to the call.
+// The gradient of w1, b1, w2, b2 from that of s, float32 [count], at the deltas of every clock,
+// int32 or int64 [C, count]; both announced to the call.
 std::tuple<Tensor, Tensor, Tensor, Tensor> time_mlp_gradient(CudaCall& call,
-                                                             const TimeMlpArguments& arguments,
+                                                             const TimeTermArguments& arguments,
                                                              const Tensor& delta,
                                                              const Tensor& grad);
 

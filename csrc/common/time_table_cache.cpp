@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -16,33 +17,41 @@ namespace longclock {
 namespace {
 
 constexpr int64_t kLargest = int64_t{1} << 20;  // elements, 4 MB
-constexpr size_t kTables = 4;
+constexpr size_t kTables = 2 * kMaxClocks;
 
 // All that the values of a table depend on, copied: the caller's parameters may change at any
 // moment, by another thread's hand.
 struct Key {
-  std::vector<float> parameters;
-  double unit;
-  int64_t period;
+  struct Clock {
+    double unit;
+    int64_t period;
+    bool operator==(const Clock&) const = default;
+  };
+  std::vector<float> parameters;  // one clock's after the other's
+  std::vector<Clock> clocks;
   SimdLevel level;
 
-  Key(const TimeMlp& mlp, int64_t period) : unit(mlp.unit), period(period), level(simd_level()) {
-    parameters.reserve(static_cast<size_t>(time_mlp_size(mlp.hidden)));
-    parameters.insert(parameters.end(), mlp.w1, mlp.w1 + kTimeFeatures * mlp.hidden);
-    parameters.insert(parameters.end(), mlp.b1, mlp.b1 + mlp.hidden);
-    parameters.insert(parameters.end(), mlp.w2, mlp.w2 + mlp.hidden);
-    parameters.push_back(*mlp.b2);
+  explicit Key(std::span<const TimeClock> given) : level(simd_level()) {
+    for (const auto& [period, mlp, unread] : given) {
+      clocks.push_back({mlp.unit, period});
+      parameters.insert(parameters.end(), mlp.w1, mlp.w1 + kTimeFeatures * mlp.hidden);
+      parameters.insert(parameters.end(), mlp.b1, mlp.b1 + mlp.hidden);
+      parameters.insert(parameters.end(), mlp.w2, mlp.w2 + mlp.hidden);
+      parameters.push_back(*mlp.b2);
+    }
   }
-  // The copied parameters as a kernel takes them. The key must outlive them.
-  TimeMlp mlp() const {
-    const auto hidden = static_cast<int>((parameters.size() - 1) / (kTimeFeatures + 2));
-    const float* w1 = parameters.data();
+  // The copied parameters of a clock as a kernel takes them. The key must outlive them.
+  TimeMlp mlp(size_t clock) const {
+    const size_t size = parameters.size() / clocks.size();
+    const auto hidden = static_cast<int>((size - 1) / (kTimeFeatures + 2));
+    const float* w1 = parameters.data() + clock * size;
     const float *b1 = w1 + kTimeFeatures * hidden, *w2 = b1 + hidden;
-    return {w1, b1, w2, w2 + hidden, hidden, unit};
+    const auto& [unit, period] = clocks[clock];
+    return {w1, b1, w2, w2 + hidden, hidden, unit, period == kElapsed};
   }
   // Bit by bit: NaN is like itself, and -0 unlike 0.
   bool operator==(const Key& other) const {
-    return unit == other.unit && period == other.period && level == other.level &&
+    return clocks == other.clocks && level == other.level &&
            parameters.size() == other.parameters.size() &&
            std::memcmp(parameters.data(), other.parameters.data(),
                        parameters.size() * sizeof(float)) == 0;
@@ -71,30 +80,48 @@ Entry& entry_of(const Key& key) {
   return entries.front();
 }
 
-std::shared_ptr<const TimeTable> built(const TimeMlp& mlp, int64_t size) {
+// Of the deltas of the longest circle, or of the time elapsed.
+std::shared_ptr<const TimeTable> built(const Key& key, int64_t size) {
+  std::vector<float> s(static_cast<size_t>(size)), more(static_cast<size_t>(size));
   std::vector<int32_t> deltas(static_cast<size_t>(size));
-  std::iota(deltas.begin(), deltas.end(), 0);
-  std::vector<float> s(static_cast<size_t>(size));
-  const TimeSimilarityParams params{{deltas.data(), false}, size, mlp, s.data()};
-  parallel_elements(size,
-                    [&](int64_t begin, int64_t end) { time_similarity_cpu(params, begin, end); });
-  return std::make_shared<TimeTable>(std::move(s));
+  for (size_t c = 0; c < key.clocks.size(); ++c) {
+    const TimeMlp mlp = key.mlp(c);
+    const int64_t period = key.clocks[c].period;
+    std::iota(deltas.begin(), deltas.end(), 0);
+    for (int32_t& delta : deltas) {
+      delta = period == kElapsed
+                  ? elapsed_seconds(delta)
+                  : static_cast<int32_t>(std::min(delta % period, period - delta % period));
+    }
+    const TimeSimilarityParams params{
+        {deltas.data(), false}, size, mlp, (c == 0 ? s : more).data()};
+    parallel_elements(size,
+                      [&](int64_t begin, int64_t end) { time_similarity_cpu(params, begin, end); });
+    for (size_t i = 0; c > 0 && i < s.size(); ++i) s[i] += more[i];
+  }
+  const bool several = key.clocks.size() > 1;
+  return std::make_shared<TimeTable>(std::move(s), key.mlp(0).elapsed, several);
+}
+
+int64_t size_of(const TimeClock& clock) {
+  return clock.period == kElapsed ? kElapsedPlaces : clock.period / 2 + 1;
 }
 
 }  // namespace
 
-std::shared_ptr<const TimeTable> time_table(const TimeMlp& mlp, int64_t period,
+std::shared_ptr<const TimeTable> time_table(std::span<const TimeClock> clocks,
                                             int64_t evaluations) {
-  const int64_t size = period / 2 + 1;
+  int64_t size = 0;
+  for (const TimeClock& clock : clocks) size = std::max(size, size_of(clock));
   if (size > kLargest || evaluations == 0) return nullptr;
-  const Key key(mlp, period);
+  const Key key(clocks);
   {
     const std::lock_guard lock(mutex);
     Entry& entry = entry_of(key);
     entry.evaluations += evaluations;
     if (entry.table != nullptr || entry.evaluations < 2 * size) return entry.table;
   }
-  std::shared_ptr<const TimeTable> table = built(key.mlp(), size);
+  std::shared_ptr<const TimeTable> table = built(key, size);
   if (simd_level() != key.level) return table;  // it was changed in between: not what the key says
   const std::lock_guard lock(mutex);
   entry_of(key).table = table;

@@ -34,6 +34,7 @@ namespace {
 
 constexpr int kHidden = 8;
 constexpr int64_t kPeriod = 20000, kSize = kPeriod / 2 + 1;
+constexpr unsigned kWeights = 2 * kMaxClocks + 2;  // more than tables are kept
 
 struct Weights {
   std::vector<float> values = std::vector<float>(time_mlp_size(kHidden));
@@ -58,7 +59,8 @@ struct Weights {
 
 // Enough evaluations for a table to pay.
 std::shared_ptr<const TimeTable> table_of(const Weights& weights) {
-  return time_table(weights.mlp(), kPeriod, 2 * kSize);
+  const TimeClock clock{kPeriod, weights.mlp(), false};
+  return time_table({&clock, 1}, 2 * kSize);
 }
 
 bool holds(const TimeTable& table, const std::vector<float>& s) {
@@ -69,7 +71,7 @@ bool holds(const TimeTable& table, const std::vector<float>& s) {
 TEST(TimeTables, OfManyThreadsAreThoseOfTheirWeights) {
   std::vector<Weights> weights;
   std::vector<std::vector<float>> s;
-  for (unsigned seed = 0; seed < 6; ++seed) {
+  for (unsigned seed = 0; seed < kWeights; ++seed) {
     weights.emplace_back(seed);
     s.push_back(weights.back().s());
   }
@@ -78,7 +80,7 @@ TEST(TimeTables, OfManyThreadsAreThoseOfTheirWeights) {
   for (size_t i = 0; i < 4; ++i) {
     threads.emplace_back([&, i] {
       for (size_t call = 0; call < 60; ++call) {
-        const size_t which = (call / 3 + i) % 6;
+        const size_t which = (call / 3 + i) % kWeights;
         const auto table = table_of(weights[which]);
         wrong += table == nullptr || !holds(*table, s[which]);
       }

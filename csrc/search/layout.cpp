@@ -62,7 +62,6 @@ LayoutInputs::LayoutInputs(const char* op, const LayoutArguments& a)
              : a.offsets ? SearchLayout::kRagged
                          : SearchLayout::kDense) {
   check_combination(op, a);
-  behaviours.period = 1;  // of no clock, unless there is s()
 }
 
 void LayoutInputs::read_layout(const char* op, const LayoutArguments& a, const char* name,

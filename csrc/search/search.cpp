@@ -26,7 +26,10 @@ std::string ids_name(size_t f) { return "ids[" + std::to_string(f + 1) + "]"; }
 
 SearchInputs::SearchInputs(const char* op, const SearchArguments& a)
     : LayoutInputs(op, a.layout()) {
-  if (a.time) mlp.emplace(op, a.time->w1, a.time->b1, a.time->w2, a.time->b2, a.time->unit);
+  if (a.time) {
+    const SearchTimeTerm& t = *a.time;
+    mlp.emplace(op, t.w1, t.b1, t.w2, t.b2, t.periods, t.units);
+  }
   read_rows(op, a);
   if (a.ids) {
     read_layout(op, a.layout(), "query", a.query, std::nullopt);
@@ -57,7 +60,6 @@ void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
   }
   check_int(op, "key_time", a.key_time);
   check_int(op, "query_time", a.query_time);
-  if (a.time) check_period(op, a.time->period);
   const int64_t key_dims = a.ids ? 2 : dense() ? 3 : 2;
   check(a.keys.dim() == key_dims, op, ": keys must have shape ",
         a.ids     ? "[N, D] with ids"
@@ -70,8 +72,7 @@ void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
   behaviours.keys = keys.const_data_ptr();
   behaviours.key_row_stride = keys.stride(key_dims - 2);
   behaviours.dim = widths[0];
-  if (a.time) behaviours.period = a.time->period;
-  if (mlp) behaviours.mlp = mlp->mlp;
+  if (mlp) behaviours.time = mlp->time;
 }
 
 void SearchInputs::check_query(const char* op, const SearchArguments& a) const {
@@ -159,8 +160,10 @@ void Search::tabulate() {
     times +=
         group.length * ((group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries);
   }
-  table_ = time_table(mlp->mlp, behaviours.period, times);
-  behaviours.time_table = table_.get();
+  TimeTerm& time = behaviours.time;
+  tables_ = find_time_tables(&time, times);
+  for (int c = 0; c < time.clocks; ++c) time.clock[c].unread = time.lookups > 0;
+  for (int i = 0; i < time.lookups; ++i) time.clock[time.lookup[i].clock].unread = false;
 }
 
 const std::vector<SearchTask>& Search::cut(bool into_parts, int64_t tile) {

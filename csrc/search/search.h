@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "common/time_table_cache.h"
+#include "common/clocks.h"
 #include "search/layout.h"
 
 namespace longclock {
@@ -18,14 +18,13 @@ namespace longclock {
 // A search by dot products and s(), and one by hashes, D words of 64 bits.
 #define LONGCLOCK_SEARCH(X) \
   LONGCLOCK_ROWS(X)         \
-  LONGCLOCK_MLP(X) LONGCLOCK_LAYOUT(X) X(double, scale) X(int64_t, period) X(double, unit)
+  LONGCLOCK_MLP(X) LONGCLOCK_LAYOUT(X) X(double, scale) LONGCLOCK_CLOCKS(X)
 #define LONGCLOCK_HASH_SEARCH(X) LONGCLOCK_ROWS(X) LONGCLOCK_LAYOUT(X)
 
 // s() of a search.
 struct SearchTimeTerm {
   LONGCLOCK_MLP(LONGCLOCK_FIELD)
-  int64_t period;
-  double unit;
+  LONGCLOCK_CLOCKS(LONGCLOCK_FIELD)
 };
 
 struct SearchArguments {
@@ -42,7 +41,8 @@ struct SearchArguments {
   ::longclock::SearchArguments {                                 \
     LONGCLOCK_ROWS(LONGCLOCK_NAME)                               \
     LONGCLOCK_LAYOUT(LONGCLOCK_NAME)::longclock::SearchTimeTerm{ \
-        LONGCLOCK_MLP(LONGCLOCK_NAME) period, unit},             \
+        LONGCLOCK_MLP(LONGCLOCK_NAME)                                \
+        LONGCLOCK_CLOCKS(LONGCLOCK_NAME)},                       \
         features, feature_ids                                    \
   }
 #define LONGCLOCK_SEARCH_ARGUMENTS LONGCLOCK_SEARCH_ARGUMENTS_OF(nullptr, nullptr)
@@ -60,7 +60,7 @@ std::string ids_name(size_t f);
 // The arguments checked but for their values, and brought to one form. Holds what the pointers in
 // it point to.
 struct SearchInputs : LayoutInputs {
-  std::optional<TimeMlpArguments> mlp;  // none where hashes are compared
+  std::optional<TimeTermArguments> mlp;  // none where hashes are compared
   Tensor keys;
   std::optional<Tensor> ids;
   TensorList features, feature_ids;  // contiguous
@@ -113,7 +113,7 @@ class Search : public SearchInputs {
   int64_t scores() const;
   // The operations that they take, in units of about one element read.
   int64_t work() const;
-  // Finds or builds behaviours.time_table where it pays.
+  // Finds or builds the tables of behaviours.time where they pay.
   void tabulate();
 
  private:
@@ -121,7 +121,7 @@ class Search : public SearchInputs {
                  const std::string& argument) const;
 
   std::vector<SearchTask> tasks_;
-  std::shared_ptr<const TimeTable> table_;
+  TimeTables tables_;
   int64_t parts_ = 1;
 };
 

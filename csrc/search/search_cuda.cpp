@@ -55,7 +55,7 @@ DeviceSearchParams layout_params(const LayoutInputs& in) {
   p.queries = in.query_count;
   p.positions = in.positions;
   p.query_time = int_array(in.query_time);
-  p.clock = make_clock(in.behaviours.period);
+  make_device_clocks(in.behaviours.time, p.clocks);
   p.check = device_checks();
   p.filtered = in.behaviours.mask != nullptr || in.behaviours.exclude_future;
   if (in.dense()) {
@@ -100,7 +100,6 @@ DeviceSearchParams DeviceSearchInputs::params(double scale) const {
   p.query = query_.const_data_ptr();
   p.query_dim = full_width(behaviours);
   p.query_is_float = query_.scalar_type() == ScalarType::Float;
-  p.per_unit = mlp ? 1.0 / mlp->mlp.unit : 0.0;
   p.scale = static_cast<float>(scale);
   return p;
 }

@@ -15,17 +15,16 @@ __global__ void __launch_bounds__(kSelectorThreads,
                      const int query_room) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
-  __shared__ SharedTimeMlp mlp;
+  __shared__ SharedTimeTerm time;
   const QueryPart work = part_of_block(p);
   const unsigned q = work.query;
   __shared__ SequenceView view;
-  if (threadIdx.x == 0) view = view_sequence(p.search, sequence_of(p.search, q));
+  load_view(p.search, q, &view, &time);
   T* const query = reinterpret_cast<T*>(memory);
   if (kForm != RowForm::kElements) load_query(p.search, q, query);
-  load_time_mlp(p.search.behaviours.mlp, &mlp);
   __syncthreads();
 
-  const TileScorer<T, kForm, kFeatures> scorer(p.search, q, view, query, mlp);
+  const TileScorer<T, kForm, kFeatures> scorer(p.search, q, view, query, time);
   BlockSelector best(&shared, reinterpret_cast<char*>(memory) + query_room, plan);
   select_part(p, work, plan, static_cast<unsigned>(view.length), best, [&](int at, int n) {
     for (int tile = warp_index() * kWarpRows; tile < n; tile += kSelectorThreads) {
@@ -41,7 +40,7 @@ __global__ void __launch_bounds__(kSelectorThreads,
 int launch_clock_gsu(const DeviceSearchTopKParams& p, CudaStream stream) {
   const DeviceSearchParams& search = p.search;
   const int query_room = query_bytes(search);
-  const int static_bytes = static_cast<int>(sizeof(SharedTimeMlp)) + query_room;
+  const int static_bytes = static_cast<int>(sizeof(SharedTimeTerm)) + query_room;
   return launch_parts(p, static_bytes, stream, [&](const auto& start) {
     LONGCLOCK_WITH_DTYPE(search.behaviours.dtype, T,
                          with_row_form(search, [&](auto form, auto features) {

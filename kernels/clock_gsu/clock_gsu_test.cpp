@@ -62,10 +62,15 @@ TEST(ClockGsu, WithoutDimensionsSDecides) {
         const std::vector<int32_t> ids(1400);
         if (by_ids) f.behaviours.ids = {ids.data(), false};
         std::vector<float> s(deltas.size());
-        time_similarity_cpu({{deltas.data(), false}, 43201, f.behaviours.mlp, s.data()}, 0, 43201);
+        time_similarity_cpu(
+            {{deltas.data(), false}, 43201, f.behaviours.time.clock[0].mlp, s.data()}, 0, 43201);
         const TimeTable table(s);
         for (const TimeTable* kept : {static_cast<const TimeTable*>(nullptr), &table}) {
-          f.behaviours.time_table = kept;
+          if (kept == nullptr) {
+            f.look_up({});
+          } else {
+            f.look_up({kept});
+          }
           const Found found = search(f, 20, kTaskQueries, 1);
           EXPECT_EQ(found, search(f, 20, 12, 3));
           for (int64_t q = 0; q < 2 * candidates; ++q) {
@@ -105,7 +110,7 @@ TEST(ClockGsu, WhatALimitOfSRulesOutIsNotAmongTheBest) {
       const TimeTable table(s);
       for (Keys keys : {Keys::kFinite, Keys::kSomePaddingSomeNotFinite, Keys::kAllInfinite}) {
         SearchFixture f(2, 1, 12000, 3);
-        f.behaviours.time_table = &table;
+        f.look_up({&table});
         f.queries[0] = f.queries[f.stride] = 1.0f;
         if (keys == Keys::kSomePaddingSomeNotFinite) {
           f.behaviours.mask = f.mask.data();
@@ -137,10 +142,61 @@ TEST(ClockGsu, ATableOfTheTimeTermChangesNoBit) {
     std::vector<int32_t> deltas(43201);
     for (int32_t i = 0; i < 43201; ++i) deltas[i] = i;
     std::vector<float> table(deltas.size());
-    time_similarity_cpu({{deltas.data(), false}, 43201, f.behaviours.mlp, table.data()}, 0, 43201);
+    time_similarity_cpu(
+        {{deltas.data(), false}, 43201, f.behaviours.time.clock[0].mlp, table.data()}, 0, 43201);
     const TimeTable time_table(std::move(table));
-    f.behaviours.time_table = &time_table;
+    f.look_up({&time_table});
     EXPECT_EQ(direct, search(f, 100, 1, 1));
+  });
+}
+
+// s of places 0, 1, .. of a table, at the deltas that `delta` says.
+template <class Delta>
+std::vector<float> tabulated(const TimeMlp& mlp, int32_t size, const Delta& delta) {
+  std::vector<int32_t> deltas(static_cast<size_t>(size));
+  for (int32_t i = 0; i < size; ++i) deltas[i] = delta(i);
+  std::vector<float> s(deltas.size());
+  time_similarity_cpu({{deltas.data(), false}, size, mlp, s.data()}, 0, size);
+  return s;
+}
+
+TEST(ClockGsu, TablesOfSeveralClocksChangeNoBit) {
+  constexpr int32_t kDay = 43201, kWeek = 302401;
+  const float weights[] = {0.5f, -1, 0, 1, 2, -0.75f, 1, -1, 0.25f, 0, -0.5f, 3, 1.5f, 0.125f};
+  for_each_level([&] {
+    for (int64_t candidates : {1, 40}) {
+      SearchFixture f(2, candidates, 9000, 3);
+      f.behaviours.mask = f.mask.data();
+      for (int64_t i = 0; i < 18000; i += 7) f.mask[i] = 0;
+      TimeTerm& time = f.behaviours.time;
+      time.clocks = 3;
+      const float *w = weights, *v = weights + 7;
+      time.clock[1] = {604800, {w, w + 4, w + 5, w + 6, 1, 7200.0}, false};
+      time.clock[2] = {kElapsed, {v, v + 4, v + 5, v + 6, 1, 60.0, true}, false};
+      const auto same = [](int32_t i) { return i; };
+      std::vector<float> of_day = tabulated(time.clock[0].mlp, kDay, same);
+      std::vector<float> of_week = tabulated(time.clock[1].mlp, kWeek, same);
+      std::vector<float> of_both = tabulated(time.clock[0].mlp, kWeek, [](int32_t i) {
+        return std::min(i % 86400, 86400 - i % 86400);
+      });
+      for (int32_t i = 0; i < kWeek; ++i) of_both[i] += of_week[i];
+      const TimeTable day(of_day), week(of_week), both(of_both, false, true);
+      const TimeTable elapsed(tabulated(time.clock[2].mlp, kElapsedPlaces, elapsed_seconds), true);
+      for (int64_t k : {1, 100, 600}) {
+        f.look_up({});
+        const Found direct = search(f, k, kTaskQueries, 1);
+        EXPECT_EQ(direct, best_of_scores(f, k));
+        f.look_up({&day, &week, &elapsed});
+        EXPECT_EQ(direct, search(f, k, kTaskQueries, 1));
+        EXPECT_EQ(direct, search(f, k, 12, 3));
+        time.lookups = 2;
+        time.lookup[0] = {&both, 1};
+        time.lookup[1] = {&elapsed, 2};
+        time.clock[0].unread = true;
+        EXPECT_EQ(direct, search(f, k, kTaskQueries, 1));
+        time.clock[0].unread = false;
+      }
+    }
   });
 }
 

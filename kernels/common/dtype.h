@@ -52,6 +52,10 @@ struct IntArray {
     return is_64 ? static_cast<const int64_t*>(data)[i] : static_cast<const int32_t*>(data)[i];
   }
   LONGCLOCK_INLINE explicit operator bool() const { return data != nullptr; }
+  // The same from element `begin` on.
+  LONGCLOCK_INLINE IntArray from(int64_t begin) const {
+    return {static_cast<const char*>(data) + begin * (is_64 ? 8 : 4), is_64};
+  }
 };
 
 }  // namespace longclock

@@ -139,6 +139,19 @@ inline int64_t list_lanes(uint32_t bits, int32_t first, int32_t* to) {
 #endif
 }
 
+// values[index] of each lane.
+inline Vf gather(const float* values, Vi index) {
+#if defined(__AVX512F__)
+  return (Vf)_mm512_mask_i32gather_ps((__m512)Vf{}, 0xffff, (__m512i)index, values, 4);
+#elif defined(__AVX2__)
+  return (Vf)_mm256_i32gather_ps(values, (__m256i)index, 4);
+#else
+  Vf found;
+  for (int lane = 0; lane < kLanes; ++lane) found[lane] = values[index[lane]];
+  return found;
+#endif
+}
+
 // 32 values in registers, looked up by the five lowest bits of each lane.
 class LookupTable {
  public:

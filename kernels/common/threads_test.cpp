@@ -186,12 +186,13 @@ class Attention {
     p.behaviours.keys = floats_.data() + 8 * 2 * 16;
     p.behaviours.key_row_stride = p.behaviours.dim = 5;
     p.behaviours.key_time = {times_.data(), true};
-    p.behaviours.period = 86400;
-    p.behaviours.mlp = {mlp_, mlp_ + 4, mlp_ + 5, mlp_ + 6, 1, 3600.0};
+    p.behaviours.time.clocks = 1;
+    p.behaviours.time.clock[0] = {86400, {mlp_, mlp_ + 4, mlp_ + 5, mlp_ + 6, 1, 3600.0}, false};
     p.z_query_stride = 500;
     p.query_time = {now_.data(), true};
     p.heads = 2;
     p.k = 100;
+    p.width = 5 + kTimeFeatures;
     p.u = floats_.data();
     p.u_stride = 16;
     p.context = context.data();

@@ -24,10 +24,23 @@ struct EsuStream {
   float4 time = {};
 };
 
-// Takes up two rows: their columns, and alpha and phi of head lane & 3.
+// The clocks after the first, whose features and sums lie in memory that only a launch with several
+// has: registers are short.
+extern __shared__ float4 more_memory[];
+__device__ __forceinline__ int clocks_of(const DeviceEsuAttentionParams& p) {
+  return p.behaviours.time.clocks;
+}
+// Features of the tile's behaviours, as EsuTile::phi.
+__device__ __forceinline__ float4* more_phi(int c) { return more_memory + (c - 1) * kTile; }
+// Of each thread, the sums of p * phi of its head, as EsuStream::time.
+__device__ __forceinline__ float4* more_sums(const DeviceEsuAttentionParams& p, int c) {
+  return more_memory + (clocks_of(p) - 1) * kTile + (c - 1) * kEsuThreads;
+}
+
+// Takes up rows `row` and `row + 1` of the tile: their columns, and alpha of head lane & 3.
 __device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsuRows],
-                                       const float (&alpha)[kEsuRows],
-                                       const float4 (&phi)[kEsuRows]) {
+                                       const float (&alpha)[kEsuRows], const EsuTile& tile,
+                                       int tile_row, const DeviceEsuAttentionParams& params) {
   const float before = stream.top;
   stream.top = fmaxf(before, fmaxf(alpha[0], alpha[1]));
   const float base = finite_base(stream.top);
@@ -36,7 +49,9 @@ __device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsu
   stream.sum = fmaf(stream.sum, fade, p[0]) + p[1];
   scale(fade, stream.time);
 #pragma unroll
-  for (int row = 0; row < kEsuRows; ++row) add_scaled(p[row], phi[row], stream.time);
+  for (int row = 0; row < kEsuRows; ++row) {
+    add_scaled(p[row], tile.phi[tile_row + row], stream.time);
+  }
 #pragma unroll
   for (int head = 0; head < kEsuHeads; ++head) {
     scale(of_head(fade, head), stream.acc[head]);
@@ -44,6 +59,14 @@ __device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsu
     for (int row = 0; row < kEsuRows; ++row) {
       add_scaled(of_head(p[row], head), x[row], stream.acc[head]);
     }
+  }
+#pragma unroll 1
+  for (int c = 1; c < clocks_of(params); ++c) {
+    float4 time = more_sums(params, c)[threadIdx.x];
+    scale(fade, time);
+#pragma unroll
+    for (int row = 0; row < kEsuRows; ++row) add_scaled(p[row], more_phi(c)[tile_row + row], time);
+    more_sums(params, c)[threadIdx.x] = time;
   }
 }
 
@@ -69,7 +92,7 @@ __device__ __forceinline__ void attend_rows(const DeviceEsuAttentionParams& p, c
     const float sum = sum_heads(products[i], g.lanes) + rows[i].s;
     alpha[i] = rows[i].begin == kInvalidRow ? -INFINITY : sum;
   }
-  attend(stream, x, alpha, {tile.phi[row], tile.phi[row + 1]});
+  attend(stream, x, alpha, tile, row, p);
 }
 
 // What the warps of a block leave to its sums.
@@ -86,8 +109,10 @@ struct EsuBlockSums {
 };
 
 // Brings the streams of a block to one maximum, which it returns, and adds them up. By all threads.
+// The sums of the clocks after the first end with the first lanes of each warp.
 __device__ __forceinline__ float merge_streams(EsuStream& stream, const EsuGeometry& g,
-                                               EsuHeadRows& heads, EsuBlockSums& sums) {
+                                               EsuHeadRows& heads, EsuBlockSums& sums,
+                                               const DeviceEsuAttentionParams& p) {
   float top = stream.top;
   for (int offset = g.lanes; offset < kWarp; offset *= 2) {
     top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, offset));
@@ -103,6 +128,14 @@ __device__ __forceinline__ float merge_streams(EsuStream& stream, const EsuGeome
     const float value = i < kTimeFeatures ? (&stream.time.x)[i] : stream.sum;
     const float sum = sum_streams(value * fade, g.lanes);
     if (lane_index() < kEsuHeads) sums.sums[warp_index()][lane_head][i] = sum;
+  }
+#pragma unroll 1
+  for (int c = 1; c < clocks_of(p); ++c) {
+    float4 time = more_sums(p, c)[threadIdx.x];
+    scale(fade, time);
+    time = make_float4(sum_streams(time.x, g.lanes), sum_streams(time.y, g.lanes),
+                       sum_streams(time.z, g.lanes), sum_streams(time.w, g.lanes));
+    more_sums(p, c)[threadIdx.x] = time;
   }
 #pragma unroll
   for (int head = 0; head < kEsuHeads; ++head) scale(of_head(fade, head), stream.acc[head]);
@@ -120,7 +153,7 @@ __device__ __forceinline__ void write_part(const DeviceEsuAttentionParams& p, co
   const int64_t query = place.query, dim = p.behaviours.dim;
   const int first_head = place.group * kEsuHeads;
   const int panel_begin = place.panel * g.lanes * 4;
-  const int64_t width = whole ? dim + kTimeFeatures : esu_partial_width(dim);
+  const int64_t width = whole ? p.width : esu_partial_width(p.width);
   const auto out_row = [&](int head) {
     return whole
                ? p.context + (query * p.heads + first_head + head) * width
@@ -144,14 +177,25 @@ __device__ __forceinline__ void write_part(const DeviceEsuAttentionParams& p, co
   const float by = divisor(head), sum = sums.of(head, kTimeFeatures);
 #pragma unroll
   for (int i = 0; i < kTimeFeatures; ++i) out[i] = sums.of(head, i) / by;
+  const int features = p.behaviours.time.features();
+#pragma unroll 1
+  for (int i = kTimeFeatures; i < features; ++i) {
+    const float* of_thread = &more_sums(p, i / kTimeFeatures)->x;
+    float feature = 0.0f;
+#pragma unroll
+    for (int warp = 0; warp < kEsuWarps; ++warp) {
+      feature += of_thread[(warp * kWarp + head) * kTimeFeatures + i % kTimeFeatures];
+    }
+    out[i] = feature / by;
+  }
   if (whole) {
     float* softmax = p.softmax + (query * p.heads + first_head + head) * 2;
     softmax[0] = top;
     softmax[1] = any ? logf(sum) : 0.0f;
   } else {
-    out[kTimeFeatures] = top;
-    out[kTimeFeatures + 1] = sum;
-    out[kTimeFeatures + 2] = any ? 1.0f : 0.0f;
+    out[features] = top;
+    out[features + 1] = sum;
+    out[features + 2] = any ? 1.0f : 0.0f;
   }
 }
 
@@ -159,7 +203,7 @@ template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     esu_attention_kernel(const DeviceEsuAttentionParams p, const EsuGeometry g) {
   __shared__ EsuHeadRows heads;  // u, then the sums of columns
-  __shared__ SharedTimeMlp mlp;
+  __shared__ EsuTime time;
   __shared__ float4 tile_phi[kTile];
   __shared__ int4 tile_row[kTile];
   __shared__ EsuBlockSums sums;
@@ -170,11 +214,14 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   const auto u_quad = [&](int head, int column) {
     return load_u<T, kIsAligned<kForm>>(p, place.query, place.group * kEsuHeads + head, column);
   };
-  load_time_mlp(p.behaviours.mlp, &mlp);
   if (threadIdx.x == 0) {
     place = esu_place(p, g);
     any = false;
   }
+  __syncthreads();
+  load_time(p, g, place.query, &time);
+#pragma unroll 1
+  for (int c = 1; c < clocks_of(p); ++c) more_sums(p, c)[threadIdx.x] = zero4();
   __syncthreads();
   const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
   fill_heads<T>(heads, g, place.panel, u_quad);
@@ -183,16 +230,18 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   const int count = part_count(p, g);
   for (int begin = 0; begin < count; begin += kTile) {
     __syncthreads();
-    const int32_t delta =
-        read_behaviour(p, g, place, begin + threadIdx.x, count, mlp, tile, threadIdx.x);
-    const bool found = __syncthreads_or(delta >= 0);
+    const bool valid = read_behaviour(p, g, place, begin + threadIdx.x, count, time, tile,
+                                      threadIdx.x, [&](int c, int32_t, const float4& phi) {
+                                        if (c > 0) more_phi(c)[threadIdx.x] = phi;
+                                      });
+    const bool found = __syncthreads_or(valid);
     if (found && threadIdx.x == 0) any = true;
     const int whole = min(kTile, count - begin);
     for (int step = 0; step < whole; step += row_step(g)) {
       attend_rows<T, kForm>(p, g, heads, tile, step + first_row(g), at, lane, u_quad, stream);
     }
   }
-  const float top = merge_streams(stream, g, heads, sums);
+  const float top = merge_streams(stream, g, heads, sums, p);
   write_part<T>(p, g, place, heads, sums, top, any);
 }
 
@@ -203,8 +252,8 @@ __global__ void __launch_bounds__(kEsuThreads)
   __shared__ float fades[kEsuThreads], part_sums[kEsuThreads];
   const int64_t query = g.query_begin + blockIdx.x / p.heads;
   const int64_t head = blockIdx.x % p.heads;
-  const int64_t width = p.behaviours.dim + kTimeFeatures;
-  const int64_t partial_width = esu_partial_width(p.behaviours.dim);
+  const int64_t width = p.width;
+  const int64_t partial_width = esu_partial_width(width);
   const int64_t stride = p.heads * partial_width;  // from part to part
   const float* partial = p.partial + (query * g.parts * p.heads + head) * partial_width;
   const float* statistics = partial + width;  // top, sum, any
@@ -254,9 +303,12 @@ int launch(const DeviceEsuAttentionParams& p, CudaStream stream) {
   EsuGeometry g = esu_geometry<T>(p);
   const int64_t blocks = int64_t{g.parts} * g.groups * g.panels;
   const int64_t most = blocks > p.heads ? blocks : p.heads;
+  const int more = (p.behaviours.time.clocks - 1) * (kTile + kEsuThreads);
+  const size_t more_bytes = static_cast<size_t>(more) * sizeof(float4);
   return for_each_part(p.queries, most, [&](int64_t begin, int64_t count) {
     g.query_begin = begin;
-    esu_attention_kernel<T, kForm><<<grid_of(count * blocks), kEsuThreads, 0, stream>>>(p, g);
+    esu_attention_kernel<T, kForm>
+        <<<grid_of(count * blocks), kEsuThreads, more_bytes, stream>>>(p, g);
     if (g.parts > 1) {
       esu_attention_merge_kernel<<<grid_of(count * p.heads), kEsuThreads, 0, stream>>>(p, g);
     }

@@ -8,7 +8,7 @@
 namespace longclock {
 
 // alpha_ik = u_i . z_k + s(delta_k / unit), p_i = softmax over the valid k,
-// context_i = sum over k of p_ik [z_k ; phi(delta_k / unit)].
+// context_i = sum over k of p_ik [z_k ; phi(delta_k / unit) of each clock].
 struct EsuAttentionCommonParams {
   // Behaviour k of query q lies at position q * K + k, and its mask is `valid`; or where
   // `positions` says, among the behaviours of all histories, and there is no mask.
@@ -18,7 +18,8 @@ struct EsuAttentionCommonParams {
   IntArray query_time;       // [Q], seconds
   int64_t heads;             // n
   int64_t k;                 // K
-  float* context;            // [Q, n, L + 4]; 0 where a query has no valid behaviour
+  int64_t width;             // of a row of the context, L + 4 C
+  float* context;            // [Q, n, L + 4 C], C clocks; 0 where a query has no valid behaviour
   float* softmax;            // [Q, n, 2], the largest alpha, and the log of the sum of
                              // exp(alpha - largest); kept for the backward
 };
@@ -31,11 +32,12 @@ struct EsuAttentionParams : EsuAttentionCommonParams {
 // Recomputes alpha from z, in the one pass over z that the gradients need anyway.
 struct EsuAttentionBackwardParams {
   EsuAttentionParams forward;  // with its outputs
-  const float* grad;           // [Q, n, L + 4]
+  const float* grad;           // [Q, n, L + 4 C]
   float* u_grad;               // [Q, n, L], or none
   void* z_grad;                // [Q, K, L], z's dtype, 0 where not valid; or none
   float* s_grad;               // [Q, K], the gradient of s; or none
-  int32_t* s_delta;            // [Q, K], seconds
+  int32_t* s_delta;            // [C, Q, K], seconds
+  int64_t pairs;               // Q K
   bool stream;                 // write z_grad past the caches: where it does not fit them
 };
 
@@ -69,7 +71,7 @@ LONGCLOCK_INLINE constexpr int64_t esu_parts(int64_t k) {
 }
 LONGCLOCK_INLINE constexpr int64_t esu_head_groups(int64_t heads) { return (heads + 3) / 4; }
 
-// Without a mlp.time_table: s is computed on the spot. An id outside [0, N) makes its row NaN.
+// Without tables of s, which is computed on the spot. An id outside [0, N) makes its row NaN.
 struct DeviceEsuAttentionParams : EsuAttentionCommonParams {
   int64_t queries;          // Q
   const void* u;            // [Q, n, L], z's dtype or fp32, which is rounded to z's
@@ -80,24 +82,22 @@ struct DeviceEsuAttentionParams : EsuAttentionCommonParams {
   float* partial;           // esu_partial_size() floats
 };
 
-// What a part leaves to the second kernel, of each head: L + 4 weighted sums, the largest alpha,
+// What a part leaves to the second kernel, of each head: L + 4 C weighted sums, the largest alpha,
 // the sum of exp(alpha - largest), and whether anything was valid.
-LONGCLOCK_INLINE constexpr int64_t esu_partial_width(int64_t dim) {
-  return dim + kTimeFeatures + 3;
-}
+LONGCLOCK_INLINE constexpr int64_t esu_partial_width(int64_t width) { return width + 3; }
 LONGCLOCK_INLINE constexpr int64_t esu_partial_size(int64_t queries, int64_t heads, int64_t k,
-                                                    int64_t dim) {
+                                                    int64_t width) {
   const int64_t parts = esu_parts(k);
-  return parts == 1 ? 0 : queries * parts * heads * esu_partial_width(dim);
+  return parts == 1 ? 0 : queries * parts * heads * esu_partial_width(width);
 }
 
 struct DeviceEsuAttentionBackwardParams {
   DeviceEsuAttentionParams forward;  // with its outputs; `partial` is not used
-  const float* grad;                 // [Q, n, L + 4]
+  const float* grad;                 // [Q, n, L + 4 C]
   void* u_grad;                      // [Q, n, L], u's dtype; or none
   void* z_grad;                      // [Q, K, L], z's dtype, 0 where not valid; or none
   float* s_grad;                     // [Q, K], the gradient of s; or none
-  int32_t* s_delta;                  // [Q, K], seconds
+  int32_t* s_delta;                  // [C, Q, K], seconds
   float* u_partial;                  // esu_u_partial_size() floats
   float* weights;                    // esu_weights_size() floats
 };

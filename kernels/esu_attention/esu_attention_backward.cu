@@ -25,6 +25,7 @@ struct GroupHeads {
   EsuHeadRows& u;  // then the sums of its gradient
   EsuHeadRows& grad;
   float4 (&time_grad)[kEsuHeads];
+  float4* more_time_grad;  // of the clocks after the first, [clocks - 1, kEsuHeads]
   HeadState (&states)[kEsuHeads];
 };
 
@@ -54,9 +55,17 @@ __device__ __forceinline__ void read_states(const DeviceEsuAttentionBackwardPara
   if (lane_index() >= kEsuHeads) return;
   const int lane_head = lane_index();
   const int64_t head = place.group * kEsuHeads + lane_head;
-  const float4 grad = load_context_time(p, b.grad, place.query, head);
-  const float4 context = load_context_time(p, p.context, place.query, head);
+  const float4 grad = load_context_time(p, b.grad, place.query, head, 0);
+  const float4 context = load_context_time(p, p.context, place.query, head, 0);
   HeadState state = {0.0f, 0.0f, dot4(context, grad, dot), head < p.heads};
+  float more = 0.0f;
+#pragma unroll 1
+  for (int c = 1; c < p.behaviours.time.clocks; ++c) {
+    const float4 more_grad = load_context_time(p, b.grad, place.query, head, c);
+    more = dot4(load_context_time(p, p.context, place.query, head, c), more_grad, more);
+    heads.more_time_grad[(c - 1) * kEsuHeads + lane_head] = more_grad;
+  }
+  if (p.behaviours.time.clocks > 1) state.share += more;
   if (state.exists) {
     state.top = p.softmax[(place.query * p.heads + head) * 2];
     state.log_sum = p.softmax[(place.query * p.heads + head) * 2 + 1];
@@ -89,10 +98,10 @@ __device__ __forceinline__ void head_products(const Behaviours& b, const EsuGeom
 template <class T, EsuForm kForm, class UQuad, class GradQuad>
 __device__ __forceinline__ void grade_rows(const DeviceEsuAttentionBackwardParams& b,
                                            const EsuGeometry& g, const EsuPlace& place,
-                                           const GroupHeads& heads, const EsuTile& tile, int begin,
-                                           int row, int count, int at, int lane,
-                                           const UQuad& u_quad, const GradQuad& grad_quad,
-                                           float4 (&u_grad)[kEsuHeads]) {
+                                           const GroupHeads& heads, const EsuTile& tile,
+                                           const float4* more_gain, int begin, int row, int count,
+                                           int at, int lane, const UQuad& u_quad,
+                                           const GradQuad& grad_quad, float4 (&u_grad)[kEsuHeads]) {
   const Behaviours& behaviours = b.forward.behaviours;
   float4* const weights = reinterpret_cast<float4*>(tile.row);
   const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
@@ -108,6 +117,10 @@ __device__ __forceinline__ void grade_rows(const DeviceEsuAttentionBackwardParam
 #pragma unroll
   for (int i = 0; i < kEsuRows; ++i) {
     gain[i] = dot4(tile.phi[row + i], heads.time_grad[lane_head], gain[i]);
+  }
+  if (behaviours.time.clocks > 1) {
+#pragma unroll
+    for (int i = 0; i < kEsuRows; ++i) gain[i] += (&more_gain[row + i].x)[lane_head];
   }
   const HeadState state = heads.states[lane_head];
   __syncwarp();  // the tile's entries of these rows have been read
@@ -140,6 +153,14 @@ __device__ __forceinline__ void grade_rows(const DeviceEsuAttentionBackwardParam
   const int64_t dim = behaviours.dim, first = place.first + begin + row;
   store_rows<T, kIsAligned<kForm>>(static_cast<T*>(b.z_grad) + first * dim, count - begin - row, at,
                                    dim, lane, g.lanes, out);
+}
+
+// gain = phi . gradient, of four heads; or gain += it.
+__device__ __forceinline__ void add_gain(const float4& phi, const float4* time_grad, bool add,
+                                         float4* gain) {
+  const float4 before = add ? *gain : zero4();
+  *gain = make_float4(dot4(phi, time_grad[0], before.x), dot4(phi, time_grad[1], before.y),
+                      dot4(phi, time_grad[2], before.z), dot4(phi, time_grad[3], before.w));
 }
 
 // Writes what thread threadIdx.x has of its behaviour of the tile, which begins at `begin` in the
@@ -194,12 +215,15 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   __shared__ EsuHeadRows u_rows, grad_rows;
   __shared__ float4 time_grad[kEsuHeads];
   __shared__ HeadState states[kEsuHeads];
-  const GroupHeads heads = {u_rows, grad_rows, time_grad, states};
-  __shared__ SharedTimeMlp mlp;
+  const DeviceEsuAttentionParams& p = b.forward;
+  // Of the clocks after the first, which only a launch with several has: their products of phi with
+  // the gradients of the four heads, of each behaviour of the tile, and these gradients.
+  extern __shared__ float4 more_gain[];
+  const GroupHeads heads = {u_rows, grad_rows, time_grad, more_gain + kTile, states};
+  __shared__ EsuTime time;
   __shared__ float4 tile_phi[kTile];  // then ds of the four heads
   __shared__ int4 tile_row[kTile];    // then their weights
   __shared__ EsuPlace place;
-  const DeviceEsuAttentionParams& p = b.forward;
   const EsuTile tile = {tile_phi, tile_row};
   if (threadIdx.x == 0) place = esu_place(p, g);
   __syncthreads();
@@ -211,28 +235,32 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   const auto grad_quad = [&](int head, int column) {
     return load_context<kAligned>(p, b.grad, place.query, place.group * kEsuHeads + head, column);
   };
-  load_time_mlp(p.behaviours.mlp, &mlp);
+  load_time(p, g, place.query, &time);
   fill_heads<T>(heads.u, g, place.panel, u_quad);
   fill_heads<T>(heads.grad, g, place.panel, grad_quad);
   __syncthreads();
   if (warp_index() == 0) read_states<T, kForm>(b, g, place, lane, grad_quad, heads);
+  if (p.behaviours.time.clocks > 1) __syncthreads();  // before these read what it wrote
 
   float4 u_grad[kEsuHeads] = {};
   const int count = part_count(p, g);
   for (int begin = 0; begin < count; begin += kTile) {
     if (threadIdx.x < kTile) {
-      const int32_t delta =
-          read_behaviour(p, g, place, begin + threadIdx.x, count, mlp, tile, threadIdx.x);
-      if (b.s_grad != nullptr && place.panel == 0 && place.group == 0 &&
-          begin + static_cast<int>(threadIdx.x) < count) {
-        b.s_delta[place.first + begin + threadIdx.x] = delta < 0 ? 0 : delta;
-      }
+      const int in_part = begin + static_cast<int>(threadIdx.x);
+      const bool kept =
+          b.s_grad != nullptr && place.panel == 0 && place.group == 0 && in_part < count;
+      const auto see = [&](int c, int32_t delta, const float4& phi) {
+        if (kept) b.s_delta[c * p.queries * p.k + place.first + in_part] = delta;
+        if (c == 0) return;
+        add_gain(phi, heads.more_time_grad + (c - 1) * kEsuHeads, c > 1, more_gain + threadIdx.x);
+      };
+      read_behaviour(p, g, place, in_part, count, time, tile, threadIdx.x, see);
     }
     __syncthreads();
     const int whole = min(kTile, count - begin);
     for (int step = 0; step < whole; step += row_step(g)) {
-      grade_rows<T, kForm>(b, g, place, heads, tile, begin, step + first_row(g), count, at, lane,
-                           u_quad, grad_quad, u_grad);
+      grade_rows<T, kForm>(b, g, place, heads, tile, more_gain, begin, step + first_row(g), count,
+                           at, lane, u_quad, grad_quad, u_grad);
     }
     __syncthreads();
     if (place.panel == 0 && static_cast<int>(threadIdx.x) < whole) {
@@ -258,11 +286,14 @@ int launch(const DeviceEsuAttentionBackwardParams& b, CudaStream stream) {
   int64_t most = blocks > p.heads ? blocks : p.heads;
   if (row_blocks > most) most = row_blocks;
   const int64_t task_queries = esu_task_queries(p.queries, p.heads, p.k);
+  const int clocks = p.behaviours.time.clocks;
+  const int more = clocks == 1 ? 0 : kTile + (clocks - 1) * kEsuHeads;
+  const size_t more_bytes = static_cast<size_t>(more) * sizeof(float4);
   return for_each_part(
       p.queries, task_queries, most, most_blocks(), [&](int64_t begin, int64_t count) {
         g.query_begin = rows.query_begin = begin;
         esu_attention_backward_kernel<T, kForm>
-            <<<grid_of(count * blocks), kEsuThreads, 0, stream>>>(b, g);
+            <<<grid_of(count * blocks), kEsuThreads, more_bytes, stream>>>(b, g);
         if (by_groups) {
           esu_attention_backward_rows_kernel<T, kForm>
               <<<grid_of(count * row_blocks), kEsuThreads, 0, stream>>>(b, rows);
@@ -284,8 +315,8 @@ int launch_esu_attention_backward(const DeviceEsuAttentionBackwardParams& b, Cud
   const DeviceEsuAttentionParams& p = b.forward;
   if (p.queries == 0) return cudaSuccess;
   const int64_t dim = p.behaviours.dim;
-  const bool aligned = aligned16(b.grad, dim + kTimeFeatures, dim, DType::kFloat32) &&
-                       aligned16(p.context, dim + kTimeFeatures, dim, DType::kFloat32) &&
+  const bool aligned = aligned16(b.grad, p.width, dim, DType::kFloat32) &&
+                       aligned16(p.context, p.width, dim, DType::kFloat32) &&
                        aligned16(b.z_grad, dim, dim, p.behaviours.dtype);
   return with_esu_form(p, aligned, [&](auto form) {
     return launch<typename decltype(form)::Type, decltype(form)::kForm>(b, stream);

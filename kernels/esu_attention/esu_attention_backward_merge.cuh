@@ -14,17 +14,17 @@ template <bool kAligned>
 __device__ __forceinline__ float4 load_context(const DeviceEsuAttentionParams& p, const float* rows,
                                                int64_t query, int64_t head, int at) {
   const int64_t dim = p.behaviours.dim;
-  return load_quad<float, kAligned>(rows + (query * p.heads + head) * (dim + kTimeFeatures), at,
+  return load_quad<float, kAligned>(rows + (query * p.heads + head) * p.width, at,
                                     head < p.heads ? dim : 0);
 }
 
-// The time features of such a row.
+// A clock's time features of such a row.
 __device__ __forceinline__ float4 load_context_time(const DeviceEsuAttentionParams& p,
-                                                    const float* rows, int64_t query,
-                                                    int64_t head) {
+                                                    const float* rows, int64_t query, int64_t head,
+                                                    int clock) {
   if (head >= p.heads) return zero4();
-  const int64_t dim = p.behaviours.dim;
-  const float* row = rows + (query * p.heads + head) * (dim + kTimeFeatures) + dim;
+  const float* row =
+      rows + (query * p.heads + head) * p.width + p.behaviours.dim + clock * kTimeFeatures;
   return make_float4(row[0], row[1], row[2], row[3]);
 }
 

@@ -12,7 +12,7 @@
 #include "longclock/common/vector16.cuh"
 #include "longclock/common/warp.cuh"
 #include "longclock/esu_attention/esu_attention.h"
-#include "longclock/time/clock.h"
+#include "longclock/time/time_term.h"
 
 namespace longclock {
 
@@ -37,8 +37,7 @@ struct EsuGeometry {
   int groups;  // of heads
   int parts;   // of K
   int64_t query_begin;
-  Clock clock;
-  double per_unit;  // 1 / seconds of one x
+  DeviceClock clocks[kMaxClocks];
 };
 
 // The first of a lane's four columns in its panel.

@@ -17,8 +17,7 @@ EsuGeometry esu_geometry(const DeviceEsuAttentionParams& p) {
   g.panels = dim <= kWarp * 4 ? 1 : static_cast<int>((dim + kWarp * 4 - 1) / (kWarp * 4));
   g.groups = p.heads <= kEsuHeads ? 1 : static_cast<int>(esu_head_groups(p.heads));
   g.parts = static_cast<int>(esu_parts(p.k));
-  g.clock = make_clock(p.behaviours.period);
-  g.per_unit = 1.0 / p.behaviours.mlp.unit;
+  make_device_clocks(p.behaviours.time, g.clocks);
   return g;
 }
 

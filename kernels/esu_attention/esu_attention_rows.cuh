@@ -4,7 +4,6 @@
 #pragma once
 
 #include "longclock/esu_attention/esu_attention_columns.cuh"
-#include "longclock/time/clock.cuh"
 #include "longclock/time/time_term.cuh"
 
 namespace longclock {
@@ -14,7 +13,6 @@ struct EsuPlace {
   int64_t query;
   int64_t first;  // behaviour of the part, in [Q, K]
   int part, group, panel;
-  int32_t query_clock;  // the query's time on the clock
 };
 
 // Blocks of one part lie side by side: they read the same rows.
@@ -27,12 +25,8 @@ __device__ __forceinline__ EsuPlace esu_place(const DeviceEsuAttentionParams& p,
   rest /= g.groups;
   const int64_t query = g.query_begin + rest / g.parts;
   const int64_t begin = rest % g.parts * kEsuPart;
-  return {query,
-          query * p.k + begin,
-          static_cast<int>(rest % g.parts),
-          static_cast<int>(group),
-          static_cast<int>(panel),
-          clock_time<true>(g.clock, p.query_time[query])};
+  return {query, query * p.k + begin, static_cast<int>(rest % g.parts), static_cast<int>(group),
+          static_cast<int>(panel)};
 }
 
 // The first row of this thread's lanes, and the step to their next.
@@ -58,7 +52,7 @@ constexpr int64_t kMissingRow = -2;  // its id is in no table: not read, NaN
 // A behaviour of the tile in two words of 16 bytes: its time features, and its row with s. Words of
 // one kind lie together, so that lanes that read different rows use different banks.
 struct EsuTile {
-  float4* phi;
+  float4* phi;  // of the first clock
   int4* row;
 };
 
@@ -80,12 +74,30 @@ __device__ __forceinline__ bool is_valid(const DeviceEsuAttentionParams& p, int6
   return p.behaviours.mask == nullptr || p.behaviours.mask[entry] != 0;
 }
 
+// What the threads of a block share of the time: s(), and the query's moment.
+struct EsuTime {
+  SharedTimeTerm term;
+  int64_t query_time;
+};
+
+// By all threads; the caller puts a barrier behind it.
+__device__ __forceinline__ void load_time(const DeviceEsuAttentionParams& p, const EsuGeometry& g,
+                                          int64_t query, EsuTime* time) {
+  const TimeTerm& term = p.behaviours.time;
+  if (threadIdx.x == 0) {
+    time->query_time = p.query_time[query];
+    read_query_clocks<true>(g.clocks, term.clocks, time->query_time, &time->term);
+  }
+  load_time_mlps(term.clock[0].mlp, term.clocks, &time->term);
+}
+
 // Fills entry i with behaviour `at` of the block's part, or with an invalid one past K. Returns
-// its delta, or -1 where it is not valid.
-__device__ __forceinline__ int32_t read_behaviour(const DeviceEsuAttentionParams& p,
-                                                  const EsuGeometry& g, const EsuPlace& place,
-                                                  int in_part, int count, const SharedTimeMlp& mlp,
-                                                  const EsuTile& tile, int i) {
+// whether it is valid. see(c, delta, phi) gets what each clock sees, zeros where it is not.
+template <class See>
+__device__ __forceinline__ bool read_behaviour(const DeviceEsuAttentionParams& p,
+                                               const EsuGeometry& g, const EsuPlace& place,
+                                               int in_part, int count, const EsuTime& time,
+                                               const EsuTile& tile, int i, const See& see) {
   const Behaviours& b = p.behaviours;
   const int64_t entry = place.first + in_part;
   if (p.check && p.positions != nullptr && in_part < count) {
@@ -95,13 +107,24 @@ __device__ __forceinline__ int32_t read_behaviour(const DeviceEsuAttentionParams
   if (in_part >= count || !is_valid(p, entry)) {
     tile.phi[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     tile.row[i] = make_int4(-1, -1, 0, 0);
-    return -1;
+#pragma unroll 1
+    for (int c = 0; c < b.time.clocks; ++c) see(c, 0, zero4());
+    return false;
   }
   const int64_t position = p.positions == nullptr ? entry : p.positions[entry];
-  const int32_t delta =
-      clock_delta(g.clock, clock_time<true>(g.clock, b.key_time[position]), place.query_clock);
-  const TimePhi phi = time_phi(delta, g.per_unit);
-  float s = time_similarity<1>(mlp, b.mlp.hidden, phi);
+  float s = 0.0f;
+#pragma unroll 1
+  for (int c = 0; c < b.time.clocks; ++c) {
+    const Clock& clock = g.clocks[c].clock;
+    const int32_t delta =
+        time_delta<true>(clock, b.key_time[position], time.query_time, time.term.query_clock[c]);
+    const TimePhi f = time_phi(delta, g.clocks[c].per_unit, clock.period == kElapsed);
+    const float4 phi = make_float4(f.x, f.root, f.square, f.log);
+    see(c, delta, phi);
+    const float of_clock = clock_similarity<1>(time.term, c, b.time.clock[0].mlp.hidden, f);
+    s = c == 0 ? of_clock : s + of_clock;
+    if (c == 0) tile.phi[i] = phi;
+  }
   int64_t begin =
       place.query * p.z_query_stride + (place.part * kEsuPart + in_part) * b.key_row_stride;
   if (b.ids) {
@@ -113,10 +136,9 @@ __device__ __forceinline__ int32_t read_behaviour(const DeviceEsuAttentionParams
   } else if (p.positions != nullptr) {
     begin = position * b.key_row_stride;
   }
-  tile.phi[i] = make_float4(phi.x, phi.root, phi.square, phi.log);
   tile.row[i] =
       make_int4(static_cast<int>(begin), static_cast<int>(begin >> 32), __float_as_int(s), 0);
-  return delta;
+  return true;
 }
 
 // This lane's columns of two rows, zeros where they must not be read. `at` is the lane's first

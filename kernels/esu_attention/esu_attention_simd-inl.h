@@ -1,133 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "longclock/common/cpu_entry-inl.h"
-#include "longclock/esu_attention/esu_attention.h"
-#include "longclock/search/behaviour_block-inl.h"
+#include "longclock/esu_attention/esu_attention_block-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {
-
-// Behaviours done together: their rows stay in the first-level cache between the dot products and
-// the weighted sums.
-constexpr int64_t kEsuBlock = 64;
-static_assert(kEsuBlock <= kBehaviourBlock && kEsuBlock % kLanes == 0);
-
-// The attention's view of a block: the valid behaviours only, moved together, and the products of
-// their z with some vectors of the query: u of each head, which makes the alphas, and others.
-template <class T>
-class EsuBlock {
- public:
-  EsuBlock(const EsuAttentionParams& p, int64_t others, Scratch* scratch)
-      : p_(p), others_(others), padded_(round_up(p.behaviours.dim, kLanes)) {
-    block_ = scratch->take<BehaviourBlock<T>>(1);
-    copies_ = scratch->take<float>(kEsuBlock * padded_);
-    vectors_ = scratch->take<const float*>(p.heads + others);
-    products_ = scratch->take<float>((p.heads + others) * kEsuBlock);
-    // Rows read where they lie: the next block's come in while this one is worked on.
-    in_place_ = !p.behaviours.ids && p.positions == nullptr;
-    const bool ahead = in_place_ && sizeof(T) == 4 && p.behaviours.dim == padded_;
-    ahead_ = ahead ? kEsuBlock * p.behaviours.key_row_stride : 0;
-  }
-
-  // Goes to query q; `others`: rows as u's, side by side.
-  void start(int64_t q, const float* others) {
-    q_ = q;
-    for (int64_t h = 0; h < p_.heads; ++h) vectors_[h] = p_.u + (q * p_.heads + h) * p_.u_stride;
-    for (int64_t i = 0; i < others_; ++i) vectors_[p_.heads + i] = others + i * padded_;
-  }
-
-  // The query's behaviours [begin, begin + n); returns how many are valid. Up to the next whole
-  // vector, alphas are -inf and features finite.
-  int64_t read(int64_t begin, int64_t n) {
-    count_ = p_.positions == nullptr ? read_row(begin, n) : read_positions(begin, n);
-    if (count_ == 0) return 0;
-    BehaviourBlock<T>& b = *block_;
-    if (!in_place_) {
-      for (int64_t i = 0; i < count_; ++i) prefetch_row(b.rows[i], p_.behaviours.dim * sizeof(T));
-    }
-    // The features past the last behaviour are those of a delta of 0: finite, for whole vectors.
-    const int64_t whole = round_up(count_, kLanes);
-    for (int64_t i = count_; i < whole; ++i) b.delta[i] = 0;
-    time_features(b.delta, whole, p_.behaviours.mlp.unit, &b.features);
-    if (p_.behaviours.time_table != nullptr) {
-      for (int64_t i = 0; i < whole; ++i) b.s[i] = p_.behaviours.time_table->s[b.delta[i]];
-    } else {
-      time_similarity(p_.behaviours.mlp, b.features, whole, b.s);
-    }
-    widen_rows(b.rows, count_, p_.behaviours.dim, copies_, rows_);
-    dot_tiles(vectors_, p_.heads + others_, rows_, count_, padded_, ahead_, products_, kEsuBlock);
-    for (int64_t h = 0; h < p_.heads; ++h) {
-      float* alpha = products_ + h * kEsuBlock;
-      for (int64_t i = 0; i < count_; ++i) alpha[i] += b.s[i];
-      for (int64_t i = count_; i < whole; ++i) alpha[i] = -__builtin_inff();
-    }
-    return count_;
-  }
-
-  const float* const* rows() const { return rows_; }
-  const float* const* vectors() const { return vectors_; }
-  const float* alpha(int64_t head) const { return products_ + head * kEsuBlock; }
-  const float* product(int64_t other) const { return alpha(p_.heads + other); }
-  const int64_t* index() const { return index_; }
-  const int32_t* delta() const { return block_->delta; }
-  const TimeFeatureBlock& features() const { return block_->features; }
-  int64_t padded() const { return padded_; }
-
- private:
-  // Behaviours that lie in the query's own row of z and its times.
-  int64_t read_row(int64_t begin, int64_t n) {
-    const Group group{q_, q_ + 1, p_.query_time[q_], q_ * p_.k, q_ * p_.z_query_stride, p_.k, 0, 0};
-    BehaviourBlock<T>& b = *block_;
-    read_times(p_.behaviours, group, begin, n, &b);
-    find_rows(p_.behaviours, group, begin, n, &b);
-    for (int64_t i = 0; i < n; ++i) index_[i] = begin + i;
-    if (b.all_valid) return n;
-    int64_t count = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      if (b.valid[i] == 0) continue;
-      index_[count] = begin + i;
-      b.delta[count] = b.delta[i];
-      b.rows[count] = b.rows[i];
-      ++count;
-    }
-    return count;
-  }
-
-  // Behaviours that lie anywhere in the histories.
-  int64_t read_positions(int64_t begin, int64_t n) {
-    const Behaviours& from = p_.behaviours;
-    const int64_t* positions = p_.positions + q_ * p_.k + begin;
-    const int64_t now = p_.query_time[q_];
-    int64_t at[kEsuBlock], times[kEsuBlock], count = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      at[count] = positions[i];
-      index_[count] = begin + i;
-      count += positions[i] >= 0 ? 1 : 0;
-    }
-    with_ints(from.key_time, 0, [&](auto* t) {
-      for (int64_t i = 0; i < count; ++i) times[i] = t[at[i]];
-    });
-    if (from.ids) {  // from a position to the row that is looked up there
-      with_ints(from.ids, 0, [&](auto* ids) {
-        for (int64_t i = 0; i < count; ++i) at[i] = ids[at[i]];
-      });
-    }
-    const T* keys = static_cast<const T*>(from.keys);
-    for (int64_t i = 0; i < count; ++i) block_->rows[i] = keys + at[i] * from.key_row_stride;
-    circular_deltas(times, 1, &now, 0, count, from.period, block_->delta);
-    return count;
-  }
-
-  const EsuAttentionParams& p_;
-  int64_t others_, padded_, ahead_;
-  bool in_place_;
-  BehaviourBlock<T>* block_;
-  float* copies_;
-  const float** vectors_;
-  float* products_;
-  int64_t q_ = 0, count_ = 0;
-  int64_t index_[kEsuBlock];
-  const float* rows_[kEsuBlock];
-};
 
 // The largest of whole vectors of values and of `least`; NaN is passed over.
 inline float largest(const float* values, int64_t n, float least) {
@@ -149,23 +25,21 @@ inline F add_time_product(F dot, const F* grad, F x, F root, F square, F log) {
   return fma(grad[3], log, dot);
 }
 
-// Weighted sums of a head so far, lane by lane: of 1 and of the time features.
+// Weighted sums of a head so far, lane by lane: of 1, and of a clock's time features.
 struct TimeSums {
-  Vf one, x, root, square, log;
+  Vf x, root, square, log;
 
   // sums * fade + the block's, weights in whole vectors.
   void add(const float* weights, const TimeFeatureBlock& f, int64_t n, float fade) {
     TimeSums block = {};
     for (int64_t i = 0; i < n; i += kLanes) {
       const Vf weight = load(weights + i);
-      block.one = block.one + weight;
       block.x = fma(weight, load(f.x + i), block.x);
       block.root = fma(weight, load(f.root + i), block.root);
       block.square = fma(weight, load(f.square + i), block.square);
       block.log = fma(weight, load(f.log + i), block.log);
     }
     const Vf kept = splat(fade);
-    one = fma(one, kept, block.one);
     x = fma(x, kept, block.x);
     root = fma(root, kept, block.root);
     square = fma(square, kept, block.square);
@@ -173,23 +47,32 @@ struct TimeSums {
   }
 };
 
+inline void add_weights(const float* weights, int64_t n, float fade, Vf* one) {
+  Vf block = {};
+  for (int64_t i = 0; i < n; i += kLanes) block = block + load(weights + i);
+  *one = fma(*one, splat(fade), block);
+}
+
 // Online softmax: a running maximum, sum and weighted sum a head; a block is summed on its own and
 // then added, so that a long row does not gather the rounding of one long chain.
 template <class T>
 void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
   const int64_t dim = p.behaviours.dim, heads = p.heads;
+  const int clocks = p.behaviours.time.clocks;
   Scratch scratch;
   EsuBlock<T> block(p, 0, &scratch);
   const int64_t padded = block.padded();
   float* weights = scratch.take<float>(heads * kEsuBlock);
   float* part = scratch.take<float>(heads * padded);
   float* total = scratch.take<float>(heads * padded);
-  auto* time = scratch.take<TimeSums>(heads);
+  auto* one = scratch.take<Vf>(heads);
+  auto* time = scratch.take<TimeSums>(heads * clocks);
   float* highest = scratch.take<float>(heads);
   float* fade = scratch.take<float>(heads);
   for (int64_t q = begin; q < end; ++q) {
     for (int64_t i = 0; i < heads * padded; ++i) total[i] = 0.0f;
-    for (int64_t h = 0; h < heads; ++h) time[h] = TimeSums{};
+    for (int64_t h = 0; h < heads; ++h) one[h] = Vf{};
+    for (int64_t i = 0; i < heads * clocks; ++i) time[i] = TimeSums{};
     for (int64_t h = 0; h < heads; ++h) highest[h] = -__builtin_inff();
     block.start(q, nullptr);
     bool any = false;
@@ -206,7 +89,10 @@ void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
         fade[h] = exp_negative(highest[h] - base);
         highest[h] = top;
         for (int64_t i = 0; i < whole; ++i) weight[i] = exp_negative(alpha[i] - base);
-        time[h].add(weight, block.features(), whole, fade[h]);
+        add_weights(weight, whole, fade[h], one + h);
+        for (int c = 0; c < clocks; ++c) {
+          time[h * clocks + c].add(weight, block.features(c), whole, fade[h]);
+        }
       }
       weighted_rows(weights, kEsuBlock, 1, heads, block.rows(), count, padded, false, part, padded);
       for (int64_t h = 0; h < heads; ++h) {
@@ -216,17 +102,20 @@ void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
       }
     }
     for (int64_t h = 0; h < heads; ++h) {
-      float* out = p.context + (q * heads + h) * (dim + kTimeFeatures);
+      float* out = p.context + (q * heads + h) * p.width;
       const float* from = total + h * padded;
-      const TimeSums& lanes = time[h];
-      Vf rows[kLanes] = {lanes.x, lanes.root, lanes.square, lanes.log};
-      const Vf features = reduce_rows(rows);
-      Vf one[kLanes] = {lanes.one};
-      const float sum = reduce_rows(one)[0];
+      Vf ones[kLanes] = {one[h]};
+      const float sum = reduce_rows(ones)[0];
       // Valid behaviours whose alphas are all -inf give 0 / 0, as torch's softmax does.
       const float divisor = any ? sum : 1.0f;
       for (int64_t i = 0; i < dim; ++i) out[i] = from[i] / divisor;
-      for (int64_t i = 0; i < kTimeFeatures; ++i) out[dim + i] = features[i] / divisor;
+      for (int c = 0; c < clocks; ++c) {
+        const TimeSums& lanes = time[h * clocks + c];
+        Vf rows[kLanes] = {lanes.x, lanes.root, lanes.square, lanes.log};
+        const Vf features = reduce_rows(rows);
+        float* to = out + dim + c * kTimeFeatures;
+        for (int64_t i = 0; i < kTimeFeatures; ++i) to[i] = features[i] / divisor;
+      }
       float* softmax = p.softmax + (q * heads + h) * 2;
       softmax[0] = highest[h];
       softmax[1] = any ? __builtin_logf(sum) : 0.0f;
@@ -255,15 +144,18 @@ struct QueryGrad {
 // gradient is, so that their difference is exactly 0 where one behaviour has all the weight.
 inline void read_grad(const EsuAttentionBackwardParams& p, int64_t q, int64_t padded,
                       const QueryGrad& out) {
-  const int64_t dim = p.forward.behaviours.dim, wide = dim + kTimeFeatures;
+  const int64_t dim = p.forward.behaviours.dim, wide = p.forward.width;
   for (int64_t h = 0; h < p.forward.heads; ++h) {
     const float* from = p.grad + (q * p.forward.heads + h) * wide;
     const float* context = p.forward.context + (q * p.forward.heads + h) * wide;
     float* grad = out.grad + h * padded;
     for (int64_t i = 0; i < padded; ++i) grad[i] = i < dim ? from[i] : 0.0f;
-    const float product = dot(grad, context, dim);
-    const float* time = context + dim;
-    out.share[h] = add_time_product(product, from + dim, time[0], time[1], time[2], time[3]);
+    float product = dot(grad, context, dim);
+    for (int64_t i = dim; i < wide; i += kTimeFeatures) {
+      const float* time = context + i;
+      product = add_time_product(product, from + i, time[0], time[1], time[2], time[3]);
+    }
+    out.share[h] = product;
   }
 }
 
@@ -272,22 +164,26 @@ template <class T>
 void weigh(const EsuAttentionBackwardParams& p, int64_t q, const EsuBlock<T>& block, int64_t whole,
            const QueryGrad& out) {
   const int64_t heads = p.forward.heads, dim = p.forward.behaviours.dim;
-  const TimeFeatureBlock& phi = block.features();
+  const int clocks = p.forward.behaviours.time.clocks;
   for (int64_t i = 0; i < whole; ++i) out.s_grad[i] = 0.0f;
   for (int64_t h = 0; h < heads; ++h) {
     const float *alpha = block.alpha(h), *g = block.product(h);
-    const float* time_grad = p.grad + (q * heads + h) * (dim + kTimeFeatures) + dim;
+    const float* time_grad = p.grad + (q * heads + h) * p.forward.width + dim;
     const float* softmax = p.forward.softmax + (q * heads + h) * 2;
     float* ds = out.weights + h * kEsuBlock;
     float* weight = out.weights + (heads + h) * kEsuBlock;
     // In two steps: largest + log(sum) would lose the logarithm's digits to a large alpha.
     const float top = softmax[0], log_sum = softmax[1];
     for (int64_t i = 0; i < whole; ++i) weight[i] = exp_negative((alpha[i] - top) - log_sum);
-    const Vf time[] = {splat(time_grad[0]), splat(time_grad[1]), splat(time_grad[2]),
-                       splat(time_grad[3])};
     for (int64_t i = 0; i < whole; i += kLanes) {
-      const Vf gain = add_time_product(load(g + i), time, load(phi.x + i), load(phi.root + i),
-                                       load(phi.square + i), load(phi.log + i));
+      Vf gain = load(g + i);
+      for (int c = 0; c < clocks; ++c) {
+        const TimeFeatureBlock& phi = block.features(c);
+        const float* from = time_grad + c * kTimeFeatures;
+        const Vf time[] = {splat(from[0]), splat(from[1]), splat(from[2]), splat(from[3])};
+        gain = add_time_product(gain, time, load(phi.x + i), load(phi.root + i),
+                                load(phi.square + i), load(phi.log + i));
+      }
       const Vf change = load(weight + i) * (gain - splat(out.share[h]));
       store(change, ds + i);
       store(load(out.s_grad + i) + change, out.s_grad + i);
@@ -305,7 +201,9 @@ void clear_grads(const EsuAttentionBackwardParams& p, int64_t q, int64_t at, int
   }
   if (p.s_grad != nullptr) {
     for (int64_t i = first; i < first + n; ++i) p.s_grad[i] = 0.0f;
-    for (int64_t i = first; i < first + n; ++i) p.s_delta[i] = 0;
+    for (int c = 0; c < p.forward.behaviours.time.clocks; ++c) {
+      for (int64_t i = first; i < first + n; ++i) p.s_delta[c * p.pairs + i] = 0;
+    }
   }
 }
 
@@ -338,7 +236,9 @@ void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t
       weigh(p, q, block, round_up(count, kLanes), query);
       for (int64_t i = 0; p.s_grad != nullptr && i < count; ++i) {
         p.s_grad[q * f.k + block.index()[i]] = query.s_grad[i];
-        p.s_delta[q * f.k + block.index()[i]] = block.delta()[i];
+        for (int c = 0; c < f.behaviours.time.clocks; ++c) {
+          p.s_delta[c * p.pairs + q * f.k + block.index()[i]] = block.delta(c)[i];
+        }
       }
       for (int64_t i = 0; z_out != nullptr && i < count; i += kGradRows) {
         const int64_t some = min_of(kGradRows, count - i);

@@ -45,12 +45,14 @@ struct Attention {
     params.behaviours.dim = dim;
     params.behaviours.key_time = {times.data(), false};
     params.behaviours.mask = valid.data();
-    params.behaviours.period = 86400;
-    params.behaviours.mlp = {mlp.data(), mlp.data() + 4, mlp.data() + 5, mlp.data() + 6, 1, 3600.0};
+    const float* w = mlp.data();
+    params.behaviours.time.clocks = 1;
+    params.behaviours.time.clock[0] = {86400, {w, w + 4, w + 5, w + 6, 1, 3600.0}, false};
     params.z_query_stride = k * dim;
     params.query_time = {&query_time, true};
     params.heads = heads;
     params.k = k;
+    params.width = dim + kTimeFeatures;
     params.u = u.data();
     params.u_stride = 16;
     params.context = context.data();
@@ -154,8 +156,9 @@ TEST(EsuAttention, GradientsAgreeWithDifferences) {
     esu_attention_cpu(a.params, 0, 1);
     std::vector<float> u_grad(3 * 5), z_grad(70 * 5, NAN), s_grad(70, NAN);
     std::vector<int32_t> s_delta(70);
-    const EsuAttentionBackwardParams p{a.params,      a.grad.data(),  u_grad.data(), z_grad.data(),
-                                       s_grad.data(), s_delta.data(), true};
+    const EsuAttentionBackwardParams p{
+        a.params, a.grad.data(), u_grad.data(), z_grad.data(), s_grad.data(), s_delta.data(),
+        70,       true};
     esu_attention_backward_cpu(p, 0, 1);
     for (int64_t h = 0; h < 3; ++h) {
       for (int64_t i = 0; i < 5; ++i) {
@@ -193,7 +196,7 @@ TEST(EsuAttention, GradientsHoldForLargeAlphas) {
         esu_attention_cpu(a.params, 0, 1);
         std::vector<float> z_grad(k * 5);
         const EsuAttentionBackwardParams p{a.params, a.grad.data(), nullptr, z_grad.data(),
-                                           nullptr,  nullptr,       false};
+                                           nullptr,  nullptr,       k,       false};
         esu_attention_backward_cpu(p, 0, 1);
         for (int64_t j = 0; j < k; ++j) {
           for (int64_t i = 1; i < 5; ++i) {  // u is 0 there: only p * grad is left

@@ -41,17 +41,16 @@ __global__ void __launch_bounds__(kBlockThreads,
     gsu_score_kernel(const __grid_constant__ DeviceSearchParams p, int parts,
                      float* __restrict__ scores) {
   extern __shared__ uint4 memory[];
-  __shared__ SharedTimeMlp mlp;
+  __shared__ SharedTimeTerm time;
   const int64_t q = blockIdx.x / static_cast<unsigned>(parts);
   const int part = static_cast<int>(blockIdx.x % static_cast<unsigned>(parts));
   __shared__ SequenceView view;
-  if (threadIdx.x == 0) view = view_sequence(p, sequence_of(p, q));
+  load_view(p, q, &view, &time);
   T* const query = reinterpret_cast<T*>(memory);
   if (kForm != RowForm::kElements) load_query(p, q, query);
-  load_time_mlp(p.behaviours.mlp, &mlp);
   __syncthreads();
 
-  const TileScorer<T, kForm, kFeatures> scorer(p, q, view, query, mlp);
+  const TileScorer<T, kForm, kFeatures> scorer(p, q, view, query, time);
   const int64_t begin = scores_of(p, q, view);
   const int step = parts * kBlockThreads;
   for (int64_t at = part * kBlockThreads + warp_index() * kWarpRows; at < view.length; at += step) {

@@ -44,7 +44,8 @@ struct GsuScoreBackwardParams {
   int64_t positions;           // of the keys
   const int64_t* s_begin;      // [groups], elements from s_grad to a group's first behaviour
   float* s_grad;               // one value a behaviour of a group: the sum over its queries
-  int32_t* s_delta;            // its delta
+  int32_t* s_delta;            // its deltas, [clocks, s_count]
+  int64_t s_count;
 };
 
 // Tasks [begin, end).
@@ -68,7 +69,7 @@ struct DeviceGsuScoreBackwardParams {
   void* key_grad;        // [rows, D], contiguous, the keys' dtype
   int64_t s_count;       // S * M; T for ragged; score_count for windows
   float* s_grad;         // [s_count], zeros where no sequence has a behaviour
-  int32_t* s_delta;      // [s_count]
+  int32_t* s_delta;      // [clocks, s_count]
 };
 
 // On the device of the stream. Each returns a cudaError_t: 0 is success. The launchers allocate

@@ -6,6 +6,7 @@
 #include "longclock/common/launch.cuh"
 #include "longclock/gsu_score/gsu_score.h"
 #include "longclock/search/sequence_view.cuh"
+#include "longclock/time/clock.cuh"
 
 namespace longclock {
 namespace {
@@ -68,11 +69,18 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
     }
     if (thread != 0 || m >= room) continue;
     params.s_grad[begin + m] = sum;
-    params.s_delta[begin + m] =
-        valid && count > 0  // features of a time may be infinite, and no query's 0 of inf is NaN
-            ? clock_delta(p.clock, clock_time(p.clock, time_of(p, view, static_cast<unsigned>(m))),
-                          view.query_clock)
-            : 0;
+    // Features of a time may be infinite, and no query's 0 of inf is NaN.
+    const bool asked = valid && count > 0;
+    const int64_t time = asked ? time_of(p, view, static_cast<unsigned>(m)) : 0;
+#pragma unroll 1
+    for (int c = 0; c < p.behaviours.time.clocks; ++c) {
+      const Clock& clock = p.clocks[c].clock;
+      const int32_t delta =
+          clock.period == kElapsed
+              ? elapsed_delta(time, view.query_time)
+              : clock_delta(clock, clock_time(clock, time), clock_time(clock, view.query_time));
+      params.s_delta[c * params.s_count + begin + m] = asked ? delta : 0;
+    }
   }
 }
 

@@ -242,8 +242,10 @@ void gsu_score_s_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t en
       const int64_t n = min_of(kBehaviourBlock, g.length - at);
       read_times(p.behaviours, g, at, n, block);
       float* sum = p.s_grad + p.s_begin[index] + at;
-      int32_t* delta = p.s_delta + p.s_begin[index] + at;
-      for (int64_t i = 0; i < n; ++i) delta[i] = asked ? block->delta[i] : 0;
+      for (int c = 0; c < p.behaviours.time.clocks; ++c) {
+        int32_t* delta = p.s_delta + c * p.s_count + p.s_begin[index] + at;
+        for (int64_t i = 0; i < n; ++i) delta[i] = asked ? block->delta[c][i] : 0;
+      }
       for (int64_t i = 0; i < n; ++i) sum[i] = 0.0f;
       for (int64_t q = 0; q < g.query_end - g.query_begin; ++q) {
         const float* grad = p.grad + g.out_begin + q * g.out_stride + at;

@@ -21,12 +21,29 @@ inline constexpr int64_t kBehaviourBlock = kTimeBlock;
 constexpr int64_t score_stride(int64_t block) { return block + 16; }
 inline constexpr int64_t kScoreStride = score_stride(kBehaviourBlock);
 
+// s = what a table has at the deltas; or s += it.
+inline void look_up(const TimeLookup& lookup, const int32_t* delta, int64_t n, bool add, float* s) {
+  const float* values = lookup.table->s;
+  const auto each = [&](const auto& place) {
+    if (add) {
+      for (int64_t i = 0; i < n; ++i) s[i] += values[place(delta[i])];
+    } else {
+      for (int64_t i = 0; i < n; ++i) s[i] = values[place(delta[i])];
+    }
+  };
+  if (lookup.table->elapsed) {
+    each([](int32_t seconds) { return elapsed_place(seconds); });
+  } else {
+    each([](int32_t seconds) { return seconds; });
+  }
+}
+
 template <class T, int64_t kSize = kBehaviourBlock>
 struct BehaviourBlock {
   int64_t n;
-  bool all_valid;        // else `valid` says which are
-  uint8_t valid[kSize];  // 0: it never counts
-  int32_t delta[kSize];  // seconds; 0 where not valid
+  bool all_valid;                    // else `valid` says which are
+  uint8_t valid[kSize];              // 0: it never counts
+  int32_t delta[kMaxClocks][kSize];  // seconds, as each clock sees it; 0 where not valid
   // Of one that is not valid: some valid row; none where none is. Room to read ahead.
   const T* rows[kSize + GatheredRows<T>::kAhead];
   bool any_valid;
@@ -35,7 +52,7 @@ struct BehaviourBlock {
 };
 
 // Which behaviours begin, begin + step, ... of the group are valid, n of them, and how far from now
-// on the clock.
+// on each clock.
 template <class T, int64_t kSize>
 inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64_t n,
                        BehaviourBlock<T, kSize>* block, int64_t step = 1) {
@@ -44,7 +61,10 @@ inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64
   block->all_valid = b.mask == nullptr && !b.exclude_future;
   block->any_valid = true;
   with_ints(b.key_time, at, [&](auto* t) {
-    circular_deltas(t, step, &g.query_time, 0, n, b.period, block->delta);
+    for (int c = 0; c < b.time.clocks; ++c) {
+      if (b.time.clock[c].unread) continue;
+      clock_deltas(t, step, &g.query_time, 0, n, b.time.clock[c].period, block->delta[c]);
+    }
   });
   if (block->all_valid) return;
   for (int64_t i = 0; i < n; ++i) block->valid[i] = b.mask == nullptr || b.mask[at + i * step] != 0;
@@ -54,9 +74,11 @@ inline void read_times(const Behaviours& b, const Group& g, int64_t begin, int64
     });
   }
   int64_t valid = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    valid += block->valid[i];
-    if (block->valid[i] == 0) block->delta[i] = 0;
+  for (int64_t i = 0; i < n; ++i) valid += block->valid[i];
+  for (int c = 0; c < b.time.clocks; ++c) {
+    for (int64_t i = 0; i < n; ++i) {
+      if (block->valid[i] == 0) block->delta[c][i] = 0;
+    }
   }
   block->all_valid = valid == n;
   block->any_valid = valid > 0;
@@ -109,15 +131,20 @@ inline void find_rows(const Behaviours& b, const Group& g, int64_t begin, int64_
 template <class T, int64_t kSize>
 __attribute__((noinline)) void read_s(const Behaviours& b, int64_t begin, int64_t end,
                                       BehaviourBlock<T, kSize>* block) {
-  if (b.time_table != nullptr) {
-    const float* s = b.time_table->s;
-    for (int64_t i = begin; i < end; ++i) block->s[i] = s[block->delta[i]];
-    return;
+  for (int i = 0; i < b.time.lookups; ++i) {
+    look_up(b.time.lookup[i], block->delta[b.time.lookup[i].clock] + begin, end - begin, i > 0,
+            block->s + begin);
   }
+  if (b.time.lookups > 0) return;
+  alignas(64) float more[kTimeBlock];
   for (int64_t at = begin; at < end; at += kTimeBlock) {
     const int64_t n = min_of(kTimeBlock, end - at);
-    time_features(block->delta + at, n, b.mlp.unit, &block->features);
-    time_similarity(b.mlp, block->features, n, block->s + at);
+    for (int c = 0; c < b.time.clocks; ++c) {
+      const TimeMlp& mlp = b.time.clock[c].mlp;
+      time_features(block->delta[c] + at, n, mlp.unit, mlp.elapsed, &block->features);
+      time_similarity(mlp, block->features, n, c == 0 ? block->s + at : more);
+      for (int64_t i = 0; c > 0 && i < n; ++i) block->s[at + i] += more[i];
+    }
   }
 }
 

@@ -5,8 +5,7 @@
 
 #include "longclock/common/dtype.h"
 #include "longclock/common/inline.h"
-#include "longclock/time/time_mlp.h"
-#include "longclock/time/time_table.h"
+#include "longclock/time/time_term.h"
 
 namespace longclock {
 
@@ -31,9 +30,7 @@ struct Behaviours {
   IntArray key_time;       // [positions], seconds
   const uint8_t* mask;     // [positions], 0: not valid; or none
   bool exclude_future;     // key_time >= the query's time: not valid
-  int64_t period;
-  TimeMlp mlp;
-  const TimeTable* time_table;  // or none: s is computed on the spot
+  TimeTerm time;           // without clocks where nothing sees the time
   Feature features[kMaxFeatures];
   int feature_count;
 };

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "longclock/search/behaviours.h"
-#include "longclock/time/clock.h"
 
 namespace longclock {
 
@@ -11,7 +10,7 @@ enum class SearchLayout : int8_t { kDense, kRagged, kWindows };
 // A search whose arrays lie on a device: the host reads none of them, kernels clamp what does not
 // fit. It says what Behaviours and Groups say on the CPU.
 struct DeviceSearchParams {
-  Behaviours behaviours;  // without time_table
+  Behaviours behaviours;  // without tables of s
   int64_t table_rows;     // N, where ids are given
   unsigned row_bytes;     // from a row of keys to the next
   SearchLayout layout;
@@ -22,8 +21,7 @@ struct DeviceSearchParams {
   int64_t query_dim;    // D and the columns of all features
   bool query_is_float;  // else the keys' dtype, to which an fp32 query is rounded when it is read
   IntArray query_time;  // [S], seconds
-  Clock clock;          // of behaviours.period
-  double per_unit;      // 1 / mlp.unit
+  DeviceClock clocks[kMaxClocks];  // of behaviours.time
   float scale;
   bool check;     // assert in place of clamping
   bool filtered;  // there is a mask, or exclude_future

@@ -47,8 +47,7 @@ class KeyStages {
     uint32_t valid[kPairs][kPairKeys / kWarp];
     // The caller's to fill, with a barrier behind it.
     SequenceView view;
-    int32_t query_clock;  // on the clock
-    SharedTimeMlp mlp;
+    SharedTimeTerm time;
   };
 
   // memory: kBytes and feature_bytes(), at a multiple of 128.
@@ -128,9 +127,9 @@ class KeyStages {
     float value = 0.0f;
     uint32_t row = is ? m : kNoRow;
     if (is) {
-      const int32_t delta = clock_delta(
-          p_.clock, clock_time(p_.clock, time_of(p_, shared_->view, m)), shared_->query_clock);
-      value = time_similarity(shared_->mlp, p_.behaviours.mlp.hidden, time_phi(delta, p_.per_unit));
+      const TimeTerm& time = p_.behaviours.time;
+      value = time_similarity(shared_->time, p_.clocks, time.clocks, time.clock[0].mlp.hidden,
+                              time_of(p_, shared_->view, m), shared_->view.query_time);
       if (p_.behaviours.ids) {
         const int64_t id = p_.behaviours.ids[shared_->view.position + m];
         const bool known = is_row(p_, id);

@@ -40,11 +40,21 @@ struct SearchFixture {
     behaviours.key_row_stride = d;
     behaviours.dim = d;
     behaviours.key_time = {times.data(), true};
-    behaviours.period = 86400;
-    behaviours.mlp = {mlp.data(), mlp.data() + 4, mlp.data() + 5, mlp.data() + 6, 1, 3600.0};
+    const float* w = mlp.data();
+    behaviours.time.clocks = 1;
+    behaviours.time.clock[0] = {86400, {w, w + 4, w + 5, w + 6, 1, 3600.0}, false};
     for (int64_t i = 0; i < s; ++i) {
       groups.push_back(
           {i * c, (i + 1) * c, 1700000000 + 5000 * i, i * m, i * m * d, m, i * c * m, m});
+    }
+  }
+
+  // s by tables, one a clock.
+  void look_up(std::initializer_list<const TimeTable*> tables) {
+    behaviours.time.lookups = 0;
+    for (const TimeTable* table : tables) {
+      const int clock = behaviours.time.lookups++;
+      behaviours.time.lookup[clock] = {table, clock};
     }
   }
 

@@ -5,18 +5,16 @@
 #include "longclock/common/vector16.cuh"
 #include "longclock/common/warp.cuh"
 #include "longclock/search/device_search.h"
-#include "longclock/time/clock.cuh"
 
 namespace longclock {
 
 // The behaviours of a sequence or window, and the moment of its queries.
 struct SequenceView {
-  int64_t position;     // of the first behaviour
-  const char* times;    // its time
-  const char* keys;     // its row, without ids
-  int length;           // behaviours
-  int64_t query_time;   // seconds
-  int32_t query_clock;  // on the clock
+  int64_t position;    // of the first behaviour
+  const char* times;   // its time
+  const char* keys;    // its row, without ids
+  int length;          // behaviours
+  int64_t query_time;  // seconds
 };
 
 constexpr int64_t kMaxBehaviours = 0x7fffffff;  // of a sequence: what 31 bits index
@@ -30,7 +28,6 @@ __device__ __forceinline__ SequenceView view_sequence(const DeviceSearchParams& 
   SequenceView view = {};
   if (s >= p.sequences) return view;
   view.query_time = p.query_time[s];
-  view.query_clock = clock_time(p.clock, view.query_time);
   const auto place = [&](int64_t position) {
     const IntArray& times = p.behaviours.key_time;
     view.position = position;

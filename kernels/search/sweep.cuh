@@ -128,9 +128,11 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   if (candidates.count == 0) return;
   if (threadIdx.x == 0) {
     shared.view = view_sequence(p.search, candidates.sequence);
-    shared.query_clock = clock_time(p.search.clock, shared.view.query_time);
+    read_query_clocks(p.search.clocks, p.search.behaviours.time.clocks, shared.view.query_time,
+                      &shared.time);
   }
-  load_time_mlp(p.search.behaviours.mlp, &shared.mlp);
+  load_time_mlps(p.search.behaviours.time.clock[0].mlp, p.search.behaviours.time.clocks,
+                 &shared.time);
   load_candidates<T, kRowBytes>(p.search, candidates, memory);
   __syncthreads();
   if constexpr (kSweep == Sweep::kAll) {

@@ -76,6 +76,18 @@ __device__ __forceinline__ void load_query(const DeviceSearchParams& p, int64_t 
   for (int f = 0; f < p.behaviours.feature_count; ++f) load(p.behaviours.features[f].dim);
 }
 
+// What a block needs of the sequence that query q looks at, and of s(). By all threads; the caller
+// puts a barrier behind it.
+__device__ __forceinline__ void load_view(const DeviceSearchParams& p, int64_t q,
+                                          SequenceView* view, SharedTimeTerm* time) {
+  const TimeTerm& term = p.behaviours.time;
+  if (threadIdx.x == 0) {
+    *view = view_sequence(p, sequence_of(p, q));
+    read_query_clocks(p.clocks, term.clocks, view->query_time, time);
+  }
+  load_time_mlps(term.clock[0].mlp, term.clocks, time);
+}
+
 // Whether rows lie in whole aligned pieces of 16 bytes.
 inline bool search_is_aligned(const DeviceSearchParams& p) {
   const Behaviours& b = p.behaviours;
@@ -131,8 +143,8 @@ template <class T, RowForm kForm, bool kFeatures>
 class TileScorer {
  public:
   __device__ TileScorer(const DeviceSearchParams& p, int64_t q, const SequenceView& view,
-                        const T* shared_query, const SharedTimeMlp& mlp)
-      : p_(p), view_(view), mlp_(mlp), shared_query_(shared_query), q_(q) {}
+                        const T* shared_query, const SharedTimeTerm& time)
+      : p_(p), view_(view), time_(time), shared_query_(shared_query), q_(q) {}
 
   // The behaviour of a tile that this lane scores.
   __device__ static int row() {
@@ -170,9 +182,9 @@ class TileScorer {
     const float product = readable ? dot_rows(first, end) : 0.0f;
     // Read late, for the sake of registers: other warps hide what it takes.
     const int64_t time = valid ? time_of(p_, view_, m) : 0;
-    const int32_t delta = clock_delta(p_.clock, clock_time(p_.clock, time), view_.query_clock);
     *out = fmaf(p_.scale, dot + product,
-                time_similarity(mlp_, b.mlp.hidden, time_phi(delta, p_.per_unit)));
+                time_similarity(time_, p_.clocks, b.time.clocks, b.time.clock[0].mlp.hidden, time,
+                                view_.query_time));
     return valid;
   }
 
@@ -389,7 +401,7 @@ class TileScorer {
 
   const DeviceSearchParams& p_;
   const SequenceView& view_;
-  const SharedTimeMlp& mlp_;
+  const SharedTimeTerm& time_;
   const T* shared_query_;
   int64_t q_;
 };

@@ -5,6 +5,7 @@
 
 #include "longclock/common/lanes-inl.h"
 #include "longclock/common/memory-inl.h"
+#include "longclock/time/clock.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
@@ -45,6 +46,15 @@ class ClockDifference {
   Vd period_, inverse_;
 };
 
+// The difference itself, as elapsed_delta() keeps it: the same bits of the double.
+struct ElapsedDifference {
+  Vd operator()(Vd difference) const {
+    constexpr uint64_t kKept = ~uint64_t{0} << (52 - (kElapsedBits - 1));
+    const Vd seconds = magnitude(difference), longest = Vd{} + static_cast<double>(kLongestElapsed);
+    return (Vd)((Vq)(seconds < longest ? seconds : longest) & kKept);
+  }
+};
+
 // t[0], t[stride], ...; zeros after the n-th.
 template <class Time>
 inline Vq load_times(const Time* t, int64_t stride, int64_t n) {
@@ -55,11 +65,11 @@ inline Vq load_times(const Time* t, int64_t stride, int64_t n) {
   return load_wide(times);
 }
 
-// out[i] = the circular difference of a[i * a_stride] and b[i * b_stride] for i < n.
-template <class A, class B, class Out>
-inline void circular_deltas(const A* a, int64_t a_stride, const B* b, int64_t b_stride, int64_t n,
-                            int64_t period, Out* out) {
-  const ClockDifference difference(period);
+// out[i] = the difference of a[i * a_stride] and b[i * b_stride] for i < n: difference(their
+// difference), or delta(a, b) of any two times.
+template <class A, class B, class Out, class Difference, class Delta>
+inline void time_deltas(const A* a, int64_t a_stride, const B* b, int64_t b_stride, int64_t n,
+                        const Difference& difference, const Delta& delta, Out* out) {
   Vq outside = {};
   for (int64_t i = 0; i < n; i += kWideLanes) {
     const Vd x = shifted_times(load_times(a + i * a_stride, a_stride, n - i), &outside);
@@ -68,8 +78,26 @@ inline void circular_deltas(const A* a, int64_t a_stride, const B* b, int64_t b_
   }
   if (!any_outside(outside)) return;
   for (int64_t i = 0; i < n; ++i) {
-    out[i] = static_cast<Out>(circular_delta(a[i * a_stride], b[i * b_stride], period));
+    out[i] = static_cast<Out>(delta(a[i * a_stride], b[i * b_stride]));
   }
+}
+
+template <class A, class B, class Out>
+inline void circular_deltas(const A* a, int64_t a_stride, const B* b, int64_t b_stride, int64_t n,
+                            int64_t period, Out* out) {
+  time_deltas(
+      a, a_stride, b, b_stride, n, ClockDifference(period),
+      [&](int64_t x, int64_t y) { return circular_delta(x, y, period); }, out);
+}
+
+// As the clock of `period` sees it, which may be kElapsed.
+template <class A, class B>
+inline void clock_deltas(const A* a, int64_t a_stride, const B* b, int64_t b_stride, int64_t n,
+                         int64_t period, int32_t* out) {
+  if (period != kElapsed) return circular_deltas(a, a_stride, b, b_stride, n, period, out);
+  time_deltas(
+      a, a_stride, b, b_stride, n, ElapsedDifference(),
+      [](int64_t x, int64_t y) { return elapsed_delta(x, y); }, out);
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

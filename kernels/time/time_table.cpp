@@ -28,14 +28,19 @@ float limit_of(const float* s, size_t n) {
 
 }  // namespace
 
-TimeTable::TimeTable(std::vector<float> values) : values_(std::move(values)) {
+TimeTable::TimeTable(std::vector<float> values, bool elapsed, bool many)
+    : elapsed(elapsed),
+      many(many),
+      values_(std::move(values)),
+      limits_(static_cast<size_t>(many ? kManyTimeBuckets : kTimeBuckets)) {
   s = values_.data();
-  const size_t size = values_.size();
-  while ((size - 1) >> bucket_shift >= kTimeBuckets) ++bucket_shift;
-  for (size_t bucket = 0; bucket < kTimeBuckets; ++bucket) {
+  limits = limits_.data();
+  const size_t size = values_.size(), buckets = limits_.size();
+  while ((size - 1) >> bucket_shift >= buckets) ++bucket_shift;
+  for (size_t bucket = 0; bucket < buckets; ++bucket) {
     const size_t begin = std::min(size, bucket << bucket_shift);
     const size_t end = std::min(size, (bucket + 1) << bucket_shift);
-    limits[bucket] = limit_of(s + begin, end - begin);
+    limits_[bucket] = limit_of(s + begin, end - begin);
   }
 }
 

@@ -19,10 +19,14 @@ struct TimeFeatureBlock {
   alignas(64) float log[kTimeBlock];
 };
 
+// elapsed: delta is one that elapsed_delta() gives.
 template <class Int>
-inline void time_features(const Int* delta, int64_t n, double unit, TimeFeatureBlock* f) {
+inline void time_features(const Int* delta, int64_t n, double unit, bool elapsed,
+                          TimeFeatureBlock* f) {
   const double per_unit = 1.0 / unit;
   for (int64_t i = 0; i < n; ++i) f->x[i] = static_cast<float>(delta[i] * per_unit);
+  constexpr float kPerLog2 = 1.44269504f;  // 1 / ln 2
+  for (int64_t i = 0; elapsed && i < n; ++i) f->x[i] = log1p(f->x[i]) * kPerLog2;
   for (int64_t i = 0; i < n; ++i) {
     f->root[i] = __builtin_sqrtf(f->x[i]);
     f->square[i] = f->x[i] * f->x[i];

@@ -5,7 +5,8 @@
 
 #include <cuda_runtime.h>
 
-#include "longclock/time/time_mlp.h"
+#include "longclock/time/clock.cuh"
+#include "longclock/time/time_term.h"
 
 namespace longclock {
 
@@ -34,29 +35,54 @@ __device__ __forceinline__ float log_one_plus(float x) {
   return fmaf(static_cast<float>(exponent), 8.26295829e-8f, fmaf(f * f, p, f));  // ln 2 / 2^23
 }
 
-__device__ __forceinline__ TimePhi time_phi(int64_t delta, double per_unit) {
-  const float x = static_cast<float>(static_cast<double>(delta) * per_unit);
+// elapsed: delta is one that elapsed_delta() gives.
+__device__ __forceinline__ TimePhi time_phi(int64_t delta, double per_unit, bool elapsed) {
+  float x = static_cast<float>(static_cast<double>(delta) * per_unit);
+  if (elapsed) x = log_one_plus(x) * 1.44269504f;  // 1 / ln 2
   float root;  // within 2 ulp; without the branch of sqrtf for subnormal x
   asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
   return {x, root, x * x, log_one_plus(x)};
 }
 
-// The MLP in shared memory, a hidden unit in two loads.
-struct SharedTimeMlp {
+// The MLPs of all clocks in shared memory, one after the other, a hidden unit in two loads; and the
+// query's time as the clocks see it.
+struct SharedTimeTerm {
   float4 w1[kMaxTimeHidden];
   float2 b1_w2[kMaxTimeHidden];
-  float b2;
+  float b2[kMaxClocks];
+  int32_t query_clock[kMaxClocks];
 };
 
 // By all threads of a block; the caller puts a barrier behind it.
-__device__ __forceinline__ void load_time_mlp(const TimeMlp& mlp, SharedTimeMlp* shared) {
-  for (int i = threadIdx.x; i < mlp.hidden * kTimeFeatures; i += blockDim.x) {
-    reinterpret_cast<float*>(shared->w1)[i] = mlp.w1[i];
+__device__ __forceinline__ void load_time_mlps(const TimeMlp& first, int clocks,
+                                               SharedTimeTerm* shared) {
+  const int units = clocks * first.hidden;
+  for (int i = threadIdx.x; i < units * kTimeFeatures; i += blockDim.x) {
+    reinterpret_cast<float*>(shared->w1)[i] = first.w1[i];
   }
-  for (int i = threadIdx.x; i < mlp.hidden; i += blockDim.x) {
-    shared->b1_w2[i] = make_float2(mlp.b1[i], mlp.w2[i]);
+  for (int i = threadIdx.x; i < units; i += blockDim.x) {
+    shared->b1_w2[i] = make_float2(first.b1[i], first.w2[i]);
   }
-  if (threadIdx.x == 0) shared->b2 = *mlp.b2;
+  if (threadIdx.x < clocks) shared->b2[threadIdx.x] = first.b2[threadIdx.x];
+}
+
+// The query's time on every clock. By one thread, or by several that agree.
+template <bool kFewRegisters = false>
+__device__ __forceinline__ void read_query_clocks(const DeviceClock* clocks, int count,
+                                                  int64_t query_time, SharedTimeTerm* shared) {
+#pragma unroll 1
+  for (int c = 0; c < count; ++c) {
+    if (clocks[c].clock.period == kElapsed) continue;
+    shared->query_clock[c] = clock_time<kFewRegisters>(clocks[c].clock, query_time);
+  }
+}
+
+// What a clock sees between two times, of which `query_clock` is the second on a circle.
+template <bool kFewRegisters = false>
+__device__ __forceinline__ int32_t time_delta(const Clock& clock, int64_t time, int64_t query_time,
+                                              int32_t query_clock) {
+  if (clock.period == kElapsed) return elapsed_delta(time, query_time);
+  return clock_delta(clock, clock_time<kFewRegisters>(clock, time), query_clock);
 }
 
 // The input of a hidden unit's ReLU.
@@ -78,17 +104,36 @@ __device__ __forceinline__ float time_relu(float h) {
 #endif
 }
 
-// kUnroll: hidden units whose weights are loaded together; fewer take fewer registers.
+// What clock c adds to s(). kUnroll: hidden units whose weights are loaded together; fewer take
+// fewer registers.
 template <int kUnroll = 4>
-__device__ __forceinline__ float time_similarity(const SharedTimeMlp& mlp, int hidden,
-                                                 const TimePhi& phi) {
-  float s = mlp.b2;
+__device__ __forceinline__ float clock_similarity(const SharedTimeTerm& term, int c, int hidden,
+                                                  const TimePhi& phi) {
+  float s = term.b2[c];
+  const float4* const w1 = term.w1 + c * hidden;
+  const float2* const b1_w2 = term.b1_w2 + c * hidden;
 #pragma unroll(kUnroll)
   for (int j = 0; j < hidden; ++j) {
-    const float2 b1_w2 = mlp.b1_w2[j];
-    s = fmaf(b1_w2.y, time_relu(time_hidden(mlp.w1[j], b1_w2.x, phi)), s);
+    const float2 unit = b1_w2[j];
+    s = fmaf(unit.y, time_relu(time_hidden(w1[j], unit.x, phi)), s);
   }
   return s;
+}
+
+// s() of a behaviour: the sum over clocks, in order.
+__device__ __forceinline__ float time_similarity(const SharedTimeTerm& term,
+                                                 const DeviceClock* clocks, int count, int hidden,
+                                                 int64_t time, int64_t query_time) {
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int c = 0; c < count; ++c) {
+    const Clock& clock = clocks[c].clock;
+    const int32_t delta = time_delta(clock, time, query_time, term.query_clock[c]);
+    const TimePhi phi = time_phi(delta, clocks[c].per_unit, clock.period == kElapsed);
+    const float s = clock_similarity(term, c, hidden, phi);
+    sum = c == 0 ? s : sum + s;
+  }
+  return sum;
 }
 
 }  // namespace longclock

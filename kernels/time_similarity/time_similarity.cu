@@ -16,12 +16,17 @@ constexpr int kPart = kTimeSimilarityDevicePart;  // its features take 20 KB
 constexpr int kUnitSums = kTimeFeatures + 2;      // of a hidden unit: dw1[4], db1, dw2
 static_assert(kPart % kBlockThreads == 0);
 
+// Of the time elapsed, any seconds are taken.
+__device__ __forceinline__ TimePhi phi_of(int64_t delta, double per_unit, bool elapsed) {
+  return time_phi(elapsed ? elapsed_delta(delta, 0) : delta, per_unit, elapsed);
+}
+
 template <class Int>
 __global__ void __launch_bounds__(kBlockThreads)
     time_features_kernel(const Int* __restrict__ delta, int64_t count, double per_unit,
-                         float4* __restrict__ out) {
+                         bool elapsed, float4* __restrict__ out) {
   for (int64_t i = grid_index(); i < count; i += grid_stride()) {
-    const TimePhi f = time_phi(delta[i], per_unit);
+    const TimePhi f = phi_of(delta[i], per_unit, elapsed);
     out[i] = make_float4(f.x, f.root, f.square, f.log);
   }
 }
@@ -30,11 +35,11 @@ template <class Int>
 __global__ void __launch_bounds__(kBlockThreads)
     time_similarity_kernel(const Int* __restrict__ delta, int64_t count, double per_unit,
                            const TimeMlp mlp, float* __restrict__ out) {
-  __shared__ SharedTimeMlp shared;
-  load_time_mlp(mlp, &shared);
+  __shared__ SharedTimeTerm shared;
+  load_time_mlps(mlp, 1, &shared);
   __syncthreads();
   for (int64_t i = grid_index(); i < count; i += grid_stride()) {
-    out[i] = time_similarity(shared, mlp.hidden, time_phi(delta[i], per_unit));
+    out[i] = clock_similarity(shared, 0, mlp.hidden, phi_of(delta[i], per_unit, mlp.elapsed));
   }
 }
 
@@ -45,11 +50,11 @@ __global__ void __launch_bounds__(kBlockThreads)
     time_similarity_backward_kernel(const Int* __restrict__ delta, const float* __restrict__ grad,
                                     int64_t count, double per_unit, const TimeMlp mlp,
                                     double* __restrict__ partial) {
-  __shared__ SharedTimeMlp shared;
+  __shared__ SharedTimeTerm shared;
   __shared__ float part_x[kPart], part_root[kPart], part_square[kPart], part_log[kPart],
       part_grad[kPart];
   __shared__ double bias_sums[kWarps];
-  load_time_mlp(mlp, &shared);
+  load_time_mlps(mlp, 1, &shared);
   const int lane = lane_index(), warp = warp_index();
   const int size = mlp.hidden * kUnitSums + 1;
   const int64_t parts = time_similarity_backward_device_parts(count);
@@ -61,7 +66,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     for (int i = threadIdx.x; i < kPart; i += kBlockThreads) {
       // Past the end: finite features and a gradient of 0, which contributes nothing.
       const bool inside = begin + i < count;
-      const TimePhi f = time_phi(inside ? delta[begin + i] : 0, per_unit);
+      const TimePhi f = phi_of(inside ? delta[begin + i] : 0, per_unit, mlp.elapsed);
       const float g = inside ? grad[begin + i] : 0.0f;
       part_x[i] = f.x;
       part_root[i] = f.root;
@@ -140,7 +145,7 @@ int launch_time_features(const TimeFeaturesParams& p, CudaStream stream) {
   if (p.count == 0) return cudaSuccess;
   with_ints(p.delta, [&](auto* delta) {
     time_features_kernel<<<grid_for(p.count, kBlockThreads), kBlockThreads, 0, stream>>>(
-        delta, p.count, 1.0 / p.unit, reinterpret_cast<float4*>(p.out));
+        delta, p.count, 1.0 / p.unit, p.elapsed, reinterpret_cast<float4*>(p.out));
   });
   return cudaGetLastError();
 }

@@ -9,11 +9,13 @@
 
 namespace longclock {
 
+// Of the time elapsed, any seconds may be given: they are kept as elapsed_delta() keeps them.
 struct TimeFeaturesParams {
   IntArray delta;  // [count], seconds
   int64_t count;
   double unit;
   float* out;  // [count, 4]
+  bool elapsed = false;
 };
 
 struct TimeSimilarityParams {

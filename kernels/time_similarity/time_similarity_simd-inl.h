@@ -2,16 +2,28 @@
 #include "longclock/common/cpu_entry-inl.h"
 #include "longclock/common/ints-inl.h"
 #include "longclock/common/memory-inl.h"
+#include "longclock/time/clock.h"
 #include "longclock/time/time_term-inl.h"
 #include "longclock/time_similarity/time_similarity.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
+namespace {
+
+template <class Int>
+void read_features(const Int* delta, int64_t n, double unit, bool elapsed, TimeFeatureBlock* f) {
+  if (!elapsed) return time_features(delta, n, unit, false, f);
+  int32_t kept[kTimeBlock];
+  for (int64_t i = 0; i < n; ++i) kept[i] = elapsed_delta(delta[i], 0);
+  time_features(kept, n, unit, true, f);
+}
+
+}  // namespace
 
 void time_features(const TimeFeaturesParams& p, int64_t begin, int64_t end) {
   TimeFeatureBlock f;
   for (int64_t at = begin; at < end; at += kTimeBlock) {
     const int64_t n = min_of(kTimeBlock, end - at);
-    with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.unit, &f); });
+    with_ints(p.delta, at, [&](auto* delta) { read_features(delta, n, p.unit, p.elapsed, &f); });
     for (int64_t i = 0; i < n; ++i) {
       float* out = p.out + (at + i) * kTimeFeatures;
       out[0] = f.x[i];
@@ -26,7 +38,8 @@ void time_similarity(const TimeSimilarityParams& p, int64_t begin, int64_t end) 
   TimeFeatureBlock f;
   for (int64_t at = begin; at < end; at += kTimeBlock) {
     const int64_t n = min_of(kTimeBlock, end - at);
-    with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.mlp.unit, &f); });
+    with_ints(p.delta, at,
+              [&](auto* delta) { read_features(delta, n, p.mlp.unit, p.mlp.elapsed, &f); });
     time_similarity(p.mlp, f, n, p.out + at);
   }
 }
@@ -102,7 +115,8 @@ void time_similarity_backward(const TimeSimilarityBackwardParams& p, int64_t beg
     const int64_t part_end = min_of(p.count, (part + 1) * kTimeSimilarityPart);
     for (int64_t at = part * kTimeSimilarityPart; at < part_end; at += kTimeBlock) {
       const int64_t n = min_of(kTimeBlock, part_end - at);
-      with_ints(p.delta, at, [&](auto* delta) { time_features(delta, n, p.mlp.unit, &f); });
+      with_ints(p.delta, at,
+                [&](auto* delta) { read_features(delta, n, p.mlp.unit, p.mlp.elapsed, &f); });
       for (int64_t i = 0; i < n; ++i) grad[i] = p.grad[at + i];
       for (int64_t i = n; i < round_up(n, kLanes); ++i) grad[i] = 0.0f;
       add_block_gradient(p.mlp, f, grad, n, sum);

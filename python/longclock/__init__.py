@@ -12,11 +12,12 @@ from longclock.nn import (
     parameter_groups,
 )
 from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists them
-from longclock.types import Lookup, TopK
+from longclock.types import ELAPSED, Lookup, TopK
 
 __version__ = version()
 
 __all__ = [
+    "ELAPSED",
     "ClockAttentionStack",
     "History",
     "LongTermInterestClock",

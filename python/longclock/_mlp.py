@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the arguments ``mlp``, ``unit`` and ``period`` are read, in one place."""
+"""How the arguments ``mlp``, ``unit`` and ``period`` of one circle are read, in one place."""
 
 from __future__ import annotations
 
@@ -16,21 +16,14 @@ if TYPE_CHECKING:
 
 DEFAULT_PERIOD = 86400
 DEFAULT_UNIT = 3600.0
+ELAPSED_UNIT = 60.0
 FARTHEST = 10**11  # seconds: beyond lies the year 5138, or a finer unit
 MAX_PERIOD = 2**31 - 1
 
 
-def resolve_unit(op: str, unit: float | None, module_unit: float | None = None) -> float:
-    """``unit``, else the module's, else 3600 seconds; two that differ are an error."""
-    if unit is not None:
-        unit = require_number(op, "unit", unit)
-    if unit is not None and module_unit is not None and float(unit) != float(module_unit):
-        raise ValueError(
-            f"{op}: unit must equal the unit of the TimeSimilarity module = {module_unit}, got {unit}; "
-            "leave unit out, or build the module with it"
-        )
-    chosen = unit if unit is not None else module_unit
-    chosen = DEFAULT_UNIT if chosen is None else float(chosen)
+def resolve_unit(op: str, unit: float | None, default: float = DEFAULT_UNIT) -> float:
+    """``unit``, else the default: an hour."""
+    chosen = default if unit is None else float(require_number(op, "unit", unit))
     if not 0.0 < chosen < float("inf"):
         raise ValueError(
             f"{op}: unit must be a positive number of seconds, got {chosen}; an hour is 3600"
@@ -69,12 +62,11 @@ def resolve_offset(op: str, utc_offset: int | Tensor) -> int | Tensor:
     return utc_offset
 
 
-def resolve_mlp(op: str, mlp: Mlp, unit: float | None) -> tuple[dict[str, Tensor], float]:
-    """w1, b1, w2 and b2 by name, and the unit; ``mlp`` is a tuple of them or a TimeSimilarity module."""
+def resolve_mlp(op: str, mlp: Mlp) -> dict[str, Tensor]:
+    """w1, b1, w2 and b2 by name; ``mlp`` is a tuple of them or a TimeSimilarity module."""
     weights: Any = mlp
-    module_unit = None
     if isinstance(mlp, torch.nn.Module) and hasattr(mlp, "mlp"):
-        weights, module_unit = mlp.mlp(), float(mlp.unit)
+        weights = mlp.mlp()
     if (
         not isinstance(weights, (tuple, list))
         or len(weights) != 4
@@ -84,8 +76,7 @@ def resolve_mlp(op: str, mlp: Mlp, unit: float | None) -> tuple[dict[str, Tensor
             f"{op}: mlp must be (w1, b1, w2, b2) or a TimeSimilarity module, "
             f"got {type(mlp).__name__}"
         )
-    by_name = dict(zip(("w1", "b1", "w2", "b2"), weights, strict=True))
-    return by_name, resolve_unit(op, unit, module_unit)
+    return dict(zip(("w1", "b1", "w2", "b2"), weights, strict=True))
 
 
 def require_tensor(op: str, name: str, value: object) -> None:

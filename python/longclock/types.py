@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -84,4 +84,8 @@ class TopK(NamedTuple):
     indices: Tensor
 
 
+# In place of a period: the time that has passed between two times, which no circle brings back.
+ELAPSED: Final = "elapsed"
+Clock: TypeAlias = int | Literal["elapsed"]  # a period in seconds, or ELAPSED
+Clocks: TypeAlias = Clock | tuple[Clock, ...]
 Mlp: TypeAlias = "tuple[Tensor, Tensor, Tensor, Tensor] | TimeSimilarity"

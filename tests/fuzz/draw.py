@@ -114,11 +114,35 @@ class Draw:
         period = self.pick(*PERIODS)
         return period, self.pick(3600.0, 3600.0, 60.0, 1.0, period / 24, 1e-3, 7200.5)
 
-    def mlp(self, period: int, unit: float) -> Given:
+    def clocks(self) -> Given:
+        """Periods, 0 for the time elapsed, and units: of one clock mostly."""
+        made = [self.clock()]
+        while not self.exact and len(made) < 4 and self.chance(0.3):
+            made.append(self.clock())
+        if not self.exact:
+            made = [(0, self.pick(60.0, 1.0, 3600.0)) if self.chance(0.15) else one for one in made]
+        return {"periods": [period for period, _ in made], "units": [unit for _, unit in made]}
+
+    def mlps(self, clocks: Given) -> Given:
+        """The parameters of every clock."""
+        periods = clocks["periods"]
+        width = self.pick(8, 8, 1, 3, 9, 16, 33, 64) if not self.tiny else self.pick(8, 1, 9)
+        width = min(width, 64 // len(periods))
+        made = [
+            self.mlp(float(np.log2(1 + 2**31 / unit)) if period == 0 else period / 2 / unit, width)
+            for period, unit in zip(periods, clocks["units"], strict=True)
+        ]
+        if len(made) == 1:
+            return made[0]
+        stacked = {name: torch.stack([one[name] for one in made]) for name in MLP[:3]}
+        stacked["b2"] = torch.stack([one["b2"].reshape(()) for one in made])
+        return self.dressed_all(stacked, *MLP)
+
+    def mlp(self, reach: float, width: int) -> Given:
+        """Of an x up to ``reach``."""
         if self.exact:  # on a clock of 16 seconds with unit 1 every term is a small integer
             return dict(zip(MLP, integer_mlp(), strict=True))
-        width = self.pick(8, 8, 1, 3, 9, 16, 33, 64) if not self.tiny else self.pick(8, 1, 9)
-        reach = max(period / 2 / unit, 1e-3)
+        reach = max(reach, 1e-3)
         sizes = np.array([reach, reach**0.5, reach**2, np.log1p(reach)])
         normal = self.random.standard_normal
         weights = {

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from cases import LAYOUTS, Case, make_case
+from torch import Tensor
 
 from .draw import INTS, Draw
 from .oracle import Array, array
-from .rules import Rules
+from .rules import Rules, of_kind
 from .spec import Given
 
 BOUNDS = ("lengths", "offsets", "query_offsets", "starts", "ends")
@@ -162,3 +163,16 @@ def counting(a: Given, at: Array, now: int, length: int, future: bool | None = N
     if a.get("exclude_future") if future is None else not future:
         counts &= a["key_time"].reshape(-1)[at] < now
     return counts
+
+
+# Of the attention.
+
+
+def everywhere(a: Given) -> Given:
+    """What the public function takes for positions: what was found in windows, each of which is all that there is."""
+    now, times = a["query_time"], a["z_time"]
+    there = isinstance(now, Tensor) and of_kind(now) in ("tensor", "meta") and now.dim() > 0
+    queries = len(now) if there else 0
+    total = len(times) if of_kind(times) == "tensor" and times.dim() else 0
+    starts = torch.zeros(queries, dtype=torch.int64, device=now.device if queries else None)
+    return {"found": a["positions"], "starts": starts, "ends": starts + total}

@@ -138,7 +138,7 @@ def mutate(draw: Draw, call: Call) -> None:
         call.extra["lenghts"] = None
         call.mutations.append("a misspelt keyword")
         return
-    takes_mlp = call.way != "raw" and {"period", "w1"} <= set(call.arguments)
+    takes_mlp = call.way != "raw" and {"periods", "w1"} <= set(call.arguments)
     if takes_mlp and draw.chance(0.05):
         weights = [call.arguments[name] for name in MLP]
         call.mlp = draw.pick(None, 3, "mlp", weights[:3], [*weights, None], [None] * 4, weights[0])
@@ -176,10 +176,16 @@ def mutate(draw: Draw, call: Call) -> None:
         changed, what = absent(draw, name), "given"
     elif isinstance(value, (bool, int, float)) or value is None:
         changed, what = scalar(draw, call, name), "scalar"
+    elif name == "periods":
+        wrong = [], [*value, 86400], [-1], [2**31], [*value[:-1], 7], [7] * 5
+        changed, what = draw.pick(*wrong), "clocks"
+    elif name == "units":
+        wrong = [], [*value, 1.0], [-1.0], [0.0] * len(value), [float("nan")]  # type: ignore[assignment]
+        changed, what = draw.pick(*wrong), "clocks"
     else:
         return
     call.arguments[name] = changed
-    if what == "values" or name in ("period", *DEFAULTS):
+    if what == "values" or name in ("periods", *DEFAULTS):
         call.exact = False
     call.mutations.append(f"{name}: {what}")
 

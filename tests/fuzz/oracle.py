@@ -74,7 +74,10 @@ def read(a: Given) -> Given:
         scale = max(width, 1) ** -0.5 if view["scale"] is None else float(view["scale"])
         view["scale"] = float(np.float32(scale)) if abs(scale) < 3e38 else scale
     if "unit" in view:
-        view["unit"] = 3600.0 if view["unit"] is None else float(view["unit"])
+        usual = 60.0 if view["elapsed"] else 3600.0
+        view["unit"] = usual if view["unit"] is None else float(view["unit"])
+    if view.get("units", ()) is None:
+        view["units"] = [60.0 if period == 0 else 3600.0 for period in view["periods"]]
     return view
 
 
@@ -91,9 +94,23 @@ def delta(a: Any, b: Any, period: int) -> Array:
     return np.minimum(apart, period - apart)
 
 
-def phi(distance: Array, unit: float) -> Array:
+def elapsed(a: Any, b: Any) -> Array:
+    """How long apart, up to 2^31 - 1 seconds: the 7 highest bits that count."""
+    apart = np.minimum(np.abs(np.asarray(a, object) - np.asarray(b, object)), 2**31 - 1)
+    kept = [int(x) >> max(int(x).bit_length() - 7, 0) << max(int(x).bit_length() - 7, 0) for x in apart.flat]  # fmt: skip
+    return np.array(kept, np.int64).reshape(apart.shape)
+
+
+def distances(a: Any, b: Any, given: Given) -> Array:
+    """What each clock sees, [C, ..]."""
+    return np.stack([elapsed(a, b) if period == 0 else delta(a, b, period) for period in given["periods"]])  # fmt: skip
+
+
+def phi(distance: Array, unit: float, passed: bool = False) -> Array:
     with np.errstate(all="ignore"):
         x = distance.astype(np.float64) / unit
+        if passed:  # what fp32 cannot hold before the logarithm is lost
+            x = np.where(x > HUGE, x, np.log1p(x) / np.log(2))
         return np.stack([x, np.sqrt(x), x * x, np.log(x + 1)], -1)
 
 
@@ -114,7 +131,7 @@ def hidden(features: Array, a: Given) -> tuple[Array, Array]:
 
 def similarity(distance: Array, a: Given) -> tuple[Array, Array]:
     """s and how far it may be off."""
-    before, sizes = hidden(phi(distance, a["unit"]), a)
+    before, sizes = hidden(phi(distance, a["unit"], a["elapsed"]), a)
     with np.errstate(all="ignore"):
         s = (np.maximum(before, 0.0) * a["w2"]).sum(-1) + a["b2"].reshape(())
         total = (sizes * finite(a["w2"])).sum(-1) + finite(a["b2"]).reshape(())
@@ -124,7 +141,7 @@ def similarity(distance: Array, a: Given) -> tuple[Array, Array]:
 
 def similarity_gradient(distance: Array, g: Array, g_off: Array, a: Given) -> tuple[Given, Given]:
     """Of w1, b1, w2, b2, for pairs at these distances whose s has the gradient g."""
-    features = phi(distance, a["unit"])
+    features = phi(distance, a["unit"], a["elapsed"])
     before, sizes = hidden(features, a)
     with np.errstate(all="ignore"):
         alive = before > 0
@@ -156,6 +173,34 @@ def similarity_gradient(distance: Array, g: Array, g_off: Array, a: Given) -> tu
         if phis.max(initial=0.0) > HUGE:
             off = {name: off[name] + np.inf for name in MLP}
     return grads, off
+
+
+def of_clocks(a: Given) -> list[Given]:
+    """The arguments of each clock's s."""
+    made = []
+    for c, (period, unit) in enumerate(zip(a["periods"], a["units"], strict=True)):
+        weights = {name: a[name] if len(a["periods"]) == 1 else a[name][c] for name in MLP}
+        made.append(weights | {"unit": unit, "elapsed": period == 0})
+    return made
+
+
+def term(each: Array, a: Given) -> tuple[Array, Array]:
+    """s of all clocks, and how far it may be off."""
+    found = [similarity(distance, one) for distance, one in zip(each, of_clocks(a), strict=True)]
+    s, off = (np.stack(parts) for parts in zip(*found, strict=True))
+    with np.errstate(all="ignore"):
+        return s.sum(0), off.sum(0) + (EPS * finite(s).sum(0) if len(s) > 1 else 0.0)
+
+
+def term_gradient(each: Array, g: Array, g_off: Array, a: Given) -> tuple[Given, Given]:
+    """Of the parameters of all clocks."""
+    found = [similarity_gradient(distance, g, g_off, one)
+             for distance, one in zip(each, of_clocks(a), strict=True)]  # fmt: skip
+    if len(found) == 1:
+        return found[0]
+    return tuple(
+        {name: np.stack([pair[i][name] for pair in found]) for name in MLP} for i in (0, 1)
+    )  # type: ignore[return-value]
 
 
 # Rows.

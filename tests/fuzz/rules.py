@@ -75,6 +75,8 @@ class Rules:
         unread = self.call.form.unread(self.a) if self.call.way != "raw" else ()
         for name, value in self.call.arguments.items():
             kind = self.call.kind(name)
+            if kind in ("List[int]", "List[float]"):
+                continue  # looked at in clocks()
             if kind == "List[Tensor]":  # as it was drawn, but for its device
                 (meta if any(each.is_meta for each in value) else real).extend([name] * bool(value))
                 continue
@@ -160,15 +162,25 @@ class Rules:
             fits = self.a[name].dtype in (torch.float32, self.a[rows].dtype)
             self.need(fits, f"{name} is not {rows}' dtype")
 
-    def mlp(self) -> None:
+    def mlp(self, clocks: int = 1) -> None:
         for name in MLP:
             self.dtype(name, torch.float32)
-        w1 = self.a["w1"]
-        if self.need(w1.dim() == 2 and w1.shape[1] == 4 and 1 <= w1.shape[0] <= 64, "w1's shape"):
-            self.shape("b1", w1.shape[0])
-            self.shape("w2", w1.shape[0])
-        self.need(tuple(self.a["b2"].shape) in ((), (1,)), "b2's shape")
-        self.unit()
+        w1, lead = self.a["w1"], () if clocks == 1 else (clocks,)
+        fits = w1.dim() == 2 + len(lead) and w1.shape[-1] == 4 and 1 <= w1.shape[-2] <= 64 // clocks
+        if self.need(fits and tuple(w1.shape[:-2]) == lead, "w1's shape"):
+            self.shape("b1", *w1.shape[:-1])
+            self.shape("w2", *w1.shape[:-1])
+        several = ((), (1,)) if clocks == 1 else (lead,)
+        self.need(tuple(self.a["b2"].shape) in several, "b2's shape")
+
+    def clocks(self) -> None:
+        periods, units = self.a["periods"], self.a["units"]
+        self.need(1 <= len(periods) <= 4, "how many periods")
+        self.need(all(0 <= period <= 2**31 - 1 for period in periods), "periods")
+        if units is not None:
+            self.need(len(units) == len(periods), "how many units")
+            self.need(all(0.0 < unit < float("inf") for unit in units), "units")
+        self.mlp(max(min(len(periods), 4), 1))
 
     def unit(self) -> None:
         unit = self.a["unit"]

@@ -23,6 +23,7 @@ from .draw import Draw
 from .mutate import all_meta, mutate
 from .oracle import read
 from .rules import Verdict, judge, of_kind
+from .searches import clock_options
 from .spec import DEFAULTS, MLP, Given
 
 BAD = ("wrong", "unnamed", "accepted")
@@ -38,7 +39,7 @@ def generate(op: str, draw: Draw) -> Call:
         for name in DEFAULTS:
             if name in arguments and not draw.exact and draw.chance(0.2):
                 arguments[name] = None
-        call.module = way == "public" and "period" in arguments and draw.chance(0.2)
+        call.module = way == "public" and "periods" in arguments and draw.chance(0.2)
     if not draw.tiny and draw.chance(0.4):
         call.level = draw.pick(*_native.simd_levels())
     return call
@@ -70,21 +71,23 @@ def public(call: Call, a: Given, package: Any = lc) -> Any:
     """The function of ``longclock``, as it is written by hand."""
     mlp: Any = tuple(a[name] for name in MLP if name in a)
     if call.module and mlp and all(of_kind(weight) == "tensor" for weight in mlp):
-        mlp = module(mlp, a["unit"])
+        mlp = module(mlp, clock_options(dict(a)))
     if call.mlp != "the weights":
         mlp = call.mlp
     return call.form.call(getattr(package, call.form.name), a, mlp, call.extra)
 
 
-def module(mlp: tuple[Tensor, ...], unit: Any) -> Any:
+def module(mlp: tuple[Tensor, ...], options: Given) -> Any:
     """The weights in a TimeSimilarity, or as they are where it has no such weights."""
     w1, b1, w2, b2 = mlp
-    fits = (
-        w1.dim() == 2 and 1 <= len(w1) <= 64 and b2.numel() == 1 and isinstance(unit, float | None)
-    )
-    if not fits or (unit is not None and not 0 < unit < torch.inf):
+    try:
+        made = lc.TimeSimilarity(
+            w1.shape[-2], options["unit"], clocks=options["clocks"], falls=False
+        )
+    except (ValueError, IndexError):
         return mlp
-    made = lc.TimeSimilarity(len(w1), unit=3600.0 if unit is None else unit, falls=False)
+    if made.w1.shape != w1.shape or made.b2.numel() != b2.numel():
+        return mlp
     for name, weight in zip(MLP, (w1, b1, w2, b2), strict=True):
         if weight.dtype != torch.float32:  # which a module would convert
             return mlp
@@ -139,7 +142,17 @@ def named(call: Call, error: BaseException) -> bool:
     if not isinstance(error, (ValueError, TypeError)) or not text.startswith(ops):
         return False
     words = set(re.findall(r"\w+", text.split(":", 1)[-1]))
-    known = {*call.arguments, *call.extra, "mlp", "table", "unit", "starts", "offsets", "found"}
+    known = {
+        *call.arguments,
+        *call.extra,
+        "mlp",
+        "table",
+        "unit",
+        "clocks",
+        "starts",
+        "offsets",
+        "found",
+    }
     return bool(words & known)
 
 

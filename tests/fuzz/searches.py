@@ -12,6 +12,8 @@ import torch
 from cases import LAYOUTS, make_case, several_tables
 from torch import Tensor
 
+import longclock as lc
+
 from . import layouts, oracle
 from .call import Call
 from .compare import check
@@ -44,6 +46,8 @@ class Search(Spec):
         cases = layouts.good_cases(self.row_dtypes[0])
         if "features" in self.kinds:
             cases["features"] = several_tables(make_case("dense", counts=(5, 0, 3)))
+        if "periods" in self.kinds:
+            cases["two clocks"] = make_case("dense", counts=(5, 0, 3), clocks=(86400, lc.ELAPSED))
         for name, case in cases.items():
             given = dict(zip(names, case.raw(3), strict=True)) | {"total": case.total()}
             made[name] = {argument: given.get(argument, True) for argument in self.kinds}
@@ -70,7 +74,8 @@ class Search(Spec):
         draw.exact = draw.chance(0.25)
         width = draw.size(self.widths[not draw.tiny])
         dtype = draw.pick(*self.row_dtypes)
-        period, unit = draw.clock()
+        clocks = draw.clocks()
+        period = max(clocks["periods"][0], 1)
         kind, later = draw.below(5), draw.pick(*INTS)
         sequences = layouts.sequences_of(given, queries)
         key_time = draw.times(shape, draw.pick(*INTS), period, kind)
@@ -86,7 +91,7 @@ class Search(Spec):
         mask = draw.bools(shape, 0.7) if draw.chance(0.4) else None
         a: Given = {"query": query, "keys": keys, "key_time": key_time, "query_time": query_time}
         if "w1" in self.kinds:
-            a |= draw.mlp(period, unit)
+            a |= draw.mlps(clocks)
         a |= {"ids": None, **layouts.NO_LAYOUT, **given}
         a |= {"mask": mask, "exclude_future": draw.chance(0.3)}
         if table:
@@ -94,7 +99,7 @@ class Search(Spec):
         if "scale" in self.kinds:
             scales = (1.0, width**-0.5 if width else 1.0, -0.3, 0.0, 1e-3)
             scale = 0.5 if draw.exact else draw.pick(*scales)
-            a |= {"scale": float(scale), "period": period, "unit": unit}
+            a |= {"scale": float(scale), **clocks}
         a |= features
         poison(draw, a, count if table else None)
         a = draw.dressed_all(a, "query", "keys", "key_time", "query_time", "ids", "mask")
@@ -119,10 +124,12 @@ class Search(Spec):
         if features:
             given["keys"] = (given["keys"], *features)
             given["ids"] = (given["ids"], *(ids if ids.numel() else None for ids in feature_ids))
+        if "periods" in given:
+            given |= clock_options(given)
         rows = [given.pop(name) for name in ROWS]
         options = {
             name: value for name, value in given.items()
-            if name not in MLP and (value is not None or not self.kinds[name].endswith("[Tensor]"))
+            if name not in MLP and (value is not None or not self.kinds.get(name, "").endswith("[Tensor]"))
         }  # fmt: skip
         return function(*rows, *([mlp] if "w1" in a else []), **options, **extra)
 
@@ -130,8 +137,7 @@ class Search(Spec):
 
     def check_rows(self, rules: Rules) -> None:
         rules.matches("query", "keys")
-        rules.mlp()
-        rules.period()
+        rules.clocks()
         if rules.a["scale"] is not None and not abs(rules.a["scale"]) < 1e30:
             rules.either.append("scale is extreme")
             rules.open.append("scale is extreme")
@@ -236,13 +242,21 @@ class ClockSearch(Search):
         with np.errstate(all="ignore"):
             dot, sizes = oracle.product(oracle.rows(a, seen), query, a["lossy"])
             scale = np.float64(a["scale"])
-            apart = oracle.delta(a["key_time"].reshape(-1)[seen], now, a["period"])
-            s, s_off = oracle.similarity(apart, a)
+            s, s_off = oracle.term(oracle.distances(a["key_time"].reshape(-1)[seen], now, a), a)
             size = oracle.finite(scale) * sizes
             # A product below the least number times a large scale, and the sum of both halves.
             off = oracle.units(size, len(query)) + s_off + oracle.EPS * oracle.finite(s)
             both = np.where(sizes < oracle.HUGE, sizes * max(1.0, oracle.finite(scale)), np.inf)
             return scale * dot + s, np.where(both < np.inf, off, np.inf)
+
+
+def clock_options(given: Given) -> Given:
+    """The clocks as public functions take them, in place of periods and units, which are taken out."""
+    periods, units = given.pop("periods"), given.pop("units")
+    clocks = tuple([lc.ELAPSED if period == 0 else period for period in periods])
+    units = units if units is None else tuple(units)
+    one = len(clocks) == 1
+    return {"clocks": clocks[0] if one else clocks, "unit": units[0] if one and units and len(units) == 1 else units}  # fmt: skip
 
 
 def outside(view: Given, at: Any) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Given = dict[str, Any]  # the arguments of a raw op by name
 MLP = ("w1", "b1", "w2", "b2")
-DEFAULTS = ("scale", "unit")  # of the public functions, where None has a meaning
+DEFAULTS = ("scale", "unit", "units")  # of the public functions, where None has a meaning
 
 
 def schema_of(op: str) -> dict[str, str]:

@@ -46,7 +46,7 @@ def test_distance_by_hand(a: int, b: int, period: int, expected: int) -> None:
 def test_time_term_by_hand() -> None:
     a = {"w1": np.array([[1.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]),
          "b1": np.array([0.5, -1, 0, 0]), "w2": np.array([1.0, 10, 100, 1000]),
-         "b2": np.array(0.25), "unit": 3600.0}  # fmt: skip
+         "b2": np.array(0.25), "unit": 3600.0, "elapsed": False}  # fmt: skip
     s, off = oracle.similarity(np.array([4 * HOUR]), a)
     assert s[0] == pytest.approx(0.25 + 4.5 + 10 * 3 + 0 + 1000 * np.log(5))
     assert 0 < off[0] < 1e-2

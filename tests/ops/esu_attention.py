@@ -14,7 +14,8 @@ from fuzz.call import Call
 from fuzz.compare import LARGEST, LEAST, ULP, check, compare, compare_gradients
 from fuzz.draw import FLOATS, INTS, Draw
 from fuzz.oracle import Answer, Array
-from fuzz.rules import FARTHEST, Rules, of_kind
+from fuzz.rules import FARTHEST, Rules
+from fuzz.searches import clock_options
 from fuzz.spec import MLP, Given, Spec, schema_of
 from torch import Tensor
 
@@ -37,6 +38,8 @@ def good_calls() -> dict[str, Given]:
         whole |= {"ids": given["ids"].flatten()} if table else {"z": case.z.flatten(0, 1)}
         kind = f"{'table' if table else 'rows'}{', all valid' if all_valid else ''}"
         made |= {kind: given, f"{kind}, found": given | whole}
+    case = make_esu(queries=3, heads=2, k=8, width=5, poison=False, clocks=(86400, lc.ELAPSED))
+    made["two clocks"] = dict(zip(schema_of("esu_attention"), case.raw(), strict=True))
     return made
 
 
@@ -50,7 +53,8 @@ class Attention(Spec):
         large = not found and not draw.tiny and draw.chance(0.02)
         k = 1500 if large else draw.size(9 if draw.tiny else 70)
         width, total = draw.size(9 if draw.tiny else 70), draw.size(9 if draw.tiny else 100)
-        dtype, (period, unit), kind = draw.pick(*FLOATS), draw.clock(), draw.below(5)
+        dtype, clocks, kind = draw.pick(*FLOATS), draw.clocks(), draw.below(5)
+        period = max(clocks["periods"][0], 1)
         table, count = draw.chance(0.5), draw.size(30)
         each = (total,) if found else (queries, k)
         positions, valid, dead = None, None, torch.full(each, found)
@@ -74,14 +78,13 @@ class Attention(Spec):
         u = u.to(dtype) if draw.chance(0.7) else u
         now = draw.times(queries, draw.pick(*INTS), period, kind)
         a = {"u": u, "z": z, "ids": ids, "z_time": z_time, "query_time": now, "positions": positions}  # fmt: skip
-        a = draw.dressed_all(a | draw.mlp(period, unit) | {"valid": valid}, *a, "valid")
-        return a | {"period": period, "unit": unit}
+        a = draw.dressed_all(a | draw.mlps(clocks) | {"valid": valid}, *a, "valid")
+        return a | clocks
 
     def contract(self, rules: Rules) -> None:
         a = rules.a
         rules.matches("u", "z")
-        rules.mlp()
-        rules.period()
+        rules.clocks()
         rules.ints("z_time", "query_time", "ids")
         found = a["positions"] is not None
         rules.dtype("positions", torch.int64)
@@ -104,7 +107,8 @@ class Attention(Spec):
             rules.shape("z", *each, width)
         else:
             rules.need(a["z"].shape[-1] == width, "L of the table")
-        for name, last in (("grad", width + 4), ("context", width + 4), ("softmax", 2)):
+        wide = width + 4 * len(a["periods"])
+        for name, last in (("grad", wide), ("context", wide), ("softmax", 2)):
             if name in self.kinds:
                 rules.dtype(name, torch.float32)
                 rules.shape(name, queries, heads, last)
@@ -161,9 +165,9 @@ class EsuAttention(Attention):
 
     def call(self, function: Callable[..., Any], a: Given, mlp: Any, extra: Given) -> Any:
         z = a["z"] if a["ids"] is None else lc.Lookup(a["z"], a["ids"], a["sparse_grad"])
-        options = {name: a[name] for name in ("valid", "period", "unit")}
+        options = {"valid": a["valid"], **clock_options(dict(a))}
         if a["positions"] is not None:
-            options |= everywhere(a)
+            options |= layouts.everywhere(a)
         return function(a["u"], z, a["z_time"], a["query_time"], mlp, **options, **extra)
 
     def answer(self, a: Given) -> tuple[Array, Array]:
@@ -176,16 +180,6 @@ class EsuAttention(Attention):
         compare("context", context, exact, torch.float32, off)
 
 
-def everywhere(a: Given) -> Given:
-    """What the public function takes for positions: what was found in windows, each of which is all that there is."""
-    now, times = a["query_time"], a["z_time"]
-    there = isinstance(now, Tensor) and of_kind(now) in ("tensor", "meta") and now.dim() > 0
-    queries = len(now) if there else 0
-    total = len(times) if of_kind(times) == "tensor" and times.dim() else 0
-    starts = torch.zeros(queries, dtype=torch.int64, device=now.device if queries else None)
-    return {"found": a["positions"], "starts": starts, "ends": starts + total}
-
-
 class EsuAttentionBackward(Attention):
     name = "esu_attention_backward"
     of = EsuAttention()
@@ -194,20 +188,24 @@ class EsuAttentionBackward(Attention):
     saved = ("context", "softmax")
 
     def raw(self) -> dict[str, Given]:
-        grad, context, softmax = torch.randn(3, 2, 9), torch.randn(3, 2, 9), torch.randn(3, 2, 2)
-        given = {"grad": grad, "context": context, "softmax": softmax}
-        given |= dict.fromkeys(("need_u", "need_z", "need_mlp"), True)
-        return {
-            name: {argument: (forward | given)[argument] for argument in self.kinds}
-            for name, forward in good_calls().items()
-        }
+        made = {}
+        for name, forward in good_calls().items():
+            wide = 5 + 4 * len(forward["periods"])
+            given = {
+                "grad": torch.randn(3, 2, wide),
+                "context": torch.randn(3, 2, wide),
+                "softmax": torch.randn(3, 2, 2),
+            }
+            given |= dict.fromkeys(("need_u", "need_z", "need_mlp"), True)
+            made[name] = {argument: (forward | given)[argument] for argument in self.kinds}
+        return made
 
     def draw(self, draw: Draw, way: str) -> Given:
         a = super().draw(draw, way)
         if way == "gradient":
             a |= {"sparse_grad": draw.chance(0.3)}
         queries, n, width = a["u"].shape
-        grad = draw.dressed(draw.floats((queries, n, width + 4), torch.float32))
+        grad = draw.dressed(draw.floats((queries, n, width + 4 * len(a["periods"])), torch.float32))
         saved = dict.fromkeys(self.saved) if way == "raw" else {}
         return {"grad": grad} | a | saved | draw.needs("u", "z", "mlp")
 

@@ -19,8 +19,8 @@ def heads(a: Given, q: int) -> dict[str, Array] | None:
         return None
     z = oracle.rows({"z": a["z"], "ids": a.get("ids")}, q * columns + at, "z")
     u = a["u"][q]
-    distance = oracle.delta(a["z_time"][q][at], a["query_time"][q], a["period"])
-    s, s_off = oracle.similarity(distance, a)
+    each = oracle.distances(a["z_time"][q][at], a["query_time"][q], a)
+    s, s_off = oracle.term(each, a)
     with np.errstate(all="ignore"):
         pairs = [product(z, u[h], a["lossy"]) for h in range(len(u))]
         dots = np.array([pair[0] for pair in pairs]).reshape(len(u), len(at))
@@ -34,10 +34,13 @@ def heads(a: Given, q: int) -> dict[str, Array] | None:
         p_off = alpha_off + (p * alpha_off).sum(-1, keepdims=True)
         p_off = p_off + EPS * (16 + np.abs(alpha - top))
         p_off = np.where((p_off < 0.05).all(-1, keepdims=True), p_off, np.inf)
-    features = phi(distance, a["unit"])
-    return {"at": at, "z": z, "s": distance, "p": p, "p_off": p_off, "alpha": alpha,
+    of_each = [
+        phi(x, a["unit"], a["elapsed"]) for x, a in zip(each, oracle.of_clocks(a), strict=True)
+    ]
+    features = np.concatenate(of_each, -1)
+    return {"at": at, "z": z, "s": each, "p": p, "p_off": p_off, "alpha": alpha,
             "values": np.concatenate([z, features], -1),
-            "sizes": np.concatenate([np.abs(z), oracle.phi_sizes(features)], -1)}  # fmt: skip
+            "sizes": np.concatenate([np.abs(z), *map(oracle.phi_sizes, of_each)], -1)}  # fmt: skip
 
 
 def gathers(a: Given) -> bool:
@@ -81,7 +84,7 @@ def esu_attention(a: Given) -> tuple[Array, Array]:
     """The context, and how far off."""
     a = own_rows(a)
     queries, count, width = a["u"].shape
-    context = np.zeros((queries, count, width + 4))
+    context = np.zeros((queries, count, width + 4 * len(a["periods"])))
     off = np.zeros(context.shape)
     for q in range(queries):
         seen = heads(a, q)
@@ -113,7 +116,8 @@ def esu_attention_gradient(a: Given) -> Answer:
     columns = a["z_time"].shape[1]
     du, dz = np.zeros(a["u"].shape), np.zeros((queries, columns, width))
     du_off, dz_off = np.zeros(du.shape), np.zeros(dz.shape)
-    gs, g_offs, distances = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.int64)]
+    none = np.zeros((len(a["periods"]), 0), np.int64)
+    gs, g_offs, distances = [np.zeros(0)], [np.zeros(0)], [none]
     with np.errstate(all="ignore"):
         for q in range(queries):
             seen = heads(a, q)
@@ -145,8 +149,8 @@ def esu_attention_gradient(a: Given) -> Answer:
             gs.append(da.sum(0))
             g_offs.append(da_off.sum(0))
             distances.append(seen["s"])
-        grads, off = oracle.similarity_gradient(
-            np.concatenate(distances), np.concatenate(gs), np.concatenate(g_offs), a
+        grads, off = oracle.term_gradient(
+            np.concatenate(distances, -1), np.concatenate(gs), np.concatenate(g_offs), a
         )
     return Answer({"u": du, "z": dz} | grads, {"u": du_off, "z": dz_off} | off)
 

@@ -78,7 +78,7 @@ class GsuScoreBackward(ClockSearch):
         d_query, d_keys = np.zeros(query.shape), np.zeros(flat_keys.shape)
         t_query, t_keys = np.zeros(query.shape), np.zeros(flat_keys.shape)
         n_keys = np.ones(len(flat_keys))
-        gs, distances = [np.zeros(0)], [np.zeros(0, np.int64)]
+        gs, distances = [np.zeros(0)], [np.zeros((len(a["periods"]), 0), np.int64)]
         scale, begin = np.float64(a["scale"]), 0
         with np.errstate(all="ignore"):
             for q, at, now, length in layouts.spans(a):
@@ -99,10 +99,10 @@ class GsuScoreBackward(ClockSearch):
                 np.add.at(t_keys, lines[there], (sizes * np.abs(query[q]))[there])
                 np.add.at(n_keys, lines[there], 1)
                 gs.append(g)
-                distances.append(oracle.delta(a["key_time"].reshape(-1)[seen], now, a["period"]))
+                distances.append(oracle.distances(a["key_time"].reshape(-1)[seen], now, a))
             g = np.concatenate(gs)
-            distance = np.concatenate(distances)
-            s_grads, s_off = oracle.similarity_gradient(distance, g, np.abs(g) * EPS, a)
+            each = np.concatenate(distances, -1)
+            s_grads, s_off = oracle.term_gradient(each, g, np.abs(g) * EPS, a)
             query_off = units(t_query, 16 + a["key_time"].size)
             keys_off = units(t_keys, 16) * np.sqrt(n_keys)[:, None]
             keys_off = np.where(t_keys == 0, 0.0, keys_off)

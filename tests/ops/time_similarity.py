@@ -23,8 +23,8 @@ class OfDelta(Spec):
         if draw.chance(0.03) and not draw.tiny:
             shape = (40_000,)
         delta = draw.dressed(draw.ints(shape, 0, period // 2 + 1, draw.pick(*INTS)))
-        weights = draw.mlp(period, unit) if "w1" in self.kinds else {}
-        return {"delta": delta, **weights, "unit": unit}
+        weights = draw.mlps({"periods": [period], "units": [unit]}) if "w1" in self.kinds else {}
+        return {"delta": delta, **weights, "unit": unit, "elapsed": draw.chance(0.3)}
 
     def contract(self, rules: Rules) -> None:
         rules.ints("delta")
@@ -34,15 +34,20 @@ class OfDelta(Spec):
         if bool((view["delta"] < 0).any()):
             rules.open.append("delta is negative")
 
+    def seen(self, view: Given) -> oracle.Array:
+        """The distances as s sees them."""
+        delta: oracle.Array = view["delta"]
+        return oracle.elapsed(delta, 0) if view["elapsed"] else delta
+
 
 class TimeFeatures(OfDelta):
     name = "time_features"
 
     def raw(self) -> dict[str, Given]:
-        return {"": {"delta": torch.randint(0, 43_200, (3, 8)), "unit": 3600.0}}
+        return {"": {"delta": torch.randint(0, 43_200, (3, 8)), "unit": 3600.0, "elapsed": False}}
 
     def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
-        exact = oracle.phi(view["delta"], view["unit"])
+        exact = oracle.phi(self.seen(view), view["unit"], view["elapsed"])
         off = oracle.units(oracle.phi_sizes(exact), 1)
         off = np.where(exact[..., :1] < oracle.HUGE, off, np.inf)
         compare("phi", result, exact, torch.float32, off)
@@ -53,14 +58,21 @@ class TimeSimilarity(OfDelta):
 
     def raw(self) -> dict[str, Given]:
         delta = torch.randint(0, 43_200, (3, 8))
-        return {"": {"delta": delta, **dict(zip(MLP, make_mlp(), strict=True)), "unit": 3600.0}}
+        return {
+            "": {
+                "delta": delta,
+                **dict(zip(MLP, make_mlp(), strict=True)),
+                "unit": 3600.0,
+                "elapsed": False,
+            }
+        }
 
     def contract(self, rules: Rules) -> None:
-        rules.ints("delta")
+        super().contract(rules)
         rules.mlp()
 
     def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
-        exact, off = oracle.similarity(view["delta"], view)
+        exact, off = oracle.similarity(self.seen(view), view)
         compare("s", result, exact, torch.float32, off)
 
 
@@ -84,7 +96,7 @@ class TimeSimilarityBackward(TimeSimilarity):
 
     def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
         g = view["grad"].reshape(-1)
-        exact = oracle.similarity_gradient(view["delta"].reshape(-1), g, np.abs(g) * 0, view)
+        exact = oracle.similarity_gradient(self.seen(view).reshape(-1), g, np.abs(g) * 0, view)
         compare_gradients(call, a, result, oracle.Answer(*exact))
 
 

@@ -105,8 +105,9 @@ def check_model_call(
     of_layout = {name: value for name, value in history.layout().items() if value is not None}
     require_dense(op, **of_layout)
     if isinstance(history.rows, Lookup):
+        one = not isinstance(history.rows.table, tuple)
         for _, ids in history.rows.parts():
-            if ids is not None:
+            if one or ids is not None:
                 require_dense(op, **{"history.rows.ids": ids})
     if len(history.tables) == 1:
         check_floats(op, "history.rows", history.table, behaviour_dim, "behaviour_dim")

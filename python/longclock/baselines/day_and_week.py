@@ -35,8 +35,8 @@ class DayAndWeek(InterestModule):
         >>> from longclock.baselines import DayAndWeek
         >>> model = DayAndWeek(8, 8)
         >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
-        >>> model.day.period, model.week.period
-        (86400, 604800)
+        >>> model.day.clocks, model.week.clocks
+        ((86400,), (604800,))
         >>> model(torch.randn(1, 8), history, torch.tensor([5 * 3600])).shape
         torch.Size([1, 64])
     """
@@ -55,8 +55,8 @@ class DayAndWeek(InterestModule):
             raise ValueError(f"DayAndWeek: period must be at least 7 seconds, got {period}")
         unit = resolve_unit("DayAndWeek", unit)
         sizes = (behaviour_dim, candidate_dim, *args)
-        self.day = LongTermInterestClock(*sizes, period=period // 7, unit=unit, **options)
-        self.week = LongTermInterestClock(*sizes, period=period, unit=7 * unit, **options)
+        self.day = LongTermInterestClock(*sizes, clocks=period // 7, unit=unit, **options)
+        self.week = LongTermInterestClock(*sizes, clocks=period, unit=7 * unit, **options)
 
     def project(self, rows: Tensor) -> Tensor:
         """Keys of precomputed scoring, the two clocks' side by side: [..., L] -> [..., 2 n d]."""

@@ -124,7 +124,7 @@ class TransActV2(Pooled):
         shapes = ((1, 4), (1,), (1,), (1,))
         no_time = tuple(query.new_zeros(shape) for shape in shapes)
         near = backend_ops(self.backend).clock_gsu(
-            query, query_time=query_time, mlp=no_time, k=self.k, period=1, **windows.arguments()
+            query, query_time=query_time, mlp=no_time, k=self.k, clocks=1, **windows.arguments()
         ).indices  # fmt: skip
         position = (near + starts[:, None]).clamp(min=0)
         return torch.cat([recent, position], 1), torch.cat([there, near >= 0], 1)

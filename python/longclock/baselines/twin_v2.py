@@ -104,10 +104,10 @@ class TWINV2(TWIN):
                 found = everything(op, clusters, u[:, 0], now, most)
             else:
                 found = self.ops.clock_gsu(
-                    u.mean(1), query_time=now, mlp=self.time.mlp(), k=self.k, period=1, **clusters.arguments()
+                    u.mean(1), query_time=now, mlp=self.time.mlp(), k=self.k, clocks=self._clocks_of(False), **clusters.arguments()
                 ).indices  # fmt: skip
         context = self.ops.esu_attention(
-            u, clusters.rows, clusters.time, now, self.time.mlp(), period=1, found=found, **clusters.layout()
+            u, clusters.rows, clusters.time, now, self.time.mlp(), clocks=self._clocks_of(False), found=found, **clusters.layout()
         )  # fmt: skip
         context = F.pad(context[..., : self.behaviour_dim], (0, 4)).to(self.w_v.dtype)
         v = torch.einsum("qnl,nld->qnd", context, self.w_v)

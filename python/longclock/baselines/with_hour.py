@@ -27,7 +27,8 @@ class WithHour(InterestModule):
 
     Args:
         interest: the module's class, or what builds it.
-        hours, hour_dim: how many parts the clock is cut into, and the width of their vectors.
+        period, hours, hour_dim: the seconds of the clock that the hour is read from, how many parts it is cut into, and the
+            width of their vectors.
         The others: the module's.
 
     Raises:
@@ -68,7 +69,7 @@ class WithHour(InterestModule):
         self.hour = nn.Embedding(hours, hour_dim)
         self.interest = interest(
             behaviour_dim, candidate_dim + hour_dim, *args,
-            out_dim=out_dim, hidden_dim=hidden_dim, period=period, **options,
+            out_dim=out_dim, hidden_dim=hidden_dim, **options,
         )  # fmt: skip
         self.reads = self.interest.reads
         self.head = nn.Sequential(

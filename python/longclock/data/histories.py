@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from longclock.data._checks import check_column, check_count, check_ids, check_label, check_seconds
-from longclock.data.stream import EventStream, IntArray, check_stream
+from longclock.data.stream import DAY, EventStream, IntArray, check_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +58,21 @@ class Histories:
             )
 
     @classmethod
-    def of(cls, stream: EventStream, longest: int | None = None, delay: int = 0) -> Histories:
+    def of(
+        cls, stream: EventStream, longest: int | None = None, delay: int = 0, days: int = 0
+    ) -> Histories:
         """Build the histories of a stream, windows of at most ``longest`` behaviours.
 
         Args:
             delay: seconds; behaviours of the last ``delay`` before an event are not seen yet, as in a service whose
                 histories are late.
+            days: behaviours of more than so many days before an event are forgotten; 0: none is.
         Raises:
-            ValueError: a negative ``longest`` or ``delay``.
+            ValueError: a negative ``longest``, ``delay`` or ``days``.
         """
         check_stream("Histories.of", stream)
         order, moment = stream.by_user()
-        starts = np.searchsorted(stream.user[order], stream.user)
+        first = starts = np.searchsorted(stream.user[order], stream.user)
         if check_count("Histories.of", "delay", delay):
             ends = starts + _earlier(stream, order, delay)
         else:
@@ -77,6 +80,9 @@ class Histories:
             ends[order] = moment
         if longest is not None:
             starts = np.maximum(starts, ends - check_count("Histories.of", "longest", longest))
+        if check_count("Histories.of", "days", days):
+            forgotten = first + _earlier(stream, order, days * DAY)
+            starts = np.minimum(np.maximum(starts, forgotten), ends)
         label = np.ones_like(stream.user) if stream.label is None else stream.label
         return cls(stream.item[order], stream.time[order], label[order], starts, ends)
 

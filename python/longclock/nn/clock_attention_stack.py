@@ -47,7 +47,7 @@ class ClockAttentionStack(InterestModule):
         layers: how many, from 1.
         out_dim: width of v_cur. hidden_dim: of the network of the candidate and of each layer's.
         clock: False: the scores are of content alone, ``s = 0``, and there are no time features.
-        options: of each layer, see :class:`LongTermInterestClock`: period, unit, time_hidden, time_falls, exclude_future,
+        options: of each layer, see :class:`LongTermInterestClock`: clocks, unit, time_hidden, time_falls, exclude_future,
             backend.
 
     Parameters: first, layers[l] and mix[l].

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from longclock._backend import Backend, check_backend
 from longclock._checks import dtype_of
-from longclock._mlp import DEFAULT_PERIOD, DEFAULT_UNIT, resolve_period
+from longclock._clocks import resolve_clocks
+from longclock._mlp import DEFAULT_PERIOD
 from longclock.history.checks import check_candidate
 from longclock.history.history import History, require_history
 from longclock.history.windows import everything
 from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
-from longclock.nn.time_similarity import TimeSimilarity
+from longclock.nn.time_similarity import TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages, as_query, project_tables, query_of_projections
 from longclock.ops._errors import check_size, named_method
+from longclock.types import Clocks
 
 
 def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
@@ -56,9 +58,10 @@ class LongTermInterestClock(TwoStages):
         head_dim, heads: d and n.
         k: behaviours kept, up to 2048; None attends to the whole sequence without a search.
         out_dim, hidden_dim: sizes of the two-layer network.
-        period, unit: the clock in seconds, and the seconds of one x (None: 3600).
-        time_hidden: hidden width of s.
-        time_falls: s never rises with the difference of times, see :class:`TimeSimilarity`.
+        clocks: a period in seconds, ``ELAPSED``, or a tuple of up to 4 of them, seen in one pass: s is the sum of theirs.
+        unit: the seconds of one x, one number or one for each clock (None: 3600, and 60 of ``ELAPSED``).
+        time_hidden: hidden width of each clock's s.
+        time_falls: s never rises with the difference of times, one bool or one for each clock, see :class:`TimeSimilarity`.
         scoring: "folded" scores the behaviours themselves with sum_i W_b^i^T W_q^i q, so that
             nothing is stored and nothing goes stale; "precomputed" scores their projections
             (``project``), which a server may store ahead of time. The same selection.
@@ -68,8 +71,8 @@ class LongTermInterestClock(TwoStages):
             shared search, and costs nothing where candidates are served.
         backend: "compiled", or "reference": plain PyTorch, for any float dtype.
 
-    Parameters: w_b [n, d, L], w_q [n, d, H], w_v [n, L + 4, d], time.{w1, b1, w2, b2} and head; with own_search w_s [n, d, H]
-    and t_s [1].
+    Parameters: w_b [n, d, L], w_q [n, d, H], w_v [n, L + 4 C, d] for C clocks, time.{w1, b1, w2, b2} and head; with
+    own_search w_s [n, d, H] and t_s [1].
     Source: Long-term Interest Clock, arXiv 2501.15817.
 
     Example::
@@ -97,10 +100,10 @@ class LongTermInterestClock(TwoStages):
         out_dim: int = 64,
         hidden_dim: int = 128,
         *,
-        period: int = DEFAULT_PERIOD,
-        unit: float | None = None,
+        clocks: Clocks = DEFAULT_PERIOD,
+        unit: float | tuple[float, ...] | None = None,
         time_hidden: int = 8,
-        time_falls: bool = True,
+        time_falls: bool | tuple[bool, ...] = True,
         scoring: Literal["folded", "precomputed"] = "folded",
         literal_scale: bool = False,
         exclude_future: bool = False,
@@ -131,18 +134,19 @@ class LongTermInterestClock(TwoStages):
             )
         self.behaviour_dim, self.candidate_dim = behaviour_dim, candidate_dim
         self.head_dim, self.heads, self.k, self.out_dim = head_dim, heads, k, out_dim
-        self.period = resolve_period("LongTermInterestClock", period)
+        self.clocks = resolve_clocks("LongTermInterestClock", clocks)
         self.scoring = scoring
         self.literal_scale = literal_scale
         self.scale = 1 / math.sqrt(head_dim) / (1 if literal_scale else heads)
         self.exclude_future = exclude_future
         self.backend = check_backend("LongTermInterestClock", backend)
         self.time = TimeSimilarity(
-            time_hidden, DEFAULT_UNIT if unit is None else unit, period=period, falls=time_falls, backend=backend
-        )  # fmt: skip
+            time_hidden, unit, clocks=self.clocks, falls=time_falls, backend=backend
+        )
         self.w_b = nn.Parameter(torch.empty(heads, head_dim, behaviour_dim))
         self.w_q = nn.Parameter(torch.empty(heads, head_dim, candidate_dim))
-        self.w_v = nn.Parameter(torch.empty(heads, behaviour_dim + 4, head_dim))
+        width = behaviour_dim + 4 * len(self.clocks)
+        self.w_v = nn.Parameter(torch.empty(heads, width, head_dim))
         own = torch.zeros(heads, head_dim, candidate_dim) if own_search else None
         self.w_s = None if own is None else nn.Parameter(own)
         self.t_s = None if own is None else nn.Parameter(torch.zeros(1))
@@ -156,7 +160,7 @@ class LongTermInterestClock(TwoStages):
         for weight, fan_in in (
             (self.w_b, self.behaviour_dim),
             (self.w_q, self.candidate_dim),
-            (self.w_v, self.behaviour_dim + 4),
+            (self.w_v, self.w_v.shape[1]),
         ):
             bound = math.sqrt(3 / max(fan_in, 1))
             nn.init.uniform_(weight, -bound, bound)
@@ -164,9 +168,9 @@ class LongTermInterestClock(TwoStages):
             if own is not None:
                 own.zero_()
         # The time features reach 144 on a daily clock in hours: brought to the size of the others.
-        x = max(self.period / 2 / self.time.unit, 1e-6)
-        largest = torch.tensor([x, math.sqrt(x), x * x, math.log1p(x)])
-        self.w_v[:, self.behaviour_dim :] /= largest.clamp(min=1).to(self.w_v)[:, None]
+        reached = [farthest_x(*clock) for clock in zip(self.clocks, self.time.units, strict=True)]
+        largest = torch.tensor([[x, math.sqrt(x), x * x, math.log1p(x)] for x in reached])
+        self.w_v[:, self.behaviour_dim :] /= largest.flatten().clamp(min=1).to(self.w_v)[:, None]
         self.time.reset_parameters()
         for layer in self.head:
             if isinstance(layer, nn.Linear):
@@ -232,7 +236,7 @@ class LongTermInterestClock(TwoStages):
             longest: for ``k=None`` with windows or ragged histories, the most behaviours that a query has. None: it is
                 counted, on the CPU and outside graphs only.
         Returns:
-            v_cur [S, out_dim], [S, C, out_dim] or [Q, out_dim]; c has [n, L + 4] in its last place. Both have the
+            v_cur [S, out_dim], [S, C, out_dim] or [Q, out_dim]; c has [n, L + 4 C] in its last place. Both have the
             weights' dtype.
         Raises:
             ValueError: an argument that does not fit; the message names it and the remedy.
@@ -248,7 +252,7 @@ class LongTermInterestClock(TwoStages):
                 found = everything("LongTermInterestClock", history, candidate, query_time, longest)
         context = self.ops.esu_attention(
             as_query(u, history.table), history.rows, history.time, query_time, self.time.mlp(),
-            period=self.period if self.attention_sees_time else 1, unit=self.time.unit,
+            clocks=self._clocks_of(self.attention_sees_time), unit=self.time.units,
             found=found, exclude_future=self.exclude_future, **history.layout(),
         ).to(self.w_v.dtype)  # fmt: skip
         v_cur = self.head(_each_head(context, self.w_v).flatten(1)).unflatten(0, queries)
@@ -318,7 +322,7 @@ class LongTermInterestClock(TwoStages):
         query, scored, scale = self._search_by(candidate, projected, u, of_history["keys"], keys)
         found: Tensor = self.ops.clock_gsu(
             as_query(query, scored), query_time=query_time, mlp=self.time.mlp(), k=self.k, scale=scale,
-            period=self.period if self.search_sees_time else 1, unit=self.time.unit, exclude_future=self.exclude_future,
+            clocks=self._clocks_of(self.search_sees_time), unit=self.time.units, exclude_future=self.exclude_future,
             **{**of_history, "keys": scored},
         ).indices  # fmt: skip
         return found
@@ -350,7 +354,7 @@ class LongTermInterestClock(TwoStages):
         return (
             f"behaviour_dim={self.behaviour_dim}, candidate_dim={self.candidate_dim}, "
             f"head_dim={self.head_dim}, heads={self.heads}, k={self.k}, "
-            f"out_dim={self.out_dim}, period={self.period}, unit={self.time.unit:g}, "
+            f"out_dim={self.out_dim}, clocks={self.clocks}, unit={', '.join(f'{unit:g}' for unit in self.time.units)}, "
             f"scoring={self.scoring!r}, literal_scale={self.literal_scale}, "
             f"exclude_future={self.exclude_future}, own_search={self.w_s is not None}, backend={self.backend!r}"
         )

@@ -18,6 +18,7 @@ from longclock.nn.search_loss import Sampled, divergence, mass, sample_of, sampl
 from longclock.nn.time_similarity import TimeSimilarity
 from longclock.ops._errors import check_size, named_method
 from longclock.ops.esu_attention import check_found
+from longclock.types import Clock
 
 SAMPLE = 256  # behaviours drawn beside those that were found
 WORDS = {
@@ -36,7 +37,7 @@ class TwoStages(InterestModule):
     k: int | None
     heads: int
     head_dim: int
-    period: int
+    clocks: tuple[Clock, ...]
     exclude_future: bool
     time: TimeSimilarity
     w_b: Tensor
@@ -195,6 +196,9 @@ class TwoStages(InterestModule):
         """Queries, keys and scale of the search's scores, with a gradient to the weights that :meth:`search_loss` teaches."""
         raise NotImplementedError
 
+    def _clocks_of(self, sees_time: bool) -> tuple[Clock, ...]:
+        return self.clocks if sees_time else (1,) * len(self.clocks)
+
     def _folded(self, candidate: Tensor, w_q: Tensor, w_b: Tensor) -> tuple[Tensor, Tensor]:
         """The candidates' projections, [..., n d], and these folded into the rows' width: u, [Q, n, L]."""
         projected = nn.functional.linear(candidate, w_q.flatten(0, 1))
@@ -220,10 +224,9 @@ class TwoStages(InterestModule):
     def _attention_logits(self, u: Tensor, asked: Sampled, query_time: Tensor) -> Tensor:
         """[Q, n, P], each behaviour's with the log of its weight."""
         history = asked.history.arguments()
-        period = self.period if self.attention_sees_time else 1
         logits: Tensor = self.ops.gsu_score(
             as_query(u, history["keys"]), query_time=query_time, mlp=self.time.mlp(), scale=1.0,
-            period=period, unit=self.time.unit, exclude_future=self.exclude_future, **history,
+            clocks=self._clocks_of(self.attention_sees_time), unit=self.time.units, exclude_future=self.exclude_future, **history,
         )  # fmt: skip
         return logits + asked.log_weight[:, None]
 
@@ -235,10 +238,10 @@ class TwoStages(InterestModule):
             candidate, rows = candidate.detach(), detached(rows)
             mlp = tuple(weight.detach() for weight in mlp)  # type: ignore[assignment]  # four of them
         query, keys, scale = self._taught_by(candidate, rows)
-        period = self.period if self.search_sees_time else 1
         scores: Tensor = self.ops.gsu_score(
             as_query(query.flatten(0, -2), keys), keys, query_time=query_time, mlp=mlp, scale=scale,
-            period=period, unit=self.time.unit, exclude_future=self.exclude_future, **history,
+            clocks=self._clocks_of(self.search_sees_time), unit=self.time.units, exclude_future=self.exclude_future,
+            **history,
         )  # fmt: skip
         if self.t_s is not None:  # 0 times -inf has no gradient
             nothing = scores == -math.inf

@@ -55,10 +55,9 @@ class _Apart(NamedTuple):
     flat: tuple[Any, ...]
 
     @classmethod
-    def of(cls, arguments: Sequence[Any]) -> _Apart:
-        sizes = tuple(len(value) if isinstance(value, list) else None for value in arguments)
-        flat = (each for value in arguments for each in (value if isinstance(value, list) else (value,)))  # fmt: skip
-        return cls(sizes, tuple(flat))
+    def of(cls, arguments: Sequence[Any], sizes: tuple[int | None, ...]) -> _Apart:
+        pairs = zip(arguments, sizes, strict=True)
+        return cls(sizes, tuple(each for value, size in pairs for each in ((value,) if size is None else value)))  # fmt: skip
 
     @property
     def together(self) -> tuple[Any, ...]:
@@ -79,8 +78,10 @@ def call(op: Any, **given: Any) -> Any:
             return op(**given)
         arguments = tuple([given[name] for name in argument_names(op)])
         sizes, flat = None, arguments
-        if any(arguments[i] for i in _list_arguments(op)):
-            sizes, flat = _Apart.of(arguments)
+        lists = _list_arguments(op)
+        if any(arguments[i] for i in lists):
+            sizes = tuple(len(value) if i in lists else None for i, value in enumerate(arguments))
+            flat = _Apart.of(arguments, sizes).flat
         if may_have_tangents():
             _refuse_tangents(op, arguments)
         if is_transformed():
@@ -167,12 +168,12 @@ def _transformed(op: Any) -> Any:
             if tangent is not None:
                 _refuse_tangent(op, "an argument" if several else names[i])
 
-    def vmap(info: Any, in_dims: tuple[int | None, ...], sizes: Any, *inputs: Any) -> Any:
+    def vmap(info: Any, in_dims: tuple[Any, ...], sizes: Any, *inputs: Any) -> Any:
         if info.batch_size == 0:
             raise ValueError(f"{name}: vmap must be over at least one element, got 0")
 
         def element(i: int) -> Any:
-            values = tuple(x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims[1:], strict=True))  # fmt: skip
+            values = tuple(x.select(dim, i) if isinstance(dim, int) else x for x, dim in zip(inputs, in_dims[1:], strict=True))  # fmt: skip
             return call(op, **dict(zip(argument_names(op), _together(sizes, values), strict=True)))
 
         found = [element(i) for i in range(info.batch_size)]
@@ -318,18 +319,21 @@ def differentiable(
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
         # Of all arguments; or, where lists were taken apart, of their elements, and before them of the sizes.
         apart = hasattr(ctx, "sizes")
-        if grad is None:
+        if grad is None and apart:
             return (None,) * len(ctx.needs_input_grad)
+        if grad is None:
+            return tuple(None if size is None else [None] * size for size in ctx.lists)
         needed = _together(ctx.sizes, ctx.needs_input_grad[1:]) if apart else ctx.needs_input_grad
         kept = _with_tensors(ctx.kept, ctx.saved_tensors)
         by_name = gradients(kept, grad, dict(zip(names, needed, strict=True)))
+        sizes = ctx.sizes if apart else ctx.lists
+        if sizes is None:
+            return None, *map(by_name.get, names)
         found = [
             by_name.get(name) if size is None else by_name.get(name, [None] * size)
-            for name, size in zip(names, ctx.lists, strict=True)
+            for name, size in zip(names, sizes, strict=True)
         ]
-        if not apart:
-            return tuple(found)
-        return None, *(_Apart.of(found).flat if ctx.sizes else [None if size == 0 else each for each, size in zip(found, ctx.lists, strict=True)])  # fmt: skip
+        return (None, *_Apart.of(found, sizes).flat) if apart else tuple(found)
 
     torch.library.register_autograd(f"longclock::{op}", backward, setup_context=set_up)
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
@@ -373,7 +377,8 @@ def not_differentiable(op: str) -> None:
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.mark_non_differentiable(*(output if isinstance(output, tuple) else (output,)))
-        ctx.arguments = [[None] * len(value) if isinstance(value, list) else None for value in inputs]  # fmt: skip
+        lists = _list_arguments(getattr(raw, op).default)
+        ctx.arguments = [[None] * len(value) if i in lists else None for i, value in enumerate(inputs)]  # fmt: skip
 
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         return tuple(ctx.arguments)

@@ -106,6 +106,10 @@ def explained(
         return TypeError(f"{name}: {unbound}; its arguments are {', '.join(signature.parameters)}")
     given.pop("self", None)
     extra = given.pop("options", None) or given.pop("layout", None) or {}
+    rest = [key for key, one in signature.parameters.items() if one.kind is one.VAR_POSITIONAL]
+    for key in rest:
+        for number, value in enumerate(given.pop(key, ())):
+            given[f"{key}[{number}]"], hints[f"{key}[{number}]"] = value, hints.get(key)
     for argument, value in [*given.items(), *extra.items()]:
         wrong = next(_wrong(argument, value, hints.get(argument, options.get(argument))), None)
         if wrong is not None:
@@ -150,7 +154,7 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
         yield from _wrong(f"{argument}'s table", value.table, Tensor | Tables)
         yield from _wrong(f"{argument}'s ids", value.ids, Tensor | Tables)
         yield from _wrong(f"{argument}'s sparse", value.sparse, bool)
-    elif isinstance(value, (tuple, list)) and any(_is_tables(kind) for kind in kinds):
+    elif type(value) in (tuple, list) and any(_is_tables(kind) for kind in kinds):
         for i, part in enumerate(value):
             if part is not None:
                 yield from _wrong(f"{argument}[{i}]", part, Tensor)
@@ -164,16 +168,17 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
     elif Tensor in kinds:
         wanted = "a tensor or a Lookup" if Lookup in kinds else "a tensor"
         yield f"{argument} must be {wanted}, got {type(value).__name__}{remedy(value)}"
-    elif kinds & {int, float, bool}:
+    elif kinds & {int, float, bool} and not any(map(typing.get_origin, kinds)):
         yield from _wrong_scalar(argument, value, kinds)
 
 
 def _is_mlp(kind: Any) -> bool:
-    return typing.get_origin(kind) is tuple and not _is_tables(kind)
+    return typing.get_origin(kind) is tuple and Tensor in get_args(kind) and not _is_tables(kind)
 
 
 def _is_tables(kind: Any) -> bool:
-    return typing.get_origin(kind) is tuple and Ellipsis in get_args(kind)
+    arguments = get_args(kind)
+    return Ellipsis in arguments and (Tensor in arguments or (Tensor | None) in arguments)
 
 
 def wrong_tensor(argument: str, value: Tensor) -> Iterator[str]:

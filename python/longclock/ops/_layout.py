@@ -9,13 +9,9 @@ from typing import Any, TypedDict
 from torch import Tensor
 from typing_extensions import Unpack
 
-from longclock._mlp import (
-    require_number,
-    require_tensor,
-    resolve_mlp,
-    resolve_period,
-)
-from longclock.types import Lookup, Mlp
+from longclock._clocks import resolve_time
+from longclock._mlp import require_number, require_tensor
+from longclock.types import Clocks, Lookup, Mlp
 
 
 class Sequences(TypedDict, total=False):
@@ -51,13 +47,13 @@ class SearchOptions(TablesLayout, total=False):
     """A layout, and what a score with s() takes beside it."""
 
     scale: float | None
-    period: int
-    unit: float | None
+    clocks: Clocks | None
+    unit: float | tuple[float, ...] | None
 
 
 def tables_apart(op: str, keys: Any, key_time: Tensor, ids: Any) -> dict[str, Any]:
     """keys and ids, and what stands beside them: features and feature_ids, by the names that raw ops have for them."""
-    if not isinstance(keys, (tuple, list)):
+    if type(keys) not in (tuple, list):
         require_rows(op, keys=keys)
         return {"keys": keys, "ids": ids, "features": [], "feature_ids": []}
     given = [None] * len(keys) if ids is None else ids
@@ -115,20 +111,19 @@ def search_arguments(
     *,
     ids: Tensor | tuple[Tensor | None, ...] | None = None,
     scale: float | None = None,
-    period: int = 86400,
-    unit: float | None = None,
+    clocks: Clocks | None = None,
+    unit: float | tuple[float, ...] | None = None,
     **layout: Unpack[Sequences],
 ) -> dict[str, Any]:
     """The arguments of a search with s(), by the names that raw ops have for them."""
     require_rows(op, query=query)
     rows = tables_apart(op, keys, key_time, ids)
-    weights, unit = resolve_mlp(op, mlp, unit)
+    time = resolve_time(op, mlp, clocks, unit)
     places = layout_arguments(key_time, query_time, **layout)
-    period = resolve_period(op, period)
     if scale is None:
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
     else:
         scale = require_number(op, "scale", scale)
     return {
-        "query": query, **weights, **places, **rows, "scale": float(scale), "period": period, "unit": unit,
+        "query": query, **places, **rows, "scale": float(scale), **time.arguments(),
     }  # fmt: skip

@@ -8,6 +8,7 @@ other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ from longclock.history.history import LAYOUT, History, from_arguments
 Given = Mapping[str, Any]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 MAX_PERIOD = 2**31 - 1
+MAX_CLOCKS = 4
 MAX_HIDDEN = 64
 OF_SEARCH = Words("keys", "key_time", "D")
 OF_ATTENTION = Words("z", "z_time")
@@ -64,27 +66,58 @@ def _check_weight(op: str, name: str, weight: Tensor) -> None:
           lambda: f"mlp {name} must be float32, got {dtype_of(weight)}; {_remedy(op, weight)}")  # fmt: skip
 
 
-def check_mlp(op: str, a: Given) -> None:
+def check_mlp(op: str, a: Given, clocks: int = 1) -> None:
+    """The parameters of s, of one clock or stacked."""
     w1, b1, w2, b2 = (a[name] for name in ("w1", "b1", "w2", "b2"))
     for name in ("w1", "b1", "w2", "b2"):
         _check_weight(op, name, a[name])
+    most = MAX_HIDDEN // clocks
 
     def text() -> str:
-        return f"mlp w1 must have shape [h, 4] with h from 1 to {MAX_HIDDEN}, got {shape_of(w1)}"
+        stacked = f"[C, h, 4] with C = {clocks} clocks and" if clocks > 1 else "[h, 4] with"
+        return f"mlp w1 must have shape {stacked} h from 1 to {most}, got {shape_of(w1)}"
 
-    check(op, w1.dim() == 2, text)
-    check(op, w1.shape[1] == 4, text)
-    check(op, w1.shape[0] >= 1, text)
-    check(op, w1.shape[0] <= MAX_HIDDEN, text)
-    check_shape(op, "mlp b1", b1, {"h": w1.shape[0]}, "to match w1")
-    check_shape(op, "mlp w2", w2, {"h": w1.shape[0]}, "to match w1")
-    check(op, b2.dim() <= 1 and b2.numel() == 1,
-          lambda: f"mlp b2 must be a scalar, got shape {shape_of(b2)}")  # fmt: skip
+    check(op, w1.dim() == (2 if clocks == 1 else 3), text)
+    check(op, clocks == 1 or w1.shape[0] == clocks, text)
+    hidden = w1.shape[-2]
+    check(op, w1.shape[-1] == 4, text)
+    check(op, hidden >= 1, text)
+    check(op, hidden <= most, text)
+    dims = {"h": hidden} if clocks == 1 else {"C": clocks, "h": hidden}
+    check_shape(op, "mlp b1", b1, dims, "to match w1")
+    check_shape(op, "mlp w2", w2, dims, "to match w1")
+    if clocks > 1:
+        check_shape(op, "mlp b2", b2, {"C": clocks}, "to match w1")
+    else:
+        check(op, b2.dim() <= 1 and b2.numel() == 1,
+              lambda: f"mlp b2 must be a scalar, got shape {shape_of(b2)}")  # fmt: skip
 
 
 def check_period(op: str, period: Any) -> None:
     check(op, (period >= 1) & (period <= MAX_PERIOD), lambda: f"period must be from 1 to {MAX_PERIOD} seconds, got {period}; "
           "a day is 86400")  # fmt: skip
+
+
+def _check_clock(op: str, period: Any) -> None:
+    check(op, 0 <= period <= MAX_PERIOD, lambda: f"periods must be from 1 to {MAX_PERIOD} seconds, or 0 for the time elapsed, "
+          f"got {period}; a day is 86400")  # fmt: skip
+
+
+def _check_unit(op: str, unit: Any) -> None:
+    usable = unit > 0 and math.isfinite(unit) and math.isfinite(1 / unit)
+    check(op, usable, lambda: f"units must be a positive number of seconds, got {unit:g}; an hour is 3600")  # fmt: skip
+
+
+def check_time(op: str, a: Given) -> None:
+    """The clocks and the parameters of s."""
+    periods, units = a["periods"], a["units"]
+    clocks = len(periods)
+    check(op, 1 <= clocks <= MAX_CLOCKS, lambda: f"periods must be of 1 to {MAX_CLOCKS} clocks, got {clocks}")  # fmt: skip
+    check(op, len(units) == clocks, lambda: f"units must be one for each of periods, {clocks}, got {len(units)}")  # fmt: skip
+    for period, unit in zip(periods, units, strict=True):
+        _check_clock(op, period)
+        _check_unit(op, unit)
+    check_mlp(op, a, clocks)
 
 
 def _check_words(op: str, name: str, words: Tensor) -> None:
@@ -107,13 +140,11 @@ def check_search(op: str, a: Given) -> None:
         _check_words(op, "keys", keys)
         _check_words(op, "query", query)
     else:
-        check_mlp(op, a)
+        check_time(op, a)
         check_float(op, "keys", keys)
         check_matches(op, "query", query, "keys", keys)
     check_int(op, "key_time", a["key_time"])
     check_int(op, "query_time", a["query_time"])
-    if not hashes:
-        check_period(op, a["period"])
     dense = history.is_dense
     check_rows(op, history, OF_SEARCH)
     check(op, query.dim() == 2 or (dense and query.dim() == 3),
@@ -170,12 +201,11 @@ def check_positions(op: str, a: Given) -> None:
 def check_attention(op: str, a: Given) -> None:
     """The arguments of esu_attention, and of its backward but for what that adds."""
     u, z, z_time, query_time = (a[name] for name in ("u", "z", "z_time", "query_time"))
-    check_mlp(op, a)
+    check_time(op, a)
     check_float(op, "z", z)
     check_matches(op, "u", u, "z", z)
     check_int(op, "z_time", z_time)
     check_int(op, "query_time", query_time)
-    check_period(op, a["period"])
     check(op, u.dim() == 3, lambda: f"u must have shape [Q, n, L], got {shape_of(u)}")
     if a["positions"] is None:
         _check_own_rows(op, a)

@@ -39,7 +39,7 @@ def clock_gsu(
             a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
             [T] and [S] (windows).
-        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
+        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity; of C > 1 clocks [C, h, 4], [C, h], [C, h] and [C].
         k: 0 to 2048.
         ids: [S, M] or [T], rows of the table; a tuple of them for several.
         lengths: [S], behaviours that count in each dense row; None is M.
@@ -49,7 +49,8 @@ def clock_gsu(
         mask: bool, shape of key_time; False is as if the behaviour were not there.
         exclude_future: nor is one whose key_time is at or after query_time.
         scale: None is 1 / sqrt(D), right for one head; 1 / (n sqrt(d)) for n heads of width d.
-        period: seconds of the clock. unit: seconds of one x; None is the module's, else 3,600.
+        clocks: a period in seconds, ``ELAPSED``, or a tuple of up to 4 of them, whose s add up; None: the module's, else a day.
+        unit: seconds of one x, one number or one a clock; None: the module's, else 3,600, of ``ELAPSED`` 60.
     Returns:
         TopK(scores float32, indices int64), [S, k], [S, C, k] or [Q, k]; indices count from the
         start of the sequence or window; padded with -inf and -1.

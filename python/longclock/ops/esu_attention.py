@@ -10,8 +10,9 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._checks import check, check_int, shape_of
+from longclock._clocks import resolve_time
 from longclock._library import raw
-from longclock._mlp import require_tensor, resolve_mlp, resolve_period
+from longclock._mlp import require_tensor
 from longclock._torch_state import in_graph, reads_values
 from longclock.history.checks import (
     check_combination,
@@ -41,7 +42,7 @@ from longclock.ops._shapes import (
     check_positions,
     check_table_grad,
 )
-from longclock.types import Lookup, Mlp
+from longclock.types import Clocks, Lookup, Mlp
 
 
 @named_errors
@@ -52,8 +53,8 @@ def esu_attention(
     query_time: Tensor,
     mlp: Mlp,
     valid: Tensor | None = None,
-    period: int = 86400,
-    unit: float | None = None,
+    clocks: Clocks | None = None,
+    unit: float | tuple[float, ...] | None = None,
     *,
     found: Tensor | None = None,
     **layout: Unpack[Sequences],
@@ -61,7 +62,7 @@ def esu_attention(
     """Clock-ESU: each head's time-aware attention from a candidate to its behaviours.
 
     ``p_i = softmax_k(u_i . z_k + s(x_k))``, ``c_i = sum_k p_ik [z_k ; phi(x_k)]``,
-    ``x_k = delta(t_k, t_now) / unit``. Differentiable in u, z (or the table) and mlp.
+    ``x_k = delta(t_k, t_now) / unit``; of several clocks, ``s`` is the sum and ``phi`` has 4 features each. Differentiable in u, z (or the table) and mlp.
     Source: Long-term Interest Clock, arXiv 2501.15817.
 
     Args:
@@ -70,16 +71,17 @@ def esu_attention(
             rows are gathered in the kernel, and the table gets its gradient as from
             ``nn.Embedding``, dense or (Lookup.sparse) sparse.
         z_time: int32 or int64 [Q, K], seconds. query_time: [Q].
-        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
+        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity; of C > 1 clocks [C, h, 4], [C, h], [C, h] and [C].
         valid: bool [Q, K]; where False, z, its time and its id are never read and the gradient is
             exactly 0. None: all count.
-        period: seconds of the clock. unit: seconds of one x; None is the module's, else 3,600.
+        clocks: a period in seconds, ``ELAPSED``, or a tuple of up to 4 of them, whose s add up; None: the module's, else a day.
+        unit: seconds of one x, one number or one a clock; None: the module's, else 3,600, of ``ELAPSED`` 60.
         found: int64 [S, K], [S, C, K] or [Q, K], the indices of a search. z, z_time, query_time and the layout
             (``lengths`` .. ``exclude_future``) are then those of the search, and what it found is gathered
             in the kernel. An index outside its query's history is an error on the CPU, and nothing on CUDA, as is
             -1; what the mask or ``exclude_future`` rules out does not count.
     Returns:
-        float32 [Q, n, L + 4]; exactly 0 where nothing is valid.
+        float32 [Q, n, L + 4 C]; exactly 0 where nothing is valid.
     Raises:
         ValueError: an argument that does not fit; the message names it and the remedy.
 
@@ -98,14 +100,14 @@ def esu_attention(
         >>> c[0, 0, :2].detach().round(decimals=3)  # of what was found, which is coffee
         tensor([1., 0.])
     """
-    weights, unit = resolve_mlp("esu_attention", mlp, unit)
+    time = resolve_time("esu_attention", mlp, clocks, unit)
     if isinstance(z, Lookup):
         if not isinstance(z.table, tuple):
             require_tensor("esu_attention", "z's ids", z.ids)
         if not isinstance(z.sparse, bool):
             raise ValueError(f"esu_attention: z's sparse must be a bool, got {z.sparse!r}")
     check_keywords(found, valid, layout)
-    s = {**weights, "period": resolve_period("esu_attention", period), "unit": unit}
+    s = time.arguments()
     if found is not None:
         return _attend_to_found(u, z, z_time, query_time, found, layout, s)
     if isinstance(z, Lookup) and isinstance(z.table, tuple):
@@ -218,7 +220,7 @@ def _(**given: Any) -> tuple[Tensor, Tensor]:
     u = given["u"]
     queries, heads, width = u.shape
     return (
-        u.new_empty((queries, heads, width + 4), dtype=torch.float32),
+        u.new_empty((queries, heads, width + 4 * len(given["periods"])), dtype=torch.float32),
         u.new_empty((queries, heads, 2), dtype=torch.float32),
     )
 

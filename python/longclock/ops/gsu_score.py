@@ -47,7 +47,7 @@ def gsu_score(
             a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
             [T] and [S] (windows).
-        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity.
+        mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity; of C > 1 clocks [C, h, 4], [C, h], [C, h] and [C].
         total: elements of a flat result. None: T for ragged with one query a sequence, else
             counted, on the CPU only.
         ids: [S, M] or [T], rows of the table; a tuple of them for several.
@@ -58,7 +58,8 @@ def gsu_score(
         mask: bool, shape of key_time; False is as if the behaviour were not there.
         exclude_future: nor is one whose key_time is at or after query_time.
         scale: None is 1 / sqrt(D), right for one head; 1 / (n sqrt(d)) for n heads of width d.
-        period: seconds of the clock. unit: seconds of one x; None is the module's, else 3,600.
+        clocks: a period in seconds, ``ELAPSED``, or a tuple of up to 4 of them, whose s add up; None: the module's, else a day.
+        unit: seconds of one x, one number or one a clock; None: the module's, else 3,600, of ``ELAPSED`` 60.
     Returns:
         float32 [S, M] or [S, C, M]; flat [total], query after query, for ragged and windows.
     Raises:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longclock._mlp import resolve_mlp, resolve_period
+from longclock._clocks import resolve_time
 from longclock.reference._named import named_as_op
 from longclock.reference.block_topk import select
 from longclock.reference.gsu_score import accumulate, blocks, first_of, score
-from longclock.types import Mlp, TopK
+from longclock.types import Clocks, Mlp, TopK
 
 
 @named_as_op
@@ -24,17 +24,15 @@ def clock_gsu(
     k: int = 100,
     *,
     scale: float | None = None,
-    period: int = 86400,
-    unit: float | None = None,
+    clocks: Clocks | None = None,
+    unit: float | tuple[float, ...] | None = None,
     **layout: Any,
 ) -> TopK:
     """The best k behaviours of each query by ``gsu_score``: [S, K], [S, C, K] or [Q, K]."""
-    by_name, unit = resolve_mlp("clock_gsu", mlp, unit)
-    weights = tuple(by_name.values())
-    period = resolve_period("clock_gsu", period)
+    time = resolve_time("clock_gsu", mlp, clocks, unit)
     best = [
         select(
-            score(piece, weights, scale, period, unit),
+            score(piece, time, scale),
             k,
             None if piece.valid is None else piece.valid[:, None],
         )

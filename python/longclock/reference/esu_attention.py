@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from longclock._mlp import require_integers, resolve_mlp, resolve_period
+from longclock._clocks import resolve_time
+from longclock._mlp import require_integers
 from longclock._torch_state import reads_values
 from longclock.history import History
 from longclock.history.windows import bounds_of, each_query, windows_of
 from longclock.ops.esu_attention import check_found, check_keywords
 from longclock.reference._named import named_as_op
-from longclock.reference.circular_delta import circular_delta
 from longclock.reference.gsu_score import accumulate
-from longclock.reference.time_similarity import time_features, time_similarity
-from longclock.types import Lookup, Mlp
+from longclock.reference.time_term import features_of, similarity_of
+from longclock.types import Clocks, Lookup, Mlp
 
 
 @named_as_op
@@ -27,16 +27,15 @@ def esu_attention(
     query_time: Tensor,
     mlp: Mlp,
     valid: Tensor | None = None,
-    period: int = 86400,
-    unit: float | None = None,
+    clocks: Clocks | None = None,
+    unit: float | tuple[float, ...] | None = None,
     *,
     found: Tensor | None = None,
     **layout: Any,
 ) -> Tensor:
-    """``p = softmax_k(u_i . z_k + s(x_k))``, ``c_i = sum_k p_k [z_k ; phi(x_k)]``: [Q, n, L + 4]."""
+    """``p = softmax_k(u_i . z_k + s(x_k))``, ``c_i = sum_k p_k [z_k ; phi(x_k)]``: [Q, n, L + 4 C], C clocks."""
     require_integers("esu_attention", z_time=z_time, query_time=query_time)
-    weights, unit = resolve_mlp("esu_attention", mlp, unit)
-    period = resolve_period("esu_attention", period)
+    time = resolve_time("esu_attention", mlp, clocks, unit)
     check_keywords(found, valid, layout)
     exclude_future = layout.pop("exclude_future", False)
     if found is not None:
@@ -48,16 +47,14 @@ def esu_attention(
     if isinstance(z, Lookup):
         z = looked_up(z, valid)
     u, z = accumulate(u, z.masked_fill(~valid[..., None], 0))
-    delta = circular_delta(z_time, query_time[:, None], period)
-    w1, b1, w2, b2 = (weight.to(u.dtype) for weight in weights.values())
-    s = time_similarity(delta, w1, b1, w2, b2, unit)
+    phi = features_of(z_time, query_time[:, None], time, u.dtype)
+    s = similarity_of(phi, time)
     alpha = torch.baddbmm(s[:, None], u, z.transpose(1, 2))  # [Q, n, K]
     alpha = alpha.masked_fill(~valid[:, None], -torch.inf)
     nothing = ~valid.any(dim=-1)
     alpha = alpha.masked_fill(nothing[:, None, None], 0)  # a softmax of nothing but -inf is NaN
     p = alpha.softmax(dim=-1).masked_fill(~valid[:, None], 0)
-    phi = time_features(delta, unit, dtype=u.dtype)
-    return torch.cat([p @ z, p @ phi], dim=-1)
+    return torch.cat([p @ z, *(p @ of_clock for of_clock in phi)], dim=-1)
 
 
 def looked_up(z: Lookup, valid: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from longclock._checks import check_int
-from longclock._mlp import resolve_mlp, resolve_period
+from longclock._clocks import TimeTerm, resolve_time
 from longclock._torch_state import reads_values
 from longclock.history.checks import (
     check_combination,
@@ -19,9 +19,8 @@ from longclock.history.history import History, from_arguments
 from longclock.history.windows import bounds_of, each_query
 from longclock.ops._shapes import OF_SEARCH
 from longclock.reference._named import named_as_op
-from longclock.reference.circular_delta import circular_delta
-from longclock.reference.time_similarity import time_similarity
-from longclock.types import Lookup, Mlp
+from longclock.reference.time_term import features_of, similarity_of
+from longclock.types import Clocks, Lookup, Mlp
 
 
 class Block(NamedTuple):
@@ -130,7 +129,7 @@ def accumulate(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return query.to(dtype), rows.to(dtype)
 
 
-def score(block: Block, mlp: Any, scale: float | None, period: int, unit: float) -> Tensor:
+def score(block: Block, time: TimeTerm, scale: float | None) -> Tensor:
     """``scale key_m . query + s(delta(t_m, t_now) / unit)`` of one block, [B, C, M]."""
     keys = block.keys
     if block.valid is not None and (block.query.requires_grad or keys.requires_grad):
@@ -138,9 +137,8 @@ def score(block: Block, mlp: Any, scale: float | None, period: int, unit: float)
         keys = keys.masked_fill(~block.valid[..., None], 0)
     query, keys = accumulate(block.query, keys)
     scale = max(query.shape[-1], 1) ** -0.5 if scale is None else scale
-    delta = circular_delta(block.key_time, block.query_time[:, None], period)
-    w1, b1, w2, b2 = (weight.to(query.dtype) for weight in mlp)
-    s = time_similarity(delta, w1, b1, w2, b2, unit)
+    now = block.query_time[:, None]
+    s = similarity_of(features_of(block.key_time, now, time, query.dtype), time)
     scores = torch.baddbmm(s[:, None], query, keys.transpose(1, 2), alpha=scale)
     return scores if block.valid is None else scores.masked_fill(~block.valid[:, None], -torch.inf)
 
@@ -155,19 +153,17 @@ def gsu_score(
     total: int | None = None,
     *,
     scale: float | None = None,
-    period: int = 86400,
-    unit: float | None = None,
+    clocks: Clocks | None = None,
+    unit: float | tuple[float, ...] | None = None,
     **layout: Any,
 ) -> Tensor:
     """``scale key_m . query + s(delta(t_m, t_now) / unit)``; -inf where a behaviour does not count.
 
     Dense: [S, M] or [S, C, M]. Ragged and windows: one flat tensor, query after query.
     """
-    by_name, unit = resolve_mlp("gsu_score", mlp, unit)
-    weights = tuple(by_name.values())
-    period = resolve_period("gsu_score", period)
+    time = resolve_time("gsu_score", mlp, clocks, unit)
     pieces = blocks("gsu_score", query, keys, key_time, query_time, **layout)
-    scores = [score(piece, weights, scale, period, unit) for piece in pieces]
+    scores = [score(piece, time, scale) for piece in pieces]
     if key_time.dim() == 2:
         return scores[0] if query.dim() == 3 else scores[0][:, 0]
     if not scores:

@@ -20,6 +20,7 @@ BOUNDS = {
     "days": (0, 10**6),
     "max_events": (0, 2**31 - 1),
     "history": (1, 2**31 - 1),
+    "history_days": (0, 10**6),
     "history_delay": (0, 2**31 - 1),
     "negatives": (0, 1000),
     "k": (1, 2048),
@@ -48,6 +49,7 @@ def add_data(group: argparse._ArgumentGroup, days: str = "0: all") -> None:
     group.add_argument("--days", metavar="N", type=int, help=f"only the first days ({days})")
     group.add_argument("--max-events", metavar="N", type=int, help="only the first events")
     group.add_argument("--history", metavar="N", type=int, help="longest history, behaviours (music: 10000)")  # fmt: skip
+    group.add_argument("--history-days", metavar="N", type=int, help="days after which a behaviour is forgotten; 0: never (0)")  # fmt: skip
     group.add_argument("--history-delay", metavar="N", type=int, help="seconds before an event whose behaviours it does not see yet (0)")  # fmt: skip
     group.add_argument("--negatives", metavar="N", type=int, help="sampled for an event without labels (4)")  # fmt: skip
     group.add_argument("--negatives-from", choices=NEGATIVES_FROM, help="items by popularity, the user's own earlier ones, or half of each (both)")  # fmt: skip

@@ -52,7 +52,7 @@ class TrainingData:
     @classmethod
     def of(cls, stream: EventStream, config: Config, shuffled_times: bool = False) -> TrainingData:
         """Histories and candidates as ``config`` says; the candidates are the same for every model."""
-        histories = Histories.of(stream, config.history, config.history_delay)
+        histories = Histories.of(stream, config.history, config.history_delay, config.history_days)
         if stream.label is None:
             candidates = sampled_candidates(
                 stream, config.negatives, config.seed, config.negatives_from

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from longclock._mlp import DEFAULT_UNIT
+from longclock._mlp import DEFAULT_UNIT, MAX_PERIOD
 from longclock.baselines import (
     DIN,
     ETA,
@@ -32,10 +32,12 @@ from longclock.baselines import (
     TransActV2,
     WithHour,
 )
+from longclock.data.stream import DAY
 from longclock.nn import ClockAttentionStack, InterestModule, LongTermInterestClock, TimeSimilarity
 from longclock.nn.parameter_groups import DENSE_SHARE
 from longclock.nn.time_similarity import S_AT_START
 from longclock.optim import LazyAdam, RowWiseAdagrad
+from longclock.types import ELAPSED
 
 ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16  # widths of the ranker's embeddings
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -43,15 +45,16 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adagrad": partial(torch.optim.Adagrad, fused=True),
     "sgd": partial(torch.optim.SGD, fused=True),
 }
-# The arguments of a module by its kind, besides the widths, out_dim and period.
+# The arguments of a module by its kind, besides the widths and out_dim.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "": ("k",),
-    "searches": ("k", "heads", "head_dim", "unit", "backend"),
-    "attends": ("heads", "head_dim", "unit", "backend"),  # to everything
-    "nearest": ("k", "heads", "backend"),
-    "latest": ("k", "heads", "head_dim"),
-    "categories": ("k", "fields", "category_dim"),
-    "graph": ("k", "users"),
+    "": ("k", "period"),
+    "searches": ("k", "heads", "head_dim", "clocks", "unit", "backend"),
+    "day and week": ("k", "heads", "head_dim", "period", "unit", "backend"),
+    "attends": ("heads", "head_dim", "clocks", "unit", "backend"),  # to everything
+    "nearest": ("k", "heads", "period", "backend"),
+    "latest": ("k", "heads", "head_dim", "period"),
+    "categories": ("k", "fields", "category_dim", "period"),
+    "graph": ("k", "users", "period"),
 }
 # Of embeddings besides, and what they multiply the learning rate by: the steps of row-wise Adagrad shrink.
 EMBEDDING_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
@@ -77,6 +80,7 @@ class Config:
     head_dim: int = 16
     recent: int = 50  # behaviours in the plain mean that every model sees
     history: int | None = None  # longest window; None: all of it
+    history_days: int = 0  # days after which behaviours are forgotten; 0: never
     history_delay: int = 0  # seconds before an event whose behaviours its window does not hold yet
     negatives: int = 4  # for an event without a label
     negatives_from: str = "both"  # "popularity", "own" items of the user, or "both"
@@ -120,7 +124,9 @@ class Model:
 
     title: str
     interest: Callable[..., InterestModule]
-    kind: Literal["searches", "attends", "nearest", "latest", "categories", "graph", ""] = ""
+    kind: Literal[
+        "searches", "day and week", "attends", "nearest", "latest", "categories", "graph", ""
+    ] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     own_search: bool = False
@@ -139,6 +145,8 @@ class Model:
             return InterestModule()
         values: dict[str, Any] = {
             "k": config.k,
+            "period": config.period,
+            "clocks": config.period,
             "heads": config.heads,
             "head_dim": config.head_dim,
             "unit": config.unit,
@@ -148,7 +156,7 @@ class Model:
             "users": users,
         }
         sizes = {name: values[name] for name in ARGUMENTS[self.kind]}
-        sizes |= {"out_dim": candidate_dim, "period": config.period, **self.options}
+        sizes |= {"out_dim": candidate_dim, **self.options}
         if self.own_search and config.search_loss:
             sizes.update(own_search=True)
         module = self.interest(behaviour_dim, candidate_dim, **sizes)
@@ -219,15 +227,28 @@ MODELS = {
         "LIC, time in the attention only", ClockAttention, kind="searches", own_search=True
     ),
     # On a clock of two days, times of one day are as far apart as they are on a line.
-    "lic-line": _clock("LIC, without the circle", options={"period": 2 * 86400}),
+    "lic-line": _clock("LIC, without the circle", options={"clocks": 2 * 86400}),
     "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400}),
     "lic-day-week": Model(
         "LIC, day and week clocks",
         DayAndWeek,
-        kind="searches",
+        kind="day and week",
         own_search=True,
         changes={"period": 7 * 86400},
     ),
+    # Times of a clock that does not turn within a stream are times.
+    "lic-elapsed": _clock(
+        "LIC, time elapsed",
+        changes={"period": MAX_PERIOD},
+        options={"clocks": ELAPSED, "unit": None},
+    ),
+    "lic-day-elapsed": _clock(
+        "LIC, day and time elapsed",
+        changes={"period": MAX_PERIOD},
+        options={"clocks": (DAY, ELAPSED), "unit": None},
+    ),
+    "lic-minutes": _clock("LIC, x in minutes", changes={"unit": 60.0}),
+    "lic-month": _clock("LIC, histories of 30 days", changes={"history_days": 30}),
     "lic-half-day": _clock("LIC, x from 0 to 1", changes={"unit": 43200.0}),
     "lic-literal": _clock("LIC, scores over sqrt(d)", options={"literal_scale": True}),
     "lic-precomputed": _clock("LIC, precomputed keys", options={"scoring": "precomputed"}),

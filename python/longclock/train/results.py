@@ -20,6 +20,7 @@ from longclock.train.batches import Batch, TrainingData
 from longclock.train.counting import CountingRanker
 from longclock.train.loop import Run
 from longclock.train.ranker import Inputs
+from longclock.types import ELAPSED
 
 POINTS = 96  # of a clock's curve: every 15 minutes of a day
 PARTS = 40  # of the stream, for its AUC over time
@@ -166,7 +167,9 @@ def s_fall(run: Run) -> float | None:
     time = _learned_similarity(run)
     if time is None:
         return None
-    near, far = time(torch.tensor([0, time.period // 2])).tolist()
+    (period,) = time.clocks
+    assert isinstance(period, int)
+    near, far = time(torch.tensor([0, period // 2])).tolist()
     return _known(near - far)
 
 
@@ -174,7 +177,8 @@ def _learned_similarity(run: Run) -> TimeSimilarity | None:
     interest = run.ranker.interest
     if not isinstance(interest, LongTermInterestClock) or not interest.time.w1.requires_grad:
         return None
-    return interest.time
+    one_circle = len(interest.clocks) == 1 and interest.clocks[0] != ELAPSED
+    return interest.time if one_circle else None  # of others there is no curve over a day
 
 
 def _known(value: float) -> float | None:
