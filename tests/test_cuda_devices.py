@@ -29,7 +29,7 @@ def tensors_of(given: dict[str, Any]) -> dict[str, list[str]]:
     for name, value in given.items():
         if isinstance(value, Tensor):
             found[name] = [name]
-        elif isinstance(value, list) and value:
+        elif name in IN_LISTS and value:
             found[name] = [f"{IN_LISTS[name]}[{i}]" for i in range(1, len(value) + 1)]
     return found
 

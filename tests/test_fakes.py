@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,9 +45,12 @@ def mistakes(op: str, given: dict[str, Any]) -> Iterator[tuple[str, dict[str, An
                     yield f"{name}: {change}", {**given, name: changed(value)}
             if kind == "Optional[Tensor]":
                 yield f"{name}: left out", {**given, name: None}
-        elif name in ("periods", "units"):
-            for wrong in ([], [3], [3, 4], [-1], [2**31], [-1, 7], [3] * 5):
-                yield f"{name}: {wrong}", {**given, name: [type(value[0])(one) for one in wrong]}
+        elif kind in ("List[int]", "List[float]"):
+            one = -1 if kind == "List[int]" else 0.5
+            ends = (2**31,) if kind == "List[int]" else (0.0, math.nan, math.inf, 1e-320)
+            last = [[*value[:-1], end] for end in (-1, *ends)]
+            for wrong in ([], [one], [*value, value[0]], value[:-1], value[:1] * 5, *last):
+                yield f"{name}: {wrong}", {**given, name: wrong}
         elif kind == "Optional[Tensor]":
             for added in ADDED:
                 yield f"{name}: added {list(added.shape)}", {**given, name: added}

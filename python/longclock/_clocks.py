@@ -14,6 +14,7 @@ from longclock._mlp import (
     DEFAULT_UNIT,
     ELAPSED_UNIT,
     MAX_PERIOD,
+    require_number,
     resolve_mlp,
     resolve_unit,
 )
@@ -69,7 +70,7 @@ def resolve_units(
             raise ValueError(
                 f"{op}: unit must be {UNIT_OF_ALL}, which are {len(clocks)}, got {len(unit)}"
             )
-        return tuple([resolve_unit(op, each) for each in unit])
+        return tuple([resolve_unit(op, require_number(op, "unit", each)) for each in unit])
     if unit is not None:
         return (resolve_unit(op, unit),) * len(clocks)
     return tuple([ELAPSED_UNIT if clock == ELAPSED else DEFAULT_UNIT for clock in clocks])

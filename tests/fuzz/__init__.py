@@ -5,7 +5,7 @@
 function of (seed, index): ``--seed 1 --only 37`` shows and repeats it.
 
 What it knows of an op lies in ops/<op>.py: a Spec (spec.py) that draws valid calls (draw.py), says what
-must be refused (rules.py) and what is right (oracle.py, compare.py). Ops share layouts.py, searches.py
-and selections.py. mutate.py: what is done to valid calls. run.py: the call, and what came of it.
+must be refused (rules.py) and what is right (oracle.py, compare.py). Ops share clocks.py, layouts.py,
+searches.py and selections.py. mutate.py: what is done to valid calls. run.py: the call, and what came of it.
 pool.py: child processes that may die or hang, and the table.
 """

@@ -106,21 +106,21 @@ class Draw:
         return a | {name: self.dressed(a[name]) for name in names if a[name] is not None}
 
     def clock(self) -> tuple[int, float]:
-        """A period and a unit."""
+        """A period, 0 for the time elapsed, and a unit."""
         if self.exact:
             return 16, 1.0
+        if self.chance(0.15):
+            return 0, self.pick(60.0, 60.0, 1.0, 3600.0, 1e-3)
         if self.chance(0.4):
             return 86400, 3600.0  # with others x^2 is so large that nothing else shows
         period = self.pick(*PERIODS)
         return period, self.pick(3600.0, 3600.0, 60.0, 1.0, period / 24, 1e-3, 7200.5)
 
     def clocks(self) -> Given:
-        """Periods, 0 for the time elapsed, and units: of one clock mostly."""
+        """Periods and units: of one clock mostly."""
         made = [self.clock()]
         while not self.exact and len(made) < 4 and self.chance(0.3):
             made.append(self.clock())
-        if not self.exact:
-            made = [(0, self.pick(60.0, 1.0, 3600.0)) if self.chance(0.15) else one for one in made]
         return {"periods": [period for period, _ in made], "units": [unit for _, unit in made]}
 
     def mlps(self, clocks: Given) -> Given:

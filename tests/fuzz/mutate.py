@@ -108,6 +108,7 @@ CHANGES = [(name, change) for often, name, change in TENSOR for _ in range(often
 INTS = (-1, 0, 1, 2048, 2049, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63), True, 2.0, 3.5, None, "3", [3])  # fmt: skip
 REALS = (0.0, -1.0, -0.0, 1e-320, 1e-45, 1e-30, 1e30, 1e300, float("nan"), float("inf"), -float("inf"), 1, True, None, "1", [1.0])  # fmt: skip
 FLAGS = (None, 0, 1, "yes", True, False, [True])
+NO_LIST = ("3", {3: 4}, None, 7)  # the public functions take the last two
 
 
 def scalar(draw: Draw, call: Call, name: str) -> Any:
@@ -120,6 +121,19 @@ def scalar(draw: Draw, call: Call, name: str) -> Any:
     if name in call.form.sizes and isinstance(value, int) and 2**20 < value <= 2**31:
         return 2**40  # what is right or nearly so is more than a gradient should take here
     return value
+
+
+def numbers(draw: Draw, call: Call, name: str) -> Any:
+    """For a list of them: another of them, more, fewer, or no list."""
+    whole = call.kind(name) == "List[int]"
+    value = [*(call.arguments[name] or [3600])]
+    other = draw.pick(*(INTS if whole else REALS))
+    others = draw.below(len(value))
+    return draw.pick(
+        [], value[1:], [*value, value[0]], [*value, other], value * 5, value[::-1],
+        *([[*value[:others], other, *value[others + 1 :]]] * 5),
+        *(NO_LIST if call.way == "raw" else NO_LIST[:2]),
+    )  # fmt: skip
 
 
 def absent(draw: Draw, name: str) -> Tensor:
@@ -172,20 +186,16 @@ def mutate(draw: Draw, call: Call) -> None:
             what += " of what the forward saved"
     elif isinstance(value, Tensor):
         return
+    elif call.kind(name) in ("List[int]", "List[float]") and isinstance(value, list | None):
+        changed, what = numbers(draw, call, name), "numbers"
     elif value is None and call.kind(name) not in SCALARS:
         changed, what = absent(draw, name), "given"
     elif isinstance(value, (bool, int, float)) or value is None:
         changed, what = scalar(draw, call, name), "scalar"
-    elif name == "periods":
-        wrong = [], [*value, 86400], [-1], [2**31], [*value[:-1], 7], [7] * 5
-        changed, what = draw.pick(*wrong), "clocks"
-    elif name == "units":
-        wrong = [], [*value, 1.0], [-1.0], [0.0] * len(value), [float("nan")]  # type: ignore[assignment]
-        changed, what = draw.pick(*wrong), "clocks"
     else:
         return
     call.arguments[name] = changed
-    if what == "values" or name in ("periods", *DEFAULTS):
+    if what == "values" or name in ("period", "periods", *DEFAULTS):
         call.exact = False
     call.mutations.append(f"{name}: {what}")
 

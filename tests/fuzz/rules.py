@@ -75,8 +75,6 @@ class Rules:
         unread = self.call.form.unread(self.a) if self.call.way != "raw" else ()
         for name, value in self.call.arguments.items():
             kind = self.call.kind(name)
-            if kind in ("List[int]", "List[float]"):
-                continue  # looked at in clocks()
             if kind == "List[Tensor]":  # as it was drawn, but for its device
                 (meta if any(each.is_meta for each in value) else real).extend([name] * bool(value))
                 continue
@@ -133,6 +131,20 @@ class Rules:
         else:
             self.need(isinstance(value, (int, float)), f"{name} is {type(value).__name__}")
 
+    def wholes(self, name: str, value: Any, optional: bool) -> None:
+        self.each(Rules.whole, name, value)
+
+    def reals(self, name: str, value: Any, optional: bool) -> None:
+        self.each(Rules.real, name, value)
+
+    def each(self, rule: Callable[[Rules, str, Any, bool], None], name: str, value: Any) -> None:
+        """Of a list, where None stands for no element."""
+        if value is None:
+            self.need(self.call.way != "raw" and name in DEFAULTS, f"{name} is None")
+        elif self.need(isinstance(value, list), f"{name} is {type(value).__name__}"):
+            for at, one in enumerate(value):
+                rule(self, f"{name}[{at}]", one, False)
+
     def flag(self, name: str, value: Any, optional: bool) -> None:
         if not isinstance(value, bool):
             number = value is None or isinstance(value, (int, float))  # PyTorch makes them bools
@@ -163,6 +175,7 @@ class Rules:
             self.need(fits, f"{name} is not {rows}' dtype")
 
     def mlp(self, clocks: int = 1) -> None:
+        """Stacked, where there are several clocks."""
         for name in MLP:
             self.dtype(name, torch.float32)
         w1, lead = self.a["w1"], () if clocks == 1 else (clocks,)
@@ -170,24 +183,25 @@ class Rules:
         if self.need(fits and tuple(w1.shape[:-2]) == lead, "w1's shape"):
             self.shape("b1", *w1.shape[:-1])
             self.shape("w2", *w1.shape[:-1])
-        several = ((), (1,)) if clocks == 1 else (lead,)
-        self.need(tuple(self.a["b2"].shape) in several, "b2's shape")
+        shapes = ((), (1,)) if clocks == 1 else (lead,)
+        self.need(tuple(self.a["b2"].shape) in shapes, "b2's shape")
 
     def clocks(self) -> None:
+        """Their periods and units, and the parameters of s of each."""
         periods, units = self.a["periods"], self.a["units"]
-        self.need(1 <= len(periods) <= 4, "how many periods")
         self.need(all(0 <= period <= 2**31 - 1 for period in periods), "periods")
         if units is not None:
             self.need(len(units) == len(periods), "how many units")
-            self.need(all(0.0 < unit < float("inf") for unit in units), "units")
-        self.mlp(max(min(len(periods), 4), 1))
+            self.units(*units)
+        if self.need(1 <= len(periods) <= 4, "how many periods"):
+            self.mlp(len(periods))
 
-    def unit(self) -> None:
-        unit = self.a["unit"]
-        if unit is not None:
-            self.need(0.0 < unit < float("inf"), f"unit {unit}")
-            if 0.0 < unit < 1e-30 or unit > 1e30:
-                self.either.append("unit is extreme")
+    def units(self, *units: float | None) -> None:
+        for unit in units:
+            if unit is not None:
+                self.need(0.0 < unit < float("inf"), f"unit {unit}")
+                if 0.0 < unit < 1e-30 or unit > 1e30:
+                    self.either.append("unit is extreme")
 
     def period(self) -> None:
         self.need(1 <= self.a["period"] <= 2**31 - 1, "period")
@@ -214,6 +228,7 @@ class Rules:
 
 SCALARS: dict[str, Callable[[Rules, str, Any, bool], None]] = {
     "int": Rules.whole, "Optional[int]": Rules.whole, "float": Rules.real, "bool": Rules.flag,
+    "List[int]": Rules.wholes, "List[float]": Rules.reals,
 }  # fmt: skip
 
 

@@ -18,12 +18,12 @@ import longclock as lc
 from longclock import _native
 
 from .call import Call
+from .clocks import module
 from .compare import Wrong, needed, same_bits
 from .draw import Draw
 from .mutate import all_meta, mutate
 from .oracle import read
 from .rules import Verdict, judge, of_kind
-from .searches import clock_options
 from .spec import DEFAULTS, MLP, Given
 
 BAD = ("wrong", "unnamed", "accepted")
@@ -71,28 +71,10 @@ def public(call: Call, a: Given, package: Any = lc) -> Any:
     """The function of ``longclock``, as it is written by hand."""
     mlp: Any = tuple(a[name] for name in MLP if name in a)
     if call.module and mlp and all(of_kind(weight) == "tensor" for weight in mlp):
-        mlp = module(mlp, clock_options(dict(a)))
+        mlp = module(mlp, a)
     if call.mlp != "the weights":
         mlp = call.mlp
     return call.form.call(getattr(package, call.form.name), a, mlp, call.extra)
-
-
-def module(mlp: tuple[Tensor, ...], options: Given) -> Any:
-    """The weights in a TimeSimilarity, or as they are where it has no such weights."""
-    w1, b1, w2, b2 = mlp
-    try:
-        made = lc.TimeSimilarity(
-            w1.shape[-2], options["unit"], clocks=options["clocks"], falls=False
-        )
-    except (ValueError, IndexError):
-        return mlp
-    if made.w1.shape != w1.shape or made.b2.numel() != b2.numel():
-        return mlp
-    for name, weight in zip(MLP, (w1, b1, w2, b2), strict=True):
-        if weight.dtype != torch.float32:  # which a module would convert
-            return mlp
-        setattr(made, name, torch.nn.Parameter(weight, requires_grad=False))
-    return made
 
 
 def gradient(call: Call) -> dict[str, Tensor]:
@@ -142,17 +124,7 @@ def named(call: Call, error: BaseException) -> bool:
     if not isinstance(error, (ValueError, TypeError)) or not text.startswith(ops):
         return False
     words = set(re.findall(r"\w+", text.split(":", 1)[-1]))
-    known = {
-        *call.arguments,
-        *call.extra,
-        "mlp",
-        "table",
-        "unit",
-        "clocks",
-        "starts",
-        "offsets",
-        "found",
-    }
+    known = {*call.arguments, *call.extra, "mlp", "table", "unit", "clocks", "starts", "offsets", "found"}  # fmt: skip
     return bool(words & known)
 
 

@@ -13,9 +13,11 @@ from cases import LAYOUTS, make_case, several_tables
 from torch import Tensor
 
 import longclock as lc
+from longclock.types import Clocks
 
 from . import layouts, oracle
 from .call import Call
+from .clocks import clock_options
 from .compare import check
 from .draw import FLOATS, INTS, Draw
 from .oracle import Array
@@ -24,6 +26,7 @@ from .selections import check_row
 from .spec import MLP, Given, Spec, schema_of
 
 ROWS = ("query", "keys", "key_time", "query_time")
+TWO_CLOCKS: Clocks = (86400, lc.ELAPSED)
 
 
 class Search(Spec):
@@ -36,9 +39,12 @@ class Search(Spec):
     # Good calls.
 
     def good_public(self, **options: Any) -> dict[str, Given]:
-        case = make_case("dense", mask=True)
-        rows = {name: getattr(case, name) for name in (*ROWS, "mlp")}
-        return {"": {**rows, **case.layout, **options}}
+        made = {}
+        for name, clocks in ("", 86400), ("two clocks", TWO_CLOCKS):
+            case = make_case("dense", mask=True, clocks=clocks)
+            rows = {name: getattr(case, name) for name in (*ROWS, "mlp")}
+            made[name] = {**rows, **case.layout, **options}
+        return made
 
     def raw(self) -> dict[str, Given]:
         """All that is not the search's own is true."""
@@ -47,7 +53,7 @@ class Search(Spec):
         if "features" in self.kinds:
             cases["features"] = several_tables(make_case("dense", counts=(5, 0, 3)))
         if "periods" in self.kinds:
-            cases["two clocks"] = make_case("dense", counts=(5, 0, 3), clocks=(86400, lc.ELAPSED))
+            cases["two clocks"] = make_case("dense", counts=(5, 0, 3), clocks=TWO_CLOCKS)
         for name, case in cases.items():
             given = dict(zip(names, case.raw(3), strict=True)) | {"total": case.total()}
             made[name] = {argument: given.get(argument, True) for argument in self.kinds}
@@ -75,7 +81,7 @@ class Search(Spec):
         width = draw.size(self.widths[not draw.tiny])
         dtype = draw.pick(*self.row_dtypes)
         clocks = draw.clocks()
-        period = max(clocks["periods"][0], 1)
+        period = clocks["periods"][0] or 86400
         kind, later = draw.below(5), draw.pick(*INTS)
         sequences = layouts.sequences_of(given, queries)
         key_time = draw.times(shape, draw.pick(*INTS), period, kind)
@@ -124,13 +130,12 @@ class Search(Spec):
         if features:
             given["keys"] = (given["keys"], *features)
             given["ids"] = (given["ids"], *(ids if ids.numel() else None for ids in feature_ids))
-        if "periods" in given:
-            given |= clock_options(given)
         rows = [given.pop(name) for name in ROWS]
         options = {
             name: value for name, value in given.items()
-            if name not in MLP and (value is not None or not self.kinds.get(name, "").endswith("[Tensor]"))
+            if name not in (*MLP, "periods", "units") and (value is not None or not self.kinds[name].endswith("[Tensor]"))
         }  # fmt: skip
+        options |= clock_options(a) if "periods" in a else {}
         return function(*rows, *([mlp] if "w1" in a else []), **options, **extra)
 
     # What is refused.
@@ -248,15 +253,6 @@ class ClockSearch(Search):
             off = oracle.units(size, len(query)) + s_off + oracle.EPS * oracle.finite(s)
             both = np.where(sizes < oracle.HUGE, sizes * max(1.0, oracle.finite(scale)), np.inf)
             return scale * dot + s, np.where(both < np.inf, off, np.inf)
-
-
-def clock_options(given: Given) -> Given:
-    """The clocks as public functions take them, in place of periods and units, which are taken out."""
-    periods, units = given.pop("periods"), given.pop("units")
-    clocks = tuple([lc.ELAPSED if period == 0 else period for period in periods])
-    units = units if units is None else tuple(units)
-    one = len(clocks) == 1
-    return {"clocks": clocks[0] if one else clocks, "unit": units[0] if one and units and len(units) == 1 else units}  # fmt: skip
 
 
 def outside(view: Given, at: Any) -> bool:

@@ -20,7 +20,7 @@ DEFAULTS = ("scale", "unit", "units")  # of the public functions, where None has
 
 
 def schema_of(op: str) -> dict[str, str]:
-    """The type of every argument: "Tensor", "Optional[Tensor]", "int", "Optional[int]", "float", "bool"."""
+    """The type of every argument: "Tensor", "Optional[Tensor]", "int", "Optional[int]", "float", "bool", or a "List[...]" of those."""
     schema = getattr(torch.ops.longclock, op).default._schema
     return {argument.name: str(argument.type) for argument in schema.arguments}
 

@@ -52,6 +52,32 @@ def test_time_term_by_hand() -> None:
     assert 0 < off[0] < 1e-2
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (5, 5, 0), (127, 0, 127), (0, 129, 128), (-1000, 1, 1000), (86400, 0, 86016),
+        (2**31 - 1, 0, 127 * 2**24), (-(10**11), 10**11, 127 * 2**24),
+    ],
+)  # fmt: skip
+def test_time_elapsed_by_hand(a: int, b: int, expected: int) -> None:
+    assert oracle.elapsed(a, b) == expected
+
+
+def test_terms_of_two_clocks_by_hand() -> None:
+    """A day, of which s is 2 x, and the time elapsed, of which it is 3 x + 1."""
+    a = {"w1": np.array([[[1.0, 0, 0, 0]], [[1.0, 0, 0, 0]]]), "b1": np.zeros((2, 1)),
+         "w2": np.array([[2.0], [3.0]]), "b2": np.array([0.0, 1.0]),
+         "periods": [86400, 0], "units": [HOUR, 64.0]}  # fmt: skip
+    each = oracle.distances(np.array([0, 86400]), 86400 + 2 * HOUR, a)
+    assert each.tolist() == [[2 * HOUR, 2 * HOUR], [93184, 7168]]
+    s, off = oracle.term(each, a)
+    np.testing.assert_allclose(s, 2 * 2 + 3 * np.log2([1457.0, 113.0]) + 1)
+    assert ((off > 0) & (off < 1e-4)).all()
+    grads, _ = oracle.term_gradient(each, np.array([1.0, 10.0]), np.zeros(2), a)
+    np.testing.assert_allclose(grads["w2"][:, 0], [22.0, np.log2(1457.0) + 10 * np.log2(113.0)])
+    np.testing.assert_allclose(grads["b2"], [11.0, 11.0])
+
+
 def test_order_by_hand() -> None:
     scores = np.array([1.0, np.nan, 3.0, -np.inf, 3.0, np.inf, np.nan, -0.0, 0.0])
     counts = np.array([True] * 8 + [False])
@@ -183,6 +209,24 @@ def test_what_must_be_refused_is_not_accepted(change: dict[str, Any]) -> None:
     arguments = {"scores": torch.zeros(2, 3), "k": 2, "lengths": None} | change
     call = Call(OPS["block_topk"], "public", arguments)
     assert outcome(call, False, careless)[0] == "accepted"
+
+
+@pytest.mark.parametrize("way", ["raw", "public"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"periods": []}, {"periods": [86400]}, {"periods": [86400, 0, 7]}, {"periods": [86400, -1]},
+        {"periods": [86400, 2**31]}, {"periods": [86400, 2.0]}, {"periods": [86400, None]},
+        {"periods": "3"}, {"units": []}, {"units": [60.0]}, {"units": [60.0, 0.0]},
+        {"units": [np.nan, 60.0]}, {"units": [60.0, None]}, {"units": [60.0, "1"]}, {"units": "3"},
+        {"w1": torch.ones(8, 4)}, {"b2": torch.zeros(1)},
+    ],
+)  # fmt: skip
+def test_wrong_clocks_are_not_accepted(way: str, change: dict[str, Any]) -> None:
+    arguments = OPS["esu_attention"].raw()["two clocks"] | change
+    call = Call(OPS["esu_attention"], way, arguments)
+    assert outcome(call, False, careless)[0] == "accepted"
+    assert outcome(call, False)[0] == "refused"
 
 
 @pytest.mark.parametrize(

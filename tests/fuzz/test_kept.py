@@ -50,9 +50,11 @@ def test_weights_of_another_layout_are_named(odd: Callable[[Tensor], Tensor], pl
         attention(mlp=tuple(mlp))
 
 
-def test_no_unit_is_an_hour() -> None:
+def test_no_unit_is_an_hour_and_of_the_time_elapsed_a_minute() -> None:
     delta = torch.tensor([60])
-    assert torch.equal(lc.time_features(delta, None), lc.time_features(delta, 3600.0))
+    for elapsed, usual in (False, 3600.0), (True, 60.0):
+        expected = lc.time_features(delta, usual, elapsed)
+        assert torch.equal(lc.time_features(delta, None, elapsed), expected)
 
 
 def test_a_sparse_gradient_of_a_table_of_no_width() -> None:

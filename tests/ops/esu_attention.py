@@ -11,11 +11,12 @@ from cases import LAYOUTS
 from esu_cases import make_esu
 from fuzz import layouts, oracle
 from fuzz.call import Call
+from fuzz.clocks import clock_options
 from fuzz.compare import LARGEST, LEAST, ULP, check, compare, compare_gradients
 from fuzz.draw import FLOATS, INTS, Draw
 from fuzz.oracle import Answer, Array
 from fuzz.rules import FARTHEST, Rules
-from fuzz.searches import clock_options
+from fuzz.searches import TWO_CLOCKS
 from fuzz.spec import MLP, Given, Spec, schema_of
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def good_calls() -> dict[str, Given]:
         whole |= {"ids": given["ids"].flatten()} if table else {"z": case.z.flatten(0, 1)}
         kind = f"{'table' if table else 'rows'}{', all valid' if all_valid else ''}"
         made |= {kind: given, f"{kind}, found": given | whole}
-    case = make_esu(queries=3, heads=2, k=8, width=5, poison=False, clocks=(86400, lc.ELAPSED))
+    case = make_esu(queries=3, heads=2, k=8, width=5, poison=False, clocks=TWO_CLOCKS)
     made["two clocks"] = dict(zip(schema_of("esu_attention"), case.raw(), strict=True))
     return made
 
@@ -54,7 +55,7 @@ class Attention(Spec):
         k = 1500 if large else draw.size(9 if draw.tiny else 70)
         width, total = draw.size(9 if draw.tiny else 70), draw.size(9 if draw.tiny else 100)
         dtype, clocks, kind = draw.pick(*FLOATS), draw.clocks(), draw.below(5)
-        period = max(clocks["periods"][0], 1)
+        period = clocks["periods"][0] or 86400
         table, count = draw.chance(0.5), draw.size(30)
         each = (total,) if found else (queries, k)
         positions, valid, dead = None, None, torch.full(each, found)
@@ -145,14 +146,17 @@ class EsuAttention(Attention):
     name = "esu_attention"
 
     def public(self) -> dict[str, Given]:
-        esu, times = make_esu(), torch.zeros(2, 5, dtype=torch.int64)
-        return {
-            "": {"u": esu.u, "z": esu.z, "z_time": esu.z_time, "query_time": esu.query_time,
-                 "mlp": esu.mlp, "valid": esu.valid},
-            "found": {"u": torch.randn(4, 2, 7), "z": torch.randn(2, 5, 7), "z_time": times,
-                      "query_time": times[:, 0], "mlp": esu.mlp, "found": torch.zeros(2, 2, 3, dtype=torch.int64),
-                      "lengths": torch.tensor([5, 3]), "mask": times == 0, "exclude_future": False},
+        made, names = {}, ("u", "z", "z_time", "query_time", "mlp", "valid", "clocks")
+        for name, clocks in ("", 86400), ("two clocks", TWO_CLOCKS):
+            esu = make_esu(clocks=clocks)
+            made[name] = {argument: getattr(esu, argument) for argument in names} | {"unit": 3600.0}
+        times = torch.zeros(2, 5, dtype=torch.int64)
+        made["found"] = {
+            "u": torch.randn(4, 2, 7), "z": torch.randn(2, 5, 7), "z_time": times, "query_time": times[:, 0],
+            "mlp": made[""]["mlp"], "found": torch.zeros(2, 2, 3, dtype=torch.int64),
+            "lengths": torch.tensor([5, 3]), "mask": times == 0, "exclude_future": False,
         }  # fmt: skip
+        return made
 
     def raw(self) -> dict[str, Given]:
         return good_calls()
@@ -165,7 +169,7 @@ class EsuAttention(Attention):
 
     def call(self, function: Callable[..., Any], a: Given, mlp: Any, extra: Given) -> Any:
         z = a["z"] if a["ids"] is None else lc.Lookup(a["z"], a["ids"], a["sparse_grad"])
-        options = {"valid": a["valid"], **clock_options(dict(a))}
+        options = {"valid": a["valid"], **clock_options(a)}
         if a["positions"] is not None:
             options |= layouts.everywhere(a)
         return function(a["u"], z, a["z_time"], a["query_time"], mlp, **options, **extra)
@@ -190,12 +194,8 @@ class EsuAttentionBackward(Attention):
     def raw(self) -> dict[str, Given]:
         made = {}
         for name, forward in good_calls().items():
-            wide = 5 + 4 * len(forward["periods"])
-            given = {
-                "grad": torch.randn(3, 2, wide),
-                "context": torch.randn(3, 2, wide),
-                "softmax": torch.randn(3, 2, 2),
-            }
+            grad, context = torch.randn(2, 3, 2, 5 + 4 * len(forward["periods"]))
+            given = {"grad": grad, "context": context, "softmax": torch.randn(3, 2, 2)}
             given |= dict.fromkeys(("need_u", "need_z", "need_mlp"), True)
             made[name] = {argument: (forward | given)[argument] for argument in self.kinds}
         return made

@@ -22,13 +22,17 @@ class OfDelta(Spec):
         shape = tuple(draw.size(8) for _ in range(draw.below(4)))
         if draw.chance(0.03) and not draw.tiny:
             shape = (40_000,)
-        delta = draw.dressed(draw.ints(shape, 0, period // 2 + 1, draw.pick(*INTS)))
+        dtype = draw.pick(*INTS)
+        if period == 0:
+            delta = draw.times(shape, dtype, 86400, draw.below(5)).abs()
+        else:
+            delta = draw.ints(shape, 0, period // 2 + 1, dtype)
         weights = draw.mlps({"periods": [period], "units": [unit]}) if "w1" in self.kinds else {}
-        return {"delta": delta, **weights, "unit": unit, "elapsed": draw.chance(0.3)}
+        return {"delta": draw.dressed(delta), **weights, "unit": unit, "elapsed": period == 0}
 
     def contract(self, rules: Rules) -> None:
         rules.ints("delta")
-        rules.unit()
+        rules.units(rules.a["unit"])
 
     def values(self, rules: Rules, view: Given) -> None:
         if bool((view["delta"] < 0).any()):
@@ -44,7 +48,8 @@ class TimeFeatures(OfDelta):
     name = "time_features"
 
     def raw(self) -> dict[str, Given]:
-        return {"": {"delta": torch.randint(0, 43_200, (3, 8)), "unit": 3600.0, "elapsed": False}}
+        given = {"delta": torch.randint(0, 43_200, (3, 8)), "unit": 3600.0, "elapsed": False}
+        return {"": given, "elapsed": given | {"elapsed": True}}
 
     def check(self, call: Call, a: Given, view: Given, result: Any) -> None:
         exact = oracle.phi(self.seen(view), view["unit"], view["elapsed"])
@@ -58,14 +63,8 @@ class TimeSimilarity(OfDelta):
 
     def raw(self) -> dict[str, Given]:
         delta = torch.randint(0, 43_200, (3, 8))
-        return {
-            "": {
-                "delta": delta,
-                **dict(zip(MLP, make_mlp(), strict=True)),
-                "unit": 3600.0,
-                "elapsed": False,
-            }
-        }
+        given = {"delta": delta, **dict(zip(MLP, make_mlp(), strict=True)), "unit": 3600.0, "elapsed": False}  # fmt: skip
+        return {"": given, "elapsed": given | {"elapsed": True}}
 
     def contract(self, rules: Rules) -> None:
         super().contract(rules)
@@ -83,7 +82,7 @@ class TimeSimilarityBackward(TimeSimilarity):
     leaves = MLP
 
     def raw(self) -> dict[str, Given]:
-        return {"": {"grad": torch.randn(3, 8), **self.of.raw()[""]}}
+        return {name: {"grad": torch.randn(3, 8), **given} for name, given in self.of.raw().items()}
 
     def draw(self, draw: Draw, way: str) -> Given:
         a = super().draw(draw, way)
