@@ -2,6 +2,7 @@
 #include "longclock/common/cpu_entry-inl.h"
 #include "longclock/gsu_score/gsu_score.h"
 #include "longclock/search/behaviour_block-inl.h"
+#include "longclock/search/span_products-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 namespace {

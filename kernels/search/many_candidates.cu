@@ -3,7 +3,8 @@
 #include "longclock/common/launch.cuh"
 #include "longclock/search/candidate_tile.cuh"
 #include "longclock/search/many_candidates.h"
-#include "longclock/search/tile_scorer.cuh"
+#include "longclock/search/row_form.cuh"
+#include "longclock/search/sequence_view.cuh"
 #include "longclock/selection/block_selector.cuh"
 
 namespace longclock {

@@ -7,8 +7,8 @@
 
 #include <utility>
 
-#include "longclock/search/behaviour_block-inl.h"
 #include "longclock/search/dot_search.h"
+#include "longclock/search/span_products-inl.h"
 #include "longclock/selection/topk_buffer-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -18,6 +18,13 @@ from longclock._torch_state import (
     is_traced,
     is_transformed,
     may_have_tangents,
+)
+from longclock.ops._lists import (
+    Apart,
+    list_arguments,
+    together,
+    with_tensors,
+    without_tensors,
 )
 
 SetupContext = Callable[[Any, tuple[Any, ...], Any], None]
@@ -40,33 +47,6 @@ def output_names(op: Any) -> tuple[str, ...]:
     return tuple(output.name for output in op._schema.returns)
 
 
-@functools.cache
-def _list_arguments(op: Any) -> tuple[int, ...]:
-    """Which arguments are lists of tensors."""
-    return tuple(
-        i for i, argument in enumerate(op._schema.arguments) if str(argument.type) == "List[Tensor]"
-    )
-
-
-class _Apart(NamedTuple):
-    """Arguments with the elements of their lists as arguments of their own: those alone have a derivative."""
-
-    sizes: tuple[int | None, ...]  # of the lists among the arguments
-    flat: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, arguments: Sequence[Any], sizes: tuple[int | None, ...]) -> _Apart:
-        pairs = zip(arguments, sizes, strict=True)
-        return cls(sizes, tuple(each for value, size in pairs for each in ((value,) if size is None else value)))  # fmt: skip
-
-    @property
-    def together(self) -> tuple[Any, ...]:
-        rest = iter(self.flat)
-        return tuple(
-            next(rest) if size is None else [next(rest) for _ in range(size)] for size in self.sizes
-        )
-
-
 def call(op: Any, **given: Any) -> Any:
     """The raw op, with its derivatives, on all of its arguments, by the names of its schema.
 
@@ -78,10 +58,10 @@ def call(op: Any, **given: Any) -> Any:
             return op(**given)
         arguments = tuple([given[name] for name in argument_names(op)])
         sizes, flat = None, arguments
-        lists = _list_arguments(op)
+        lists = list_arguments(op)
         if any(arguments[i] for i in lists):
             sizes = tuple(len(value) if i in lists else None for i, value in enumerate(arguments))
-            flat = _Apart.of(arguments, sizes).flat
+            flat = Apart.of(arguments, sizes).flat
         if may_have_tangents():
             _refuse_tangents(op, arguments)
         if is_transformed():
@@ -148,7 +128,7 @@ def _transformed(op: Any) -> Any:
 
     def forward(sizes: Any, *inputs: Any) -> Any:  # where no transform is left
         with below_autograd():
-            return op(*_together(sizes, inputs))
+            return op(*together(sizes, inputs))
 
     def set_up(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         outputs = output if isinstance(output, tuple) else (output,)
@@ -174,7 +154,7 @@ def _transformed(op: Any) -> Any:
 
         def element(i: int) -> Any:
             values = tuple(x.select(dim, i) if isinstance(dim, int) else x for x, dim in zip(inputs, in_dims[1:], strict=True))  # fmt: skip
-            return call(op, **dict(zip(argument_names(op), _together(sizes, values), strict=True)))
+            return call(op, **dict(zip(argument_names(op), together(sizes, values), strict=True)))
 
         found = [element(i) for i in range(info.batch_size)]
         if isinstance(found[0], tuple):
@@ -186,7 +166,7 @@ def _transformed(op: Any) -> Any:
     def set_up_together(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         sizes, *flat = inputs
         ctx.sizes = sizes
-        formula[0](ctx, _together(sizes, flat), output)
+        formula[0](ctx, together(sizes, flat), output)
 
     methods = {
         "forward": forward,
@@ -197,11 +177,6 @@ def _transformed(op: Any) -> Any:
     }
     return type(f"{name}_transformed", (torch.autograd.Function,),
                 {key: staticmethod(method) for key, method in methods.items()})  # fmt: skip
-
-
-def _together(sizes: Any, flat: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments of an op, of which lists were taken apart where there are ``sizes``."""
-    return tuple(flat) if sizes is None else _Apart(sizes, tuple(flat)).together
 
 
 def require_one_device(op: str, arguments: Mapping[str, Any]) -> None:
@@ -294,7 +269,7 @@ def differentiable(
             name; None: those of ``op_backward``.
     """
     raw_op = getattr(raw, op).default
-    names, outputs, lists = argument_names(raw_op), output_names(raw_op), _list_arguments(raw_op)
+    names, outputs, lists = argument_names(raw_op), output_names(raw_op), list_arguments(raw_op)
     if gradients is None:
         gradients = functools.partial(gradients_of, getattr(raw, f"{op}_backward").default)
 
@@ -304,12 +279,12 @@ def differentiable(
         ctx.mark_non_differentiable(*found[1:])
         given = dict(zip(names, inputs, strict=True))
         kept = keep(given, dict(zip(outputs, found, strict=True))) if keep else given
-        ctx.kept, tensors = _without_tensors(kept)
+        ctx.kept, tensors = without_tensors(kept)
         ctx.save_for_backward(*tensors)
         ctx.lists = tuple(len(inputs[i]) if i in lists else None for i in range(len(names)))
 
     def forward(ctx: Any, sizes: Any, *flat: Any) -> Any:
-        arguments = _together(sizes, flat)
+        arguments = together(sizes, flat)
         with below_autograd():
             output = raw_op(*arguments)
         ctx.sizes = sizes
@@ -323,8 +298,8 @@ def differentiable(
             return (None,) * len(ctx.needs_input_grad)
         if grad is None:
             return tuple(None if size is None else [None] * size for size in ctx.lists)
-        needed = _together(ctx.sizes, ctx.needs_input_grad[1:]) if apart else ctx.needs_input_grad
-        kept = _with_tensors(ctx.kept, ctx.saved_tensors)
+        needed = together(ctx.sizes, ctx.needs_input_grad[1:]) if apart else ctx.needs_input_grad
+        kept = with_tensors(ctx.kept, ctx.saved_tensors)
         by_name = gradients(kept, grad, dict(zip(names, needed, strict=True)))
         sizes = ctx.sizes if apart else ctx.lists
         if sizes is None:
@@ -333,7 +308,7 @@ def differentiable(
             by_name.get(name) if size is None else by_name.get(name, [None] * size)
             for name, size in zip(names, sizes, strict=True)
         ]
-        return (None, *_Apart.of(found, sizes).flat) if apart else tuple(found)
+        return (None, *Apart.of(found, sizes).flat) if apart else tuple(found)
 
     torch.library.register_autograd(f"longclock::{op}", backward, setup_context=set_up)
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
@@ -342,42 +317,12 @@ def differentiable(
     _formulas[raw_op] = (set_up, backward)
 
 
-class _Saved(NamedTuple):
-    """A tensor's place among those that were saved for a backward."""
-
-    at: int
-
-
-def _without_tensors(kept: ByName) -> tuple[dict[str, Any], list[Tensor]]:
-    """What a backward takes, with places in its tensors' stead; and these."""
-    tensors: list[Tensor] = []
-
-    def place(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [place(each) for each in value]
-        if not isinstance(value, Tensor):
-            return value
-        tensors.append(value)
-        return _Saved(len(tensors) - 1)
-
-    return {name: place(value) for name, value in kept.items()}, tensors
-
-
-def _with_tensors(kept: ByName, tensors: Sequence[Tensor]) -> dict[str, Any]:
-    def tensor(value: Any) -> Any:
-        if isinstance(value, _Saved):
-            return tensors[value.at]
-        return [tensor(each) for each in value] if isinstance(value, list) else value
-
-    return {name: tensor(value) for name, value in kept.items()}
-
-
 def not_differentiable(op: str) -> None:
     """Marks what an op returns as without a gradient, whatever its inputs ask for."""
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.mark_non_differentiable(*(output if isinstance(output, tuple) else (output,)))
-        lists = _list_arguments(getattr(raw, op).default)
+        lists = list_arguments(getattr(raw, op).default)
         ctx.arguments = [[None] * len(value) if i in lists else None for i, value in enumerate(inputs)]  # fmt: skip
 
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
