@@ -224,10 +224,10 @@ CUDA_LOOPS = (
 )
 
 NEWER = ARCHITECTURES[1:]
-ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], \w+>"
+ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], false>"
 MANY, SWEEPS = r"clock_gsu .* candidates", r"sweep_kernel<Float16, 256, \(Sweep\)[01]>"
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lanes read
-TABLES = r"clock_gsu of two tables"
+TABLES, OF_TABLES = r"clock_gsu of two tables", r"clock_gsu_kernel<\w+, \(RowForm\)[12], true>"
 WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2, false>"
 CUDA_GATES = (
     Gate(WIDEST, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 90)),
@@ -240,6 +240,7 @@ CUDA_GATES = (
     ),
     Gate(KERNEL, "registers", 80, NEWER),
     Gate(KERNEL, "registers", 112, (75,)),
+    Gate(OF_TABLES, "registers", 128, ARCHITECTURES),
     Gate(
         LINES,
         "instructions_a_unit",
@@ -266,7 +267,7 @@ CUDA_GATES = (
     Gate(
         TABLES,
         "bytes_over_minimum",
-        1.01,
+        1.07,
         reason="ids are read twice: with their behaviour, and where rows are found",
     ),
     Gate(TABLES, "rows_in_narrow_loads", 0),

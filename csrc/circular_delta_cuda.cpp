@@ -8,6 +8,7 @@ namespace longclock {
 namespace {
 
 Tensor circular_delta(const Tensor& a, const Tensor& b, int64_t period) {
+  check_defined("circular_delta", "a", a);
   const bool a_leads = a.is_cuda();
   CudaCall cuda("circular_delta", a_leads ? "a" : "b", a_leads ? a : b);
   cuda.check_device("a", a);

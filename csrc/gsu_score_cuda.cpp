@@ -55,6 +55,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   constexpr const char* op = "gsu_score_backward";
   CudaCall cuda(op, "query", query);
   const DeviceSearchInputs inputs(op, cuda, LONGCLOCK_SEARCH_ARGUMENTS);
+  check_defined(op, "grad", grad_in);
   const DeviceScores scores(op, cuda, inputs, scale,
                             inputs.dense() ? std::nullopt : std::optional(grad_in.numel()));
   check(grad_in.scalar_type() == ScalarType::Float && grad_in.numel() == scores.search.score_count,

@@ -129,7 +129,21 @@ def test_more_queries_than_blocks_are_named(device: str, op: str, layout: str) -
         arguments = [query, keys, times, query_time, *where, False, 3]
     else:
         last = 3 if op == "clock_gsu" else 5
-        arguments = [query, keys, times, query_time, *mlp, *where, False, 0.5, 86400, 3600.0, last]
+        arguments = [
+            query,
+            keys,
+            times,
+            query_time,
+            *mlp,
+            *where,
+            False,
+            0.5,
+            [86400],
+            [3600.0],
+            [],
+            [],
+            last,
+        ]
     name = "query_time" if layout == "sequences" else "query"
     with pytest.raises(
         RAW_ERROR, match=rf"^{op}: {name} must have fewer than 2\^31 .*; call with fewer"

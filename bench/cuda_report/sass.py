@@ -186,6 +186,11 @@ def count(blocks: list[Block], inside: Iterable[int], pattern: str) -> int:
     return sum(bool(re.match(pattern, op.name)) for i in inside for op in blocks[i].ops)
 
 
+def innermost(loop: Loop) -> list[Loop]:
+    """The loops inside that have none themselves; what lies around them in a turn, as a loop over one clock, counts once."""
+    return [leaf for each in loop.inner for leaf in innermost(each) or [each]]
+
+
 def weights(
     blocks: list[Block], loop: Loop, work: Work, ran: Collection[Source] | None
 ) -> dict[int, int] | None:
@@ -195,13 +200,14 @@ def weights(
     an unrolled loop and its remainder. Where loops do all of it, marked code beside them that a
     turn may pass by is a remainder too, and does not run. A loop without a mark counts once.
     """
-    of_inner = frozenset[int]().union(*(each.blocks for each in loop.inner))
+    inner = innermost(loop)
+    of_inner = frozenset[int]().union(*(each.blocks for each in inner))
     found = dict.fromkeys(loop.blocks, 0)
     live = {i for i in loop.blocks if ran is None or any(op.source in ran for op in blocks[i].ops)}
     found.update(dict.fromkeys(live, 1))
     direct = live - of_inner
     for number, (pattern, needed) in enumerate(work.loops.items()):
-        marks = [count(blocks, each.blocks & live, pattern) for each in loop.inner]
+        marks = [count(blocks, each.blocks & live, pattern) for each in inner]
         if number == 0 and not any(marks) and not count(blocks, direct, pattern):
             return None
         optional = {i for i in direct - loop.always if count(blocks, [i], pattern)}
@@ -216,7 +222,7 @@ def weights(
         else:
             return None
         found.update(dict.fromkeys(passed_by, 0))
-        for each, mark, run in zip(loop.inner, marks, runs, strict=True):
+        for each, mark, run in zip(inner, marks, runs, strict=True):
             if mark:
                 found.update(dict.fromkeys(each.blocks & live, run))
     return found

@@ -13,6 +13,7 @@ namespace longclock {
 constexpr int kSweepThreads = 128;
 constexpr int kPairKeys = kSweepThreads;
 constexpr int kPairTiles = kPairKeys / kTileKeys;
+constexpr int kMaxFeatureRowBytes = 256;  // of a row with its features
 
 // The compiler recomputes what it can; a value that went through here is kept.
 template <class T>
@@ -33,6 +34,8 @@ class KeyStages {
   static constexpr int kTileBytes = kTileKeys * kRowBytes;
   static constexpr int kStages = kRowBytes <= 128 ? 4 : 2;
   static constexpr int kBytes = kStages * kTileBytes;
+  // Whether rows may have features: the widest leave no registers for them.
+  static constexpr bool kFeatures = kRowBytes <= kMaxFeatureRowBytes;
   // Behind them: rows of features.
   static int feature_bytes(const DeviceSearchParams& p) {
     return p.behaviours.feature_count * kPairs * kPairKeys * static_cast<int>(sizeof(uint32_t));
@@ -139,7 +142,7 @@ class KeyStages {
       }
     }
     const int at = pair % kPairs;
-    if (p_.behaviours.feature_count > 0 && is) {
+    if (kFeatures && p_.behaviours.feature_count > 0 && is) {
       const bool known = find_features(at, m);
       if (!known) value = __int_as_float(0x7fc00000);
     }
@@ -214,7 +217,7 @@ class KeyStages {
           }
         }
       }
-      if (p_.behaviours.feature_count > 0) copy_features(tile);
+      if (kFeatures && p_.behaviours.feature_count > 0) copy_features(tile);
     }
     end_copy_group();
   }

@@ -2,6 +2,7 @@
 // What the sweeps of sweep.cuh leave to choose from, a block a query; and the launches.
 #include "longclock/common/launch.cuh"
 #include "longclock/search/candidate_tile.cuh"
+#include "longclock/search/key_stages.cuh"
 #include "longclock/search/many_candidates.h"
 #include "longclock/search/row_form.cuh"
 #include "longclock/search/sequence_view.cuh"
@@ -120,7 +121,9 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
                                                           : static_cast<bool>(search.query_offsets);
   *supported = false;
   if (!many || search.sequences == 0 || search.queries == 0 || !search_is_aligned(search) ||
-      search.query_dim == 0 || search.query_dim * size_of(b.dtype) > kMaxRowBytes ||
+      search.query_dim == 0 ||
+      search.query_dim * size_of(b.dtype) >
+          (b.feature_count > 0 ? kMaxFeatureRowBytes : kMaxRowBytes) ||
       search.table_rows > kMaxTableRows) {
     return cudaSuccess;
   }
