@@ -53,22 +53,24 @@ class Saved(NamedTuple):
 def without_tensors(kept: ByName) -> tuple[dict[str, Any], list[Tensor]]:
     """What a backward takes, with places in its tensors' stead; and these."""
     tensors: list[Tensor] = []
+    return {name: _place(value, tensors) for name, value in kept.items()}, tensors
 
-    def place(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [place(each) for each in value]
-        if not isinstance(value, Tensor):
-            return value
-        tensors.append(value)
-        return Saved(len(tensors) - 1)
 
-    return {name: place(value) for name, value in kept.items()}, tensors
+# Not closures: one that calls itself is a cycle, which would keep the tensors until the garbage is collected.
+def _place(value: Any, tensors: list[Tensor]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_place(each, tensors) for each in value]
+    if not isinstance(value, Tensor):
+        return value
+    tensors.append(value)
+    return Saved(len(tensors) - 1)
 
 
 def with_tensors(kept: ByName, tensors: Sequence[Tensor]) -> dict[str, Any]:
-    def tensor(value: Any) -> Any:
-        if isinstance(value, Saved):
-            return tensors[value.at]
-        return [tensor(each) for each in value] if isinstance(value, list) else value
+    return {name: _placed(value, tensors) for name, value in kept.items()}
 
-    return {name: tensor(value) for name, value in kept.items()}
+
+def _placed(value: Any, tensors: Sequence[Tensor]) -> Any:
+    if isinstance(value, Saved):
+        return tensors[value.at]
+    return [_placed(each, tensors) for each in value] if isinstance(value, list) else value
