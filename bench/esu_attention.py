@@ -112,17 +112,7 @@ CUDA_CALLS = (
 )
 # The form of rows of up to 128 whole columns; the others are for what is wider or unaligned.
 ALL, KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
-TIGHTEST = r"esu_attention_backward_kernel<float, \(EsuForm\)0>"
 CUDA_GATES = (
-    Gate(TIGHTEST, "spills", 0, ARCHITECTURES[:-1]),
-    Gate(
-        TIGHTEST,
-        "spills",
-        0,
-        ARCHITECTURES[-1:],
-        reason="one word, once a row pair; every other order of the code that was tried moves "
-        "it to another dtype or architecture, and 72 registers would cost a block in eight",
-    ),
     Gate(KERNEL, "registers", 64, ARCHITECTURES),
     Gate(KERNEL, "global_reductions", 0, ARCHITECTURES),
     Gate(KERNEL, "shared_bytes", 8 * 1024, ARCHITECTURES),

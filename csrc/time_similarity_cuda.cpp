@@ -73,6 +73,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> time_similarity_backward(
   CudaCall call(op, "delta", delta_in);
   const TimeTermArguments arguments(op, w1, b1, w2, b2, unit, elapsed);
   read_mlp(call, arguments);
+  check_defined(op, "grad", grad_in);
   check(grad_in.scalar_type() == ScalarType::Float && same_shape(grad_in, delta_in), op,
         ": grad must be float32 of delta's shape ", shape_of(delta_in), ", got ", dtype_of(grad_in),
         " ", shape_of(grad_in));

@@ -186,9 +186,18 @@ def count(blocks: list[Block], inside: Iterable[int], pattern: str) -> int:
     return sum(bool(re.match(pattern, op.name)) for i in inside for op in blocks[i].ops)
 
 
-def innermost(loop: Loop) -> list[Loop]:
-    """The loops inside that have none themselves; what lies around them in a turn, as a loop over one clock, counts once."""
-    return [leaf for each in loop.inner for leaf in innermost(each) or [each]]
+def working(blocks: list[Block], loop: Loop, work: Work) -> list[Loop]:
+    """The loops inside that do the work: of loops in one another the deepest with a mark in it.
+
+    What lies around them, as a loop over one clock, and what lies inside without a mark, as a loop
+    that the code of this workload leaves at once, counts once a turn.
+    """
+    found = []
+    for each in loop.inner:
+        deeper = working(blocks, each, work)
+        marked = any(count(blocks, other.blocks, p) for other in deeper for p in work.loops)
+        found += deeper if marked else [each]
+    return found
 
 
 def weights(
@@ -200,7 +209,7 @@ def weights(
     an unrolled loop and its remainder. Where loops do all of it, marked code beside them that a
     turn may pass by is a remainder too, and does not run. A loop without a mark counts once.
     """
-    inner = innermost(loop)
+    inner = working(blocks, loop, work)
     of_inner = frozenset[int]().union(*(each.blocks for each in inner))
     found = dict.fromkeys(loop.blocks, 0)
     live = {i for i in loop.blocks if ran is None or any(op.source in ran for op in blocks[i].ops)}
