@@ -6,8 +6,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
-from longclock.nn import LongTermInterestClock
+from longclock.nn import LongTermInterestClock, TimeSimilarity
+
+
+def similarities(module: nn.Module) -> list[TimeSimilarity]:
+    """Every s of a module."""
+    return [part for part in module.modules() if isinstance(part, TimeSimilarity)]
 
 
 class TWIN(LongTermInterestClock):
@@ -37,13 +43,15 @@ class TWIN(LongTermInterestClock):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.time.requires_grad_(False)
+        for similarity in similarities(self):
+            similarity.requires_grad_(False)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        self.time.w2.zero_()
-        self.time.b2.zero_()
+        for similarity in similarities(self):
+            similarity.w2.zero_()
+            similarity.b2.zero_()
 
 
 class ClockSearch(LongTermInterestClock):
@@ -66,7 +74,8 @@ class ClockSearch(LongTermInterestClock):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.time.requires_grad_(False)
+        for similarity in similarities(self):
+            similarity.requires_grad_(False)
 
 
 class ClockAttention(LongTermInterestClock):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from longclock._mlp import DEFAULT_PERIOD
 from longclock.history.checks import check_candidate
 from longclock.history.history import History, require_history
 from longclock.history.windows import everything
+from longclock.nn.head_similarities import HeadSimilarities
 from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
 from longclock.nn.time_similarity import TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages, as_query, project_tables, query_of_projections
@@ -36,6 +38,23 @@ def _check_behaviours(history: History, width: int) -> None:
         raise ValueError(
             f"LongTermInterestClock: history.rows must have behaviour_dim = {width} columns in all, got "
             f"{' + '.join(str(table.shape[-1]) for table in history.tables)}; build the module with the behaviour_dim of your data"
+        )
+
+
+def _check_time_per(time_per: Any, own_search: bool, searches: bool, units: int) -> None:
+    """units: of the hidden layers of all heads and clocks together."""
+    op = "LongTermInterestClock"
+    if time_per not in ("module", "stage", "head"):
+        raise ValueError(f"{op}: time_per must be 'module', 'stage' or 'head', got {time_per!r}")
+    if time_per == "stage" and not own_search:
+        raise ValueError(
+            f"{op}: time_per must be 'module' or 'head' without own_search, got 'stage'; nothing but search_loss would teach "
+            "the search's s"
+        )
+    if time_per == "head" and searches and units > 64:
+        raise ValueError(
+            f"{op}: heads * time_hidden, of all clocks, must be at most 64 for time_per='head' with a search, got {units}; "
+            "make time_hidden smaller"
         )
 
 
@@ -62,6 +81,9 @@ class LongTermInterestClock(TwoStages):
         unit: the seconds of one x, one number or one for each clock (None: 3600, and 60 of ``ELAPSED``).
         time_hidden: hidden width of each clock's s.
         time_falls: s never rises with the difference of times, one bool or one for each clock, see :class:`TimeSimilarity`.
+        time_per: whose each s is. "module": search and attention share one. "head": the attention's heads have one each, which
+            takes a call for every head (3 times the time of one for all), and the search takes their mean. "stage": the search, which must be its own, has
+            one that :meth:`search_loss` alone teaches.
         scoring: "folded" scores the behaviours themselves with sum_i W_b^i^T W_q^i q, so that
             nothing is stored and nothing goes stale; "precomputed" scores their projections
             (``project``), which a server may store ahead of time. The same selection.
@@ -71,8 +93,8 @@ class LongTermInterestClock(TwoStages):
             shared search, and costs nothing where candidates are served.
         backend: "compiled", or "reference": plain PyTorch, for any float dtype.
 
-    Parameters: w_b [n, d, L], w_q [n, d, H], w_v [n, L + 4 C, d] for C clocks, time.{w1, b1, w2, b2} and head; with
-    own_search w_s [n, d, H] and t_s [1].
+    Parameters: w_b [n, d, L], w_q [n, d, H], w_v [n, L + 4 C, d] for C clocks, time.{w1, b1, w2, b2}, or time.of_head.i of head i,
+    and head; with own_search w_s [n, d, H] and t_s [1], and time_s where each stage has its s.
     Source: Long-term Interest Clock, arXiv 2501.15817.
 
     Example::
@@ -104,6 +126,7 @@ class LongTermInterestClock(TwoStages):
         unit: float | tuple[float, ...] | None = None,
         time_hidden: int = 8,
         time_falls: bool | tuple[bool, ...] = True,
+        time_per: Literal["module", "stage", "head"] = "module",
         scoring: Literal["folded", "precomputed"] = "folded",
         literal_scale: bool = False,
         exclude_future: bool = False,
@@ -140,9 +163,11 @@ class LongTermInterestClock(TwoStages):
         self.scale = 1 / math.sqrt(head_dim) / (1 if literal_scale else heads)
         self.exclude_future = exclude_future
         self.backend = check_backend("LongTermInterestClock", backend)
-        self.time = TimeSimilarity(
-            time_hidden, unit, clocks=self.clocks, falls=time_falls, backend=backend
-        )
+        self.time_per = time_per
+        _check_time_per(time_per, own_search, k is not None, heads * time_hidden * len(self.clocks))
+        similarity = partial(TimeSimilarity, time_hidden, unit, clocks=self.clocks, falls=time_falls, backend=backend)  # fmt: skip
+        self.time = HeadSimilarities(heads, similarity) if time_per == "head" else similarity()
+        self.time_s = similarity() if time_per == "stage" else None
         self.w_b = nn.Parameter(torch.empty(heads, head_dim, behaviour_dim))
         self.w_q = nn.Parameter(torch.empty(heads, head_dim, candidate_dim))
         width = behaviour_dim + 4 * len(self.clocks)
@@ -171,7 +196,9 @@ class LongTermInterestClock(TwoStages):
         reached = [farthest_x(*clock) for clock in zip(self.clocks, self.time.units, strict=True)]
         largest = torch.tensor([[x, math.sqrt(x), x * x, math.log1p(x)] for x in reached])
         self.w_v[:, self.behaviour_dim :] /= largest.flatten().clamp(min=1).to(self.w_v)[:, None]
-        self.time.reset_parameters()
+        for similarity in (self.time, self.time_s):
+            if similarity is not None:
+                similarity.reset_parameters()
         for layer in self.head:
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
@@ -250,10 +277,9 @@ class LongTermInterestClock(TwoStages):
                 found = self._search(candidate, *asked, history, query_time, keys)
             elif found is None:
                 found = everything("LongTermInterestClock", history, candidate, query_time, longest)
-        context = self.ops.esu_attention(
-            as_query(u, history.table), history.rows, history.time, query_time, self.time.mlp(),
-            clocks=self._clocks_of(self.attention_sees_time), unit=self.time.units,
-            found=found, exclude_future=self.exclude_future, **history.layout(),
+        context = self._by_head(
+            self.ops.esu_attention, as_query(u, history.table), z=history.rows, z_time=history.time,
+            query_time=query_time, found=found, **history.layout(),
         ).to(self.w_v.dtype)  # fmt: skip
         v_cur = self.head(_each_head(context, self.w_v).flatten(1)).unflatten(0, queries)
         return (v_cur, context.unflatten(0, queries)) if return_context else v_cur
@@ -321,7 +347,7 @@ class LongTermInterestClock(TwoStages):
         of_history = history.arguments()
         query, scored, scale = self._search_by(candidate, projected, u, of_history["keys"], keys)
         found: Tensor = self.ops.clock_gsu(
-            as_query(query, scored), query_time=query_time, mlp=self.time.mlp(), k=self.k, scale=scale,
+            as_query(query, scored), query_time=query_time, mlp=self.search_time.mlp(), k=self.k, scale=scale,
             clocks=self._clocks_of(self.search_sees_time), unit=self.time.units, exclude_future=self.exclude_future,
             **{**of_history, "keys": scored},
         ).indices  # fmt: skip
@@ -354,7 +380,7 @@ class LongTermInterestClock(TwoStages):
         return (
             f"behaviour_dim={self.behaviour_dim}, candidate_dim={self.candidate_dim}, "
             f"head_dim={self.head_dim}, heads={self.heads}, k={self.k}, "
-            f"out_dim={self.out_dim}, clocks={self.clocks}, unit={', '.join(f'{unit:g}' for unit in self.time.units)}, "
+            f"out_dim={self.out_dim}, clocks={self.clocks}, unit={', '.join(f'{unit:g}' for unit in self.time.units)}, time_per={self.time_per!r}, "
             f"scoring={self.scoring!r}, literal_scale={self.literal_scale}, "
             f"exclude_future={self.exclude_future}, own_search={self.w_s is not None}, backend={self.backend!r}"
         )

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from longclock._backend import Backend, backend_ops
 from longclock.history.history import History
 from longclock.history.windows import check_call, each_query, windows_of
+from longclock.nn.head_similarities import HeadSimilarities
 from longclock.nn.interest_module import InterestModule
 from longclock.nn.search_loss import Sampled, divergence, mass, sample_of, sampled, whole
 from longclock.nn.time_similarity import TimeSimilarity
@@ -39,7 +42,8 @@ class TwoStages(InterestModule):
     head_dim: int
     clocks: tuple[Clock, ...]
     exclude_future: bool
-    time: TimeSimilarity
+    time: TimeSimilarity | HeadSimilarities
+    time_s: TimeSimilarity | None
     w_b: Tensor
     w_q: Tensor
     w_s: Tensor | None
@@ -56,6 +60,11 @@ class TwoStages(InterestModule):
     def searches_itself(self) -> bool:
         """Whether the search has weights that the attention does not use."""
         return self.w_s is not None
+
+    @property
+    def search_time(self) -> TimeSimilarity | HeadSimilarities:
+        """The s of the search."""
+        return self.time if self.time_s is None else self.time_s
 
     @named_method(WORDS)
     @torch.no_grad()
@@ -138,7 +147,7 @@ class TwoStages(InterestModule):
         over the whole history as their expectations; the loss itself, of ratios of these sums, comes out smaller, by less the
         larger the sample is. Histories of up to ``sample`` behaviours are taken whole.
 
-        With ``own_search`` the gradient reaches w_s and t_s alone. Without, it reaches what search and attention share, which
+        With ``own_search`` the gradient reaches w_s, t_s and time_s alone. Without, it reaches what search and attention share, which
         flattens the attention: see docs/training.md for what both were measured to do.
 
         Args:
@@ -224,19 +233,30 @@ class TwoStages(InterestModule):
     def _attention_logits(self, u: Tensor, asked: Sampled, query_time: Tensor) -> Tensor:
         """[Q, n, P], each behaviour's with the log of its weight."""
         history = asked.history.arguments()
-        logits: Tensor = self.ops.gsu_score(
-            as_query(u, history["keys"]), query_time=query_time, mlp=self.time.mlp(), scale=1.0,
-            clocks=self._clocks_of(self.attention_sees_time), unit=self.time.units, exclude_future=self.exclude_future, **history,
-        )  # fmt: skip
+        query = as_query(u, history["keys"])
+        logits = self._by_head(
+            self.ops.gsu_score, query, query_time=query_time, scale=1.0, **history
+        )
         return logits + asked.log_weight[:, None]
+
+    def _by_head(self, op: Callable[..., Tensor], query: Tensor, **given: Any) -> Tensor:
+        """What an op makes of [Q, n, L] with the attention's time term: in a call of its own for each head that has its own s."""
+        call = partial(
+            op, clocks=self._clocks_of(self.attention_sees_time), unit=self.time.units, exclude_future=self.exclude_future, **given
+        )  # fmt: skip
+        if isinstance(self.time, TimeSimilarity):
+            return call(query, mlp=self.time.mlp())
+        each = zip(query.split(1, 1), self.time.each(), strict=True)
+        return torch.cat([call(of_head, mlp=s.mlp()) for of_head, s in each], 1)
 
     def _search_logits(self, candidate: Tensor, asked: Sampled, query_time: Tensor) -> Tensor:
         """The same of the search, [Q, P], with a gradient to what it is taught by."""
-        history, mlp = asked.history.arguments(), self.time.mlp()
+        history, mlp = asked.history.arguments(), self.search_time.mlp()
         rows = history.pop("keys")
         if self.searches_itself:
             candidate, rows = candidate.detach(), detached(rows)
-            mlp = tuple(weight.detach() for weight in mlp)  # type: ignore[assignment]  # four of them
+            if self.time_s is None:
+                mlp = tuple(weight.detach() for weight in mlp)  # type: ignore[assignment]  # four of them
         query, keys, scale = self._taught_by(candidate, rows)
         scores: Tensor = self.ops.gsu_score(
             as_query(query.flatten(0, -2), keys), keys, query_time=query_time, mlp=mlp, scale=scale,

@@ -254,6 +254,12 @@ MODELS = {
     "lic-precomputed": _clock("LIC, precomputed keys", options={"scoring": "precomputed"}),
     "lic-s-low": _clock("LIC, s falls by 1 at start", changes={"s_at_start": 1.0}),
     "lic-s-free": _clock("LIC, s of any form", options={"time_falls": False}),
+    "lic-s-per-head": _clock("LIC, an s a head", options={"time_per": "head"}),
+    "lic-s-per-stage": _clock(
+        "LIC, an s a stage, search taught",
+        options={"time_per": "stage", "own_search": True},
+        changes={"search_loss": 0.1},
+    ),
     "lic-dense-fast": _clock("LIC, one learning rate", changes={"dense_share": 1.0}),
     "lic-unscaled": _clock("LIC, item vectors as learned", changes={"item_scale": 0.0}),
     "lic-adagrad": _clock("LIC, Adagrad", changes={"optimizer": "adagrad"}),

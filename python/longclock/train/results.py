@@ -175,10 +175,13 @@ def s_fall(run: Run) -> float | None:
 
 def _learned_similarity(run: Run) -> TimeSimilarity | None:
     interest = run.ranker.interest
-    if not isinstance(interest, LongTermInterestClock) or not interest.time.w1.requires_grad:
+    if not isinstance(interest, LongTermInterestClock):
         return None
+    time = interest.time
     one_circle = len(interest.clocks) == 1 and interest.clocks[0] != ELAPSED
-    return interest.time if one_circle else None  # of others there is no curve over a day
+    if not isinstance(time, TimeSimilarity) or not one_circle:
+        return None  # there is no one curve over a day
+    return time if time.w1.requires_grad else None
 
 
 def _known(value: float) -> float | None:
