@@ -18,6 +18,7 @@ from tolerance import assert_bitwise, assert_close
 from torch import Tensor
 
 import longclock as lc
+from longclock.baselines import eta
 from longclock.reference.gsu_score import rows_of
 
 # Odd columns; whole pieces of 16 bytes, of one and of several lanes a row on CUDA; a table without columns.
@@ -130,6 +131,26 @@ def test_the_module_as_of_joined_rows(
     one.layout.update(layout_of_one)
     for ours, theirs in zip(results(case, history_of(case).rows), results(one, one.keys), strict=True):  # fmt: skip
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_eta_hashes_behaviours_as_joined_rows(device: str, layout: str, monkeypatch: Any) -> None:
+    """Whole numbers, whose sums are exact: signs of another order of sums are the same."""
+    monkeypatch.setattr(eta, "TOGETHER", 50)
+    case = tables_case(layout, counts=(37, 0, 20, 64), integers=True, mask=True, poison=True).to(device)  # fmt: skip
+    one = joined(case)
+    model = eta.ETA(7, 7, k=10, hash_bits=100).to(device)
+    with torch.no_grad():
+        for weight in (model.w_b, model.w_q, model.rotations):
+            weight.copy_(torch.randint(-3, 4, weight.shape))
+    own = history_of(case)._replace(rows=one.keys)
+    histories = history_of(case), own
+    ours, theirs = (model.search(case.query, each, case.query_time) for each in histories)
+    assert torch.equal(ours, theirs)
+    stored = model.project(one.keys)
+    assert torch.equal(model.search(case.query, histories[0], case.query_time, keys=stored), theirs)
+    with pytest.raises(ValueError, match=r"^ETA: rows must be of one table, .* got 3 tables"):
+        model.project(case.keys)
 
 
 @pytest.mark.parametrize("layout", ["dense", "windows_many"])

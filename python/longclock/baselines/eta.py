@@ -11,6 +11,11 @@ from torch import Tensor
 from longclock.baselines._checks import check_no_own_search
 from longclock.baselines.twin import TWIN
 from longclock.history import History
+from longclock.history.rows import rows_at
+from longclock.history.windows import flattened, within
+from longclock.types import Lookup
+
+TOGETHER = 65_536  # behaviours of several tables whose products with R are added up at a time
 
 
 class ETA(TWIN):
@@ -20,7 +25,8 @@ class ETA(TWIN):
     x are the projections of all heads side by side, ``W_q q`` and ``W_b b``. The search keeps the
     smallest Hamming distances, among equal ones the earliest behaviours: ``hamming_gsu`` over packed signs, 8
     bytes a behaviour for up to 64 bits. ``keys = project(behaviours)`` are these hashes, which a server may
-    store ahead of time. Source: ETA, arXiv 2108.04468.
+    store ahead of time. Of several tables a behaviour's hash is of the sum of their projections: ``project`` does not
+    make it, and ``keys`` are then [..., ceil(hash_bits / 64)] of each behaviour. Source: ETA, arXiv 2108.04468.
 
     Args:
         hash_bits: signs of a hash (ETA: 64 and fewer). The others: as :class:`longclock.LongTermInterestClock`,
@@ -61,7 +67,15 @@ class ETA(TWIN):
         return words
 
     def project(self, rows: Any) -> Any:
-        """Keys of the search: the hashes of the projections, [..., L] -> [..., ceil(hash_bits / 64)]."""
+        """Keys of the search: the hashes of the projections, [..., L] -> [..., ceil(hash_bits / 64)].
+
+        Raises:
+            ValueError: ``rows`` are of several tables.
+        """
+        if isinstance(rows, tuple):
+            raise ValueError(
+                f"ETA: rows must be of one table, whose rows are hashed, got {len(rows)} tables; a call hashes their behaviours"
+            )
         return self.hashes(super().project(rows))
 
     def _search(
@@ -73,16 +87,45 @@ class ETA(TWIN):
         query_time: Tensor,
         keys: Tensor | None,
     ) -> Tensor:
+        given = history.arguments()
         if len(history.tables) > 1:
-            raise ValueError(
-                "ETA: history.rows must be of one table, whose rows are hashed, got several; join them into one"
-            )
-        scored = self.project(history.table) if keys is None else keys
+            given["ids"] = None
+            keys = self._of_behaviours(history) if keys is None else keys
+        given["keys"] = self.project(history.table) if keys is None else keys
         found: Tensor = self.ops.hamming_gsu(
-            self.hashes(projected), query_time=query_time, k=self.k, exclude_future=self.exclude_future,
-            **{**history.arguments(), "keys": scored},
+            self.hashes(projected), query_time=query_time, k=self.k, exclude_future=self.exclude_future, **given
         ).indices  # fmt: skip
         return found
+
+    def _of_behaviours(self, history: History) -> Tensor:
+        """The hash of every behaviour, of several tables: the signs of a sum over these, some behaviours at a time."""
+        op, flat = type(self).__name__, flattened(history)
+        tables = super().project(history.arguments()["keys"])
+        parts = zip(tables, flat.rows.parts(), strict=True)  # type: ignore[union-attr]  # a Lookup
+        rotated = [
+            (table.flatten(0, -2) @ self.rotations.to(table.dtype), ids)
+            for table, (_, ids) in parts
+        ]
+        counts = within(op, history)
+
+        def hashed(at: Tensor) -> Tensor:
+            products = [
+                rows_at(
+                    op,
+                    f"history.rows.ids[{i}]",
+                    rows if ids is None else Lookup(rows, ids),
+                    at,
+                    counts[at],
+                )
+                for i, (rows, ids) in enumerate(rotated)
+            ]
+            words: Tensor = self.ops.pack_signs(torch.stack(products).sum(0))
+            return words
+
+        pieces = [
+            hashed(at) for at in torch.arange(len(counts), device=counts.device).split(TOGETHER)
+        ]
+        return torch.cat(pieces).view(*history.time.shape, -(-self.rotations.shape[1] // 64))
 
     def search_loss(self, *call: Any, **reads: Any) -> None:
         """None: a hash passes no gradient on."""

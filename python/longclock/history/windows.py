@@ -83,6 +83,15 @@ def bounds_of(op: str, h: History) -> tuple[Tensor, Tensor]:
     return starts, starts + h.lengths
 
 
+def within(op: str, h: History) -> Tensor:
+    """Which of a checked history's flattened behaviours lie in a sequence or window and are not masked out, bool [T]."""
+    starts, ends = bounds_of(op, h)
+    steps = starts.new_zeros(h.time.numel() + 1)
+    steps = steps.index_add(0, starts, torch.ones_like(starts)).index_add(0, ends, -torch.ones_like(ends))  # fmt: skip
+    inside = steps.cumsum(0)[:-1] > 0
+    return inside if h.mask is None else inside & h.mask.flatten()
+
+
 def each_query(
     op: str, h: History, queries: Sequence[int], *of_sequences: Tensor, wait: bool = True
 ) -> tuple[Tensor, ...]:
