@@ -25,7 +25,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BUILD := build/cmake
 LOG := build/log
-EMULATED := LONGCLOCK_LIBRARY=$(BUILD)/emulated/liblongclock.so $(BIN)/python -m pytest -q --device emulated
+# A process a core; the tests of a file share one.
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
+EMULATED := LONGCLOCK_LIBRARY=$(BUILD)/emulated/liblongclock.so $(PYTEST) --device emulated
 TORTURE := PYTHONPATH=tests $(BIN)/python -m tests.torture
 SANITIZED_TESTS := circular_delta errors esu_attention_interface gsu_score_interface hamming_gsu large_outputs no_width \
   pack_signs seconds time_similarity
@@ -58,7 +60,7 @@ $(VENV)/.tools: constraints.txt | $(BIN)/python
 $(VENV)/.nvcc: constraints.txt $(VENV)/.tools
 ifeq ($(NVCC),)
 	$(SAY) "installing nvcc into $(VENV)"
-	@$(PIP) install -qq -c $(CONSTRAINTS) nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-runtime nvidia-nvvm 'nvidia-cuda-cccl<13.1'
+	@$(PIP) install -qq -c $(CONSTRAINTS) nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-runtime nvidia-nvvm nvidia-cuda-cccl
 endif
 	@touch $@
 
@@ -129,7 +131,7 @@ test-cpp: gtest libraries
 
 test-python: libraries
 	$(SAY) "pytest: the ops, the modules, training"
-	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
 
 # The CUDA kernels, executed on the CPU: see tests/cuda_emulator/README.md.
 emulated: $(VENV)/.nvcc libraries
@@ -176,7 +178,7 @@ test-asan: gtest libraries
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:$$report UBSAN_OPTIONS=print_stacktrace=1:$$report \
 	  LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
 	  LONGCLOCK_LIBRARY=$(CURDIR)/build/address/liblongclock.so \
-	  $(BIN)/python -m pytest -q $(addprefix tests/test_,$(addsuffix .py,$(SANITIZED_TESTS))); \
+	  $(PYTEST) $(addprefix tests/test_,$(addsuffix .py,$(SANITIZED_TESTS))); \
 	  code=$$?; \
   for found in $$(grep -lE 'ERROR|runtime error' build/address/report.* 2> /dev/null); do cat $$found; code=1; done; \
   exit $$code

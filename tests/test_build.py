@@ -131,6 +131,28 @@ def test_info_command():
         assert value
 
 
+@pytest.mark.parametrize(
+    ("version", "stated", "expected"),
+    [
+        (13000, "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.159.04  Mon", "580.159.04, CUDA 13.0"),
+        (12080, "NVRM version: Open Kernel Module for x86_64  570.86", "570.86, CUDA 12.8"),
+        (13000, None, "CUDA 13.0"),
+        (0, None, "an NVIDIA driver that does not say its version"),
+    ],
+)  # fmt: skip
+def test_info_says_what_the_driver_takes(version, stated, expected, monkeypatch, tmp_path):
+    class Driver:
+        def cuDriverGetVersion(self, into):
+            into._obj.value = version
+            return 0
+
+    monkeypatch.setattr(info.ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(info, "DRIVER", tmp_path / "version")
+    if stated:
+        info.DRIVER.write_text(f"{stated}\nGCC version: 12.2.0\n")
+    assert info.describe()["driver"] == expected
+
+
 def test_environment_chooses_the_simd_level():
     script = "import longclock; from longclock import _native; print(_native.simd_level())"
     env = {**os.environ, "LONGCLOCK_SIMD": "scalar"}

@@ -333,10 +333,10 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
     assert len(results["interest"]["items"][0]["probability"]) == 96
 
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
     assert 'src="http' not in page
     assert sorted(path.stem for path in out.glob("*.png")) == [
-        "by_hour", "comparison", "interest", "over_stream", "similarity",
+        "by_hour", "comparison", "interest", "over_stream", "recall", "similarity",
     ]  # fmt: skip
     first = results["models"]["lic"]["seen_auc"]
     assert main([*arguments, "--resume", "--model", "lic"]) == 0

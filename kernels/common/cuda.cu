@@ -6,12 +6,17 @@
 
 #include "longclock/common/cuda.h"
 #include "longclock/common/device.h"
+#include "longclock/common/driver_advice.h"
 #include "longclock/common/grid.h"
 
 namespace longclock {
 
-const char* cuda_error_text(int error) {
-  return cudaGetErrorString(static_cast<cudaError_t>(error));
+std::string cuda_error_text(int error) {
+  const std::string text = cudaGetErrorString(static_cast<cudaError_t>(error));
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+  const std::string advice = driver_advice(error, driver, CUDART_VERSION);
+  return advice.empty() ? text : text + "; " + advice;
 }
 
 int current_device_limits(DeviceLimits* limits) {

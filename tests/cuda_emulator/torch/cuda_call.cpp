@@ -99,8 +99,9 @@ void CudaCall::updates(const Tensor& tensor) {
 
 // The reports tell what cuda_error_text cannot.
 void CudaCall::check_launch(int error) const {
-  check<std::runtime_error>(error == 0, "longclock::", state_->op, " failed with CUDA error ",
-                            error, ": ", cuda_error_text(error));
+  if (error == 0) return;
+  check<std::runtime_error>(false, "longclock::", state_->op, " failed with CUDA error ", error,
+                            ": ", cuda_error_text(error));
 }
 
 }  // namespace longclock
