@@ -172,8 +172,14 @@ std::vector<Group> LayoutInputs::flat_groups(const char* op) const {
     check_count(op, windows ? "a window's length" : "a sequence's length", length);
     const int64_t first = query_offsets ? firsts[s] : s;
     const int64_t last = query_offsets ? firsts[s + 1] : s + 1;
-    groups.push_back(
-        {first, last, times[s], begin, begin * behaviours.key_row_stride, length, scores, length});
+    Group* const before = groups.empty() ? nullptr : &groups.back();
+    if (windows && !query_offsets && before != nullptr && before->position == begin &&
+        before->length == length && before->query_time == times[s]) {
+      before->query_end = last;  // a candidate of the same request
+    } else {
+      groups.push_back({first, last, times[s], begin, begin * behaviours.key_row_stride, length,
+                        scores, length});
+    }
     scores += (last - first) * length;
   }
   return groups;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of one query with rows that are read once, from memory.
+// Dot products of one query, or of a few, with rows that are read once, from memory.
 #pragma once
 
 #include "longclock/common/rows-inl.h"
@@ -138,6 +138,14 @@ LONGCLOCK_INLINE Vf sum_rows(const Row& row) {
   return sums[0];
 }
 
+// Lanes [s * kStreamRows, (s + 1) * kStreamRows) of `sums` to out + s * out_stride.
+inline void store_streams(Vf sums, float* out, int64_t out_stride) {
+  for (int s = 0; s < kStreams; ++s) {
+    std::memcpy(out + s * out_stride, reinterpret_cast<const float*>(&sums) + s * kStreamRows,
+                kStreamRows * sizeof(float));
+  }
+}
+
 // By value: what is in memory is read again after every row.
 template <class T, class Query, class Rows>
 inline void multiply_streams(Query query, Rows rows, int64_t n, float* out, int64_t out_stride) {
@@ -148,10 +156,7 @@ inline void multiply_streams(Query query, Rows rows, int64_t n, float* out, int6
       end_of_row();
       return sum;
     });
-    for (int s = 0; s < kStreams; ++s) {
-      std::memcpy(out + s * out_stride + r, reinterpret_cast<const float*>(&sums) + s * kStreamRows,
-                  kStreamRows * sizeof(float));
-    }
+    store_streams(sums, out + r, out_stride);
   }
 }
 
