@@ -104,12 +104,23 @@ class FewSearch {
         best_[q].push(products + at, block.all_valid ? nullptr : block.valid + at, n, begin + at);
         continue;
       }
-      for (int64_t i = 0; i < counts_[q]; ++i) {
-        const int32_t which = possible_[q][i];
-        if (!block.all_valid && block.valid[which] == 0) continue;
-        best_[q].add(fma(scale_, products[which], block.s[which]), begin + which);
-      }
+      add_listed(block, products, possible_[q], counts_[q], begin, &best_[q]);
       best_[q].make_room();
+    }
+  }
+
+  // Those of a list, whose s is known.
+  void add_listed(const StreamBlock<T>& block, const float* products, const int32_t* list,
+                  int64_t count, int64_t begin, TopKBuffer* best) const {
+    for (int64_t i = 0; i < count; i += kLanes) {
+      uint32_t bits = first_lanes(count - i);
+      const Vi which = load_raw<Vi>(list + i) & (lane_numbers() < static_cast<int32_t>(count - i));
+      const Vf score = fma(splat(scale_), gather(products, which), gather(block.s, which));
+      for (uint32_t rest = block.all_valid ? 0 : bits; rest != 0; rest &= rest - 1) {
+        const int lane = __builtin_ctz(rest);
+        if (block.valid[which[lane]] == 0) bits &= ~(1u << lane);
+      }
+      best->add(score, bits, which + static_cast<int32_t>(begin));
     }
   }
 

@@ -26,14 +26,15 @@ class SpanProducts {
   using Words = typename WordsOf<T>::Type;
 
  public:
-  // queries: [count] floats, those of the row and of each feature padded with zeros to a multiple of
-  // 16.
+  // queries: [count] floats, those of the row and of each feature padded with zeros to a multiple
+  // of 16.
   SpanProducts(const Behaviours& b, const float* queries, int64_t query_stride, int64_t count,
                Scratch* scratch)
       : b_(b), count_(count), block_(block_of(count)), scratch_(scratch) {
     const auto take = [&](int64_t dim) {
       const int64_t words = Words::words(dim), padded = round_up(words, kLanes);
-      float* const out = scratch->take<float>(count * padded);
+      float* const out = scratch->take<float>(whole_tiles(count) * padded);
+      for (int64_t i = count * padded; i < whole_tiles(count) * padded; ++i) out[i] = 0.0f;
       for (int64_t q = 0; q < count; ++q) {
         Words::from_floats(queries + q * query_stride, words, out + q * padded);
         for (int64_t i = words; i < padded; ++i) out[q * padded + i] = 0.0f;
@@ -52,9 +53,9 @@ class SpanProducts {
   int64_t product_stride() const { return kStreams * stride(); }
 
   // Behaviours [begin, end) of the group in order, one block after another. Calls prepare(block)
-  // before rows are read, then finish(block, products of the first query, begin of the block), which
-  // may overwrite both. Neither has s; products of what is not valid mean nothing, and there is room
-  // for kLanes more.
+  // before rows are read, then finish(block, products of the first query, begin of the block),
+  // which may overwrite both. Neither has s; products of what is not valid mean nothing, and there
+  // is room for kLanes more.
   template <class Prepare, class Finish>
   void for_each_block(const Group& g, int64_t begin, int64_t end, const Prepare& prepare,
                       const Finish& finish) {
@@ -108,18 +109,16 @@ class SpanProducts {
           static_cast<const T*>(b_.keys) + g.key_offset + (begin + i * n) * b_.key_row_stride;
     }
     const int64_t row_bytes = b_.dim * static_cast<int64_t>(sizeof(T));
-    multiply(queries_, StridedRows<T>(first, b_.key_row_stride, row_bytes), n, b_.dim, products_,
-             product_stride(), stride());
+    const StridedRows<T> rows(first, b_.key_row_stride, row_bytes,
+                              count_ == 1 ? kNearAhead : kFarAhead);
+    multiply(queries_, rows, n, b_.dim, products_, product_stride(), stride());
   }
 
   template <class Rows>
   void multiply(const float* queries, const Rows& rows, int64_t n, int64_t dim, float* products,
                 int64_t query_stride, int64_t out_stride) const {
     if (count_ == 1) return dot_streams<Words, T>(queries, rows, n, dim, products, out_stride);
-    const int64_t padded = round_up(Words::words(dim), kLanes);
-    const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
-    dot_few<T>(FewQueries<Words>(queries, padded, count_, dim), rows, n, row_bytes, products,
-               query_stride, out_stride);
+    dot_few<Words, T>(queries, count_, rows, n, dim, products, query_stride, out_stride);
   }
 
   // Adds the products of a part's rows of a feature.
