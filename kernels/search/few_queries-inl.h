@@ -4,8 +4,6 @@
 // rows in the first-level cache. Each product is the sum that dot_streams makes, bit for bit.
 #pragma once
 
-#include <type_traits>
-
 #include "longclock/search/behaviours.h"
 #include "longclock/search/row_streams-inl.h"
 
@@ -21,7 +19,8 @@ constexpr int64_t few_tile(int64_t count) {
 }
 constexpr int64_t whole_tiles(int64_t count) { return few_tiles(count) * few_tile(count); }
 
-// Tiles of kQueries queries, in words, each padded with zeros to a multiple of kLanes.
+// Tiles of kQueries queries, in words, each padded with zeros to a multiple of kLanes: of kVectors
+// whole vectors, or of any length where that is 0.
 template <class Words, class T, int kQueries, int kVectors>
 class FewQueries {
  public:
@@ -81,6 +80,7 @@ class FewQueries {
   int64_t stride_, dim_, words_, whole_;
 };
 
+// By value: what is in memory is read again after every row.
 template <class T, int kQueries, class Queries, class Rows>
 inline void multiply_few(Queries queries, Rows rows, int64_t count, int64_t n, float* out,
                          int64_t query_stride, int64_t out_stride) {
@@ -105,36 +105,27 @@ inline void multiply_few(Queries queries, Rows rows, int64_t count, int64_t n, f
   }
 }
 
-// out[query * query_stride + s * out_stride + r] = query . row r of stream s, for `count` queries
-// and r < n, a multiple of kStreamRows. queries: whole_tiles(count), in words, each padded with
-// zeros to a multiple of kLanes.
-template <class Words, class T, class Rows>
+// out[query * query_stride + s * out_stride + r] = query . row r of stream s, for two queries or
+// more and r < n, a multiple of kStreamRows. queries: whole_tiles(count), in words, each padded
+// with zeros to a multiple of kLanes.
+template <class Words, class T, int kQueries = kFewTile, class Rows>
 inline void dot_few(const float* queries, int64_t count, const Rows& rows, int64_t n, int64_t dim,
                     float* out, int64_t query_stride, int64_t out_stride) {
-  const auto multiply = [&]<int kQueries>(std::integral_constant<int, kQueries>) {
-    const auto of = [&]<int kVectors>(std::integral_constant<int, kVectors>) {
-      multiply_few<T, kQueries>(FewQueries<Words, T, kQueries, kVectors>(queries, dim), rows, count,
-                                n, out, query_stride, out_stride);
-    };
-    const int64_t words = Words::words(dim);
-    if (words == Words::whole_words(dim)) {
-      if (words == 2 * kLanes) return of(std::integral_constant<int, 2>());
-      if (words == 4 * kLanes) return of(std::integral_constant<int, 4>());
+  if constexpr (kQueries > 2) {
+    if (few_tile(count) < kQueries) {
+      return dot_few<Words, T, kQueries - 1>(queries, count, rows, n, dim, out, query_stride,
+                                             out_stride);
     }
-    of(std::integral_constant<int, 0>());
-  };
-  switch (few_tile(count)) {
-    case 1:
-      return multiply(std::integral_constant<int, 1>());
-    case 2:
-      return multiply(std::integral_constant<int, 2>());
-    case 3:
-      return multiply(std::integral_constant<int, min_of(3, kFewTile)>());
-    case 4:
-      return multiply(std::integral_constant<int, min_of(4, kFewTile)>());
-    default:
-      return multiply(std::integral_constant<int, kFewTile>());
   }
+  const auto multiply = [&](const auto& tiles) {
+    multiply_few<T, kQueries>(tiles, rows, count, n, out, query_stride, out_stride);
+  };
+  const int64_t words = Words::words(dim);
+  if (words == Words::whole_words(dim)) {
+    if (words == 2 * kLanes) return multiply(FewQueries<Words, T, kQueries, 2>(queries, dim));
+    if (words == 4 * kLanes) return multiply(FewQueries<Words, T, kQueries, 4>(queries, dim));
+  }
+  multiply(FewQueries<Words, T, kQueries, 0>(queries, dim));
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -133,10 +133,13 @@ class LongQuery {
 template <std::size_t... lane>
 inline Vf add_streams(Vf a, Vf b, Vf c, Vf d, std::index_sequence<lane...>) {
   constexpr int h = kStreamRows;
-  if constexpr (kLanes < 16) return add_blocks<h>(add_blocks<2 * h>(a, c), add_blocks<2 * h>(b, d));
-  const Vf x = add_blocks<2 * h>(a, b), y = add_blocks<2 * h>(c, d);
-  return LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h)...) +
-         LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h + h)...);
+  if constexpr (kLanes == 16) {
+    const Vf x = add_blocks<2 * h>(a, b), y = add_blocks<2 * h>(c, d);
+    return LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h)...) +
+           LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h + h)...);
+  } else {
+    return add_blocks<h>(add_blocks<2 * h>(a, c), add_blocks<2 * h>(b, d));
+  }
 }
 inline Vf add_streams(Vf a, Vf b, Vf c, Vf d) {
   return add_streams(a, b, c, d, std::make_index_sequence<kLanes>());
