@@ -22,6 +22,7 @@ from bench.inputs import (
     make_ragged,
     make_search,
     make_windows,
+    shared_windows,
     stacked_mlp,
     wide,
 )
@@ -126,6 +127,37 @@ def two_tables(s: int, m: int, d: int, rows: int, dtype: str, k: int) -> Case:
     )
 
 
+def few_candidates(
+    c: int, layout: str, s: int, m: int, d: int, rows: int, dtype: str, k: int
+) -> Case:
+    """S requests of C candidates, beside one of the candidates, and beside the product and topk without the time term."""
+    table = rows if layout == "table" else 0
+    case = make_search(s, m, d, DTYPES[dtype], candidates=c, table=table)
+    one = dataclasses.replace(case, query=case.query[:, 0].contiguous())
+    ours = shared_windows(case) if layout == "windows" else case
+
+    def plain() -> Any:
+        return torch.bmm(case.query, case.gathered().keys.transpose(1, 2)).topk(k)
+
+    def check() -> Check:
+        exact, eager = case.exact(), case.run(lc.reference.gsu_score)
+        found = (part.view(s, c, k) for part in ours.run(lc.clock_gsu, k))
+        return selection(lc.TopK(*found), exact, eager)
+
+    rivals: dict[str, Callable[[], Any]] = {
+        "longclock": lambda: ours.run(lc.clock_gsu, k),
+        "reference": lambda: ours.run(lc.reference.clock_gsu, k),
+        "bmm and topk": plain,
+        "one candidate": lambda: one.run(lc.clock_gsu, k),
+    }
+    sizes = {"S": s, "C": c, "M": m, "D": d, "dtype": dtype, "K": k}
+    where = "" if layout == "dense" else f"{layout}, "
+    return Case(
+        f"{c} candidates, {where}{dtype}", sizes, rivals, check, read=case.gathered().keys,
+        behaviours=s * c * m,
+    )  # fmt: skip
+
+
 def cases(quick: bool) -> Iterator[Case]:
     s, m, d, rows, k = (3, 300, 16, 500, 10) if quick else (32, 10_000, 128, 1_000_000, 100)
     candidates, long = (7, 3_000) if quick else (500, 1_000_000)
@@ -146,6 +178,12 @@ def cases(quick: bool) -> Iterator[Case]:
         yield search_case(f"table, {name}", case, k, sizes, memory=name == "fp32")
     for name in ("fp32", "bf16"):
         yield two_tables(s, m, d // 2, rows, name, k)
+    for name in DTYPES:
+        for c in (2, 5, 8):
+            yield few_candidates(c, "dense", s, m, d // 2, rows, name, k)
+    for layout in ("table", "windows"):
+        for name in ("fp32", "bf16"):
+            yield few_candidates(5, layout, s, m, d // 2, rows, name, k)
     for name in ("fp32", "bf16"):
         sizes = {"S": 1, "C": candidates, "M": m, "D": d, "dtype": name}
         case = make_search(1, m, d, DTYPES[name], candidates=candidates)

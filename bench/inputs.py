@@ -130,6 +130,16 @@ def make_windows(q: int, m: int, d: int) -> Search:
                   {"starts": starts, "ends": starts + m})  # fmt: skip
 
 
+def shared_windows(case: Search) -> Search:
+    """The candidates of dense requests with a window each, equal to those of the same request."""
+    s, candidates, d = case.query.shape
+    m = case.key_time.shape[1]
+    starts = (torch.arange(s) * m).repeat_interleave(candidates)
+    return Search(case.query.view(-1, d), case.keys.view(-1, d), case.key_time.view(-1),
+                  case.query_time.repeat_interleave(candidates), case.mlp,
+                  {"starts": starts, "ends": starts + m})  # fmt: skip
+
+
 def trained(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.detach().clone().requires_grad_() for tensor in tensors)
 

@@ -40,6 +40,8 @@ PEERS = {
     "FuxiCTR TWIN": "FuxiCTR TWIN, without time",
     "clock_gsu of signs": "clock_gsu of signs in bf16",
     "faiss.knn_hamming": "faiss.knn_hamming",
+    "bmm and topk": "bmm and topk, without time",
+    "one candidate": "one of the candidates",
 }
 
 

@@ -44,7 +44,8 @@ std::tuple<Tensor, Tensor> esu_attention_positions(LONGCLOCK_ESU_LAYOUT(LONGCLOC
   const auto* from = static_cast<const int64_t*>(in.found.const_data_ptr());
   auto* to = static_cast<int64_t*>(positions.mutable_data_ptr());
   auto* time = static_cast<int64_t*>(times.mutable_data_ptr());
-  parallel_tasks(in.sequences, 4 * in.query_count * in.k, [&](int64_t begin, int64_t end) {
+  const auto count = static_cast<int64_t>(groups.size());
+  parallel_tasks(count, 4 * in.query_count * in.k, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s) {
       const Group& g = groups[s];
       for (int64_t q = g.query_begin; q < g.query_end; ++q) time[q] = g.query_time;

@@ -55,6 +55,15 @@ void check_combination(const char* op, const LayoutArguments& a) {
         shape_of(a.key_time), "; for flat sequences give offsets, or starts and ends");
 }
 
+// Whether a window's query is one more candidate of the request before it. As many of them are put
+// together as have the bits that each has alone: what is next to a query must not change its
+// scores.
+bool shared(const Group& before, const Group& next) {
+  return before.position == next.position && before.length == next.length &&
+         before.query_time == next.query_time &&
+         before.query_end - before.query_begin < kFewQueries;
+}
+
 }  // namespace
 
 LayoutInputs::LayoutInputs(const char* op, const LayoutArguments& a)
@@ -172,8 +181,13 @@ std::vector<Group> LayoutInputs::flat_groups(const char* op) const {
     check_count(op, windows ? "a window's length" : "a sequence's length", length);
     const int64_t first = query_offsets ? firsts[s] : s;
     const int64_t last = query_offsets ? firsts[s + 1] : s + 1;
-    groups.push_back(
-        {first, last, times[s], begin, begin * behaviours.key_row_stride, length, scores, length});
+    const Group group{first,  last,   times[s], begin, begin * behaviours.key_row_stride,
+                      length, scores, length};
+    if (windows && !query_offsets && !groups.empty() && shared(groups.back(), group)) {
+      groups.back().query_end = last;
+    } else {
+      groups.push_back(group);
+    }
     scores += (last - first) * length;
   }
   return groups;

@@ -169,17 +169,20 @@ TEST(CandidateSearch, AScoreHasTheSameBitsInAnyCompany) {
         }
         EXPECT_EQ(scores, all_scores(f, 13, 1));
         EXPECT_EQ(scores, all_scores(f, 32, 7));
-        // Two of the candidates alone, the last one first.
-        RealFixture two(70, 600, dim, dtype);
-        std::copy_n(f.queries.begin() + 69 * f.stride, f.stride, two.queries.begin());
-        std::copy_n(f.queries.begin() + 21 * f.stride, f.stride, two.queries.begin() + f.stride);
-        two.candidates = 2;
-        two.groups[0].query_end = 2;
-        const std::vector<float> alone = all_scores(two, 2, 1);
-        EXPECT_TRUE(
-            std::equal(alone.begin(), alone.begin() + f.length, scores.begin() + 69 * f.length));
-        EXPECT_TRUE(
-            std::equal(alone.begin() + f.length, alone.end(), scores.begin() + 21 * f.length));
+        // A third of the candidates without the others, the last one first.
+        constexpr int64_t kSome = 23;
+        static_assert(kSome > kFewQueries);
+        RealFixture some(70, 600, dim, dtype);
+        some.candidates = some.groups[0].query_end = kSome;
+        for (int64_t i = 0; i < kSome; ++i) {
+          std::copy_n(f.queries.begin() + (69 - 3 * i) * f.stride, f.stride,
+                      some.queries.begin() + i * f.stride);
+        }
+        const std::vector<float> fewer = all_scores(some, kSome, 1);
+        for (int64_t i = 0; i < kSome; ++i) {
+          EXPECT_TRUE(std::equal(fewer.begin() + i * f.length, fewer.begin() + (i + 1) * f.length,
+                                 scores.begin() + (69 - 3 * i) * f.length));
+        }
       }
     }
   });

@@ -2,8 +2,8 @@
 #include "longclock/clock_gsu/clock_gsu.h"
 #include "longclock/common/cpu_entry-inl.h"
 #include "longclock/search/candidate_search-inl.h"
+#include "longclock/search/few_search-inl.h"
 #include "longclock/search/repeated_search-inl.h"
-#include "longclock/search/single_search-inl.h"
 #include "longclock/selection/sort_largest-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
@@ -20,6 +20,16 @@ inline void write(const DotSearchParams& p, int64_t query, int64_t part, TopKBuf
   const int64_t size = best.keep_best();
   TopKEntry* out = p.entries + (query * p.parts + part) * p.k;
   for (int64_t i = 0; i < size; ++i) out[i] = found[i];
+}
+
+// All candidates of a task.
+inline void write_all(const DotSearchParams& p, const SearchTask& task, TopKBuffer* best) {
+  const int64_t count = task.query_end - task.query_begin;
+  for (int64_t i = 0; i < count; ++i) {
+    const TopKBuffer& next = best[min_of(i + 1, count - 1)];
+    prefetch_row(next.entries(), next.size() * static_cast<int64_t>(sizeof(TopKEntry)));
+    write(p, task.query_begin + i, task.part, best[i]);
+  }
 }
 
 // By either search of many candidates.
@@ -50,11 +60,7 @@ void search_many(const DotSearchParams& p, const SearchTask& task, ManySearch* s
     search->find(queries, again, /*sample=*/false, found);
     for (int64_t i = 0; i < again; ++i) best[which[i]] = found[i];
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const TopKBuffer& next = best[min_of(i + 1, count - 1)];
-    prefetch_row(next.entries(), next.size() * static_cast<int64_t>(sizeof(TopKEntry)));
-    write(p, task.query_begin + i, task.part, best[i]);
-  }
+  write_all(p, task, best);
 }
 
 // Candidates of a task from which on it pays to look for rows that repeat.
@@ -65,9 +71,9 @@ void search(const DotSearchParams& p, const SearchTask& task) {
   const Group& group = p.groups[task.group];
   const int64_t count = task.query_end - task.query_begin;
   Scratch scratch;
-  if (group.query_end - group.query_begin == 1) {
-    SingleSearch<T> search(p, task, &scratch);
-    return write(p, task.query_begin, task.part, search.find());
+  if (are_few(group)) {
+    FewSearch<T> few(p, task, &scratch);
+    return write_all(p, task, few.find());
   }
   if (p.behaviours.ids && p.behaviours.feature_count == 0 && count >= kMinCandidates) {
     const DistinctRows<T> distinct(p.behaviours, group, task.begin, task.end, &scratch);

@@ -90,7 +90,42 @@ TEST(ClockGsu, WithoutDimensionsSDecides) {
   });
 }
 
-// With one candidate, s is looked up only where its bucket's limit leaves a behaviour a chance.
+// Sums that are rounded: whole tiles of candidates and others, parts of a history and what is left.
+TEST(ClockGsu, FewCandidatesFindToTheBitWhatEachDoesAlone) {
+  constexpr int64_t kBest = 100;
+  for_each_level([] {
+    for (int64_t dim : {5, 64}) {
+      for (int64_t candidates = 2; candidates <= kFewQueries; ++candidates) {
+        SearchFixture f(2, candidates, 4500, dim);
+        for (float& x : f.keys) x += 0.1f;
+        for (float& x : f.queries) x *= 0.3f;
+        const Found found = search(f, kBest, kTaskQueries, 1);
+        EXPECT_EQ(found, search(f, kBest, kTaskQueries, 3));
+        for (int64_t c = 0; c < candidates; ++c) {
+          SearchFixture alone(2, 1, 4500, dim);
+          alone.keys = f.keys;
+          alone.times = f.times;
+          alone.behaviours.keys = alone.keys.data();
+          alone.behaviours.key_time = {alone.times.data(), true};
+          for (int64_t s = 0; s < 2; ++s) {
+            std::copy_n(f.queries.begin() + (s * candidates + c) * f.stride, f.stride,
+                        alone.queries.begin() + s * f.stride);
+          }
+          const Found expected = search(alone, kBest, 1, 1);
+          for (int64_t s = 0; s < 2; ++s) {
+            const int64_t at = (s * candidates + c) * kBest;
+            for (int64_t i = 0; i < kBest; ++i) {
+              ASSERT_EQ(found.scores[at + i], expected.scores[s * kBest + i]) << candidates;
+              ASSERT_EQ(found.indices[at + i], expected.indices[s * kBest + i]) << candidates;
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+// With few candidates, s is looked up only where its bucket's limit leaves a behaviour a chance.
 TEST(ClockGsu, WhatALimitOfSRulesOutIsNotAmongTheBest) {
   constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
   using Curve = float (*)(int32_t delta);
@@ -109,9 +144,9 @@ TEST(ClockGsu, WhatALimitOfSRulesOutIsNotAmongTheBest) {
       for (int32_t delta = 0; delta < 43201; ++delta) s[delta] = curve(delta);
       const TimeTable table(s);
       for (Keys keys : {Keys::kFinite, Keys::kSomePaddingSomeNotFinite, Keys::kAllInfinite}) {
-        SearchFixture f(2, 1, 12000, 3);
+        SearchFixture f(2, 3, 12000, 3);
         f.look_up({&table});
-        f.queries[0] = f.queries[f.stride] = 1.0f;
+        for (int64_t q = 0; q < 6; ++q) f.queries[q * f.stride] = 1.0f;
         if (keys == Keys::kSomePaddingSomeNotFinite) {
           f.behaviours.mask = f.mask.data();
           for (int64_t i = 0; i < 24000; i += 3) f.mask[i] = 0;
@@ -123,7 +158,7 @@ TEST(ClockGsu, WhatALimitOfSRulesOutIsNotAmongTheBest) {
           for (int64_t i = 0; i < 24000; ++i) f.keys[3 * i] = INFINITY;
         }
         for (int64_t k : {1, 100, 600, 1500}) {
-          const Found found = search(f, k, 1, 1), best = best_of_scores(f, k);
+          const Found found = search(f, k, kTaskQueries, 1), best = best_of_scores(f, k);
           EXPECT_EQ(found.indices, best.indices);
           for (size_t i = 0; i < best.scores.size(); ++i) {
             ASSERT_TRUE(found.scores[i] == best.scores[i] ||

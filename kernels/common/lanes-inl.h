@@ -99,6 +99,13 @@ inline uint32_t not_at_most(Vf a, Vf b) {
 #define LONGCLOCK_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Vi{__VA_ARGS__})
 #endif
 
+// The number of every lane.
+template <std::size_t... lane>
+inline Vi lane_numbers(std::index_sequence<lane...>) {
+  return Vi{static_cast<int32_t>(lane)...};
+}
+inline Vi lane_numbers() { return lane_numbers(std::make_index_sequence<kLanes>()); }
+
 // The first n lanes' bits, or all of them.
 inline uint32_t first_lanes(int64_t n) { return (uint32_t{1} << min_of(n, kLanes)) - 1u; }
 
@@ -123,7 +130,7 @@ inline constexpr SetBits kSetBits = [] {
 // are. `to` has room for kLanes.
 inline int64_t list_lanes(uint32_t bits, int32_t first, int32_t* to) {
 #if defined(__AVX512F__)
-  const Vi lanes = Vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + first;
+  const Vi lanes = lane_numbers() + first;
   const auto set = static_cast<__mmask16>(bits);
   _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(set, (__m512i)lanes));
   return __builtin_popcount(bits);

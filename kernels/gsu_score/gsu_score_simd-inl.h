@@ -30,14 +30,16 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
   float* out =
       p.scores + group.out_begin + (task.query_begin - group.query_begin) * group.out_stride;
   Scratch scratch;
-  if (group.query_end - group.query_begin == 1) {
-    SpanProducts<T> products(p.behaviours, queries, &scratch);
+  if (are_few(group)) {
+    SpanProducts<T> products(p.behaviours, queries, p.query_stride, count, &scratch);
     products.for_each_block(
         group, task.begin, task.end,
         [&](StreamBlock<T>& block) { read_s(p.behaviours, 0, block.n, &block); },
         [&](StreamBlock<T>& block, float* scores, int64_t begin) {
-          if (block.any_valid) add_s(p.scale, block.s, block.n, scores);
-          write_block(p, block, scores, out + begin);
+          for (int64_t q = 0; q < count; ++q, scores += products.product_stride()) {
+            if (block.any_valid) add_s(p.scale, block.s, block.n, scores);
+            write_block(p, block, scores, out + q * group.out_stride + begin);
+          }
         });
   } else {
     BlockScorer<T> scorer(p.behaviours, p.scale, queries, p.query_stride, count, &scratch);

@@ -59,6 +59,10 @@ struct Group {
   int64_t out_stride;  // to the next query's; what lies past `length` is -inf
 };
 
+// Queries of a group, at most, whose products have the bits that each has alone: those of more are
+// added up in another order.
+inline constexpr int64_t kFewQueries = 15;
+
 // Queries [query_begin, query_end) of one group against its behaviours [begin, end).
 struct SearchTask {
   int64_t group;

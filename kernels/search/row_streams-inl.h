@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dot products of one query with rows that are read once, from memory.
+// Dot products of one query, or of a few, with rows that are read once, from memory.
 #pragma once
 
 #include "longclock/common/rows-inl.h"
@@ -23,20 +23,24 @@ inline void one_pointer(T*& pointer) {
   __asm__("" : "+r"(pointer));
 }
 
+// Bytes of a stream that are prefetched: so few that those of all streams leave room in the
+// first-level cache, or in the second-level one.
+inline constexpr int64_t kNearAhead = 2048, kFarAhead = 4096;
+
 // Rows that lie side by side in each stream, prefetched in addition to what the hardware does,
-// which stops at the end of a page: so few bytes ahead that those of all streams leave room in the
-// first-level cache.
+// which stops at the end of a page.
 template <class T>
 class StridedRows {
  public:
   // first: of each stream. stride: elements from one row to the next.
-  StridedRows(const T* const* first, int64_t stride, int64_t row_bytes) : stride_(stride) {
-    constexpr int64_t kBytesAhead = 2048, kMaxAhead = 16;
-    const int64_t rows = min_of(kBytesAhead / max_of(1, row_bytes), kMaxAhead);
+  StridedRows(const T* const* first, int64_t stride, int64_t row_bytes, int64_t bytes_ahead)
+      : stride_(stride) {
+    const int64_t rows = min_of(bytes_ahead / max_of(1, row_bytes), bytes_ahead / kMinRowBytes);
     ahead_ = max_of(1, rows) * stride;
     for (int s = 0; s < kStreams; ++s) next_[s] = first[s];
   }
-  void prefetch(int stream, int64_t bytes) const { prefetch_row(next_[stream] + ahead_, bytes); }
+  const T* ahead(int stream) const { return next_[stream] + ahead_; }
+  void prefetch(int stream, int64_t bytes) const { prefetch_row(ahead(stream), bytes); }
   const T* take(int stream) {
     const T* row = next_[stream];
     next_[stream] += stride_;
@@ -45,6 +49,8 @@ class StridedRows {
   }
 
  private:
+  static constexpr int64_t kMinRowBytes = 128;  // shorter rows are fetched no further ahead
+
   const T* next_[kStreams];
   int64_t stride_, ahead_;
 };
@@ -57,7 +63,8 @@ class GatheredRows {
   explicit GatheredRows(const T* const* const* first) {
     for (int s = 0; s < kStreams; ++s) next_[s] = first[s];
   }
-  void prefetch(int stream, int64_t bytes) const { prefetch_far_row(next_[stream][kAhead], bytes); }
+  const T* ahead(int stream) const { return next_[stream][kAhead]; }
+  void prefetch(int stream, int64_t bytes) const { prefetch_far_row(ahead(stream), bytes); }
   const T* take(int stream) { return *next_[stream]++; }
 
  private:
@@ -121,6 +128,23 @@ class LongQuery {
   int64_t dim_, count_, whole_;
 };
 
+// Sums over the lanes of four vectors, kStreamRows of each, as reduce_rows begins them. The second
+// step of wide vectors is one that shuffles whole 128 bits, which is quicker.
+template <std::size_t... lane>
+inline Vf add_streams(Vf a, Vf b, Vf c, Vf d, std::index_sequence<lane...>) {
+  constexpr int h = kStreamRows;
+  if constexpr (kLanes == 16) {
+    const Vf x = add_blocks<2 * h>(a, b), y = add_blocks<2 * h>(c, d);
+    return LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h)...) +
+           LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h + h)...);
+  } else {
+    return add_blocks<h>(add_blocks<2 * h>(a, c), add_blocks<2 * h>(b, d));
+  }
+}
+inline Vf add_streams(Vf a, Vf b, Vf c, Vf d) {
+  return add_streams(a, b, c, d, std::make_index_sequence<kLanes>());
+}
+
 // Lane s * kStreamRows + i of the result is the sum over the lanes of the i-th row(s), added up as
 // reduce_rows does. Rows of all streams are put together as they come, so that few wait in
 // registers.
@@ -131,11 +155,18 @@ LONGCLOCK_INLINE Vf sum_rows(const Row& row) {
 #pragma GCC unroll 4
   for (int i = 0; i < kStreamRows; ++i) {
     const Vf a = row(0), b = row(1), c = row(2), d = row(3);
-    sums[i] = add_blocks<kStreamRows>(add_blocks<2 * kStreamRows>(a, c),
-                                      add_blocks<2 * kStreamRows>(b, d));
+    sums[i] = add_streams(a, b, c, d);
   }
   if constexpr (kStreamRows > 1) reduce_rows_step<kStreamRows / 2>(sums);
   return sums[0];
+}
+
+// Lanes [s * kStreamRows, (s + 1) * kStreamRows) of `sums` to out + s * out_stride.
+inline void store_streams(Vf sums, float* out, int64_t out_stride) {
+  for (int s = 0; s < kStreams; ++s) {
+    std::memcpy(out + s * out_stride, reinterpret_cast<const float*>(&sums) + s * kStreamRows,
+                kStreamRows * sizeof(float));
+  }
 }
 
 // By value: what is in memory is read again after every row.
@@ -148,10 +179,7 @@ inline void multiply_streams(Query query, Rows rows, int64_t n, float* out, int6
       end_of_row();
       return sum;
     });
-    for (int s = 0; s < kStreams; ++s) {
-      std::memcpy(out + s * out_stride + r, reinterpret_cast<const float*>(&sums) + s * kStreamRows,
-                  kStreamRows * sizeof(float));
-    }
+    store_streams(sums, out + r, out_stride);
   }
 }
 

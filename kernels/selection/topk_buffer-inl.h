@@ -64,7 +64,7 @@ class TopKBuffer {
           if (valid[i + l] == 0) bits &= ~(1u << l);
         }
       }
-      append(x, bits, first + i);
+      add(x, bits, lane_numbers() + static_cast<int32_t>(first + i));
       // The threshold itself no longer counts once k are there that reach it, and come first.
       if (reaching_ && size_ >= k_) {
         reaching_ = false;
@@ -80,6 +80,21 @@ class TopKBuffer {
   void add(float score, int64_t index) {
     const TopKEntry entry = topk_entry(score, index);
     if (entry > bar_entry_) entries_[size_++] = entry;
+  }
+  // The same of those lanes whose bits are set.
+  void add(Vf scores, uint32_t bits, Vi indices) {
+#if defined(__AVX512F__)
+    const Vi raw = (Vi)(scores + 0.0f);  // -0 becomes +0
+    const Vi ordered =
+        scores == scores ? raw ^ ((raw >> 31) | std::numeric_limits<int32_t>::min()) : Vi{} - 1;
+    add_half(ordered, ~indices, 0, bits & 0xff);
+    if (bits >> 8 != 0) add_half(ordered, ~indices, 1, bits >> 8);
+#else
+    for (; bits != 0; bits &= bits - 1) {
+      const int lane = __builtin_ctz(bits);
+      add(scores[lane], indices[lane]);
+    }
+#endif
   }
   void make_room() {
     if (size_ > topk_capacity(k_) - kTopKBlock) cut();
@@ -112,25 +127,8 @@ class TopKBuffer {
     full_ = true;
   }
 
-  // Those of the scores whose bits are set.
-  void append(Vf scores, uint32_t bits, int64_t first) {
 #if defined(__AVX512F__)
-    const Vi number = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const Vi raw = (Vi)(scores + 0.0f);  // -0 becomes +0
-    const Vi ordered =
-        scores == scores ? raw ^ ((raw >> 31) | std::numeric_limits<int32_t>::min()) : Vi{} - 1;
-    const Vi place = ~(number + static_cast<int32_t>(first));
-    append_half(ordered, place, 0, bits & 0xff);
-    if (bits >> 8 != 0) append_half(ordered, place, 1, bits >> 8);
-#else
-    for (; bits != 0; bits &= bits - 1) {
-      const int lane = __builtin_ctz(bits);
-      add(scores[lane], first + lane);
-    }
-#endif
-  }
-#if defined(__AVX512F__)
-  void append_half(Vi ordered, Vi place, int half, uint32_t bits) {
+  void add_half(Vi ordered, Vi place, int half, uint32_t bits) {
     const Vq entries = wide_half(ordered, half) << 32 | wide_half(place, half);
     const __mmask8 which = static_cast<__mmask8>(bits) &
                            _mm512_cmpgt_epu64_mask((__m512i)entries, (__m512i)(Vq{} + bar_entry_));
