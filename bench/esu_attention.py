@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.checks import close
 from bench.cuda_report.cubins import ARCHITECTURES
 from bench.cuda_report.entries import Call, Gate, K, M, Workload, backward
 from bench.harness import Case, Check, Step
-from bench.inputs import DTYPES, check_step, make_mlp, times, trained
+from bench.inputs import DTYPES, check_step, make_mlp, times, trained, wide
 
 HEADS = 4
 
@@ -82,9 +83,33 @@ def attention_cases(q: int, k: int, width: int, dtype: str = "fp32") -> Iterator
     )
 
 
+def two_tables(q: int, k: int, width: int, rows: int) -> Case:
+    """An item and a feature of half of the columns each, beside the two tables joined into one of as many columns."""
+    u, table = torch.randn(q, HEADS, width) / width**0.5, torch.randn(rows, width)
+    halves = tuple(half.contiguous() for half in table.split(width // 2, 1))
+    ids, other = torch.randint(0, rows, (2, q, k))
+    others = times(q, k), times(q), make_mlp()
+
+    def check() -> Check:
+        exact = lc.Lookup(tuple(half.double() for half in halves), (ids, other))
+        wide_mlp = (*others[:2], wide(others[2]))
+        ours, reference = rivals["longclock"](), rivals["reference"]()
+        return close(ours, lc.reference.esu_attention(u.double(), exact, *wide_mlp), reference)
+
+    several = lc.Lookup(halves, (ids, other))
+    rivals = {
+        "longclock": lambda: lc.esu_attention(u, several, *others),
+        "reference": lambda: lc.reference.esu_attention(u, several, *others),
+        "joined into one table": lambda: lc.esu_attention(u, lc.Lookup(table, ids), *others),
+    }
+    sizes = {"Q": q, "K": k, "N": rows, "L": f"{width // 2} + {width // 2}", "n": HEADS}
+    return Case(f"K = {k:,}, two tables", sizes, rivals, check, read=table[ids])
+
+
 def cases(quick: bool) -> Iterator[Case]:
     for q, k, width in ((5, 20, 8), (2, 300, 8)) if quick else ((1024, 100, 64), (32, 10_000, 64)):
         yield from attention_cases(q, k, width)
+    yield two_tables(*(5, 20, 8, 50) if quick else (1024, 100, 64, 1_000_000))
 
 
 def cuda_call(k: int, with_backward: bool = False) -> Callable[[bool], Call]:
@@ -104,19 +129,51 @@ def cuda_call(k: int, with_backward: bool = False) -> Callable[[bool], Call]:
     return make
 
 
+def cuda_tables(with_backward: bool = False) -> Callable[[bool], Call]:
+    """Rows of two tables, as wide together as those of the other calls. Before a backward they lie as the behaviours do, so
+    that no table's gradient is added up."""
+
+    def make(equal: bool) -> Call:
+        q, half = 8, 64
+        u = (torch.randn(q, HEADS, 2 * half) / half**0.5).half()
+        tables, z_time, now = torch.randn(2, q * K, half).half(), times(q, K), times(q)
+        ids = tuple(torch.randperm(q * K).view(q, K) for _ in tables)
+        leaves = (u, *make_mlp(), *tables)
+
+        def forward(u: Tensor, *more: Any) -> Tensor:
+            mlp, rows = more[:4], more[4:]
+            if with_backward:
+                z = lc.Lookup(tuple(each.view(q, K, half) for each in rows), (None, None))
+            else:
+                z = lc.Lookup(rows, ids)
+            return lc.esu_attention(u, z, z_time, now, mlp)
+
+        if with_backward:
+            made = backward(forward, leaves, (z_time, now), 5)
+            return dataclasses.replace(made, rows=tables)
+        return Call(lambda: forward(*leaves), (*leaves, *ids, z_time, now), tables)
+
+    return make
+
+
 CUDA_CALLS = (
     Workload("esu_attention fp16", 8 * K, cuda_call(K)),
     Workload("esu_attention fp16 backward", 8 * K, cuda_call(K, with_backward=True)),
     Workload("esu_attention fp16 K=10000", 8 * M, cuda_call(M)),
     Workload("esu_attention fp16 K=10000 backward", 8 * M, cuda_call(M, with_backward=True)),
+    Workload("esu_attention of two tables", 8 * K, cuda_tables()),
+    Workload("esu_attention of two tables backward", 8 * K, cuda_tables(with_backward=True)),
 )
-# The form of rows of up to 128 whole columns; the others are for what is wider or unaligned.
+# The forms of rows of up to 128 whole columns, of one table and of several; the others are for what is wider or unaligned.
 ALL, KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
+BOTH, OF_TABLES = KERNEL.replace("0", "[03]"), KERNEL.replace("0", "3")
 CUDA_GATES = (
     Gate(KERNEL, "registers", 64, ARCHITECTURES),
-    Gate(KERNEL, "global_reductions", 0, ARCHITECTURES),
+    Gate(OF_TABLES, "registers", 80, ARCHITECTURES),
+    Gate(BOTH, "global_reductions", 0, ARCHITECTURES),
     Gate(KERNEL, "shared_bytes", 8 * 1024, ARCHITECTURES),
-    Gate(r"esu_attention fp16( K=10000)?", "bytes_over_minimum", 1.05),
+    Gate(OF_TABLES, "shared_bytes", 10 * 1024, ARCHITECTURES),  # and a row's address in each of two
+    Gate(r"esu_attention (fp16( K=10000)?|of two tables)", "bytes_over_minimum", 1.05),
     Gate(
         r"esu_attention fp16 backward",
         "bytes_over_minimum",
@@ -130,12 +187,18 @@ CUDA_GATES = (
         1.05,
         reason="as for K = 100",
     ),
+    Gate(
+        r"esu_attention of two tables backward",
+        "bytes_over_minimum",
+        1.05,
+        reason="as for one table, to the byte",
+    ),
     Gate(ALL, "rows_in_narrow_loads", 0),
     Gate(ALL, "bank_replays_stream", 1.1),
     Gate(ALL, "global_atomics", 0),
-    Gate(r"esu_attention fp16", "launches", 1),
+    Gate(r"esu_attention (fp16|of two tables)", "launches", 1),
     Gate(
-        r"esu_attention fp16 backward",
+        r"esu_attention (fp16|of two tables) backward",
         "launches",
         1,
         reason="one for u and z, two for the mlp, whose gradient is a sum over the batch",

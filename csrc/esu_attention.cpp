@@ -15,6 +15,15 @@ namespace longclock {
 
 namespace {
 
+// Rows that lie one behind the other at some distance, as a tensor of one or two dimensions fewer
+// would have them; else a copy.
+Tensor evenly_spaced(const Tensor& rows) {
+  const Tensor near = unit_stride(rows);
+  const bool even =
+      near.size(0) <= 1 || near.size(1) <= 1 || near.stride(0) == near.size(1) * near.stride(1);
+  return even ? near : as_contiguous(near);
+}
+
 void check_valid(const char* op, const Tensor& valid, int64_t queries, int64_t k, const char* why) {
   check(valid.scalar_type() == ScalarType::Bool, op, ": valid must be bool, got ", dtype_of(valid));
   check_shape(op, "valid", valid, {{"Q", queries}, {"K", k}}, why);
@@ -50,29 +59,42 @@ EsuInputs::EsuInputs(const char* op, const EsuArguments& a)
   check(a.u.dim() == 3, op, ": u must have shape [Q, n, L], got ", shape_of(a.u));
   queries = a.u.size(0);
   params.heads = a.u.size(1);
-  b.dim = a.u.size(2);
+  params.dim = a.u.size(2);
+  read_widths(op, a);
   if (a.positions) {
     read_found(op, a);
   } else {
     read_own(op, a);
   }
   check_shape(op, "query_time", a.query_time, {{"Q", queries}}, "to match u");
+  features.read(op, kEsuWords, a.z, a.z_time, a.features, a.feature_ids, &b);
 
   const int64_t last = a.z.dim() - 1;
-  z = a.z.stride(last) == 1 || b.dim <= 1 ? a.z : as_contiguous(a.z);
+  z = unit_stride(a.z);
   z_time = as_contiguous(a.z_time);
   query_time = as_contiguous(a.query_time);
   b.keys = z.const_data_ptr();
   b.key_row_stride = z.stride(last - 1);
   b.key_time = int_array(z_time);
   b.time = mlp.time;
-  params.width = b.dim + b.time.features();
+  params.width = params.dim + b.time.features();
   if (a.ids) {
     ids = as_contiguous(*a.ids);
     b.ids = int_array(ids);
   }
   params.z_query_stride = a.ids || a.positions ? 0 : z.stride(0);
   params.query_time = int_array(query_time);
+}
+
+// Where there are features, what u has besides their columns must be those of z.
+void EsuInputs::read_widths(const char* op, const EsuArguments& a) {
+  params.behaviours.dim = params.dim;
+  if (a.features.empty()) return;
+  const int64_t own = a.z.dim() == 0 ? 0 : a.z.size(a.z.dim() - 1);
+  const int64_t dim = own + feature_columns(op, kEsuWords, a.features);
+  check(params.dim == dim, op, ": u must have L = ", dim, " in its last dimension to match z, got ",
+        shape_of(a.u));
+  params.behaviours.dim = own;
 }
 
 void EsuInputs::read_own(const char* op, const EsuArguments& a) {
@@ -162,9 +184,10 @@ EsuTableGradArguments::EsuTableGradArguments(const char* op, const Tensor& z_gra
     check_shape(op, "ids", ids_in, {{"Q", queries}, {"K", k}}, "to match z_grad");
   }
   if (valid_in) check_valid(op, *valid_in, queries, k, "to match z_grad");
-  z_grad = as_contiguous(z_grad_in);
+  z_grad = evenly_spaced(z_grad_in);
   ids = as_contiguous(ids_in);
   params.z_grad = z_grad.const_data_ptr();
+  params.z_row_stride = k > 1 ? z_grad.stride(1) : queries > 1 ? z_grad.stride(0) : z_grad.size(2);
   params.ids = int_array(ids);
   if (valid_in) {
     valid = as_contiguous(*valid_in);
@@ -192,29 +215,42 @@ struct CpuAttention : EsuInputs {
     const int64_t count = queries * params.k;
     if (params.positions != nullptr) {
       check_found(op);
-    } else if (b.ids && !all_between_cpu({b.ids, 0, z.size(0) - 1}, 0, count)) {
-      for (int64_t at = 0; at < count; ++at) {
-        const int64_t id = b.ids[at];
-        const bool unread = b.mask != nullptr && b.mask[at] == 0;
-        check_id(op, unread || (id >= 0 && id < z.size(0)), id, z.size(0), at);
-      }
+    } else {
+      for_each_ids([&](const IntArray& ids, int64_t rows, const std::string& name) {
+        if (all_between_cpu({ids, 0, rows - 1}, 0, count)) return;
+        for (int64_t at = 0; at < count; ++at) {
+          const int64_t id = ids[at];
+          const bool unread = b.mask != nullptr && b.mask[at] == 0;
+          check_id(op, unread || (id >= 0 && id < rows), id, rows, at, name);
+        }
+      });
     }
     check_seconds(op, "query_time", query_time);
     tables = find_time_tables(&b.time, queries * params.k);
   }
 
-  // Positions lie in the histories, and ids in the table.
-  void check_found(const char* op) const {
+  // Calls f(ids, rows of their table, what a caller calls them) for each table that has ids.
+  template <class F>
+  void for_each_ids(const F& f) const {
     const Behaviours& b = params.behaviours;
-    const int64_t rows = z.size(0);
+    if (b.ids) f(b.ids, z.size(0), b.feature_count == 0 ? "ids" : "ids[0]");
+    for (int i = 0; i < b.feature_count; ++i) {
+      if (b.features[i].ids) f(b.features[i].ids, b.features[i].table_rows, ids_name(i));
+    }
+  }
+
+  // Positions lie in the histories, and ids in their tables.
+  void check_found(const char* op) const {
     parallel_tasks(queries, 2 * queries * params.k, [&](int64_t begin, int64_t end) {
       check_below(op, params.positions, begin * params.k, end * params.k, behaviour_count);
-      for (int64_t at = begin * params.k; b.ids && at < end * params.k; ++at) {
-        const int64_t position = params.positions[at];
-        if (position < 0) continue;
-        const int64_t id = b.ids[position];
-        if (id < 0 || id >= rows) check_id(op, false, id, rows, position);
-      }
+      for_each_ids([&](const IntArray& ids, int64_t rows, const std::string& name) {
+        for (int64_t at = begin * params.k; at < end * params.k; ++at) {
+          const int64_t position = params.positions[at];
+          if (position < 0) continue;
+          const int64_t id = ids[position];
+          if (id < 0 || id >= rows) check_id(op, false, id, rows, position, name);
+        }
+      });
     });
   }
 
@@ -232,7 +268,7 @@ struct CpuAttention : EsuInputs {
     }
   }
 
-  int64_t work() const { return queries * params.k * (params.behaviours.dim * params.heads + 32); }
+  int64_t work() const { return queries * params.k * (params.dim * params.heads + 32); }
 };
 
 std::tuple<Tensor, Tensor> esu_attention(LONGCLOCK_ESU(LONGCLOCK_PARAMETER) bool /*sparse_grad*/) {
@@ -254,7 +290,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> esu_attention_backwar
     const Tensor& softmax_in, bool need_u, bool need_z, bool need_mlp) {
   constexpr const char* op = "esu_attention_backward";
   CpuAttention a(op, LONGCLOCK_ESU_ARGUMENTS);
-  const int64_t k = a.params.k, dim = a.params.behaviours.dim;
+  const int64_t k = a.params.k, dim = a.params.dim;
   const EsuBackwardArguments saved(op, a, grad_in, context_in, softmax_in);
   a.params.context = static_cast<float*>(saved.context.data_ptr());  // read only
   a.params.softmax = static_cast<float*>(saved.softmax.data_ptr());

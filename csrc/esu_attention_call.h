@@ -4,6 +4,7 @@
 #include "common/argument_list.h"
 #include "common/checks.h"
 #include "longclock/esu_attention/esu_attention.h"
+#include "search/features.h"
 #include "search/layout.h"
 
 namespace longclock {
@@ -11,13 +12,16 @@ namespace longclock {
 // The arguments of esu_attention that its backward takes as well. Without positions, z is [Q, K,
 // L], or the table [N, L] with ids [Q, K]; z_time and valid are [Q, K]. With positions [Q, K],
 // which lie among the T behaviours of all histories, z is [T, L], or the table with ids [T]; z_time
-// is [T].
+// is [T]. Features are further columns behind those of z; u has the columns of all.
 #define LONGCLOCK_ESU_ROWS(X) \
   X(Tensor, u)                \
   X(Tensor, z)                \
   X(OptionalTensor, ids) X(Tensor, z_time) X(Tensor, query_time) X(OptionalTensor, positions)
 #define LONGCLOCK_ESU(X) \
-  LONGCLOCK_ESU_ROWS(X) LONGCLOCK_MLP(X) X(OptionalTensor, valid) LONGCLOCK_CLOCKS(X)
+  LONGCLOCK_ESU_ROWS(X)  \
+  LONGCLOCK_MLP(X) X(OptionalTensor, valid) LONGCLOCK_CLOCKS(X) LONGCLOCK_FEATURES(X)
+
+constexpr BehaviourWords kEsuWords = {"z", "z_time", "L"};
 
 struct EsuArguments {
   LONGCLOCK_ESU(LONGCLOCK_FIELD)
@@ -31,6 +35,7 @@ struct EsuArguments {
 struct EsuInputs {
   TimeTermArguments mlp;
   Tensor z, ids, z_time, query_time, positions, valid;
+  FeatureInputs features;
   EsuAttentionCommonParams params{};  // without outputs
   int64_t queries;
   int64_t behaviour_count = 0;  // T, with positions
@@ -38,6 +43,7 @@ struct EsuInputs {
   EsuInputs(const char* op, const EsuArguments& arguments);
 
  private:
+  void read_widths(const char* op, const EsuArguments& a);
   void read_own(const char* op, const EsuArguments& a);    // without positions
   void read_found(const char* op, const EsuArguments& a);  // with them
 };
@@ -62,7 +68,8 @@ struct EsuBackwardArguments {
                        const Tensor& context, const Tensor& softmax);
 };
 
-// The arguments of esu_attention_table_grad, checked and contiguous.
+// The arguments of esu_attention_table_grad, checked and contiguous but for z_grad, which may be
+// some columns of wider rows.
 struct EsuTableGradArguments {
   Tensor z_grad, ids, positions, valid;
   EsuTableGradParams params{};  // without table_grad

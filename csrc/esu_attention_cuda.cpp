@@ -4,6 +4,7 @@
 #include "common/cuda_call.h"
 #include "esu_attention_call.h"
 #include "longclock/common/device.h"
+#include "search/features_cuda.h"
 
 namespace longclock {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 const EsuArguments& on_one_device(const CudaCall& call, const EsuArguments& a) {
   LONGCLOCK_ESU_ROWS(LONGCLOCK_CHECK_DEVICE)
   LONGCLOCK_CHECK_DEVICE(OptionalTensor, valid)
+  check_feature_devices(call, kEsuWords, a.features, a.feature_ids);
   return a;
 }
 
@@ -30,6 +32,7 @@ struct CudaAttention {
     if (a.ids) call.reads(inputs.ids);
     if (a.positions) call.reads(inputs.positions);
     if (a.valid) call.reads(inputs.valid);
+    announce_features(call, inputs.features);
     params = {inputs.params,
               inputs.queries,
               u.const_data_ptr(),
@@ -40,7 +43,7 @@ struct CudaAttention {
               nullptr};
   }
 
-  int64_t dim() const { return params.behaviours.dim; }
+  int64_t dim() const { return params.dim; }
 
   // Memory for the kernels alone; nothing where `size` is 0.
   Tensor scratch(int64_t size) { return output(call, u, {size}, ScalarType::Float); }

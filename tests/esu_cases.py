@@ -78,7 +78,7 @@ class EsuCase(Mapped):
     def raw(self) -> tuple[Any, ...]:
         return (
             self.u, self.z, self.ids, self.z_time, self.query_time, None, *self.mlp, self.valid,
-            *raw_clocks(self.clocks), self.sparse,
+            *raw_clocks(self.clocks), [], [], self.sparse,
         )  # fmt: skip
 
 

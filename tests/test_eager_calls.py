@@ -41,7 +41,8 @@ def attention_to_what_was_found(device: str) -> Ways:
         list(case.leaves().values()),
         lambda: case.run(lc.esu_attention),
         lambda: raw.esu_attention(
-            case.u, keys.keys, keys.layout["ids"], keys.key_time, now, at, *keys.mlp, None, [86400], [3600.0], False
+            case.u, keys.keys, keys.layout["ids"], keys.key_time, now, at, *keys.mlp, None, [86400], [3600.0], [], [],
+            False,
         )[0],
     )  # fmt: skip
 

@@ -281,7 +281,7 @@ def raw_found(device: str, **changes: object) -> list[object]:
         "u": torch.ones(3, 2, 4, device=device), "z": torch.ones(5, 4, device=device), "ids": None, "z_time": ints,
         "query_time": ints[:3], "positions": torch.tensor([[0, -1], [4, 3], [-1, -9]], device=device),
         **dict(zip(("w1", "b1", "w2", "b2"), mlp, strict=True)), "valid": None, "periods": [86400], "units": [3600.0],
-        "sparse_grad": False,
+        "features": [], "feature_ids": [], "sparse_grad": False,
     }  # fmt: skip
     return list((given | changes).values())
 

@@ -14,7 +14,7 @@ from cases import FLOATS, LAYOUTS, Case, make_case, several_tables
 from raw_error import RAW_ERROR
 from test_clock_gsu import check as check_selection
 from test_gsu_score import check_gradients, check_values
-from tolerance import assert_bitwise, assert_close
+from tolerance import assert_bitwise
 from torch import Tensor
 
 import longclock as lc
@@ -192,22 +192,6 @@ def test_the_tables_gradients_through_the_module(device: str, sparse: bool) -> N
     model(candidate, lc.History.dense(joined, time), now).square().sum().backward()
     for mine, theirs in zip(ours, (items.grad, actions.grad), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
-
-
-def test_attention_to_rows_of_several_tables(device: str) -> None:
-    u, now = torch.randn(3, 4, 6, device=device), torch.tensor([5, 50, 10**6], device=device)
-    tables = [torch.randn(9, 4, device=device), torch.randn(2, 2, device=device)]
-    ids = [torch.randint(9, (3, 20), device=device), torch.randint(2, (3, 20), device=device)]
-    time, valid = (
-        torch.randint(10**6, (3, 20), device=device),
-        torch.rand(3, 20, device=device) < 0.8,
-    )
-    ids[0][~valid] = 10**9
-    z = torch.cat([tables[0][ids[0].clamp(max=8)], tables[1][ids[1]]], -1)
-    mlp = lc.TimeSimilarity().to(device)
-    several = lc.Lookup(tuple(tables), tuple(ids))
-    ours = lc.esu_attention(u, several, time, now, mlp, valid)
-    assert_close(ours, lc.reference.esu_attention(u.cpu().double(), z.cpu().double(), time.cpu(), now.cpu(), mlp.cpu().double(), valid.cpu()), ours.cpu())  # fmt: skip
 
 
 def test_graphs() -> None:

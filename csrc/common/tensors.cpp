@@ -64,6 +64,11 @@ Tensor as_contiguous(const Tensor& tensor) {
   return must_copy_here(tensor) ? copied(tensor) : torch::stable::contiguous(tensor);
 }
 
+Tensor unit_stride(const Tensor& rows) {
+  const int64_t last = rows.dim() - 1;
+  return rows.stride(last) == 1 || rows.size(last) <= 1 ? rows : as_contiguous(rows);
+}
+
 Tensor as_dtype(const Tensor& tensor, ScalarType dtype) {
   if (tensor.scalar_type() == dtype) return tensor;
   return must_copy_here(tensor) ? converted(tensor, dtype) : torch::stable::to(tensor, dtype);

@@ -36,6 +36,8 @@ void for_each_offset(Sizes sizes, Sizes strides, const F& f) {
 
 // The tensor itself where it is contiguous, else a copy.
 Tensor as_contiguous(const Tensor& tensor);
+// Rows that a kernel can walk, whose elements lie side by side; else a copy.
+Tensor unit_stride(const Tensor& rows);
 // The tensor itself where it has the dtype, else a copy.
 Tensor as_dtype(const Tensor& tensor, ScalarType dtype);
 // Of a contiguous tensor; none where they overflow.

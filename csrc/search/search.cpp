@@ -13,16 +13,7 @@ namespace {
 constexpr int64_t kMinScores = 16384;
 constexpr int64_t kMinBehaviours = 2048;
 
-// Keys, or a table, with rows that a kernel can walk.
-Tensor unit_stride(const Tensor& keys) {
-  const int64_t last = keys.dim() - 1;
-  return keys.stride(last) == 1 || keys.size(last) <= 1 ? keys : as_contiguous(keys);
-}
-
 }  // namespace
-
-std::string table_name(size_t f) { return "keys[" + std::to_string(f + 1) + "]"; }
-std::string ids_name(size_t f) { return "ids[" + std::to_string(f + 1) + "]"; }
 
 SearchInputs::SearchInputs(const char* op, const SearchArguments& a)
     : LayoutInputs(op, a.layout()) {
@@ -42,7 +33,9 @@ SearchInputs::SearchInputs(const char* op, const SearchArguments& a)
     read_layout(op, a.layout(), "query", a.query, Rows{keys.size(0), keys.size(1), keys.size(0)});
     if (dense()) sequence_stride = keys.stride(0);
   }
-  if (a.features != nullptr) read_features(op, a);
+  if (a.features == nullptr) return;
+  features.read(op, kSearchWords, a.keys, a.key_time, *a.features, *a.feature_ids, &behaviours);
+  for (const Tensor& table : features.tables) widths.push_back(table.size(1));
 }
 
 void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
@@ -76,43 +69,12 @@ void SearchInputs::read_rows(const char* op, const SearchArguments& a) {
 }
 
 void SearchInputs::check_query(const char* op, const SearchArguments& a) const {
-  int64_t dim = widths[0];
-  for (size_t f = 0; a.features != nullptr && f < a.features->size(); ++f) {
-    const Tensor& feature = (*a.features)[f];
-    check_defined(op, table_name(f).c_str(), feature);
-    check(feature.dim() == 2, op, ": ", table_name(f), " must have shape [N, D] with ids, got ",
-          shape_of(feature));
-    dim += feature.size(1);
-  }
+  const int64_t dim =
+      widths[0] + (a.features == nullptr ? 0 : feature_columns(op, kSearchWords, *a.features));
   check(a.query.dim() == 2 || (dense() && a.query.dim() == 3), op, ": query must have shape ",
         dense() ? "[S, D] or [S, C, D]" : "[Q, D]", ", got ", shape_of(a.query));
   check(a.query.size(a.query.dim() - 1) == dim, op, ": query must have D = ", dim,
         " in its last dimension to match keys, got ", shape_of(a.query));
-}
-
-void SearchInputs::read_features(const char* op, const SearchArguments& a) {
-  const size_t count = a.features->size();
-  check(count <= kMaxFeatures && a.feature_ids->size() == count, op, ": keys must be at most ",
-        kMaxFeatures + 1, " tables, with ids for each, got ", count + 1, " tables and ids for ",
-        a.feature_ids->size() + 1);
-  for (size_t f = 0; f < count; ++f) {
-    const Tensor& table = (*a.features)[f];
-    const Tensor& rows = (*a.feature_ids)[f];
-    check(table.scalar_type() == a.keys.scalar_type(), op, ": ", table_name(f), " must be ",
-          dtype_of(a.keys), " to match keys, got ", dtype_of(table), "; convert it with .to()");
-    check_int(op, ids_name(f).c_str(), rows);
-    const bool own = rows.numel() == 0;  // a row a behaviour, where there are any
-    check(own ? positions == 0 || table.size(0) == positions : same_shape(rows, a.key_time), op,
-          ": ", own ? table_name(f) : ids_name(f), " must have ",
-          own ? "a row for every behaviour, where it has no ids, got " : "key_time's shape, got ",
-          own ? shape_of(table) : shape_of(rows));
-    features.push_back(as_contiguous(table));
-    feature_ids.push_back(as_contiguous(rows));
-    widths.push_back(table.size(1));
-    behaviours.features[f] = {features[f].const_data_ptr(), table.size(1), table.size(1),
-                              own ? IntArray{} : int_array(feature_ids[f]), table.size(0)};
-    behaviours.feature_count = static_cast<int>(f) + 1;
-  }
 }
 
 Search::Search(const char* op, const SearchArguments& a)
@@ -123,7 +85,7 @@ Search::Search(const char* op, const SearchArguments& a)
   score_count = dense() ? query_count * columns : scores();
   evaluations = 0;
   for (const Group& group : groups) evaluations += group.length;
-  if (ids) check_ids(op, behaviours.ids, table_rows(), features.empty() ? "ids" : "ids[0]");
+  if (ids) check_ids(op, behaviours.ids, table_rows(), features.tables.empty() ? "ids" : "ids[0]");
   for (int f = 0; f < behaviours.feature_count; ++f) {
     const Feature& feature = behaviours.features[f];
     if (feature.ids) check_ids(op, feature.ids, feature.table_rows, ids_name(f));

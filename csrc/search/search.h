@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/clocks.h"
+#include "search/features.h"
 #include "search/layout.h"
 
 namespace longclock {
@@ -12,9 +13,6 @@ namespace longclock {
 // D], keys [T, D]. With ids [S, M] or [T], keys is the table [N, D].
 #define LONGCLOCK_ROWS(X) X(Tensor, query) X(Tensor, keys) X(Tensor, key_time) X(Tensor, query_time)
 #define LONGCLOCK_LAYOUT(X) X(OptionalTensor, ids) LONGCLOCK_SEQUENCES(X)
-// Further columns of every behaviour, behind those of its row: tables [N, F], and ids of key_time's
-// shape; or rows [positions, F], and ids without elements. query has the columns of all.
-#define LONGCLOCK_FEATURES(X) X(TensorList, features) X(TensorList, feature_ids)
 // A search by dot products and s(), and one by hashes, D words of 64 bits.
 #define LONGCLOCK_SEARCH(X) \
   LONGCLOCK_ROWS(X)         \
@@ -37,13 +35,12 @@ struct SearchArguments {
   LayoutArguments layout() const { return LONGCLOCK_LAYOUT_ARGUMENTS; }
 };
 
-#define LONGCLOCK_SEARCH_ARGUMENTS_OF(features, feature_ids)     \
-  ::longclock::SearchArguments {                                 \
-    LONGCLOCK_ROWS(LONGCLOCK_NAME)                               \
-    LONGCLOCK_LAYOUT(LONGCLOCK_NAME)::longclock::SearchTimeTerm{ \
-        LONGCLOCK_MLP(LONGCLOCK_NAME)                                \
-        LONGCLOCK_CLOCKS(LONGCLOCK_NAME)},                       \
-        features, feature_ids                                    \
+#define LONGCLOCK_SEARCH_ARGUMENTS_OF(features, feature_ids)             \
+  ::longclock::SearchArguments {                                         \
+    LONGCLOCK_ROWS(LONGCLOCK_NAME)                                       \
+    LONGCLOCK_LAYOUT(LONGCLOCK_NAME)::longclock::SearchTimeTerm{         \
+        LONGCLOCK_MLP(LONGCLOCK_NAME) LONGCLOCK_CLOCKS(LONGCLOCK_NAME)}, \
+        features, feature_ids                                            \
   }
 #define LONGCLOCK_SEARCH_ARGUMENTS LONGCLOCK_SEARCH_ARGUMENTS_OF(nullptr, nullptr)
 #define LONGCLOCK_FEATURE_SEARCH_ARGUMENTS LONGCLOCK_SEARCH_ARGUMENTS_OF(&features, &feature_ids)
@@ -52,10 +49,7 @@ struct SearchArguments {
     LONGCLOCK_ROWS(LONGCLOCK_NAME) LONGCLOCK_LAYOUT(LONGCLOCK_NAME) std::nullopt \
   }
 
-// What a caller calls the table of feature f, and its ids: keys is a tuple, and its row's the
-// first.
-std::string table_name(size_t f);
-std::string ids_name(size_t f);
+constexpr BehaviourWords kSearchWords = {"keys", "key_time", "D"};
 
 // The arguments checked but for their values, and brought to one form. Holds what the pointers in
 // it point to.
@@ -63,8 +57,8 @@ struct SearchInputs : LayoutInputs {
   std::optional<TimeTermArguments> mlp;  // none where hashes are compared
   Tensor keys;
   std::optional<Tensor> ids;
-  TensorList features, feature_ids;  // contiguous
-  std::vector<int64_t> widths;       // of a row, and of each feature
+  FeatureInputs features;
+  std::vector<int64_t> widths;  // of a row, and of each feature
 
   SearchInputs(const char* op, const SearchArguments& arguments);
 
@@ -81,7 +75,6 @@ struct SearchInputs : LayoutInputs {
  private:
   void read_rows(const char* op, const SearchArguments& a);
   void check_query(const char* op, const SearchArguments& a) const;
-  void read_features(const char* op, const SearchArguments& a);
 };
 
 // For the CPU: the values checked as well, and the work cut into tasks.

@@ -4,15 +4,15 @@
 #include "longclock/common/device.h"
 #include "longclock/common/grid.h"
 #include "longclock/selection/topk_merge.h"
+#include "search/features_cuda.h"
 
 namespace longclock {
 namespace {
 
 const SearchArguments& on_one_device(const CudaCall& call, const SearchArguments& a) {
   LONGCLOCK_HASH_SEARCH(LONGCLOCK_CHECK_DEVICE)
-  for (size_t f = 0; a.features != nullptr && f < a.features->size(); ++f) {
-    call.check_device(table_name(f).c_str(), (*a.features)[f]);
-    if (f < a.feature_ids->size()) call.check_device(ids_name(f).c_str(), (*a.feature_ids)[f]);
+  if (a.features != nullptr) {
+    check_feature_devices(call, kSearchWords, *a.features, *a.feature_ids);
   }
   return a;
 }
@@ -86,10 +86,7 @@ DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const Sea
   announce_layout(call, *this);
   call.reads(keys);
   if (ids) call.reads(*ids);
-  for (size_t f = 0; f < features.size(); ++f) {
-    call.reads(features[f]);
-    call.reads(feature_ids[f]);
-  }
+  announce_features(call, features);
 }
 
 DeviceSearchParams DeviceSearchInputs::params(double scale) const {

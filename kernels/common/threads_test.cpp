@@ -192,6 +192,7 @@ class Attention {
     p.query_time = {now_.data(), true};
     p.heads = 2;
     p.k = 100;
+    p.dim = 5;
     p.width = 5 + kTimeFeatures;
     p.u = floats_.data();
     p.u_stride = 16;
@@ -202,9 +203,8 @@ class Attention {
     b.z_grad = z_grad.data();
     b.s_grad = s_grad.data();
     b.s_delta = s_delta_.data();
-    const EsuTableGradParams t{
-        z_grad.data(),    {ids_.data(), true}, nullptr, 800, 5, DType::kFloat32, 50,
-        table_grad.data()};
+    const EsuTableGradParams t{z_grad.data(),   5,  {ids_.data(), true}, nullptr, 800, 5,
+                               DType::kFloat32, 50, table_grad.data()};
     return {
         {8, [=](int64_t begin, int64_t end) { esu_attention_cpu(b.forward, begin, end); }},
         {8, [=](int64_t begin, int64_t end) { esu_attention_backward_cpu(b, begin, end); }},

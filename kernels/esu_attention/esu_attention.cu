@@ -36,6 +36,10 @@ __device__ __forceinline__ float4* more_phi(int c) { return more_memory + (c - 1
 __device__ __forceinline__ float4* more_sums(const DeviceEsuAttentionParams& p, int c) {
   return more_memory + (clocks_of(p) - 1) * kTile + (c - 1) * kEsuThreads;
 }
+// The addresses of rows that have features, behind what the clocks take.
+LONGCLOCK_INLINE int more_words(const Behaviours& b) {
+  return (b.time.clocks - 1) * (kTile + kEsuThreads);
+}
 
 // Takes up rows `row` and `row + 1` of the tile: their columns, and alpha of head lane & 3.
 __device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsuRows],
@@ -70,21 +74,21 @@ __device__ __forceinline__ void attend(EsuStream& stream, const float4 (&x)[kEsu
   }
 }
 
-// Takes up rows `row` and `row + 1` of the tile. `at` is the lane's first column of the panel.
+// Takes up rows `row` and `row + 1` of the tile. `piece`: what the lane reads of the block's panel.
 template <class T, EsuForm kForm, class U>
 __device__ __forceinline__ void attend_rows(const DeviceEsuAttentionParams& p, const EsuGeometry& g,
                                             const EsuHeadRows& heads, const EsuTile& tile, int row,
-                                            int at, int lane, const U& u_quad, EsuStream& stream) {
-  constexpr bool kAligned = kIsAligned<kForm>;
+                                            const EsuPiece<kForm>& piece, int lane, const U& u_quad,
+                                            EsuStream& stream) {
   const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
   const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
   float4 x[kEsuRows];
-  load_rows<T, kAligned>(p.behaviours, begins, at, lane, g.lanes, x);
+  load_rows<T, kForm>(p, tile, row, begins, piece, lane, g.lanes, x);
   float products[kEsuRows][kEsuHeads] = {};
-  if constexpr (kForm == EsuForm::kFast) {
+  if constexpr (kIsFast<kForm>) {
     add_products(heads, lane, x, products);
   } else {
-    add_all_products<T, kAligned>(p.behaviours, begins, lane, g, u_quad, products);
+    add_all_products<T, kForm>(p, tile, row, begins, lane, g, u_quad, products);
   }
   float alpha[kEsuRows];
 #pragma unroll
@@ -150,7 +154,7 @@ __device__ __forceinline__ void write_part(const DeviceEsuAttentionParams& p, co
                                            const EsuPlace& place, const EsuHeadRows& heads,
                                            const EsuBlockSums& sums, float top, bool any) {
   const bool whole = g.parts == 1;
-  const int64_t query = place.query, dim = p.behaviours.dim;
+  const int64_t query = place.query, dim = p.dim;
   const int first_head = place.group * kEsuHeads;
   const int panel_begin = place.panel * g.lanes * 4;
   const int64_t width = whole ? p.width : esu_partial_width(p.width);
@@ -209,7 +213,9 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   __shared__ EsuBlockSums sums;
   __shared__ EsuPlace place;
   __shared__ bool any;  // valid behaviour
-  const EsuTile tile = {tile_phi, tile_row};
+  const EsuTile tile = {tile_phi, tile_row,
+                        reinterpret_cast<const void**>(more_memory + more_words(p.behaviours)),
+                        esu_table_stride(kTile)};
   const int lane = lane_index() & (g.lanes - 1);  // of those that share rows
   const auto u_quad = [&](int head, int column) {
     return load_u<T, kIsAligned<kForm>>(p, place.query, place.group * kEsuHeads + head, column);
@@ -223,7 +229,7 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
 #pragma unroll 1
   for (int c = 1; c < clocks_of(p); ++c) more_sums(p, c)[threadIdx.x] = zero4();
   __syncthreads();
-  const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
+  const auto piece = piece_of<T, kForm>(p, tile.table_stride, place.panel, lane, g.lanes);
   fill_heads<T>(heads, g, place.panel, u_quad);
 
   EsuStream stream;
@@ -234,11 +240,14 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
                                       threadIdx.x, [&](int c, int32_t, const float4& phi) {
                                         if (c > 0) more_phi(c)[threadIdx.x] = phi;
                                       });
+    if constexpr (kHasFeatures<kForm>) {
+      find_table_rows<T>(p, place, begin + threadIdx.x, tile, threadIdx.x);
+    }
     const bool found = __syncthreads_or(valid);
     if (found && threadIdx.x == 0) any = true;
     const int whole = min(kTile, count - begin);
     for (int step = 0; step < whole; step += row_step(g)) {
-      attend_rows<T, kForm>(p, g, heads, tile, step + first_row(g), at, lane, u_quad, stream);
+      attend_rows<T, kForm>(p, g, heads, tile, step + first_row(g), piece, lane, u_quad, stream);
     }
   }
   const float top = merge_streams(stream, g, heads, sums, p);
@@ -303,7 +312,8 @@ int launch(const DeviceEsuAttentionParams& p, CudaStream stream) {
   EsuGeometry g = esu_geometry<T>(p);
   const int64_t blocks = int64_t{g.parts} * g.groups * g.panels;
   const int64_t most = blocks > p.heads ? blocks : p.heads;
-  const int more = (p.behaviours.time.clocks - 1) * (kTile + kEsuThreads);
+  const int64_t more =
+      more_words(p.behaviours) + esu_table_words(p.behaviours.feature_count, kTile);
   const size_t more_bytes = static_cast<size_t>(more) * sizeof(float4);
   return for_each_part(p.queries, most, [&](int64_t begin, int64_t count) {
     g.query_begin = begin;

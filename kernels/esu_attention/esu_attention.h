@@ -9,6 +9,7 @@ namespace longclock {
 
 // alpha_ik = u_i . z_k + s(delta_k / unit), p_i = softmax over the valid k,
 // context_i = sum over k of p_ik [z_k ; phi(delta_k / unit) of each clock].
+// z_k is a row of z, and behind it those of its features.
 struct EsuAttentionCommonParams {
   // Behaviour k of query q lies at position q * K + k, and its mask is `valid`; or where
   // `positions` says, among the behaviours of all histories, and there is no mask.
@@ -18,6 +19,7 @@ struct EsuAttentionCommonParams {
   IntArray query_time;       // [Q], seconds
   int64_t heads;             // n
   int64_t k;                 // K
+  int64_t dim;               // L, columns of z and of all features
   int64_t width;             // of a row of the context, L + 4 C
   float* context;            // [Q, n, L + 4 C], C clocks; 0 where a query has no valid behaviour
   float* softmax;            // [Q, n, 2], the largest alpha, and the log of the sum of
@@ -44,7 +46,8 @@ struct EsuAttentionBackwardParams {
 // The gradient of a table from that of the rows gathered from it, summed up in order of positions:
 // on the CPU in the table's dtype, as nn.Embedding does, on CUDA in fp32.
 struct EsuTableGradParams {
-  const void* z_grad;    // [count, L], 0 where not valid
+  const void* z_grad;    // [count, L], unit stride, 0 where not valid
+  int64_t z_row_stride;  // elements
   IntArray ids;          // [count], or [T]; one outside [0, N) has no row to add to
   const uint8_t* valid;  // [count], or none
   int64_t count;

@@ -13,6 +13,12 @@ namespace {
 constexpr int kTile = 64;  // behaviours whose time terms are computed together
 static_assert(kEsuPart % kTile == 0);
 
+// What the clocks after the first take of the memory that a launch adds; the addresses of rows that
+// have features lie behind it.
+LONGCLOCK_INLINE int more_words(const Behaviours& b) {
+  return b.time.clocks == 1 ? 0 : kTile + (b.time.clocks - 1) * kEsuHeads;
+}
+
 // What is known of a head before any behaviour is read.
 struct HeadState {
   float top, log_sum;  // of the softmax
@@ -44,8 +50,7 @@ __device__ __forceinline__ void read_states(const DeviceEsuAttentionBackwardPara
 #pragma unroll 1
     for (int panel = 0; panel < g.panels; ++panel) {
       const int column = panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
-      const float4 grad =
-          kForm == EsuForm::kFast ? heads.grad[head][lane] : grad_quad(head, column);
+      const float4 grad = kIsFast<kForm> ? heads.grad[head][lane] : grad_quad(head, column);
       const float4 context = load_context<kIsAligned<kForm>>(
           p, p.context, place.query, lane_index() < g.lanes ? row : p.heads, column);
       products[head] = dot4(context, grad, products[head]);
@@ -77,15 +82,16 @@ __device__ __forceinline__ void read_states(const DeviceEsuAttentionBackwardPara
 // The products of two rows with the vectors of four heads, summed over columns: lane l has those of
 // head l & 3.
 template <class T, EsuForm kForm, class Quad>
-__device__ __forceinline__ void head_products(const Behaviours& b, const EsuGeometry& g, int lane,
-                                              const int64_t (&begins)[kEsuRows],
+__device__ __forceinline__ void head_products(const DeviceEsuAttentionParams& p,
+                                              const EsuGeometry& g, const EsuTile& tile, int row,
+                                              int lane, const int64_t (&begins)[kEsuRows],
                                               const float4 (&x)[kEsuRows], const EsuHeadRows& heads,
                                               const Quad& quad, float (&out)[kEsuRows]) {
   float products[kEsuRows][kEsuHeads] = {};
-  if constexpr (kForm == EsuForm::kFast) {
+  if constexpr (kIsFast<kForm>) {
     add_products(heads, lane, x, products);
   } else {
-    add_all_products<T, kIsAligned<kForm>>(b, begins, lane, g, quad, products);
+    add_all_products<T, kForm>(p, tile, row, begins, lane, g, quad, products);
   }
 #pragma unroll
   for (int i = 0; i < kEsuRows; ++i) out[i] = sum_heads(products[i], g.lanes);
@@ -93,32 +99,33 @@ __device__ __forceinline__ void head_products(const Behaviours& b, const EsuGeom
 
 // Rows `row` and `row + 1` of the tile, which begins at `begin` in the part: adds to u's gradient,
 // leaves ds and the weights of the four heads in the tile's place, and writes the gradients of the
-// rows where there is but one group. `at` is the lane's first column of the panel; count:
-// behaviours of the part.
+// rows where there is but one group. piece: what the lane reads of the panel; count: behaviours of
+// the part.
 template <class T, EsuForm kForm, class UQuad, class GradQuad>
 __device__ __forceinline__ void grade_rows(const DeviceEsuAttentionBackwardParams& b,
                                            const EsuGeometry& g, const EsuPlace& place,
                                            const GroupHeads& heads, const EsuTile& tile,
                                            const float4* more_gain, int begin, int row, int count,
-                                           int at, int lane, const UQuad& u_quad,
-                                           const GradQuad& grad_quad, float4 (&u_grad)[kEsuHeads]) {
-  const Behaviours& behaviours = b.forward.behaviours;
+                                           const EsuPiece<kForm>& piece, int lane,
+                                           const UQuad& u_quad, const GradQuad& grad_quad,
+                                           float4 (&u_grad)[kEsuHeads]) {
+  const DeviceEsuAttentionParams& p = b.forward;
   float4* const weights = reinterpret_cast<float4*>(tile.row);
   const EsuRow rows[kEsuRows] = {esu_row(tile.row[row]), esu_row(tile.row[row + 1])};
   const int64_t begins[kEsuRows] = {rows[0].begin, rows[1].begin};
   float4 x[kEsuRows];
-  load_rows<T, kIsAligned<kForm>>(behaviours, begins, at, lane, g.lanes, x);
+  load_rows<T, kForm>(p, tile, row, begins, piece, lane, g.lanes, x);
   float alpha[kEsuRows], gain[kEsuRows];
-  head_products<T, kForm>(behaviours, g, lane, begins, x, heads.u, u_quad, alpha);
+  head_products<T, kForm>(p, g, tile, row, lane, begins, x, heads.u, u_quad, alpha);
 #pragma unroll
   for (int i = 0; i < kEsuRows; ++i) alpha[i] += rows[i].s;
-  head_products<T, kForm>(behaviours, g, lane, begins, x, heads.grad, grad_quad, gain);
+  head_products<T, kForm>(p, g, tile, row, lane, begins, x, heads.grad, grad_quad, gain);
   const int lane_head = lane_index() % kEsuHeads;
 #pragma unroll
   for (int i = 0; i < kEsuRows; ++i) {
     gain[i] = dot4(tile.phi[row + i], heads.time_grad[lane_head], gain[i]);
   }
-  if (behaviours.time.clocks > 1) {
+  if (p.behaviours.time.clocks > 1) {
 #pragma unroll
     for (int i = 0; i < kEsuRows; ++i) gain[i] += (&more_gain[row + i].x)[lane_head];
   }
@@ -150,9 +157,9 @@ __device__ __forceinline__ void grade_rows(const DeviceEsuAttentionBackwardParam
   for (int i = 0; i < kEsuRows; ++i) {
     if (begins[i] == kInvalidRow) out[i] = zero4();
   }
-  const int64_t dim = behaviours.dim, first = place.first + begin + row;
-  store_rows<T, kIsAligned<kForm>>(static_cast<T*>(b.z_grad) + first * dim, count - begin - row, at,
-                                   dim, lane, g.lanes, out);
+  const int64_t dim = p.dim, first = place.first + begin + row;
+  store_rows<T, kIsAligned<kForm>>(static_cast<T*>(b.z_grad) + first * dim, count - begin - row,
+                                   piece.at, dim, lane, g.lanes, out);
 }
 
 // gain = phi . gradient, of four heads; or gain += it.
@@ -186,7 +193,7 @@ __device__ __forceinline__ void write_u_grad(const DeviceEsuAttentionBackwardPar
                                              const EsuGeometry& g, const EsuPlace& place,
                                              const EsuHeadRows& sums) {
   const DeviceEsuAttentionParams& p = b.forward;
-  const int64_t dim = p.behaviours.dim;
+  const int64_t dim = p.dim;
   const int panel_begin = place.panel * g.lanes * 4;
   const int first_head = place.group * kEsuHeads;
   const int head_count = static_cast<int>(min(int64_t{kEsuHeads}, p.heads - first_head));
@@ -224,11 +231,13 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   __shared__ float4 tile_phi[kTile];  // then ds of the four heads
   __shared__ int4 tile_row[kTile];    // then their weights
   __shared__ EsuPlace place;
-  const EsuTile tile = {tile_phi, tile_row};
+  const EsuTile tile = {tile_phi, tile_row,
+                        reinterpret_cast<const void**>(more_gain + more_words(p.behaviours)),
+                        esu_table_stride(kTile)};
   if (threadIdx.x == 0) place = esu_place(p, g);
   __syncthreads();
   const int lane = lane_index() & (g.lanes - 1);
-  const int at = place.panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
+  const auto piece = piece_of<T, kForm>(p, tile.table_stride, place.panel, lane, g.lanes);
   const auto u_quad = [&](int head, int column) {
     return load_u<T, kAligned>(p, place.query, place.group * kEsuHeads + head, column);
   };
@@ -255,12 +264,15 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
         add_gain(phi, heads.more_time_grad + (c - 1) * kEsuHeads, c > 1, more_gain + threadIdx.x);
       };
       read_behaviour(p, g, place, in_part, count, time, tile, threadIdx.x, see);
+      if constexpr (kHasFeatures<kForm>) {
+        find_table_rows<T>(p, place, in_part, tile, threadIdx.x);
+      }
     }
     __syncthreads();
     const int whole = min(kTile, count - begin);
     for (int step = 0; step < whole; step += row_step(g)) {
       grade_rows<T, kForm>(b, g, place, heads, tile, more_gain, begin, step + first_row(g), count,
-                           at, lane, u_quad, grad_quad, u_grad);
+                           piece, lane, u_quad, grad_quad, u_grad);
     }
     __syncthreads();
     if (place.panel == 0 && static_cast<int>(threadIdx.x) < whole) {
@@ -286,8 +298,8 @@ int launch(const DeviceEsuAttentionBackwardParams& b, CudaStream stream) {
   int64_t most = blocks > p.heads ? blocks : p.heads;
   if (row_blocks > most) most = row_blocks;
   const int64_t task_queries = esu_task_queries(p.queries, p.heads, p.k);
-  const int clocks = p.behaviours.time.clocks;
-  const int more = clocks == 1 ? 0 : kTile + (clocks - 1) * kEsuHeads;
+  const int64_t more =
+      more_words(p.behaviours) + esu_table_words(p.behaviours.feature_count, kTile);
   const size_t more_bytes = static_cast<size_t>(more) * sizeof(float4);
   return for_each_part(
       p.queries, task_queries, most, most_blocks(), [&](int64_t begin, int64_t count) {
@@ -295,7 +307,7 @@ int launch(const DeviceEsuAttentionBackwardParams& b, CudaStream stream) {
         esu_attention_backward_kernel<T, kForm>
             <<<grid_of(count * blocks), kEsuThreads, more_bytes, stream>>>(b, g);
         if (by_groups) {
-          esu_attention_backward_rows_kernel<T, kForm>
+          esu_attention_backward_rows_kernel<T, kWithoutFeatures<kForm>>
               <<<grid_of(count * row_blocks), kEsuThreads, 0, stream>>>(b, rows);
         }
         if (g.parts == 1 || b.u_grad == nullptr || p.heads == 0) return cudaGetLastError();
@@ -314,7 +326,7 @@ int launch(const DeviceEsuAttentionBackwardParams& b, CudaStream stream) {
 int launch_esu_attention_backward(const DeviceEsuAttentionBackwardParams& b, CudaStream stream) {
   const DeviceEsuAttentionParams& p = b.forward;
   if (p.queries == 0) return cudaSuccess;
-  const int64_t dim = p.behaviours.dim;
+  const int64_t dim = p.dim;
   const bool aligned = aligned16(b.grad, p.width, dim, DType::kFloat32) &&
                        aligned16(p.context, p.width, dim, DType::kFloat32) &&
                        aligned16(b.z_grad, dim, dim, p.behaviours.dtype);

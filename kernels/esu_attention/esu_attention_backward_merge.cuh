@@ -3,7 +3,7 @@
 // heads, and u's over parts of the behaviours, each in order.
 #pragma once
 
-#include "longclock/esu_attention/esu_attention_rows.cuh"
+#include "longclock/esu_attention/esu_attention_pieces.cuh"
 
 namespace longclock {
 
@@ -13,7 +13,7 @@ constexpr int kPairs = 2;  // of rows of a lane
 template <bool kAligned>
 __device__ __forceinline__ float4 load_context(const DeviceEsuAttentionParams& p, const float* rows,
                                                int64_t query, int64_t head, int at) {
-  const int64_t dim = p.behaviours.dim;
+  const int64_t dim = p.dim;
   return load_quad<float, kAligned>(rows + (query * p.heads + head) * p.width, at,
                                     head < p.heads ? dim : 0);
 }
@@ -23,8 +23,7 @@ __device__ __forceinline__ float4 load_context_time(const DeviceEsuAttentionPara
                                                     const float* rows, int64_t query, int64_t head,
                                                     int clock) {
   if (head >= p.heads) return zero4();
-  const float* row =
-      rows + (query * p.heads + head) * p.width + p.behaviours.dim + clock * kTimeFeatures;
+  const float* row = rows + (query * p.heads + head) * p.width + p.dim + clock * kTimeFeatures;
   return make_float4(row[0], row[1], row[2], row[3]);
 }
 
@@ -100,7 +99,7 @@ __global__ void __launch_bounds__(kEsuThreads)
       if (!is_valid(p, position + i)) out[pair][i] = zero4();
     }
     if (b.z_grad == nullptr) continue;
-    const int64_t dim = p.behaviours.dim;
+    const int64_t dim = p.dim;
     store_rows<T, kAligned>(static_cast<T*>(b.z_grad) + position * dim, count, at, dim, lane,
                             g.lanes, out[pair]);
   }
@@ -112,7 +111,7 @@ __global__ void __launch_bounds__(kEsuThreads)
     esu_attention_backward_merge_kernel(const DeviceEsuAttentionBackwardParams b,
                                         const EsuGeometry g) {
   const DeviceEsuAttentionParams& p = b.forward;
-  const int64_t query = g.query_begin + blockIdx.x / p.heads, dim = p.behaviours.dim;
+  const int64_t query = g.query_begin + blockIdx.x / p.heads, dim = p.dim;
   const int64_t head = blockIdx.x % p.heads;
   const float* partial = b.u_partial + (query * g.parts * p.heads + head) * dim;
   U* out = static_cast<U*>(b.u_grad) + (query * p.heads + head) * dim;

@@ -18,15 +18,17 @@ template <class T>
 class EsuBlock {
  public:
   EsuBlock(const EsuAttentionParams& p, int64_t others, Scratch* scratch)
-      : p_(p), others_(others), padded_(round_up(p.behaviours.dim, kLanes)) {
+      : p_(p), others_(others), padded_(round_up(p.dim, kLanes)) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
-    copies_ = scratch->take<float>(kEsuBlock * padded_);
+    copies_ = scratch->take<float>(kEsuBlock * padded_ + kLanes);
     vectors_ = scratch->take<const float*>(p.heads + others);
     products_ = scratch->take<float>((p.heads + others) * kEsuBlock);
     features_ = scratch->take<TimeFeatureBlock>(p.behaviours.time.clocks);
+    const int features = p.behaviours.feature_count;
+    if (features > 0) feature_rows_ = scratch->take<const T*>(features * kEsuBlock);
     // Rows read where they lie: the next block's come in while this one is worked on.
     in_place_ = !p.behaviours.ids && p.positions == nullptr;
-    const bool ahead = in_place_ && sizeof(T) == 4 && p.behaviours.dim == padded_;
+    const bool ahead = in_place_ && sizeof(T) == 4 && p.dim == padded_ && features == 0;
     ahead_ = ahead ? kEsuBlock * p.behaviours.key_row_stride : 0;
   }
 
@@ -46,9 +48,15 @@ class EsuBlock {
     if (!in_place_) {
       for (int64_t i = 0; i < count_; ++i) prefetch_row(b.rows[i], p_.behaviours.dim * sizeof(T));
     }
+    const bool joined = p_.behaviours.feature_count > 0;
+    if (joined) find_features(begin + n);
     const int64_t whole = round_up(count_, kLanes);
     read_time_term(whole);
-    widen_rows(b.rows, count_, p_.behaviours.dim, copies_, rows_);
+    if (joined) {
+      join_rows();
+    } else {
+      widen_rows(b.rows, count_, p_.dim, copies_, rows_);
+    }
     dot_tiles(vectors_, p_.heads + others_, rows_, count_, padded_, ahead_, products_, kEsuBlock);
     for (int64_t h = 0; h < p_.heads; ++h) {
       float* alpha = products_ + h * kEsuBlock;
@@ -84,6 +92,51 @@ class EsuBlock {
     }
     for (int i = 0; i < time.lookups; ++i) {
       look_up(time.lookup[i], b.delta[time.lookup[i].clock], whole, i > 0, b.s);
+    }
+  }
+
+  // Where the rows of the block's features begin. Those of the next block come in meanwhile: each
+  // lies anywhere in its table. Not inlined, nor is join_rows(): rows without features keep the
+  // shorter code.
+  __attribute__((noinline)) void find_features(int64_t end) {
+    const int64_t* positions = p_.positions == nullptr ? nullptr : p_.positions + q_ * p_.k;
+    const int64_t ahead = min_of(end + kEsuBlock, p_.k);
+    for (int f = 0; f < p_.behaviours.feature_count; ++f) {
+      const Feature& feature = p_.behaviours.features[f];
+      const T* keys = static_cast<const T*>(feature.keys);
+      const T** rows = feature_rows_ + f * kEsuBlock;
+      const int64_t bytes = feature.dim * static_cast<int64_t>(sizeof(T));
+      for (int64_t i = 0; i < count_; ++i) {
+        const int64_t at = positions == nullptr ? q_ * p_.k + index_[i] : positions[index_[i]];
+        rows[i] = keys + (feature.ids ? feature.ids[at] : at) * feature.row_stride;
+        if (end <= kEsuBlock) prefetch_row(rows[i], bytes);
+      }
+      for (int64_t k = end; feature.ids && k < ahead; ++k) {
+        const int64_t at = positions == nullptr ? q_ * p_.k + k : positions[k];
+        const int64_t row = at < 0 ? -1 : feature.ids[at];
+        if (row < 0 || row >= feature.table_rows) continue;  // what is not valid may have any
+        prefetch_far_row(keys + row * feature.row_stride, bytes);
+      }
+    }
+  }
+
+  // Copies of the rows with their features behind them, padded with zeros. What is written past the
+  // end of a row or of a feature, less than a vector, is overwritten by what lies there.
+  __attribute__((noinline)) void join_rows() {
+    const auto copy = [](const T* from, int64_t dim, float* to) {
+      int64_t i = 0;
+      for (; i + kLanes <= dim; i += kLanes) store(load(from + i), to + i);
+      if (i < dim) store(load_partial(from + i, dim - i), to + i);
+      return to + dim;
+    };
+    for (int64_t r = 0; r < count_; ++r) {
+      float* to = copies_ + r * padded_;
+      rows_[r] = to;
+      if (padded_ > p_.dim) store(Vf{}, to + padded_ - kLanes);
+      to = copy(block_->rows[r], p_.behaviours.dim, to);
+      for (int f = 0; f < p_.behaviours.feature_count; ++f) {
+        to = copy(feature_rows_[f * kEsuBlock + r], p_.behaviours.features[f].dim, to);
+      }
     }
   }
 
@@ -137,6 +190,7 @@ class EsuBlock {
   int64_t others_, padded_, ahead_;
   bool in_place_;
   BehaviourBlock<T>* block_;
+  const T** feature_rows_ = nullptr;  // [features, kEsuBlock]
   float* copies_;
   const float** vectors_;
   float* products_;

@@ -22,12 +22,26 @@ constexpr int kEsuHeads = 4;  // of a group
 constexpr int kEsuRows = 2;   // at a time
 
 // How rows are read: 16 bytes at a time where all rows lie at multiples of that, else by elements.
-// The fast form has one panel and fits 64 registers, 8 blocks a multiprocessor.
-enum class EsuForm { kFast, kWide, kAny };
+// The fast form has one panel and fits 64 registers, 8 blocks a multiprocessor. Rows that have
+// features are read by the same three forms of their own, which find the table that a column lies
+// in.
+enum class EsuForm { kFast, kWide, kAny, kTables, kWideTables, kAnyTables };
 template <EsuForm kForm>
-constexpr bool kIsAligned = kForm != EsuForm::kAny;
+constexpr bool kHasFeatures = kForm >= EsuForm::kTables;
+// The form of rows of one table.
 template <EsuForm kForm>
-constexpr int kEsuBlocks = kForm == EsuForm::kFast ? 8 : 3;
+constexpr EsuForm kWithoutFeatures =
+    kHasFeatures<kForm>
+        ? static_cast<EsuForm>(static_cast<int>(kForm) - static_cast<int>(EsuForm::kTables))
+        : kForm;
+template <EsuForm kForm>
+constexpr bool kIsFast = kWithoutFeatures<kForm> == EsuForm::kFast;
+template <EsuForm kForm>
+constexpr bool kIsAligned = kWithoutFeatures<kForm> != EsuForm::kAny;
+template <EsuForm kForm>
+constexpr int kEsuBlocks = kForm == EsuForm::kFast     ? 8
+                           : kForm == EsuForm::kTables ? 6
+                                                       : 3;
 
 // Depends on sizes alone, never on the device or the batch.
 struct EsuGeometry {
@@ -124,7 +138,7 @@ __device__ __forceinline__ float4 load_quad(const T* __restrict__ row, int64_t a
 template <class T, bool kAligned>
 __device__ __forceinline__ float4 load_u(const DeviceEsuAttentionParams& p, int64_t query,
                                          int64_t head, int64_t at) {
-  const int64_t dim = p.behaviours.dim;
+  const int64_t dim = p.dim;
   const int64_t size = head < p.heads ? dim : 0;
   const int64_t row = (query * p.heads + head) * dim;
   if (!p.u_is_float || sizeof(T) == sizeof(float)) {

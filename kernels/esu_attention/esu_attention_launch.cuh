@@ -3,13 +3,13 @@
 #pragma once
 
 #include "longclock/common/launch.cuh"
-#include "longclock/esu_attention/esu_attention_rows.cuh"
+#include "longclock/esu_attention/esu_attention_pieces.cuh"
 
 namespace longclock {
 
 template <class T>
 EsuGeometry esu_geometry(const DeviceEsuAttentionParams& p) {
-  const int64_t dim = p.behaviours.dim;
+  const int64_t dim = p.dim;
   EsuGeometry g{};
   g.lanes = kVector16<T>;  // two halves with a piece each, of 16-bit rows
   while (g.lanes < kWarp && g.lanes * 4 < dim) g.lanes *= 2;
@@ -21,13 +21,21 @@ EsuGeometry esu_geometry(const DeviceEsuAttentionParams& p) {
   return g;
 }
 
-template <class T>
-EsuForm esu_form(const DeviceEsuAttentionParams& p, bool others_aligned) {
+inline EsuForm esu_form(const DeviceEsuAttentionParams& p, bool others_aligned) {
   const Behaviours& b = p.behaviours;
-  const bool aligned = others_aligned && aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) &&
-                       aligned16(b.keys, p.z_query_stride, b.dim, b.dtype) &&
-                       aligned16(p.u, b.dim, b.dim, p.u_is_float ? DType::kFloat32 : b.dtype);
-  return !aligned ? EsuForm::kAny : b.dim > kWarp * 4 ? EsuForm::kWide : EsuForm::kFast;
+  bool aligned = others_aligned && aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) &&
+                 aligned16(b.keys, p.z_query_stride, b.dim, b.dtype) &&
+                 aligned16(p.u, p.dim, p.dim, p.u_is_float ? DType::kFloat32 : b.dtype);
+  for (int i = 0; i < b.feature_count; ++i) {
+    const Feature& f = b.features[i];
+    aligned = aligned && aligned16(f.keys, f.row_stride, f.dim, b.dtype);
+  }
+  if (b.feature_count > 0) {
+    return !aligned            ? EsuForm::kAnyTables
+           : p.dim > kWarp * 4 ? EsuForm::kWideTables
+                               : EsuForm::kTables;
+  }
+  return !aligned ? EsuForm::kAny : p.dim > kWarp * 4 ? EsuForm::kWide : EsuForm::kFast;
 }
 
 // Calls f(EsuInstance of the dtype and form) and returns its error. Whether what comes besides z
@@ -40,13 +48,19 @@ struct EsuInstance {
 template <class F>
 int with_esu_form(const DeviceEsuAttentionParams& p, bool others_aligned, const F& f) {
   LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, {
-    switch (esu_form<T>(p, others_aligned)) {
+    switch (esu_form(p, others_aligned)) {
       case EsuForm::kFast:
         return f(EsuInstance<T, EsuForm::kFast>{});
       case EsuForm::kWide:
         return f(EsuInstance<T, EsuForm::kWide>{});
       case EsuForm::kAny:
         return f(EsuInstance<T, EsuForm::kAny>{});
+      case EsuForm::kTables:
+        return f(EsuInstance<T, EsuForm::kTables>{});
+      case EsuForm::kWideTables:
+        return f(EsuInstance<T, EsuForm::kWideTables>{});
+      case EsuForm::kAnyTables:
+        return f(EsuInstance<T, EsuForm::kAnyTables>{});
     }
   });
   return cudaErrorInvalidValue;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The behaviours that a block of esu_attention works on: where they lie, their time terms, and how
-// their rows are read and written.
+// The behaviours that a block of esu_attention works on: where they lie, and their time terms.
 #pragma once
 
 #include "longclock/esu_attention/esu_attention_columns.cuh"
@@ -50,11 +49,23 @@ constexpr int64_t kInvalidRow = -1;  // masked out or past the end: never read
 constexpr int64_t kMissingRow = -2;  // its id is in no table: not read, NaN
 
 // A behaviour of the tile in two words of 16 bytes: its time features, and its row with s. Words of
-// one kind lie together, so that lanes that read different rows use different banks.
+// one kind lie together, so that lanes that read different rows use different banks. Where rows
+// have features, also the address of its row in each table, none where there is nothing to read.
 struct EsuTile {
   float4* phi;  // of the first clock
   int4* row;
+  const void** table_rows;  // [tables, table_stride]
+  int table_stride;
 };
+
+// Between the addresses of a tile in one table and in the next: lanes that read the same behaviour
+// in several tables use different banks.
+LONGCLOCK_INLINE constexpr int esu_table_stride(int tile) { return tile + 1; }
+
+// Shared memory for the addresses of a tile, in words of 16 bytes.
+LONGCLOCK_INLINE constexpr int64_t esu_table_words(int features, int tile) {
+  return features == 0 ? 0 : ((features + 1) * esu_table_stride(tile) + 1) / 2;
+}
 
 struct EsuRow {
   int64_t begin;
@@ -141,84 +152,33 @@ __device__ __forceinline__ bool read_behaviour(const DeviceEsuAttentionParams& p
   return true;
 }
 
-// This lane's columns of two rows, zeros where they must not be read. `at` is the lane's first
-// column in a row. By all lanes of a warp.
-template <class T, bool kAligned>
-__device__ __forceinline__ void load_rows(const Behaviours& b, const int64_t (&begin)[kEsuRows],
-                                          int at, int lane, int lanes, float4 (&x)[kEsuRows]) {
-  const T* z = static_cast<const T*>(b.keys);
-  if constexpr (sizeof(T) == 4) {
-#pragma unroll
-    for (int row = 0; row < kEsuRows; ++row) {
-      x[row] = load_quad<T, kAligned>(z + begin[row], at, begin[row] < 0 ? 0 : b.dim);
-    }
-  } else {
-    const bool upper = lane >= lanes / 2;
-    const int64_t own = upper ? begin[1] : begin[0];
-    const uint4 bits = load16<T, kAligned>(z + own, upper ? at - 4 : at, own < 0 ? 0 : b.dim);
-    const uint2 low = make_uint2(bits.x, bits.y), high = make_uint2(bits.z, bits.w);
-    const uint2 kept = select(upper, high, low), sent = select(upper, low, high);
-    const uint2 got = make_uint2(__shfl_xor_sync(kAllLanes, sent.x, lanes / 2),
-                                 __shfl_xor_sync(kAllLanes, sent.y, lanes / 2));
-    x[0] = widen4<T>(select(upper, got, kept));
-    x[1] = widen4<T>(select(upper, kept, got));
-  }
-}
-
-// The counterpart: to the first `count` of the two rows of `size` at `to`, one behind the other.
-template <class T, bool kAligned>
-__device__ __forceinline__ void store_rows(T* to, int count, int at, int64_t size, int lane,
-                                           int lanes, const float4 (&x)[kEsuRows]) {
-  if constexpr (sizeof(T) == 4) {
-#pragma unroll
-    for (int row = 0; row < kEsuRows; ++row) {
-      const float values[4] = {x[row].x, x[row].y, x[row].z, x[row].w};
-      if (row < count) store16<T, kAligned>(to + row * size, at, size, values);
-    }
-  } else {
-    const bool upper = lane >= lanes / 2;
-    const uint2 first = narrow4<T>(x[0]), second = narrow4<T>(x[1]);
-    const uint2 kept = select(upper, second, first), sent = select(upper, first, second);
-    const uint2 got = make_uint2(__shfl_xor_sync(kAllLanes, sent.x, lanes / 2),
-                                 __shfl_xor_sync(kAllLanes, sent.y, lanes / 2));
-    const uint2 low = select(upper, got, kept), high = select(upper, kept, got);
-    if (count <= (upper ? 1 : 0)) return;
-    T* row = to + (upper ? size : 0);
-    const int begin = upper ? at - 4 : at;
-    if constexpr (kAligned) {
-      if (begin < size) {
-        *reinterpret_cast<uint4*>(row + begin) = make_uint4(low.x, low.y, high.x, high.y);
-      }
-    } else {
-      const uint32_t words[4] = {low.x, low.y, high.x, high.y};
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        if (begin + i < size) row[begin + i] = {static_cast<uint16_t>(words[i / 2] >> i % 2 * 16)};
-      }
-    }
-  }
-}
-
-// add_products() over all panels, from global memory: y(head, column) loads a quad.
-template <class T, bool kAligned, class Y>
-__device__ __forceinline__ void add_all_products(const Behaviours& b,
-                                                 const int64_t (&begin)[kEsuRows], int lane,
-                                                 const EsuGeometry& g, const Y& y,
-                                                 float (&sums)[kEsuRows][kEsuHeads]) {
+// Fills the addresses of entry i, which read_behaviour() has filled, by the same thread. Where an
+// id is in no table, the whole row is missing.
+template <class T>
+__device__ __forceinline__ void find_table_rows(const DeviceEsuAttentionParams& p,
+                                                const EsuPlace& place, int in_part,
+                                                const EsuTile& tile, int i) {
+  const Behaviours& b = p.behaviours;
+  const int64_t begin = esu_row(tile.row[i]).begin, entry = place.first + in_part;
+  const bool valid = begin != kInvalidRow;
+  const int64_t position = valid && p.positions != nullptr ? p.positions[entry] : entry;
+  bool known = begin >= 0;
+  tile.table_rows[i] = known ? static_cast<const T*>(b.keys) + begin : nullptr;
 #pragma unroll 1
-  for (int panel = 0; panel < g.panels; ++panel) {
-    const int at = panel * g.lanes * 4 + lane_column<T>(lane, g.lanes);
-    float4 x[kEsuRows];
-    load_rows<T, kAligned>(b, begin, at, lane, g.lanes, x);
-#pragma unroll
-    for (int head = 0; head < kEsuHeads; ++head) {
-      const float4 quad = y(head, at);
-#pragma unroll
-      for (int row = 0; row < kEsuRows; ++row) {
-        sums[row][head] = dot4(x[row], quad, sums[row][head]);
-      }
+  for (int f = 0; f < b.feature_count; ++f) {
+    const Feature& feature = b.features[f];
+    int64_t row = valid ? position : -1;
+    if (valid && feature.ids) {
+      row = feature.ids[position];
+      if (row >= feature.table_rows) row = -1;
+      if (p.check) device_check(row >= 0, "ids must be in [0, N)", "esu_attention");
+      known = known && row >= 0;
     }
+    tile.table_rows[(f + 1) * tile.table_stride + i] =
+        row < 0 ? nullptr : static_cast<const T*>(feature.keys) + row * feature.row_stride;
   }
+  if (!valid || known) return;
+  tile.row[i] = make_int4(static_cast<int>(kMissingRow), -1, 0x7fc00000, 0);  // s is NaN
 }
 
 }  // namespace longclock

@@ -57,7 +57,7 @@ inline void add_weights(const float* weights, int64_t n, float fade, Vf* one) {
 // then added, so that a long row does not gather the rounding of one long chain.
 template <class T>
 void attend(const EsuAttentionParams& p, int64_t begin, int64_t end) {
-  const int64_t dim = p.behaviours.dim, heads = p.heads;
+  const int64_t dim = p.dim, heads = p.heads;
   const int clocks = p.behaviours.time.clocks;
   Scratch scratch;
   EsuBlock<T> block(p, 0, &scratch);
@@ -144,7 +144,7 @@ struct QueryGrad {
 // gradient is, so that their difference is exactly 0 where one behaviour has all the weight.
 inline void read_grad(const EsuAttentionBackwardParams& p, int64_t q, int64_t padded,
                       const QueryGrad& out) {
-  const int64_t dim = p.forward.behaviours.dim, wide = p.forward.width;
+  const int64_t dim = p.forward.dim, wide = p.forward.width;
   for (int64_t h = 0; h < p.forward.heads; ++h) {
     const float* from = p.grad + (q * p.forward.heads + h) * wide;
     const float* context = p.forward.context + (q * p.forward.heads + h) * wide;
@@ -163,7 +163,7 @@ inline void read_grad(const EsuAttentionBackwardParams& p, int64_t q, int64_t pa
 template <class T>
 void weigh(const EsuAttentionBackwardParams& p, int64_t q, const EsuBlock<T>& block, int64_t whole,
            const QueryGrad& out) {
-  const int64_t heads = p.forward.heads, dim = p.forward.behaviours.dim;
+  const int64_t heads = p.forward.heads, dim = p.forward.dim;
   const int clocks = p.forward.behaviours.time.clocks;
   for (int64_t i = 0; i < whole; ++i) out.s_grad[i] = 0.0f;
   for (int64_t h = 0; h < heads; ++h) {
@@ -194,7 +194,7 @@ void weigh(const EsuAttentionBackwardParams& p, int64_t q, const EsuBlock<T>& bl
 // Zeros for behaviours [at, at + n) of query q, of which not all are valid.
 template <class T>
 void clear_grads(const EsuAttentionBackwardParams& p, int64_t q, int64_t at, int64_t n) {
-  const int64_t first = q * p.forward.k + at, dim = p.forward.behaviours.dim;
+  const int64_t first = q * p.forward.k + at, dim = p.forward.dim;
   if (p.z_grad != nullptr) {
     T* z_grad = static_cast<T*>(p.z_grad);
     for (int64_t i = first * dim; i < (first + n) * dim; ++i) z_grad[i] = T{};
@@ -212,7 +212,7 @@ void clear_grads(const EsuAttentionBackwardParams& p, int64_t q, int64_t at, int
 template <class T>
 void attend_backward(const EsuAttentionBackwardParams& p, int64_t begin, int64_t end) {
   const EsuAttentionParams& f = p.forward;
-  const int64_t dim = f.behaviours.dim, heads = f.heads;
+  const int64_t dim = f.dim, heads = f.heads;
   constexpr int64_t kGradRows = 24;  // of z, whose gradient is found and written together
   Scratch scratch;
   EsuBlock<T> block(f, heads, &scratch);
@@ -277,7 +277,7 @@ void table_grad(const EsuTableGradParams& p, int64_t begin, int64_t end) {
     if (const T* later = row_of(at + kPrefetchRows)) prefetch_row(later, bytes);
     T* to = row_of(at);
     if (to == nullptr) continue;
-    const T* from = static_cast<const T*>(p.z_grad) + at * dim;
+    const T* from = static_cast<const T*>(p.z_grad) + at * p.z_row_stride;
     for (int64_t i = 0; i < dim; ++i) from_float(to_float(to[i]) + to_float(from[i]), to + i);
   }
 }

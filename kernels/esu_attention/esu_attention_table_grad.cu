@@ -51,8 +51,8 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? 3 : 2)
       uint4 pieces[kFlight];
 #pragma unroll
       for (int i = 0; i < kFlight; ++i) {
-        pieces[i] =
-            load16<T, kAligned>(z_grad + pairs[i] * p.dim, column, pairs[i] == kNoPair ? 0 : p.dim);
+        pieces[i] = load16<T, kAligned>(z_grad + pairs[i] * p.z_row_stride, column,
+                                        pairs[i] == kNoPair ? 0 : p.dim);
       }
       more = pairs[kFlight - 1] != kNoPair;
       if (more) {
@@ -102,8 +102,8 @@ int launch_esu_table_grad(const EsuTableGradParams& p, void* memory, CudaStream 
   int shift = 0;
   while (1 << shift < kWarp && 16 << shift < row_bytes) ++shift;
   const int64_t blocks = ((p.count << shift) + kBlockThreads - 1) / kBlockThreads;
-  const bool aligned =
-      aligned16(p.z_grad, p.dim, p.dim, p.dtype) && aligned16(p.table_grad, p.dim, p.dim, p.dtype);
+  const bool aligned = aligned16(p.z_grad, p.z_row_stride, p.dim, p.dtype) &&
+                       aligned16(p.table_grad, p.dim, p.dim, p.dtype);
   LONGCLOCK_WITH_DTYPE(p.dtype, T,
                        const auto kernel = aligned ? esu_table_grad_kernel<T, true>
                                                    : esu_table_grad_kernel<T, false>;

@@ -52,6 +52,7 @@ struct Attention {
     params.query_time = {&query_time, true};
     params.heads = heads;
     params.k = k;
+    params.dim = dim;
     params.width = dim + kTimeFeatures;
     params.u = u.data();
     params.u_stride = 16;
@@ -119,6 +120,40 @@ TEST(EsuAttention, AgreesWithDoubles) {
           EXPECT_NEAR(a.context[h * 9 + i], expected[i], 2e-6 * (1 + std::fabs(expected[i]))) << k;
         }
       }
+    }
+  });
+}
+
+// The columns of z in three pieces: the second in a table that is looked up in, the third in rows
+// of its own. The columns of a row are added up in the same order.
+TEST(EsuAttention, FeaturesAreAsColumnsOfOneRow) {
+  for_each_level([] {
+    for (int64_t k : {1, 64, 130}) {
+      Attention a(k);
+      for (int64_t j = 2; j < k; j += 3) a.valid[j] = 0;
+      std::vector<float> column(k);
+      std::vector<int64_t> ids(k);
+      for (int64_t j = 0; j < k; ++j) {
+        ids[j] = a.valid[j] == 0 ? -1 : k - 1 - j;
+        column[k - 1 - j] = a.z[j * 5 + 2];
+      }
+      EsuAttentionParams of_one = a.params, several = a.params;
+      several.behaviours.dim = 2;
+      several.behaviours.feature_count = 2;
+      several.behaviours.features[0] = {column.data(), 1, 1, {ids.data(), true}, k};
+      several.behaviours.features[1] = {a.z.data() + 3, 5, 2, {}, 0};
+      std::vector<float> contexts[2], grads[2];
+      for (const EsuAttentionParams& p : {of_one, several}) {
+        const int i = p.behaviours.feature_count > 0 ? 1 : 0;
+        esu_attention_cpu(p, 0, 1);
+        contexts[i] = a.context;
+        grads[i].assign(k * 5, NAN);
+        const EsuAttentionBackwardParams b{p,       a.grad.data(), nullptr, grads[i].data(),
+                                           nullptr, nullptr,       k,       false};
+        esu_attention_backward_cpu(b, 0, 1);
+      }
+      EXPECT_EQ(contexts[0], contexts[1]) << k;
+      EXPECT_EQ(grads[0], grads[1]) << k;
     }
   });
 }

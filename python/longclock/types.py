@@ -23,8 +23,8 @@ class Lookup(NamedTuple):
 
     A behaviour that is an item and its features is a row of each of several tables, side by side: ``table`` is a tuple of up to
     eight tables [N, L_i], which may differ in N and L_i but not in dtype, and ``ids`` a tuple of as many. Rows of width
-    L = L_1 + L_2 + ... are not made for a search, which adds up the tables' products; the attention takes those of what was found. Where an element of ``ids`` is None, its table has
-    a row for every behaviour in their order, [S, M, L_i] or [T, L_i].
+    L = L_1 + L_2 + ... are never made: a search adds up the tables' products, and the attention reads the pieces of a row where
+    they lie. Where an element of ``ids`` is None, its table has a row for every behaviour in their order, [S, M, L_i] or [T, L_i].
 
     Example::
 

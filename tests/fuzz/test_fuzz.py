@@ -107,6 +107,8 @@ def reference(call: Call) -> tuple[dict[str, Tensor], Any]:
     if "scale" in a:
         a["scale"] = read(call.arguments)["scale"]  # as fp32
     leaves = {name: a[name].double().requires_grad_() for name in call.spec.leaves}
+    if "features" in a:
+        a["features"] = [rows.double() for rows in a["features"]]
     return leaves, public(call, a | leaves, lc.reference)
 
 

@@ -15,7 +15,7 @@ from fuzz.clocks import clock_options
 from fuzz.compare import LARGEST, LEAST, ULP, check, compare, compare_gradients
 from fuzz.draw import FLOATS, INTS, Draw
 from fuzz.oracle import Answer, Array
-from fuzz.rules import FARTHEST, Rules
+from fuzz.rules import FARTHEST, Rules, of_kind
 from fuzz.searches import TWO_CLOCKS
 from fuzz.spec import MLP, Given, Spec, schema_of
 from torch import Tensor
@@ -41,7 +41,22 @@ def good_calls() -> dict[str, Given]:
         made |= {kind: given, f"{kind}, found": given | whole}
     case = make_esu(queries=3, heads=2, k=8, width=5, poison=False, clocks=TWO_CLOCKS)
     made["two clocks"] = dict(zip(schema_of("esu_attention"), case.raw(), strict=True))
+    case = make_esu(queries=3, heads=2, k=8, width=2, table=True, some_invalid=False)
+    given = dict(zip(schema_of("esu_attention"), case.raw(), strict=True))
+    few, own = torch.randint(2, (3, 8)), torch.zeros(0, dtype=torch.int64)
+    made["features"] = given | {
+        "u": torch.randn(3, 2, 5), "features": [torch.randn(2, 2), torch.randn(24, 1)], "feature_ids": [few, own],
+    }  # fmt: skip
     return made
+
+
+def feature_of(rows: Tensor, ids: Tensor, z_time: Any) -> tuple[Tensor, Tensor | None]:
+    """As the public function takes it: a row for each behaviour lies as their times do, and has no ids."""
+    plain = of_kind(z_time) in ("tensor", "meta")
+    if ids.numel() or (plain and z_time.numel() == 0):
+        return rows, ids
+    fits = plain and z_time.dim() == 2 and z_time.numel() == len(rows)
+    return rows.reshape(*z_time.shape, rows.shape[1]) if fits else rows, None
 
 
 class Attention(Spec):
@@ -69,18 +84,41 @@ class Attention(Spec):
             valid = draw.bools((queries, k), 0.7 if count or not table else 0.0)
             dead = ~valid
         z = draw.floats((count, width) if table else (*each, width), dtype)
+        features = self.features(draw, each, dtype)
+        width += sum(rows.shape[1] for rows in features["features"])
         ids = draw.ints(each, 0, max(count, 1), draw.pick(*INTS)) if table else None
         z_time = draw.times(each, draw.pick(*INTS), period, kind)
         if draw.chance(0.7):
             draw.nonsense(z if ids is None else ids, dead, *([] if ids is None else [-1]))
             draw.nonsense(z_time, dead, 0)
+            for rows, of_rows in zip(*features.values(), strict=True):
+                if of_rows.numel():
+                    draw.nonsense(of_rows, dead, -1, len(rows))
+                elif dead.numel():
+                    draw.nonsense(rows, dead.flatten())
         u = draw.floats((queries, n, width), torch.float32)
         u = u * draw.pick(1.0, 0.1, 1 / max(width, 1) ** 0.5)
         u = u.to(dtype) if draw.chance(0.7) else u
         now = draw.times(queries, draw.pick(*INTS), period, kind)
         a = {"u": u, "z": z, "ids": ids, "z_time": z_time, "query_time": now, "positions": positions}  # fmt: skip
         a = draw.dressed_all(a | draw.mlps(clocks) | {"valid": valid}, *a, "valid")
-        return a | clocks
+        return (
+            a | clocks | {name: [draw.dressed(x) for x in made] for name, made in features.items()}
+        )
+
+    def features(
+        self, draw: Draw, each: tuple[int, ...], dtype: torch.dtype
+    ) -> dict[str, list[Tensor]]:
+        """Of a table each, or with a row for every behaviour."""
+        features, feature_ids = [], []
+        for _ in range(draw.pick(0, 0, 0, 1, 2)):
+            count, own = max(draw.size(9), 1), draw.chance(0.3) and np.prod(each) > 0
+            features.append(
+                draw.floats((int(np.prod(each)) if own else count, draw.size(9)), dtype)
+            )
+            ids = torch.zeros(0, dtype=torch.int64)
+            feature_ids.append(ids if own else draw.ints(each, 0, count, draw.pick(*INTS)))
+        return {"features": features, "feature_ids": feature_ids}
 
     def contract(self, rules: Rules) -> None:
         a = rules.a
@@ -96,7 +134,9 @@ class Attention(Spec):
         fits &= rules.rank("z", 3 if a["ids"] is None and not found else 2)
         if not fits or (found and not rules.rank("positions", 2)):
             return
-        queries, heads, width = a["u"].shape
+        queries, heads, whole = a["u"].shape
+        width = whole - sum(rows.shape[1] for rows in a["features"])
+        rules.need(all(rows.dtype == a["z"].dtype for rows in a["features"]), "dtype of features")
         by_query = "positions" if found else "z_time"
         rules.need(a[by_query].shape[0] == queries, f"Q of {by_query}")
         each = tuple(a["z_time"].shape)
@@ -108,7 +148,7 @@ class Attention(Spec):
             rules.shape("z", *each, width)
         else:
             rules.need(a["z"].shape[-1] == width, "L of the table")
-        wide = width + 4 * len(a["periods"])
+        wide = whole + 4 * len(a["periods"])
         for name, last in (("grad", wide), ("context", wide), ("softmax", 2)):
             if name in self.kinds:
                 rules.dtype(name, torch.float32)
@@ -133,9 +173,12 @@ class Attention(Spec):
         rules.seconds("z_time", times.astype(np.int64), not backward)
         rules.seconds("query_time", now.astype(np.int64), not backward)
         rules.seconds("query_time", view["query_time"].astype(np.int64), False)
-        if rules.a["ids"] is not None:
-            ids = view["ids"][valid]
-            outside = bool(((ids < 0) | (ids >= len(view["z"]))).any())
+        looked_up = [(view["ids"], view["z"])] if rules.a["ids"] is not None else []
+        looked_up += [
+            pair for pair in zip(view["feature_ids"], view["features"], strict=True) if pair[0].size
+        ]
+        for ids, rows in looked_up:
+            outside = bool(((ids[valid] < 0) | (ids[valid] >= len(rows))).any())
             if outside and rules.emulated:
                 (rules.either if rules.call.op == "esu_attention" else rules.open).append("ids")
             else:
@@ -165,10 +208,14 @@ class EsuAttention(Attention):
         return super().draw(draw, way) | {"sparse_grad": draw.chance(0.3)}
 
     def unread(self, a: Given) -> tuple[str, ...]:
-        return ("sparse_grad",) if a["ids"] is None else ()
+        return ("sparse_grad",) if a["ids"] is None and not a["features"] else ()
 
     def call(self, function: Callable[..., Any], a: Given, mlp: Any, extra: Given) -> Any:
         z = a["z"] if a["ids"] is None else lc.Lookup(a["z"], a["ids"], a["sparse_grad"])
+        if a["features"]:
+            others = zip(a["features"], a["feature_ids"], strict=True)
+            pairs = [(a["z"], a["ids"]), *(feature_of(*pair, a["z_time"]) for pair in others)]
+            z = lc.Lookup(*zip(*pairs, strict=True), a["sparse_grad"])
         options = {"valid": a["valid"], **clock_options(a)}
         if a["positions"] is not None:
             options |= layouts.everywhere(a)
@@ -221,6 +268,12 @@ class EsuAttentionBackward(Attention):
     def answer(self, call: Call, a: Given) -> Answer:
         """A table's rows are added up where autograd does it, each sum rounded to their dtype."""
         answer = attention.esu_attention_gradient(a)
+        if call.way == "gradient":  # before the columns of features
+            own = a["z"].shape[-1]
+            answer.values["z"], answer.off["z"] = (
+                answer.values["z"][..., :own],
+                answer.off["z"][..., :own],
+            )
         if call.way == "gradient" and attention.gathers(a):
             dtype = call.arguments["z"].dtype
             rounding, largest = ULP.get(dtype, 0.0), LARGEST[dtype]

@@ -17,7 +17,7 @@ def heads(a: Given, q: int) -> dict[str, Array] | None:
     at = np.flatnonzero(valid)
     if not len(at):
         return None
-    z = oracle.rows({"z": a["z"], "ids": a.get("ids")}, q * columns + at, "z")
+    z = oracle.rows(a, q * columns + at, "z")
     u = a["u"][q]
     each = oracle.distances(a["z_time"][q][at], a["query_time"][q], a)
     s, s_off = oracle.term(each, a)
@@ -63,7 +63,8 @@ def own_rows(a: Given) -> Given:
     valid = there if a["valid"] is None else there & a["valid"]
     ids = place if a["ids"] is None else take(a["ids"])
     times = {"z_time": take(a["z_time"])} if "z_time" in a else {}
-    return {**a, **times, "ids": ids, "valid": valid, "positions": None}
+    features = [take(each) if each.size else place for each in a.get("feature_ids", ())]
+    return {**a, **times, "ids": ids, "valid": valid, "positions": None, "feature_ids": features}
 
 
 def positions(a: Given) -> tuple[Array, Array]:

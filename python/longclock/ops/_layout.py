@@ -51,16 +51,22 @@ class SearchOptions(TablesLayout, total=False):
     unit: float | tuple[float, ...] | None
 
 
-def tables_apart(op: str, keys: Any, key_time: Tensor, ids: Any) -> dict[str, Any]:
-    """keys and ids, and what stands beside them: features and feature_ids, by the names that raw ops have for them."""
+def tables_apart(
+    op: str, keys: Any, key_time: Tensor, ids: Any, name: str = "keys"
+) -> dict[str, Any]:
+    """keys and ids, and what stands beside them: features and feature_ids, by the names that raw ops have for them.
+
+    Args:
+        name: what a caller calls keys.
+    """
     if type(keys) not in (tuple, list):
-        require_rows(op, keys=keys)
+        require_rows(op, **{name: keys})
         return {"keys": keys, "ids": ids, "features": [], "feature_ids": []}
     given = [None] * len(keys) if ids is None else ids
     if not isinstance(given, (tuple, list)) or len(given) != len(keys) or not keys:
         got = f"{len(given)} of them" if isinstance(given, (tuple, list)) else type(ids).__name__
         raise ValueError(f"{op}: ids must be a tuple of one for each of the {len(keys)} tables, got {got}")  # fmt: skip
-    require_rows(op, **{f"keys[{i}]": table for i, table in enumerate(keys)})
+    require_rows(op, **{f"{name}[{i}]": table for i, table in enumerate(keys)})
     features, feature_ids = [], []
     for table, rows in zip(keys[1:], given[1:], strict=True):
         own = rows is None  # which raw ops are told by ids without elements

@@ -149,33 +149,44 @@ def check_search(op: str, a: Given) -> None:
     check_rows(op, history, OF_SEARCH)
     check(op, query.dim() == 2 or (dense and query.dim() == 3),
           lambda: f"query must have shape {'[S, D] or [S, C, D]' if dense else '[Q, D]'}, got {shape_of(query)}")  # fmt: skip
-    width = keys.shape[-1]
-    for i, table in enumerate(features, 1):
-        check(op, table.dim() == 2, lambda i=i, table=table: f"keys[{i}] must have shape [N, D] with ids, got {shape_of(table)}")  # type: ignore[misc] # fmt: skip
-        width += table.shape[1]
+    width = keys.shape[-1] + _feature_columns(op, OF_SEARCH, features)
     check(op, query.shape[-1] == width, lambda: f"query must have D = {width} in its last dimension to match "
           f"keys, got {shape_of(query)}")  # fmt: skip
     check_queries(op, history, query.shape[:-1], a["query_time"], "query", OF_SEARCH, query.shape)
     check_places(op, history, OF_SEARCH)
-    _check_features(op, keys, history.time, features, feature_ids)
+    _check_features(op, OF_SEARCH, keys, history.time, features, feature_ids)
+
+
+def _feature_columns(op: str, words: Words, features: Sequence[Tensor]) -> Any:
+    """Of all tables beside the first."""
+    for i, table in enumerate(features, 1):
+        check(op, table.dim() == 2, lambda i=i, table=table: f"{words.rows}[{i}] must have shape [N, {words.width}] with ids, "  # type: ignore[misc]
+              f"got {shape_of(table)}")  # fmt: skip
+    return sum(table.shape[1] for table in features)
 
 
 def _check_features(
-    op: str, keys: Tensor, time: Tensor, features: Sequence[Tensor], feature_ids: Sequence[Tensor]
+    op: str,
+    words: Words,
+    rows: Tensor,
+    time: Tensor,
+    features: Sequence[Tensor],
+    feature_ids: Sequence[Tensor],
 ) -> None:
     """The tables beside the first, and their ids, which have no elements where every behaviour has a row."""
+    name = words.rows
     fits = len(features) < MAX_TABLES and len(feature_ids) == len(features)
-    check(op, fits, lambda: f"keys must be at most {MAX_TABLES} tables, with ids for each, got {len(features) + 1} tables "
+    check(op, fits, lambda: f"{name} must be at most {MAX_TABLES} tables, with ids for each, got {len(features) + 1} tables "
           f"and ids for {len(feature_ids) + 1}")  # fmt: skip
     for i, (table, ids) in enumerate(zip(features, feature_ids, strict=True), 1):
-        check(op, table.dtype == keys.dtype, lambda i=i, table=table: f"keys[{i}] must be {dtype_of(keys)} to match keys, got "  # type: ignore[misc]
+        check(op, table.dtype == rows.dtype, lambda i=i, table=table: f"{name}[{i}] must be {dtype_of(rows)} to match {name}, got "  # type: ignore[misc]
               f"{dtype_of(table)}; convert it with .to()")  # fmt: skip
         check_int(op, f"ids[{i}]", ids)
         if ids.dim() == 1 and ids.shape[0] == 0:
-            check(op, time.numel() == 0 or table.shape[0] == time.numel(), lambda i=i, table=table: f"keys[{i}] must have a "  # type: ignore[misc]
+            check(op, time.numel() == 0 or table.shape[0] == time.numel(), lambda i=i, table=table: f"{name}[{i}] must have a "  # type: ignore[misc]
                   f"row for every behaviour, where it has no ids, got {shape_of(table)}")  # fmt: skip
         else:
-            check_same_shape(op, ids, time, lambda i=i, ids=ids: f"ids[{i}] must have key_time's shape, got {shape_of(ids)}")  # type: ignore[misc] # fmt: skip
+            check_same_shape(op, ids, time, lambda i=i, ids=ids: f"ids[{i}] must have {words.time}'s shape, got {shape_of(ids)}")  # type: ignore[misc] # fmt: skip
 
 
 def check_indices(op: str, history: History, found: Tensor) -> None:
@@ -207,17 +218,31 @@ def check_attention(op: str, a: Given) -> None:
     check_int(op, "z_time", z_time)
     check_int(op, "query_time", query_time)
     check(op, u.dim() == 3, lambda: f"u must have shape [Q, n, L], got {shape_of(u)}")
+    width = _own_width(op, a)
     if a["positions"] is None:
-        _check_own_rows(op, a)
+        _check_own_rows(op, a, width)
     else:
-        _check_found_rows(op, a)
+        _check_found_rows(op, a, width)
     check_shape(op, "query_time", query_time, {"Q": u.shape[0]}, "to match u")
+    _check_features(op, OF_ATTENTION, z, z_time, a["features"], a["feature_ids"])
 
 
-def _check_own_rows(op: str, a: Given) -> None:
+def _own_width(op: str, a: Given) -> Any:
+    """Columns of z, which are those of u but for those of features."""
+    u, z, features = a["u"], a["z"], a["features"]
+    if not features:
+        return u.shape[2]
+    own = z.shape[-1] if z.dim() else 0
+    width = own + _feature_columns(op, OF_ATTENTION, features)
+    check(op, u.shape[2] == width, lambda: f"u must have L = {width} in its last dimension to match z, got "
+          f"{shape_of(u)}")  # fmt: skip
+    return own
+
+
+def _check_own_rows(op: str, a: Given, width: Any) -> None:
     """K rows, times and ids a query."""
     u, z, ids, z_time, valid = (a[name] for name in ("u", "z", "ids", "z_time", "valid"))
-    queries, _, width = u.shape
+    queries = u.shape[0]
 
     def wrong_times() -> str:
         return f"z_time must have shape [Q, K] with Q = {queries} to match u, got {shape_of(z_time)}"  # fmt: skip
@@ -239,10 +264,10 @@ def _check_own_rows(op: str, a: Given) -> None:
         _check_valid(op, valid, size, "to match z_time")
 
 
-def _check_found_rows(op: str, a: Given) -> None:
+def _check_found_rows(op: str, a: Given, width: Any) -> None:
     """Rows, times and ids of whole histories, and where in them the K of a query lie."""
     u, z, ids, z_time, positions = (a[name] for name in ("u", "z", "ids", "z_time", "positions"))
-    queries, _, width = u.shape
+    queries = u.shape[0]
 
     def wrong_positions() -> str:
         return f"positions must have shape [Q, K] with Q = {queries} to match u, got {shape_of(positions)}"

@@ -21,7 +21,6 @@ from longclock.history.checks import (
     check_rows,
 )
 from longclock.history.history import LAYOUT, History
-from longclock.history.rows import rows_at
 from longclock.history.windows import flattened
 from longclock.ops._call import (
     ByName,
@@ -34,7 +33,7 @@ from longclock.ops._call import (
     not_differentiable,
 )
 from longclock.ops._errors import named_errors
-from longclock.ops._layout import Sequences
+from longclock.ops._layout import Sequences, tables_apart
 from longclock.ops._shapes import (
     OF_ATTENTION,
     check_attention,
@@ -69,7 +68,8 @@ def esu_attention(
         u: [Q, n, L], ``W_b^i^T W_q^i q / sqrt(d)`` of each head; z's dtype, or float32.
         z: [Q, K, L], float32, float16 or bfloat16, any K; or Lookup(table [N, L], ids [Q, K]):
             rows are gathered in the kernel, and the table gets its gradient as from
-            ``nn.Embedding``, dense or (Lookup.sparse) sparse.
+            ``nn.Embedding``, dense or (Lookup.sparse) sparse. A Lookup of up to eight tables is their rows side by side,
+            which are never made, see :class:`longclock.Lookup`; L is the sum of their widths.
         z_time: int32 or int64 [Q, K], seconds. query_time: [Q].
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity; of C > 1 clocks [C, h, 4], [C, h], [C, h] and [C].
         valid: bool [Q, K]; where False, z, its time and its id are never read and the gradient is
@@ -110,8 +110,6 @@ def esu_attention(
     s = time.arguments()
     if found is not None:
         return _attend_to_found(u, z, z_time, query_time, found, layout, s)
-    if isinstance(z, Lookup) and isinstance(z.table, tuple):
-        z = _side_by_side(z, z_time, valid)
     return _attend(u, z, z_time, query_time, valid, s)
 
 
@@ -124,21 +122,16 @@ def _attend(
     s: Mapping[str, Any],
     positions: Tensor | None = None,
 ) -> Tensor:
-    rows, ids, sparse = z if isinstance(z, Lookup) else (z, None, False)
+    if isinstance(z, Lookup):
+        name = "z" if isinstance(z.table, tuple) else "z's table"
+        rows, sparse = tables_apart("esu_attention", z.table, z_time, z.ids, name), z.sparse
+    else:
+        rows, sparse = {"keys": z, "ids": None, "features": [], "feature_ids": []}, False
     context: Tensor = call(
-        raw.esu_attention.default, u=u, z=rows, ids=ids, z_time=z_time, query_time=query_time, positions=positions,
-        **s, valid=valid, sparse_grad=sparse,
+        raw.esu_attention.default, u=u, z=rows.pop("keys"), **rows, z_time=z_time, query_time=query_time,
+        positions=positions, **s, valid=valid, sparse_grad=sparse,
     )[0]  # fmt: skip
     return context
-
-
-def _side_by_side(z: Lookup, z_time: Tensor, valid: Tensor | None) -> Tensor:
-    """The rows of several tables, [Q, K, L]."""
-    if z_time.dim() == 2:
-        check_rows("esu_attention", History(z, z_time), OF_ATTENTION)
-        check_places("esu_attention", History(z, z_time), OF_ATTENTION)
-    places = torch.arange(z_time.numel(), device=z_time.device).view_as(z_time)
-    return rows_at("esu_attention", "ids", z.mapped(lambda each: each.flatten(0, 1)), places, valid)
 
 
 def check_keywords(found: Tensor | None, valid: Tensor | None, layout: Mapping[str, Any]) -> None:
@@ -187,17 +180,12 @@ def _attend_to_positions(
 ) -> Tensor:
     """To behaviours by where they lie, [Q, K]; below 0: none."""
     rows = history.rows
-    apart = isinstance(rows, Tensor) and rows.dim() == 3 and not rows.is_contiguous()
-    if len(history.tables) == 1 and not apart:
-        flat = flattened(history)
-        return _attend(u, flat.rows, flat.time, query_time, None, s, positions)
-    at, valid = positions.clamp(min=0), positions >= 0
-    if isinstance(rows, Tensor):  # to flatten these would copy all of them
-        columns = history.time.shape[1]
-        z = rows[at // columns, at % columns]
-    else:  # several tables, which the kernel does not read
-        z = rows_at("esu_attention", "ids", flattened(history).rows, at, valid)
-    return _attend(u, z, history.time.flatten()[at], query_time, valid, s)
+    if isinstance(rows, Tensor) and rows.dim() == 3 and not rows.is_contiguous():
+        at, columns = positions.clamp(min=0), history.time.shape[1]
+        z = rows[at // columns, at % columns]  # to flatten the rows would copy all of them
+        return _attend(u, z, history.time.flatten()[at], query_time, positions >= 0, s)
+    flat = flattened(history)
+    return _attend(u, flat.rows, flat.time, query_time, None, s, positions)
 
 
 def check_found(u: Tensor, history: History, query_time: Tensor, found: Tensor) -> None:
@@ -239,7 +227,7 @@ def _(need_u: bool, need_z: bool, need_mlp: bool, **given: Any) -> tuple[Tensor,
     entries = z_time if given["positions"] is None else given["positions"]
     return (
         u.new_empty(u.shape if need_u else (0,)),
-        z.new_empty((*entries.shape, z.shape[-1]) if need_z else (0,)),
+        z.new_empty((*entries.shape, u.shape[-1]) if need_z else (0,)),
         *mlp_gradients(given, need_mlp),
     )
 
@@ -256,12 +244,16 @@ def _keep(given: ByName, found: ByName) -> ByName:
     return {**given, **found}
 
 
-def _table_gradient(dz: Tensor, kept: ByName) -> Tensor:
-    """The gradient of the rows that z's were gathered from, by their ids, by their positions, or by both."""
-    table, ids, positions, valid = (kept[name] for name in ("z", "ids", "positions", "valid"))
+def _table_gradient(dz: Tensor, table: Tensor, ids: Tensor | None, kept: ByName) -> Tensor:
+    """The gradient of a table from that of its columns of the rows, [Q, K, L_i], which were gathered from it by ids, by
+    positions, by both, or by neither."""
+    positions, valid = kept["positions"], kept["valid"]
+    if ids is None and positions is None:
+        return dz.reshape(table.shape)
+    sparse = kept["sparse_grad"] and ids is not None
     if ids is None:
         ids, positions = positions, None  # one below 0 adds to no row
-    if not kept["sparse_grad"]:
+    if not sparse:
         dense: Tensor = call(raw.esu_attention_table_grad.default, z_grad=dz, ids=ids, positions=positions, valid=valid,
                              table_rows=table.shape[0])  # fmt: skip
         return dense
@@ -280,18 +272,39 @@ def _table_gradient(dz: Tensor, kept: ByName) -> Tensor:
     ids = ids.clamp(0, table.shape[0] - 1)
     return torch.sparse_coo_tensor(
         ids.reshape(1, -1),
-        dz.reshape(ids.numel(), table.shape[1]),
+        dz.reshape(ids.numel(), table.shape[1]).contiguous(),
         table.shape,
         check_invariants=False,
     )
 
 
-def _gradients(kept: ByName, grad: Tensor, needs: Mapping[str, bool]) -> ByName:
+def _gradients(kept: ByName, grad: Tensor, needs: Mapping[str, Any]) -> ByName:
+    if kept["features"]:
+        return _gradients_of_tables(kept, grad, needs)
     found = gradients_of(raw.esu_attention_backward.default, kept, grad, needs)
     gathered = kept["ids"] is not None or kept["positions"] is not None
     if found["z"] is not None and gathered:
-        found["z"] = _table_gradient(found["z"], kept)
+        found["z"] = _table_gradient(found["z"], kept["z"], kept["ids"], kept)
     return found
+
+
+def _gradients_of_tables(kept: ByName, grad: Tensor, needs: Mapping[str, Any]) -> ByName:
+    """Of rows side by side: each table's from its own columns of theirs."""
+    rows_need = [needs["z"], *needs["features"]]
+    flags = {**needs, "z": any(rows_need)}
+    found = gradients_of(raw.esu_attention_backward.default, kept, grad, flags)
+    if found["z"] is None:
+        return found
+    tables, times = [(kept["z"], kept["ids"])], kept["z_time"]
+    for table, ids in zip(kept["features"], kept["feature_ids"], strict=True):
+        none = ids.numel() == 0 and table.shape[0] == times.numel()  # each behaviour has a row
+        tables.append((table, None if none else ids.view(times.shape)))
+    columns = found["z"].split([table.shape[-1] for table, _ in tables], -1)
+    gradients = [
+        _table_gradient(dz, *table, kept) if need else None
+        for dz, table, need in zip(columns, tables, rows_need, strict=True)
+    ]
+    return {**found, "z": gradients[0], "features": gradients[1:]}
 
 
 not_differentiable("esu_attention_positions")
