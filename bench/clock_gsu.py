@@ -98,14 +98,16 @@ def search_case(
     )
 
 
-def two_tables(s: int, m: int, d: int, rows: int, dtype: str, k: int) -> Case:
-    """An item and a feature of half of the columns each, beside the two tables joined into one of as many columns."""
-    case = make_search(s, m, d, DTYPES[dtype], table=rows)
-    halves: Any = tuple(half.contiguous() for half in case.keys.split(d // 2, 1))
-    other = torch.randint(0, rows, (s, m))
-    layout = {**case.layout, "ids": (case.layout["ids"], other)}
-    several = dataclasses.replace(case, keys=halves, layout=layout)
-    doubles: Any = tuple(half.double() for half in halves)
+def two_tables(
+    s: int, m: int, widths: tuple[int, int], rows: tuple[int, int], dtype: str, k: int, **given: int
+) -> Case:
+    """An item and a feature, beside rows of one table that are as wide as both. given: candidates."""
+    case = make_search(s, m, sum(widths), DTYPES[dtype], table=rows[0], **given)
+    item, feature = (part.contiguous() for part in case.keys.split(widths, 1))
+    tables: Any = (item, feature[: rows[1]])
+    layout = {**case.layout, "ids": (case.layout["ids"], torch.randint(0, rows[1], (s, m)))}
+    several = dataclasses.replace(case, keys=tables, layout=layout)
+    doubles: Any = tuple(table.double() for table in tables)
     exact = dataclasses.replace(
         several, keys=doubles, query=case.query.double(), mlp=wide(case.mlp)
     )
@@ -121,10 +123,13 @@ def two_tables(s: int, m: int, d: int, rows: int, dtype: str, k: int) -> Case:
         "reference": lambda: several.run(lc.reference.clock_gsu, k),
         "joined into one table": lambda: case.run(lc.clock_gsu, k),
     }
-    sizes = {"S": s, "M": m, "N": rows, "D": f"{d // 2} + {d // 2}", "K": k, "dtype": dtype}
-    return Case(
-        f"two tables, {dtype}", sizes, rivals, check, read=case.gathered().keys, behaviours=s * m
-    )
+    n, d = (f"{one:,} + {two:,}" for one, two in (rows, widths))
+    sizes = {"S": s, "M": m, "N": n, "D": d, "K": k, "dtype": dtype}
+    title = f"two tables, {dtype}"
+    if given:
+        sizes["C"] = given["candidates"]
+        title = f"{sizes['C']} candidates, {title}"
+    return Case(title, sizes, rivals, check, read=case.gathered().keys, behaviours=s * m)
 
 
 def few_candidates(
@@ -177,7 +182,7 @@ def cases(quick: bool) -> Iterator[Case]:
         case = make_search(s, m, d // 2, DTYPES[name], table=rows)
         yield search_case(f"table, {name}", case, k, sizes, memory=name == "fp32")
     for name in ("fp32", "bf16"):
-        yield two_tables(s, m, d // 2, rows, name, k)
+        yield two_tables(s, m, (d // 4, d // 4), (rows, rows), name, k)
     for name in DTYPES:
         for c in (2, 5, 8):
             yield few_candidates(c, "dense", s, m, d // 2, rows, name, k)
@@ -189,6 +194,9 @@ def cases(quick: bool) -> Iterator[Case]:
         case = make_search(1, m, d, DTYPES[name], candidates=candidates)
         title = f"{candidates} candidates, {name}"
         yield search_case(title, case, k, sizes, memory=name == "fp32")
+    for name in ("fp32", "bf16"):
+        few = 20 if quick else 200  # values of the feature
+        yield two_tables(1, m, (d - d // 8, d // 8), (rows, few), name, k, candidates=candidates)
     sizes = {"S": 1, "M": long, "D": d, "dtype": "fp32"}
     case = make_search(1, long, d, torch.float32)
     yield search_case(f"one history of {long:,}, fp32", case, k, sizes)

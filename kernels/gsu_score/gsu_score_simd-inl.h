@@ -42,7 +42,8 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
           }
         });
   } else {
-    BlockScorer<T> scorer(p.behaviours, p.scale, queries, p.query_stride, count, &scratch);
+    BlockScorer<T> scorer(p.behaviours, p.scale, queries, p.query_stride, count, group.length,
+                          &scratch);
     float* scores = scratch.take<float>(count * kScoreStride);
     for (int64_t at = task.begin; at < task.end; at += kBehaviourBlock) {
       const int64_t n = min_of(kBehaviourBlock, task.end - at);

@@ -168,18 +168,16 @@ class BlockScorer {
   using Words = typename WordsOf<T>::Type;
 
  public:
-  // queries: [count], each as RowWords takes it.
+  // queries: [count], each as RowWords takes it. `length`: behaviours of the group.
   BlockScorer(const Behaviours& b, float scale, const float* queries, int64_t query_stride,
-              int64_t count, Scratch* scratch)
-      : b_(b), scale_(scale), count_(count) {
+              int64_t count, int64_t length, Scratch* scratch)
+      : b_(b), words_(b, length), scale_(scale), count_(count) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
-    const RowWords<Words> row_words(b);
-    words_ = row_words.count();
-    panel_ = scratch->take<float>(kPanelLanes * words_);
+    panel_ = scratch->take<float>(kPanelLanes * words_.count());
     rows_ = scratch->take<const char*>(count);
-    float* row = scratch->take<float>(count * words_);
-    for (int64_t i = 0; i < count; ++i, row += words_) {
-      row_words.from_query(queries + i * query_stride, row);
+    float* row = scratch->take<float>(count * words_.count());
+    for (int64_t i = 0; i < count; ++i, row += words_.count()) {
+      words_.from_query(queries + i * query_stride, row);
       rows_[i] = reinterpret_cast<const char*>(row);
     }
     for (int f = 0; f < b.feature_count; ++f) {
@@ -219,10 +217,13 @@ class BlockScorer {
  private:
   // Behaviours [at, at + n) of the block.
   void pack(const BehaviourBlock<T>& block, int64_t at, int64_t n) {
-    pack_panel<Words>(block.rows + at, n, b_.dim, panel_);
-    float* panel = panel_ + Words::words(b_.dim) * kPanelLanes;
+    float* looked_up = panel_;
+    float* joined = panel_ + words_.joined_begin() * kPanelLanes;
+    pack_panel<Words>(block.rows + at, n, b_.dim, joined);
+    joined += Words::words(b_.dim) * kPanelLanes;
     for (int f = 0; f < b_.feature_count; ++f) {
       const int64_t dim = b_.features[f].dim;
+      float*& panel = words_.is_looked_up(f) ? looked_up : joined;
       pack_panel<Words>(feature_rows_[f] + at, n, dim, panel);
       panel += Words::words(dim) * kPanelLanes;
     }
@@ -234,7 +235,7 @@ class BlockScorer {
     const char* rows[kRows];
     for (int64_t a = 0; a < kRows; ++a) rows[a] = rows_[q + min_of(a, n - 1)];
     Vf sums[kRows][2];
-    multiply_tile<Words, kRows>(rows, panel_, words_, sums);
+    multiply<kRows>(rows, sums);
     const Vf scale = splat(scale_), low = load(s), high = load(s + kLanes);
 #pragma GCC unroll 12
     for (int a = 0; a < kRows; ++a) {
@@ -244,9 +245,34 @@ class BlockScorer {
     }
   }
 
+  // The sums that begin with what is looked up elsewhere.
+  template <int kRows>
+  LONGCLOCK_INLINE void multiply(const char** rows, Vf (*sums)[2]) const {
+    // Of one feature and the rest: one chain.
+    if (words_.looked_ups() <= 1) {
+      return multiply_tile<Words, kRows>(rows, panel_, words_.count(), sums);
+    }
+    multiply_tile<Words, kRows>(rows, panel_, words_.looked_up(0).count, sums);
+    for (int i = 1; i < words_.looked_ups(); ++i) {
+      const auto [_, begin, count] = words_.looked_up(i);
+      const char* columns[kRows];
+      for (int a = 0; a < kRows; ++a) columns[a] = rows[a] + 4 * begin;
+      Vf more[kRows][2];
+      multiply_tile<Words, kRows>(columns, panel_ + begin * kPanelLanes, count, more);
+      for (int a = 0; a < kRows; ++a) {
+        sums[a][0] += more[a][0];
+        sums[a][1] += more[a][1];
+      }
+    }
+    for (int a = 0; a < kRows; ++a) rows[a] += 4 * words_.joined_begin();
+    add_tile<Words, kRows>(rows, panel_ + words_.joined_begin() * kPanelLanes, words_.joined(),
+                           sums);
+  }
+
   const Behaviours& b_;
+  RowWords<Words> words_;
   float scale_;
-  int64_t count_, words_;
+  int64_t count_;
   BehaviourBlock<T>* block_;
   float* panel_;
   const char** rows_;

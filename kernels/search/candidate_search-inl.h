@@ -15,6 +15,7 @@
 #include "longclock/search/key_list-inl.h"
 #include "longclock/search/passed-inl.h"
 #include "longclock/search/sampled_thresholds-inl.h"
+#include "longclock/search/small_tables-inl.h"
 #include "longclock/selection/topk_buffer-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
@@ -32,9 +33,11 @@ class CandidateSearch {
         b_(p.behaviours),
         group_(p.groups[task.group]),
         task_(task),
-        packer_(b_, scratch),
-        list_(b_, group_.position, scratch) {
-    const int64_t panels = (most + kPanelLanes - 1) / kPanelLanes;
+        words_(b_, group_.length),
+        packer_(words_, scratch),
+        list_(b_, words_, group_.position, scratch),
+        small_(b_, words_, panels_of(most), scratch) {
+    const int64_t panels = panels_of(most);
     block_ = scratch->take<BehaviourBlock<T>>(1);
     panels_ = scratch->take<float>(panels * packer_.panel_size());
     thresholds_ = scratch->take<float>(panels * kPanelLanes);
@@ -58,13 +61,15 @@ class CandidateSearch {
   }
 
  private:
-  int64_t panel_count() const { return (count_ + kPanelLanes - 1) / kPanelLanes; }
+  static int64_t panels_of(int64_t count) { return (count + kPanelLanes - 1) / kPanelLanes; }
+  int64_t panel_count() const { return panels_of(count_); }
 
   void pack(const float* const* queries) {
     for (int64_t panel = 0; panel < panel_count(); ++panel) {
       const int64_t first = panel * kPanelLanes;
-      packer_.pack(queries + first, min_of(kPanelLanes, count_ - first),
-                   panels_ + panel * packer_.panel_size());
+      float* const words = panels_ + panel * packer_.panel_size();
+      packer_.pack(queries + first, min_of(kPanelLanes, count_ - first), words);
+      small_.multiply(panel, words);
     }
   }
 
@@ -85,9 +90,19 @@ class CandidateSearch {
   void score_tile(int64_t panel, int64_t first, int64_t n, float* out, RowBits* passed) const {
     const char* rows[kRows];
     for (int64_t a = 0; a < kRows; ++a) rows[a] = list_.rows()[first + min_of(a, n - 1)];
-    Vf sums[kRows][2];
-    multiply_tile<Words, kRows>(rows, panels_ + panel * packer_.panel_size(), packer_.words(),
-                                sums);
+    Vf sums[kRows][2] = {};
+    for (int i = 0; i < small_.count(); ++i) {
+      const int32_t* row = list_.small(i) + first;
+#pragma GCC unroll 12
+      for (int a = 0; a < kRows; ++a) {
+        const float* more = small_.products(i, panel, row[min_of(a, n - 1)]);
+        sums[a][0] += load(more);
+        sums[a][1] += load(more + kLanes);
+      }
+    }
+    const float* words =
+        panels_ + panel * packer_.panel_size() + words_.joined_begin() * kPanelLanes;
+    add_tile<Words, kRows>(rows, words, words_.joined(), sums);
     const Vf scale = splat(p_.scale);
     out += first * kPanelLanes;
 #pragma GCC unroll 12
@@ -210,8 +225,10 @@ class CandidateSearch {
   const Group& group_;
   const SearchTask& task_;
   int64_t count_ = 0, sample_count_ = 0, next_sample_ = 0;
+  RowWords<Words> words_;
   PanelPacker<Words> packer_;
   KeyList<T> list_;
+  SmallTables<T> small_;
   BehaviourBlock<T>* block_;
   TopKBuffer* best_ = nullptr;
   float *panels_, *thresholds_, *samples_, *scores_;

@@ -15,22 +15,29 @@ class KeyList {
 
  public:
   // Of behaviours whose first lies at `position`.
-  KeyList(const Behaviours& b, int64_t position, Scratch* scratch)
-      : b_(b), position_(position), words_(RowWords<Words>(b).count()) {
+  KeyList(const Behaviours& b, const RowWords<Words>& words, int64_t position, Scratch* scratch)
+      : b_(b), words_(words), position_(position) {
     rows_ = scratch->take<const char*>(kListKeys);
     index_ = scratch->take<int64_t>(kListKeys);
     s_ = scratch->take<float>(kListKeys);
     // Rows that are whole words as they lie are read from there.
-    const bool as_they_lie = sizeof(T) == sizeof(typename Words::Element) && b.feature_count == 0 &&
-                             b.dim * static_cast<int64_t>(sizeof(T)) == 4 * words_;
-    if (!as_they_lie) copies_ = scratch->take<float>(kListKeys * words_ + kLanes);
+    const bool as_they_lie = sizeof(T) == sizeof(typename Words::Element) &&
+                             b.feature_count == words.looked_ups() &&
+                             b.dim * static_cast<int64_t>(sizeof(T)) == 4 * words.joined();
+    if (!as_they_lie) copies_ = scratch->take<float>(kListKeys * words.joined() + kLanes);
+    for (int i = 0; i < words.looked_ups(); ++i) small_[i] = scratch->take<int32_t>(kListKeys);
   }
 
   // Behaviour i of the block, which is valid. `index`: from the start of the sequence.
   void append(const BehaviourBlock<T>& block, int64_t i, int64_t index) {
     if (b_.ids) prefetch_row(block.rows[i], b_.dim * static_cast<int64_t>(sizeof(T)));
     for (int f = 0; f < b_.feature_count; ++f) {
+      if (words_.is_looked_up(f)) continue;
       prefetch_row(feature_row(f, index), b_.features[f].dim * static_cast<int64_t>(sizeof(T)));
+    }
+    for (int i = 0; i < words_.looked_ups(); ++i) {
+      const IntArray& ids = b_.features[words_.looked_up(i).feature].ids;
+      small_[i][size_] = static_cast<int32_t>(ids[position_ + index]);
     }
     s_[size_] = block.s[i];
     index_[size_] = index;
@@ -44,9 +51,10 @@ class KeyList {
   void widen() {
     if (copies_ == nullptr) return;
     for (int64_t i = 0; i < size_; ++i) {
-      float* const copy = copies_ + i * words_;
+      float* const copy = copies_ + i * words_.joined();
       float* to = RowWords<Words>::widen(reinterpret_cast<const T*>(rows_[i]), b_.dim, copy);
       for (int f = 0; f < b_.feature_count; ++f) {
+        if (words_.is_looked_up(f)) continue;
         to = RowWords<Words>::widen(feature_row(f, index_[i]), b_.features[f].dim, to);
       }
       rows_[i] = reinterpret_cast<const char*>(copy);
@@ -57,6 +65,8 @@ class KeyList {
   const char* const* rows() const { return rows_; }
   const int64_t* index() const { return index_; }
   const float* s() const { return s_; }
+  // Rows of the tables that are looked up.
+  const int32_t* small(int i) const { return small_[i]; }
 
  private:
   const T* feature_row(int f, int64_t index) const {
@@ -67,10 +77,12 @@ class KeyList {
   }
 
   const Behaviours& b_;
-  int64_t position_, words_, size_ = 0;
+  const RowWords<Words>& words_;
+  int64_t position_, size_ = 0;
   const char** rows_;
   int64_t* index_;
   float* s_;
+  int32_t* small_[kMaxFeatures];
   float* copies_ = nullptr;
 };
 

@@ -20,7 +20,11 @@ class RepeatedSearch {
  public:
   // `all`: the task's rows, all of which it has. Behaviours have no features.
   RepeatedSearch(const DotSearchParams& p, const DistinctRows<T>& all, Scratch* scratch)
-      : p_(p), all_(all), packer_(p.behaviours, scratch), list_(p.behaviours, 0, scratch) {
+      : p_(p),
+        all_(all),
+        words_(p.behaviours, all.valid()),
+        packer_(words_, scratch),
+        list_(p.behaviours, words_, 0, scratch) {
     panel_ = scratch->take<float>(packer_.panel_size());
     products_ = scratch->take<float>(round_up(all.count(), kTileRows) * kPanelLanes);
     samples_ = scratch->take<float>(kMaxSamples * kPanelLanes);
@@ -53,7 +57,7 @@ class RepeatedSearch {
       list_.widen();
       for (int64_t i = 0; i < n; i += kTileRows) {
         Vf sums[kTileRows][2];
-        multiply_tile<Words, kTileRows>(list_.rows() + i, panel_, packer_.words(), sums);
+        multiply_tile<Words, kTileRows>(list_.rows() + i, panel_, words_.joined(), sums);
         std::memcpy(products_ + (at + i) * kPanelLanes, sums, sizeof(sums));
       }
     }
@@ -99,6 +103,7 @@ class RepeatedSearch {
 
   const DotSearchParams& p_;
   const DistinctRows<T>& all_;
+  RowWords<Words> words_;
   PanelPacker<Words> packer_;
   KeyList<T> list_;
   float *panel_, *products_, *samples_;

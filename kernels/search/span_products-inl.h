@@ -124,7 +124,7 @@ class SpanProducts {
   // Adds the products of a part's rows of a feature.
   void add_feature(int f, const Group& g, int64_t begin, int64_t n) {
     const Feature& feature = b_.features[f];
-    if (is_small(feature, g)) return add_small(f, g, begin, n);
+    if (is_small(feature, g.length, kMaxSmall)) return add_small(f, g, begin, n);
     const RowPlace place = feature_place(feature, g);
     multiply_gathered(place, g, begin, n, feature_queries_[f], feature_products_);
     for (int64_t i = 0; i < kStreams; ++i) {
@@ -135,12 +135,6 @@ class SpanProducts {
         for (int64_t j = 0; j < blocks_[i].n; ++j) products[j] += more[j];
       }
     }
-  }
-
-  // A table so small that a product with each of its rows, looked up, is less work than one with
-  // each behaviour's. Tells by what the group has, whatever part of it is at hand.
-  static bool is_small(const Feature& f, const Group& g) {
-    return f.ids && f.table_rows <= kMaxSmall && 2 * f.table_rows <= g.length;
   }
 
   // The same for a small table.

@@ -129,13 +129,17 @@ inline void pack_panel(const T* const* rows, int64_t n, int64_t dim, float* pane
   }
 }
 
-// sums[row] = the products of a row with the panel's rows.
+// Goes on with the chains in `sums`: sums[row] += the products of a row with the panel's rows.
 template <class Words, int kRows>
-inline void multiply_tile(const char* const* rows, const float* panel, int64_t words,
-                          Vf (*sums)[2]) {
+inline void add_tile(const char* const* rows, const float* panel, int64_t words, Vf (*sums)[2]) {
   const char* row[kRows];
-  for (int a = 0; a < kRows; ++a) row[a] = rows[a];
-  Vf acc[kRows][2] = {};
+  Vf acc[kRows][2];
+#pragma GCC unroll 12
+  for (int a = 0; a < kRows; ++a) {
+    row[a] = rows[a];
+    acc[a][0] = sums[a][0];
+    acc[a][1] = sums[a][1];
+  }
   for (int64_t w = 0; w < words; ++w) {
     const Vf low = load(panel + w * kPanelLanes), high = load(panel + w * kPanelLanes + kLanes);
 #pragma GCC unroll 12
@@ -150,6 +154,15 @@ inline void multiply_tile(const char* const* rows, const float* panel, int64_t w
     sums[a][0] = acc[a][0];
     sums[a][1] = acc[a][1];
   }
+}
+
+// sums[row] = the products of a row with the panel's rows.
+template <class Words, int kRows>
+inline void multiply_tile(const char* const* rows, const float* panel, int64_t words,
+                          Vf (*sums)[2]) {
+#pragma GCC unroll 12
+  for (int a = 0; a < kRows; ++a) sums[a][0] = sums[a][1] = Vf{};
+  add_tile<Words, kRows>(rows, panel, words, sums);
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE
