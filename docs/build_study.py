@@ -2,7 +2,7 @@
 """Writes the tables of docs/study.md and README.md, and their figure, from the committed lines: python docs/build_study.py.
 
 A table follows a comment that names it: ``<!-- rates -->``, ``<!-- own -->``, ``<!-- taught -->``, ``<!-- optimizers -->``, or ``<!-- data protocol kind -->`` with ``rivals`` (LIC among
-them), ``variants`` (of LIC) or ``short`` (rivals in a few columns).
+them), ``variants`` (of LIC), ``short`` or ``cost`` (rivals in a few columns).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 LINES = ROOT / "examples" / "results" / "study"
 PAGES = (ROOT / "docs" / "study.md", ROOT / "README.md")
 TABLE = re.compile(
-    r"(<!-- (?:(rates|own|taught|optimizers)|([\w-]+) (\w+) (rivals|variants|short)) -->\n)((?:\|.*\n)*)"
+    r"(<!-- (?:(rates|own|taught|optimizers)|([\w-]+) (\w+) (rivals|variants|short|cost)) -->\n)((?:\|.*\n)*)"
 )
 STREAMS = {
     "nyc-60-days": "check-ins, 60 days",
@@ -31,13 +31,15 @@ STREAMS = {
     "bikeshare14": "bike trips, station to station",
 }
 SHORT = ("model", "seen AUC", "LIC's lead", "long histories")
+COST = ("model", "seen AUC", "LIC's lead", "seeds needed", "ms / 1,000")
 
 
 def lines_of(data: str, kind: str) -> list[Line]:
     """The committed runs of rivals, LIC among them, or of LIC and its variants."""
     lines = read_lines(LINES / data / "runs.jsonl")
     is_variant = {x["model"]: x["model"].startswith("lic-") for x in lines} | {
-        "lic-shuffled": False
+        "lic-shuffled": False,
+        "lic-stack": False,
     }
     return [
         x for x in lines if x["model"] == "lic" or is_variant[x["model"]] == (kind == "variants")
@@ -46,9 +48,10 @@ def lines_of(data: str, kind: str) -> list[Line]:
 
 def compared(data: str, protocol: str, kind: str) -> list[list[str]]:
     rows = report.table(lines_of(data, kind), protocol)
-    if kind != "short":
+    chosen = {"short": SHORT, "cost": COST}.get(kind)
+    if chosen is None:
         return rows
-    columns = [place for place, name in enumerate(rows[0]) if name in SHORT]
+    columns = [place for place, name in enumerate(rows[0]) if name in chosen]
     return [[row[place] for place in columns] for row in rows]
 
 
