@@ -17,6 +17,7 @@ PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 LINES = ROOT / "examples" / "results" / "study"
 LONG = ("nycflights", "bikeshare14-home", "bikeshare14")
+SINCE_2024 = ("stca", "twin-v2", "hstu", "transact-v2")
 
 spec = importlib.util.spec_from_file_location("build_study", ROOT / "docs" / "build_study.py")
 assert spec is not None
@@ -44,7 +45,8 @@ def test_every_table_is_there():
     rivals = {(data, "daily", "rivals") for data in ("nyc-60-days", "nyc", *LONG)}
     more = {("nyc-60-days", "daily", "variants"), ("nyc", "streaming", "rivals"),
             ("music", "batches", "rivals"), ("nycflights-all", "daily", "short"),
-            ("bikeshare14-home-all", "daily", "short")}  # fmt: skip
+            ("bikeshare14-home-all", "daily", "short"), ("music-12k", "batches", "cost")}  # fmt: skip
+    more |= {(f"{data}-12k", "daily", "cost") for data in LONG}
     wanted = ["rates", "own", "taught", "optimizers", *more, *rivals]
     assert sorted(map(str, found)) == sorted(map(str, wanted))  # each once
 
@@ -112,9 +114,35 @@ def test_lic_leads_every_rival_on_all_check_ins(protocol):
 
 def test_nobody_gains_from_the_hour_on_the_plays():
     models = models_of("music", "batches")
-    means = [summary.mean_of(runs, "seen_auc").value for runs in models.values()]
-    assert len(models) == 5
-    assert max(means) - min(means) <= 0.0015
+    means = {name: summary.mean_of(runs, "seen_auc").value for name, runs in models.items()}
+    counts = [means.pop(name) for name in ("interest-clock", "interest-clock-positives")]
+    assert len(means) == 5
+    assert max(means.values()) - min(means.values()) <= 0.0015
+    assert min(counts) > max(means.values()) + 0.02
+    assert max(counts) - min(counts) <= 0.001
+
+
+@pytest.mark.parametrize("data", ["nyc-60-days", *(f"{data}-12k" for data in LONG)])
+def test_the_rivals_since_2024(data):
+    for rival in SINCE_2024:
+        values = leads(data, rival)
+        assert len(values) == 5
+        assert min(values) > 0
+        assert statistics.mean(values) >= 0.034
+    stack = leads(data, "lic-stack")
+    assert len(stack) == 5
+    assert 0 <= statistics.mean(stack) <= 0.0032
+    models = models_of(data)
+    gain = statistics.mean(summary.differences(models["lic-stack"], models["stca"], "seen_auc"))
+    assert 0.039 <= gain <= 0.197
+
+
+def test_the_interest_clock_leads_on_the_plays():
+    models = models_of("music-12k", "batches")
+    assert set(SINCE_2024) < set(models)
+    best = max(models, key=lambda name: summary.mean_of(models[name], "seen_auc").value)
+    assert best == "interest-clock"
+    assert all(len(runs) == 5 for runs in models.values())
 
 
 def test_lic_is_not_behind_what_counts_on_the_clock():
