@@ -340,4 +340,7 @@ CUDA_GATES = (
     Gate(MANY, "survivors_a_result", 8),
     Gate(MANY, "global_atomics", 0),
     Gate(MANY, "launches", 4),
+    Gate(MANY, "ptx_instructions_of_selections_a_query", 4_500),
+    Gate(MANY, "ptx_instructions_of_selections_a_query_of_equals", 9_000),
+    Gate(MANY, "barriers_a_warp_of_selections", 4),
 )

@@ -16,7 +16,8 @@ from tolerance import assert_bitwise
 
 import longclock as lc
 
-KERNELS = ["sweep", "choose", "sweep", "select"]
+KERNELS = ["sweep", "choose_by_warp", "sweep", "select_by_warp"]
+OF_LARGE_K = ["sweep", "choose", "sweep", "select"]
 
 
 def launched(case: Case, k: int | None, sm: int = 80) -> list[dict[str, Any]]:
@@ -40,11 +41,31 @@ def test_what_is_written_does_not_depend_on_the_data(
     """Eight scores of each of the k best blocks, or of all: the bound that docs/many-candidates.md proves."""
     m, candidates = 1029, 21
     launches = launched(of_scores(patterns(m)[pattern], torch.float16, candidates), k)
-    assert names(launches) == KERNELS
+    assert names(launches) == (KERNELS if k <= 128 else OF_LARGE_K)
     blocks = -(-m // BLOCK)
     room = -(-m // 64) * 8  # blocks of whole tiles
     assert launches[0]["global_stores"]["bytes"] == candidates * room * 4
     assert launches[2]["global_stores"]["bytes"] == candidates * min(k, blocks) * BLOCK * 4
+
+
+@pytest.mark.parametrize("k", [1, 100, 128])
+@pytest.mark.parametrize("pattern", [*patterns(BLOCK), "large in few groups"])
+def test_a_selection_by_a_warp_is_short_whatever_the_data(
+    emulator_only: None, device: str, pattern: str, k: int
+) -> None:
+    """Large scores in 60 of the 128 groups whose maxima bound the k-th best: 590 blocks of 1,250 reach the bound."""
+    m, candidates = 10_000, 16
+    found = patterns(m)
+    few = torch.arange(m) // BLOCK % 128 < 60
+    found["large in few groups"] = found["random"] / 2 + 8192 * few
+    case = of_scores(found[pattern].floor(), torch.float16, candidates)
+    exact(case, k, device)
+    launches = [x for x in launched(case, k) if "by_warp" in x["kernel"]]
+    assert len(launches) == 2
+    counts = [x["instructions"] for x in launches]
+    instructions = sum(sum(count.values()) - count["move"] for count in counts) / candidates
+    assert instructions <= (4_500 if pattern == "random" and k <= 100 else 9_000), instructions
+    assert sum(x["barriers"] for x in launches) == 0
 
 
 @pytest.mark.parametrize(
@@ -130,7 +151,7 @@ def test_rounds_of_a_bounded_workspace(device: str, emulated: bool) -> None:
         (90, 999_000, 700), (300, 0, 400), torch.float16, integers=True, width=8, poison=False
     )
     if emulated:
-        assert names(launched(case, 33)) == 2 * KERNELS
+        assert names(launched(case, 33)) == 2 * ["sweep", "choose", "sweep", "select_by_warp"]
     alone = ragged((90, 0, 700), (300, 0, 400), torch.float16, integers=True, width=8)
     alone.query, alone.mlp = case.query, case.mlp
     kept = torch.cat([torch.arange(90), torch.arange(999_090, 999_790)])

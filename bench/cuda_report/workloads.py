@@ -28,6 +28,7 @@ import emulator
 PHASES = {"select": r"select|topk|cub/|merge", "stream": ""}
 SECTOR = 32
 COPIES = "common/async_copy.cuh"  # of rows to shared memory
+SELECTIONS = r"sweep_(choose|select)\w*_kernel"  # of many candidates
 SECOND_SWEEP = r"sweep_kernel<.*\(Sweep\)1>"  # writes the scores that survive
 Launch = dict[str, Any]
 
@@ -54,6 +55,20 @@ def instructions(launches: list[Launch]) -> int:
     return sum(sum(launch["instructions"].values()) for launch in launches)
 
 
+def barriers_a_warp(launches: list[Launch]) -> float:
+    count: int = sum(x["barriers"] for x in launches)
+    return count / sum(map(warps, launches))
+
+
+def without_moves(launches: list[Launch]) -> int:
+    """Instructions but for moves between registers, most of which ptxas removes."""
+    return instructions(launches) - sum(x["instructions"].get("move", 0) for x in launches)
+
+
+def selections(launches: list[Launch]) -> list[Launch]:
+    return [x for x in launches if re.fullmatch(SELECTIONS, short_name(x["kernel"]))]
+
+
 def figures(launches: list[Launch], units: int, minimum: int, rows: int) -> dict[str, float]:
     """Of one call. Lower is better in all of them."""
     kinds = ("global_loads", "global_stores", "global_atomics")
@@ -66,7 +81,7 @@ def figures(launches: list[Launch], units: int, minimum: int, rows: int) -> dict
         "local_bytes": sum(x["local_load_bytes"] + x["local_store_bytes"] for x in launches),
         "global_atomics": sum(launch["global_atomics"]["requests"] for launch in launches),
         "atomics": sum(launch["atomics"] for launch in launches),
-        "barriers_a_warp": sum(x["barriers"] for x in launches) / sum(map(warps, launches)),
+        "barriers_a_warp": barriers_a_warp(launches),
         "ptx_instructions_a_unit": instructions(launches) / units,
     }
     places = [each for launch in launches for each in launch["places"]]
@@ -131,9 +146,16 @@ def measure(workload: Workload) -> dict[str, Any]:
     ]  # fmt: skip
     if written:
         found["survivors_a_result"] = sum(written) / size(result.scores)
-    if workload.depends_on_data:
-        equal, _ = counted(workload.make(True))
+    equal = counted(workload.make(True))[0] if workload.depends_on_data else []
+    if equal:
         found["data_dependence"] = abs(instructions(equal) / instructions(launches) - 1)
+    if selections(launches):
+        queries = result.scores.shape[:-1].numel()
+        for scores, of_scores in (("", launches), ("_of_equals", equal)):
+            if of_scores:
+                count = without_moves(selections(of_scores))
+                found[f"ptx_instructions_of_selections_a_query{scores}"] = count / queries
+        found["barriers_a_warp_of_selections"] = barriers_a_warp(selections(launches))
     keep = ("kernel", "grid", "block", "shared_bytes")
     ran: dict[str, set[tuple[str, ...]]] = {}
     for launch in launches:

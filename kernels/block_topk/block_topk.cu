@@ -1,16 +1,62 @@
 // SPDX-License-Identifier: Apache-2.0
-// One block a row, or a part of one: tiles of scores go through a BlockSelector. Where there are
-// fewer rows than multiprocessors a row is cut into parts, whose best are merged by a second
-// launch.
+// One warp a row of up to 2,048 scores. Of longer ones one block a row, or a part of one: tiles of
+// scores go through a BlockSelector. Where there are fewer rows than multiprocessors a row is cut
+// into parts, whose best are merged by a second launch.
+#include <cstring>
+#include <type_traits>
+
 #include "longclock/block_topk/block_topk.h"
 #include "longclock/common/launch.cuh"
 #include "longclock/common/row_ranges.cuh"
 #include "longclock/common/vector16.cuh"
 #include "longclock/selection/block_selector.cuh"
 #include "longclock/selection/topk_merge.h"
+#include "longclock/selection/warp_selector.cuh"
 
 namespace longclock {
 namespace {
+
+// Scores of a row.
+__device__ __forceinline__ int64_t length_of_row(const BlockTopKParams& p, int64_t row) {
+  if (!p.lengths) return p.columns;
+  const int64_t given = p.lengths[row];
+  if (p.check)
+    device_check(given >= 0 && given <= p.columns, "lengths must be from 0 to M", "block_topk");
+  return min(max(given, int64_t{0}), p.columns);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kWarpSelectorThreads)
+    block_topk_by_warp_kernel(const BlockTopKParams p) {
+  using Selector = WarpSelector<kMaxWarpScores / (4 * kWarp)>;
+  __shared__ Selector::Shared shared[kWarpSelectorWarps];
+  const int64_t row = int64_t{blockIdx.x} * kWarpSelectorWarps + warp_index();
+  if (row >= p.rows) return;
+  const T* const scores = static_cast<const T*>(p.scores) + row * p.row_stride;
+  const int n = static_cast<int>(length_of_row(p, row)), k = static_cast<int>(p.k);
+  constexpr int kFour = 4 * static_cast<int>(sizeof(T));  // bytes
+  const bool aligned = reinterpret_cast<uintptr_t>(scores) % kFour == 0;
+  Selector best(shared + warp_index(), k, n, [&](int i) {
+    T four[4];
+    if (aligned && 4 * i + 4 <= n) {
+      using Bits = std::conditional_t<sizeof(T) == 4, uint4, uint2>;
+      const Bits bits = reinterpret_cast<const Bits*>(scores)[i];
+      memcpy(four, &bits, kFour);
+    } else {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (4 * i + j < n) four[j] = scores[4 * i + j];
+      }
+    }
+    uint32_t ordered[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) ordered[j] = 4 * i + j < n ? ordered_score(widen(four[j])) : 0;
+    return make_uint4(ordered[0], ordered[1], ordered[2], ordered[3]);
+  });
+  best.take(best.bound());
+  best.write_sorted(static_cast<T*>(p.top_scores) + row * p.k, p.indices + row * p.k,
+                    [](int at) { return at; });
+}
 
 template <class T>
 __global__ void __launch_bounds__(kSelectorThreads)
@@ -19,13 +65,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
   __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x / p.parts, part = blockIdx.x % p.parts;
   const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;
-  int64_t length = p.columns;
-  if (p.lengths) {
-    const int64_t given = p.lengths[row];
-    if (p.check)
-      device_check(given >= 0 && given <= p.columns, "lengths must be from 0 to M", "block_topk");
-    length = min(max(given, int64_t{0}), p.columns);
-  }
+  const int64_t length = length_of_row(p, row);
   // Parts begin where rows do with respect to pieces of 16 bytes.
   constexpr int kPiece = kVector16<T>;
   const int64_t step = ((length + p.parts - 1) / p.parts + kPiece - 1) / kPiece * kPiece;
@@ -98,6 +138,16 @@ __global__ void __launch_bounds__(kSelectorThreads)
 
 int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
   if (p.rows == 0 || p.k == 0) return cudaSuccess;
+  if (p.k <= kMaxWarpK && p.columns <= kMaxWarpScores && p.parts == 1) {
+    return for_each_part(p.rows, 1, [&](int64_t first, int64_t count) {
+      const unsigned blocks = grid_of((count + kWarpSelectorWarps - 1) / kWarpSelectorWarps);
+      const BlockTopKParams rows = rows_of(p, first, count);
+      LONGCLOCK_WITH_DTYPE(
+          p.dtype, T,
+          (block_topk_by_warp_kernel<T><<<blocks, kWarpSelectorThreads, 0, stream>>>(rows)));
+      return cudaGetLastError();
+    });
+  }
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   const int64_t longest = (p.columns + p.parts - 1) / p.parts;

@@ -14,12 +14,13 @@
 #include "longclock/common/mma.cuh"
 #include "longclock/common/vector16.cuh"
 #include "longclock/common/warp.cuh"
+#include "longclock/search/sweep_parts.h"
 
 namespace longclock {
 
 constexpr int kDelegateKeys = 8;  // of a block: what one lane scores of a warp's keys
 constexpr int kWarpKeys = 32;
-constexpr int kTileKeys = 2 * kWarpKeys;
+static_assert(kTileKeys == 2 * kWarpKeys);
 
 // Candidates are rows of A, keys columns of B; registers of a lane count from 0. Checked against
 // CuTe's layouts of the instructions by tests/cuda_emulator/tests/candidate_tile_test.cu.

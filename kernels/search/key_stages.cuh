@@ -26,7 +26,7 @@ __device__ __forceinline__ T opaque(T value) {
   return value;
 }
 
-// Behaviours [begin, end) of a sequence, begin a multiple of kPairKeys. Rows in shared memory are
+// Behaviours [begin, end) of a sequence, begin a multiple of kTileKeys. Rows in shared memory are
 // padded with zeros from the dimension to kRowBytes.
 template <int kRowBytes>
 class KeyStages {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the sweeps of sweep.cuh leave to choose from, a block a query; and the launches.
+// What the sweeps of sweep.cuh leave to choose from, a warp a query, or a block where it is much;
+// and the launches.
 #include "longclock/common/launch.cuh"
 #include "longclock/search/candidate_tile.cuh"
 #include "longclock/search/key_stages.cuh"
@@ -7,6 +8,7 @@
 #include "longclock/search/row_form.cuh"
 #include "longclock/search/sequence_view.cuh"
 #include "longclock/selection/block_selector.cuh"
+#include "longclock/selection/warp_selector.cuh"
 
 namespace longclock {
 namespace {
@@ -21,90 +23,158 @@ constexpr int64_t kMinTaskQueries = 512;                // queries, ragged
 // The sweeps write delegates of whole tiles.
 constexpr int kTileDelegates = kTileKeys / kDelegateKeys;
 
+__device__ __forceinline__ unsigned blocks_of(const SequenceView& view) {
+  return (static_cast<unsigned>(view.length) + kDelegateKeys - 1) / kDelegateKeys;
+}
+
+// Whole tiles of the delegates of a query that has `blocks`, by threads that step by `step`.
+__device__ __forceinline__ void forget_delegates(uint4* delegates, unsigned blocks, unsigned thread,
+                                                 unsigned step) {
+  const unsigned tiles = (blocks + kTileDelegates - 1) / kTileDelegates;
+  for (unsigned i = thread; i < tiles * (kTileDelegates / 4); i += step) {
+    delegates[i] = make_uint4(kNotChosen, kNotChosen, kNotChosen, kNotChosen);
+  }
+}
+
+// Delegates 4 i to 4 i + 3 of n as a selection orders them. Those of whole tiles are written.
+__device__ __forceinline__ uint4 ordered_delegates(const uint4* delegates, int i, int n) {
+  if (4 * i >= n) return make_uint4(0, 0, 0, 0);
+  const auto ordered = [](uint32_t bits) {
+    return bits == kNobody ? 0 : ordered_score(__uint_as_float(bits));
+  };
+  const uint4 four = delegates[i];
+  return make_uint4(ordered(four.x), ordered(four.y), ordered(four.z), ordered(four.w));
+}
+
+// The i-th of the chosen blocks of a query, or none.
+__device__ __forceinline__ void write_chosen(const SweepParams& p, int64_t row, int64_t i,
+                                             uint32_t block) {
+  const int64_t place = row * p.k + i;
+  p.chosen[place] = block;
+  if (block != kNotChosen) p.delegates[row * p.blocks + block] = static_cast<uint32_t>(place);
+}
+
+// The scores of the half i of the chosen blocks of a query, as a selection orders them: 0 where one
+// is not valid.
+__device__ __forceinline__ uint4 ordered_survivors(const SweepParams& p, const SequenceView& view,
+                                                   int64_t row, int i) {
+  const uint32_t block = p.chosen[row * p.k + 4 * i / kDelegateKeys];
+  if (block == kNotChosen) return make_uint4(0, 0, 0, 0);
+  const uint32_t m = block * kDelegateKeys + 4 * i % kDelegateKeys;
+  const float4 four = reinterpret_cast<const float4*>(p.block_scores)[row * p.k * 2 + i];
+  const auto ordered = [&](uint32_t index, float score) {
+    const bool valid = index < static_cast<uint32_t>(view.length) &&
+                       (!p.search.filtered || is_valid(p.search, view, index));
+    return valid ? ordered_score(score) : 0;
+  };
+  return make_uint4(ordered(m, four.x), ordered(m + 1, four.y), ordered(m + 2, four.z),
+                    ordered(m + 3, four.w));
+}
+
+// Where the survivor at a place lies in the sequence.
+__device__ __forceinline__ unsigned index_of_survivor(const SweepParams& p, int64_t row, int at) {
+  return p.chosen[row * p.k + at / kDelegateKeys] * kDelegateKeys + at % kDelegateKeys;
+}
+
 // The k best blocks of a query, in order of block: their delegates become their places.
+__global__ void __launch_bounds__(kWarpSelectorThreads)
+    sweep_choose_by_warp_kernel(const __grid_constant__ SweepParams p) {
+  using Selector = WarpSelector<kMaxWarpScores / (4 * kWarp)>;
+  __shared__ Selector::Shared shared[kWarpSelectorWarps];
+  const int64_t row = int64_t{blockIdx.x} * kWarpSelectorWarps + warp_index();
+  if (p.query_begin + row >= p.query_end) return;
+  const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.query_begin + row));
+  const int blocks = static_cast<int>(blocks_of(view)), k = static_cast<int>(p.k);
+  uint4* const delegates = reinterpret_cast<uint4*>(p.delegates + row * p.blocks);
+  Selector best(shared + warp_index(), k, blocks,
+                [&](int i) { return ordered_delegates(delegates, i, blocks); });
+  best.take(best.bound());
+  best.keep_best();
+  forget_delegates(delegates, blocks, lane_index(), kWarp);
+  __syncwarp();
+  for (int i = lane_index(); i < k; i += kWarp) {
+    write_chosen(p, row, i, i < best.count() ? best.place(i) : kNotChosen);
+  }
+}
+
+// The k best of a query's chosen blocks, sorted.
+__global__ void __launch_bounds__(kWarpSelectorThreads)
+    sweep_select_by_warp_kernel(const __grid_constant__ SweepParams p) {
+  using Selector = WarpSelector<kMaxWarpK * kDelegateKeys / (4 * kWarp)>;
+  __shared__ Selector::Shared shared[kWarpSelectorWarps];
+  const int64_t row = int64_t{blockIdx.x} * kWarpSelectorWarps + warp_index();
+  const int64_t q = p.query_begin + row;
+  if (q >= p.query_end) return;
+  const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
+  const int k = static_cast<int>(p.k), survivors = k * kDelegateKeys;
+  Selector best(shared + warp_index(), k, survivors, [&](int i) {
+    return 4 * i < survivors ? ordered_survivors(p, view, row, i) : make_uint4(0, 0, 0, 0);
+  });
+  best.take(best.bound_of_blocks());
+  best.write_sorted(p.scores + q * p.k, p.indices + q * p.k,
+                    [&](int at) { return index_of_survivor(p, row, at); });
+}
+
+// The same by a block a query, of any number of blocks and k.
 __global__ void __launch_bounds__(kSelectorThreads)
     sweep_choose_kernel(const __grid_constant__ SweepParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.query_begin + row));
-  const int blocks =
-      static_cast<int>((static_cast<unsigned>(view.length) + kDelegateKeys - 1) / kDelegateKeys);
+  const int blocks = static_cast<int>(blocks_of(view));
   uint4* const delegates = reinterpret_cast<uint4*>(p.delegates + row * p.blocks);
   BlockSelector best(&shared, memory, plan);
   for (int at = 0; at < blocks; at += plan.capacity) {
     const int n = min(plan.capacity, blocks - at);
-    const auto ordered = [&](int i, uint32_t bits) {
-      return i >= n || bits == kNobody ? 0 : ordered_score(__uint_as_float(bits));
-    };
     best.begin();
 #pragma unroll 2
     for (int i = threadIdx.x; i < best.places(n) / 4; i += kSelectorThreads) {
-      const uint4 four = delegates[at / 4 + i];
-      best.push_four(i, make_uint4(ordered(4 * i, four.x), ordered(4 * i + 1, four.y),
-                                   ordered(4 * i + 2, four.z), ordered(4 * i + 3, four.w)));
+      best.push_four(i, ordered_delegates(delegates + at / 4, i, n));
     }
     best.end(n, [&](int i) { return at + i; });
   }
-  for (int i = threadIdx.x;
-       i < (blocks + kTileDelegates - 1) / kTileDelegates * (kTileDelegates / 4);
-       i += kSelectorThreads) {
-    delegates[i] = make_uint4(kNotChosen, kNotChosen, kNotChosen, kNotChosen);
-  }
+  forget_delegates(delegates, blocks, threadIdx.x, kSelectorThreads);
   __syncthreads();
   best.for_each_by_index(p.k, [&](int64_t i, TopKEntry entry) {
-    const uint32_t block = entry == 0 ? kNotChosen : static_cast<uint32_t>(entry_index(entry));
-    const int64_t place = row * p.k + i;
-    p.chosen[place] = block;
-    if (entry != 0) p.delegates[row * p.blocks + block] = static_cast<uint32_t>(place);
+    write_chosen(p, row, i, entry == 0 ? kNotChosen : static_cast<uint32_t>(entry_index(entry)));
   });
 }
 
-// The k best of a query's chosen blocks, sorted.
 __global__ void __launch_bounds__(kSelectorThreads)
     sweep_select_kernel(const __grid_constant__ SweepParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x, q = p.query_begin + row;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
-  const uint32_t* const chosen = p.chosen + row * p.k;
-  const float4* const scores = reinterpret_cast<const float4*>(p.block_scores) + row * p.k * 2;
   const int survivors = static_cast<int>(p.k) * kDelegateKeys;
   BlockSelector best(&shared, memory, plan);
   for (int at = 0; at < survivors; at += plan.capacity) {
     const int n = min(plan.capacity, survivors - at);
     best.begin();
-    for (int i = threadIdx.x; i < n / 4; i += kSelectorThreads) {  // a half of a block
-      const uint32_t block = chosen[(at + 4 * i) / kDelegateKeys];
-      uint4 ordered = make_uint4(0, 0, 0, 0);
-      if (block != kNotChosen) {
-        const uint32_t m = block * kDelegateKeys + 4 * i % kDelegateKeys;
-        const float4 four = scores[at / 4 + i];
-        const auto of = [&](uint32_t index, float score) {
-          const bool valid = index < static_cast<uint32_t>(view.length) &&
-                             (!p.search.filtered || is_valid(p.search, view, index));
-          return valid ? ordered_score(score) : 0;
-        };
-        ordered =
-            make_uint4(of(m, four.x), of(m + 1, four.y), of(m + 2, four.z), of(m + 3, four.w));
-      }
-      best.push_four(i, ordered);
+    for (int i = threadIdx.x; i < n / 4; i += kSelectorThreads) {
+      best.push_four(i, ordered_survivors(p, view, row, at / 4 + i));
     }
-    best.end(n, [&](int i) {
-      return chosen[(at + i) / kDelegateKeys] * kDelegateKeys + (at + i) % kDelegateKeys;
-    });
+    best.end(n, [&](int i) { return index_of_survivor(p, row, at + i); });
   }
   best.write_sorted(p.k, p.scores + q * p.k, p.indices + q * p.k);
 }
 
-template <class Kernel>
-cudaError_t launch_selection(Kernel* kernel, int64_t longest, const SweepParams& p,
-                             const DeviceLimits& device, CudaStream stream) {
+// A selection of up to `longest` places a query, by a warp each where it can.
+template <class WarpKernel, class BlockKernel>
+cudaError_t launch_selection(WarpKernel* by_warp, BlockKernel* by_block, int64_t longest,
+                             const SweepParams& p, const DeviceLimits& device, CudaStream stream) {
+  const int64_t queries = p.query_end - p.query_begin;
+  if (p.k <= kMaxWarpK && longest <= kMaxWarpScores) {
+    const int64_t blocks = (queries + kWarpSelectorWarps - 1) / kWarpSelectorWarps;
+    by_warp<<<grid_of(blocks), kWarpSelectorThreads, 0, stream>>>(p);
+    return cudaGetLastError();
+  }
   const SelectorPlan plan =
       plan_selector(longest, p.k, static_cast<int>(sizeof(BlockSelector::Shared)), device);
-  const cudaError_t error = allow_all_shared(kernel, device);
+  const cudaError_t error = allow_all_shared(by_block, device);
   if (error != cudaSuccess) return error;
-  kernel<<<grid_of(p.query_end - p.query_begin), kSelectorThreads, plan.bytes(), stream>>>(p, plan);
+  by_block<<<grid_of(queries), kSelectorThreads, plan.bytes(), stream>>>(p, plan);
   return cudaGetLastError();
 }
 
@@ -205,11 +275,13 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
     p.places = static_cast<uint32_t>((p.query_end - begin) * p.k);
     int error = launch_sweep(p, Sweep::kDelegates, stream);
     if (error == 0) {
-      error = launch_selection(sweep_choose_kernel, plan.blocks, p, device, stream);
+      error = launch_selection(sweep_choose_by_warp_kernel, sweep_choose_kernel, plan.blocks, p,
+                               device, stream);
     }
     if (error == 0) error = launch_sweep(p, Sweep::kScores, stream);
     if (error == 0) {
-      error = launch_selection(sweep_select_kernel, params.k * kDelegateKeys, p, device, stream);
+      error = launch_selection(sweep_select_by_warp_kernel, sweep_select_kernel,
+                               params.k * kDelegateKeys, p, device, stream);
     }
     if (error != 0) return error;
   }

@@ -10,6 +10,7 @@
 #include "longclock/search/many_candidates.h"
 #include "longclock/search/sweep_candidates.cuh"
 #include "longclock/search/sweep_output.cuh"
+#include "longclock/search/sweep_parts.h"
 
 namespace longclock {
 
@@ -138,10 +139,9 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   if constexpr (kSweep == Sweep::kAll) {
     fill_past(p, candidates, shared.view, blockIdx.x / tiles, parts);
   }
-  const int64_t length = shared.view.length;
-  const int64_t step = ((length + parts - 1) / parts + kPairKeys - 1) / kPairKeys * kPairKeys;
-  const unsigned begin = static_cast<unsigned>(min(length, blockIdx.x / tiles * step));
-  const unsigned end = static_cast<unsigned>(min(length, begin + step));
+  const int64_t length = shared.view.length, part = blockIdx.x / tiles;
+  const unsigned begin = static_cast<unsigned>(part_begin(length, part, parts));
+  const unsigned end = static_cast<unsigned>(part_begin(length, part + 1, parts));
   if (begin == end) return;
 
   const uint32_t rows = shared_address(memory);
@@ -176,20 +176,6 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
     sweep_kernel(const __grid_constant__ SweepParams p, const unsigned first_tile,
                  const unsigned tiles, const unsigned parts) {
   if constexpr (kHasAsyncCopy) sweep_part<T, kRowBytes, kSweep>(p, first_tile, tiles, parts);
-}
-
-// Into how many parts each sequence is cut: such that about two blocks a multiprocessor have work,
-// and where parts stay long enough to pay for loading the candidates, several waves of them, so
-// that unequal ones even out. tiles: that have candidates.
-inline unsigned sweep_parts(int64_t tiles, int64_t longest, int multiprocessors) {
-  const int64_t resident = 2 * int64_t{multiprocessors};
-  const auto parts = [&](int64_t wanted, int64_t shortest) {
-    const int64_t most = (longest + shortest - 1) / shortest;
-    return wanted / tiles < most ? wanted / tiles : most;
-  };
-  const int64_t few = parts(resident, 2 * kTileKeys), many = parts(4 * resident, 16 * kTileKeys);
-  const int64_t best = few > many ? few : many;
-  return static_cast<unsigned>(best < 1 ? 1 : best);
 }
 
 template <class T, int kRowBytes, Sweep kSweep>

@@ -14,6 +14,7 @@
 #include "longclock/selection/selection.h"
 #include "longclock/selection/selector_plan.cuh"
 #include "longclock/selection/sort_entries.cuh"
+#include "longclock/selection/take_in_order.cuh"
 
 namespace longclock {
 
@@ -185,7 +186,7 @@ class BlockSelector {
     __syncthreads();
   }
 
-  // Counts the digit at `shift` of all whose digits above it are `prefix`.
+  // ReachingCounts the digit at `shift` of all whose digits above it are `prefix`.
   __device__ void count_digits(int n, uint32_t prefix, int shift) {
     clear_histogram();
     __syncthreads();
@@ -218,11 +219,6 @@ class BlockSelector {
     return {begin, min(all, begin + run)};
   }
 
-  // How many scores are above a threshold and how many equal to it.
-  struct Counts {
-    int above, equal;
-  };
-
   // Moves what is not below the threshold to next(): first of the carried, then of the tile, a run
   // of it by each warp. Each counts, then writes. Where all have room and will be compared, in any
   // order; else what is above the threshold and, where these are fewer than k, the first of its
@@ -230,7 +226,7 @@ class BlockSelector {
   template <class IndexOf>
   __device__ int take(int n, uint32_t threshold, const IndexOf& index_of) {
     const Run run = run_of_warp(n);
-    Counts all, before;
+    ReachingCounts all, before;
     count_reaching(run, threshold, &all, &before);
     if (compares() && all.above + all.equal <= plan_.taken) {
       take_all(run, threshold, before.above + before.equal, index_of);
@@ -239,13 +235,14 @@ class BlockSelector {
     const int ties = min(all.equal, max(plan_.k - all.above, 0));
     const int taken = all.above + ties;
     if (taken > plan_.taken) return taken;
-    take_in_order(run, threshold, ties, before, index_of);
+    take_run_in_order(run, threshold, ties, before, index_of);
     return taken;
   }
 
-  // Counts in the carried, which are the first warp's, and in the tile: all, and those of the warps
-  // before this one.
-  __device__ void count_reaching(const Run& run, uint32_t threshold, Counts* all, Counts* before) {
+  // ReachingCounts in the carried, which are the first warp's, and in the tile: all, and those of
+  // the warps before this one.
+  __device__ void count_reaching(const Run& run, uint32_t threshold, ReachingCounts* all,
+                                 ReachingCounts* before) {
     const int lane = lane_index(), warp = warp_index();
     int above = 0, equal = 0;
     const auto count = [&](uint32_t ordered) {
@@ -307,13 +304,13 @@ class BlockSelector {
   // Moves what is above the threshold and the first `ties` that are equal to it, in order of index;
   // before: what the warps before this one have.
   template <class IndexOf>
-  __device__ void take_in_order(const Run& run, uint32_t threshold, int ties, Counts before,
-                                const IndexOf& index_of) {
+  __device__ void take_run_in_order(const Run& run, uint32_t threshold, int ties,
+                                    ReachingCounts before, const IndexOf& index_of) {
     const int lane = lane_index();
     for (int first = 0; warp_index() == 0 && first < shared_->carried; first += kWarp) {
       const TopKEntry entry = first + lane < shared_->carried ? best_[first + lane] : 0;
       const uint32_t ordered[1] = {static_cast<uint32_t>(entry >> 32)};
-      write_in_order(ordered, threshold, ties, &before, [&](int) { return entry; });
+      take_in_order(ordered, threshold, ties, &before, [&](int) { return entry; }, next());
     }
     for (int first = run.begin; first < run.end; first += kWarp) {
       const int at = first + lane;
@@ -322,39 +319,10 @@ class BlockSelector {
       const bool some = best > threshold || (best == threshold && before.equal < ties);
       if (!__any_sync(kAllLanes, some)) continue;
       const uint32_t ordered[4] = {four.x, four.y, four.z, four.w};
-      write_in_order(ordered, threshold, ties, &before,
-                     [&](int i) { return topk_entry_of(ordered[i], index_of(4 * at + i)); });
+      take_in_order(
+          ordered, threshold, ties, &before,
+          [&](int i) { return topk_entry_of(ordered[i], index_of(4 * at + i)); }, next());
     }
-  }
-
-  // Writes what counts of kCount entries a lane, that follow each other from lane to lane, and adds
-  // it to `before`.
-  template <int kCount, class EntryOf>
-  __device__ void write_in_order(const uint32_t (&ordered)[kCount], uint32_t threshold, int ties,
-                                 Counts* before, const EntryOf& entry_of) {
-    int mine = 0;  // above in the lower half, equal in the upper
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      mine += (ordered[i] > threshold) + ((ordered[i] == threshold) << 16);
-    }
-    int sum = mine;
-#pragma unroll
-    for (int offset = 1; offset < kWarp; offset *= 2) {
-      const int lower = __shfl_up_sync(kAllLanes, sum, offset);
-      if (lane_index() >= offset) sum += lower;
-    }
-    int above = before->above + ((sum - mine) & 0xffff);
-    int equal = before->equal + ((sum - mine) >> 16);
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const bool is_above = ordered[i] > threshold, is_equal = ordered[i] == threshold;
-      if (is_above || (is_equal && equal < ties)) next()[above + min(equal, ties)] = entry_of(i);
-      above += is_above;
-      equal += is_equal;
-    }
-    const int total = __shfl_sync(kAllLanes, sum, kWarp - 1);
-    before->above += total & 0xffff;
-    before->equal += total >> 16;
   }
 
   __device__ static uint32_t largest_of(const uint4& four) {

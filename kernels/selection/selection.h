@@ -19,7 +19,7 @@ LONGCLOCK_INLINE uint32_t ordered_score(float score) {
   uint32_t bits;
   score += 0.0f;  // -0 becomes +0
   std::memcpy(&bits, &score, 4);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
 }
 
 LONGCLOCK_INLINE TopKEntry topk_entry_of(uint32_t ordered, int64_t index) {

@@ -22,6 +22,29 @@ __device__ __forceinline__ TopKEntry merged_in_warp(TopKEntry entry, int first, 
   return entry;
 }
 
+// Puts the entries of a warp in order, best first: entry i * 32 + lane is the lane's i-th. kEach: a
+// power of two.
+template <int kEach>
+__device__ __forceinline__ void sort_in_warp(TopKEntry (&entries)[kEach]) {
+#pragma unroll
+  for (int size = 2; size <= kEach * kWarp; size *= 2) {
+#pragma unroll
+    for (int stride = size / 2; stride >= kWarp; stride /= 2) {
+#pragma unroll
+      for (int low = 0; low < kEach; ++low) {
+        const int high = low ^ (stride / kWarp);
+        if (high < low) continue;
+        const TopKEntry a = entries[low], b = entries[high];
+        const bool exchange = (a < b) == ((low * kWarp & size) == 0);
+        entries[low] = exchange ? b : a;
+        entries[high] = exchange ? a : b;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) entries[i] = merged_in_warp(entries[i], i * kWarp, size);
+  }
+}
+
 // Puts `count` entries in order, best first. There is room for a power of two, 32 at least, which
 // is padded with zeros. All threads, with a barrier before others may read.
 __device__ __forceinline__ void sort_entries(TopKEntry* entries, int count) {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The best k of lists that are each in order: a block a row, or a block a group of a row's lists
-// and then one for what the groups leave.
+// The best k of lists that are each in order: a warp a row; or, of many entries, a block a row, or
+// a block a group of a row's lists and then one for what the groups leave.
 #include "longclock/common/launch.cuh"
 #include "longclock/common/row_ranges.cuh"
 #include "longclock/selection/block_selector.cuh"
 #include "longclock/selection/topk_merge.h"
+#include "longclock/selection/warp_selector.cuh"
 
 namespace longclock {
 namespace {
@@ -20,6 +21,25 @@ struct MergeLists {
   unsigned lists, stride, k;
   unsigned groups, group_lists;
 };
+
+// One warp a row. Lists follow each other in order of index, and so do equals within each.
+template <class T>
+__global__ void __launch_bounds__(kWarpSelectorThreads)
+    topk_merge_by_warp_kernel(const TopKMergeParams p) {
+  using Selector = WarpSelector<kMaxWarpScores / (4 * kWarp)>;
+  __shared__ Selector::Shared shared[kWarpSelectorWarps];
+  const int64_t row = int64_t{blockIdx.x} * kWarpSelectorWarps + warp_index();
+  if (row >= p.rows) return;
+  const int k = static_cast<int>(p.k), count = static_cast<int>(p.parts) * k;
+  const TopKEntry* const entries = p.entries + row * count;
+  const auto ordered = [&](int i) { return i < count ? ordered_score_of(entries[i]) : 0; };
+  Selector best(shared + warp_index(), k, count, [&](int i) {
+    return make_uint4(ordered(4 * i), ordered(4 * i + 1), ordered(4 * i + 2), ordered(4 * i + 3));
+  });
+  best.take(best.bound());
+  best.write_sorted(static_cast<T*>(p.top_scores) + row * k, p.indices + row * k,
+                    [&](int i) { return entry_index(entries[i]); });
+}
 
 // One block a row and group of its lists. Lists follow each other in order of index, and so do
 // equals within each. kFinal: the one group's best are the result; else they take the place of its
@@ -93,6 +113,16 @@ int launch_topk_merge(const TopKMergeParams& p, CudaStream stream) {
           return cudaGetLastError();
         }));
   };
+  if (p.k <= kMaxWarpK && p.parts * p.k <= kMaxWarpScores) {
+    return for_each_part(p.rows, 1, [&](int64_t first, int64_t count) {
+      const unsigned blocks = grid_of((count + kWarpSelectorWarps - 1) / kWarpSelectorWarps);
+      const TopKMergeParams rows = rows_of(p, first, count);
+      LONGCLOCK_WITH_DTYPE(
+          p.dtype, T,
+          (topk_merge_by_warp_kernel<T><<<blocks, kWarpSelectorThreads, 0, stream>>>(rows)));
+      return cudaGetLastError();
+    });
+  }
   const unsigned parts = static_cast<unsigned>(p.parts), k = static_cast<unsigned>(p.k);
   MergeLists lists{p.entries, p.parts * p.k, parts, k, k, 1, parts};
   LONGCLOCK_WITH_DTYPE(p.dtype, T, {
