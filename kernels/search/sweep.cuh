@@ -139,9 +139,9 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   if constexpr (kSweep == Sweep::kAll) {
     fill_past(p, candidates, shared.view, blockIdx.x / tiles, parts);
   }
-  const int64_t length = shared.view.length, part = blockIdx.x / tiles;
-  const unsigned begin = static_cast<unsigned>(part_begin(length, part, parts));
-  const unsigned end = static_cast<unsigned>(part_begin(length, part + 1, parts));
+  const unsigned length = static_cast<unsigned>(shared.view.length), part = blockIdx.x / tiles;
+  const unsigned begin = part_begin(length, part, parts);
+  const unsigned end = part_begin(length, part + 1, parts);
   if (begin == end) return;
 
   const uint32_t rows = shared_address(memory);

@@ -25,10 +25,11 @@ constexpr unsigned sweep_parts(int64_t candidate_tiles, int64_t longest, int mul
   return static_cast<unsigned>(best < 1 ? 1 : best);
 }
 
-// Where a part of a sequence begins, and the one before it ends.
-LONGCLOCK_INLINE int64_t part_begin(int64_t length, int64_t part, int64_t parts) {
-  const int64_t tiles = (length + kTileKeys - 1) / kTileKeys;
-  const int64_t begin = tiles * part / parts * kTileKeys;
+// Where a part of a sequence of fewer than 2^31 keys begins, and the one before it ends. The first
+// parts have a tile more where tiles do not go round.
+LONGCLOCK_INLINE unsigned part_begin(unsigned length, unsigned part, unsigned parts) {
+  const unsigned tiles = (length + kTileKeys - 1) / kTileKeys, rest = tiles % parts;
+  const unsigned begin = (part * (tiles / parts) + (part < rest ? part : rest)) * kTileKeys;
   return begin < length ? begin : length;
 }
 
