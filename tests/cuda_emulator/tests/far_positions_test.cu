@@ -51,14 +51,15 @@ struct FarSearch {
     search.behaviours.dim = dim;
     search.behaviours.key_row_stride = dim;
     search.behaviours.key_time = {times.data(), false};
-    search.behaviours.mlp = {w, w + 4, w + 5, w + 6, 1, 3600.0};
+    search.behaviours.time.clocks = 1;
+    search.behaviours.time.clock[0] = {86400, {w, w + 4, w + 5, w + 6, 1, 3600.0}, false};
+    make_device_clocks(search.behaviours.time, search.clocks);
     search.row_bytes = static_cast<unsigned>(dim * sizeof(T));
     search.queries = search.sequences = search.candidates = 1;
     search.columns = search.positions = kLongest;
     search.query = query.data();
+    search.query_dim = dim;
     search.query_is_float = sizeof(T) == 4;
-    search.clock = make_clock(86400);
-    search.per_unit = 1.0 / 3600;
     search.scale = 1.0f;
     view.keys =
         reinterpret_cast<const char*>(keys.data()) - uint64_t{kFirstKept} * search.row_bytes;
@@ -79,18 +80,24 @@ struct FarSearch {
   SequenceView view{};
 };
 
+// s() of a query at time 0, by all threads.
+__device__ void load_clock(const DeviceSearchParams& p, SharedTimeTerm* time) {
+  if (threadIdx.x == 0) time->query_clock[0] = 0;
+  load_time_mlps(p.behaviours.time.clock[0].mlp, 1, time);
+}
+
 // One warp, one tile: by each lane its behaviour, whether it is valid, and its score.
 template <class T, RowForm kForm>
 __global__ void tile_kernel(const __grid_constant__ DeviceSearchParams p, const SequenceView view,
                             unsigned first, unsigned end, unsigned* behaviours, int* valid,
                             float* scores) {
   __shared__ uint4 memory[64];
-  __shared__ SharedTimeMlp mlp;
+  __shared__ SharedTimeTerm time;
   T* const query = reinterpret_cast<T*>(memory);
   if (kForm != RowForm::kElements) load_query(p, 0, query);
-  load_time_mlp(p.behaviours.mlp, &mlp);
+  load_clock(p, &time);
   __syncthreads();
-  const TileScorer<T, kForm> scorer(p, 0, view, query, mlp);
+  const TileScorer<T, kForm, false> scorer(p, 0, view, query, time);
   float score = 0.0f;
   valid[threadIdx.x] = scorer.score(first, end, &score);
   behaviours[threadIdx.x] = scorer.behaviour(first);
@@ -142,12 +149,11 @@ __global__ void stages_kernel(const __grid_constant__ DeviceSearchParams p, cons
   using Stages = KeyStages<128>;
   extern __shared__ __align__(1024) char memory[];
   __shared__ Stages::Shared shared;
-  if (threadIdx.x == 0) shared.view = view, shared.query_clock = 0;
-  load_time_mlp(p.behaviours.mlp, &shared.mlp);
+  if (threadIdx.x == 0) shared.view = view;
+  load_clock(p, &shared.time);
   __syncthreads();
   if constexpr (!kHasAsyncCopy) return;
-  const uint32_t rows = shared_address(memory);
-  Stages stages(p, begin, end, &shared, rows);
+  Stages stages(p, begin, end, &shared, memory);
   stages.start();
   for (int tile = 0, pair = 0; tile < stages.tiles(); ++pair) {
     stages.begin_pair(pair);
