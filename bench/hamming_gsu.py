@@ -109,15 +109,10 @@ CUDA_CALLS = (
 )
 CUDA_GATES = (
     Gate(r"hamming_gsu_kernel<\d>", "registers", 64, ARCHITECTURES),
-    Gate(r"hamming_gsu 64 bits S=512 .*", "bytes_over_minimum", 1.05),
-    Gate(
-        r"hamming_gsu 64 bits",
-        "bytes_over_minimum",
-        1.05,
-        reason="nine parts a sequence, each with 100 entries that are merged: an entry has 8 bytes, "
-        "as a hash",
-    ),
+    Gate(r"hamming_gsu_by_team_kernel<\d>", "registers", 128, ARCHITECTURES),
+    Gate(r"hamming_gsu .*", "bytes_over_minimum", 1.05),
+    Gate(r"hamming_gsu 64 bits", "ptx_instructions_a_unit", 2),
+    Gate(r"hamming_gsu .*", "barriers_a_warp", 4),
     Gate(r"hamming_gsu .*", "bank_replays_select", 1.25),
-    Gate(r"hamming_gsu 64 bits", "launches", 2),
-    Gate(r"hamming_gsu 64 bits S=512 .*", "launches", 1),
+    Gate(r"hamming_gsu .*", "launches", 1),
 )

@@ -21,7 +21,8 @@ std::tuple<Tensor, Tensor> block_topk(const Tensor& scores, int64_t k,
   cuda.writes(call.top_scores);
   cuda.writes(call.indices);
   params.check = device_checks();
-  cuda.check_launch(topk_parts(params.rows, params.columns, k, &params.parts));
+  const int64_t score_bytes = size_of(params.dtype);
+  cuda.check_launch(team_parts(params.rows, params.columns, k, score_bytes, &params.parts));
   Tensor entries;
   if (params.parts > 1) {
     entries = output(cuda, call.indices, {params.rows, params.parts, k}, ScalarType::Long);

@@ -14,7 +14,7 @@ std::tuple<Tensor, Tensor> hamming_gsu(LONGCLOCK_HASH_SEARCH(LONGCLOCK_PARAMETER
   const DeviceSearchInputs search(op, cuda, LONGCLOCK_HASH_SEARCH_ARGUMENTS);
   DeviceSearchTopKCall call(cuda, search, /*scale=*/1.0, k);
   if (call.is_empty()) return {call.scores, call.indices};
-  call.cut(cuda);
+  call.cut_for_teams(cuda);
   cuda.check_launch(launch_hamming_gsu(call.params, cuda.stream()));
   return {call.scores, call.indices};
 }

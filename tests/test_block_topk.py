@@ -54,14 +54,17 @@ def test_the_order_of_the_data_does_not_matter(level: str, device: str, order: s
 
 
 @pytest.mark.parametrize("k", [20, 100, 128, 129])
-@pytest.mark.parametrize("m", [2000, 3000, 30_000])
+@pytest.mark.parametrize("m", [2000, 3000, 10_240, 10_241, 30_000])
 def test_the_largest_in_few_places(level: str, device: str, m: int, k: int) -> None:
-    """CUDA bounds the k-th best by the largest of each thread, or of 128 groups, which are then of little use."""
+    """CUDA bounds the k-th best by the largest of each thread, or of 128 groups, which are then of little use; and a warp's
+    share of a row may hold more of the largest than there is room for, or none."""
     place = torch.arange(m)
     scores = torch.randn(2, m)
     check(scores + 100 * (place % 256 == 7), k, None, device)
     check(scores + 100 * (place // 4 % 256 == 7), k, None, device)
     check(scores + 100 * (place % 128 < 50), k, None, device)
+    check(scores + 100 * (place // 1280 == 1), k, None, device)
+    check(scores.clamp(max=0) + (place // 1280 == 1), k, None, device)
     many = scores.round(decimals=1)
     check(many, k, torch.tensor([m, m - 1]), device)
     check(many.clamp(max=0.5), k, None, device)

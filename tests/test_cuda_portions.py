@@ -36,7 +36,9 @@ def all_scores_call(device: str, case: Case) -> Call:
 BLOCKS = 50
 CALLS = {
     "topk": lambda d: topk_call(d, 700, 90, 7, lengths=True),
-    "topk, parts": lambda d: topk_call(d, 9, 20_000, 100),
+    "topk, teams": lambda d: topk_call(d, 60, 9_000, 100, lengths=True),
+    "topk, parts of teams": lambda d: topk_call(d, 30, 20_000, 100),
+    "topk, parts": lambda d: topk_call(d, 9, 20_000, 150),
     "topk, two merges": lambda d: topk_call(d, 20, 40_000, 300),
     "gradient of queries": lambda d: score_call(
         d, make_case("dense", counts=(90,) * 40, width=140, poison=False)

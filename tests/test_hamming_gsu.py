@@ -71,7 +71,9 @@ def test_selection(
 
 
 @pytest.mark.parametrize("k", [0, 1, 99, 100, 2048])
-@pytest.mark.parametrize("counts", [(), (0,), (1, 0), (99, 100, 101), (2047, 2500), (2048, 2049)])
+@pytest.mark.parametrize(
+    "counts", [(), (0,), (1, 0), (99, 100, 101), (2047, 2500), (2048, 2049), (10_240, 10_241)]
+)
 def test_sizes(level: str, device: str, k: int, counts: tuple[int, ...]) -> None:
     for layout in ("dense", "ragged", "windows"):
         check(hashed(make_case(layout, counts=counts), 1, 20), k, device)

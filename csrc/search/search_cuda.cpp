@@ -116,8 +116,19 @@ DeviceSearchTopKCall::DeviceSearchTopKCall(CudaCall& call, const DeviceSearchInp
 
 void DeviceSearchTopKCall::cut(CudaCall& call) {
   const DeviceSearchParams& search = params.search;
-  const int64_t longest = search.longest();
-  call.check_launch(topk_parts(search.queries, longest, params.k, &params.parts));
+  call.check_launch(topk_parts(search.queries, search.longest(), params.k, &params.parts));
+  make_entries(call);
+}
+
+void DeviceSearchTopKCall::cut_for_teams(CudaCall& call) {
+  const DeviceSearchParams& search = params.search;
+  call.check_launch(
+      team_parts(search.queries, search.longest(), params.k, search.row_bytes, &params.parts));
+  make_entries(call);
+}
+
+void DeviceSearchTopKCall::make_entries(CudaCall& call) {
+  const DeviceSearchParams& search = params.search;
   if (params.parts == 1) return;
   entries = output(call, indices, {search.queries, params.parts, params.k}, ScalarType::Long);
   params.entries = data<TopKEntry>(entries);

@@ -31,6 +31,11 @@ struct DeviceSearchTopKCall {
   bool is_empty() const { return params.k == 0 || params.search.queries == 0; }
   // Into parts, where there are fewer queries than fill the device.
   void cut(CudaCall& call);
+  // The same where a TeamSelector takes a part.
+  void cut_for_teams(CudaCall& call);
+
+ private:
+  void make_entries(CudaCall& call);
 };
 
 }  // namespace longclock

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One warp a row of up to 2,048 scores. Of longer ones one block a row, or a part of one: tiles of
-// scores go through a BlockSelector. Where there are fewer rows than multiprocessors a row is cut
-// into parts, whose best are merged by a second launch.
+// One warp a row of up to 2,048 scores; of up to 10,240 one block, a TeamSelector. Longer rows, and
+// more than 128 of a row, go in tiles through a BlockSelector. Where there are fewer rows than
+// multiprocessors a long row is cut into parts, whose best are merged by a second launch.
 #include <cstring>
 #include <type_traits>
 
@@ -10,8 +10,8 @@
 #include "longclock/common/row_ranges.cuh"
 #include "longclock/common/vector16.cuh"
 #include "longclock/selection/block_selector.cuh"
+#include "longclock/selection/team_selector.cuh"
 #include "longclock/selection/topk_merge.h"
-#include "longclock/selection/warp_selector.cuh"
 
 namespace longclock {
 namespace {
@@ -25,6 +25,38 @@ __device__ __forceinline__ int64_t length_of_row(const BlockTopKParams& p, int64
   return min(max(given, int64_t{0}), p.columns);
 }
 
+// Of n scores, 4 i to 4 i + 3 as a WarpSelector takes them.
+template <class T>
+class ScoresInFours {
+ public:
+  __device__ ScoresInFours(const T* scores, int n)
+      : scores_(scores), n_(n), aligned_(reinterpret_cast<uintptr_t>(scores) % kBytes == 0) {}
+
+  __device__ uint4 operator()(int i) const {
+    T four[4];
+    if (aligned_ && 4 * i + 4 <= n_) {
+      using Bits = std::conditional_t<sizeof(T) == 4, uint4, uint2>;
+      const Bits bits = reinterpret_cast<const Bits*>(scores_)[i];
+      memcpy(four, &bits, kBytes);
+    } else {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (4 * i + j < n_) four[j] = scores_[4 * i + j];
+      }
+    }
+    uint32_t ordered[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) ordered[j] = 4 * i + j < n_ ? ordered_score(widen(four[j])) : 0;
+    return make_uint4(ordered[0], ordered[1], ordered[2], ordered[3]);
+  }
+
+ private:
+  static constexpr int kBytes = 4 * static_cast<int>(sizeof(T));
+  const T* scores_;
+  int n_;
+  bool aligned_;
+};
+
 template <class T>
 __global__ void __launch_bounds__(kWarpSelectorThreads)
     block_topk_by_warp_kernel(const BlockTopKParams p) {
@@ -34,28 +66,41 @@ __global__ void __launch_bounds__(kWarpSelectorThreads)
   if (row >= p.rows) return;
   const T* const scores = static_cast<const T*>(p.scores) + row * p.row_stride;
   const int n = static_cast<int>(length_of_row(p, row)), k = static_cast<int>(p.k);
-  constexpr int kFour = 4 * static_cast<int>(sizeof(T));  // bytes
-  const bool aligned = reinterpret_cast<uintptr_t>(scores) % kFour == 0;
-  Selector best(shared + warp_index(), k, n, [&](int i) {
-    T four[4];
-    if (aligned && 4 * i + 4 <= n) {
-      using Bits = std::conditional_t<sizeof(T) == 4, uint4, uint2>;
-      const Bits bits = reinterpret_cast<const Bits*>(scores)[i];
-      memcpy(four, &bits, kFour);
-    } else {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        if (4 * i + j < n) four[j] = scores[4 * i + j];
-      }
-    }
-    uint32_t ordered[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) ordered[j] = 4 * i + j < n ? ordered_score(widen(four[j])) : 0;
-    return make_uint4(ordered[0], ordered[1], ordered[2], ordered[3]);
-  });
+  Selector best(shared + warp_index(), k, n, ScoresInFours<T>(scores, n));
   best.take(best.bound());
   best.write_sorted(static_cast<T*>(p.top_scores) + row * p.k, p.indices + row * p.k,
                     [](int at) { return at; });
+}
+
+// Scores of part `part` of a row: [begin, end), which begin where rows do with respect to pieces of
+// 16 bytes.
+template <class T>
+__device__ __forceinline__ void find_part(const BlockTopKParams& p, int64_t length, int64_t part,
+                                          int64_t* begin, int64_t* end) {
+  constexpr int kPiece = kVector16<T>;
+  const int64_t step = ((length + p.parts - 1) / p.parts + kPiece - 1) / kPiece * kPiece;
+  *begin = min(length, part * step);
+  *end = min(length, *begin + step);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kTeamThreads, kTeamBlocks)
+    block_topk_by_team_kernel(const BlockTopKParams p) {
+  using Selector = TeamSelector<Places::kFours>;
+  __shared__ Selector::Shared shared;
+  const int64_t row = blockIdx.x / p.parts, part = blockIdx.x % p.parts;
+  int64_t begin, end;
+  find_part<T>(p, length_of_row(p, row), part, &begin, &end);
+  const T* const scores = static_cast<const T*>(p.scores) + row * p.row_stride + begin;
+  const int n = static_cast<int>(end - begin), k = static_cast<int>(p.k);
+  Selector::select(&shared, k, n, ScoresInFours<T>(scores, n), [&](auto& best, const auto& place) {
+    const auto index_of = [&](int at) { return begin + place(at); };
+    if (p.parts > 1) {
+      write_entries(best, k, p.entries + blockIdx.x * p.k, index_of);
+    } else {
+      best.write_sorted(static_cast<T*>(p.top_scores) + row * p.k, p.indices + row * p.k, index_of);
+    }
+  });
 }
 
 template <class T>
@@ -65,11 +110,9 @@ __global__ void __launch_bounds__(kSelectorThreads)
   __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x / p.parts, part = blockIdx.x % p.parts;
   const T* scores = static_cast<const T*>(p.scores) + row * p.row_stride;
-  const int64_t length = length_of_row(p, row);
-  // Parts begin where rows do with respect to pieces of 16 bytes.
   constexpr int kPiece = kVector16<T>;
-  const int64_t step = ((length + p.parts - 1) / p.parts + kPiece - 1) / kPiece * kPiece;
-  const int64_t begin = min(length, part * step), end = min(length, begin + step);
+  int64_t begin, end;
+  find_part<T>(p, length_of_row(p, row), part, &begin, &end);
   const bool aligned = reinterpret_cast<uintptr_t>(scores) % 16 == 0;
   BlockSelector best(&shared, memory, plan);
   for (int64_t at = begin; at < end; at += plan.capacity) {
@@ -134,6 +177,34 @@ __global__ void __launch_bounds__(kSelectorThreads)
   }
 }
 
+// Long rows, or the best of their parts, by a team.
+int launch_by_team(const BlockTopKParams& p, CudaStream stream) {
+  return for_each_part(p.rows, p.parts, [&](int64_t first, int64_t count) {
+    const BlockTopKParams rows = rows_of(p, first, count);
+    const unsigned blocks = grid_of(count * p.parts);
+    LONGCLOCK_WITH_DTYPE(p.dtype, T,
+                         (block_topk_by_team_kernel<T><<<blocks, kTeamThreads, 0, stream>>>(rows)));
+    return cudaGetLastError();
+  });
+}
+
+// The same by a BlockSelector.
+int launch_by_block(const BlockTopKParams& p, CudaStream stream) {
+  DeviceLimits device;
+  if (const int error = current_device_limits(&device)) return error;
+  const int64_t longest = (p.columns + p.parts - 1) / p.parts;
+  const SelectorPlan plan = plan_selector(longest, p.k, sizeof(BlockSelector::Shared), device);
+  LONGCLOCK_WITH_DTYPE(p.dtype, T, {
+    if (const int error = allow_all_shared(block_topk_kernel<T>, device)) return error;
+    return for_each_part(p.rows, p.parts, [&](int64_t first, int64_t count) {
+      block_topk_kernel<T><<<grid_of(count * p.parts), kSelectorThreads, plan.bytes(), stream>>>(
+          rows_of(p, first, count), plan);
+      return cudaGetLastError();
+    });
+  });
+  return cudaSuccess;
+}
+
 }  // namespace
 
 int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
@@ -148,22 +219,8 @@ int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
       return cudaGetLastError();
     });
   }
-  DeviceLimits device;
-  if (const int error = current_device_limits(&device)) return error;
-  const int64_t longest = (p.columns + p.parts - 1) / p.parts;
-  const SelectorPlan plan = plan_selector(longest, p.k, sizeof(BlockSelector::Shared), device);
-  cudaError_t error = cudaSuccess;
-  LONGCLOCK_WITH_DTYPE(p.dtype, T, {
-    error = allow_all_shared(block_topk_kernel<T>, device);
-    if (error != cudaSuccess) return error;
-    error =
-        static_cast<cudaError_t>(for_each_part(p.rows, p.parts, [&](int64_t first, int64_t count) {
-          block_topk_kernel<T>
-              <<<grid_of(count * p.parts), kSelectorThreads, plan.bytes(), stream>>>(
-                  rows_of(p, first, count), plan);
-          return cudaGetLastError();
-        }));
-  });
+  const int error =
+      suits_team(p.columns, p.parts, p.k) ? launch_by_team(p, stream) : launch_by_block(p, stream);
   if (error != cudaSuccess || p.parts == 1) return error;
   return launch_topk_merge({p.dtype, p.entries, p.rows, p.parts, p.k, p.top_scores, p.indices},
                            stream);

@@ -23,17 +23,26 @@ __device__ __forceinline__ QueryPart part_of_block(const DeviceSearchTopKParams&
   return {parts, blockIdx.x % parts, blockIdx.x / parts};
 }
 
+struct PartRange {
+  int begin, end;
+};
+
+// The block's part of a query's `length` behaviours.
+__device__ __forceinline__ PartRange range_of(const QueryPart& work, unsigned length) {
+  const unsigned step = (length + work.parts - 1) / work.parts;
+  return {static_cast<int>(min(length, work.part * step)),
+          static_cast<int>(min(length, (work.part + 1) * step))};
+}
+
 // Selects the best of the block's part. push(at, n) hands the scores of behaviours [at, at + n) to
 // `best`, as its places 0 to n - 1. length: behaviours of the query.
 template <class Push>
 __device__ __forceinline__ void select_part(const DeviceSearchTopKParams& p, const QueryPart& work,
                                             const SelectorPlan& plan, unsigned length,
                                             BlockSelector& best, const Push& push) {
-  const unsigned step = (length + work.parts - 1) / work.parts;
-  const int begin = static_cast<int>(min(length, work.part * step));
-  const int end = static_cast<int>(min(length, (work.part + 1) * step));
-  for (int at = begin, n; at < end; at += n) {
-    n = min(plan.capacity, end - at);
+  const PartRange part = range_of(work, length);
+  for (int at = part.begin, n; at < part.end; at += n) {
+    n = min(plan.capacity, part.end - at);
     best.begin();
     push(at, n);
     best.end(n, [&](int i) { return at + i; });
@@ -45,6 +54,12 @@ __device__ __forceinline__ void select_part(const DeviceSearchTopKParams& p, con
     const int64_t out = int64_t{work.query} * p.k;
     best.write_sorted(p.k, p.scores + out, p.indices + out);
   }
+}
+
+// The best of every query's parts.
+inline int merge_parts(const DeviceSearchTopKParams& p, CudaStream stream) {
+  return launch_topk_merge(
+      {DType::kFloat32, p.entries, p.search.queries, p.parts, p.k, p.scores, p.indices}, stream);
 }
 
 // launch(plan, start) calls start(kernel, bytes, arguments...) for the kernel of the search, with
@@ -68,8 +83,7 @@ int launch_parts(const DeviceSearchTopKParams& p, int static_bytes, CudaStream s
     error = cudaGetLastError();
   });
   if (error != cudaSuccess || p.parts == 1) return error;
-  return launch_topk_merge(
-      {DType::kFloat32, p.entries, search.queries, p.parts, p.k, p.scores, p.indices}, stream);
+  return merge_parts(p, stream);
 }
 
 }  // namespace longclock

@@ -4,15 +4,16 @@
 #include "longclock/common/launch.cuh"
 #include "longclock/common/row_ranges.cuh"
 #include "longclock/selection/block_selector.cuh"
+#include "longclock/selection/team_selector.cuh"
 #include "longclock/selection/topk_merge.h"
-#include "longclock/selection/warp_selector.cuh"
 
 namespace longclock {
 namespace {
 
 constexpr int64_t kMinPartScores =
-    1024;                             // of a part; and four times k, which the merge reads again
-constexpr int64_t kMaxMerged = 8192;  // entries of a row, by one block
+    1024;  // of a part; and four times k, which the merge reads again
+constexpr int64_t kPartBytes = 128 << 10;  // one multiprocessor reads them in a launch's time
+constexpr int64_t kMaxMerged = 8192;       // entries of a row, by one block
 
 // Lists of k entries of each row, `stride` apart; a block merges those of a group of them.
 struct MergeLists {
@@ -91,6 +92,19 @@ int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts) {
   const int64_t wanted = (6 * int64_t{device.multiprocessors} + rows - 1) / rows;
   const int64_t most = longest / (4 * k < kMinPartScores ? kMinPartScores : 4 * k);
   *parts = most < 1 ? 1 : wanted < most ? wanted : most;
+  return cudaSuccess;
+}
+
+int team_parts(int64_t rows, int64_t longest, int64_t k, int64_t score_bytes, int64_t* parts) {
+  DeviceLimits device;
+  if (const int error = current_device_limits(&device)) return error;
+  const int64_t least = (longest + kMaxTeamScores - 1) / kMaxTeamScores;
+  const int64_t wanted = rows < device.multiprocessors ? device.multiprocessors / rows : 1;
+  if (k > kMaxWarpK || least > wanted) return topk_parts(rows, longest, k, parts);
+  const int64_t of_bytes = (longest * score_bytes + kPartBytes - 1) / kPartBytes;
+  *parts = of_bytes < wanted ? of_bytes : wanted;
+  if (*parts < least) *parts = least;
+  if (*parts < 1) *parts = 1;
   return cudaSuccess;
 }
 

@@ -22,5 +22,8 @@ struct TopKMergeParams {
 int launch_topk_merge(const TopKMergeParams& params, CudaStream stream);
 // Into how many parts each of `rows` rows, the longest with `longest` scores, fills the device.
 int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts);
+// The same where a TeamSelector can take a part whole: fewer and longer ones. score_bytes: what is
+// read for a score.
+int team_parts(int64_t rows, int64_t longest, int64_t k, int64_t score_bytes, int64_t* parts);
 
 }  // namespace longclock

@@ -22,8 +22,54 @@ constexpr int kWarpSelectorThreads = kWarpSelectorWarps * kWarp;
 constexpr int kMaxWarpK = 128;  // groups, and what a warp sorts in registers
 constexpr int kMaxWarpScores = 2048;
 
-// For up to 128 * kPieces scores: a piece is four for each lane. All lanes call everything.
-template <int kPieces>
+// How many of the first `used` numbers of all lanes are above one.
+template <int kCount>
+__device__ __forceinline__ int count_above(const uint32_t (&numbers)[kCount], int used,
+                                           uint32_t than) {
+  int count = 0;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (i >= used) break;
+    count += numbers[i] > than;
+  }
+  return warp_count(count);
+}
+
+// The k-th largest of the first `used` numbers of all lanes, 0 where no k are above 0; its bits
+// below `last` are 0 and not looked at. bound: what it reaches.
+template <int kCount>
+__device__ __forceinline__ uint32_t kth_largest(const uint32_t (&numbers)[kCount], int used, int k,
+                                                uint32_t bound, uint32_t last) {
+  uint32_t most = bound, least = 0xffffffffu;  // of what reaches the bound
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (i >= used) break;
+    most = max(most, numbers[i]);
+    if (numbers[i] >= bound) least = min(least, numbers[i]);
+  }
+  most = warp_max(most);
+  least = warp_min(least);
+  // Ties, often: those of the least are enough.
+  if (most <= least || count_above(numbers, used, least) < k) return min(least, most);
+  uint32_t bit = 0x80000000u >> __clz(static_cast<int>(most ^ least));
+  uint32_t found = most & ~(2u * bit - 1u);
+#pragma unroll 1
+  for (; bit >= last; bit /= 2) {
+    const int count = count_above(numbers, used, (found | bit) - 1);
+    if (count >= k) found |= bit;
+    if (count == k) break;
+  }
+  return found;
+}
+
+// How places lie in a piece, which is four scores for each lane.
+enum class Places {
+  kFours,  // a lane's four follow each other: for scores that are loaded four at a time
+  kLanes,  // 32 neighbours are one of each lane, four times: for scores that are computed
+};
+
+// For up to 128 * kPieces scores. All lanes call everything.
+template <int kPieces, Places kPlaces = Places::kFours>
 class WarpSelector {
  public:
   static constexpr int kRoom = 512;
@@ -34,7 +80,7 @@ class WarpSelector {
     TopKEntry taken[kRoom + 4 * kWarp];  // a piece more, which is written before it is counted
   };
 
-  // four(i): scores 4 i to 4 i + 3 of n; 0 where one is not valid or not there.
+  // four(i): scores place_of(i, 0) to place_of(i, 3) of n; 0 where one is not valid or not there.
   template <class Four>
   __device__ WarpSelector(Shared* shared, int k, int n, const Four& four)
       : taken_(shared->taken), k_(k), pieces_((n + 4 * kWarp - 1) / (4 * kWarp)) {
@@ -47,6 +93,13 @@ class WarpSelector {
     });
   }
 
+  // The place of the i-th score of a lane's four, of which the warp's piece j holds numbers 32 j to
+  // 32 j + 31.
+  __device__ static int place_of(int four, int i) {
+    if constexpr (kPlaces == Places::kFours) return 4 * four + i;
+    return (four / kWarp * 4 + i) * kWarp + four % kWarp;
+  }
+
   // A lower bound of the k-th best, 1 at least: the k-th largest of the maxima of 128 groups that
   // have no score in common, down to the bits of its upper half.
   __device__ uint32_t bound() const {
@@ -55,12 +108,20 @@ class WarpSelector {
 #pragma unroll
       for (int i = 0; i < 4; ++i) maxima[i] = max(maxima[i], scores_[4 * j + i]);
     });
-    return max(kth_best(maxima, 4, 0, 0x10000), 1u);
+    return max(kth_largest(maxima, 4, k_, 0, 0x10000), 1u);
+  }
+
+  // The largest of this lane's scores.
+  __device__ uint32_t largest() const {
+    uint32_t largest = 0;
+    for_each_piece([&](int j) { largest = max(largest, largest_of_piece(j)); });
+    return largest;
   }
 
   // The same where places 8 b to 8 b + 7 are a block's, and all of k blocks are there: the least of
   // their best.
   __device__ uint32_t bound_of_blocks() const {
+    static_assert(kPlaces == Places::kFours);
     uint32_t least = 0xffffffffu;
     for_each_piece([&](int j) {
       const uint32_t mine = largest_of_piece(j);
@@ -76,15 +137,24 @@ class WarpSelector {
     count_ = take_reaching();
     __syncwarp();
     if (count_ <= kRoom) return;
-    const uint32_t kth = kth_best(scores_, 4 * pieces_, bound, 1);
+    const uint32_t kth = kth_largest(scores_, 4 * pieces_, k_, bound, 1);
     const int ties = k_ - count_above(scores_, 4 * pieces_, kth);
+    count_ = k_;
+    if (kth == bound && ties == k_) return;  // the first of equals, which were taken in order
     ReachingCounts before{0, 0};
     for_each_piece([&](int j) {
-      const uint32_t ordered[4] = {scores_[4 * j], scores_[4 * j + 1], scores_[4 * j + 2],
-                                   scores_[4 * j + 3]};
-      take_in_order(ordered, kth, ties, &before, [&](int i) { return entry(j, i); }, taken_);
+      if constexpr (kPlaces == Places::kFours) {
+        const uint32_t ordered[4] = {scores_[4 * j], scores_[4 * j + 1], scores_[4 * j + 2],
+                                     scores_[4 * j + 3]};
+        take_in_order(ordered, kth, ties, &before, [&](int i) { return entry(j, i); }, taken_);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const uint32_t ordered[1] = {scores_[4 * j + i]};
+          take_in_order(ordered, kth, ties, &before, [&](int) { return entry(j, i); }, taken_);
+        }
+      }
     });
-    count_ = k_;
     __syncwarp();
   }
 
@@ -93,24 +163,23 @@ class WarpSelector {
     if (count_ <= k_) return;
     constexpr int kEach = kRoom / kWarp;
     const int each = (count_ + kWarp - 1) / kWarp;
-    TopKEntry entries[kEach];
     uint32_t ordered[kEach];
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       if (i >= each) break;
       const int at = i * kWarp + lane_index();
-      entries[i] = at < count_ ? taken_[at] : 0;
-      ordered[i] = ordered_score_of(entries[i]);
+      ordered[i] = at < count_ ? ordered_score_of(taken_[at]) : 0;
     }
-    const uint32_t kth = kth_best(ordered, each, bound_, 1);
+    const uint32_t kth = kth_largest(ordered, each, k_, bound_, 1);
     const int ties = k_ - count_above(ordered, each, kth);
-    __syncwarp();
     ReachingCounts before{0, 0};
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (i >= each) break;
-      const uint32_t one[1] = {ordered[i]};
-      take_in_order(one, kth, ties, &before, [&](int) { return entries[i]; }, taken_);
+#pragma unroll 1
+    for (int i = 0; i < each; ++i) {  // to places that were read already
+      const int at = i * kWarp + lane_index();
+      const TopKEntry entry = at < count_ ? taken_[at] : 0;
+      __syncwarp();
+      const uint32_t one[1] = {ordered_score_of(entry)};
+      take_in_order(one, kth, ties, &before, [&](int) { return entry; }, taken_);
     }
     count_ = k_;
     __syncwarp();
@@ -119,6 +188,14 @@ class WarpSelector {
   // How many were taken, and of each, in order of place, where it lies.
   __device__ int count() const { return count_; }
   __device__ int place(int i) const { return static_cast<int>(entry_index(taken_[i])); }
+
+  // Calls f(i, place, ordered score) for what was taken, in order of place.
+  template <class F>
+  __device__ void for_each(const F& f) const {
+    for (int i = lane_index(); i < count_; i += kWarp) {
+      f(i, place(i), ordered_score_of(taken_[i]));
+    }
+  }
 
   // The k best, sorted, to scores [k] and indices [k], padded with (-inf, -1). index_of(place): of
   // places in order, in ascending order.
@@ -155,49 +232,11 @@ class WarpSelector {
   }
 
   __device__ TopKEntry entry(int piece, int i) const {
-    return topk_entry_of(scores_[4 * piece + i], 4 * (piece * kWarp + lane_index()) + i);
+    return topk_entry_of(scores_[4 * piece + i], place_of(piece * kWarp + lane_index(), i));
   }
   __device__ uint32_t largest_of_piece(int j) const {
     return max(max(scores_[4 * j], scores_[4 * j + 1]),
                max(scores_[4 * j + 2], scores_[4 * j + 3]));
-  }
-
-  // The k-th largest of the first `used` numbers of all lanes, 0 where no k are above 0; its bits
-  // below `last` are 0 and not looked at. bound: what it reaches.
-  template <int kCount>
-  __device__ uint32_t kth_best(const uint32_t (&numbers)[kCount], int used, uint32_t bound,
-                               uint32_t last) const {
-    uint32_t most = bound, least = 0xffffffffu;  // of what reaches the bound
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (i >= used) break;
-      most = max(most, numbers[i]);
-      if (numbers[i] >= bound) least = min(least, numbers[i]);
-    }
-    most = warp_max(most);
-    least = warp_min(least);
-    // Ties, often: those of the least are enough.
-    if (most <= least || count_above(numbers, used, least) < k_) return min(least, most);
-    uint32_t bit = 0x80000000u >> __clz(static_cast<int>(most ^ least));
-    uint32_t found = most & ~(2u * bit - 1u);
-#pragma unroll 1
-    for (; bit >= last; bit /= 2) {
-      const int count = count_above(numbers, used, (found | bit) - 1);
-      if (count >= k_) found |= bit;
-      if (count == k_) break;
-    }
-    return found;
-  }
-
-  template <int kCount>
-  __device__ static int count_above(const uint32_t (&numbers)[kCount], int used, uint32_t than) {
-    int count = 0;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (i >= used) break;
-      count += numbers[i] > than;
-    }
-    return warp_count(count);
   }
 
   // Writes what reaches the bound in order of place, while there is room. Returns how many do.
@@ -207,17 +246,23 @@ class WarpSelector {
     for_each_piece([&](int j) {
       if (count > kRoom) return;
       uint2* to = reinterpret_cast<uint2*>(taken_) + count;
+      unsigned lanes[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const unsigned lanes = __ballot_sync(kAllLanes, scores_[4 * j + i] >= bound_);
-        to += __popc(lanes & before);
-        count += __popc(lanes);
+        lanes[i] = __ballot_sync(kAllLanes, scores_[4 * j + i] >= bound_);
+        if constexpr (kPlaces == Places::kFours) to += __popc(lanes[i] & before);
+        count += __popc(lanes[i]);
       }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        if (scores_[4 * j + i] < bound_) continue;
-        const unsigned place = static_cast<unsigned>(4 * (j * kWarp + lane_index()) + i);
-        *to++ = make_uint2(~place, scores_[4 * j + i]);  // an entry's halves
+        const unsigned place = static_cast<unsigned>(place_of(j * kWarp + lane_index(), i));
+        const uint2 halves = make_uint2(~place, scores_[4 * j + i]);  // of an entry
+        if constexpr (kPlaces == Places::kFours) {
+          if (scores_[4 * j + i] >= bound_) *to++ = halves;
+        } else {
+          if (scores_[4 * j + i] >= bound_) to[__popc(lanes[i] & before)] = halves;
+          to += __popc(lanes[i]);
+        }
       }
     });
     return count;
