@@ -115,11 +115,15 @@ DeviceSearchTopKCall::DeviceSearchTopKCall(CudaCall& call, const DeviceSearchInp
 }
 
 void DeviceSearchTopKCall::cut(CudaCall& call) {
-  const DeviceSearchParams& search = params.search;
-  const int64_t longest = search.longest();
-  call.check_launch(topk_parts(search.queries, longest, params.k, &params.parts));
-  if (params.parts == 1) return;
-  entries = output(call, indices, {search.queries, params.parts, params.k}, ScalarType::Long);
+  int64_t parts = 1;
+  call.check_launch(topk_parts(params.search.queries, params.search.longest(), params.k, &parts));
+  cut_into(call, parts);
+}
+
+void DeviceSearchTopKCall::cut_into(CudaCall& call, int64_t parts) {
+  params.parts = parts;
+  if (parts == 1) return;
+  entries = output(call, indices, {params.search.queries, parts, params.k}, ScalarType::Long);
   params.entries = data<TopKEntry>(entries);
 }
 

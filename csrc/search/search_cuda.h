@@ -31,6 +31,7 @@ struct DeviceSearchTopKCall {
   bool is_empty() const { return params.k == 0 || params.search.queries == 0; }
   // Into parts, where there are fewer queries than fill the device.
   void cut(CudaCall& call);
+  void cut_into(CudaCall& call, int64_t parts);
 };
 
 }  // namespace longclock
