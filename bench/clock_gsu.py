@@ -238,6 +238,10 @@ CUDA_CALLS = (
     *(Workload(f"clock_gsu {each}", 4 * M, cuda_call(each), True) for each in DTYPES),
     # As many sequences as in training: none is cut into parts for several blocks.
     Workload("clock_gsu fp16 S=512 M=1000", 512_000, cuda_call("fp16", 512, 1000)),
+    *(
+        Workload(f"clock_gsu {each} S=32 C=5", 32 * M, cuda_call(each, 32, M, 5), True)
+        for each in ("fp32", "fp16")
+    ),
     # A tile of candidates, which shows that each sweep reads the keys once, and a whole request.
     Workload("clock_gsu fp16 128 candidates", 128 * M, cuda_call("fp16", 1, M, 128), True),
     Workload("clock_gsu of two tables", 4 * M, cuda_tables),
@@ -270,6 +274,7 @@ CUDA_LOOPS = (
 )
 
 NEWER = ARCHITECTURES[1:]
+FEW, OF_FEW = r"clock_gsu \w+ S=32 C=5", r"few_candidates_kernel<\w+, \(RowForm\)[012]>"
 ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], false>"
 MANY, SWEEPS = r"clock_gsu .* candidates", r"sweep_kernel<Float16, 256, \(Sweep\)[01]>"
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lanes read
@@ -310,6 +315,18 @@ CUDA_GATES = (
     Gate(ONE, "bank_replays_select", 1.25),
     Gate(ONE, "data_dependence", 0.05),
     Gate(r"clock_gsu fp16 S=512 .*", "launches", 1),
+    # Five candidates of a request: each key once, and half of the instructions that five calls take.
+    Gate(OF_FEW, "registers", 128, ARCHITECTURES),
+    Gate(FEW, "launches", 2),
+    Gate(FEW, "distinct_bytes_over_minimum", 1.02),
+    Gate(FEW, "bytes_over_minimum", 1.1),
+    Gate(FEW, "rows_in_narrow_loads", 0),
+    Gate(FEW, "sectors_of_wide_accesses", 1.0),
+    Gate(FEW, "bank_replays_stream", 1.02),
+    Gate(FEW, "bank_replays_select", 1.25),
+    Gate(FEW, "global_atomics", 0),
+    Gate(r"clock_gsu fp16 S=32 C=5", "ptx_instructions_a_unit", 60),
+    Gate(r"clock_gsu fp32 S=32 C=5", "ptx_instructions_a_unit", 115),
     Gate(
         TABLES,
         "bytes_over_minimum",

@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "longclock/clock_gsu/clock_gsu.h"
+#include "longclock/search/few_candidates.h"
 #include "longclock/search/many_candidates.h"
 #include "search/search_cuda.h"
 
@@ -22,8 +23,18 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
     const Tensor workspace = output(cuda, call.indices, {many.workspace_words}, ScalarType::Int);
     cuda.check_launch(
         launch_sweep_topk(call.params, many, workspace.mutable_data_ptr(), cuda.stream()));
+    return {call.scores, call.indices};
+  }
+  FewPlan few;
+  cuda.check_launch(plan_few_topk(call.params.search, k, &few));
+  if (few.supported) {
+    call.cut_into(cuda, few.parts);
+    cuda.check_launch(launch_few_topk(call.params, few, cuda.stream()));
   } else {
     call.cut(cuda);
+  }
+  if (!few.supported || few.windows) {  // queries that share their rows with no other
+    call.params.only_alone = few.windows;
     cuda.check_launch(launch_clock_gsu(call.params, cuda.stream()));
   }
   return {call.scores, call.indices};

@@ -125,6 +125,8 @@ CALLS: dict[str, Callable[[str], Call]] = {
     "clock_gsu, parts": lambda d: search_call(d, 50, make_case("dense", **LONG)),
     "clock_gsu, table": lambda d: search_call(d, 7, make_case("dense", table=True, **FEW)),
     "clock_gsu, windows": lambda d: search_call(d, 7, make_case("windows", **FEW)),
+    "clock_gsu, few": lambda d: search_call(d, 7, make_case("candidates", **FEW)),
+    "clock_gsu, few, parts": lambda d: search_call(d, 50, make_case("candidates", **LONG)),
     "clock_gsu, many": lambda d: search_call(d, 7, make_case("candidates", **MANY)),
     "clock_gsu, ragged": lambda d: search_call(d, 7, make_case("ragged_many", **MANY)),
     "hamming_gsu": lambda d: hamming_call(d, 7, make_case("dense", **FEW)),

@@ -115,22 +115,23 @@ DeviceSearchTopKCall::DeviceSearchTopKCall(CudaCall& call, const DeviceSearchInp
 }
 
 void DeviceSearchTopKCall::cut(CudaCall& call) {
-  const DeviceSearchParams& search = params.search;
-  call.check_launch(topk_parts(search.queries, search.longest(), params.k, &params.parts));
-  make_entries(call);
+  int64_t parts = 1;
+  call.check_launch(topk_parts(params.search.queries, params.search.longest(), params.k, &parts));
+  cut_into(call, parts);
 }
 
 void DeviceSearchTopKCall::cut_for_teams(CudaCall& call) {
   const DeviceSearchParams& search = params.search;
+  int64_t parts = 1;
   call.check_launch(
-      team_parts(search.queries, search.longest(), params.k, search.row_bytes, &params.parts));
-  make_entries(call);
+      team_parts(search.queries, search.longest(), params.k, search.row_bytes, &parts));
+  cut_into(call, parts);
 }
 
-void DeviceSearchTopKCall::make_entries(CudaCall& call) {
-  const DeviceSearchParams& search = params.search;
-  if (params.parts == 1) return;
-  entries = output(call, indices, {search.queries, params.parts, params.k}, ScalarType::Long);
+void DeviceSearchTopKCall::cut_into(CudaCall& call, int64_t parts) {
+  params.parts = parts;
+  if (parts == 1) return;
+  entries = output(call, indices, {params.search.queries, parts, params.k}, ScalarType::Long);
   params.entries = data<TopKEntry>(entries);
 }
 

@@ -33,9 +33,7 @@ struct DeviceSearchTopKCall {
   void cut(CudaCall& call);
   // The same where a TeamSelector takes a part.
   void cut_for_teams(CudaCall& call);
-
- private:
-  void make_entries(CudaCall& call);
+  void cut_into(CudaCall& call, int64_t parts);
 };
 
 }  // namespace longclock

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kTeamThreads, kTeamBlocks)
   Selector::select(&shared, k, n, ScoresInFours<T>(scores, n), [&](auto& best, const auto& place) {
     const auto index_of = [&](int at) { return begin + place(at); };
     if (p.parts > 1) {
-      write_entries(best, k, p.entries + blockIdx.x * p.k, index_of);
+      write_entries(best, p.entries + blockIdx.x * p.k, index_of);
     } else {
       best.write_sorted(static_cast<T*>(p.top_scores) + row * p.k, p.indices + row * p.k, index_of);
     }

@@ -2,6 +2,7 @@
 // Memory-bound: every key is read once, straight to registers, and scores go to shared memory, 4
 // bytes a behaviour, so the cost hardly depends on the data.
 #include "longclock/clock_gsu/clock_gsu.h"
+#include "longclock/search/candidate_range.cuh"
 #include "longclock/search/query_parts.cuh"
 #include "longclock/search/tile_scorer.cuh"
 
@@ -18,8 +19,9 @@ __global__ void __launch_bounds__(kSelectorThreads,
   __shared__ SharedTimeTerm time;
   const QueryPart work = part_of_block(p);
   const unsigned q = work.query;
+  if (p.only_alone && !is_alone(p.search, q)) return;
   __shared__ SequenceView view;
-  load_view(p.search, q, &view, &time);
+  load_view(p.search, [&] { return sequence_of(p.search, q); }, &view, &time);
   T* const query = reinterpret_cast<T*>(memory);
   if (kForm != RowForm::kElements) load_query(p.search, q, query);
   __syncthreads();

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kBlockThreads,
   const int64_t q = blockIdx.x / static_cast<unsigned>(parts);
   const int part = static_cast<int>(blockIdx.x % static_cast<unsigned>(parts));
   __shared__ SequenceView view;
-  load_view(p, q, &view, &time);
+  load_view(p, [&] { return sequence_of(p, q); }, &view, &time);
   T* const query = reinterpret_cast<T*>(memory);
   if (kForm != RowForm::kElements) load_query(p, q, query);
   __syncthreads();

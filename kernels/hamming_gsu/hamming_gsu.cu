@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kTeamThreads, kTeamBlocks)
                    [&](auto& best, const auto& place) {
                      const auto index_of = [&](int at) { return part.begin + place(at); };
                      if (work.parts > 1) {
-                       write_entries(best, k, p.entries + int64_t{blockIdx.x} * k, index_of);
+                       write_entries(best, p.entries + int64_t{blockIdx.x} * k, index_of);
                      } else {
                        best.write_sorted(p.scores + q * k, p.indices + q * k, index_of);
                      }

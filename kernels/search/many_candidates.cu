@@ -82,8 +82,8 @@ __global__ void __launch_bounds__(kWarpSelectorThreads)
   using Selector = WarpSelector<kMaxWarpScores / (4 * kWarp)>;
   __shared__ Selector::Shared shared[kWarpSelectorWarps];
   const int64_t row = int64_t{blockIdx.x} * kWarpSelectorWarps + warp_index();
-  if (p.query_begin + row >= p.query_end) return;
-  const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.query_begin + row));
+  if (p.task.begin + row >= p.task.end) return;
+  const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.task.begin + row));
   const int blocks = static_cast<int>(blocks_of(view)), k = static_cast<int>(p.k);
   uint4* const delegates = reinterpret_cast<uint4*>(p.delegates + row * p.blocks);
   Selector best(shared + warp_index(), k, blocks,
@@ -103,8 +103,8 @@ __global__ void __launch_bounds__(kWarpSelectorThreads)
   using Selector = WarpSelector<kMaxWarpK * kDelegateKeys / (4 * kWarp)>;
   __shared__ Selector::Shared shared[kWarpSelectorWarps];
   const int64_t row = int64_t{blockIdx.x} * kWarpSelectorWarps + warp_index();
-  const int64_t q = p.query_begin + row;
-  if (q >= p.query_end) return;
+  const int64_t q = p.task.begin + row;
+  if (q >= p.task.end) return;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
   const int k = static_cast<int>(p.k), survivors = k * kDelegateKeys;
   Selector best(shared + warp_index(), k, survivors, [&](int i) {
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x;
-  const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.query_begin + row));
+  const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.task.begin + row));
   const int blocks = static_cast<int>(blocks_of(view));
   uint4* const delegates = reinterpret_cast<uint4*>(p.delegates + row * p.blocks);
   BlockSelector best(&shared, memory, plan);
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
     sweep_select_kernel(const __grid_constant__ SweepParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;
-  const int64_t row = blockIdx.x, q = p.query_begin + row;
+  const int64_t row = blockIdx.x, q = p.task.begin + row;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
   const int survivors = static_cast<int>(p.k) * kDelegateKeys;
   BlockSelector best(&shared, memory, plan);
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
 template <class WarpKernel, class BlockKernel>
 cudaError_t launch_selection(WarpKernel* by_warp, BlockKernel* by_block, int64_t longest,
                              const SweepParams& p, const DeviceLimits& device, CudaStream stream) {
-  const int64_t queries = p.query_end - p.query_begin;
+  const int64_t queries = p.task.end - p.task.begin;
   if (p.k <= kMaxWarpK && longest <= kMaxWarpScores) {
     const int64_t blocks = (queries + kWarpSelectorWarps - 1) / kWarpSelectorWarps;
     by_warp<<<grid_of(blocks), kWarpSelectorThreads, 0, stream>>>(p);
@@ -218,19 +218,6 @@ int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
   }
 }
 
-// Queries [begin, end) are those of the task.
-void set_task(int64_t begin, int64_t end, SweepParams* p) {
-  p->query_begin = begin;
-  p->query_end = end;
-  if (p->search.layout == SearchLayout::kDense) {
-    p->first_sequence = begin / p->search.candidates;
-    p->task_sequences = (end - 1) / p->search.candidates - p->first_sequence + 1;
-  } else {
-    p->first_sequence = 0;
-    p->task_sequences = p->search.sequences;
-  }
-}
-
 }  // namespace
 
 int plan_sweep_topk(const DeviceSearchParams& search, int64_t k, SweepPlan* plan) {
@@ -269,10 +256,11 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
       reinterpret_cast<uint32_t*>(p.block_scores + plan.task_queries * params.k * kDelegateKeys);
   p.scores = params.scores;
   p.indices = params.indices;
-  for (int64_t begin = 0; begin < search.queries; begin = p.query_end) {
+  for (int64_t begin = 0; begin < search.queries; begin = p.task.end) {
     const int64_t left = search.queries - begin;
-    set_task(begin, begin + (left < plan.task_queries ? left : plan.task_queries), &p);
-    p.places = static_cast<uint32_t>((p.query_end - begin) * p.k);
+    p.task =
+        query_task(search, begin, begin + (left < plan.task_queries ? left : plan.task_queries));
+    p.places = static_cast<uint32_t>((p.task.end - begin) * p.k);
     int error = launch_sweep(p, Sweep::kDelegates, stream);
     if (error == 0) {
       error = launch_selection(sweep_choose_by_warp_kernel, sweep_choose_kernel, plan.blocks, p,
@@ -301,7 +289,7 @@ int launch_sweep_scores(const DeviceSearchParams& search, float* scores, CudaStr
   p.search = search;
   p.multiprocessors = device.multiprocessors;
   p.scores = scores;
-  set_task(0, search.queries, &p);
+  p.task = query_task(search, 0, search.queries);
   return launch_sweep(p, Sweep::kAll, stream);
 }
 

@@ -10,18 +10,16 @@
 #pragma once
 
 #include "longclock/common/cuda.h"
+#include "longclock/search/query_task.h"
 #include "longclock/search/search_topk.h"
 
 namespace longclock {
 
 struct SweepParams {
   DeviceSearchParams search;
-  int64_t k;  // 1..2048
-  // Queries [query_begin, query_end) at a time: as many as the workspace has room for.
-  int64_t query_begin, query_end;
-  int64_t first_sequence;  // of a task
-  int64_t task_sequences;  // that may have queries in it
-  unsigned blocks;         // of eight behaviours, of the longest sequence: the room of a query
+  int64_t k;        // 1..2048
+  QueryTask task;   // as many queries as the workspace has room for
+  unsigned blocks;  // of eight behaviours, of the longest sequence: the room of a query
   int multiprocessors;
   // [task_queries, blocks]: a block's best score as bits, or kNobody; later the place of a chosen
   // block in block_scores, or kNotChosen.

@@ -30,6 +30,7 @@ struct DeviceSearchTopKParams {
   TopKEntry* entries;  // [Q, parts, k]; none where parts is 1
   float* scores;       // [Q, k]
   int64_t* indices;    // [Q, k], from the start of the sequence or window; -1 for padding
+  bool only_alone;     // queries whose window no neighbour sees: the others are done
 };
 
 }  // namespace longclock

@@ -23,7 +23,7 @@ class CandidateSweep {
                             const SequenceView& view, uint32_t candidate_rows)
       : p_(p),
         view_(view),
-        row_(static_cast<unsigned>(candidates.query - p.query_begin) + first_candidate()),
+        row_(static_cast<unsigned>(candidates.query - p.task.begin) + first_candidate()),
         count_(candidates.count - first_candidate()),
         row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())) {
     tile_.load(candidate_rows + warp_index() / 2 * Tile::kWarpCandidates * kRowBytes);
@@ -124,8 +124,8 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   extern __shared__ __align__(1024) char memory[];
   __shared__ typename KeyStages<kRowBytes>::Shared shared;
   // Tiles of candidates are neighbours: they read the same keys at about the same time.
-  const CandidateRange candidates =
-      candidates_of<kBlockCandidates<T, kRowBytes>>(p, first_tile + blockIdx.x % tiles);
+  const CandidateRange candidates = candidates_of(p.search, p.task, first_tile + blockIdx.x % tiles,
+                                                  kBlockCandidates<T, kRowBytes>);
   if (candidates.count == 0) return;
   if (threadIdx.x == 0) {
     shared.view = view_sequence(p.search, candidates.sequence);
@@ -184,11 +184,11 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   constexpr int kBytes = KeyStages<kRowBytes>::kBytes;
   static_assert(kCandidates * kRowBytes <= kBytes);  // candidates pass through the stages' memory
   const DeviceSearchParams& search = p.search;
-  const int64_t queries = p.query_end - p.query_begin;
-  const int64_t tiles = queries / kCandidates + p.task_sequences;
+  const int64_t queries = p.task.end - p.task.begin;
+  const int64_t tiles = queries / kCandidates + p.task.sequences;
   // Ragged sequences are taken for equal, of which a task holds a few, and the longest for four
   // times as long.
-  int64_t sequences = p.task_sequences, longest = search.columns;
+  int64_t sequences = p.task.sequences, longest = search.columns;
   if (search.layout != SearchLayout::kDense) {
     const int64_t usual = queries * search.sequences / search.queries + 1;
     sequences = usual < sequences ? usual : sequences;

@@ -71,7 +71,7 @@ struct LaneBlock {
 
   // As exact_block(), for the candidate `at` after the first.
   __device__ float exact(int at, float* out, int room = kDelegateKeys) const {
-    return exact_block(p.search, view, p.query_begin + row + at, block * kDelegateKeys, valid, s,
+    return exact_block(p.search, view, p.task.begin + row + at, block * kDelegateKeys, valid, s,
                        out, room);
   }
 };
@@ -198,7 +198,7 @@ class SweepOutput<T, kRowBytes, Sweep::kAll, kFull> {
   __device__ explicit SweepOutput(const LaneBlock& lane) : lane_(lane) {
     if constexpr (kFull) {
       first_scores_ =
-          opaque(lane.p.scores + (lane.p.query_begin + lane.row) * lane.p.search.columns +
+          opaque(lane.p.scores + (lane.p.task.begin + lane.row) * lane.p.search.columns +
                  lane.block * kDelegateKeys);
     }
   }
@@ -235,7 +235,7 @@ class SweepOutput<T, kRowBytes, Sweep::kAll, kFull> {
       return first_scores_ + uint64_t{columns} * at + step * Tile::kLaneKeys;
     }
     const unsigned m = lane_.block * kDelegateKeys + step * Tile::kLaneKeys;
-    const int64_t begin = scores_of(search, lane_.p.query_begin + lane_.row + at, lane_.view);
+    const int64_t begin = scores_of(search, lane_.p.task.begin + lane_.row + at, lane_.view);
     const int64_t end = min(begin + lane_.view.length, search.score_count);
     *room = static_cast<int>(clamp(end - (begin + m), 0, Tile::kLaneKeys));
     return lane_.p.scores + begin + m;

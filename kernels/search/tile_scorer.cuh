@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scores of 32 behaviours of one query, by one warp. Keys go from global memory to registers in
-// pieces of 16 bytes, neighbouring lanes side by side: eight lanes read a line of 128 bytes of a
-// row, so that a request is four whole lines, or, where rows are no longer than 64 bytes, four
-// lanes a row and eight rows a request. Four such groups of rows are in flight at a time.
+// Scores of 32 behaviours of one query, by one warp, whose rows it reads as tile_rows.cuh says.
 // 16-bit keys go through tensor cores. The four registers of a piece lie as a row g and a row g + 8
 // of A: the same key twice, with other columns. B holds the query's columns for the first in its
 // even columns and those for the second in its odd ones, so that one mma takes one piece as it was
@@ -13,14 +10,10 @@
 #include <type_traits>
 
 #include "longclock/common/mma.cuh"
-#include "longclock/common/vector16.cuh"
-#include "longclock/search/row_form.cuh"
-#include "longclock/search/sequence_view.cuh"
-#include "longclock/time/time_term.cuh"
+#include "longclock/search/tile_rows.cuh"
 
 namespace longclock {
 
-constexpr int kWarpRows = kWarp;
 constexpr int kTileGroups = 4;  // of eight rows, or of four in two passes
 // Blocks of 256 threads a multiprocessor whose registers suffice for whole pieces.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -28,26 +21,21 @@ constexpr int kTileBlocks = 2;
 #else
 constexpr int kTileBlocks = 3;
 #endif
-// What a block needs of the sequence that query q looks at, and of s(). By all threads; the caller
-// puts a barrier behind it.
-__device__ __forceinline__ void load_view(const DeviceSearchParams& p, int64_t q,
-                                          SequenceView* view, SharedTimeTerm* time) {
-  const TimeTerm& term = p.behaviours.time;
-  if (threadIdx.x == 0) {
-    *view = view_sequence(p, sequence_of(p, q));
-    read_query_clocks(p.clocks, term.clocks, view->query_time, time);
-  }
-  load_time_mlps(term.clock[0].mlp, term.clocks, time);
-}
 
 // kElements: the query is read where it lies. Else load_query has put it into shared memory.
 // kFeatures: behaviours have some.
 template <class T, RowForm kForm, bool kFeatures>
-class TileScorer {
+class TileScorer : TileRows<T, kForm, kTileGroups> {
+  using Rows = TileRows<T, kForm, kTileGroups>;
+  using Rows::find_feature_rows, Rows::find_rows;
+  using Rows::kAligned, Rows::kPasses, Rows::kPiece, Rows::kRowLanes, Rows::kStep;
+  using Rows::p_, Rows::view_;
+  using typename Rows::Keys, typename Rows::Pieces;
+
  public:
   __device__ TileScorer(const DeviceSearchParams& p, int64_t q, const SequenceView& view,
                         const T* shared_query, const SharedTimeTerm& time)
-      : p_(p), view_(view), time_(time), shared_query_(shared_query), q_(q) {}
+      : Rows(p, view), time_(time), shared_query_(shared_query), q_(q) {}
 
   // The behaviour of a tile that this lane scores.
   __device__ static int row() {
@@ -92,14 +80,6 @@ class TileScorer {
   }
 
  private:
-  static constexpr bool kAligned = kForm != RowForm::kElements;
-  static constexpr int kPiece = kVector16<T>;
-  static constexpr int kRowLanes = kForm == RowForm::kLines ? 8 : 4;
-  static constexpr int kGroupRows = kWarp / kRowLanes;
-  static constexpr int kPasses = kWarpRows / (kGroupRows * kTileGroups);
-  static constexpr int kStep = kRowLanes * kPiece;  // columns that a row's lanes take at a time
-  using Pieces = const T* [kTileGroups];            // of this lane, one of each group
-  using Keys = uint4[kTileGroups];
   using Sums = float[kTileGroups][kHasMma<T> ? 4 : 1];
 
   // Of the eight lanes of a row, lane 4 h + 2 i + j ends with the dot product of its row of group
@@ -107,47 +87,6 @@ class TileScorer {
   __device__ static int half() { return lane_index() / 4 % 2; }
   __device__ static bool owns_first_pass() { return lane_index() % 2 == half(); }
   __device__ static int group_of_lane() { return lane_index() / 2 % 2 * 2 + half(); }
-
-  // This lane's first pieces in its rows of a pass; in some other row where there is none.
-  __device__ void find_rows(int pass, unsigned first, unsigned end, Pieces& pieces) const {
-    const Behaviours& b = p_.behaviours;
-#pragma unroll
-    for (int j = 0; j < kTileGroups; ++j) {
-      const unsigned row_in_tile = (pass * kTileGroups + j) * kGroupRows + lane_index() / kRowLanes;
-      const unsigned m = min(first + row_in_tile, end - 1);
-      const char* row;
-      if (b.ids) {
-        const int64_t id = b.ids[view_.position + m];
-        row = static_cast<const char*>(b.keys) + (is_row(p_, id) ? id : 0) * p_.row_bytes;
-      } else {
-        row = row_after(p_, view_.keys, m);
-      }
-      pieces[j] = reinterpret_cast<const T*>(row + lane_index() % kRowLanes * 16);
-    }
-  }
-
-  // The same of a feature's rows.
-  __device__ void find_feature_rows(const Feature& feature, int pass, unsigned first, unsigned end,
-                                    Pieces& pieces) const {
-#pragma unroll
-    for (int j = 0; j < kTileGroups; ++j) {
-      const unsigned row_in_tile = (pass * kTileGroups + j) * kGroupRows + lane_index() / kRowLanes;
-      const char* const row =
-          feature_row(feature, sizeof(T), view_, min(first + row_in_tile, end - 1));
-      pieces[j] = reinterpret_cast<const T*>(row + lane_index() % kRowLanes * 16);
-    }
-  }
-
-  // This lane's pieces `columns` after their first. kWhole: they lie inside the rows; else `left`
-  // columns are left there.
-  template <bool kWhole>
-  __device__ void load(const Pieces& pieces, int columns, int64_t left, Keys& keys) const {
-#pragma unroll
-    for (int j = 0; j < kTileGroups; ++j) {
-      keys[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(pieces[j] + columns))
-                       : load16<T, kAligned>(pieces[j] + columns, 0, left);
-    }
-  }
 
   // Adds the products of pieces with column d of the query, in shared memory or where it lies; its
   // columns from `end` on count as zeros.
@@ -219,8 +158,8 @@ class TileScorer {
 #pragma unroll 1
       for (int left = dim / (2 * kStep); left > 0; --left, d += 2 * kStep) {
         Keys keys, next;
-        load<true>(pieces, 0, 0, keys);
-        load<true>(pieces, kStep, 0, next);
+        Rows::template load<true>(pieces, 0, 0, keys);
+        Rows::template load<true>(pieces, kStep, 0, next);
         multiply(keys, at + d, at + dim, sums);
         multiply(next, at + d + kStep, at + dim, sums);
         step(2 * kStep);
@@ -229,7 +168,7 @@ class TileScorer {
 #pragma unroll 1
     for (; (d & -kStep) < dim; d += kStep, step(kStep)) {
       Keys keys;
-      load<false>(pieces, 0, dim - d, keys);
+      Rows::template load<false>(pieces, 0, dim - d, keys);
       multiply(keys, at + d, at + dim, sums);
     }
   }
@@ -247,9 +186,9 @@ class TileScorer {
         Keys keys, next;
         find_rows(0, first, end, pieces);
         const int64_t dim = p_.behaviours.dim;
-        load<false>(pieces, 0, dim - d, keys);
+        Rows::template load<false>(pieces, 0, dim - d, keys);
         find_rows(1, first, end, pieces);
-        load<false>(pieces, 0, dim - d, next);
+        Rows::template load<false>(pieces, 0, dim - d, next);
         Sums sums = {};
         multiply(keys, d, dim, sums);
         of_first = gather(sums);
@@ -302,8 +241,6 @@ class TileScorer {
     }
   }
 
-  const DeviceSearchParams& p_;
-  const SequenceView& view_;
   const SharedTimeTerm& time_;
   const T* shared_query_;
   int64_t q_;

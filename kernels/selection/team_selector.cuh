@@ -80,14 +80,13 @@ class TeamSelector {
 };
 
 // The k best of a selector as a part's entries, in order of place. index_of(place). By its warp.
-template <class Selector, class IndexOf>
-__device__ __forceinline__ void write_entries(Selector& best, int k, TopKEntry* entries,
+template <class IndexOf>
+__device__ __forceinline__ void write_entries(WarpEntries& best, TopKEntry* entries,
                                               const IndexOf& index_of) {
-  best.keep_best();
-  best.for_each([&](int i, int place, uint32_t ordered) {
-    entries[i] = topk_entry_of(ordered, index_of(place));
+  best.for_each_entry([&](int i, TopKEntry entry) {
+    const int place = static_cast<int>(entry_index(entry));
+    entries[i] = entry == 0 ? 0 : topk_entry_of(ordered_score_of(entry), index_of(place));
   });
-  for (int i = best.count() + lane_index(); i < k; i += kWarp) entries[i] = 0;
 }
 
 }  // namespace longclock

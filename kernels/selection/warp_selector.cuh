@@ -1,66 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // The best k <= 128 of up to 2,048 scores by one warp, without a barrier of its block. Scores are
 // in registers, as 32-bit integers in the order of a selection. A lower bound of the k-th best
-// leaves little more than k of them, which go to shared memory in order of place; of these the k-th
-// best is found bit by bit, by counting, and what is above it is kept and, of its equals, the
-// first. The bound is the caller's, or the k-th largest of the maxima of 128 groups. Where more
+// leaves little more than k of them, which go to shared memory, where warp_entries.cuh keeps the k
+// best. The bound is the caller's, or the k-th largest of the maxima of 128 groups. Where more
 // reach it than there is room for (ties, or large scores all in few groups), the k-th best is found
 // in the registers. So the result is exact and unique for every input, in a time that no input
 // exceeds.
 #pragma once
 
-#include "longclock/common/vector16.cuh"
-#include "longclock/common/warp.cuh"
-#include "longclock/selection/selection.h"
-#include "longclock/selection/sort_entries.cuh"
-#include "longclock/selection/take_in_order.cuh"
+#include "longclock/selection/warp_entries.cuh"
 
 namespace longclock {
 
 constexpr int kWarpSelectorWarps = 4;  // of a block, each with a selection of its own
 constexpr int kWarpSelectorThreads = kWarpSelectorWarps * kWarp;
-constexpr int kMaxWarpK = 128;  // groups, and what a warp sorts in registers
 constexpr int kMaxWarpScores = 2048;
-
-// How many of the first `used` numbers of all lanes are above one.
-template <int kCount>
-__device__ __forceinline__ int count_above(const uint32_t (&numbers)[kCount], int used,
-                                           uint32_t than) {
-  int count = 0;
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    if (i >= used) break;
-    count += numbers[i] > than;
-  }
-  return warp_count(count);
-}
-
-// The k-th largest of the first `used` numbers of all lanes, 0 where no k are above 0; its bits
-// below `last` are 0 and not looked at. bound: what it reaches.
-template <int kCount>
-__device__ __forceinline__ uint32_t kth_largest(const uint32_t (&numbers)[kCount], int used, int k,
-                                                uint32_t bound, uint32_t last) {
-  uint32_t most = bound, least = 0xffffffffu;  // of what reaches the bound
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    if (i >= used) break;
-    most = max(most, numbers[i]);
-    if (numbers[i] >= bound) least = min(least, numbers[i]);
-  }
-  most = warp_max(most);
-  least = warp_min(least);
-  // Ties, often: those of the least are enough.
-  if (most <= least || count_above(numbers, used, least) < k) return min(least, most);
-  uint32_t bit = 0x80000000u >> __clz(static_cast<int>(most ^ least));
-  uint32_t found = most & ~(2u * bit - 1u);
-#pragma unroll 1
-  for (; bit >= last; bit /= 2) {
-    const int count = count_above(numbers, used, (found | bit) - 1);
-    if (count >= k) found |= bit;
-    if (count == k) break;
-  }
-  return found;
-}
 
 // How places lie in a piece, which is four scores for each lane.
 enum class Places {
@@ -70,9 +24,8 @@ enum class Places {
 
 // For up to 128 * kPieces scores. All lanes call everything.
 template <int kPieces, Places kPlaces = Places::kFours>
-class WarpSelector {
+class WarpSelector : public WarpEntries {
  public:
-  static constexpr int kRoom = 512;
   static_assert(kPieces * 4 * kWarp <= kMaxWarpScores);
 
   // Of each warp.
@@ -83,7 +36,7 @@ class WarpSelector {
   // four(i): scores place_of(i, 0) to place_of(i, 3) of n; 0 where one is not valid or not there.
   template <class Four>
   __device__ WarpSelector(Shared* shared, int k, int n, const Four& four)
-      : taken_(shared->taken), k_(k), pieces_((n + 4 * kWarp - 1) / (4 * kWarp)) {
+      : WarpEntries(shared->taken, k), pieces_((n + 4 * kWarp - 1) / (4 * kWarp)) {
     for_each_piece([&](int j) {
       const uint4 scores = four(j * kWarp + lane_index());
       scores_[4 * j] = scores.x;
@@ -158,69 +111,6 @@ class WarpSelector {
     __syncwarp();
   }
 
-  // Of what was taken, keeps the k best.
-  __device__ void keep_best() {
-    if (count_ <= k_) return;
-    constexpr int kEach = kRoom / kWarp;
-    const int each = (count_ + kWarp - 1) / kWarp;
-    uint32_t ordered[kEach];
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      if (i >= each) break;
-      const int at = i * kWarp + lane_index();
-      ordered[i] = at < count_ ? ordered_score_of(taken_[at]) : 0;
-    }
-    const uint32_t kth = kth_largest(ordered, each, k_, bound_, 1);
-    const int ties = k_ - count_above(ordered, each, kth);
-    ReachingCounts before{0, 0};
-#pragma unroll 1
-    for (int i = 0; i < each; ++i) {  // to places that were read already
-      const int at = i * kWarp + lane_index();
-      const TopKEntry entry = at < count_ ? taken_[at] : 0;
-      __syncwarp();
-      const uint32_t one[1] = {ordered_score_of(entry)};
-      take_in_order(one, kth, ties, &before, [&](int) { return entry; }, taken_);
-    }
-    count_ = k_;
-    __syncwarp();
-  }
-
-  // How many were taken, and of each, in order of place, where it lies.
-  __device__ int count() const { return count_; }
-  __device__ int place(int i) const { return static_cast<int>(entry_index(taken_[i])); }
-
-  // Calls f(i, place, ordered score) for what was taken, in order of place.
-  template <class F>
-  __device__ void for_each(const F& f) const {
-    for (int i = lane_index(); i < count_; i += kWarp) {
-      f(i, place(i), ordered_score_of(taken_[i]));
-    }
-  }
-
-  // The k best, sorted, to scores [k] and indices [k], padded with (-inf, -1). index_of(place): of
-  // places in order, in ascending order.
-  template <class T, class IndexOf>
-  __device__ void write_sorted(T* scores, int64_t* indices, const IndexOf& index_of) {
-    if (count_ > kMaxWarpK) keep_best();
-    constexpr int kEach = kMaxWarpK / kWarp;
-    TopKEntry entries[kEach];
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int at = i * kWarp + lane_index();
-      entries[i] = at < count_ ? taken_[at] : 0;
-    }
-    sort_in_warp(entries);
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int at = i * kWarp + lane_index();
-      if (at >= k_) break;
-      const TopKEntry entry = entries[i];
-      scores[at] = narrow<T>(entry == 0 ? -INFINITY : entry_score(entry));
-      const int place = static_cast<int>(entry_index(entry));
-      indices[at] = entry == 0 ? -1 : static_cast<int64_t>(index_of(place));
-    }
-  }
-
  private:
   template <class F>
   __device__ void for_each_piece(const F& f) const {
@@ -268,10 +158,7 @@ class WarpSelector {
     return count;
   }
 
-  TopKEntry* taken_;
-  int k_, pieces_;
-  int count_ = 0;
-  uint32_t bound_ = 1;
+  int pieces_;
   uint32_t scores_[4 * kPieces];
 };
 
