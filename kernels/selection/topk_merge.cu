@@ -6,12 +6,11 @@
 #include "longclock/selection/block_selector.cuh"
 #include "longclock/selection/team_selector.cuh"
 #include "longclock/selection/topk_merge.h"
+#include "longclock/selection/topk_parts.h"
 
 namespace longclock {
 namespace {
 
-constexpr int64_t kMinPartScores =
-    1024;  // of a part; and four times k, which the merge reads again
 constexpr int64_t kPartBytes = 128 << 10;  // one multiprocessor reads them in a launch's time
 constexpr int64_t kMaxMerged = 8192;       // entries of a row, by one block
 
@@ -88,10 +87,7 @@ TopKMergeParams rows_of(TopKMergeParams p, int64_t first, int64_t count) {
 int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  // Two waves of three blocks a multiprocessor, so that parts of unequal cost even out.
-  const int64_t wanted = (6 * int64_t{device.multiprocessors} + rows - 1) / rows;
-  const int64_t most = longest / (4 * k < kMinPartScores ? kMinPartScores : 4 * k);
-  *parts = most < 1 ? 1 : wanted < most ? wanted : most;
+  *parts = balanced_parts(rows, longest, k, device.multiprocessors);
   return cudaSuccess;
 }
 
