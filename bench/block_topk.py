@@ -8,7 +8,7 @@ from torch import Tensor
 
 import longclock as lc
 from bench.checks import same_selection
-from bench.cuda_report.entries import Call, Gate, K, M, Workload
+from bench.cuda_report.entries import Call, Gate, K, M, Workload, backward
 from bench.harness import Case
 
 
@@ -47,12 +47,21 @@ def cuda_call(rows: int) -> Callable[[bool], Call]:
     return make
 
 
+def cuda_backward(equal: bool) -> Call:
+    scores = torch.randn(4, 10 * M)
+    return backward(lambda x: lc.block_topk(x, K).scores, (scores,), (), 0)
+
+
 CUDA_CALLS = (
     Workload("block_topk fp32", 4 * M, cuda_call(4), True),
     Workload("block_topk fp32 700 rows", 700 * M, cuda_call(700), True),
+    Workload("block_topk fp32 backward", 40 * M, cuda_backward),
 )
 CUDA_GATES = (
     Gate(r"block_topk fp32 700 rows", "data_dependence", 0.1),
     Gate(r"block_topk fp32 700 rows", "launches", 1),
     Gate(r"block_topk fp32 700 rows", "bank_replays_select", 1.25),
+    Gate(r"block_topk fp32 backward", "instructions_of_busiest_warps", 150),  # 964 by a block a row
+    Gate(r"block_topk fp32 backward", "sectors_of_wide_accesses", 1.0),
+    Gate(r"block_topk fp32 backward", "launches", 1),
 )

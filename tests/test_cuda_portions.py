@@ -38,6 +38,7 @@ CALLS = {
     "topk": lambda d: topk_call(d, 700, 90, 7, lengths=True),
     "topk, parts": lambda d: topk_call(d, 9, 20_000, 100),
     "topk, two merges": lambda d: topk_call(d, 20, 40_000, 300),
+    "topk, wide rows": lambda d: topk_call(d, 30, 10_000, 7),
     "gradient of queries": lambda d: score_call(
         d, make_case("dense", counts=(90,) * 40, width=140, poison=False)
     ),
