@@ -46,7 +46,7 @@ CALLS = {
         d, make_case("candidates", counts=(700, 70), width=140, candidates=9)
     ),
     "gradient of a table": lambda d: score_call(
-        d, make_case("dense", counts=(300, 70), table=True, width=16)
+        d, make_case("candidates", counts=(300, 70), table=True, width=16, candidates=2)
     ),
     "gradient of ragged keys": lambda d: score_call(
         d, make_case("ragged_many", counts=(1_900, 70, 40), width=16)
