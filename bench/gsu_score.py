@@ -138,10 +138,32 @@ def cuda_windows(equal: bool) -> Call:
     return backward(forward, (keys,), (query, key_time, starts, ends), 0)
 
 
+def cuda_candidates(dtype: torch.dtype) -> Callable[[bool], Call]:
+    """The gradients of queries and keys of one request."""
+
+    def make(equal: bool) -> Call:
+        case = make_search(1, M, D, dtype, candidates=CANDIDATES)
+        others = (case.key_time, case.query_time)
+
+        def forward(query: Tensor, keys: Tensor) -> Tensor:
+            return lc.gsu_score(query, keys, *others, case.mlp)
+
+        return backward(forward, (case.query, case.keys), others, 1)
+
+    return make
+
+
+CANDIDATES = 200
 CUDA_CALLS = (
     Workload("gsu_score fp16", 4 * M, cuda_call()),
     Workload("gsu_score fp16 1000 candidates", 1000 * M, cuda_call(s=1, candidates=1000)),
     Workload("gsu_score fp16 backward", 4 * M, cuda_call(with_backward=True)),
+    Workload(
+        "gsu_score fp16 200 candidates backward", CANDIDATES * M, cuda_candidates(torch.float16)
+    ),
+    Workload(
+        "gsu_score fp32 200 candidates backward", CANDIDATES * M, cuda_candidates(torch.float32)
+    ),
     Workload("gsu_score backward to a popular row", 8 * M, cuda_popular_row),
     Workload("gsu_score backward to keys of windows", WINDOWS * LENGTH, cuda_windows),
 )
@@ -166,6 +188,12 @@ CUDA_GATES = (
     Gate(MANY, "sectors_of_copies", 1.0),
     Gate(MANY, "bank_replays_stream", 1.0),
     Gate(MANY, "launches", 1),
+    # Both products by tensor cores; on CUDA cores they took 40 and 37 instructions, and read 22 and 30 times as much.
+    Gate(r"gsu_score fp16 200 candidates backward", "ptx_instructions_a_unit", 5),
+    Gate(r"gsu_score fp32 200 candidates backward", "ptx_instructions_a_unit", 7),
+    Gate(r"gsu_score \w+ 200 candidates backward", "bytes_over_minimum", 5),
+    Gate(r"gsu_score \w+ 200 candidates backward", "bank_replays_stream", 1.0),
+    Gate(r"gsu_score \w+ 200 candidates backward", "launches", 3),
     # 800 positions of one row: 86,449 where one warp added them up.
     Gate(r"gsu_score backward to a popular row", "instructions_of_busiest_warps", 8_000),
     # 221, and 30,403, where every position asked every window, and one block scanned all lengths.

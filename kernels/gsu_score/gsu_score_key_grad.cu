@@ -7,6 +7,7 @@
 #include "longclock/common/launch.cuh"
 #include "longclock/gsu_score/gsu_score.h"
 #include "longclock/gsu_score/gsu_score_columns.cuh"
+#include "longclock/gsu_score/gsu_score_many_grad.h"
 #include "longclock/gsu_score/gsu_score_windows.cuh"
 #include "longclock/search/tile_scorer.cuh"
 
@@ -175,7 +176,10 @@ int launch_gsu_score_key_grad(const DeviceGsuScoreBackwardParams& params, CudaSt
                                  ? p.sequences * blocks_of_keys(p.columns)
                                  : blocks_of_keys(p.positions);
   if (key_blocks == 0 || panels == 0) return cudaSuccess;
-  int error = cudaSuccess;
+  bool many = false;
+  int error = plan_many_grad(p, &many);
+  if (error != cudaSuccess) return error;
+  if (many) return launch_many_key_grad(params, stream);
   const auto launch = [&](auto* kernel) {
     error = for_each_part(key_blocks, panels, [&](int64_t first, int64_t count) {
       kernel<<<grid_of(count * panels), kBlockThreads, 0, stream>>>(params, panels, first);
