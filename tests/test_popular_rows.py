@@ -147,3 +147,23 @@ def test_no_warp_adds_up_a_popular_row_alone(device: str, emulator_only: None, o
     launches = emulator.take_counters()
     # The sort's warps wait for each other in loops.
     assert sum(x["busiest_warp"] for x in launches if "cub::" not in x["kernel"]) < 12_000
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_rows_numbered_by_how_many_look_them_up(  # type: ignore[no-untyped-def]
+    level: str, device: str, dtype: torch.dtype, same_at_any_threads
+) -> None:
+    """As tables often are: threads have ranges of rows of about equal work, and the bits of one thread."""
+    ids = (torch.rand(2, 10_000) ** 4 * 3_000).long()
+    case = make_case("dense", dtype, counts=(10_000, 10_000), table=True, width=16, poison=False)
+    case = case.with_layout(ids=ids, mask=torch.rand(2, 10_000) < 0.9).to(device)
+    assert isinstance(case.keys, Tensor)
+    keys, z_grad = case.keys.requires_grad_(), torch.randn(20_000, 16).to(dtype)
+    scores = case.run(lc.gsu_score)
+    grad = torch.randn_like(scores)
+
+    def run() -> list[Tensor]:
+        of_search = torch.autograd.grad(scores, keys, grad, retain_graph=True)
+        return [*of_search, gradient(z_grad, ids.flatten(), 3_000, device)]
+
+    same_at_any_threads(run)
