@@ -9,7 +9,7 @@ from torch import Tensor
 import longclock as lc
 from bench.checks import same_selection
 from bench.cuda_report.cubins import ARCHITECTURES
-from bench.cuda_report.entries import Call, Gate, K, M, Workload
+from bench.cuda_report.entries import Call, Gate, K, M, Workload, backward
 from bench.harness import Case
 
 
@@ -48,9 +48,15 @@ def cuda_call(rows: int) -> Callable[[bool], Call]:
     return make
 
 
+def cuda_backward(equal: bool) -> Call:
+    scores = torch.randn(4, 10 * M)
+    return backward(lambda x: lc.block_topk(x, K).scores, (scores,), (), 0)
+
+
 CUDA_CALLS = (
     Workload("block_topk fp32", 4 * M, cuda_call(4), True),
     Workload("block_topk fp32 700 rows", 700 * M, cuda_call(700), True),
+    Workload("block_topk fp32 backward", 40 * M, cuda_backward),
 )
 CUDA_GATES = (
     Gate(r"block_topk_by_team_kernel<\w+>", "registers", 128, ARCHITECTURES),
@@ -60,9 +66,12 @@ CUDA_GATES = (
         0.1,
         reason="equal scores take fewer instructions than random ones: a warp takes the first of them and is done",
     ),
-    Gate(r"block_topk .*", "bytes_over_minimum", 1.01),
-    Gate(r"block_topk .*", "ptx_instructions_a_unit", 2),
-    Gate(r"block_topk .*", "barriers_a_warp", 4),
-    Gate(r"block_topk .*", "launches", 1),
-    Gate(r"block_topk .*", "bank_replays_select", 1.25),
+    Gate(r"block_topk fp32( 700 rows)?", "bytes_over_minimum", 1.01),
+    Gate(r"block_topk fp32( 700 rows)?", "ptx_instructions_a_unit", 2),
+    Gate(r"block_topk fp32( 700 rows)?", "barriers_a_warp", 4),
+    Gate(r"block_topk fp32( 700 rows)?", "launches", 1),
+    Gate(r"block_topk fp32( 700 rows)?", "bank_replays_select", 1.25),
+    Gate(r"block_topk fp32 backward", "instructions_of_busiest_warps", 150),  # 964 by a block a row
+    Gate(r"block_topk fp32 backward", "sectors_of_wide_accesses", 1.0),
+    Gate(r"block_topk fp32 backward", "launches", 1),
 )

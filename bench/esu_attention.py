@@ -156,6 +156,24 @@ def cuda_tables(with_backward: bool = False) -> Callable[[bool], Call]:
     return make
 
 
+PAIRS, POPULAR = 409_600, 4_096  # of a popular row
+
+
+def cuda_popular_row(equal: bool) -> Call:
+    """The gradient of a table of which one row is looked up by a hundredth of all pairs."""
+    z_grad, ids = torch.randn(PAIRS // K, K, 64).half(), torch.randint(0, 100_000, (PAIRS,))
+    ids[torch.randperm(PAIRS)[:POPULAR]] = 7
+    places = ids.view(PAIRS // K, K)
+
+    def run() -> Tensor:
+        found: Tensor = torch.ops.longclock.esu_attention_table_grad(
+            z_grad, places, None, None, 100_000
+        )
+        return found
+
+    return Call(run, (z_grad, places), z_grad)
+
+
 CUDA_CALLS = (
     Workload("esu_attention fp16", 8 * K, cuda_call(K)),
     Workload("esu_attention fp16 backward", 8 * K, cuda_call(K, with_backward=True)),
@@ -163,6 +181,7 @@ CUDA_CALLS = (
     Workload("esu_attention fp16 K=10000 backward", 8 * M, cuda_call(M, with_backward=True)),
     Workload("esu_attention of two tables", 8 * K, cuda_tables()),
     Workload("esu_attention of two tables backward", 8 * K, cuda_tables(with_backward=True)),
+    Workload("esu_attention_table_grad of a popular row", PAIRS, cuda_popular_row),
 )
 # The forms of rows of up to 128 whole columns, of one table and of several; the others are for what is wider or unaligned.
 ALL, KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
@@ -205,4 +224,6 @@ CUDA_GATES = (
     ),
     Gate(r"esu_attention fp16 K=10000", "launches", 2),  # chunks are merged by a second
     Gate(r"esu_attention fp16 K=10000 backward", "launches", 4),
+    # 4,096 pairs of one row: 210,464 where one group of lanes added them up.
+    Gate(r"esu_attention_table_grad of a popular row", "instructions_of_busiest_warps", 5_500),
 )

@@ -13,7 +13,7 @@ from bench.cuda_report.cubins import ARCHITECTURES
 from bench.cuda_report.entries import Call, D, Gate, HotLoop, M, Workload, backward
 from bench.cuda_report.sass import Work
 from bench.harness import Case, Step
-from bench.inputs import DTYPES, Search, check_step, make_search, trained
+from bench.inputs import DTYPES, Search, check_step, make_mlp, make_search, times, trained
 
 
 def forward_case(name: str, case: Search, sizes: dict[str, Any]) -> Case:
@@ -108,10 +108,64 @@ def cuda_call(
     return make
 
 
+def cuda_popular_row(equal: bool) -> Call:
+    """The gradient of a table of which one row is looked up by a hundredth of all behaviours."""
+    case = make_search(8, M, 64, torch.float16, table=100_000)
+    ids = case.layout["ids"]
+    ids.view(-1)[torch.randperm(ids.numel())[: ids.numel() // 100]] = 7
+    others = (case.query, case.key_time, case.query_time, *case.mlp, ids)
+
+    def forward(keys: Tensor) -> Tensor:
+        return lc.gsu_score(case.query, keys, case.key_time, case.query_time, case.mlp, ids=ids)
+
+    return backward(forward, (case.keys,), others, 0)
+
+
+WINDOWS, LENGTH = 20_000, 20
+
+
+def cuda_windows(equal: bool) -> Call:
+    """The gradient of keys that many windows see, a window an event, as in training."""
+    keys, query = torch.randn(WINDOWS, 64).half(), torch.randn(WINDOWS, 64).half()
+    ends = torch.arange(WINDOWS)
+    starts = (ends - LENGTH).clamp(min=0)
+    key_time, mlp = times(WINDOWS), make_mlp()
+    total = int((ends - starts).sum())
+
+    def forward(keys: Tensor) -> Tensor:
+        return lc.gsu_score(query, keys, key_time, key_time, mlp, total, starts=starts, ends=ends)
+
+    return backward(forward, (keys,), (query, key_time, starts, ends), 0)
+
+
+def cuda_candidates(dtype: torch.dtype) -> Callable[[bool], Call]:
+    """The gradients of queries and keys of one request."""
+
+    def make(equal: bool) -> Call:
+        case = make_search(1, M, D, dtype, candidates=CANDIDATES)
+        others = (case.key_time, case.query_time)
+
+        def forward(query: Tensor, keys: Tensor) -> Tensor:
+            return lc.gsu_score(query, keys, *others, case.mlp)
+
+        return backward(forward, (case.query, case.keys), others, 1)
+
+    return make
+
+
+CANDIDATES = 200
 CUDA_CALLS = (
     Workload("gsu_score fp16", 4 * M, cuda_call()),
     Workload("gsu_score fp16 1000 candidates", 1000 * M, cuda_call(s=1, candidates=1000)),
     Workload("gsu_score fp16 backward", 4 * M, cuda_call(with_backward=True)),
+    Workload(
+        "gsu_score fp16 200 candidates backward", CANDIDATES * M, cuda_candidates(torch.float16)
+    ),
+    Workload(
+        "gsu_score fp32 200 candidates backward", CANDIDATES * M, cuda_candidates(torch.float32)
+    ),
+    Workload("gsu_score backward to a popular row", 8 * M, cuda_popular_row),
+    Workload("gsu_score backward to keys of windows", WINDOWS * LENGTH, cuda_windows),
 )
 MANY = r"gsu_score .* candidates"
 # The sweep that stores each product: a tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64
@@ -134,4 +188,15 @@ CUDA_GATES = (
     Gate(MANY, "sectors_of_copies", 1.0),
     Gate(MANY, "bank_replays_stream", 1.0),
     Gate(MANY, "launches", 1),
+    # Both products by tensor cores; on CUDA cores they took 40 and 37 instructions, and read 22 and 30 times as much.
+    Gate(r"gsu_score fp16 200 candidates backward", "ptx_instructions_a_unit", 5),
+    Gate(r"gsu_score fp32 200 candidates backward", "ptx_instructions_a_unit", 7),
+    Gate(r"gsu_score \w+ 200 candidates backward", "bytes_over_minimum", 5),
+    Gate(r"gsu_score \w+ 200 candidates backward", "bank_replays_stream", 1.0),
+    Gate(r"gsu_score \w+ 200 candidates backward", "launches", 3),
+    # 800 positions of one row: 86,449 where one warp added them up.
+    Gate(r"gsu_score backward to a popular row", "instructions_of_busiest_warps", 8_000),
+    # 221, and 30,403, where every position asked every window, and one block scanned all lengths.
+    Gate(r"gsu_score backward to keys of windows", "ptx_instructions_a_unit", 90),
+    Gate(r"gsu_score backward to keys of windows", "instructions_of_busiest_warps", 9_000),
 )

@@ -358,9 +358,13 @@ Tensor esu_attention_table_grad(const Tensor& z_grad, const Tensor& ids,
           " rows of ", dim, " ", dtype_of(a.z_grad), "; for so large a table ask for a sparse one");
   }
   a.params.table_grad = table_grad.mutable_data_ptr();
-  parallel_shares(table_rows, work, [&](int64_t begin, int64_t end) {  // each reads all ids
-    esu_table_grad_cpu(a.params, begin, end);
-  });
+  parallel_rows(
+      table_rows, a.params.count, work, /*row_work=*/0.0,
+      [&](int64_t at) -> int64_t {
+        const int64_t from = a.params.positions == nullptr ? at : a.params.positions[at];
+        return from >= 0 ? a.params.ids[from] : -1;
+      },
+      [&](int64_t begin, int64_t end) { esu_table_grad_cpu(a.params, begin, end); });
   return table_grad;
 }
 

@@ -73,10 +73,13 @@ Tensor key_gradient(const Search& search, GsuScoreBackwardParams* params) {
   if (search.ids) {
     Tensor table_grad = large_zeros(keys, keys.size(0), keys.size(1), /*at_once=*/false);
     params->key_grad = table_grad.mutable_data_ptr();
-    // Each share reads all ids.
-    parallel_shares(keys.size(0), search.work(), [&](int64_t begin, int64_t end) {
-      gsu_score_table_grad_cpu(*params, begin, end);
-    });
+    const IntArray& ids = search.behaviours.ids;
+    // Rows of 16 bits are summed elsewhere, and all are written.
+    const double row_work = search.behaviours.dtype == DType::kFloat32 ? 0.0 : 1.0;
+    parallel_rows(
+        keys.size(0), search.positions, search.work(), row_work,
+        [&](int64_t position) { return ids[position]; },
+        [&](int64_t begin, int64_t end) { gsu_score_table_grad_cpu(*params, begin, end); });
     return table_grad;
   }
   Tensor key_grad = large_empty(keys, keys.sizes());

@@ -27,7 +27,8 @@ struct DeviceScores {
           ": total must be ", search.score_count, ", the number of scores, got ",
           total.value_or(0));
     if (!counted) return;
-    score_begin = output(cuda, inputs.query_time, {inputs.query_count + 1}, ScalarType::Long);
+    score_begin = output(cuda, inputs.query_time, {inputs.query_count + 1 + kScoreBeginParts},
+                         ScalarType::Long);
     search.score_begin = data<int64_t>(score_begin);
     cuda.check_launch(launch_score_begin(search, data<int64_t>(score_begin), cuda.stream()));
   }
@@ -82,6 +83,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   if (need_keys) {
     key_grad = output(cuda, keys, keys.sizes(), keys.scalar_type());
     params.key_grad = key_grad.mutable_data_ptr();
+    Tensor windows;
+    if (inputs.layout == SearchLayout::kWindows) {
+      int64_t bytes = 0;
+      cuda.check_launch(gsu_score_windows_bytes(params.search, &bytes));
+      windows = output(cuda, keys, {bytes}, ScalarType::Byte);
+      cuda.check_launch(launch_gsu_score_windows(params.search, windows.mutable_data_ptr(),
+                                                 &params.windows, cuda.stream()));
+    }
     if (ids) {
       check(inputs.table_rows() <= 0xfffffffe, op, ": keys must have fewer than 2^32 rows, got ",
             shape_of(keys));

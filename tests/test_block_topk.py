@@ -138,6 +138,22 @@ def test_gradient(level: str, device: str, dtype: torch.dtype) -> None:
     assert ours.grad[2].eq(0).all()
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("columns", [1, 7, 4_096, 8_193, 30_005])  # rows that no 16 bytes divide
+def test_gradient_of_wide_rows(level: str, device: str, dtype: torch.dtype, columns: int) -> None:
+    k = min(columns, 60)
+    grad = torch.randn(3, k).to(dtype)
+    indices = torch.stack([torch.randperm(columns)[:k] for _ in range(3)])
+    indices[0, 0], indices[1, -1], indices[2, k // 2 :] = columns - 1, 0, -1
+    indices[0, 1:][indices[0, 1:] == columns - 1] = -1
+    indices[1, :-1][indices[1, :-1] == 0] = -1
+    expected = torch.zeros(3, columns + 1, dtype=dtype)
+    expected.scatter_(1, indices.where(indices >= 0, columns), grad)
+    backward = torch.ops.longclock.block_topk_backward
+    found = backward(grad.to(device), indices.to(device), columns)
+    assert torch.equal(found.cpu(), expected[:, :columns])
+
+
 def test_indices_are_not_differentiable(device: str) -> None:
     top = lc.block_topk(torch.randn(2, 9, device=device, requires_grad=True), 3)
     assert top.scores.requires_grad

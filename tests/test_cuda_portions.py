@@ -40,6 +40,7 @@ CALLS = {
     "topk, parts of teams": lambda d: topk_call(d, 30, 20_000, 100),
     "topk, parts": lambda d: topk_call(d, 9, 20_000, 150),
     "topk, two merges": lambda d: topk_call(d, 20, 40_000, 300),
+    "topk, wide rows": lambda d: topk_call(d, 30, 10_000, 7),
     "gradient of queries": lambda d: score_call(
         d, make_case("dense", counts=(90,) * 40, width=140, poison=False)
     ),
@@ -47,7 +48,7 @@ CALLS = {
         d, make_case("candidates", counts=(700, 70), width=140, candidates=9)
     ),
     "gradient of a table": lambda d: score_call(
-        d, make_case("dense", counts=(300, 70), table=True, width=16)
+        d, make_case("candidates", counts=(300, 70), table=True, width=16, candidates=2)
     ),
     "gradient of ragged keys": lambda d: score_call(
         d, make_case("ragged_many", counts=(1_900, 70, 40), width=16)

@@ -60,6 +60,12 @@ def barriers_a_warp(launches: list[Launch]) -> float:
     return count / sum(map(warps, launches))
 
 
+def busiest_warps(launches: list[Launch]) -> int:
+    """The longest path: instructions of the warp that has the most, launch after launch. Without CUB's sorts, whose warps wait
+    for others in loops."""
+    return sum(x["busiest_warp"] for x in launches if "cub::" not in x["kernel"])
+
+
 def without_moves(launches: list[Launch]) -> int:
     """Instructions but for moves between registers, most of which ptxas removes."""
     return instructions(launches) - sum(x["instructions"].get("move", 0) for x in launches)
@@ -83,6 +89,7 @@ def figures(launches: list[Launch], units: int, minimum: int, rows: int) -> dict
         "atomics": sum(launch["atomics"] for launch in launches),
         "barriers_a_warp": barriers_a_warp(launches),
         "ptx_instructions_a_unit": instructions(launches) / units,
+        "instructions_of_busiest_warps": busiest_warps(launches),
     }
     places = [each for launch in launches for each in launch["places"]]
     wide = [p["global"] for p in places if p.get("lane_bytes") == 16 and "global" in p]

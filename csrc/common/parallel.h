@@ -9,6 +9,10 @@
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <utility>
+#include <vector>
+
+#include "longclock/common/row_shares.h"
 
 namespace longclock {
 
@@ -63,16 +67,22 @@ void parallel_tasks(int64_t count, int64_t work, const F& f) {
   first.rethrow();
 }
 
-// Calls f(begin, end) on [0, count) cut into one range a thread: where each call has work of its
-// own that more ranges would multiply.
-template <class F>
-void parallel_shares(int64_t count, int64_t work, const F& f) {
-  const int64_t threads = worthwhile_threads(work);
-  const int64_t step = std::max<int64_t>(1, (count + threads - 1) / threads);
-  parallel_tasks((count + step - 1) / step, work, [&](int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; ++part) {
-      f(part * step, std::min(count, (part + 1) * step));
-    }
+// Calls f(begin, end) on the rows [0, rows) of a table cut into one range a thread, of about equal
+// work: where each call reads all positions, which more ranges would multiply. row_of(position):
+// the row that it looks up, of `count`; row_work as in share_rows().
+template <class RowOf, class F>
+void parallel_rows(int64_t rows, int64_t count, int64_t work, double row_work, const RowOf& row_of,
+                   const F& f) {
+  const int64_t shares = worthwhile_threads(work);
+  std::vector<int64_t> sample(static_cast<size_t>(shares == 1 ? 0 : std::min(count, kSampledRows)));
+  const auto sampled = static_cast<double>(sample.size());
+  for (size_t i = 0; i < sample.size(); ++i) {
+    const double at = static_cast<double>(i) / sampled * static_cast<double>(count);
+    sample[i] = row_of(static_cast<int64_t>(at));
+  }
+  const std::vector<int64_t> begins = share_rows(std::move(sample), count, rows, row_work, shares);
+  parallel_tasks(shares, work, [&](int64_t begin, int64_t end) {
+    for (int64_t share = begin; share < end; ++share) f(begins[share], begins[share + 1]);
   });
 }
 

@@ -162,18 +162,34 @@ BlockTopKBackwardParams rows_of(BlockTopKBackwardParams p, int64_t first, int64_
   return p;
 }
 
-// One block a row: zeros, then the gradients at their indices, which differ.
+// A part of a row: zeros, 16 bytes a store, then those of the gradients whose indices, which
+// differ, lie in it. What is written bounds it.
+template <class T>
+constexpr int kGradColumns = 16384 / static_cast<int>(sizeof(T));  // of a part
+
 template <class T>
 __global__ void __launch_bounds__(kSelectorThreads)
-    block_topk_backward_kernel(const BlockTopKBackwardParams p) {
-  T* out = static_cast<T*>(p.out) + blockIdx.x * p.columns;
-  const T* grad = static_cast<const T*>(p.grad) + blockIdx.x * p.k;
-  const int64_t* indices = p.indices + blockIdx.x * p.k;
-  for (int64_t i = threadIdx.x; i < p.columns; i += kSelectorThreads) out[i] = T{};
+    block_topk_backward_kernel(const BlockTopKBackwardParams p, unsigned parts) {
+  const int64_t row = blockIdx.x / parts;
+  const int64_t begin = int64_t{blockIdx.x % parts} * kGradColumns<T>;
+  const int count = static_cast<int>(min(p.columns - begin, int64_t{kGradColumns<T>}));
+  T* const out = static_cast<T*>(p.out) + row * p.columns + begin;
+  constexpr int kPiece = kVector16<T>;
+  const int before = static_cast<int>(-reinterpret_cast<uintptr_t>(out) % 16 / sizeof(T));
+  const int first = min(before, count), pieces = (count - first) / kPiece;
+  for (int i = threadIdx.x; i < pieces; i += kSelectorThreads) {
+    reinterpret_cast<uint4*>(out + first)[i] = make_uint4(0, 0, 0, 0);
+  }
+  if (static_cast<int>(threadIdx.x) < first) out[threadIdx.x] = T{};
+  const int rest = first + pieces * kPiece + threadIdx.x;
+  if (rest < count) out[rest] = T{};
   __syncthreads();
+  const T* const grad = static_cast<const T*>(p.grad) + row * p.k;
+  const int64_t* const indices = p.indices + row * p.k;
+#pragma unroll 4
   for (int64_t i = threadIdx.x; i < p.k; i += kSelectorThreads) {
     const int64_t index = indices[i];
-    if (index >= 0 && index < p.columns) out[index] = grad[i];
+    if (index >= begin && index < begin + count) out[index - begin] = grad[i];
   }
 }
 
@@ -228,13 +244,16 @@ int launch_block_topk(const BlockTopKParams& p, CudaStream stream) {
 
 int launch_block_topk_backward(const BlockTopKBackwardParams& p, CudaStream stream) {
   if (p.rows == 0 || p.columns == 0) return cudaSuccess;
-  return for_each_part(p.rows, 1, [&](int64_t first, int64_t count) {
-    const BlockTopKBackwardParams rows = rows_of(p, first, count);
-    LONGCLOCK_WITH_DTYPE(
-        p.dtype, T,
-        (block_topk_backward_kernel<T><<<grid_of(count), kSelectorThreads, 0, stream>>>(rows)));
-    return cudaGetLastError();
+  int error = cudaSuccess;
+  LONGCLOCK_WITH_DTYPE(p.dtype, T, {
+    const int64_t parts = (p.columns + kGradColumns<T> - 1) / kGradColumns<T>;
+    error = for_each_part(p.rows, parts, [&](int64_t first, int64_t count) {
+      block_topk_backward_kernel<T><<<grid_of(count * parts), kSelectorThreads, 0, stream>>>(
+          rows_of(p, first, count), static_cast<unsigned>(parts));
+      return cudaGetLastError();
+    });
   });
+  return error;
 }
 
 }  // namespace longclock

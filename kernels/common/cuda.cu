@@ -3,6 +3,11 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <shared_mutex>
+#include <utility>
 
 #include "longclock/common/cuda.h"
 #include "longclock/common/device.h"
@@ -10,6 +15,22 @@
 #include "longclock/common/grid.h"
 
 namespace longclock {
+namespace {
+
+// What devices said, and kernels on them; which kernels have all shared memory of which device.
+using KernelOnDevice = std::pair<const void*, int>;
+struct Asked {
+  std::shared_mutex mutex;
+  std::map<int, DeviceLimits> limits;
+  std::map<KernelOnDevice, int> architectures;
+  std::set<KernelOnDevice> allowed;
+};
+Asked& asked() {
+  static Asked& made = *new Asked;  // launches may come from static destructors
+  return made;
+}
+
+}  // namespace
 
 std::string cuda_error_text(int error) {
   const std::string text = cudaGetErrorString(static_cast<cudaError_t>(error));
@@ -19,17 +40,70 @@ std::string cuda_error_text(int error) {
   return advice.empty() ? text : text + "; " + advice;
 }
 
+__attribute__((weak)) int current_device(int* device) { return cudaGetDevice(device); }
+
 int current_device_limits(DeviceLimits* limits) {
   int device = 0;
-  cudaError_t error = cudaGetDevice(&device);
+  if (const int error = current_device(&device)) return error;
+  {
+    const std::shared_lock lock(asked().mutex);
+    if (const auto kept = asked().limits.find(device); kept != asked().limits.end()) {
+      *limits = kept->second;
+      return cudaSuccess;
+    }
+  }
+  limits->device = device;
+  int ordinal = 0;
+  cudaError_t error = cudaGetDevice(&ordinal);
   const auto read = [&](int* value, cudaDeviceAttr attribute) {
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, ordinal);
   };
   read(&limits->multiprocessors, cudaDevAttrMultiProcessorCount);
   read(&limits->shared_per_multiprocessor, cudaDevAttrMaxSharedMemoryPerMultiprocessor);
   read(&limits->shared_optin, cudaDevAttrMaxSharedMemoryPerBlockOptin);
   read(&limits->shared_reserved, cudaDevAttrReservedSharedMemoryPerBlock);
-  return error;
+  if (error != cudaSuccess) return error;
+  const std::unique_lock lock(asked().mutex);
+  asked().limits.emplace(device, *limits);
+  return cudaSuccess;
+}
+
+int allow_all_shared(const void* kernel, const DeviceLimits& device) {
+  const KernelOnDevice key(kernel, device.device);
+  {
+    const std::shared_lock lock(asked().mutex);
+    if (asked().allowed.contains(key)) return cudaSuccess;
+  }
+  cudaFuncAttributes code;
+  cudaError_t error = cudaFuncGetAttributes(&code, kernel);
+  if (error == cudaSuccess) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 device.shared_optin - static_cast<int>(code.sharedSizeBytes));
+  }
+  if (error != cudaSuccess) return error;
+  const std::unique_lock lock(asked().mutex);
+  asked().allowed.insert(key);
+  return cudaSuccess;
+}
+
+int code_architecture(const void* kernel, int* architecture) {
+  int device = 0;
+  if (const int error = current_device(&device)) return error;
+  const KernelOnDevice key(kernel, device);
+  {
+    const std::shared_lock lock(asked().mutex);
+    const auto kept = asked().architectures.find(key);
+    if (kept != asked().architectures.end()) {
+      *architecture = kept->second;
+      return cudaSuccess;
+    }
+  }
+  cudaFuncAttributes code;
+  if (const cudaError_t error = cudaFuncGetAttributes(&code, kernel)) return error;
+  *architecture = code.ptxVersion;
+  const std::unique_lock lock(asked().mutex);
+  asked().architectures.emplace(key, code.ptxVersion);
+  return cudaSuccess;
 }
 
 __attribute__((weak)) int64_t most_blocks() { return kMaxBlocks; }

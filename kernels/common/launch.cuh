@@ -48,15 +48,11 @@ void with_ints(const IntArray& ints, F&& f) {
   }
 }
 
-// Lets a kernel have all the dynamic shared memory that its static leaves. Always the same value:
-// it belongs to the kernel, and threads of the host may be launching it for other sizes.
+// See device.h.
 template <class Kernel>
 cudaError_t allow_all_shared(Kernel* kernel, const DeviceLimits& device) {
-  cudaFuncAttributes code;
-  const cudaError_t error = cudaFuncGetAttributes(&code, kernel);
-  if (error != cudaSuccess) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              device.shared_optin - static_cast<int>(code.sharedSizeBytes));
+  const void* const code = reinterpret_cast<const void*>(kernel);
+  return static_cast<cudaError_t>(allow_all_shared(code, device));
 }
 
 }  // namespace longclock

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Positions sorted by the row that they look up, stably: whoever adds up a row then has its
-// positions side by side and in order, and needs no atomics. Nothing else uses CUB.
+// positions side by side and in order, and needs no atomics. Nothing else uses an algorithm of
+// CUB's that runs on the whole device.
 #include <cub/device/device_radix_sort.cuh>
 
 #include "longclock/common/launch.cuh"
@@ -28,27 +29,38 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 }  // namespace
 
+int take_unsorted_rows(int64_t count, int64_t most_rows, Workspace* workspace,
+                       UnsortedRows* unsorted) {
+  UnsortedRows& p = *unsorted;
+  p.count = count;
+  p.bits = 1;
+  while (p.bits < 32 && most_rows >> p.bits != 0) ++p.bits;
+  for (uint32_t** array : {&p.rows, &p.positions, &p.sorted_rows, &p.sorted_positions}) {
+    *array = workspace->take<uint32_t>(count);
+  }
+  const cudaError_t error = cub::DeviceRadixSort::SortPairs(
+      nullptr, p.bytes, p.rows, p.sorted_rows, p.positions, p.sorted_positions, count, 0, p.bits);
+  p.memory = workspace->take<char>(static_cast<int64_t>(p.bytes));
+  return error;
+}
+
+int launch_sort_rows(const UnsortedRows& unsorted, RowLists* lists, CudaStream stream) {
+  const UnsortedRows& p = unsorted;
+  *lists = {p.sorted_rows, p.sorted_positions};
+  size_t bytes = p.bytes;
+  return cub::DeviceRadixSort::SortPairs(p.memory, bytes, p.rows, p.sorted_rows, p.positions,
+                                         p.sorted_positions, p.count, 0, p.bits, stream);
+}
+
 int launch_row_lists(const RowLookups& p, Workspace* workspace, RowLists* lists,
                      CudaStream stream) {
-  uint32_t* const rows = workspace->take<uint32_t>(p.count);
-  uint32_t* const positions = workspace->take<uint32_t>(p.count);
-  uint32_t* const sorted_rows = workspace->take<uint32_t>(p.count);
-  uint32_t* const sorted_positions = workspace->take<uint32_t>(p.count);
-  *lists = {sorted_rows, sorted_positions};
-  int bits = 1;
-  while (bits < 32 && p.table_rows >> bits != 0) ++bits;
-  size_t sort_bytes = 0;
-  const auto sort = [&](void* memory) {
-    return cub::DeviceRadixSort::SortPairs(memory, sort_bytes, rows, sorted_rows, positions,
-                                           sorted_positions, p.count, 0, bits, stream);
-  };
-  const cudaError_t error = sort(nullptr);
-  char* const sort_memory = workspace->take<char>(static_cast<int64_t>(sort_bytes));
-  if (error != cudaSuccess || workspace->memory == nullptr || p.count == 0) return error;
-  table_rows_kernel<<<grid_for(p.count, kBlockThreads), kBlockThreads, 0, stream>>>(p, rows,
-                                                                                    positions);
+  UnsortedRows unsorted;
+  const int error = take_unsorted_rows(p.count, p.table_rows, workspace, &unsorted);
+  if (error != 0 || workspace->memory == nullptr || p.count == 0) return error;
+  table_rows_kernel<<<grid_for(p.count, kBlockThreads), kBlockThreads, 0, stream>>>(
+      p, unsorted.rows, unsorted.positions);
   const cudaError_t launched = cudaGetLastError();
-  return launched != cudaSuccess ? launched : sort(sort_memory);
+  return launched != cudaSuccess ? launched : launch_sort_rows(unsorted, lists, stream);
 }
 
 }  // namespace longclock

@@ -24,6 +24,16 @@ struct RowLists {
   const uint32_t* positions;  // [count]
 };
 
+// Rows and positions to be sorted, and the memory for that; `rows` has no bits above `bits`.
+struct UnsortedRows {
+  int64_t count;
+  int bits;
+  uint32_t *rows, *positions;                // [count]
+  uint32_t *sorted_rows, *sorted_positions;  // [count]
+  char* memory;
+  size_t bytes;
+};
+
 // Cuts device memory into arrays; without memory it counts the bytes.
 struct Workspace {
   char* memory;
@@ -37,8 +47,14 @@ struct Workspace {
   }
 };
 
-// Fills lists that lie in the workspace; nothing is launched where it only counts. Returns a
-// cudaError_t: 0 is success.
+// Cuts the arrays for rows from 0 to most_rows, for the caller to fill. Returns a cudaError_t, as all
+// here do: 0 is success.
+int take_unsorted_rows(int64_t count, int64_t most_rows, Workspace* workspace,
+                       UnsortedRows* unsorted);
+// Sorts them, stably.
+int launch_sort_rows(const UnsortedRows& unsorted, RowLists* lists, CudaStream stream);
+
+// Fills lists that lie in the workspace; nothing is launched where it only counts.
 int launch_row_lists(const RowLookups& lookups, Workspace* workspace, RowLists* lists,
                      CudaStream stream);
 

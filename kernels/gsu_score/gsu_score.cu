@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Warps take tiles of 32 behaviours of a query in turn. Memory-bound for one candidate: keys are
 // read once; many candidates of a sequence read them from the second-level cache.
+#include <cub/block/block_reduce.cuh>
 #include <cub/block/block_scan.cuh>
 
 #include "longclock/common/device.h"
@@ -14,22 +15,51 @@ namespace {
 constexpr int kBlockThreads = 256;
 constexpr int kScanThreads = 256;
 
-// score_begin [Q + 1], one block: 256 queries at a time.
+using Scan = cub::BlockScan<int64_t, kScanThreads>;
+static_assert(kScoreBeginParts == kScanThreads);
+
+// The queries of a block: those of all blocks, cut evenly.
+__device__ __forceinline__ QueryRange scan_part(const DeviceSearchParams& p) {
+  const int64_t size = (p.queries + gridDim.x - 1) / gridDim.x;
+  const int64_t begin = min(blockIdx.x * size, p.queries);
+  return {begin, min(begin + size, p.queries)};
+}
+
+__device__ __forceinline__ int64_t scores_of_query(const DeviceSearchParams& p, int64_t q) {
+  return view_sequence(p, sequence_of(p, q)).length;
+}
+
+// sums [parts]: the scores of each block's queries.
 __global__ void __launch_bounds__(kScanThreads)
-    score_begin_kernel(const __grid_constant__ DeviceSearchParams p, int64_t* __restrict__ begin) {
-  using Scan = cub::BlockScan<int64_t, kScanThreads>;
-  __shared__ Scan::TempStorage storage;
-  int64_t before = 0;
-  for (int64_t first = 0; first < p.queries; first += kScanThreads) {
-    const int64_t q = first + threadIdx.x;
-    int64_t length = q < p.queries ? view_sequence(p, sequence_of(p, q)).length : 0;
-    int64_t offset, sum;
-    Scan(storage).ExclusiveSum(length, offset, sum);
-    if (q < p.queries) begin[q] = before + offset;
-    before += sum;
-    __syncthreads();
+    score_sums_kernel(const __grid_constant__ DeviceSearchParams p, int64_t* __restrict__ sums) {
+  using Reduce = cub::BlockReduce<int64_t, kScanThreads>;
+  __shared__ Reduce::TempStorage storage;
+  const QueryRange part = scan_part(p);
+  int64_t sum = 0;
+  for (int64_t q = part.begin + threadIdx.x; q < part.end; q += kScanThreads) {
+    sum += scores_of_query(p, q);
   }
-  if (threadIdx.x != 0) return;
+  sum = Reduce(storage).Sum(sum);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// score_begin [Q + 1]: what the blocks before have, and then 256 queries at a time.
+__global__ void __launch_bounds__(kScanThreads)
+    score_begin_kernel(const __grid_constant__ DeviceSearchParams p,
+                       const int64_t* __restrict__ sums, int64_t* __restrict__ begin) {
+  __shared__ Scan::TempStorage storage;
+  int64_t offset, before;
+  Scan(storage).ExclusiveSum(threadIdx.x < blockIdx.x ? sums[threadIdx.x] : 0, offset, before);
+  const QueryRange part = scan_part(p);
+  for (int64_t first = part.begin; first < part.end; first += kScanThreads) {
+    __syncthreads();
+    const int64_t q = first + threadIdx.x;
+    int64_t sum;
+    Scan(storage).ExclusiveSum(q < part.end ? scores_of_query(p, q) : 0, offset, sum);
+    if (q < part.end) begin[q] = before + offset;
+    before += sum;
+  }
+  if (threadIdx.x != 0 || blockIdx.x != gridDim.x - 1) return;
   begin[p.queries] = before;
   if (p.check)
     device_check(before == p.score_count, "total must be the number of scores", "gsu_score");
@@ -73,7 +103,11 @@ __global__ void __launch_bounds__(kBlockThreads,
 }  // namespace
 
 int launch_score_begin(const DeviceSearchParams& p, int64_t* begin, CudaStream stream) {
-  score_begin_kernel<<<1, kScanThreads, 0, stream>>>(p, begin);
+  constexpr int64_t kPartQueries = 1024;  // that one block scans at least
+  const int64_t parts = min(max(p.queries / kPartQueries, int64_t{1}), int64_t{kScoreBeginParts});
+  int64_t* const sums = begin + p.queries + 1;
+  if (parts > 1) score_sums_kernel<<<grid_of(parts), kScanThreads, 0, stream>>>(p, sums);
+  score_begin_kernel<<<grid_of(parts), kScanThreads, 0, stream>>>(p, sums, begin);
   return cudaGetLastError();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "longclock/common/cuda.h"
+#include "longclock/common/row_lists.h"
 #include "longclock/search/behaviours.h"
 #include "longclock/search/device_search.h"
 
@@ -59,6 +60,21 @@ void gsu_score_table_grad_cpu(const GsuScoreBackwardParams& params, int64_t begi
 // Groups [begin, end).
 void gsu_score_s_grad_cpu(const GsuScoreBackwardParams& params, int64_t begin, int64_t end);
 
+// Which windows hold a position, of any that overlap, are empty, and come in any order: sorted by
+// start, those of one start by index, and over them a tree of their latest ends. A warp asks 32
+// nodes at a time whether a window below may hold the position, and goes down only where one may.
+// What it finds comes in that order, which depends on the windows alone.
+struct WindowTree {
+  static constexpr int64_t kNode = 32 * 32;  // windows of a node of the top level
+
+  int64_t count;
+  RowLists sorted;      // starts >> shift, and the windows
+  int shift;            // so that starts fit 32 bits
+  int64_t* end;         // [count], of each, in that order
+  int64_t* end_of_32;   // the latest of each 32
+  int64_t* end_of_all;  // the latest of each kNode
+};
+
 struct DeviceGsuScoreBackwardParams {
   DeviceSearchParams search;
   const float* grad;     // [search.score_count], laid out as the scores
@@ -67,6 +83,7 @@ struct DeviceGsuScoreBackwardParams {
   float* query_partial;  // [Q, sums, D], where parts > 1
   void* query_grad;      // [Q, D], the query's dtype
   void* key_grad;        // [rows, D], contiguous, the keys' dtype
+  WindowTree windows;    // for the gradient of keys that windows see
   int64_t s_count;       // S * M; T for ragged; score_count for windows
   float* s_grad;         // [s_count], zeros where no sequence has a behaviour
   int32_t* s_delta;      // [clocks, s_count]
@@ -74,10 +91,16 @@ struct DeviceGsuScoreBackwardParams {
 
 // On the device of the stream. Each returns a cudaError_t: 0 is success. The launchers allocate
 // nothing and wait for nothing.
+// score_begin [Q + 1], behind it room for kScoreBeginParts.
+constexpr int kScoreBeginParts = 256;
 int launch_score_begin(const DeviceSearchParams& search, int64_t* score_begin, CudaStream stream);
 int launch_gsu_score(const DeviceSearchParams& search, float* scores, CudaStream stream);
 int gsu_score_query_sums(const DeviceSearchParams& search, int* sums, int* parts);
 int launch_gsu_score_query_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream);
+// The tree in memory of as many bytes, which the gradients of keys then read.
+int gsu_score_windows_bytes(const DeviceSearchParams& search, int64_t* bytes);
+int launch_gsu_score_windows(const DeviceSearchParams& search, void* memory, WindowTree* windows,
+                             CudaStream stream);
 // Without ids.
 int launch_gsu_score_key_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream);
 // With ids; fewer than 2^32 rows and positions.

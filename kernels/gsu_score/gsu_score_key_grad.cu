@@ -6,6 +6,9 @@
 // bit.
 #include "longclock/common/launch.cuh"
 #include "longclock/gsu_score/gsu_score.h"
+#include "longclock/gsu_score/gsu_score_columns.cuh"
+#include "longclock/gsu_score/gsu_score_many_grad.h"
+#include "longclock/gsu_score/gsu_score_windows.cuh"
 #include "longclock/search/tile_scorer.cuh"
 
 namespace longclock {
@@ -13,119 +16,61 @@ namespace {
 
 constexpr int kBlockThreads = 256;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
-constexpr int kPanel = 128;  // columns of a block
-constexpr int kLaneColumns = kPanel / kWarp;
 constexpr int kKeyRows = 4;  // positions of a warp
 constexpr int kKeyBlockRows = kBlockWarps * kKeyRows;
 constexpr int kKeyQueries = kWarp / kKeyRows;
 
-// Columns [d, d + 4) of query q as they lie: fp32 or 16 bits. kAligned: D is a multiple of 4, and
-// the query of what one load takes.
-template <class T, bool kAligned>
-__device__ __forceinline__ uint4 query_bits(const DeviceSearchParams& p, int64_t q, int64_t d) {
-  const int64_t dim = p.behaviours.dim;
-  if (sizeof(T) == 4 || p.query_is_float) {
-    return load16<float, kAligned>(static_cast<const float*>(p.query) + q * dim, d, dim);
-  }
-  const T* row = static_cast<const T*>(p.query) + q * dim;
-  if constexpr (!kAligned) return load16<T, false>(row, d, min(d + kLaneColumns, dim));
-  const uint2 bits = d < dim ? __ldg(reinterpret_cast<const uint2*>(row + d)) : make_uint2(0, 0);
-  return make_uint4(bits.x, bits.y, 0, 0);
-}
-
-// And their values, rounded to T.
-template <class T>
-__device__ __forceinline__ void query_values(const DeviceSearchParams& p, const uint4& bits,
-                                             float (&out)[kLaneColumns]) {
-  float values[kVector16<T>], floats[kLaneColumns];
-  widen16<T>(bits, values);
-  widen16<float>(bits, floats);
-#pragma unroll
-  for (int c = 0; c < kLaneColumns; ++c) {
-    out[c] = p.query_is_float ? widen(narrow<T>(floats[c])) : values[c];
-  }
-}
-
-// Writes columns [d, d + 4) of a row of D; see query_bits.
-template <class T, bool kAligned>
-__device__ __forceinline__ void store_columns(T* row, int64_t d, int64_t dim, float scale,
-                                              const float (&values)[kLaneColumns]) {
-  if constexpr (kAligned) {
-    if (d >= dim) return;
-    float scaled[kVector16<T>] = {};
-#pragma unroll
-    for (int c = 0; c < kLaneColumns; ++c) scaled[c] = scale * values[c];
-    const uint4 bits = narrow16<T>(scaled);
-    if constexpr (sizeof(T) == 4) {
-      *reinterpret_cast<uint4*>(row + d) = bits;
-    } else {
-      *reinterpret_cast<uint2*>(row + d) = make_uint2(bits.x, bits.y);
-    }
-  } else {
-    for (int c = 0; c < kLaneColumns; ++c) {
-      if (d + c < dim) row[d + c] = narrow<T>(scale * values[c]);
-    }
-  }
-}
-
-// The positions of a block, and the sequences that may hold some of them.
-struct KeyBlock {
+// The positions of a warp; dense rows are not cut alike.
+struct KeyRows {
   int64_t first, last;
-  int64_t s_begin, s_end;
 };
 
-__device__ __forceinline__ KeyBlock key_block_of(const DeviceSearchParams& p, int64_t index) {
+__device__ __forceinline__ KeyRows key_rows_of(const DeviceSearchParams& p, int64_t block) {
   const bool dense = p.layout == SearchLayout::kDense;
   const int64_t row_blocks = (p.columns + kKeyBlockRows - 1) / kKeyBlockRows;
-  const int64_t row = dense ? index / row_blocks : 0;
-  KeyBlock block;
-  block.first =
-      dense ? row * p.columns + index % row_blocks * kKeyBlockRows : index * kKeyBlockRows;
-  block.last = min(block.first + kKeyBlockRows, dense ? (row + 1) * p.columns : p.positions);
-  block.s_begin = 0;
-  block.s_end = p.sequences;
-  if (dense) {
-    block.s_begin = row;
-    block.s_end = row + 1;
-  } else if (p.layout == SearchLayout::kRagged && p.sequences > 0) {
-    block.s_begin = find_range(p.offsets, p.sequences - 1, block.first);
-    block.s_end = find_range(p.offsets, p.sequences - 1, block.last - 1) + 1;
-  }
-  return block;
+  const int64_t row = dense ? block / row_blocks : 0;
+  const int64_t end = dense ? (row + 1) * p.columns : p.positions;
+  const int64_t first =
+      (dense ? row * p.columns + block % row_blocks * kKeyBlockRows : block * kKeyBlockRows) +
+      warp_index() * kKeyRows;
+  return {first, min(first + kKeyRows, end)};
 }
 
-// Lists those of the 256 sequences from `tile` on that hold positions of the block, in order, and
-// returns how many they are. All threads.
-__device__ __forceinline__ int find_holding(const DeviceSearchParams& p, const KeyBlock& block,
-                                            int64_t tile, int64_t (&found)[kBlockThreads]) {
-  __shared__ int warp_found[kBlockWarps];
-  const int64_t mine = tile + threadIdx.x;
-  bool holds = false;
-  if (mine < block.s_end) {
-    const SequenceView view = view_sequence(p, mine);
-    holds = view.position < block.last && view.position + view.length > block.first;
+// Calls f(sequence) for each that holds some of the rows, in a fixed order. All lanes.
+template <bool kWindows, class F>
+__device__ __forceinline__ void for_each_holding(const DeviceGsuScoreBackwardParams& params,
+                                                 const KeyRows& rows, const F& f) {
+  const DeviceSearchParams& p = params.search;
+  if (rows.first >= rows.last || p.sequences == 0) return;
+  if constexpr (kWindows) {
+    for_each_window(params.windows, rows.first, rows.last, f);
+  } else {
+    const bool dense = p.layout == SearchLayout::kDense;
+    const int64_t begin =
+        dense ? rows.first / p.columns : find_range(p.offsets, p.sequences - 1, rows.first);
+    const int64_t end =
+        dense ? begin + 1 : find_range(p.offsets, p.sequences - 1, rows.last - 1) + 1;
+    for (int64_t tile = begin; tile < end; tile += kWarp) {  // of which many may be empty
+      bool holds = false;
+      if (tile + lane_index() < end) {
+        const SequenceView view = view_sequence(p, tile + lane_index());
+        holds = view.position < rows.last && view.position + view.length > rows.first;
+      }
+      for (unsigned found = __ballot_sync(kAllLanes, holds); found != 0; found &= found - 1) {
+        f(tile + __ffs(found) - 1);
+      }
+    }
   }
-  const unsigned holding = __ballot_sync(kAllLanes, holds);
-  if (lane_index() == 0) warp_found[warp_index()] = __popc(holding);
-  __syncthreads();
-  int before = 0, count = 0;
-  for (int w = 0; w < kBlockWarps; ++w) {
-    if (w < warp_index()) before += warp_found[w];
-    count += warp_found[w];
-  }
-  if (holds) found[before + __popc(holding & ((1u << lane_index()) - 1))] = mine;
-  __syncthreads();
-  return count;
 }
 
 // What a lane adds up: its columns of the warp's positions.
 template <class T, bool kAligned>
 class KeySums {
  public:
-  __device__ KeySums(const DeviceGsuScoreBackwardParams& params, const KeyBlock& block, int panel)
+  __device__ KeySums(const DeviceGsuScoreBackwardParams& params, const KeyRows& rows, int panel)
       : params_(params),
-        last_(block.last),
-        warp_first_(block.first + warp_index() * kKeyRows),
+        first_(rows.first),
+        last_(rows.last),
         column_(panel * kPanel + lane_index() * kLaneColumns) {}
 
   // The queries of sequence s in order, 8 at a time: of their gradients lane 4 j + i has query j,
@@ -133,7 +78,7 @@ class KeySums {
   __device__ void add_sequence(int64_t s) {
     const DeviceSearchParams& p = params_.search;
     const SequenceView view = view_sequence(p, s);
-    const int64_t position = warp_first_ + lane_index() % kKeyRows, m = position - view.position;
+    const int64_t position = first_ + lane_index() % kKeyRows, m = position - view.position;
     const bool valid = position < last_ && m >= 0 && m < view.length &&
                        is_valid(p, view, static_cast<unsigned>(m));
     const unsigned valid_rows = __ballot_sync(kAllLanes, valid);
@@ -166,7 +111,7 @@ class KeySums {
     T* const out = static_cast<T*>(params_.key_grad);
 #pragma unroll
     for (int row = 0; row < kKeyRows; ++row) {
-      const int64_t position = warp_first_ + row;
+      const int64_t position = first_ + row;
       if (position >= last_) continue;
       store_columns<T, kAligned>(out + position * dim, column_, dim, params_.search.scale,
                                  acc_[row]);
@@ -201,27 +146,21 @@ class KeySums {
   }
 
   const DeviceGsuScoreBackwardParams& params_;
-  int64_t last_, warp_first_, column_;
+  int64_t first_, last_, column_;
   float acc_[kKeyRows][kLaneColumns] = {};
 };
 
-// key_grad = scale * sum over queries of grad * query. One block for 32 positions and a panel of
-// columns: it looks for the sequences that hold some of them, 256 at a time, and adds their queries
-// in order. Writes every element.
-template <class T, bool kAligned>
+// key_grad = scale * sum over queries of grad * query. A warp for 4 positions and a panel of
+// columns: it looks for the sequences that hold some of them, and adds their queries in order.
+// Writes every element.
+template <class T, bool kAligned, bool kWindows>
 __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
     key_grad_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params, int panels,
                     int64_t first_block) {
-  __shared__ int64_t found[kBlockThreads];
-  const DeviceSearchParams& p = params.search;
   const int panel = static_cast<int>(blockIdx.x % panels);
-  const KeyBlock block = key_block_of(p, first_block + blockIdx.x / panels);
-  KeySums<T, kAligned> sums(params, block, panel);
-  for (int64_t tile = block.s_begin; tile < block.s_end; tile += kBlockThreads) {
-    const int count = find_holding(p, block, tile, found);
-    for (int index = 0; index < count; ++index) sums.add_sequence(found[index]);
-    __syncthreads();
-  }
+  const KeyRows rows = key_rows_of(params.search, first_block + blockIdx.x / panels);
+  KeySums<T, kAligned> sums(params, rows, panel);
+  for_each_holding<kWindows>(params, rows, [&](int64_t s) { sums.add_sequence(s); });
   sums.store();
 }
 
@@ -229,7 +168,7 @@ __global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
 
 int launch_gsu_score_key_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream) {
   const DeviceSearchParams& p = params.search;
-  const int panels = static_cast<int>((p.behaviours.dim + kPanel - 1) / kPanel);
+  const int panels = static_cast<int>(column_panels(p));
   const auto blocks_of_keys = [](int64_t rows) {
     return (rows + kKeyBlockRows - 1) / kKeyBlockRows;
   };
@@ -237,18 +176,23 @@ int launch_gsu_score_key_grad(const DeviceGsuScoreBackwardParams& params, CudaSt
                                  ? p.sequences * blocks_of_keys(p.columns)
                                  : blocks_of_keys(p.positions);
   if (key_blocks == 0 || panels == 0) return cudaSuccess;
-  const int64_t dim = p.behaviours.dim;
-  const bool aligned = dim % kLaneColumns == 0 && reinterpret_cast<uintptr_t>(p.query) % 16 == 0;
-  int error = cudaSuccess;
+  bool many = false;
+  int error = plan_many_grad(p, &many);
+  if (error != cudaSuccess) return error;
+  if (many) return launch_many_key_grad(params, stream);
   const auto launch = [&](auto* kernel) {
     error = for_each_part(key_blocks, panels, [&](int64_t first, int64_t count) {
       kernel<<<grid_of(count * panels), kBlockThreads, 0, stream>>>(params, panels, first);
       return cudaGetLastError();
     });
   };
-  LONGCLOCK_WITH_DTYPE(
-      p.behaviours.dtype, T,
-      aligned ? launch(key_grad_kernel<T, true>) : launch(key_grad_kernel<T, false>));
+  const auto launch_aligned = [&]<class T, bool kAligned>() {
+    p.layout == SearchLayout::kWindows ? launch(key_grad_kernel<T, kAligned, true>)
+                                       : launch(key_grad_kernel<T, kAligned, false>);
+  };
+  LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T,
+                       columns_are_aligned(p) ? launch_aligned.template operator()<T, true>()
+                                              : launch_aligned.template operator()<T, false>());
   return error;
 }
 

@@ -5,7 +5,7 @@
 // batch nor the number of blocks shows in a bit.
 #include "longclock/common/device.h"
 #include "longclock/common/launch.cuh"
-#include "longclock/gsu_score/gsu_score.h"
+#include "longclock/gsu_score/gsu_score_many_grad.h"
 #include "longclock/search/tile_scorer.cuh"
 
 namespace longclock {
@@ -14,9 +14,8 @@ namespace {
 constexpr int kBlockThreads = 256;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
 constexpr int kPanel = 128;     // columns of a block
+constexpr int kSumBlock = 256;  // behaviours of a block of a sum: a tile a warp
 constexpr int kRowLanes = 8;    // that read a row: a line of 128 bytes
-constexpr int kSumBlock = 256;  // behaviours: a tile a warp
-constexpr int kSums = 32;       // sums of a query's gradient; block i belongs to i % kSums
 
 // Element `at` of the gradient of the queries.
 template <class T>
@@ -174,7 +173,7 @@ class LaneSums {
 };
 
 // query_grad = scale * sum over behaviours of grad * key, as sums that are added in order, each
-// of them every kSums-th block. One block for kQueries queries that see the same keys, a panel
+// of them every kGradSums-th block. One block for kQueries queries that see the same keys, a panel
 // of columns and a share of the sums.
 template <class T, bool kAligned, int kQueries>
 __global__ void __launch_bounds__(kBlockThreads, 2)
@@ -212,7 +211,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
       }
       Sums of_lane(params, panel);
       for (unsigned tile = sum_index * kSumBlock + warp_index() * kWarpRows; tile < length;
-           tile += kSums * kSumBlock) {
+           tile += kGradSums * kSumBlock) {
         of_lane.add_tile(queries, tile);
       }
 #pragma unroll
@@ -263,26 +262,10 @@ int queries_together(const DeviceSearchParams& p) {
   return p.queries > p.sequences ? kTogether : 1;
 }
 
-}  // namespace
-
-int gsu_score_query_sums(const DeviceSearchParams& p, int* sums, int* parts) {
-  DeviceLimits device;
-  if (const int error = current_device_limits(&device)) return error;
-  const int64_t longest = p.longest();
-  const int64_t sum_blocks = max((longest + kSumBlock - 1) / kSumBlock, int64_t{1});
-  *sums = static_cast<int>(min(sum_blocks, int64_t{kSums}));
-  const int together = queries_together(p);
-  const int64_t blocks =
-      max(query_groups(p, together) * panels_of(p, query_panel(together)), int64_t{1});
-  const int64_t wanted = (8 * device.multiprocessors + blocks - 1) / blocks;
-  *parts = static_cast<int>(min(wanted, int64_t{*sums}));
-  return cudaSuccess;
-}
-
-int launch_gsu_score_query_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream) {
+// The gradient, or its sums where there are several.
+int launch_sums(const DeviceGsuScoreBackwardParams& params, CudaStream stream) {
   const DeviceSearchParams& p = params.search;
   const int together = queries_together(p), panels = panels_of(p, query_panel(together));
-  if (p.queries == 0 || panels == 0) return cudaSuccess;
   const int64_t group_blocks = int64_t{params.parts} * panels;
   const bool aligned = search_is_aligned(p);
   int error = cudaSuccess;
@@ -303,7 +286,35 @@ int launch_gsu_score_query_grad(const DeviceGsuScoreBackwardParams& params, Cuda
       launch(query_grad_kernel<T, false, 1>, query_grad_kernel<T, false, kTogether>);
     }
   });
-  if (error != cudaSuccess || params.parts == 1) return error;
+  return error;
+}
+
+}  // namespace
+
+int gsu_score_query_sums(const DeviceSearchParams& p, int* sums, int* parts) {
+  bool many = false;
+  if (const int error = plan_many_grad(p, &many)) return error;
+  if (many) return many_query_grad_sums(p, sums, parts);
+  DeviceLimits device;
+  if (const int error = current_device_limits(&device)) return error;
+  const int64_t longest = p.longest();
+  const int64_t sum_blocks = max((longest + kSumBlock - 1) / kSumBlock, int64_t{1});
+  *sums = static_cast<int>(min(sum_blocks, int64_t{kGradSums}));
+  const int together = queries_together(p);
+  const int64_t blocks =
+      max(query_groups(p, together) * panels_of(p, query_panel(together)), int64_t{1});
+  const int64_t wanted = (8 * device.multiprocessors + blocks - 1) / blocks;
+  *parts = static_cast<int>(min(wanted, int64_t{*sums}));
+  return cudaSuccess;
+}
+
+int launch_gsu_score_query_grad(const DeviceGsuScoreBackwardParams& params, CudaStream stream) {
+  const DeviceSearchParams& p = params.search;
+  if (p.queries == 0 || p.behaviours.dim == 0) return cudaSuccess;
+  bool many = false;
+  int error = plan_many_grad(p, &many);
+  if (error == 0) error = (many ? launch_many_query_grad : launch_sums)(params, stream);
+  if (error != 0 || params.parts == 1) return error;
   const unsigned grid = grid_for(p.queries * p.behaviours.dim, kBlockThreads);
   LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T,
                        (query_grad_reduce_kernel<T><<<grid, kBlockThreads, 0, stream>>>(params)));

@@ -184,6 +184,7 @@ void LaunchCounters::add(const LaunchCounters& o) {
   barriers += o.barriers;
   atomics += o.atomics;
   divergent_branches += o.divergent_branches;
+  busiest_warp = std::max(busiest_warp, o.busiest_warp);
   if (places.size() < o.places.size()) places.resize(o.places.size());
   for (size_t pc = 0; pc < o.places.size(); ++pc) places[pc].add(o.places[pc]);
 }
@@ -220,7 +221,8 @@ std::string LaunchCounters::json() const {
   json.field("local_load_bytes", local_load_bytes).field("local_store_bytes", local_store_bytes);
   json.field("barriers", barriers)
       .field("atomics", atomics)
-      .field("divergent_branches", divergent_branches);
+      .field("divergent_branches", divergent_branches)
+      .field("busiest_warp", busiest_warp);
   json.key("places").open('[');
   for (const PlaceCounters& place : places) {
     json.open('{').key("source").open('[');

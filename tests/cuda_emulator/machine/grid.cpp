@@ -124,6 +124,7 @@ class Resident {
     block_.races = grid_.races ? std::make_unique<BlockRaces>(block_) : nullptr;
     done_ = 0;
     done_warps_.assign(block_.warps.size(), false);
+    executed_.assign(block_.warps.size(), 0);
   }
 
   enum class Turn { ended, looping };
@@ -137,10 +138,14 @@ class Resident {
       bool looping = false;
       for (uint32_t i : order) {
         if (done_warps_[i]) continue;
-        const WarpState state = run_warp(block_.warps[i], executions);
+        const WarpState state = run_warp(block_.warps[i], executions, &executed_[i]);
         looping |= state == WarpState::looping;
         if (state == WarpState::done) {
           done_warps_[i] = true;
+          if (block_.counters != nullptr) {
+            uint64_t& busiest = block_.counters->busiest_warp;
+            busiest = std::max(busiest, executed_[i]);
+          }
           ++done_;
           ++block_.progress;
         }
@@ -162,6 +167,7 @@ class Resident {
   uint64_t local_stride_ = 0;
   size_t done_ = 0;
   std::vector<bool> done_warps_;
+  std::vector<uint64_t> executed_;  // instructions of each warp, where they are counted
   std::vector<std::byte> shared_, shared_undefined_, registers_, undefined_bits_, local_,
       local_undefined_;
   std::vector<uint32_t> predicates_, undefined_, undefined_predicates_;

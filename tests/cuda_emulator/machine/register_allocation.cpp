@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 
 namespace longclock::emulator {
 namespace {
@@ -136,8 +137,10 @@ std::pair<uint32_t, uint32_t> allocate_registers(std::span<Instruction> code,
             [&](uint32_t a, uint32_t b) { return intervals[a].begin < intervals[b].begin; });
   const auto units_of = [&](uint32_t r) { return bits[r] <= 32 ? 1u : bits[r] / 32u; };
 
-  Rows rows, predicates;
-  std::vector<uint32_t> alive;  // a heap by end
+  // Registers of different widths never share a row: lanes that wait would find in a narrow one
+  // what other lanes of the warp, which lie elsewhere in a wide one, wrote meanwhile.
+  std::map<uint8_t, Rows> rows;  // by width; of predicates too
+  std::vector<uint32_t> alive;   // a heap by end
   const auto later_end = [&](uint32_t a, uint32_t b) {
     return intervals[a].end > intervals[b].end;
   };
@@ -146,11 +149,22 @@ std::pair<uint32_t, uint32_t> allocate_registers(std::span<Instruction> code,
       std::pop_heap(alive.begin(), alive.end(), later_end);
       const uint32_t done = alive.back();
       alive.pop_back();
-      (bits[done] == 1 ? predicates : rows).give_back(place[done], units_of(done));
+      rows[bits[done]].give_back(place[done], units_of(done));
     }
-    place[r] = (bits[r] == 1 ? predicates : rows).take(units_of(r));
+    place[r] = rows[bits[r]].take(units_of(r));
     alive.push_back(r);
     std::push_heap(alive.begin(), alive.end(), later_end);
+  }
+
+  const uint32_t predicates = rows[1].size();
+  std::map<uint8_t, uint32_t> first_of;
+  uint32_t units = 0;
+  for (const auto& [width, of_width] : rows) {
+    first_of[width] = units;
+    if (width != 1) units += of_width.size();
+  }
+  for (uint32_t r = 0; r < bits.size(); ++r) {
+    if (bits[r] != 1) place[r] += first_of[bits[r]];
   }
 
   for (Instruction& in : code) {
@@ -166,7 +180,7 @@ std::pair<uint32_t, uint32_t> allocate_registers(std::span<Instruction> code,
       in.guard = static_cast<int32_t>(first_predicate + place[static_cast<uint32_t>(in.guard)]);
     }
   }
-  return {rows.size(), predicates.size()};
+  return {units, predicates};
 }
 
 }  // namespace longclock::emulator

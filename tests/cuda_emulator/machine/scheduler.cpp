@@ -170,7 +170,7 @@ void check_guard(Warp& w, const Instruction& in) {
 }
 
 template <bool kChecked, bool kCounted>
-WarpState run(Warp& w, Executions* executions) {
+WarpState run(Warp& w, Executions* executions, uint64_t* executed) {
   const Instruction* const code = w.block->grid->program->code.data();
   w.fuel = kFuel;
   w.limit = 0;
@@ -196,6 +196,7 @@ WarpState run(Warp& w, Executions* executions) {
       if constexpr (kCounted) {
         Executions& count = executions[w.pc];
         ++count.warps;
+        *executed += in.unit != Unit::count_;
         count.lanes += static_cast<unsigned>(std::popcount(lanes));
       }
       ++w.pc;
@@ -211,11 +212,12 @@ WarpState run(Warp& w, Executions* executions) {
 
 }  // namespace
 
-WarpState run_warp(Warp& w, Executions* executions) {
+WarpState run_warp(Warp& w, Executions* executions, uint64_t* executed) {
   const bool checked = w.undefined != nullptr;
   if (executions != nullptr)
-    return checked ? run<true, true>(w, executions) : run<false, true>(w, executions);
-  return checked ? run<true, false>(w, nullptr) : run<false, false>(w, nullptr);
+    return checked ? run<true, true>(w, executions, executed)
+                   : run<false, true>(w, executions, executed);
+  return checked ? run<true, false>(w, nullptr, nullptr) : run<false, false>(w, nullptr, nullptr);
 }
 
 void split(Warp& w, uint32_t lanes, uint32_t pc) {

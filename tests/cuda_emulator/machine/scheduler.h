@@ -23,8 +23,9 @@ struct Executions {
   uint64_t warps = 0, lanes = 0;
 };
 
-// Runs until the warp cannot go on or its fuel is gone. `executions`: [code], or nullptr.
-WarpState run_warp(Warp& warp, Executions* executions);
+// Runs until the warp cannot go on or its fuel is gone. `executions`: [code], or nullptr; where
+// it is given `executed` grows by the instructions of this warp.
+WarpState run_warp(Warp& warp, Executions* executions, uint64_t* executed);
 
 // --- For control instructions
 

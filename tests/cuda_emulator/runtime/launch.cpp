@@ -33,6 +33,12 @@ uint64_t registers_of_block(uint64_t registers, uint64_t threads) {
   return round_up(round_up(registers, 8) * kWarp, kRegisterUnit) * ((threads + kWarp - 1) / kWarp);
 }
 
+// What a kernel asked for on the current device; 0: nothing.
+uint32_t opt_in_shared(const LoadedKernel& loaded) {
+  const auto asked = loaded.kernel->opt_in_shared.find(current_profile().sm);
+  return asked == loaded.kernel->opt_in_shared.end() ? 0 : asked->second;
+}
+
 // How many blocks of a kernel one multiprocessor holds.
 uint64_t resident_blocks(const LoadedKernel& loaded, uint64_t threads, uint64_t dynamic_shared) {
   const DeviceProfile& p = current_profile();
@@ -91,9 +97,8 @@ cudaError_t check_limits(const LoadedKernel& loaded, dim3 grid, dim3 block, size
     return cudaErrorLaunchOutOfResources;
   }
   const uint64_t all_shared = kernel_facts(*loaded.program).static_shared + shared;
-  const uint64_t limit =
-      std::max<uint64_t>(p.shared_per_block, kernel_facts(*loaded.program).static_shared +
-                                                 loaded.kernel->opt_in_shared);
+  const uint64_t limit = std::max<uint64_t>(
+      p.shared_per_block, kernel_facts(*loaded.program).static_shared + opt_in_shared(loaded));
   if (all_shared > std::min<uint64_t>(limit, p.shared_opt_in)) return cudaErrorInvalidValue;
   if (loaded.registers != 0 &&
       registers_of_block(loaded.registers, threads) > p.registers_per_block) {
@@ -218,9 +223,9 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, const void* stub) {
       most -= kWarp;
   }
   out->maxThreadsPerBlock = static_cast<int>(most);
-  out->maxDynamicSharedSizeBytes = static_cast<int>(loaded.kernel->opt_in_shared != 0
-                                                        ? loaded.kernel->opt_in_shared
-                                                        : p.shared_per_block - facts.static_shared);
+  const uint32_t asked_for = opt_in_shared(loaded);
+  out->maxDynamicSharedSizeBytes =
+      static_cast<int>(asked_for != 0 ? asked_for : p.shared_per_block - facts.static_shared);
   return cudaSuccess;
 }
 
@@ -233,7 +238,7 @@ cudaError_t cudaFuncSetAttribute(const void* stub, cudaFuncAttribute attribute, 
                          current_profile().shared_opt_in) {
       return fail(cudaErrorInvalidValue);
     }
-    loaded.kernel->opt_in_shared = static_cast<uint32_t>(value);
+    loaded.kernel->opt_in_shared[current_profile().sm] = static_cast<uint32_t>(value);
   }
   return cudaSuccess;  // others are hints
 }

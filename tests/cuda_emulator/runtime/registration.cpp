@@ -21,7 +21,7 @@ void __cudaUnregisterFatBinary(void** handle) {
 void __cudaRegisterFunction(void** handle, const char* stub, char*, const char* name, int, uint3*,
                             uint3*, dim3*, dim3*, int*) {
   const std::lock_guard lock(registry().mutex);
-  registry().kernels[stub] = {reinterpret_cast<Fatbin*>(handle), name, 0};
+  registry().kernels[stub] = {reinterpret_cast<Fatbin*>(handle), name, {}};
 }
 
 void __cudaRegisterVar(void** handle, char* shadow, char*, const char* name, int, size_t bytes, int,

@@ -35,7 +35,7 @@ struct Fatbin {
 struct Kernel {
   Fatbin* fatbin = nullptr;
   std::string name;
-  uint32_t opt_in_shared = 0;  // cudaFuncAttributeMaxDynamicSharedMemorySize; 0: not asked for
+  std::map<int, uint32_t> opt_in_shared;  // cudaFuncAttributeMaxDynamicSharedMemorySize, by sm
 };
 
 struct Symbol {

@@ -167,6 +167,24 @@ TEST_F(CountersTest, SharedStrides) {
   }
 }
 
+__global__ void turn(int* out, int turns) {
+  int sum = 0;
+#pragma unroll 1
+  for (int i = 0; i < (thread_index() < 32 ? turns : 1); ++i) {
+    sum += static_cast<volatile int*>(out)[thread_index()];
+  }
+  out[thread_index()] = sum;
+}
+TEST_F(CountersTest, BusiestWarp) {
+  const DeviceVector<int> out{std::vector<int>(kAll)};
+  count([&] { turn<<<kBlocks, kThreads>>>(out.data(), 1); });
+  const uint64_t even = field("busiest_warp");
+  count([&] { turn<<<kBlocks, kThreads>>>(out.data(), 101); });
+  const uint64_t busiest = field("busiest_warp");
+  EXPECT_GE(busiest - even, 100u * 3);  // a load, an addition and a branch at least
+  EXPECT_EQ((busiest - even) % 100, 0u);
+}
+
 TEST_F(CountersTest, DoNotDependOnTheOrder) {
   const DeviceVector<int> in(std::vector<int>(kAll * 3)), out(kAll);
   std::string first;

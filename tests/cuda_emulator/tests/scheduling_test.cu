@@ -51,6 +51,38 @@ __device__ int ackermann(int m, int n) {
 }
 __global__ void recursion_kernel(int* out) { out[threadIdx.x] = ackermann(2, threadIdx.x % 4); }
 
+// Odd lanes vote again at once, and wait with their mask for the even ones, which first need 64
+// bits for each lane where the others' masks would lie, did registers of two widths share a row.
+__global__ void vote_again_kernel(unsigned* out) {
+  unsigned votes = 0;
+  asm volatile(
+      "{\n"
+      "  .reg .pred odd, again;\n"
+      "  .reg .b32 mask, turn, bit;\n"
+      "  .reg .b64 wide;\n"
+      "  and.b32 bit, %1, 1;\n"
+      "  setp.ne.u32 odd, bit, 0;\n"
+      "  mov.u32 turn, 0;\n"
+      "vote_again:\n"
+      "  mov.u32 mask, -1;\n"
+      "  vote.sync.ballot.b32 %0, odd, mask;\n"
+      "  add.u32 turn, turn, 1;\n"
+      "  setp.gt.u32 again, turn, 3;\n"
+      "  @again bra voted;\n"
+      "  @odd bra vote_again;\n"
+      "  cvt.u64.u32 wide, %1;\n"
+      "  mul.lo.u64 wide, wide, wide;\n"
+      "  cvt.u32.u64 bit, wide;\n"
+      "  add.u32 turn, turn, bit;\n"
+      "  sub.u32 turn, turn, bit;\n"
+      "  bra vote_again;\n"
+      "voted:\n"
+      "}\n"
+      : "+r"(votes)
+      : "r"(threadIdx.x));
+  out[threadIdx.x] = votes;
+}
+
 struct Shape {
   __device__ virtual int area() const = 0;
 };
@@ -235,6 +267,13 @@ TEST_F(SchedulingTest, RefusedLaunchesGiveTheDevicesError) {
   cudaGetLastError();
   options().sm = 86;  // 99 KB
   EXPECT_EQ(launched(1, 64, 160 * 1024), cudaErrorInvalidValue);
+}
+
+TEST_F(SchedulingTest, LanesThatWaitKeepTheirValues) {
+  const DeviceVector<unsigned> out(32);
+  vote_again_kernel<<<1, 32>>>(out.data());
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  for (const unsigned votes : out.host()) EXPECT_EQ(votes, 0xaaaaaaaau);
 }
 
 }  // namespace
