@@ -350,6 +350,9 @@ CUDA_GATES = (
         2,
         reason="2 are the sweeps'; the rest are the candidates, which each block copies as well",
     ),
+    # A first sweep evaluates s once for each tile of candidates, and for whole pairs of tiles of keys.
+    Gate(r"clock_gsu fp16 128 candidates", "evaluations_of_s_a_key", 1.3),
+    Gate(MANY, "evaluations_of_s_a_key_by_second_sweep", 0),
     Gate(MANY, "rows_in_narrow_loads", 0),
     Gate(MANY, "sectors_of_copies", 1.0),
     Gate(MANY, "bank_replays_stream", 1.0),

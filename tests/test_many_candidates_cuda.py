@@ -9,6 +9,7 @@ from typing import Any
 import emulator
 import pytest
 import torch
+from bench.cuda_report.workloads import evaluations_of_s
 from cases import FLOATS, NOWHERE, Case, make_case
 from test_cuda_kernels import asserted, profile
 from test_many_candidates import BLOCK, exact, of_scores, patterns, ragged
@@ -44,7 +45,8 @@ def test_what_is_written_does_not_depend_on_the_data(
     assert names(launches) == (KERNELS if k <= 128 else OF_LARGE_K)
     blocks = -(-m // BLOCK)
     room = -(-m // 64) * 8  # blocks of whole tiles
-    assert launches[0]["global_stores"]["bytes"] == candidates * room * 4
+    times = 4 * m  # s of every behaviour, for the second sweep
+    assert launches[0]["global_stores"]["bytes"] == candidates * room * 4 + times
     assert launches[2]["global_stores"]["bytes"] == candidates * min(k, blocks) * BLOCK * 4
 
 
@@ -108,6 +110,43 @@ def test_which_kernels_run_for_all_scores(
 ) -> None:
     case.keys.nan_to_num_(0.0)
     assert ("sweep" in names(launched(case, None, sm))) == many
+
+
+@pytest.mark.parametrize("k", [100, 250, 2048])
+def test_no_more_blocks_are_chosen_than_there_are(emulator_only: None, device: str, k: int) -> None:
+    """Where K is more than M / 8: a selection reads M survivors, not 8 K."""
+    m, candidates = 700, 16
+    case = of_scores(patterns(m)["random"], torch.float16, candidates)
+    exact(case, k, device)
+    select = launched(case, k)[3]
+    read = sum(x["global"]["bytes"] for x in select["places"] if x.get("lane_bytes") == 16 and "global" in x)  # fmt: skip
+    assert read == candidates * -(-m // BLOCK) * BLOCK * 4
+
+
+@pytest.mark.parametrize(
+    ("layout", "again"), [("candidates", 0), ("ragged_many", 0), ("windows_many", 1)]
+)
+@pytest.mark.parametrize("dead", [{}, {"mask": True, "exclude_future": True}])
+def test_s_is_evaluated_by_the_first_sweep(
+    emulator_only: None, device: str, layout: str, again: int, dead: dict[str, bool]
+) -> None:
+    """And read by the second, but for windows, which overlap: each sees a behaviour at its own time."""
+    case = make_case(layout, torch.float16, counts=(300, 0, 5, 64), width=8, candidates=16, table=True, **dead)  # fmt: skip
+    first, _, second, _ = (evaluations_of_s([launch]) for launch in launched(case, 5))
+    assert first > 0
+    assert (second > 0) == (again > 0)
+
+
+@pytest.mark.parametrize(("sm", "tiles"), [(80, 4), (86, 2), (90, 4)])
+@pytest.mark.parametrize("width", [64, 128, 256])
+def test_tiles_in_flight(emulator_only: None, device: str, sm: int, tiles: int, width: int) -> None:
+    """As many as let two blocks share a multiprocessor, and the same bits."""
+    case = make_case("candidates", torch.float16, counts=(700, 9), candidates=20, width=width)
+    expected = case.run(lc.clock_gsu, 20)
+    with emulator.options(sm=sm):
+        assert_bitwise(case.run(lc.clock_gsu, 20), expected)
+    shared, tile = launched(case, 20, sm)[0]["shared_bytes"], 64 * width * 2
+    assert shared // tile == {64: 4, 128: tiles, 256: 2}[width]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

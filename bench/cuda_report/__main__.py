@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ def counts(library: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+SWEEP = r"sweep_kernel<\w+, (\d+), "  # bytes of a key, of which a tile has 64
+
+
 def kernel_figures(
     cubin: cubins.Cubin, kernel: str, launches: list[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -56,6 +60,9 @@ def kernel_figures(
         launch = max(mine, key=lambda each: each["shared_bytes"])
         x, y, z = launch["block"]
         found["shared_bytes"] = launch["shared_bytes"]
+        if sweep := re.match(SWEEP, kernel):
+            tiles = launch["shared_bytes"] // (64 * int(sweep[1]))  # besides less than one
+            found["share_of_a_tile_in_flight"] = 1 / (tiles - 1)
         found |= dataclasses.asdict(
             occupancy(cubin.sm, x * y * z, resources.registers, launch["shared_bytes"])
         )

@@ -17,6 +17,8 @@ HOT_LOOPS: tuple[HotLoop, ...] = of_ops("CUDA_LOOPS")
 OF_OPS: tuple[Gate, ...] = of_ops("CUDA_GATES")
 
 NEWER = ARCHITECTURES[1:]
+SMALL = (86, 89, 120)  # 100 KB of shared memory
+LARGE = tuple(sm for sm in NEWER if sm not in SMALL)
 SWEEP, FP16_SWEEP = r"sweep_kernel<.*>", r"sweep_kernel<Float16, 256, .*>"
 # All but those whose op says something of their spills.
 OTHERS = rf"(?!({'|'.join(dict.fromkeys(x.subject for x in OF_OPS if x.figure == 'spills'))})$).*"
@@ -26,7 +28,10 @@ GATES = (
     Gate(OTHERS, "stack", 0, ARCHITECTURES),
     Gate(SWEEP, "registers", 255, NEWER),
     Gate(SWEEP, "global_reductions", 0, NEWER),
-    Gate(FP16_SWEEP, "shared_bytes", 50 * 1024, NEWER),
+    # Four tiles, of which three are on their way, where two such blocks fit a multiprocessor.
+    Gate(FP16_SWEEP, "shared_bytes", 72 * 1024, LARGE),
+    Gate(FP16_SWEEP, "share_of_a_tile_in_flight", 1 / 3, LARGE),
+    Gate(FP16_SWEEP, "shared_bytes", 50 * 1024, SMALL),
     Gate(FP16_SWEEP, "matrix_loads_a_product", 1 / 8, NEWER),
     Gate(FP16_SWEEP, "barriers_in_hot_loop", 1, NEWER),
     *OF_OPS,

@@ -7,6 +7,7 @@ library, so the report runs it in a process of its own.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -28,6 +29,7 @@ import emulator
 PHASES = {"select": r"select|topk|cub/|merge", "stream": ""}
 SECTOR = 32
 COPIES = "common/async_copy.cuh"  # of rows to shared memory
+TIME_TERM = "time/time_term.cuh"
 SELECTIONS = r"sweep_(choose|select)\w*_kernel"  # of many candidates
 SECOND_SWEEP = r"sweep_kernel<.*\(Sweep\)1>"  # writes the scores that survive
 Launch = dict[str, Any]
@@ -48,6 +50,23 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 def size(*values: Tensor) -> int:
     return sum(value.numel() * value.element_size() for value in values)
+
+
+@functools.cache
+def line_of_s() -> str:
+    """The instruction of which an evaluation of s has one a clock."""
+    lines = (ROOT / "kernels" / TIME_TERM).read_text(encoding="utf-8").splitlines()
+    return f"{TIME_TERM}:{next(i for i, line in enumerate(lines, 1) if 'sqrt.approx' in line)}"
+
+
+def evaluations_of_s(launches: list[Launch]) -> int:
+    """Of behaviours, by whole warps; times the clocks."""
+    places = (x for launch in launches for x in launch["places"])
+    return 32 * sum(
+        x["instructions"]
+        for x in places
+        if any(place(*at.rsplit(":", 1)) == line_of_s() for at in x["source"])
+    )
 
 
 def instructions(launches: list[Launch]) -> int:
@@ -147,12 +166,13 @@ def measure(workload: Workload) -> dict[str, Any]:
     minimum = size(*call.inputs, *tensors(result))
     rows = 0 if call.rows is None else size(call.rows)
     found = figures(launches, workload.units, minimum, rows)
-    written = [
-        launch["global_stores"]["bytes"] for launch in launches
-        if re.fullmatch(SECOND_SWEEP, short_name(launch["kernel"]))
-    ]  # fmt: skip
-    if written:
-        found["survivors_a_result"] = sum(written) / size(result.scores)
+    second = [x for x in launches if re.fullmatch(SECOND_SWEEP, short_name(x["kernel"]))]
+    if second and call.rows is not None:
+        written = sum(launch["global_stores"]["bytes"] for launch in second)
+        found["survivors_a_result"] = written / size(result.scores)
+        keys = call.rows[..., 0].numel()
+        found["evaluations_of_s_a_key"] = evaluations_of_s(launches) / keys
+        found["evaluations_of_s_a_key_by_second_sweep"] = evaluations_of_s(second) / keys
     equal = counted(workload.make(True))[0] if workload.depends_on_data else []
     if equal:
         found["data_dependence"] = abs(instructions(equal) / instructions(launches) - 1)

@@ -12,6 +12,7 @@ struct CandidateRange {
   int64_t sequence;
   int64_t query;  // the first
   int count;
+  bool first;  // of the sequence's, in a task
 };
 
 // The queries of the task that look at sequence s, as sequence_of() says.
@@ -51,7 +52,7 @@ __device__ __forceinline__ CandidateRange candidates_of(const DeviceSearchParams
   const QueryRange queries = task_queries_of(p, task, task.first_sequence + i);
   const int64_t begin = queries.begin + (tile - first[i]) * most;
   const int64_t left = queries.end - begin;
-  return {task.first_sequence + i, begin, static_cast<int>(clamp(left, 0, most))};
+  return {task.first_sequence + i, begin, static_cast<int>(clamp(left, 0, most)), tile == first[i]};
 }
 
 // Whether query q sees the same window as the one before it, at the same time, where each query has
@@ -82,7 +83,7 @@ __device__ __forceinline__ CandidateRange candidates_of_window(const DeviceSearc
   const unsigned end =
       __ballot_sync(kAllLanes, lane_index() + 1 >= most || next >= p.queries || begins(next));
   const bool leads = (q - first) % most == 0 && !is_alone(p, q);
-  return {q, q, leads ? __ffs(static_cast<int>(end)) : 0};
+  return {q, q, leads ? __ffs(static_cast<int>(end)) : 0, q == first};
 }
 
 }  // namespace longclock

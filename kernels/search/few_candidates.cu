@@ -38,7 +38,7 @@ __device__ __forceinline__ CandidateRange candidates_of(const DeviceSearchParams
   const unsigned tiles = (static_cast<unsigned>(p.candidates) + plan.most - 1) / plan.most;
   const unsigned s = tile / tiles, first = tile % tiles * plan.most;
   const int left = static_cast<int>(p.candidates - first);
-  return {s, s * p.candidates + first, min(left, plan.most)};
+  return {s, s * p.candidates + first, min(left, plan.most), first == 0};
 }
 
 template <class T, RowForm kForm>

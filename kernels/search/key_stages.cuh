@@ -5,6 +5,7 @@
 #pragma once
 
 #include "longclock/search/candidate_tile.cuh"
+#include "longclock/search/many_candidates.h"
 #include "longclock/search/sequence_view.cuh"
 #include "longclock/time/time_term.cuh"
 
@@ -28,12 +29,16 @@ __device__ __forceinline__ T opaque(T value) {
 
 // Behaviours [begin, end) of a sequence, begin a multiple of kTileKeys. Rows in shared memory are
 // padded with zeros from the dimension to kRowBytes.
-template <int kRowBytes>
+//
+// kReadsTimes: s and what is valid are read where an earlier launch left them, if it did.
+template <int kRowBytes, bool kReadsTimes = false>
 class KeyStages {
  public:
   static constexpr int kTileBytes = kTileKeys * kRowBytes;
-  static constexpr int kStages = kRowBytes <= 128 ? 4 : 2;
-  static constexpr int kBytes = kStages * kTileBytes;
+  // Tiles of the ring: the caller says which of the two, both powers of two.
+  static constexpr int kMostStages = kRowBytes <= 256 ? 4 : 2;
+  static constexpr int kFewestStages = kRowBytes <= 128 ? 4 : 2;
+  static constexpr int kBytes = kMostStages * kTileBytes;
   // Whether rows may have features: the widest leave no registers for them.
   static constexpr bool kFeatures = kRowBytes <= kMaxFeatureRowBytes;
   // Behind them: rows of features.
@@ -43,7 +48,7 @@ class KeyStages {
 
   // Chunks, evaluated two ahead; a warp that is late may still read the one before.
   static constexpr int kPairs = 4;
-  static_assert(kStages - 1 <= 2 * kPairTiles);
+  static_assert(kMostStages - 1 <= 2 * kPairTiles);
   struct Shared {
     float s[kPairs][kPairKeys];  // NaN for an unknown id
     uint32_t rows[kPairs][kPairKeys];
@@ -53,12 +58,15 @@ class KeyStages {
     SharedTimeTerm time;
   };
 
-  // memory: kBytes and feature_bytes(), at a multiple of 128.
+  // memory: of `stages` tiles and feature_bytes(), at a multiple of 128. times: where s of the
+  // sequence is to be written or read, or none.
   __device__ KeyStages(const DeviceSearchParams& p, unsigned begin, unsigned end, Shared* shared,
-                       char* memory)
+                       char* memory, int stages = kMostStages, float* times = nullptr)
       : p_(p),
         shared_(shared),
-        feature_rows_(reinterpret_cast<uint32_t*>(memory + kBytes)),
+        stages_(stages),
+        times_(times),
+        feature_rows_(reinterpret_cast<uint32_t*>(memory + stages * kTileBytes)),
         begin_(begin),
         end_(end),
         memory_(shared_address(memory)),
@@ -71,7 +79,7 @@ class KeyStages {
   // All threads.
   __device__ void start() {
     const int pieces = pieces_of(p_.query_dim);
-    for (int i = threadIdx.x; pieces < kPieces && i < kStages * kTileKeys * kPieces;
+    for (int i = threadIdx.x; pieces < kPieces && i < stages_ * kTileKeys * kPieces;
          i += kSweepThreads) {
       const uint32_t at = memory_ + swizzled<kRowBytes>(i / kPieces, i % kPieces);
       if (i % kPieces >= pieces) {
@@ -81,8 +89,8 @@ class KeyStages {
     evaluate(0);
     evaluate(1);
     __syncthreads();
-#pragma unroll
-    for (int i = 0; i < kStages - 1; ++i) copy(i);
+#pragma unroll 1
+    for (int i = 0; i < stages_ - 1; ++i) copy(i);
   }
 
   // Before the first tile of each pair, by all threads.
@@ -91,10 +99,14 @@ class KeyStages {
   // Shared memory of tile `tile`, in which all of its keys have arrived; begins to copy a later
   // one. All threads, tile after tile.
   __device__ uint32_t wait(int tile) {
-    wait_for_copies<kStages - 2>();
+    if (stages_ == kMostStages) {
+      wait_for_copies<kMostStages - 2>();
+    } else {
+      wait_for_copies<kFewestStages - 2>();
+    }
     __syncthreads();
-    copy(tile + kStages - 1);
-    return memory_ + tile % kStages * kTileBytes;
+    copy(tile + stages_ - 1);
+    return memory_ + stage(tile);
   }
 
   // s of warp_keys' 32 keys of a tile, 0 or 1, and which of them are valid.
@@ -111,6 +123,8 @@ class KeyStages {
   static constexpr int kThreadRows = kTileKeys / (kSweepThreads / 4);
 
   __device__ static int pair_of(int tile) { return tile / kPairTiles % kPairs; }
+  // Where a tile lies in the ring.
+  __device__ int stage(int tile) const { return (tile & (stages_ - 1)) * kTileBytes; }
   __device__ static int key_in_pair(int tile) { return tile % kPairTiles * kTileKeys; }
 
   __device__ int pieces_of(int64_t dim) const {
@@ -126,13 +140,10 @@ class KeyStages {
 
   __device__ void evaluate(int pair) {
     const unsigned m = begin_ + static_cast<unsigned>(pair) * kPairKeys + threadIdx.x;
-    const bool is = m < end_ && (!p_.filtered || is_valid(p_, shared_->view, m));
-    float value = 0.0f;
+    float value;
+    const bool is = find_time(m, &value);
     uint32_t row = is ? m : kNoRow;
     if (is) {
-      const TimeTerm& time = p_.behaviours.time;
-      value = time_similarity(shared_->time, p_.clocks, time.clocks, time.clock[0].mlp.hidden,
-                              time_of(p_, shared_->view, m), shared_->view.query_time);
       if (p_.behaviours.ids) {
         const int64_t id = p_.behaviours.ids[shared_->view.position + m];
         const bool known = is_row(p_, id);
@@ -150,6 +161,26 @@ class KeyStages {
     shared_->rows[at][threadIdx.x] = row;
     const uint32_t word = __ballot_sync(kAllLanes, is);
     if (lane_index() == 0) shared_->valid[at][warp_index()] = word;
+  }
+
+  // s of behaviour m; false, and 0, where it is not valid.
+  __device__ bool find_time(unsigned m, float* value) const {
+    *value = 0.0f;
+    if (m >= end_) return false;
+    if (kReadsTimes && times_ != nullptr) {
+      const float found = times_[m];
+      if (__float_as_uint(found) == kNobody) return false;
+      *value = found;
+      return true;
+    }
+    const bool is = !p_.filtered || is_valid(p_, shared_->view, m);
+    if (is) {
+      const TimeTerm& time = p_.behaviours.time;
+      *value = time_similarity(shared_->time, p_.clocks, time.clocks, time.clock[0].mlp.hidden,
+                               time_of(p_, shared_->view, m), shared_->view.query_time);
+    }
+    if (!kReadsTimes && times_ != nullptr) times_[m] = is ? *value : __uint_as_float(kNobody);
+    return is;
   }
 
   // Finds the rows of behaviour m's features, 0 for an id in no table; false where there is one.
@@ -170,7 +201,7 @@ class KeyStages {
   // Begins to copy the columns of features behind those of a tile's rows.
   __device__ void copy_features(int tile) {
     const uint32_t* const valid = shared_->valid[pair_of(tile)];
-    const uint32_t to = memory_ + tile % kStages * kTileBytes;
+    const uint32_t to = memory_ + stage(tile);
     int first = pieces_of(p_.behaviours.dim);
 #pragma unroll 1
     for (int f = 0; f < p_.behaviours.feature_count; ++f) {
@@ -204,7 +235,7 @@ class KeyStages {
           lane_index() % 4 * 16;
       const uint32_t* const rows =
           shared_->rows[pair_of(tile)] + key_in_pair(tile) + key_of_row(thread_row());
-      const uint32_t to = to_ + tile % kStages * kTileBytes;
+      const uint32_t to = to_ + stage(tile);
 #pragma unroll
       for (int i = 0; i < kThreadRows; ++i) {
         const uint32_t row = rows[32 * i];
@@ -224,6 +255,8 @@ class KeyStages {
 
   const DeviceSearchParams& p_;
   Shared* shared_;
+  int stages_;
+  float* times_;
   uint32_t* feature_rows_;  // [features, kPairs, kPairKeys]
   unsigned begin_, end_;
   uint32_t memory_;

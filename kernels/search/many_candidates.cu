@@ -49,7 +49,7 @@ __device__ __forceinline__ uint4 ordered_delegates(const uint4* delegates, int i
 // The i-th of the chosen blocks of a query, or none.
 __device__ __forceinline__ void write_chosen(const SweepParams& p, int64_t row, int64_t i,
                                              uint32_t block) {
-  const int64_t place = row * p.k + i;
+  const int64_t place = row * p.kept + i;
   p.chosen[place] = block;
   if (block != kNotChosen) p.delegates[row * p.blocks + block] = static_cast<uint32_t>(place);
 }
@@ -58,10 +58,10 @@ __device__ __forceinline__ void write_chosen(const SweepParams& p, int64_t row, 
 // is not valid.
 __device__ __forceinline__ uint4 ordered_survivors(const SweepParams& p, const SequenceView& view,
                                                    int64_t row, int i) {
-  const uint32_t block = p.chosen[row * p.k + 4 * i / kDelegateKeys];
+  const uint32_t block = p.chosen[row * p.kept + 4 * i / kDelegateKeys];
   if (block == kNotChosen) return make_uint4(0, 0, 0, 0);
   const uint32_t m = block * kDelegateKeys + 4 * i % kDelegateKeys;
-  const float4 four = reinterpret_cast<const float4*>(p.block_scores)[row * p.k * 2 + i];
+  const float4 four = reinterpret_cast<const float4*>(p.block_scores)[row * p.kept * 2 + i];
   const auto ordered = [&](uint32_t index, float score) {
     const bool valid = index < static_cast<uint32_t>(view.length) &&
                        (!p.search.filtered || is_valid(p.search, view, index));
@@ -71,9 +71,14 @@ __device__ __forceinline__ uint4 ordered_survivors(const SweepParams& p, const S
                     ordered(m + 3, four.w));
 }
 
+// Places of survivors of a query.
+__device__ __forceinline__ int survivors_of(const SweepParams& p, const SequenceView& view) {
+  return static_cast<int>(min(p.kept, blocks_of(view))) * kDelegateKeys;
+}
+
 // Where the survivor at a place lies in the sequence.
 __device__ __forceinline__ unsigned index_of_survivor(const SweepParams& p, int64_t row, int at) {
-  return p.chosen[row * p.k + at / kDelegateKeys] * kDelegateKeys + at % kDelegateKeys;
+  return p.chosen[row * p.kept + at / kDelegateKeys] * kDelegateKeys + at % kDelegateKeys;
 }
 
 // The k best blocks of a query, in order of block: their delegates become their places.
@@ -84,15 +89,15 @@ __global__ void __launch_bounds__(kWarpSelectorThreads)
   const int64_t row = int64_t{blockIdx.x} * kWarpSelectorWarps + warp_index();
   if (p.task.begin + row >= p.task.end) return;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, p.task.begin + row));
-  const int blocks = static_cast<int>(blocks_of(view)), k = static_cast<int>(p.k);
+  const int blocks = static_cast<int>(blocks_of(view)), kept = static_cast<int>(p.kept);
   uint4* const delegates = reinterpret_cast<uint4*>(p.delegates + row * p.blocks);
-  Selector best(shared + warp_index(), k, blocks,
+  Selector best(shared + warp_index(), kept, blocks,
                 [&](int i) { return ordered_delegates(delegates, i, blocks); });
   best.take(best.bound());
   best.keep_best();
   forget_delegates(delegates, blocks, lane_index(), kWarp);
   __syncwarp();
-  for (int i = lane_index(); i < k; i += kWarp) {
+  for (int i = lane_index(); i < kept; i += kWarp) {
     write_chosen(p, row, i, i < best.count() ? best.place(i) : kNotChosen);
   }
 }
@@ -106,11 +111,11 @@ __global__ void __launch_bounds__(kWarpSelectorThreads)
   const int64_t q = p.task.begin + row;
   if (q >= p.task.end) return;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
-  const int k = static_cast<int>(p.k), survivors = k * kDelegateKeys;
+  const int k = static_cast<int>(p.k), survivors = survivors_of(p, view);
   Selector best(shared + warp_index(), k, survivors, [&](int i) {
     return 4 * i < survivors ? ordered_survivors(p, view, row, i) : make_uint4(0, 0, 0, 0);
   });
-  best.take(best.bound_of_blocks());
+  best.take(survivors < k * kDelegateKeys ? 1 : best.bound_of_blocks());
   best.write_sorted(p.scores + q * p.k, p.indices + q * p.k,
                     [&](int at) { return index_of_survivor(p, row, at); });
 }
@@ -136,7 +141,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
   }
   forget_delegates(delegates, blocks, threadIdx.x, kSelectorThreads);
   __syncthreads();
-  best.for_each_by_index(p.k, [&](int64_t i, TopKEntry entry) {
+  best.for_each_by_index(p.kept, [&](int64_t i, TopKEntry entry) {
     write_chosen(p, row, i, entry == 0 ? kNotChosen : static_cast<uint32_t>(entry_index(entry)));
   });
 }
@@ -147,7 +152,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
   __shared__ BlockSelector::Shared shared;
   const int64_t row = blockIdx.x, q = p.task.begin + row;
   const SequenceView view = view_sequence(p.search, sequence_of(p.search, q));
-  const int survivors = static_cast<int>(p.k) * kDelegateKeys;
+  const int survivors = survivors_of(p, view);
   BlockSelector best(&shared, memory, plan);
   for (int at = 0; at < survivors; at += plan.capacity) {
     const int n = min(plan.capacity, survivors - at);
@@ -160,22 +165,34 @@ __global__ void __launch_bounds__(kSelectorThreads)
   best.write_sorted(p.k, p.scores + q * p.k, p.indices + q * p.k);
 }
 
-// A selection of up to `longest` places a query, by a warp each where it can.
+// A selection of the best k of up to `longest` places a query, by a warp each where it can.
 template <class WarpKernel, class BlockKernel>
-cudaError_t launch_selection(WarpKernel* by_warp, BlockKernel* by_block, int64_t longest,
+cudaError_t launch_selection(WarpKernel* by_warp, BlockKernel* by_block, int64_t longest, int64_t k,
                              const SweepParams& p, const DeviceLimits& device, CudaStream stream) {
   const int64_t queries = p.task.end - p.task.begin;
-  if (p.k <= kMaxWarpK && longest <= kMaxWarpScores) {
+  if (k <= kMaxWarpK && longest <= kMaxWarpScores) {
     const int64_t blocks = (queries + kWarpSelectorWarps - 1) / kWarpSelectorWarps;
     by_warp<<<grid_of(blocks), kWarpSelectorThreads, 0, stream>>>(p);
     return cudaGetLastError();
   }
   const SelectorPlan plan =
-      plan_selector(longest, p.k, static_cast<int>(sizeof(BlockSelector::Shared)), device);
+      plan_selector(longest, k, static_cast<int>(sizeof(BlockSelector::Shared)), device);
   const cudaError_t error = allow_all_shared(by_block, device);
   if (error != cudaSuccess) return error;
   by_block<<<grid_of(queries), kSelectorThreads, plan.bytes(), stream>>>(p, plan);
   return cudaGetLastError();
+}
+
+// Times of the sequences that `queries` of a search may look at, in whole sectors; 0 where they are
+// unknown or too many, and each sweep evaluates s.
+int64_t times_of(const DeviceSearchParams& search, int64_t queries) {
+  if (search.layout == SearchLayout::kWindows) return 0;
+  int64_t times = search.positions;
+  if (search.layout == SearchLayout::kDense) {
+    const int64_t most = (queries - 1) / search.candidates + 2;
+    times = search.columns * (most < search.sequences ? most : search.sequences);
+  }
+  return times <= kWorkspaceWords / 2 ? (times + 7) / 8 * 8 : 0;
 }
 
 int64_t longest_of(const DeviceSearchParams& search) {
@@ -226,10 +243,15 @@ int plan_sweep_topk(const DeviceSearchParams& search, int64_t k, SweepPlan* plan
   if (const int error = plan_sweeps(search, &plan->supported)) return error;
   if (!plan->supported) return cudaSuccess;
   plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileDelegates;
-  const int64_t words = plan->blocks + k * (1 + kDelegateKeys);
-  const int64_t most = kWorkspaceWords / words < 1 ? 1 : kWorkspaceWords / words;
-  plan->task_queries = search.queries < most ? search.queries : most;
-  plan->workspace_words = plan->task_queries * words;
+  plan->kept = k < plan->blocks ? k : plan->blocks;
+  const int64_t words = plan->blocks + plan->kept * (1 + kDelegateKeys);
+  const auto task_queries = [&] {
+    const int64_t fit = (kWorkspaceWords - plan->times) / words, most = fit < 1 ? 1 : fit;
+    return search.queries < most ? search.queries : most;
+  };
+  plan->times = times_of(search, task_queries());
+  plan->task_queries = task_queries();
+  plan->workspace_words = plan->task_queries * words + plan->times;
   // A query of a flat layout has room for all positions, whosever they are: batches of very many
   // sequences would take many tasks of little work, each with a thread block for every sequence.
   if (search.layout != SearchLayout::kDense && plan->task_queries < search.queries) {
@@ -249,27 +271,30 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
   p.k = params.k;
   p.multiprocessors = device.multiprocessors;
   p.blocks = static_cast<unsigned>(plan.blocks);
+  p.kept = static_cast<unsigned>(plan.kept);
   // Whole sectors first.
-  p.delegates = static_cast<uint32_t*>(workspace);
+  float* const times = static_cast<float*>(workspace);
+  p.times = plan.times > 0 ? times : nullptr;
+  p.delegates = reinterpret_cast<uint32_t*>(times + plan.times);
   p.block_scores = reinterpret_cast<float*>(p.delegates + plan.task_queries * plan.blocks);
   p.chosen =
-      reinterpret_cast<uint32_t*>(p.block_scores + plan.task_queries * params.k * kDelegateKeys);
+      reinterpret_cast<uint32_t*>(p.block_scores + plan.task_queries * plan.kept * kDelegateKeys);
   p.scores = params.scores;
   p.indices = params.indices;
   for (int64_t begin = 0; begin < search.queries; begin = p.task.end) {
     const int64_t left = search.queries - begin;
     p.task =
         query_task(search, begin, begin + (left < plan.task_queries ? left : plan.task_queries));
-    p.places = static_cast<uint32_t>((p.task.end - begin) * p.k);
+    p.places = static_cast<uint32_t>((p.task.end - begin) * plan.kept);
     int error = launch_sweep(p, Sweep::kDelegates, stream);
     if (error == 0) {
-      error = launch_selection(sweep_choose_by_warp_kernel, sweep_choose_kernel, plan.blocks, p,
-                               device, stream);
+      error = launch_selection(sweep_choose_by_warp_kernel, sweep_choose_kernel, plan.blocks,
+                               plan.kept, p, device, stream);
     }
     if (error == 0) error = launch_sweep(p, Sweep::kScores, stream);
     if (error == 0) {
       error = launch_selection(sweep_select_by_warp_kernel, sweep_select_kernel,
-                               params.k * kDelegateKeys, p, device, stream);
+                               plan.kept * kDelegateKeys, params.k, p, device, stream);
     }
     if (error != 0) return error;
   }

@@ -20,13 +20,17 @@ struct SweepParams {
   int64_t k;        // 1..2048
   QueryTask task;   // as many queries as the workspace has room for
   unsigned blocks;  // of eight behaviours, of the longest sequence: the room of a query
+  unsigned kept;    // of them the best, k or all: what is chosen of a query at most
   int multiprocessors;
+  // s of every behaviour that is valid, and else kNobody, which the first sweep leaves to the
+  // second: of the task's sequences one after the other, M each, or by position; or none.
+  float* times;
   // [task_queries, blocks]: a block's best score as bits, or kNobody; later the place of a chosen
   // block in block_scores, or kNotChosen.
   uint32_t* delegates;
-  uint32_t places;      // task_queries * k: what is not less is none
-  uint32_t* chosen;     // [task_queries, k]: blocks in ascending order, then kNotChosen
-  float* block_scores;  // [task_queries, k, 8]
+  uint32_t places;      // task_queries * kept: what is not less is none
+  uint32_t* chosen;     // [task_queries, kept]: blocks in ascending order, then kNotChosen
+  float* block_scores;  // [task_queries, kept, 8]
   float* scores;        // [Q, k]; of Sweep::kAll all of every query, at scores_of()
   int64_t* indices;     // [Q, k], from the start of the sequence; -1 for padding
 };
@@ -39,6 +43,8 @@ struct SweepPlan {
   bool supported;        // else clock_gsu's kernel of one candidate a block must do it
   int64_t task_queries;  // of a task
   int64_t blocks;
+  int64_t kept;             // of them, for each query
+  int64_t times;            // that the first sweep leaves to the second
   int64_t workspace_words;  // of 32 bits
 };
 

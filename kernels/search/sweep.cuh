@@ -118,11 +118,22 @@ __device__ __forceinline__ void fill_past(const SweepParams& p, const CandidateR
   }
 }
 
+// Where s of a sequence lies that this block writes or reads, or none.
+template <Sweep kSweep>
+__device__ __forceinline__ float* times_of(const SweepParams& p, const CandidateRange& candidates,
+                                           const SequenceView& view) {
+  if (kSweep == Sweep::kAll || p.times == nullptr) return nullptr;
+  if (kSweep == Sweep::kDelegates && !candidates.first) return nullptr;
+  if (p.search.layout != SearchLayout::kDense) return p.times + view.position;
+  return p.times + (candidates.sequence - p.task.first_sequence) * p.search.columns;
+}
+
 template <class T, int kRowBytes, Sweep kSweep>
 __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_tile,
-                                           unsigned tiles, unsigned parts) {
+                                           unsigned tiles, unsigned parts, int stages) {
+  using Stages = KeyStages<kRowBytes, kSweep == Sweep::kScores>;
   extern __shared__ __align__(1024) char memory[];
-  __shared__ typename KeyStages<kRowBytes>::Shared shared;
+  __shared__ typename Stages::Shared shared;
   // Tiles of candidates are neighbours: they read the same keys at about the same time.
   const CandidateRange candidates = candidates_of(p.search, p.task, first_tile + blockIdx.x % tiles,
                                                   kBlockCandidates<T, kRowBytes>);
@@ -147,7 +158,8 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   const uint32_t rows = shared_address(memory);
   CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view, rows);
   __syncthreads();
-  KeyStages<kRowBytes> keys(p.search, begin, end, &shared, memory);
+  Stages keys(p.search, begin, end, &shared, memory, stages,
+              times_of<kSweep>(p, candidates, shared.view));
   keys.start();
   const int half = warp_index() % 2;
   const auto sweep_tile = [&]<bool kFull>(int tile) {
@@ -174,15 +186,18 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
 template <class T, int kRowBytes, Sweep kSweep>
 __global__ void __launch_bounds__(kSweepThreads, 2)
     sweep_kernel(const __grid_constant__ SweepParams p, const unsigned first_tile,
-                 const unsigned tiles, const unsigned parts) {
-  if constexpr (kHasAsyncCopy) sweep_part<T, kRowBytes, kSweep>(p, first_tile, tiles, parts);
+                 const unsigned tiles, const unsigned parts, const int stages) {
+  if constexpr (kHasAsyncCopy) {
+    sweep_part<T, kRowBytes, kSweep>(p, first_tile, tiles, parts, stages);
+  }
 }
 
 template <class T, int kRowBytes, Sweep kSweep>
 cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   constexpr int kCandidates = kBlockCandidates<T, kRowBytes>;
-  constexpr int kBytes = KeyStages<kRowBytes>::kBytes;
-  static_assert(kCandidates * kRowBytes <= kBytes);  // candidates pass through the stages' memory
+  using Stages = KeyStages<kRowBytes>;
+  // Candidates pass through the stages' memory.
+  static_assert(kCandidates * kRowBytes <= Stages::kFewestStages * Stages::kTileBytes);
   const DeviceSearchParams& search = p.search;
   const int64_t queries = p.task.end - p.task.begin;
   const int64_t tiles = queries / kCandidates + p.task.sequences;
@@ -196,14 +211,21 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   }
   const unsigned parts = sweep_parts(queries / kCandidates + sequences, longest, p.multiprocessors);
   auto* kernel = sweep_kernel<T, kRowBytes, kSweep>;
-  const int bytes = kBytes + KeyStages<kRowBytes>::feature_bytes(search);
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  DeviceLimits device;
+  if (const int error = current_device_limits(&device)) return static_cast<cudaError_t>(error);
+  const cudaError_t error = allow_all_shared(kernel, device);
   if (error != cudaSuccess) return error;
+  const int more = Stages::feature_bytes(search);
+  const int most = Stages::kMostStages * Stages::kTileBytes + more;
+  const int each =
+      most + static_cast<int>(sizeof(typename Stages::Shared)) + device.shared_reserved;
+  const bool fit = 2 * each <= device.shared_per_multiprocessor;
+  const int stages = fit ? Stages::kMostStages : Stages::kFewestStages;
+  const int bytes = stages * Stages::kTileBytes + more;
   // Queries and sequences are fewer than 2^31 each, so that tiles fit 32 bits.
   return static_cast<cudaError_t>(for_each_part(tiles, parts, [&](int64_t first, int64_t count) {
     kernel<<<grid_of(count * parts), kSweepThreads, bytes, stream>>>(
-        p, static_cast<unsigned>(first), static_cast<unsigned>(count), parts);
+        p, static_cast<unsigned>(first), static_cast<unsigned>(count), parts, stages);
     return cudaGetLastError();
   }));
 }
