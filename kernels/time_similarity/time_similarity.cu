@@ -88,14 +88,15 @@ __global__ void __launch_bounds__(kBlockThreads)
         const TimePhi f = {part_x[i], part_root[i], part_square[i], part_log[i]};
         const float g = part_grad[i];
         const float h = time_hidden(w1, b1_w2.x, f);
-        const bool dead = h <= 0.0f || g == 0.0f;
-        const float gh = dead ? 0.0f : g * b1_w2.y;
+        // Nothing, whatever the features: they may be infinite.
+        if (h <= 0.0f || g == 0.0f) continue;
+        const float gh = g * b1_w2.y;
         unit[0] = fmaf(gh, f.x, unit[0]);
         unit[1] = fmaf(gh, f.root, unit[1]);
         unit[2] = fmaf(gh, f.square, unit[2]);
         unit[3] = fmaf(gh, f.log, unit[3]);
         unit[4] += gh;
-        unit[5] = fmaf(g, dead ? 0.0f : h, unit[5]);
+        unit[5] = fmaf(g, h, unit[5]);
       }
 #pragma unroll
       for (int k = 0; k < kUnitSums; ++k) {
@@ -114,7 +115,8 @@ __global__ void __launch_bounds__(kBlockThreads)
   }
 }
 
-// One block a parameter, in the order w1, b1, w2, b2.
+// One block a parameter, in the order w1, b1, w2, b2: of kBlockThreads, or where there are fewer
+// parts, of as many warps as have any.
 __global__ void __launch_bounds__(kBlockThreads)
     time_similarity_backward_reduce_kernel(const double* __restrict__ partial, int64_t parts,
                                            int hidden, const TimeMlpGradient gradient) {
@@ -129,7 +131,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   if (lane_index() == 0) sums[warp_index()] = sum;
   __syncthreads();
   if (threadIdx.x != 0) return;
-  for (int w = 1; w < kWarps; ++w) sum += sums[w];
+  for (int w = 1; w < static_cast<int>(blockDim.x) / kWarp; ++w) sum += sums[w];
   const int at = blockIdx.x;
   const int b1 = hidden * kTimeFeatures, w2 = b1 + hidden, b2 = w2 + hidden;
   float* out = at < b1   ? gradient.w1 + at
@@ -169,8 +171,12 @@ int launch_time_similarity_backward(const TimeSimilarityBackwardParams& p, CudaS
     if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) return error;
   }
   const unsigned size = static_cast<unsigned>(time_mlp_size(p.mlp.hidden));
-  time_similarity_backward_reduce_kernel<<<size, kBlockThreads, 0, stream>>>(p.partial, parts,
-                                                                             p.mlp.hidden, p.out);
+  const int64_t most = (parts + kWarp - 1) / kWarp * kWarp;
+  const unsigned threads = parts < 1              ? kWarp
+                           : most < kBlockThreads ? static_cast<unsigned>(most)
+                                                  : kBlockThreads;
+  time_similarity_backward_reduce_kernel<<<size, threads, 0, stream>>>(p.partial, parts,
+                                                                       p.mlp.hidden, p.out);
   return cudaGetLastError();
 }
 

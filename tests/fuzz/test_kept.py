@@ -76,3 +76,14 @@ def test_huge_features_that_no_query_asks_about_have_no_gradient() -> None:
     scores.sum().backward()
     for weight in mlp:
         assert torch.equal(weight.grad, torch.zeros_like(weight))
+
+
+def test_infinite_features_have_no_gradient_where_no_head_attends() -> None:
+    """A time elapsed in units of 1e-45 seconds is infinite in fp32, and 0 of it was NaN on CUDA."""
+    mlp = [weight.clone().requires_grad_() for weight in MLP]
+    times = torch.arange(3)[None], torch.tensor([9])
+    u, z = torch.ones(1, 0, 7), torch.ones(1, 3, 7)
+    context = lc.esu_attention(u, z, *times, mlp, clocks=lc.ELAPSED, unit=1e-45)
+    context.sum().backward()
+    for weight in mlp:
+        assert torch.equal(weight.grad, torch.zeros_like(weight))
