@@ -99,7 +99,8 @@ def launches_of(function: Callable[[], Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_what_it_costs(emulator_only: None, dtype: torch.dtype) -> None:
-    """Rows are read once, 16 bytes a lane, from conflict-free shared memory of at most 8 KB."""
+    """Rows are read once, 16 bytes a lane. Shared memory has no conflicts, and takes 8 KB; where tensor cores read the rows from
+    it, as much as the rows and 14 KB."""
     queries, k, width = 4, 100, 128
     case = make_esu(dtype, queries=queries, k=k, width=width, some_invalid=False).trained()
     for leaf in (case.u, *case.mlp):  # z's gradient alone is one launch
@@ -116,7 +117,9 @@ def test_what_it_costs(emulator_only: None, dtype: torch.dtype) -> None:
         # 512 bytes a request, but for the heads, times and parameters of a block.
         assert loads["requests"] <= rows // 512 + 36 * queries
         assert shared["wavefronts"] <= 1.10 * shared["minimum_wavefronts"]
-        assert launch["shared_bytes"] <= 8192
+        assert launch["shared_bytes"] <= (
+            8192 if dtype == torch.float32 else rows // queries + 14 * 1024
+        )
         assert launch["local_load_bytes"] == launch["atomics"] == 0
     assert backward["global_stores"]["sectors"] <= 1.05 * rows / 32
 

@@ -60,12 +60,41 @@ __device__ __forceinline__ void mma_16x8x8_tf32(float (&c)[4], const uint32_t (&
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// c = A B, of the same.
+__device__ __forceinline__ void first_mma_16x8x8_tf32(float (&c)[4], const uint32_t (&a)[4],
+                                                      uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));
+}
+
+// The nearest number of TF32, and what is left. sm_80 and later.
+__device__ __forceinline__ void split_tf32(float value, uint32_t& near, uint32_t& rest) {
+  asm("cvt.rna.tf32.f32 %0, %2;\n\tsub.f32 %1, %2, %0;" : "=&r"(near), "=r"(rest) : "f"(value));
+}
+
 // Four matrices of 8 rows of 16 bytes from shared memory; lane 8 i + r gives the address of row r
 // of matrix i. Lane 4 g + t receives of each the word t of row g.
 __device__ __forceinline__ void load_matrices(uint32_t (&words)[4], uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
                : "r"(row));
+}
+
+// The same of matrices turned over: lane 4 g + t receives of each the elements g of rows 2 t and
+// 2 t + 1. Of two matrices lanes 0 to 15 give the addresses.
+__device__ __forceinline__ void load_turned(uint32_t (&words)[4], uint32_t row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(row)
+               : "memory");
+}
+__device__ __forceinline__ void load_turned(uint32_t (&words)[2], uint32_t row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(words[0]), "=r"(words[1])
+               : "r"(row)
+               : "memory");
 }
 
 }  // namespace longclock

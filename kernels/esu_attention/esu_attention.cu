@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward of esu_attention: one block a query, group of four heads, part of behaviours and
-// panel of columns. Memory-bound: a row of z is read once for the four heads and stays in registers
-// between its dot products and the weighted sums. The lanes of a row keep an online softmax of
-// their own; those of a block, and then those of the parts, are brought to one maximum in a fixed
-// order. What a thread executes depends on sizes, not on the data.
+// The forward of esu_attention on CUDA cores, for rows of fp32, for those too wide for shared
+// memory and for sm_75; and what parts become. One block a query, group of four heads, part of
+// behaviours and panel of columns. Memory-bound: a row of z is read once for the four heads and
+// stays in registers between its dot products and the weighted sums. The lanes of a row keep an
+// online softmax of their own; those of a block, and then those of the parts, are brought to one
+// maximum in a fixed order. What a thread executes depends on sizes, not on the data.
 #include "longclock/esu_attention/esu_attention_launch.cuh"
+#include "longclock/esu_attention/esu_attention_mma.h"
+#include "longclock/esu_attention/esu_attention_output.cuh"
 
 namespace longclock {
 namespace {
 
-constexpr int kTile = kEsuThreads;        // behaviours whose time terms are computed together
-constexpr int kSums = kTimeFeatures + 1;  // of a head, besides columns: p * phi, and p
+constexpr int kTile = kEsuThreads;  // behaviours whose time terms are computed together
 static_assert(kEsuPart % kTile == 0);
-
-__device__ __forceinline__ float finite_base(float top) {
-  return top == -INFINITY ? 0.0f : top;  // nothing but -inf so far: weights of 0
-}
 
 // The online softmax of the behaviours that the lanes of a row have seen.
 struct EsuStream {
@@ -99,19 +97,6 @@ __device__ __forceinline__ void attend_rows(const DeviceEsuAttentionParams& p, c
   attend(stream, x, alpha, tile, row, p);
 }
 
-// What the warps of a block leave to its sums.
-struct EsuBlockSums {
-  float tops[kEsuWarps][kEsuHeads];
-  float sums[kEsuWarps][kEsuHeads][kSums];
-
-  __device__ __forceinline__ float of(int head, int i) const {
-    float sum = 0.0f;
-#pragma unroll
-    for (int warp = 0; warp < kEsuWarps; ++warp) sum += sums[warp][head][i];
-    return sum;
-  }
-};
-
 // Brings the streams of a block to one maximum, which it returns, and adds them up. By all threads.
 // The sums of the clocks after the first end with the first lanes of each warp.
 __device__ __forceinline__ float merge_streams(EsuStream& stream, const EsuGeometry& g,
@@ -128,7 +113,7 @@ __device__ __forceinline__ float merge_streams(EsuStream& stream, const EsuGeome
   for (int warp = 0; warp < kEsuWarps; ++warp) top = fmaxf(top, sums.tops[warp][lane_head]);
   const float fade = expf(stream.top - finite_base(top));
 #pragma unroll
-  for (int i = 0; i < kSums; ++i) {
+  for (int i = 0; i < kEsuSums; ++i) {
     const float value = i < kTimeFeatures ? (&stream.time.x)[i] : stream.sum;
     const float sum = sum_streams(value * fade, g.lanes);
     if (lane_index() < kEsuHeads) sums.sums[warp_index()][lane_head][i] = sum;
@@ -145,62 +130,6 @@ __device__ __forceinline__ float merge_streams(EsuStream& stream, const EsuGeome
   for (int head = 0; head < kEsuHeads; ++head) scale(of_head(fade, head), stream.acc[head]);
   merge_heads(stream.acc, heads, g.lanes);
   return top;
-}
-
-// Writes the context itself where there is one part, else what the second kernel merges. `top` is
-// that of head lane & 3; any: a behaviour of the block is valid.
-template <class T>
-__device__ __forceinline__ void write_part(const DeviceEsuAttentionParams& p, const EsuGeometry& g,
-                                           const EsuPlace& place, const EsuHeadRows& heads,
-                                           const EsuBlockSums& sums, float top, bool any) {
-  const bool whole = g.parts == 1;
-  const int64_t query = place.query, dim = p.dim;
-  const int first_head = place.group * kEsuHeads;
-  const int panel_begin = place.panel * g.lanes * 4;
-  const int64_t width = whole ? p.width : esu_partial_width(p.width);
-  const auto out_row = [&](int head) {
-    return whole
-               ? p.context + (query * p.heads + first_head + head) * width
-               : p.partial + ((query * g.parts + place.part) * p.heads + first_head + head) * width;
-  };
-  // Valid behaviours whose alphas are all -inf give 0 / 0, as torch's softmax does.
-  const auto divisor = [&](int head) { return whole && any ? sums.of(head, kTimeFeatures) : 1.0f; };
-  const int head_count = static_cast<int>(min(int64_t{kEsuHeads}, p.heads - first_head));
-  const int panel_columns = static_cast<int>(min(int64_t{g.lanes} * 4, dim - panel_begin));
-  for (int head = 0; head < head_count; ++head) {
-    const float by = divisor(head);
-    float* out = out_row(head) + panel_begin;
-#pragma unroll 1
-    for (int i = threadIdx.x; i < panel_columns; i += kEsuThreads) {
-      out[i] = head_column<T>(heads, g.lanes, head, i) / by;
-    }
-  }
-  if (place.panel != 0 || warp_index() != 0 || lane_index() >= head_count) return;
-  const int head = lane_index() % kEsuHeads;
-  float* out = out_row(head) + dim;
-  const float by = divisor(head), sum = sums.of(head, kTimeFeatures);
-#pragma unroll
-  for (int i = 0; i < kTimeFeatures; ++i) out[i] = sums.of(head, i) / by;
-  const int features = p.behaviours.time.features();
-#pragma unroll 1
-  for (int i = kTimeFeatures; i < features; ++i) {
-    const float* of_thread = &more_sums(p, i / kTimeFeatures)->x;
-    float feature = 0.0f;
-#pragma unroll
-    for (int warp = 0; warp < kEsuWarps; ++warp) {
-      feature += of_thread[(warp * kWarp + head) * kTimeFeatures + i % kTimeFeatures];
-    }
-    out[i] = feature / by;
-  }
-  if (whole) {
-    float* softmax = p.softmax + (query * p.heads + first_head + head) * 2;
-    softmax[0] = top;
-    softmax[1] = any ? logf(sum) : 0.0f;
-  } else {
-    out[features] = top;
-    out[features + 1] = sum;
-    out[features + 2] = any ? 1.0f : 0.0f;
-  }
 }
 
 template <class T, EsuForm kForm>
@@ -251,7 +180,12 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     }
   }
   const float top = merge_streams(stream, g, heads, sums, p);
-  write_part<T>(p, g, place, heads, sums, top, any);
+  const int columns = g.lanes * 4, first = place.panel * columns;
+  const EsuColumns mine = {first, static_cast<int>(min(int64_t{columns}, p.dim - first))};
+  write_part(
+      p, g, place, mine, sums, top, any,
+      [&](int head, int i) { return head_column<T>(heads, g.lanes, head, i); },
+      [&](int c) { return more_sums(p, c); });
 }
 
 // One block a query and head: its parts, in order.
@@ -307,22 +241,30 @@ __global__ void __launch_bounds__(kEsuThreads)
   }
 }
 
+// Launches of portions of the queries: blocks(g, count) those of the first kernel.
+template <class F>
+int launch(const DeviceEsuAttentionParams& p, EsuGeometry g, CudaStream stream, const F& blocks) {
+  const int64_t each = int64_t{g.parts} * g.groups * g.panels;
+  return for_each_part(
+      p.queries, each > p.heads ? each : p.heads, [&](int64_t begin, int64_t count) {
+        g.query_begin = begin;
+        if (const int error = blocks(g, count)) return error;
+        if (g.parts > 1) {
+          esu_attention_merge_kernel<<<grid_of(count * p.heads), kEsuThreads, 0, stream>>>(p, g);
+        }
+        return static_cast<int>(cudaGetLastError());
+      });
+}
+
 template <class T, EsuForm kForm>
-int launch(const DeviceEsuAttentionParams& p, CudaStream stream) {
-  EsuGeometry g = esu_geometry<T>(p);
-  const int64_t blocks = int64_t{g.parts} * g.groups * g.panels;
-  const int64_t most = blocks > p.heads ? blocks : p.heads;
+int launch_form(const DeviceEsuAttentionParams& p, CudaStream stream) {
   const int64_t more =
       more_words(p.behaviours) + esu_table_words(p.behaviours.feature_count, kTile);
   const size_t more_bytes = static_cast<size_t>(more) * sizeof(float4);
-  return for_each_part(p.queries, most, [&](int64_t begin, int64_t count) {
-    g.query_begin = begin;
-    esu_attention_kernel<T, kForm>
-        <<<grid_of(count * blocks), kEsuThreads, more_bytes, stream>>>(p, g);
-    if (g.parts > 1) {
-      esu_attention_merge_kernel<<<grid_of(count * p.heads), kEsuThreads, 0, stream>>>(p, g);
-    }
-    return cudaGetLastError();
+  return launch(p, esu_geometry<T>(p), stream, [&](const EsuGeometry& g, int64_t count) {
+    const int64_t blocks = count * g.parts * g.groups * g.panels;
+    esu_attention_kernel<T, kForm><<<grid_of(blocks), kEsuThreads, more_bytes, stream>>>(p, g);
+    return static_cast<int>(cudaGetLastError());
   });
 }
 
@@ -330,8 +272,18 @@ int launch(const DeviceEsuAttentionParams& p, CudaStream stream) {
 
 int launch_esu_attention(const DeviceEsuAttentionParams& p, CudaStream stream) {
   if (p.queries == 0 || p.heads == 0) return cudaSuccess;
+  bool mma = false;
+  if (const int error = plan_esu_mma(p, &mma)) return error;
+  if (mma) {
+    const bool aligned = esu_is_aligned(p, true);
+    EsuGeometry g = esu_geometry<Float16>(p);
+    g.panels = 1;
+    return launch(p, g, stream, [&](const EsuGeometry& part, int64_t count) {
+      return launch_esu_mma(p, part, aligned, count, stream);
+    });
+  }
   return with_esu_form(p, true, [&](auto form) {
-    return launch<typename decltype(form)::Type, decltype(form)::kForm>(p, stream);
+    return launch_form<typename decltype(form)::Type, decltype(form)::kForm>(p, stream);
   });
 }
 

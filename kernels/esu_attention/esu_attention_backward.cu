@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backward of esu_attention, in the forward's layout: alpha is computed again in the one pass
-// over z that the gradients need anyway, and a row's gradient is written while the row is there.
-// u and the gradient of the context stay in shared memory, the sums of u's gradient in registers.
-// Where there are more than four heads, a row's weights of each group wait in global memory, and a
-// second kernel adds the groups up, in order.
+// The backward of esu_attention on CUDA cores, in the forward's layout: alpha is computed again in
+// the one pass over z that the gradients need anyway, and a row's gradient is written while the row
+// is there. u and the gradient of the context stay in shared memory, the sums of u's gradient in
+// registers. Where there are more than four heads, a row's weights of each group wait in global
+// memory, and a second kernel adds the groups up, in order.
 #include "longclock/esu_attention/esu_attention_backward_merge.cuh"
 #include "longclock/esu_attention/esu_attention_launch.cuh"
+#include "longclock/esu_attention/esu_attention_mma.h"
 
 namespace longclock {
 namespace {
@@ -187,34 +188,6 @@ __device__ __forceinline__ void write_tile(const DeviceEsuAttentionBackwardParam
   }
 }
 
-// Writes the block's columns of u's gradient, or of its part.
-template <class T>
-__device__ __forceinline__ void write_u_grad(const DeviceEsuAttentionBackwardParams& b,
-                                             const EsuGeometry& g, const EsuPlace& place,
-                                             const EsuHeadRows& sums) {
-  const DeviceEsuAttentionParams& p = b.forward;
-  const int64_t dim = p.dim;
-  const int panel_begin = place.panel * g.lanes * 4;
-  const int first_head = place.group * kEsuHeads;
-  const int head_count = static_cast<int>(min(int64_t{kEsuHeads}, p.heads - first_head));
-  const int columns = static_cast<int>(min(int64_t{g.lanes} * 4, dim - panel_begin));
-  for (int head = 0; head < head_count; ++head) {
-    const int64_t row = place.query * p.heads + first_head + head;
-    const int64_t slot = (place.query * g.parts + place.part) * p.heads + first_head + head;
-#pragma unroll 1
-    for (int i = threadIdx.x; i < columns; i += kEsuThreads) {
-      const float value = head_column<T>(sums, g.lanes, head, i);
-      if (g.parts > 1) {
-        b.u_partial[slot * dim + panel_begin + i] = value;
-      } else if (p.u_is_float) {
-        static_cast<float*>(b.u_grad)[row * dim + panel_begin + i] = value;
-      } else {
-        static_cast<T*>(b.u_grad)[row * dim + panel_begin + i] = narrow<T>(value);
-      }
-    }
-  }
-}
-
 template <class T, EsuForm kForm>
 __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
     esu_attention_backward_kernel(const DeviceEsuAttentionBackwardParams b, const EsuGeometry g) {
@@ -281,44 +254,63 @@ __global__ void __launch_bounds__(kEsuThreads, kEsuBlocks<kForm>)
   }
   if (b.u_grad == nullptr) return;
   merge_heads(u_grad, heads.u, g.lanes);
-  write_u_grad<T>(b, g, place, heads.u);
+  const int columns = g.lanes * 4, first = place.panel * columns;
+  const EsuColumns mine = {first, static_cast<int>(min(int64_t{columns}, p.dim - first))};
+  write_u_grad<T>(b, g, place, mine,
+                  [&](int head, int i) { return head_column<T>(heads.u, g.lanes, head, i); });
+}
+
+// Launches of portions of the queries: blocks(g, count) those of the first kernel, rows(g, count)
+// those of the second, of groups.row_blocks a query.
+template <class T, class Blocks, class Rows>
+int launch(const DeviceEsuAttentionBackwardParams& b, EsuGeometry g, CudaStream stream,
+           const Blocks& blocks, const Rows& rows) {
+  const DeviceEsuAttentionParams& p = b.forward;
+  const bool by_groups = g.groups > 1 && (b.z_grad != nullptr || b.s_grad != nullptr) && p.k > 0;
+  EsuGeometry of_rows = esu_geometry<T>(p);
+  const int64_t block_rows = kPairs * kEsuRows * kEsuThreads / g.lanes;
+  of_rows.parts = static_cast<int>((p.k + block_rows - 1) / block_rows);
+  of_rows.groups = 1;
+  const int64_t row_blocks = int64_t{of_rows.parts} * of_rows.panels;
+  int64_t most = int64_t{g.parts} * g.groups * g.panels;
+  if (p.heads > most) most = p.heads;
+  if (row_blocks > most) most = row_blocks;
+  const int64_t task_queries = esu_task_queries(p.queries, p.heads, p.k);
+  return for_each_part(
+      p.queries, task_queries, most, most_blocks(), [&](int64_t begin, int64_t count) {
+        g.query_begin = of_rows.query_begin = begin;
+        if (const int error = blocks(g, count)) return error;
+        if (by_groups) rows(of_rows, grid_of(count * row_blocks));
+        if (g.parts > 1 && b.u_grad != nullptr && p.heads > 0) {
+          const unsigned merges = grid_of(count * p.heads);
+          if (p.u_is_float) {
+            esu_attention_backward_merge_kernel<float><<<merges, kEsuThreads, 0, stream>>>(b, g);
+          } else {
+            esu_attention_backward_merge_kernel<T><<<merges, kEsuThreads, 0, stream>>>(b, g);
+          }
+        }
+        return static_cast<int>(cudaGetLastError());
+      });
 }
 
 template <class T, EsuForm kForm>
-int launch(const DeviceEsuAttentionBackwardParams& b, CudaStream stream) {
+int launch_form(const DeviceEsuAttentionBackwardParams& b, bool mma, CudaStream stream) {
   const DeviceEsuAttentionParams& p = b.forward;
-  EsuGeometry g = esu_geometry<T>(p);
-  const int64_t blocks = int64_t{g.parts} * g.groups * g.panels;
-  const bool by_groups = g.groups > 1 && (b.z_grad != nullptr || b.s_grad != nullptr) && p.k > 0;
-  EsuGeometry rows = g;
-  const int64_t block_rows = kPairs * kEsuRows * kEsuThreads / g.lanes;
-  rows.parts = static_cast<int>((p.k + block_rows - 1) / block_rows);
-  rows.groups = 1;
-  const int64_t row_blocks = int64_t{rows.parts} * g.panels;
-  int64_t most = blocks > p.heads ? blocks : p.heads;
-  if (row_blocks > most) most = row_blocks;
-  const int64_t task_queries = esu_task_queries(p.queries, p.heads, p.k);
   const int64_t more =
       more_words(p.behaviours) + esu_table_words(p.behaviours.feature_count, kTile);
   const size_t more_bytes = static_cast<size_t>(more) * sizeof(float4);
-  return for_each_part(
-      p.queries, task_queries, most, most_blocks(), [&](int64_t begin, int64_t count) {
-        g.query_begin = rows.query_begin = begin;
-        esu_attention_backward_kernel<T, kForm>
-            <<<grid_of(count * blocks), kEsuThreads, more_bytes, stream>>>(b, g);
-        if (by_groups) {
-          esu_attention_backward_rows_kernel<T, kWithoutFeatures<kForm>>
-              <<<grid_of(count * row_blocks), kEsuThreads, 0, stream>>>(b, rows);
-        }
-        if (g.parts == 1 || b.u_grad == nullptr || p.heads == 0) return cudaGetLastError();
-        const unsigned merges = grid_of(count * p.heads);
-        if (p.u_is_float) {
-          esu_attention_backward_merge_kernel<float><<<merges, kEsuThreads, 0, stream>>>(b, g);
-        } else {
-          esu_attention_backward_merge_kernel<T><<<merges, kEsuThreads, 0, stream>>>(b, g);
-        }
-        return cudaGetLastError();
-      });
+  EsuGeometry geometry = esu_geometry<T>(p);
+  if (mma) geometry.panels = 1;
+  const auto blocks = [&](const EsuGeometry& g, int64_t count) {
+    if (mma) return launch_esu_backward_mma(b, g, kIsAligned<kForm>, count, stream);
+    const unsigned grid = grid_of(count * g.parts * g.groups * g.panels);
+    esu_attention_backward_kernel<T, kForm><<<grid, kEsuThreads, more_bytes, stream>>>(b, g);
+    return static_cast<int>(cudaGetLastError());
+  };
+  return launch<T>(b, geometry, stream, blocks, [&](const EsuGeometry& g, unsigned grid) {
+    esu_attention_backward_rows_kernel<T, kWithoutFeatures<kForm>>
+        <<<grid, kEsuThreads, 0, stream>>>(b, g);
+  });
 }
 
 }  // namespace
@@ -330,8 +322,10 @@ int launch_esu_attention_backward(const DeviceEsuAttentionBackwardParams& b, Cud
   const bool aligned = aligned16(b.grad, p.width, dim, DType::kFloat32) &&
                        aligned16(p.context, p.width, dim, DType::kFloat32) &&
                        aligned16(b.z_grad, dim, dim, p.behaviours.dtype);
+  bool mma = false;
+  if (const int error = plan_esu_mma(p, &mma)) return error;
   return with_esu_form(p, aligned, [&](auto form) {
-    return launch<typename decltype(form)::Type, decltype(form)::kForm>(b, stream);
+    return launch_form<typename decltype(form)::Type, decltype(form)::kForm>(b, mma, stream);
   });
 }
 

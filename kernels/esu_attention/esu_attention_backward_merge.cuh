@@ -3,6 +3,8 @@
 // heads, and u's over parts of the behaviours, each in order.
 #pragma once
 
+#include <type_traits>
+
 #include "longclock/esu_attention/esu_attention_pieces.cuh"
 
 namespace longclock {
@@ -36,6 +38,29 @@ __device__ __forceinline__ void add_heads(const EsuHeadRows& heads, int lane,
 #pragma unroll
     for (int row = 0; row < kEsuRows; ++row) add_scaled((&by[row].x)[head], x, out[row]);
   }
+}
+
+// Writes the block's columns of u's gradient, or of its part: column(head, i).
+template <class T, class Column>
+__device__ __forceinline__ void write_u_grad(const DeviceEsuAttentionBackwardParams& b,
+                                             const EsuGeometry& g, const EsuPlace& place,
+                                             const EsuColumns& columns, const Column& column) {
+  const DeviceEsuAttentionParams& p = b.forward;
+  const int64_t dim = p.dim, head = place.group * kEsuHeads + warp_index();
+  static_assert(kEsuWarps == kEsuHeads);
+  if (head >= p.heads) return;
+  const int64_t row = place.query * p.heads + head;
+  const int64_t slot = (place.query * g.parts + place.part) * p.heads + head;
+  const auto write = [&](auto* to) {
+#pragma unroll 1
+    for (int i = lane_index(); i < columns.count; i += kWarp) {
+      to[columns.begin + i] =
+          narrow<std::remove_reference_t<decltype(*to)>>(column(warp_index(), i));
+    }
+  };
+  if (g.parts > 1) return write(b.u_partial + slot * dim);
+  if (p.u_is_float) return write(static_cast<float*>(b.u_grad) + row * dim);
+  write(static_cast<T*>(b.u_grad) + row * dim);
 }
 
 // In the order of the heads.

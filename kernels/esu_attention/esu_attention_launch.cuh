@@ -21,7 +21,8 @@ EsuGeometry esu_geometry(const DeviceEsuAttentionParams& p) {
   return g;
 }
 
-inline EsuForm esu_form(const DeviceEsuAttentionParams& p, bool others_aligned) {
+// Whether all rows lie at multiples of 16 bytes.
+inline bool esu_is_aligned(const DeviceEsuAttentionParams& p, bool others_aligned) {
   const Behaviours& b = p.behaviours;
   bool aligned = others_aligned && aligned16(b.keys, b.key_row_stride, b.dim, b.dtype) &&
                  aligned16(b.keys, p.z_query_stride, b.dim, b.dtype) &&
@@ -30,7 +31,12 @@ inline EsuForm esu_form(const DeviceEsuAttentionParams& p, bool others_aligned) 
     const Feature& f = b.features[i];
     aligned = aligned && aligned16(f.keys, f.row_stride, f.dim, b.dtype);
   }
-  if (b.feature_count > 0) {
+  return aligned;
+}
+
+inline EsuForm esu_form(const DeviceEsuAttentionParams& p, bool others_aligned) {
+  const bool aligned = esu_is_aligned(p, others_aligned);
+  if (p.behaviours.feature_count > 0) {
     return !aligned            ? EsuForm::kAnyTables
            : p.dim > kWarp * 4 ? EsuForm::kWideTables
                                : EsuForm::kTables;

@@ -28,6 +28,11 @@ __device__ __forceinline__ EsuPlace esu_place(const DeviceEsuAttentionParams& p,
           static_cast<int>(panel)};
 }
 
+// Columns [begin, begin + count) of every head are this block's.
+struct EsuColumns {
+  int begin, count;
+};
+
 // The first row of this thread's lanes, and the step to their next.
 __device__ __forceinline__ int first_row(const EsuGeometry& g) {
   return kEsuRows * static_cast<int>(threadIdx.x >> g.shift);
@@ -102,27 +107,24 @@ __device__ __forceinline__ void load_time(const DeviceEsuAttentionParams& p, con
   load_time_mlps(term.clock[0].mlp, term.clocks, &time->term);
 }
 
-// Fills entry i with behaviour `at` of the block's part, or with an invalid one past K. Returns
-// whether it is valid. see(c, delta, phi) gets what each clock sees, zeros where it is not.
-template <class See>
-__device__ __forceinline__ bool read_behaviour(const DeviceEsuAttentionParams& p,
-                                               const EsuGeometry& g, const EsuPlace& place,
-                                               int in_part, int count, const EsuTime& time,
-                                               const EsuTile& tile, int i, const See& see) {
-  const Behaviours& b = p.behaviours;
+// Where behaviour `in_part` of the block's part lies among all, or below 0 where it does not count.
+__device__ __forceinline__ int64_t find_position(const DeviceEsuAttentionParams& p,
+                                                 const EsuPlace& place, int in_part, int count) {
   const int64_t entry = place.first + in_part;
   if (p.check && p.positions != nullptr && in_part < count) {
     device_check(p.positions[entry] < p.behaviour_count, "positions must be below T",
                  "esu_attention");
   }
-  if (in_part >= count || !is_valid(p, entry)) {
-    tile.phi[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    tile.row[i] = make_int4(-1, -1, 0, 0);
-#pragma unroll 1
-    for (int c = 0; c < b.time.clocks; ++c) see(c, 0, zero4());
-    return false;
-  }
-  const int64_t position = p.positions == nullptr ? entry : p.positions[entry];
+  if (in_part >= count || !is_valid(p, entry)) return -1;
+  return p.positions == nullptr ? entry : p.positions[entry];
+}
+
+// The sum of s() over the clocks, of a behaviour that counts. see(c, delta, phi) gets what each
+// clock sees. kUnroll: as of clock_similarity().
+template <int kUnroll, class See>
+__device__ __forceinline__ float see_clocks(const DeviceEsuAttentionParams& p, const EsuGeometry& g,
+                                            int64_t position, const EsuTime& time, const See& see) {
+  const Behaviours& b = p.behaviours;
   float s = 0.0f;
 #pragma unroll 1
   for (int c = 0; c < b.time.clocks; ++c) {
@@ -130,26 +132,61 @@ __device__ __forceinline__ bool read_behaviour(const DeviceEsuAttentionParams& p
     const int32_t delta =
         time_delta<true>(clock, b.key_time[position], time.query_time, time.term.query_clock[c]);
     const TimePhi f = time_phi(delta, g.clocks[c].per_unit, clock.period == kElapsed);
-    const float4 phi = make_float4(f.x, f.root, f.square, f.log);
-    see(c, delta, phi);
-    const float of_clock = clock_similarity<1>(time.term, c, b.time.clock[0].mlp.hidden, f);
+    see(c, delta, make_float4(f.x, f.root, f.square, f.log));
+    const float of_clock = clock_similarity<kUnroll>(time.term, c, b.time.clock[0].mlp.hidden, f);
     s = c == 0 ? of_clock : s + of_clock;
-    if (c == 0) tile.phi[i] = phi;
   }
-  int64_t begin =
-      place.query * p.z_query_stride + (place.part * kEsuPart + in_part) * b.key_row_stride;
+  return s;
+}
+
+// Where its row of z begins, or kMissingRow.
+__device__ __forceinline__ int64_t find_row(const DeviceEsuAttentionParams& p,
+                                            const EsuPlace& place, int in_part, int64_t position) {
+  const Behaviours& b = p.behaviours;
   if (b.ids) {
     const int64_t id = b.ids[position];
     const bool known = id >= 0 && id < p.table_rows;
     if (p.check) device_check(known, "ids must be in [0, N)", "esu_attention");
-    begin = known ? id * b.key_row_stride : kMissingRow;
-    if (!known) s = __int_as_float(0x7fc00000);  // NaN
-  } else if (p.positions != nullptr) {
-    begin = position * b.key_row_stride;
+    return known ? id * b.key_row_stride : kMissingRow;
   }
+  if (p.positions != nullptr) return position * b.key_row_stride;
+  return place.query * p.z_query_stride + (place.part * kEsuPart + in_part) * b.key_row_stride;
+}
+
+// Fills entry i with behaviour `in_part` of the block's part, or with an invalid one past K.
+// Returns whether it is valid. see(c, delta, phi) gets what each clock sees, zeros where it is not.
+template <class See>
+__device__ __forceinline__ bool read_behaviour(const DeviceEsuAttentionParams& p,
+                                               const EsuGeometry& g, const EsuPlace& place,
+                                               int in_part, int count, const EsuTime& time,
+                                               const EsuTile& tile, int i, const See& see) {
+  const int64_t position = find_position(p, place, in_part, count);
+  if (position < 0) {
+    tile.phi[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    tile.row[i] = make_int4(-1, -1, 0, 0);
+#pragma unroll 1
+    for (int c = 0; c < p.behaviours.time.clocks; ++c) see(c, 0, zero4());
+    return false;
+  }
+  float s = see_clocks<1>(p, g, position, time, [&](int c, int32_t delta, const float4& phi) {
+    see(c, delta, phi);
+    if (c == 0) tile.phi[i] = phi;
+  });
+  const int64_t begin = find_row(p, place, in_part, position);
+  if (begin == kMissingRow) s = __int_as_float(0x7fc00000);  // NaN
   tile.row[i] =
       make_int4(static_cast<int>(begin), static_cast<int>(begin >> 32), __float_as_int(s), 0);
   return true;
+}
+
+// The row of feature f of the behaviour at a position, below 0 where its id is in no table.
+__device__ __forceinline__ int64_t find_feature(const DeviceEsuAttentionParams& p,
+                                                const Feature& feature, int64_t position) {
+  if (!feature.ids) return position;
+  const int64_t row = feature.ids[position];
+  const bool known = row >= 0 && row < feature.table_rows;
+  if (p.check) device_check(known, "ids must be in [0, N)", "esu_attention");
+  return known ? row : -1;
 }
 
 // Fills the addresses of entry i, which read_behaviour() has filled, by the same thread. Where an
@@ -167,13 +204,8 @@ __device__ __forceinline__ void find_table_rows(const DeviceEsuAttentionParams& 
 #pragma unroll 1
   for (int f = 0; f < b.feature_count; ++f) {
     const Feature& feature = b.features[f];
-    int64_t row = valid ? position : -1;
-    if (valid && feature.ids) {
-      row = feature.ids[position];
-      if (row >= feature.table_rows) row = -1;
-      if (p.check) device_check(row >= 0, "ids must be in [0, N)", "esu_attention");
-      known = known && row >= 0;
-    }
+    const int64_t row = valid ? find_feature(p, feature, position) : -1;
+    known = known && row >= 0;
     tile.table_rows[(f + 1) * tile.table_stride + i] =
         row < 0 ? nullptr : static_cast<const T*>(feature.keys) + row * feature.row_stride;
   }
