@@ -183,10 +183,23 @@ CUDA_CALLS = (
     Workload("esu_attention of two tables backward", 8 * K, cuda_tables(with_backward=True)),
     Workload("esu_attention_table_grad of a popular row", PAIRS, cuda_popular_row),
 )
-# The forms of rows of up to 128 whole columns, of one table and of several; the others are for what is wider or unaligned.
+# The forms of rows of up to 128 whole columns, of one table and of several; the others are for what is wider or unaligned. From
+# sm_80 on they are for fp32; rows of 16 bits are multiplied by tensor cores.
 ALL, KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
 BOTH, OF_TABLES = KERNEL.replace("0", "[03]"), KERNEL.replace("0", "3")
+FORWARD_MMA, BACKWARD_MMA = (rf"esu_attention_{pass_}mma_kernel<.*>" for pass_ in ("", "backward_"))
+NEWER = ARCHITECTURES[1:]
+FORWARD, BACKWARD = r"esu_attention fp16( K=10000)?", r"esu_attention .* backward"
 CUDA_GATES = (
+    Gate(FORWARD, "ptx_instructions_a_unit", 60),
+    Gate(r"esu_attention of two tables", "ptx_instructions_a_unit", 70),
+    Gate(BACKWARD, "ptx_instructions_a_unit", 120),  # with that of the mlp
+    Gate(FORWARD_MMA.replace(".*", r"\w+, (128|256), \w+"), "registers", 80, NEWER),
+    Gate(BACKWARD_MMA.replace(".*", r"\w+, (128|256), \w+"), "registers", 128, NEWER),
+    Gate(FORWARD_MMA, "shared_bytes", 37 * 1024, NEWER),  # of which 32 are 128 rows
+    Gate(BACKWARD_MMA, "shared_bytes", 45 * 1024, NEWER),
+    Gate(f"{FORWARD_MMA}|{BACKWARD_MMA}", "global_reductions", 0, NEWER),
+    Gate(ALL, "times_rows_are_copied", 1),
     Gate(KERNEL, "registers", 64, ARCHITECTURES),
     Gate(OF_TABLES, "registers", 80, ARCHITECTURES),
     Gate(BOTH, "global_reductions", 0, ARCHITECTURES),

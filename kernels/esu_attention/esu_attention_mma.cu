@@ -143,10 +143,11 @@ int launch(const DeviceEsuAttentionParams& p, const EsuGeometry& g, int64_t coun
 int plan_esu_mma(const DeviceEsuAttentionParams& p, bool* supported) {
   *supported = p.behaviours.dtype != DType::kFloat32 && p.dim <= kEsuMmaColumns;
   if (!*supported) return cudaSuccess;
-  cudaFuncAttributes code;
-  const cudaError_t error =
-      cudaFuncGetAttributes(&code, esu_attention_mma_kernel<Float16, 256, true>);
-  *supported = error == cudaSuccess && code.ptxVersion >= 80;
+  int architecture = 0;
+  const auto* const kernel =
+      reinterpret_cast<const void*>(esu_attention_mma_kernel<Float16, 256, true>);
+  const int error = code_architecture(kernel, &architecture);
+  *supported = error == cudaSuccess && architecture >= 80;
   return error;
 }
 
