@@ -181,11 +181,14 @@ CUDA_CALLS = (
     Workload("esu_attention fp16 K=10000 backward", 8 * M, cuda_call(M, with_backward=True)),
     Workload("esu_attention of two tables", 8 * K, cuda_tables()),
     Workload("esu_attention of two tables backward", 8 * K, cuda_tables(with_backward=True)),
-    Workload("esu_attention_table_grad of a popular row", PAIRS, cuda_popular_row),
+    Workload("esu_attention backward to a popular row", PAIRS, cuda_popular_row),
 )
-# The forms of rows of up to 128 whole columns, of one table and of several; the others are for what is wider or unaligned. From
-# sm_80 on they are for fp32; rows of 16 bits are multiplied by tensor cores.
-ALL, KERNEL = r"esu_attention .*", r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>"
+# Of a popular row most is CUB's sort. The forms are those of rows of up to 128 whole columns, of one table and of several; the
+# others are for what is wider or unaligned. From sm_80 on they are for fp32; rows of 16 bits are multiplied by tensor cores.
+ALL, KERNEL = (
+    r"esu_attention (?!backward to a).*",
+    r"esu_attention(_backward)?_kernel<\w+, \(EsuForm\)0>",
+)
 BOTH, OF_TABLES = KERNEL.replace("0", "[03]"), KERNEL.replace("0", "3")
 FORWARD_MMA, BACKWARD_MMA = (rf"esu_attention_{pass_}mma_kernel<.*>" for pass_ in ("", "backward_"))
 NEWER = ARCHITECTURES[1:]
@@ -238,5 +241,5 @@ CUDA_GATES = (
     Gate(r"esu_attention fp16 K=10000", "launches", 2),  # chunks are merged by a second
     Gate(r"esu_attention fp16 K=10000 backward", "launches", 4),
     # 4,096 pairs of one row: 210,464 where one group of lanes added them up.
-    Gate(r"esu_attention_table_grad of a popular row", "instructions_of_busiest_warps", 5_500),
+    Gate(r"esu_attention backward to a popular row", "instructions_of_busiest_warps", 5_500),
 )

@@ -131,7 +131,7 @@ def test_portions_give_the_bits_of_the_whole(device: str, emulator_only: None) -
     scores, grad = case.run(lc.gsu_score), torch.randn(2, 70, 700)
     found, launches = [], []
     for blocks in (2**31 - 1, 30):
-        with emulator.options(blocks=blocks, counters=1):
+        with emulator.options(blocks=blocks, counters=1, sm=80):
             emulator.take_counters()
             found.append(torch.autograd.grad(scores, leaves, grad, retain_graph=True))
             launches.append([x["kernel"] for x in emulator.take_counters()])

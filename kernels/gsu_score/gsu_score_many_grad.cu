@@ -30,18 +30,18 @@ struct SequenceGradients {
         view(view_sequence(p, s)),
         aligned(p.columns % 4 == 0 && reinterpret_cast<uintptr_t>(params.grad) % 16 == 0) {}
 
-  __device__ bool valid(int64_t m) const {
-    return m < view.length && (!p.filtered || is_valid(p, view, static_cast<unsigned>(m)));
+  __device__ bool valid(unsigned m) const {
+    return m < static_cast<unsigned>(view.length) && (!p.filtered || is_valid(p, view, m));
   }
-  // Four gradients from `at` on, those whose bits are set in `valid`: the others are not read.
-  __device__ float4 four(int64_t at, unsigned valid) const {
-    if (aligned && valid == 15) return __ldg(reinterpret_cast<const float4*>(grad + at));
+  // Four gradients of a candidate, those whose bits are set in `valid`: the others are not read.
+  __device__ float4 four(const float* at, unsigned valid) const {
+    if (aligned && valid == 15) return __ldg(reinterpret_cast<const float4*>(at));
     float values[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) values[i] = valid >> i & 1 ? __ldg(grad + at + i) : 0.0f;
+    for (int i = 0; i < 4; ++i) values[i] = valid >> i & 1 ? __ldg(at + i) : 0.0f;
     return make_float4(values[0], values[1], values[2], values[3]);
   }
-  __device__ unsigned valid_four(int64_t m) const {
+  __device__ unsigned valid_four(unsigned m) const {
     unsigned bits = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) bits |= static_cast<unsigned>(valid(m + i)) << i;
@@ -59,28 +59,30 @@ struct KeySource {
   int sum;         // index of the sum
   int64_t column;  // of the panel
 
-  __device__ int64_t behaviour(int step) const {
-    return (sum + static_cast<int64_t>(step / kSumSteps) * kGradSums) * kSumBlock +
-           step % kSumSteps * kWeightedRows;
+  __device__ unsigned behaviour(int step) const {
+    const unsigned block = sum + static_cast<unsigned>(step / kSumSteps) * kGradSums;
+    return block * kSumBlock + step % kSumSteps * kWeightedRows;
   }
   __device__ int steps() const {
-    const int64_t blocks = (of.view.length + kSumBlock - 1) / kSumBlock;
-    const int64_t mine = (blocks - sum + kGradSums - 1) / kGradSums;
-    if (mine <= 0) return 0;
-    const int64_t last = of.view.length - behaviour(static_cast<int>(mine - 1) * kSumSteps);
-    return static_cast<int>((mine - 1) * kSumSteps +
-                            min((last + kWeightedRows - 1) / kWeightedRows, int64_t{kSumSteps}));
+    const unsigned length = of.view.length, blocks = (length + kSumBlock - 1) / kSumBlock;
+    if (blocks <= static_cast<unsigned>(sum)) return 0;
+    const int all = static_cast<int>((blocks - sum - 1) / kGradSums) * kSumSteps;  // but the last's
+    const unsigned left = length - behaviour(all);
+    return all + static_cast<int>(min((left + kWeightedRows - 1) / kWeightedRows,
+                                      static_cast<unsigned>(kSumSteps)));
   }
 
-  __device__ float4 weights(int step, int line, int four) const {
-    const int64_t m = behaviour(step) + 4 * four;
-    const bool given = first + line < of.p.candidates;
-    return of.four((first + line) * of.p.columns + m, given ? of.valid_four(m) : 0);
+  __device__ auto weights(int step, int four) const {
+    const unsigned m = behaviour(step) + 4 * four, valid = of.valid_four(m);
+    const float* const at = of.grad + first * of.p.columns + m;
+    return [=, this](int line) {
+      return of.four(at + line * of.p.columns, first + line < of.p.candidates ? valid : 0);
+    };
   }
   // The row of a behaviour that is valid; none where its id is of no table.
-  __device__ const T* key(int64_t m) const {
+  __device__ const T* key(unsigned m) const {
     const Behaviours& b = of.p.behaviours;
-    const char* row = row_after(of.p, of.view.keys, static_cast<unsigned>(m));
+    const char* row = row_after(of.p, of.view.keys, m);
     if (b.ids) {
       const int64_t id = b.ids[of.view.position + m];
       if (!is_row(of.p, id)) return nullptr;
@@ -89,7 +91,7 @@ struct KeySource {
     return reinterpret_cast<const T*>(row);
   }
   __device__ uint4 piece(int step, int row, int piece) const {
-    const int64_t m = behaviour(step) + row;
+    const unsigned m = behaviour(step) + row;
     if (!of.valid(m)) return make_uint4(0, 0, 0, 0);
     const T* const keys = key(m);
     constexpr uint32_t kNan = 0xffffffffu;
@@ -101,7 +103,7 @@ struct KeySource {
     float total = 0.0f;
     const float* const grad = of.grad + (first + line) * of.p.columns;
     for (int step = 0, all = steps(); step < all; ++step) {
-      for (int64_t m = behaviour(step), end = m + kWeightedRows; m < end; ++m) {
+      for (unsigned m = behaviour(step), end = m + kWeightedRows; m < end; ++m) {
         if (!of.valid(m)) continue;
         const T* const keys = key(m);
         total = fmaf(grad[m], keys == nullptr ? NAN : widen(keys[d]), total);
@@ -115,13 +117,16 @@ struct KeySource {
 template <class T>
 struct QuerySource {
   SequenceGradients<T> of;
-  int64_t first;   // behaviour of the tile
+  unsigned first;  // behaviour of the tile
   unsigned valid;  // of the four of this thread's weights
   int64_t column;  // of the panel
 
-  __device__ float4 weights(int step, int line, int four) const {
-    const int64_t c = step * kWeightedRows + line;
-    return of.four(c * of.p.columns + first + 4 * four, c < of.p.candidates ? valid : 0);
+  __device__ auto weights(int step, int four) const {
+    const int64_t c = step * kWeightedRows;
+    const float* const at = of.grad + c * of.p.columns + first + 4 * four;
+    return [=, this](int line) {
+      return of.four(at + line * of.p.columns, c + line < of.p.candidates ? valid : 0);
+    };
   }
   __device__ uint4 piece(int step, int row, int piece) const {
     const int64_t c = step * kWeightedRows + row;
@@ -132,7 +137,7 @@ struct QuerySource {
   }
   __device__ float exact(int line, int64_t d) const {
     float total = 0.0f;
-    const int64_t m = first + line;
+    const unsigned m = first + line;
     for (int64_t c = 0; of.valid(m) && c < of.p.candidates; ++c) {
       const int64_t at = (of.first_query + c) * of.p.query_dim + d;
       const float query = of.p.query_is_float
@@ -219,12 +224,13 @@ __global__ void __launch_bounds__(kWeightedThreads, 2)
     const DeviceSearchParams& p = params.search;
     const int panel = static_cast<int>(blockIdx.x % panels);
     const int64_t tile = first_tile + blockIdx.x / panels, s = tile / tiles;
-    const int64_t first = tile % tiles * Rows::kSums;
+    const unsigned first = static_cast<unsigned>(tile % tiles) * Rows::kSums;
     QuerySource<T> source{{params, s}, first, 0, int64_t{panel} * Rows::kColumns};
     source.valid = source.of.valid_four(first + threadIdx.x % (Rows::kSums / 4) * 4);
     Rows rows(*reinterpret_cast<typename Rows::Memory*>(memory));
     rows.add(source, static_cast<int>((p.candidates + kWeightedRows - 1) / kWeightedRows));
-    T* const out = static_cast<T*>(params.key_grad) + (s * p.columns + first) * p.behaviours.dim;
+    T* const out =
+        static_cast<T*>(params.key_grad) + (s * p.columns + int64_t{first}) * p.behaviours.dim;
     store_sums(rows, source, [&](int line, const auto& store) {
       if (first + line < p.columns) store(out + line * p.behaviours.dim);
     });

@@ -13,7 +13,7 @@
 namespace longclock {
 namespace {
 
-constexpr int kBlockThreads = 256;
+constexpr int kBlockThreads = 128;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
 
 // Positions of the list whose runs are a warp's: as many as it has lanes where each is seen by one
@@ -172,7 +172,7 @@ class RowSum {
 // A warp a panel of columns and a slot of parts; then a panel and the runs that begin among `runs`
 // positions of the list.
 template <class T, bool kAligned, bool kWindows>
-__global__ void __launch_bounds__(kBlockThreads, kAligned ? 3 : 2)
+__global__ void __launch_bounds__(kBlockThreads, kAligned ? 5 : 4)
     table_grad_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params,
                       const __grid_constant__ RowParts parts, int panels, int runs,
                       int64_t first_block) {

@@ -39,7 +39,7 @@ class WeightedRows {
 
   __device__ explicit WeightedRows(Memory& stages) : stages_(stages) {}
 
-  // Adds steps [0, steps) of the source, which has weights(step, line, four), four of a line, and
+  // Adds steps [0, steps) of the source, which has weights(step, four)(line), four of a line, and
   // piece(step, row, piece), 16 bytes of one; zeros where there is nothing. All threads.
   template <class Source>
   __device__ __forceinline__ void add(const Source& source, int steps) {
@@ -119,10 +119,9 @@ class WeightedRows {
     for (int i = 0; i < kPieceLoads; ++i) {
       pieces_[i] = source.piece(step, row(i), static_cast<int>(threadIdx.x % kPieces));
     }
+    const auto weights = source.weights(step, static_cast<int>(threadIdx.x % kFours));
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      weights_[i] = source.weights(step, line(i), static_cast<int>(threadIdx.x % kFours));
-    }
+    for (int i = 0; i < kLoads; ++i) weights_[i] = weights(line(i));
   }
 
   __device__ __forceinline__ void store(int stage) {
