@@ -56,17 +56,16 @@ class KeyStages {
     // The caller's to fill, with a barrier behind it.
     SequenceView view;
     SharedTimeTerm time;
+    float* times;  // where s of the sequence is to be written or read, or none
   };
 
-  // memory: of `stages` tiles and feature_bytes(), at a multiple of 128. times: where s of the
-  // sequence is to be written or read, or none.
+  // memory: of `stages` tiles and feature_bytes(), at a multiple of 128.
   __device__ KeyStages(const DeviceSearchParams& p, unsigned begin, unsigned end, Shared* shared,
-                       char* memory, int stages = kMostStages, float* times = nullptr)
+                       char* memory, int stages = kMostStages)
       : p_(p),
         shared_(shared),
-        stages_(stages),
-        times_(times),
-        feature_rows_(reinterpret_cast<uint32_t*>(memory + stages * kTileBytes)),
+        ring_(kMostStages == kFewestStages ? kMostStages : stages),
+        feature_rows_(reinterpret_cast<uint32_t*>(memory + ring_ * kTileBytes)),
         begin_(begin),
         end_(end),
         memory_(shared_address(memory)),
@@ -79,7 +78,7 @@ class KeyStages {
   // All threads.
   __device__ void start() {
     const int pieces = pieces_of(p_.query_dim);
-    for (int i = threadIdx.x; pieces < kPieces && i < stages_ * kTileKeys * kPieces;
+    for (int i = threadIdx.x; pieces < kPieces && i < ring_ * kTileKeys * kPieces;
          i += kSweepThreads) {
       const uint32_t at = memory_ + swizzled<kRowBytes>(i / kPieces, i % kPieces);
       if (i % kPieces >= pieces) {
@@ -90,7 +89,7 @@ class KeyStages {
     evaluate(1);
     __syncthreads();
 #pragma unroll 1
-    for (int i = 0; i < stages_ - 1; ++i) copy(i);
+    for (int i = 0; i < ring_ - 1; ++i) copy(i);
   }
 
   // Before the first tile of each pair, by all threads.
@@ -99,13 +98,13 @@ class KeyStages {
   // Shared memory of tile `tile`, in which all of its keys have arrived; begins to copy a later
   // one. All threads, tile after tile.
   __device__ uint32_t wait(int tile) {
-    if (stages_ == kMostStages) {
+    if (kMostStages == kFewestStages || ring_ == kMostStages) {
       wait_for_copies<kMostStages - 2>();
     } else {
       wait_for_copies<kFewestStages - 2>();
     }
     __syncthreads();
-    copy(tile + stages_ - 1);
+    copy(tile + ring_ - 1);
     return memory_ + stage(tile);
   }
 
@@ -124,7 +123,10 @@ class KeyStages {
 
   __device__ static int pair_of(int tile) { return tile / kPairTiles % kPairs; }
   // Where a tile lies in the ring.
-  __device__ int stage(int tile) const { return (tile & (stages_ - 1)) * kTileBytes; }
+  __device__ int stage(int tile) const {
+    if constexpr (kMostStages == kFewestStages) return tile % kMostStages * kTileBytes;
+    return (tile & (ring_ - 1)) * kTileBytes;
+  }
   __device__ static int key_in_pair(int tile) { return tile % kPairTiles * kTileKeys; }
 
   __device__ int pieces_of(int64_t dim) const {
@@ -165,10 +167,11 @@ class KeyStages {
 
   // s of behaviour m; false, and 0, where it is not valid.
   __device__ bool find_time(unsigned m, float* value) const {
+    float* const times = shared_->times;
     *value = 0.0f;
     if (m >= end_) return false;
-    if (kReadsTimes && times_ != nullptr) {
-      const float found = times_[m];
+    if (kReadsTimes && times != nullptr) {
+      const float found = times[m];
       if (__float_as_uint(found) == kNobody) return false;
       *value = found;
       return true;
@@ -179,7 +182,7 @@ class KeyStages {
       *value = time_similarity(shared_->time, p_.clocks, time.clocks, time.clock[0].mlp.hidden,
                                time_of(p_, shared_->view, m), shared_->view.query_time);
     }
-    if (!kReadsTimes && times_ != nullptr) times_[m] = is ? *value : __uint_as_float(kNobody);
+    if (!kReadsTimes && times != nullptr) times[m] = is ? *value : __uint_as_float(kNobody);
     return is;
   }
 
@@ -255,8 +258,7 @@ class KeyStages {
 
   const DeviceSearchParams& p_;
   Shared* shared_;
-  int stages_;
-  float* times_;
+  int ring_;                // tiles
   uint32_t* feature_rows_;  // [features, kPairs, kPairKeys]
   unsigned begin_, end_;
   uint32_t memory_;

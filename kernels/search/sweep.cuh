@@ -142,6 +142,7 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
     shared.view = view_sequence(p.search, candidates.sequence);
     read_query_clocks(p.search.clocks, p.search.behaviours.time.clocks, shared.view.query_time,
                       &shared.time);
+    shared.times = times_of<kSweep>(p, candidates, shared.view);
   }
   load_time_mlps(p.search.behaviours.time.clock[0].mlp, p.search.behaviours.time.clocks,
                  &shared.time);
@@ -158,8 +159,7 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   const uint32_t rows = shared_address(memory);
   CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view, rows);
   __syncthreads();
-  Stages keys(p.search, begin, end, &shared, memory, stages,
-              times_of<kSweep>(p, candidates, shared.view));
+  Stages keys(p.search, begin, end, &shared, memory, stages);
   keys.start();
   const int half = warp_index() % 2;
   const auto sweep_tile = [&]<bool kFull>(int tile) {

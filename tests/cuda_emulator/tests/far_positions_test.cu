@@ -149,7 +149,10 @@ __global__ void stages_kernel(const __grid_constant__ DeviceSearchParams p, cons
   using Stages = KeyStages<128>;
   extern __shared__ __align__(1024) char memory[];
   __shared__ Stages::Shared shared;
-  if (threadIdx.x == 0) shared.view = view;
+  if (threadIdx.x == 0) {
+    shared.view = view;
+    shared.times = nullptr;
+  }
   load_clock(p, &shared.time);
   __syncthreads();
   if constexpr (!kHasAsyncCopy) return;
