@@ -65,6 +65,7 @@ class KeyStages {
       : p_(p),
         shared_(shared),
         ring_(kMostStages == kFewestStages ? kMostStages : stages),
+        last_(opaque((ring_ - 1) * kTileBytes)),
         feature_rows_(reinterpret_cast<uint32_t*>(memory + ring_ * kTileBytes)),
         begin_(begin),
         end_(end),
@@ -121,13 +122,13 @@ class KeyStages {
   static constexpr int kPieces = kRowBytes / 16;
   static constexpr int kThreadRows = kTileKeys / (kSweepThreads / 4);
 
-  __device__ static int pair_of(int tile) { return tile / kPairTiles % kPairs; }
+  __device__ static unsigned pair_of(unsigned tile) { return tile / kPairTiles % kPairs; }
   // Where a tile lies in the ring.
-  __device__ int stage(int tile) const {
+  __device__ unsigned stage(unsigned tile) const {
     if constexpr (kMostStages == kFewestStages) return tile % kMostStages * kTileBytes;
-    return (tile & (ring_ - 1)) * kTileBytes;
+    return tile * kTileBytes & last_;
   }
-  __device__ static int key_in_pair(int tile) { return tile % kPairTiles * kTileKeys; }
+  __device__ static unsigned key_in_pair(unsigned tile) { return tile % kPairTiles * kTileKeys; }
 
   __device__ int pieces_of(int64_t dim) const {
     return static_cast<int>(dim) * size_of(p_.behaviours.dtype) / 16;
@@ -258,7 +259,7 @@ class KeyStages {
 
   const DeviceSearchParams& p_;
   Shared* shared_;
-  int ring_;                // tiles
+  int ring_, last_;         // tiles, and where the last of them lies
   uint32_t* feature_rows_;  // [features, kPairs, kPairKeys]
   unsigned begin_, end_;
   uint32_t memory_;
