@@ -47,8 +47,8 @@ struct Workspace {
   }
 };
 
-// Cuts the arrays for rows from 0 to most_rows, for the caller to fill. Returns a cudaError_t, as all
-// here do: 0 is success.
+// Cuts the arrays for rows from 0 to most_rows, for the caller to fill. Returns a cudaError_t, as
+// all here do: 0 is success.
 int take_unsorted_rows(int64_t count, int64_t most_rows, Workspace* workspace,
                        UnsortedRows* unsorted);
 // Sorts them, stably.

@@ -54,7 +54,7 @@ struct LaunchCounters {
   uint64_t barriers = 0;  // of warps
   uint64_t atomics = 0;   // of lanes
   uint64_t divergent_branches = 0;
-  uint64_t busiest_warp = 0;      // instructions of the warp that has the most
+  uint64_t busiest_warp = 0;          // instructions of the warp that has the most
   std::vector<PlaceCounters> places;  // by program counter while the kernel runs, then by source
 
   void add(const LaunchCounters& other);
