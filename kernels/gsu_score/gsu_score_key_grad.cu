@@ -14,7 +14,7 @@
 namespace longclock {
 namespace {
 
-constexpr int kBlockThreads = 256;
+constexpr int kBlockThreads = 128;
 constexpr int kBlockWarps = kBlockThreads / kWarp;
 constexpr int kKeyRows = 4;  // positions of a warp
 constexpr int kKeyBlockRows = kBlockWarps * kKeyRows;
@@ -154,7 +154,7 @@ class KeySums {
 // columns: it looks for the sequences that hold some of them, and adds their queries in order.
 // Writes every element.
 template <class T, bool kAligned, bool kWindows>
-__global__ void __launch_bounds__(kBlockThreads, kAligned ? kTileBlocks : 2)
+__global__ void __launch_bounds__(kBlockThreads, kAligned ? 5 : 4)
     key_grad_kernel(const __grid_constant__ DeviceGsuScoreBackwardParams params, int panels,
                     int64_t first_block) {
   const int panel = static_cast<int>(blockIdx.x % panels);
