@@ -30,7 +30,8 @@ def tensors_of(given: dict[str, Any]) -> dict[str, list[str]]:
         if isinstance(value, Tensor):
             found[name] = [name]
         elif name in IN_LISTS and value:
-            found[name] = [f"{IN_LISTS[name]}[{i}]" for i in range(1, len(value) + 1)]
+            of = "z" if name == "features" and "z" in given else IN_LISTS[name]
+            found[name] = [f"{of}[{i}]" for i in range(1, len(value) + 1)]
     return found
 
 

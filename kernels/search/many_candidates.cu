@@ -218,10 +218,11 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
     const int64_t rows = b.features[f].ids ? b.features[f].table_rows : search.positions;
     if (rows > kMaxTableRows) return cudaSuccess;
   }
-  cudaFuncAttributes code;
-  const cudaError_t error = cudaFuncGetAttributes(&code, sweep_choose_kernel);
-  *supported = error == cudaSuccess && code.ptxVersion >= 80;
-  return error;
+  int architecture = 0;
+  const int error =
+      code_architecture(reinterpret_cast<const void*>(sweep_choose_kernel), &architecture);
+  *supported = error == cudaSuccess && architecture >= 80;
+  return static_cast<cudaError_t>(error);
 }
 
 int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
@@ -241,6 +242,7 @@ int plan_sweep_topk(const DeviceSearchParams& search, int64_t k, SweepPlan* plan
   *plan = {};
   if (k == 0) return cudaSuccess;
   if (const int error = plan_sweeps(search, &plan->supported)) return error;
+  plan->supported &= longest_of(search) > 0;
   if (!plan->supported) return cudaSuccess;
   plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileDelegates;
   plan->kept = k < plan->blocks ? k : plan->blocks;
