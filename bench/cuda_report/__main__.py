@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,23 @@ EMULATED = cubins.ROOT / "build" / "cmake" / "emulated" / "liblongclock.so"
 
 def counts(library: Path) -> dict[str, dict[str, Any]]:
     """What the emulator counts, by profile and workload."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.cuda_report.workloads"],
-        env=os.environ | {"LONGCLOCK_LIBRARY": str(library)},
-        cwd=cubins.ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode:
-        raise cubins.ToolError("the workloads do not run on the emulator")
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
-    return found
+
+    def of_profile(sm: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.cuda_report.workloads", sm],
+            env=os.environ | {"LONGCLOCK_LIBRARY": str(library)},
+            cwd=cubins.ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            raise cubins.ToolError(f"the workloads do not run on the emulator as sm_{sm}")
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    profiles = [str(sm) for sm in sorted(set(cubins.PROFILES.values()))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(profiles, pool.map(of_profile, profiles), strict=True))
 
 
 SWEEP = r"sweep_kernel<\w+, (\d+), "  # bytes of a key, of which a tile has 64

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the emulator counts of one call of each op.
 
-``python -m bench.cuda_report.workloads`` prints JSON; LONGCLOCK_LIBRARY must name the emulated
-library, so the report runs it in a process of its own.
+``python -m bench.cuda_report.workloads SM`` prints JSON; LONGCLOCK_LIBRARY must name the emulated
+library, so the report runs it in a process of its own for each profile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.cuda_report.cubins import PROFILES, short_name
+from bench.cuda_report.cubins import short_name
 from bench.cuda_report.entries import Call, Workload, of_ops
 from bench.cuda_report.sass import place
 from bench.report import ROOT
@@ -201,12 +201,9 @@ def measure(workload: Workload) -> dict[str, Any]:
 
 
 def main() -> None:
-    """By profile: code, chunks and parts depend on the device."""
-    found: dict[str, Any] = {}
-    for sm in sorted(set(PROFILES.values())):
-        with emulator.options(sm=sm, seed=0):
-            found[str(sm)] = {workload.name: measure(workload) for workload in of_ops("CUDA_CALLS")}
-    print(json.dumps(found))
+    """Of one profile: code, chunks and parts depend on the device, and CUB keeps what it asked of the first."""
+    with emulator.options(sm=int(sys.argv[1]), seed=0):
+        print(json.dumps({workload.name: measure(workload) for workload in of_ops("CUDA_CALLS")}))
 
 
 if __name__ == "__main__":

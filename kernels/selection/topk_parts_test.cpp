@@ -35,7 +35,9 @@ TEST(TopKParts, AreLongEnoughForWhatTheyLeave) {
       for (const int64_t k : {1, 100, 2048}) {
         const int64_t parts = balanced_parts(rows, longest, k, 132);
         EXPECT_GE(parts, 1);
-        if (parts > 1) EXPECT_GE(longest / parts, std::max<int64_t>(512, 4 * k));
+        if (parts > 1) {
+          EXPECT_GE(longest / parts, std::max<int64_t>(512, 4 * k));
+        }
         EXPECT_LE(rows * parts, std::max<int64_t>(rows, 10 * 132));
       }
     }
