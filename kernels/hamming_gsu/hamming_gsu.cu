@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kTeamThreads, kTeamBlocks)
 }
 
 template <int kWords>
-__global__ void __launch_bounds__(kSelectorThreads)
+__global__ void __launch_bounds__(kSelectorThreads, 4)
     hamming_gsu_kernel(const __grid_constant__ DeviceSearchTopKParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;

@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
   });
 }
 
-__global__ void __launch_bounds__(kSelectorThreads)
+__global__ void __launch_bounds__(kSelectorThreads, 4)
     sweep_select_kernel(const __grid_constant__ SweepParams p, const SelectorPlan plan) {
   extern __shared__ uint4 memory[];
   __shared__ BlockSelector::Shared shared;

@@ -21,12 +21,17 @@ double imbalance(int64_t rows, int64_t parts, int64_t multiprocessors) {
 // The multiprocessors of cards, and batches that are enough for all of them.
 TEST(TopKParts, NoMultiprocessorReadsMuchMoreThanItsShare) {
   for (const int64_t multiprocessors : {58, 82, 108, 132, 142, 148, 188}) {
-    for (int64_t rows = multiprocessors / 6; rows <= 4 * multiprocessors; ++rows) {
+    for (int64_t rows = 3 * multiprocessors / 10; rows <= 4 * multiprocessors; ++rows) {
       const int64_t parts = balanced_parts(rows, kLongest, kBest, multiprocessors);
       EXPECT_LE(imbalance(rows, parts, multiprocessors), 1.15)
           << rows << " rows on " << multiprocessors << " in " << parts;
     }
   }
+}
+
+// 32 histories on an H100: nine parts each would give some multiprocessors three of them.
+TEST(TopKParts, SuitASmallBatch) {
+  EXPECT_LE(imbalance(32, balanced_parts(32, kLongest, kBest, 132), 132), 1.05);
 }
 
 TEST(TopKParts, AreLongEnoughForWhatTheyLeave) {
@@ -36,7 +41,7 @@ TEST(TopKParts, AreLongEnoughForWhatTheyLeave) {
         const int64_t parts = balanced_parts(rows, longest, k, 132);
         EXPECT_GE(parts, 1);
         if (parts > 1) {
-          EXPECT_GE(longest / parts, std::max<int64_t>(512, 4 * k));
+          EXPECT_GE(longest / parts, std::max<int64_t>(1024, 4 * k));
         }
         EXPECT_LE(rows * parts, std::max<int64_t>(rows, 10 * 132));
       }
