@@ -216,7 +216,9 @@ TEST(ClockGsu, TablesOfSeveralClocksChangeNoBit) {
       });
       for (int32_t i = 0; i < kWeek; ++i) of_both[i] += of_week[i];
       const TimeTable day(of_day), week(of_week), both(of_both, false, true);
-      const TimeTable elapsed(tabulated(time.clock[2].mlp, kElapsedPlaces, elapsed_seconds), true);
+      const TimeTable elapsed(tabulated(time.clock[2].mlp, kElapsedPlaces,
+                                        [](int32_t i) { return elapsed_seconds(i); }),
+                              true);
       for (int64_t k : {1, 100, 600}) {
         f.look_up({});
         const Found direct = search(f, k, kTaskQueries, 1);
