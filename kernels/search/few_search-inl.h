@@ -30,12 +30,12 @@ class SumOfLimits {
   explicit SumOfLimits(const TimeLookup* lookups)
       : SumOfLimits(lookups, std::make_index_sequence<kLookups>()) {}
 
-  // Of kLanes behaviours of a block.
+  // Of kLanes behaviours of a block, those `inside`: what lies behind them has no delta.
   template <class Block>
-  Vf of(const Block& block, int64_t at) const {
-    Vf sum = one(0, block, at);
+  Vf of(const Block& block, int64_t at, Vi inside) const {
+    Vf sum = one(0, block, at, inside);
 #pragma GCC unroll 4
-    for (int i = 1; i < kLookups; ++i) sum = sum + one(i, block, at);
+    for (int i = 1; i < kLookups; ++i) sum = sum + one(i, block, at, inside);
     return sum;
   }
 
@@ -45,9 +45,9 @@ class SumOfLimits {
       : lookups_(lookups), few_{LookupTable(lookups[i].table->limits)...} {}
 
   template <class Block>
-  Vf one(int i, const Block& block, int64_t at) const {
+  Vf one(int i, const Block& block, int64_t at, Vi inside) const {
     const TimeTable& table = *lookups_[i].table;
-    const Vi delta = load_raw<Vi>(block.delta[lookups_[i].clock] + at);
+    const Vi delta = load_raw<Vi>(block.delta[lookups_[i].clock] + at) & inside;
     const Vi bucket = (table.elapsed ? elapsed_place(delta) : delta) >> table.bucket_shift;
     return table.many ? gather(table.limits, bucket) : few_[i][bucket];
   }
@@ -165,7 +165,10 @@ class FewSearch {
   template <int kLookups>
   void read_limits(const StreamBlock<T>& block, int64_t at, int64_t end) {
     const SumOfLimits<kLookups> limits(b_.time.lookup);
-    for (int64_t i = 0; at + i < end; i += kLanes) store(limits.of(block, at + i), limits_ + i);
+    for (int64_t i = 0; at + i < end; i += kLanes) {
+      const Vi inside = lane_numbers() < static_cast<int32_t>(end - at - i);
+      store(limits.of(block, at + i, inside), limits_ + i);
+    }
   }
 
   int64_t list_by_limits(int64_t at, int64_t end, const float* products) {
