@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <string>
 #include <thread>
 
 #include "longclock/block_topk/block_topk.h"
@@ -321,7 +322,7 @@ void expect_equal_on_threads(Arguments... arguments) {
 TEST(Threads, SearchesGiveTheBitsOfOne) {
   for (int64_t candidates : {1, 40}) {
     for (bool by_ids : {false, true}) {
-      SCOPED_TRACE(testing::Message() << candidates << " candidates, ids: " << by_ids);
+      SCOPED_TRACE(std::to_string(candidates) + " candidates" + (by_ids ? ", ids" : ""));
       expect_equal_on_threads<Searches>(candidates, by_ids);
     }
   }
