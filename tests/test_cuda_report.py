@@ -243,3 +243,14 @@ def test_the_committed_report_has_todays_gates():
     assert all(
         {int(sm) for sm in each} == set(cubins.ARCHITECTURES) for each in report["kernels"].values()
     )
+
+
+def test_what_a_sort_waits_for_is_not_compared():
+    committed = page.read()
+    assert committed is not None
+    now = copy.deepcopy(committed)
+    figures = now["workloads"]["esu_attention backward to a popular row"]["figures"]
+    figures["bytes_over_minimum"] *= 2
+    assert gates.regressions(now, committed) == []
+    figures["instructions_of_busiest_warps"] *= 2
+    assert len(gates.regressions(now, committed)) == 1
