@@ -55,4 +55,13 @@ cudaError_t allow_all_shared(Kernel* kernel, const DeviceLimits& device) {
   return static_cast<cudaError_t>(allow_all_shared(code, device));
 }
 
+// Whether a kernel's code on the current device has kHasAsyncCopy. Returns a cudaError_t.
+template <class Kernel>
+int has_async_copy(Kernel* kernel, bool* has) {
+  int architecture = 0;
+  const int error = code_architecture(reinterpret_cast<const void*>(kernel), &architecture);
+  *has = error == cudaSuccess && architecture >= 80;
+  return error;
+}
+
 }  // namespace longclock

@@ -119,24 +119,15 @@ __global__ void __launch_bounds__(kEsuThreads, kBlocks<kRowBytes>)
   if constexpr (kHasAsyncCopy) grade_part<T, kRowBytes, kAligned>(b, g, m);
 }
 
-template <class T, int kRowBytes, bool kAligned>
-int launch(const DeviceEsuAttentionBackwardParams& b, const EsuGeometry& g, int64_t count,
-           CudaStream stream) {
-  auto* const kernel = esu_attention_backward_mma_kernel<T, kRowBytes, kAligned>;
-  const EsuGradLayout m = esu_grad_layout<T, kRowBytes>(b.forward);
-  if (const int error = allow_shared(kernel, m.bytes)) return error;
-  const int64_t blocks = count * g.parts * g.groups;
-  kernel<<<grid_of(blocks), kEsuThreads, static_cast<size_t>(m.bytes), stream>>>(b, g, m);
-  return cudaGetLastError();
-}
-
 }  // namespace
 
 int launch_esu_backward_mma(const DeviceEsuAttentionBackwardParams& b, const EsuGeometry& g,
                             bool aligned, int64_t count, CudaStream stream) {
   return with_esu_stage(b.forward, aligned, [&](auto stage) {
     using S = decltype(stage);
-    return launch<typename S::Type, S::kRowBytes, S::kAligned>(b, g, count, stream);
+    return launch_esu_blocks(
+        esu_attention_backward_mma_kernel<typename S::Type, S::kRowBytes, S::kAligned>, b, g,
+        esu_grad_layout<typename S::Type, S::kRowBytes>(b.forward), count, stream);
   });
 }
 

@@ -127,35 +127,20 @@ __global__ void __launch_bounds__(kEsuThreads, kBlocks<kRowBytes>)
   if constexpr (kHasAsyncCopy) attend_part<T, kRowBytes, kAligned>(p, g, m);
 }
 
-template <class T, int kRowBytes, bool kAligned>
-int launch(const DeviceEsuAttentionParams& p, const EsuGeometry& g, int64_t count,
-           CudaStream stream) {
-  auto* const kernel = esu_attention_mma_kernel<T, kRowBytes, kAligned>;
-  const EsuLayout m = esu_layout<T, kRowBytes>(p);
-  if (const int error = allow_shared(kernel, m.bytes)) return error;
-  const int64_t blocks = count * g.parts * g.groups;
-  kernel<<<grid_of(blocks), kEsuThreads, static_cast<size_t>(m.bytes), stream>>>(p, g, m);
-  return cudaGetLastError();
-}
-
 }  // namespace
 
 int plan_esu_mma(const DeviceEsuAttentionParams& p, bool* supported) {
   *supported = p.behaviours.dtype != DType::kFloat32 && p.dim <= kEsuMmaColumns;
   if (!*supported) return cudaSuccess;
-  int architecture = 0;
-  const auto* const kernel =
-      reinterpret_cast<const void*>(esu_attention_mma_kernel<Float16, 256, true>);
-  const int error = code_architecture(kernel, &architecture);
-  *supported = error == cudaSuccess && architecture >= 80;
-  return error;
+  return has_async_copy(esu_attention_mma_kernel<Float16, 256, true>, supported);
 }
 
 int launch_esu_mma(const DeviceEsuAttentionParams& p, const EsuGeometry& g, bool aligned,
                    int64_t count, CudaStream stream) {
   return with_esu_stage(p, aligned, [&](auto stage) {
     using S = decltype(stage);
-    return launch<typename S::Type, S::kRowBytes, S::kAligned>(p, g, count, stream);
+    return launch_esu_blocks(esu_attention_mma_kernel<typename S::Type, S::kRowBytes, S::kAligned>,
+                             p, g, esu_layout<typename S::Type, S::kRowBytes>(p), count, stream);
   });
 }
 

@@ -24,15 +24,16 @@ int launch_esu_mma(const DeviceEsuAttentionParams& params, const EsuGeometry& g,
 int launch_esu_backward_mma(const DeviceEsuAttentionBackwardParams& params, const EsuGeometry& g,
                             bool aligned, int64_t count, CudaStream stream);
 
-// Lets a kernel have as much dynamic shared memory. What every kernel may have anyway is not asked
-// for.
-template <class Kernel>
-int allow_shared(Kernel* kernel, int bytes) {
-  constexpr int kAlways = 40 * 1024;  // beside up to 8 KB of static memory
-  if (bytes <= kAlways) return cudaSuccess;
+// A launch of `kernel` for them, whose shared memory has the layout `m`.
+template <class Kernel, class Params, class Layout>
+int launch_esu_blocks(Kernel* kernel, const Params& params, const EsuGeometry& g, const Layout& m,
+                      int64_t count, CudaStream stream) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  return allow_all_shared(kernel, device);
+  if (const int error = allow_all_shared(kernel, device)) return error;
+  const int64_t blocks = count * g.parts * g.groups;
+  kernel<<<grid_of(blocks), kEsuThreads, static_cast<size_t>(m.bytes), stream>>>(params, g, m);
+  return cudaGetLastError();
 }
 
 // Calls f(EsuStageInstance) of the dtype, the bytes of a row in shared memory and the alignment,

@@ -273,11 +273,7 @@ int plan_many_grad(const DeviceSearchParams& p, bool* supported) {
       reinterpret_cast<uintptr_t>(p.query) % 16 != 0) {
     return cudaSuccess;
   }
-  int architecture = 0;
-  const void* const kernel = reinterpret_cast<const void*>(many_key_grad_kernel<float, 1>);
-  const int error = code_architecture(kernel, &architecture);
-  *supported = error == 0 && architecture >= 80;
-  return error;
+  return has_async_copy(many_key_grad_kernel<float, 1>, supported);
 }
 
 int many_query_grad_sums(const DeviceSearchParams& p, int* sums, int* parts) {

@@ -218,11 +218,7 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
     const int64_t rows = b.features[f].ids ? b.features[f].table_rows : search.positions;
     if (rows > kMaxTableRows) return cudaSuccess;
   }
-  int architecture = 0;
-  const int error =
-      code_architecture(reinterpret_cast<const void*>(sweep_choose_kernel), &architecture);
-  *supported = error == cudaSuccess && architecture >= 80;
-  return static_cast<cudaError_t>(error);
+  return static_cast<cudaError_t>(has_async_copy(sweep_choose_kernel, supported));
 }
 
 int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {

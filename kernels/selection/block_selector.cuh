@@ -186,7 +186,7 @@ class BlockSelector {
     __syncthreads();
   }
 
-  // ReachingCounts the digit at `shift` of all whose digits above it are `prefix`.
+  // Counts the digit at `shift` of all whose digits above it are `prefix`.
   __device__ void count_digits(int n, uint32_t prefix, int shift) {
     clear_histogram();
     __syncthreads();
