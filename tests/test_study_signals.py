@@ -42,6 +42,16 @@ def heed_signals() -> None:
         signal.signal(signum, signal.SIG_DFL)
 
 
+@pytest.fixture
+def heeded():
+    """This process heeds them while a test runs."""
+    before = {signum: signal.getsignal(signum) for signum in workers.ENDING}
+    heed_signals()
+    yield
+    for signum, action in before.items():
+        signal.signal(signum, action)
+
+
 @pytest.mark.parametrize("signum", ["SIGTERM", "SIGKILL", "SIGHUP", "SIGINT"])
 def test_no_worker_outlives_the_study(tmp_path, signum):
     events = stream(events=400)
@@ -76,6 +86,7 @@ def test_a_worker_whose_parent_is_gone_ends_at_once():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
+@pytest.mark.usefixtures("heeded")
 def test_a_signal_waits_until_a_line_is_written():
     written = []
     before = signal.getsignal(signal.SIGTERM)
@@ -94,6 +105,7 @@ def test_a_signal_waits_until_a_line_is_written():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.usefixtures("heeded")
 def test_a_signal_is_told_when_it_is_asked_for():
     """And not raised before, where Python would lose it."""
 
