@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every store of histories can do."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from longclock.history import History
+from longclock.ops._errors import check_size
+from longclock.store.records import (
+    DTYPES,
+    Array,
+    Behaviours,
+    Columns,
+    DamagedHistoryError,
+    Records,
+    User,
+)
+from longclock.types import Lookup
+
+CAPACITY = 20_000  # behaviours of a user, of a new store
+OnDamage = Literal["raise", "skip"]
+log = logging.getLogger("longclock.store")
+
+
+class Appended(NamedTuple):
+    """What one call appends: the users, and the records of each."""
+
+    users: list[User]
+    records: list[Array]
+
+
+class BehaviourStore(abc.ABC):
+    """Histories of users, where one process appends what others read.
+
+    A behaviour is an item at a time, with the columns that the store was made with. A user's are kept in the order of
+    (time, item), the newest ``capacity`` of them. One that is appended again, as after a failure that nobody answered, is one still.
+
+    Made by :func:`longclock.store.open_store`, or by the class of a backend.
+
+    Attributes:
+        capacity: behaviours of a user that are kept.
+        columns: names and dtypes of what a behaviour has besides item and time.
+        on_damage: "raise", or "skip": what is damaged is left out of what is read, and logged.
+    """
+
+    capacity: int
+    columns: Columns
+    on_damage: OnDamage
+    _records: Records
+
+    def append(self, user: User, item: int, time: int, **columns: float) -> bool:
+        """One behaviour. It is durable when this returns, and counts from the next :meth:`get` on.
+
+        Args:
+            user: an int of 64 bits, or a text.
+            item, time: ints of 64 bits; time in seconds.
+            columns: a value for each of the store's columns.
+        Returns:
+            Whether it is new. Threads that append at one time share a commit.
+        Raises:
+            ValueError: an argument that does not fit; the message names it.
+            DamagedHistoryError: what the behaviour belongs to cannot be read.
+        """
+        return bool(
+            self.append_many([user], [item], [time], **{n: [x] for n, x in columns.items()})
+        )
+
+    def append_many(self, users: Sequence[User], items: Any, times: Any, **columns: Any) -> int:
+        """Behaviours of any users, in any order: of each user all or none, of all of them as :attr:`atomic` says.
+
+        Args:
+            users: one for each behaviour: ints or texts, or a tensor or array of ints.
+            items, times: integers [N].
+            columns: numbers [N] for each of the store's columns.
+        Returns:
+            How many of them are new. All are durable when this returns.
+        Raises:
+            ValueError, DamagedHistoryError: as of :meth:`append`; nothing has been appended then.
+        """
+        return self._append(self._packed(users, items, times, columns))
+
+    def get(self, user: User, before: int | None = None) -> Behaviours:
+        """A user's newest ``capacity`` behaviours, oldest first; of a user that nobody knows, none.
+
+        Args:
+            before: only what is older than this time. None: all.
+        Raises:
+            DamagedHistoryError: with ``on_damage="raise"``, where bytes are not what was written.
+        """
+        return self._records.behaviours(self._read_all([_user(self, user)], before)[0])
+
+    def get_many(
+        self,
+        users: Sequence[User],
+        tables: Tensor | tuple[Tensor, ...],
+        before: int | Sequence[int] | None = None,
+    ) -> History:
+        """Histories of users as the ops and modules take them, ragged: a behaviour's row is that of its item.
+
+        Args:
+            users: each with as many queries as the call that the history is given to says.
+            tables: [N, L], a row for each item from 0 to N - 1; or a tuple of such tables, of features of items.
+            before: only what is older than this time, one for all or one for each.
+        Raises:
+            ValueError: an item that has no row.
+            DamagedHistoryError: as of :meth:`get`.
+        """
+        several = tables if isinstance(tables, tuple) else (tables,)
+        if not several or not all(
+            isinstance(table, Tensor) and table.dim() == 2 for table in several
+        ):
+            raise ValueError(
+                f"{self._name}.get_many: tables must be a tensor [N, L], or a tuple of them"
+            )
+        item, time, offsets = self.read_many(users, before)
+        rows = min(len(table) for table in several)
+        if len(item) and not 0 <= int(item.min()) <= int(item.max()) < rows:
+            bad = int(item[(item < 0) | (item >= rows)][0])
+            raise ValueError(
+                f"{self._name}.get_many: tables must have a row for every item, got {rows} rows and item {bad}; number the items "
+                "as the table does"
+            )
+        ids = tuple(item for _ in several)
+        rows_of = Lookup(tables, ids if isinstance(tables, tuple) else item)
+        return History.ragged(rows_of, time, offsets)
+
+    def read_many(
+        self, users: Sequence[User], before: int | Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Items and times of users one behind the other, int64 [T], and where each user's begin, [S + 1]."""
+        found = self._read_all([_user(self, user) for user in users], before)
+        of_all = self._records.behaviours(self._records.join(found))
+        lengths = torch.tensor([0, *(len(records) for records in found)])
+        return of_all.item, of_all.time, lengths.cumsum(0)
+
+    def _read_all(self, users: Sequence[User], before: int | Sequence[int] | None) -> list[Array]:
+        limits = (
+            [before] * len(users) if before is None or isinstance(before, int) else list(before)
+        )
+        if len(limits) != len(users):
+            raise ValueError(
+                f"{self._name}: before must be one time, or one for each of {len(users)} users, got {len(limits)}"
+            )
+        found = self._read(users)
+        return [
+            self._records.before(each, limit) for each, limit in zip(found, limits, strict=True)
+        ]
+
+    # What a backend does.
+
+    @property
+    @abc.abstractmethod
+    def atomic(self) -> Literal["call", "user"]:
+        """What of :meth:`append_many` is there at once or not at all: all of the call, or all of each user."""
+
+    @abc.abstractmethod
+    def trim(self, user: User, *, keep: int | None = None, before: int | None = None) -> int:
+        """Drop old behaviours: all but the newest ``keep``, and those older than ``before``. Returns how many."""
+
+    @abc.abstractmethod
+    def delete(self, user: User) -> bool:
+        """Forget a user, who need not be known. Returns whether there was anything. Durable on return."""
+
+    @abc.abstractmethod
+    def users(self) -> Iterator[User]:
+        """All who have a history, in no particular order, some of whom may have come or gone meanwhile."""
+
+    @abc.abstractmethod
+    def repair(self, user: User) -> int:
+        """Drop what is damaged of a user's history. Returns how many pieces that were."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give back files and connections. What was appended stays; a closed store is not used again."""
+
+    @abc.abstractmethod
+    def _append(self, appended: Appended) -> int: ...
+
+    @abc.abstractmethod
+    def _read(self, users: Sequence[User]) -> list[Array]:
+        """Records of each, at one moment where :attr:`atomic` is "call"."""
+
+    # Shared by backends.
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _damaged(self, user: User, chunk: int | None, reason: str) -> None:
+        error = DamagedHistoryError(self._name, user, chunk, reason)
+        if self.on_damage == "raise":
+            raise error
+        log.warning("%s", error)
+
+    def _packed(
+        self, users: Sequence[User], items: Any, times: Any, columns: Mapping[str, Any]
+    ) -> Appended:
+        op = f"{self._name}.append"
+        users = users.tolist() if isinstance(users, Tensor | np.ndarray) else list(users)
+        count = len(users)
+        item, time = (
+            _integers(op, name, x, count) for name, x in (("item", items), ("time", times))
+        )
+        if set(columns) != set(self.columns):
+            raise ValueError(
+                f"{op}: columns must be those of the store, {', '.join(self.columns) or 'none'}, got {', '.join(columns) or 'none'}"
+            )
+        values = {n: _numbers(op, n, columns[n], count, dtype) for n, dtype in self.columns.items()}
+        places: dict[User, list[int]] = {}
+        for place, user in enumerate(users):
+            places.setdefault(_user(self, user), []).append(place)
+        return Appended(
+            list(places),
+            [
+                self._records.pack(item[at], time[at], {name: x[at] for name, x in values.items()})
+                for at in places.values()
+            ],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_settings(op: str, capacity: int | None, columns: Any, on_damage: Any) -> None:
+    """What every backend is made with; None: as the store has it."""
+    if capacity is not None:
+        check_size(op, "capacity", capacity, 1)
+    if on_damage not in ("raise", "skip"):
+        raise ValueError(f"{op}: on_damage must be 'raise' or 'skip', got {on_damage!r}")
+    if columns is None:
+        return
+    if not isinstance(columns, Mapping):
+        raise ValueError(f"{op}: columns must be a dict from names to dtypes, got {columns!r}")
+    for name, dtype in columns.items():
+        if not isinstance(name, str) or not name.isidentifier() or name in ("user", "item", "time"):
+            raise ValueError(
+                f"{op}: columns must have names that are identifiers other than user, item and time, got {name!r}"
+            )
+        if dtype not in DTYPES:
+            raise ValueError(
+                f"{op}: column {name!r} must be one of {', '.join(DTYPES)}, got {dtype!r}"
+            )
+
+
+def settled(op: str, name: str, given: Any, found: Any) -> Any:
+    """A setting of a store that exists already.
+
+    Raises:
+        ValueError: it is asked to be another.
+    """
+    if given is not None and given != found:
+        raise ValueError(
+            f"{op}: {name} must be what this store was made with, {found!r}, got {given!r}; leave it out"
+        )
+    return found
+
+
+def _user(store: BehaviourStore, user: Any) -> User:
+    if isinstance(user, str):
+        return user
+    if (
+        isinstance(user, int | np.integer)
+        and not isinstance(user, bool)
+        and -(2**63) <= user < 2**63
+    ):
+        return int(user)
+    raise ValueError(
+        f"{store._name}: user must be an int of 64 bits or a text, got {user!r} of type {type(user).__name__}"
+    )
+
+
+def _integers(op: str, name: str, values: Any, count: int) -> Array:
+    try:
+        array = np.asarray(values)
+        if array.size and array.dtype.kind not in "iu":
+            raise ValueError
+        if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+            raise ValueError
+    except (ValueError, OverflowError, TypeError):
+        raise ValueError(f"{op}: {name} must be integers of 64 bits, got {values!r}") from None
+    return _of_all(op, name, array, count).astype(np.int64)
+
+
+def _numbers(op: str, name: str, values: Any, count: int, dtype: str) -> Array:
+    given = np.asarray(values)
+    array = _of_all(op, name, given, count)
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            kept = array.astype(dtype)
+    except (ValueError, TypeError):
+        raise ValueError(f"{op}: column {name!r} must be {dtype}, got {values!r}") from None
+    if np.dtype(dtype).kind == "i" and not np.array_equal(kept, array):
+        bad = array[kept != array][0]
+        raise ValueError(
+            f"{op}: column {name!r} must be {dtype}, got {bad!r}, which that does not hold"
+        )
+    return kept
+
+
+def _of_all(op: str, name: str, array: Array, count: int) -> Array:
+    if array.shape != (count,):
+        raise ValueError(
+            f"{op}: {name} must have one value for each of {count} behaviours, got shape {list(array.shape)}"
+        )
+    return array
