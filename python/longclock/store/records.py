@@ -119,7 +119,7 @@ class Records:
 
     def one(self, item: int, time: int) -> Array:
         """The record of one behaviour without columns."""
-        return self.unpack(BOTH.pack(time + BIAS, item + BIAS))
+        return self.unpack(BOTH.pack(time + BIAS, item + BIAS).ljust(self.size, b"\0"))
 
     def behaviours(self, records: Array) -> Behaviours:
         time, item = (torch.from_numpy(self.numbers(records, name)) for name in ("time", "item"))
@@ -165,12 +165,17 @@ def user_key(user: User) -> bytes:
     return b"i%d" % user if isinstance(user, int) else b"s" + user.encode()
 
 
-def sealed(user: User, records: bytes) -> bytes:
-    """Records of a user behind their checksum, which that of another user does not fit."""
-    return CHECKSUM.pack(zlib.crc32(records, zlib.crc32(user_key(user)))) + records
+def seal_of(user: User) -> int:
+    """Where a user's checksums begin, so that they do not fit another's records."""
+    return zlib.crc32(user_key(user))
 
 
-def opened(user: User, sealed_records: Any, size: int) -> memoryview:
+def sealed(seal: int, records: bytes) -> bytes:
+    """Records behind their checksum."""
+    return CHECKSUM.pack(zlib.crc32(records, seal)) + records
+
+
+def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
     """The records, of ``size`` bytes each.
 
     Raises:
@@ -181,6 +186,6 @@ def opened(user: User, sealed_records: Any, size: int) -> memoryview:
     records = memoryview(sealed_records)[CHECKSUM.size :]
     if len(records) % size:
         raise ValueError("it ends within a behaviour")
-    if (zlib.crc32(records, zlib.crc32(user_key(user))),) != CHECKSUM.unpack_from(sealed_records):
+    if (zlib.crc32(records, seal),) != CHECKSUM.unpack_from(sealed_records):
         raise ValueError("its checksum is wrong")
     return records

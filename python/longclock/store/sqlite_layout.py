@@ -11,7 +11,7 @@ import numpy as np
 from longclock.store.records import KEY, Array, User, time_of
 
 FORMAT = 1
-CHUNK = 512  # records of a chunk at most
+CHUNK_BYTES = 512 * 16  # of records, at most
 # A history's number of chunks lies in a table of its own, in other pages: it tells that some, or all, have been lost.
 SCHEMA = """
 create table setting (name text primary key, value) without rowid;
@@ -59,8 +59,9 @@ def time_of_chunk(first: Any) -> int | None:
 
 def parts_of(records: Array, in_order: bool) -> list[Array]:
     """Chunks of records that may be too many for one: full ones where they came in order, else of equal size, with room."""
-    if len(records) <= CHUNK:
+    most = CHUNK_BYTES // records.dtype.itemsize
+    if len(records) <= most:
         return [records] if len(records) else []
     if in_order:
-        return [records[at : at + CHUNK] for at in range(0, len(records), CHUNK)]
-    return np.array_split(records, -(-2 * len(records) // CHUNK))
+        return [records[at : at + most] for at in range(0, len(records), most)]
+    return np.array_split(records, -(-2 * len(records) // most))

@@ -25,6 +25,7 @@ from longclock.store.records import (
     User,
     key_of,
     opened,
+    seal_of,
     sealed,
 )
 from longclock.store.sqlite_file import SQLiteFile
@@ -46,7 +47,7 @@ from longclock.store.sqlite_layout import (
 class SQLiteStore(BehaviourStore):
     """Histories in a file.
 
-    A history lies in chunks of up to 512 behaviours, each behind a checksum, under the key (user, first behaviour), so that an
+    A history lies in chunks of up to 512 behaviours (of 16 bytes; fewer with columns), each behind a checksum, under the key (user, first behaviour), so that an
     append writes one chunk however long the history is. Processes of one machine share the file, one of them writing at a
     time; threads that append at one time share a commit, after which the disk has it (a write-ahead log, ``synchronous=FULL``).
     A store may be used on after a fork, and be pickled: the other process opens the file again.
@@ -167,10 +168,10 @@ class SQLiteStore(BehaviourStore):
             self._damaged(user, None, str(error))
             rows = outside_of_damage(connection, user)
         counted = rows.pop()[1] if rows and rows[-1][0] is None else 0
-        pieces, last = [], b""
+        pieces, last, seal = [], b"", seal_of(user)
         for first, content in rows:
             try:
-                piece = self._piece(user, first, content)
+                piece = self._piece(seal, first, content)
                 if first <= last:
                     raise ValueError("it lies before its time")
             except ValueError as error:
@@ -182,13 +183,13 @@ class SQLiteStore(BehaviourStore):
             self._damaged(user, None, f"{len(rows)} pieces are there where {counted} were written")
         return self._records.unpack(b"".join(pieces))
 
-    def _piece(self, user: User, first: Any, content: Any) -> memoryview:
+    def _piece(self, seal: int, first: Any, content: Any) -> memoryview:
         """The records of a chunk.
 
         Raises:
             ValueError: why they are not what was written there.
         """
-        piece = opened(user, content, self._records.size)
+        piece = opened(seal, content, self._records.size)
         if piece[:KEY] != first:
             raise ValueError("it lies where another piece belongs")
         return piece
@@ -294,7 +295,7 @@ class SQLiteStore(BehaviourStore):
 
     def _to_change(self, user: User, first: Any, content: Any) -> memoryview:
         try:
-            return self._piece(user, first, content)
+            return self._piece(seal_of(user), first, content)
         except ValueError as error:
             raise DamagedHistoryError(self._name, user, time_of_chunk(first), str(error)) from error
 
@@ -302,7 +303,7 @@ class SQLiteStore(BehaviourStore):
         content = records.tobytes()
         connection.execute(
             "insert or replace into chunk values (?, ?, ?)",
-            (user, content[:KEY], sealed(user, content)),
+            (user, content[:KEY], sealed(seal_of(user), content)),
         )
 
     def _drop_oldest(self, connection: sqlite3.Connection, user: User) -> int:
@@ -359,7 +360,7 @@ class SQLiteStore(BehaviourStore):
             kept: list[memoryview] = []
             for first, content in rows:
                 try:
-                    kept.append(self._piece(user, first, content))
+                    kept.append(self._piece(seal_of(user), first, content))
                 except ValueError:
                     continue
             records = self._records.unpack(b"".join(kept))
