@@ -93,19 +93,26 @@ if (tail and #tail < HEADER) or body_bytes % size ~= 0 or count * size ~= body_b
 end
 
 if body_bytes > 0 then new = without_those_of_the_body(new, body_bytes / size) end
+if #new == 0 then return 0 end
+
+local function header()
+  return struct.pack('>I4I4', count % MODULUS, sum % MODULUS)
+end
+
+local in_order = #old == 0 or less(key_in(old)(#old / size - 1), new)
+if in_order and tail and #old + #new < tail_bytes then -- as most are
+  count, sum = count + #new / size, sum + checks_of(new)
+  redis.call('SETRANGE', tail_key, 0, header())
+  redis.call('APPEND', tail_key, new)
+  return #new / size
+end
+
 local merged, same = merge(old, new)
 local grown = (#merged - #old) / size
 if grown == 0 then return 0 end
-if grown * size == #new then
-  sum = sum + checks_of(new)
-else -- the tail had some of them
-  sum = sum + checks_of(merged) - checks_of(old)
-end
-count = count + grown
-
+count, sum = count + grown, sum + checks_of(merged) - checks_of(old) -- the tail may have had some of them
 if #merged >= tail_bytes then
-  local body = redis.call('GET', body_key)
-  merged = merge(body or '', merged)
+  merged = merge(redis.call('GET', body_key) or '', merged)
   local most = capacity * size
   if #merged > most then
     local gone = string.sub(merged, 1, #merged - most)
@@ -113,11 +120,11 @@ if #merged >= tail_bytes then
     count, sum = count - #gone / size, sum - checks_of(gone)
   end
   redis.call('SET', body_key, merged)
-  redis.call('SET', tail_key, struct.pack('>I4I4', count % MODULUS, sum % MODULUS))
-elseif not tail then
-  redis.call('SET', tail_key, struct.pack('>I4I4', count % MODULUS, sum % MODULUS) .. merged)
-else
-  redis.call('SETRANGE', tail_key, 0, struct.pack('>I4I4', count % MODULUS, sum % MODULUS))
+  redis.call('SET', tail_key, header())
+elseif tail then
+  redis.call('SETRANGE', tail_key, 0, header())
   redis.call('SETRANGE', tail_key, HEADER + same * size, string.sub(merged, same * size + 1))
+else
+  redis.call('SET', tail_key, header() .. merged)
 end
 return grown
