@@ -126,7 +126,7 @@ def numbers(op: str, name: str, values: Any, count: int, dtype: str) -> Array:
     if np.dtype(dtype).kind == "i" and not np.array_equal(kept, array):
         bad = array[kept != array][0]
         raise ValueError(
-            f"{op}: column {name!r} must be {dtype}, got {bad!r}, which that does not hold"
+            f"{op}: column {name!r} must be {dtype}, got {bad.item()!r}, which that does not hold"
         )
     return np.asarray(kept)
 
