@@ -200,7 +200,7 @@ class BehaviourStore(abc.ABC):
     def _name(self) -> str:
         return type(self).__name__
 
-    def _damaged(self, user: User, chunk: int | None, reason: str) -> None:
+    def _damaged(self, user: User | None, chunk: int | None, reason: str) -> None:
         error = DamagedHistoryError(self._name, user, chunk, reason)
         if self.on_damage == "raise":
             raise error

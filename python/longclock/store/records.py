@@ -181,7 +181,9 @@ def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
     Raises:
         ValueError: why they are not what was sealed for this user.
     """
-    if not isinstance(sealed_records, bytes) or len(sealed_records) < CHECKSUM.size + size:
+    if not isinstance(sealed_records, bytes):
+        raise ValueError("it is not bytes")
+    if len(sealed_records) < CHECKSUM.size + size:
         raise ValueError("it is cut off")
     records = memoryview(sealed_records)[CHECKSUM.size :]
     if len(records) % size:

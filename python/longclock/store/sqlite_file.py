@@ -103,6 +103,7 @@ class SQLiteFile:
         connection = sqlite3.connect(
             self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
         )
+        connection.text_factory = _text
         try:
             connection.execute("pragma synchronous = full")
             connection.execute("pragma cell_size_check = on")
@@ -163,3 +164,11 @@ class SQLiteFile:
             self._closed = closed
         else:
             self._let_in()
+
+
+def _text(content: bytes) -> str | bytes:
+    """Bytes where damage made a text of what is none."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content

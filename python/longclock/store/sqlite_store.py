@@ -199,6 +199,9 @@ class SQLiteStore(BehaviourStore):
         while True:
             with self._file.reading() as connection:
                 last = connection.execute(USER_BEHIND, (last,)).fetchone()[0]
+            if isinstance(last, bytes):
+                self._damaged(None, None, f"a user is {last!r}")
+                return
             if last is None:
                 return
             yield last
@@ -367,8 +370,10 @@ class SQLiteStore(BehaviourStore):
             in_order = records[self._records.order(records)]
             if len(kept) < len(rows) or counted != len(rows) or len(in_order) < len(records):
                 self._rewrite(connection, user, in_order)
-        missing = counted - len(rows) if isinstance(counted, int) else 1
-        return len(rows) - len(kept) + max(missing, 0)
+        dropped = len(rows) - len(kept)
+        if counted != len(rows):
+            dropped += max(counted - len(rows), 1) if isinstance(counted, int) else 1
+        return dropped
 
 
 def _reopened(path: str, settings: dict[str, Any]) -> SQLiteStore:
