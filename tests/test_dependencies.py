@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from longclock._extras import TRAIN_EXTRA
+from longclock._extras import SERVE_EXTRA, TRAIN_EXTRA
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "longclock"
 IMPORTED_AS = {"scikit-learn": "sklearn"}
-# Beside these, all of longclock is core; reading a file imports pandas and pyarrow when it is called.
+# Beside these, all of longclock is core; reading a file imports pandas and pyarrow when it is called, a store in Redis redis.
 TRAINING = ("train", "study", "metrics.py")
-WHEN_CALLED = {"data": {"pandas", "pyarrow"}}
+WHEN_CALLED = {"data": {"pandas", "pyarrow"}, "store": {"redis"}}
 
 
 def declared(name: str) -> set[str]:
@@ -54,7 +54,7 @@ def test_imports_are_declared(path):
 
 def test_nothing_is_declared_that_is_not_imported():
     everything = set().union(*(imported(path) for path in PACKAGE.rglob("*.py")))
-    assert declared("dependencies") | declared("train") == everything
+    assert declared("dependencies") | declared("train") | declared("serve") == everything
 
 
 def without(packages: set[str], program: str) -> subprocess.CompletedProcess[str]:
@@ -95,7 +95,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = without(declared("train"), program)
+    done = without(declared("train") | declared("serve"), program)
     assert done.stderr == ""
     assert done.stdout.strip() == f"reading event files needs pandas: {TRAIN_EXTRA}"
 
@@ -108,7 +108,8 @@ def test_a_missing_extra_is_named(module):
     assert done.stderr.strip() == f"longclock.{module} needs sklearn: {TRAIN_EXTRA}"
 
 
-def test_the_command_installs_what_is_declared():
-    words = TRAIN_EXTRA.split()
+@pytest.mark.parametrize(("extra", "command"), [("train", TRAIN_EXTRA), ("serve", SERVE_EXTRA)])
+def test_the_command_installs_what_is_declared(extra, command):
+    words = command.split()
     assert words[:2] == ["pip", "install"]
-    assert {IMPORTED_AS.get(word, word) for word in words[2:]} == declared("train")
+    assert {IMPORTED_AS.get(word, word) for word in words[2:]} == declared(extra)

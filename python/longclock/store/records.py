@@ -29,6 +29,15 @@ class Behaviours(NamedTuple):
 
     - ``item``, ``time``: int64 [M].
     - ``columns``: what the store has besides, by name, each [M].
+
+    Example::
+
+        >>> from longclock.store import open_store
+        >>> with open_store("histories.db", columns={"liked": "int8"}) as store:
+        ...     store.append_many([7, 7], [40, 30], [20, 10], liked=[1, 0])
+        ...     store.get(7)
+        2
+        Behaviours(item=tensor([30, 40]), time=tensor([10, 20]), columns={'liked': tensor([0, 1], dtype=torch.int8)})
     """
 
     item: Tensor
