@@ -150,6 +150,12 @@ class Records:
             return records
         return records[: np.searchsorted(_native(records["time"]), np.uint64(_biased(time)))]
 
+    def trimmed(self, records: Array, keep: int | None, before: int | None) -> Array:
+        """The newest ``keep``, of those that are not older than ``before``."""
+        if before is not None:
+            records = records[len(self.before(records, before)) :]
+        return records if keep is None else records[len(records) - min(keep, len(records)) :]
+
 
 def _native(numbers: Array) -> Array:
     """NumPy searches numbers of the machine's own byte order only without a copy of all for each search."""
