@@ -331,7 +331,8 @@ class SQLiteStore(BehaviourStore):
             "select first, length(records) from chunk where user = ? order by first", (user,)
         ).fetchall()
         counts = [
-            (first, (length - CHECKSUM.size) // self._records.size) for first, length in lengths
+            (first, max((length or 0) - CHECKSUM.size, 0) // self._records.size)
+            for first, length in lengths  # None where damage made a chunk of nothing
         ]
         kept, dropped = sum(count for _, count in counts), 0
         for first, count in counts:
