@@ -131,6 +131,20 @@ def test_forks_amid_appends(stores):
     assert times(store, "child") == list(range(12))
 
 
+def test_processes_that_make_a_store_at_once(stores):
+    for turn in range(8):
+        begin = time.time() + 0.03
+
+        def work(number):
+            while time.time() < begin:  # noqa: B023
+                pass
+            return stores(f"{turn}", capacity=50).append(number, 1, 1)  # noqa: B023
+
+        children = [fork(lambda: work(number)) for number in range(6)]  # noqa: B023
+        assert [status(child) for child in children] == [0] * 6
+        assert sorted(stores(f"{turn}").users()) == list(range(6))
+
+
 @pytest.mark.parametrize("stores", ["sqlite"], indirect=True)
 def test_a_child_keeps_what_it_appends_when_its_parent_closes(stores):
     """The parent's last connection takes the log away, unless the child really has the file open."""

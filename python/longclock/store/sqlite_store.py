@@ -118,8 +118,7 @@ class SQLiteStore(BehaviourStore):
     def _settings(self, capacity: int | None, columns: Columns | None) -> dict[str, Any]:
         """What the file was made with; makes it where there is none."""
         try:
-            with self._file.reading() as connection:
-                connection.execute("pragma journal_mode = wal")
+            self._file.keep_a_log()
             with self._file.writing() as connection:
                 names = {name for (name,) in connection.execute("select name from sqlite_master")}
                 if not names:
