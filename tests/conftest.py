@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import emulator
 import pytest
 import torch
+from stores import NO_REDIS, REDIS_SERVER, RedisProcess, Stores
 from tolerance import assert_bitwise
 
 
@@ -136,3 +138,22 @@ def same_at_any_threads() -> Callable[[Callable[[], object]], None]:
             assert_bitwise(other, results[0])
 
     return check
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisProcess]:
+    """One of the tests' own, which writes before it answers."""
+    if REDIS_SERVER is None:
+        pytest.skip(NO_REDIS)
+    server = RedisProcess()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
+    """Makes stores of each kind."""
+    server = request.getfixturevalue("redis_server") if request.param == "redis" else None
+    made = Stores(request.param, tmp_path, server)
+    yield made
+    made.close()

@@ -4,7 +4,16 @@
 from __future__ import annotations
 
 from longclock.store.behaviour_store import BehaviourStore
+from longclock.store.opening import open_store
 from longclock.store.records import Behaviours, DamagedHistoryError
+from longclock.store.redis_store import RedisStore
 from longclock.store.sqlite_store import SQLiteStore
 
-__all__ = ["BehaviourStore", "Behaviours", "DamagedHistoryError", "SQLiteStore"]
+__all__ = [
+    "BehaviourStore",
+    "Behaviours",
+    "DamagedHistoryError",
+    "RedisStore",
+    "SQLiteStore",
+    "open_store",
+]

@@ -15,9 +15,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from longclock.history import History
-from longclock.ops._errors import check_size
+from longclock.store.arguments import fits, integers, numbers, times_before, user_of
 from longclock.store.records import (
-    DTYPES,
     Array,
     Behaviours,
     Columns,
@@ -71,9 +70,11 @@ class BehaviourStore(abc.ABC):
             ValueError: an argument that does not fit; the message names it.
             DamagedHistoryError: what the behaviour belongs to cannot be read.
         """
-        return bool(
-            self.append_many([user], [item], [time], **{n: [x] for n, x in columns.items()})
-        )
+        if not columns and not self.columns and fits(item) and fits(time):  # as most are
+            user = user_of(f"{self._name}.append", user)
+            return bool(self._append(Appended([user], [self._records.one(item, time)])))
+        of_one = {name: [value] for name, value in columns.items()}
+        return bool(self.append_many([user], [item], [time], **of_one))
 
     def append_many(self, users: Sequence[User], items: Any, times: Any, **columns: Any) -> int:
         """Behaviours of any users, in any order: of each user all or none, of all of them as :attr:`atomic` says.
@@ -87,7 +88,8 @@ class BehaviourStore(abc.ABC):
         Raises:
             ValueError, DamagedHistoryError: as of :meth:`append`; nothing has been appended then.
         """
-        return self._append(self._packed(users, items, times, columns))
+        appended = self._packed(users, items, times, columns)
+        return self._append(appended) if appended.users else 0
 
     def get(self, user: User, before: int | None = None) -> Behaviours:
         """A user's newest ``capacity`` behaviours, oldest first; of a user that nobody knows, none.
@@ -97,7 +99,7 @@ class BehaviourStore(abc.ABC):
         Raises:
             DamagedHistoryError: with ``on_damage="raise"``, where bytes are not what was written.
         """
-        return self._records.behaviours(self._read_all([_user(self, user)], before)[0])
+        return self._records.behaviours(self._read_all("get", [user], before)[0])
 
     def get_many(
         self,
@@ -122,7 +124,7 @@ class BehaviourStore(abc.ABC):
             raise ValueError(
                 f"{self._name}.get_many: tables must be a tensor [N, L], or a tuple of them"
             )
-        item, time, offsets = self.read_many(users, before)
+        item, time, offsets = self._flat("get_many", users, before)
         rows = min(len(table) for table in several)
         if len(item) and not 0 <= int(item.min()) <= int(item.max()) < rows:
             bad = int(item[(item < 0) | (item >= rows)][0])
@@ -138,22 +140,24 @@ class BehaviourStore(abc.ABC):
         self, users: Sequence[User], before: int | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Items and times of users one behind the other, int64 [T], and where each user's begin, [S + 1]."""
-        found = self._read_all([_user(self, user) for user in users], before)
-        of_all = self._records.behaviours(self._records.join(found))
-        lengths = torch.tensor([0, *(len(records) for records in found)])
-        return of_all.item, of_all.time, lengths.cumsum(0)
+        return self._flat("read_many", users, before)
 
-    def _read_all(self, users: Sequence[User], before: int | Sequence[int] | None) -> list[Array]:
-        limits = (
-            [before] * len(users) if before is None or isinstance(before, int) else list(before)
+    def _flat(self, method: str, users: Any, before: Any) -> tuple[Tensor, Tensor, Tensor]:
+        found = self._read_all(method, users, before)
+        of_all = self._records.join(found)
+        item, time = (
+            torch.from_numpy(self._records.numbers(of_all, name)) for name in ("item", "time")
         )
-        if len(limits) != len(users):
-            raise ValueError(
-                f"{self._name}: before must be one time, or one for each of {len(users)} users, got {len(limits)}"
-            )
-        found = self._read(users)
+        lengths = torch.tensor([0, *(len(records) for records in found)])
+        return item, time, lengths.cumsum(0)
+
+    def _read_all(self, method: str, users: Any, before: Any) -> list[Array]:
+        op = f"{self._name}.{method}"
+        users = [user_of(op, user) for user in users]
+        limits = times_before(op, before, len(users))
         return [
-            self._records.before(each, limit) for each, limit in zip(found, limits, strict=True)
+            self._records.before(each, limit)
+            for each, limit in zip(self._read(users) if users else [], limits, strict=True)
         ]
 
     # What a backend does.
@@ -209,16 +213,16 @@ class BehaviourStore(abc.ABC):
         users = users.tolist() if isinstance(users, Tensor | np.ndarray) else list(users)
         count = len(users)
         item, time = (
-            _integers(op, name, x, count) for name, x in (("item", items), ("time", times))
+            integers(op, name, x, count) for name, x in (("item", items), ("time", times))
         )
         if set(columns) != set(self.columns):
             raise ValueError(
                 f"{op}: columns must be those of the store, {', '.join(self.columns) or 'none'}, got {', '.join(columns) or 'none'}"
             )
-        values = {n: _numbers(op, n, columns[n], count, dtype) for n, dtype in self.columns.items()}
+        values = {n: numbers(op, n, columns[n], count, dtype) for n, dtype in self.columns.items()}
         places: dict[User, list[int]] = {}
         for place, user in enumerate(users):
-            places.setdefault(_user(self, user), []).append(place)
+            places.setdefault(user_of(op, user), []).append(place)
         return Appended(
             list(places),
             [
@@ -237,87 +241,3 @@ class BehaviourStore(abc.ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def check_settings(op: str, capacity: int | None, columns: Any, on_damage: Any) -> None:
-    """What every backend is made with; None: as the store has it."""
-    if capacity is not None:
-        check_size(op, "capacity", capacity, 1)
-    if on_damage not in ("raise", "skip"):
-        raise ValueError(f"{op}: on_damage must be 'raise' or 'skip', got {on_damage!r}")
-    if columns is None:
-        return
-    if not isinstance(columns, Mapping):
-        raise ValueError(f"{op}: columns must be a dict from names to dtypes, got {columns!r}")
-    for name, dtype in columns.items():
-        if not isinstance(name, str) or not name.isidentifier() or name in ("user", "item", "time"):
-            raise ValueError(
-                f"{op}: columns must have names that are identifiers other than user, item and time, got {name!r}"
-            )
-        if dtype not in DTYPES:
-            raise ValueError(
-                f"{op}: column {name!r} must be one of {', '.join(DTYPES)}, got {dtype!r}"
-            )
-
-
-def settled(op: str, name: str, given: Any, found: Any) -> Any:
-    """A setting of a store that exists already.
-
-    Raises:
-        ValueError: it is asked to be another.
-    """
-    if given is not None and given != found:
-        raise ValueError(
-            f"{op}: {name} must be what this store was made with, {found!r}, got {given!r}; leave it out"
-        )
-    return found
-
-
-def _user(store: BehaviourStore, user: Any) -> User:
-    if isinstance(user, str):
-        return user
-    if (
-        isinstance(user, int | np.integer)
-        and not isinstance(user, bool)
-        and -(2**63) <= user < 2**63
-    ):
-        return int(user)
-    raise ValueError(
-        f"{store._name}: user must be an int of 64 bits or a text, got {user!r} of type {type(user).__name__}"
-    )
-
-
-def _integers(op: str, name: str, values: Any, count: int) -> Array:
-    try:
-        array = np.asarray(values)
-        if array.size and array.dtype.kind not in "iu":
-            raise ValueError
-        if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
-            raise ValueError
-    except (ValueError, OverflowError, TypeError):
-        raise ValueError(f"{op}: {name} must be integers of 64 bits, got {values!r}") from None
-    return _of_all(op, name, array, count).astype(np.int64)
-
-
-def _numbers(op: str, name: str, values: Any, count: int, dtype: str) -> Array:
-    given = np.asarray(values)
-    array = _of_all(op, name, given, count)
-    try:
-        with np.errstate(invalid="ignore", over="ignore"):
-            kept = array.astype(dtype)
-    except (ValueError, TypeError):
-        raise ValueError(f"{op}: column {name!r} must be {dtype}, got {values!r}") from None
-    if np.dtype(dtype).kind == "i" and not np.array_equal(kept, array):
-        bad = array[kept != array][0]
-        raise ValueError(
-            f"{op}: column {name!r} must be {dtype}, got {bad!r}, which that does not hold"
-        )
-    return kept
-
-
-def _of_all(op: str, name: str, array: Array, count: int) -> Array:
-    if array.shape != (count,):
-        raise ValueError(
-            f"{op}: {name} must have one value for each of {count} behaviours, got shape {list(array.shape)}"
-        )
-    return array

@@ -16,12 +16,12 @@ from torch import Tensor
 User = int | str
 Array = npt.NDArray[Any]
 Columns = Mapping[str, str]
-BIAS = (
-    1 << 63
-)  # added to a signed integer, whose big-endian bytes are then in the order of the numbers
+# Added to a signed integer, whose big-endian bytes are then in the order of the numbers.
+BIAS = 1 << 63
 DTYPES = ("int8", "int16", "int32", "int64", "float32", "float64")
-KEY = 16  # bytes of time and item
+KEY = 16  # bytes of time and item: their order is that of (time, item)
 CHECKSUM = struct.Struct(">I")
+BOTH = struct.Struct(">QQ")
 
 
 class Behaviours(NamedTuple):
@@ -40,21 +40,28 @@ class DamagedHistoryError(RuntimeError):
     """Bytes of a history are not what was written.
 
     Attributes:
-        user: whose history it is.
+        user: whose history it is; None where that cannot be read.
         chunk: the time of the first behaviour of the piece that is damaged; None where not even that can be read.
+
+    Example::
+
+        >>> from longclock.store import DamagedHistoryError
+        >>> error = DamagedHistoryError("SQLiteStore", "ada", 1_700_000_000, "its checksum is wrong")
+        >>> error.user, error.chunk
+        ('ada', 1700000000)
     """
 
-    def __init__(self, store: str, user: User, chunk: int | None, reason: str) -> None:
-        where = (
-            "a piece of it"
-            if chunk is None
-            else f"the piece that begins with the behaviour at {chunk}"
-        )
+    def __init__(self, store: str, user: User | None, chunk: int | None, reason: str) -> None:
+        where = "" if chunk is None else f" in the piece that begins with the behaviour at {chunk}"
+        whose = "what is stored" if user is None else f"the history of user {user!r}"
         super().__init__(
-            f"{store}: the history of user {user!r} is damaged in {where}: {reason}; put the file of a backup in its place, read it "
-            "with on_damage='skip', or drop what is damaged with repair()"
+            f"{store}: {whose} is damaged{where}: {reason}; put a backup in its place, read what is left with on_damage='skip', or "
+            "drop what is damaged with repair()"
         )
-        self.user, self.chunk = user, chunk
+        self.store, self.user, self.chunk, self.reason = store, user, chunk, reason
+
+    def __reduce__(self) -> Any:
+        return DamagedHistoryError, (self.store, self.user, self.chunk, self.reason)
 
 
 class Records:
@@ -77,52 +84,71 @@ class Records:
         records["item"] = item.astype(np.int64).view(np.uint64) ^ np.uint64(BIAS)
         for name in self.columns:
             records[name] = columns[name]
-        return self.merge(records[:0], records)
+        return records[self.order(records)]
 
-    def merge(self, old: Array, new: Array) -> Array:
-        """Both in order; of two with one time and item the older stays."""
-        both = self.join([old, new])
-        if len(new) == 0 or (len(new) == 1 and len(old) and _key(old[-1]) < _key(new[0])):
-            return both
-        order = np.lexsort((both["item"], both["time"]))  # stable: the older first
-        both = both[order]
-        first = np.ones(len(both), bool)
-        first[1:] = (both["time"][1:] != both["time"][:-1]) | (
-            both["item"][1:] != both["item"][:-1]
-        )
-        return both[first]
+    def order(self, records: Array) -> Array:
+        """Where they lie in order; of several with one time and item the first."""
+        places = np.lexsort((records["item"], records["time"]))  # stable
+        time, item = records["time"][places], records["item"][places]
+        first = np.ones(len(places), bool)
+        first[1:] = (time[1:] != time[:-1]) | (item[1:] != item[:-1])
+        return np.asarray(places[first])
+
+    def merge(self, old: Array, new: Array) -> tuple[Array, Array]:
+        """Both in order, as each of them is; of two with one time and item the old one stays.
+
+        Returns:
+            The records, and which of the new ones are among them.
+        """
+        if len(new) == 0 or len(old) == 0 or key_of(old[-1]) < key_of(new[0]):
+            return self.join([old, new]), np.ones(len(new), bool)
+        begin = int(np.searchsorted(_native(old["time"]), np.uint64(new["time"][0])))
+        both = self.join([old[begin:], new])
+        places = self.order(both)
+        kept = np.zeros(len(new), bool)
+        of_new = places - (len(old) - begin)
+        kept[of_new[of_new >= 0]] = True
+        return self.join([old[:begin], both[places]]), kept
 
     def join(self, parts: Sequence[Array]) -> Array:
         """One behind the other. NumPy would turn the bytes of their numbers round."""
-        whole, end = np.empty(sum(map(len, parts)), self.dtype), 0
-        for part in parts:
-            whole[end : end + len(part)] = part
-            end += len(part)
-        return whole
+        return self.unpack(b"".join([part.tobytes() for part in parts]))
 
-    def unpack(self, records: bytes) -> Array:
+    def unpack(self, records: bytes | memoryview) -> Array:
         return np.frombuffer(records, self.dtype)
 
+    def one(self, item: int, time: int) -> Array:
+        """The record of one behaviour without columns."""
+        return self.unpack(BOTH.pack(time + BIAS, item + BIAS).ljust(self.size, b"\0"))
+
     def behaviours(self, records: Array) -> Behaviours:
-        time, item = (
-            torch.from_numpy((records[name].astype(np.uint64) ^ np.uint64(BIAS)).view(np.int64))
-            for name in ("time", "item")
-        )
+        time, item = (torch.from_numpy(self.numbers(records, name)) for name in ("time", "item"))
         columns = {
             name: torch.from_numpy(records[name].astype(dtype))
             for name, dtype in self.columns.items()
         }
         return Behaviours(item, time, columns)
 
+    def numbers(self, records: Array, name: str) -> npt.NDArray[np.int64]:
+        """Times or items as they were given."""
+        found = records[name].astype(np.uint64)
+        found ^= np.uint64(BIAS)
+        return found.view(np.int64)
+
     def before(self, records: Array, time: int | None) -> Array:
         """Those that are older than ``time``."""
-        if time is None:
+        if time is None or len(records) == 0 or int(records["time"][-1]) < time + BIAS:
             return records
-        return records[: np.searchsorted(records["time"], np.uint64(_biased(time)))]
+        return records[: np.searchsorted(_native(records["time"]), np.uint64(_biased(time)))]
 
 
-def _key(record: Any) -> tuple[int, int]:
-    return int(record["time"]), int(record["item"])
+def _native(numbers: Array) -> Array:
+    """NumPy searches numbers of the machine's own byte order only without a copy of all for each search."""
+    return numbers.astype(np.uint64)
+
+
+def key_of(record: Any) -> bytes:
+    return bytes(record.tobytes()[:KEY])
 
 
 def _biased(number: int) -> int:
@@ -139,12 +165,17 @@ def user_key(user: User) -> bytes:
     return b"i%d" % user if isinstance(user, int) else b"s" + user.encode()
 
 
-def sealed(user: User, records: bytes) -> bytes:
-    """Records of a user behind their checksum, which that of another user does not fit."""
-    return CHECKSUM.pack(zlib.crc32(records, zlib.crc32(user_key(user)))) + records
+def seal_of(user: User) -> int:
+    """Where a user's checksums begin, so that they do not fit another's records."""
+    return zlib.crc32(user_key(user))
 
 
-def opened(user: User, sealed_records: bytes, size: int) -> bytes:
+def sealed(seal: int, records: bytes) -> bytes:
+    """Records behind their checksum."""
+    return CHECKSUM.pack(zlib.crc32(records, seal)) + records
+
+
+def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
     """The records, of ``size`` bytes each.
 
     Raises:
@@ -152,9 +183,9 @@ def opened(user: User, sealed_records: bytes, size: int) -> bytes:
     """
     if not isinstance(sealed_records, bytes) or len(sealed_records) < CHECKSUM.size + size:
         raise ValueError("it is cut off")
-    records = sealed_records[CHECKSUM.size :]
+    records = memoryview(sealed_records)[CHECKSUM.size :]
     if len(records) % size:
         raise ValueError("it ends within a behaviour")
-    if sealed(user, records)[: CHECKSUM.size] != sealed_records[: CHECKSUM.size]:
+    if (zlib.crc32(records, seal),) != CHECKSUM.unpack_from(sealed_records):
         raise ValueError("its checksum is wrong")
     return records

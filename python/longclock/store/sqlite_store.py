@@ -3,27 +3,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sqlite3
-import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from longclock.store.behaviour_store import (
-    CAPACITY,
-    Appended,
-    BehaviourStore,
-    OnDamage,
-    _user,
-    check_settings,
-    settled,
-)
+from longclock.store.arguments import check_settings, check_trim, settled, user_of
+from longclock.store.behaviour_store import CAPACITY, Appended, BehaviourStore, OnDamage
 from longclock.store.group_commit import GroupCommit
 from longclock.store.records import (
     CHECKSUM,
@@ -33,28 +23,31 @@ from longclock.store.records import (
     DamagedHistoryError,
     Records,
     User,
+    key_of,
     opened,
+    seal_of,
     sealed,
-    time_of,
 )
-
-FORMAT = 1
-CHUNK = 512  # records of a chunk at most
-WAIT_SECONDS = 30.0  # for other processes that write
-SCHEMA = """
-create table if not exists setting (name text primary key, value) without rowid;
-create table if not exists chunk (user, first blob, records blob, primary key (user, first)) without rowid;
-"""
-CHUNK_OF = (
-    "select first, records from chunk where user = ? and first <= ? order by first desc limit 1"
+from longclock.store.sqlite_file import SQLiteFile
+from longclock.store.sqlite_layout import (
+    BEFORE_ALL,
+    CHUNK_OF,
+    COUNT_CHUNKS,
+    FIRST_CHUNK,
+    FORMAT,
+    HISTORY,
+    SCHEMA,
+    USER_BEHIND,
+    outside_of_damage,
+    parts_of,
+    time_of_chunk,
 )
-FIRST_CHUNK = "select first, records from chunk where user = ? order by first limit 1"
 
 
 class SQLiteStore(BehaviourStore):
     """Histories in a file.
 
-    A history lies in chunks of up to 512 behaviours, each behind a checksum, under the key (user, first behaviour), so that an
+    A history lies in chunks of up to 512 behaviours (of 16 bytes; fewer with columns), each behind a checksum, under the key (user, first behaviour), so that an
     append writes one chunk however long the history is. Processes of one machine share the file, one of them writing at a
     time; threads that append at one time share a commit, after which the disk has it (a write-ahead log, ``synchronous=FULL``).
     A store may be used on after a fork, and be pickled: the other process opens the file again.
@@ -68,7 +61,7 @@ class SQLiteStore(BehaviourStore):
         on_damage: "raise", or "skip": damaged chunks are left out of what is read, and logged. To append to one is an error.
     Raises:
         ValueError: an argument that does not fit; a file that is something else, or was made with other settings.
-        OSError: a file that cannot be opened.
+        OSError: a file that cannot be opened; afterwards, one that cannot be read or written, as on a full disk.
 
     Example::
 
@@ -91,166 +84,124 @@ class SQLiteStore(BehaviourStore):
         on_damage: OnDamage = "raise",
     ) -> None:
         check_settings("SQLiteStore", capacity, columns, on_damage)
-        self.path, self.on_damage = Path(os.path.abspath(path)), on_damage
-        self._start()
-        with self._as_file():
+        self.on_damage = on_damage
+        self._file = SQLiteFile(path, "SQLiteStore")
+        try:
             found = self._settings(capacity, columns)
-        self.capacity = settled("SQLiteStore", "capacity", capacity, found["capacity"])
-        self.columns = settled(
-            "SQLiteStore", "columns", None if columns is None else dict(columns), found["columns"]
-        )
-        self._records = Records(self.columns)
-        _OPEN.add(self)
-
-    def __reduce__(self) -> Any:
-        settings = {"on_damage": self.on_damage}
-        return _reopened, (str(self.path), settings)
-
-    # Connections: each thread has one to read with, and whoever commits uses the writer.
-
-    def _start(self) -> None:
-        """Without any connection, as in a new process."""
-        self._connections: list[sqlite3.Connection] = []
-        self._thread = threading.local()
-        self._closed = False
-        self._write_connection: sqlite3.Connection | None = None
-        self._writing = threading.RLock()
+            self.capacity = settled("SQLiteStore", "capacity", capacity, found["capacity"])
+            self.columns = settled(
+                "SQLiteStore",
+                "columns",
+                None if columns is None else dict(columns),
+                found["columns"],
+            )
+        except BaseException:
+            self._file.close()
+            raise
+        self._records = Records(found["columns"])
         self._commits: GroupCommit[Appended, int] = GroupCommit(self._commit)
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._closed:
-            raise ValueError(f"SQLiteStore: {self.path} is closed; open it again")
-        connection = sqlite3.connect(
-            self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        self._connections.append(connection)
-        connection.execute("pragma synchronous = full")
-        connection.execute("pragma cell_size_check = on")
-        connection.execute(
-            "pragma wal_autocheckpoint = 4000"
-        )  # pages: a checkpoint waits for the disk as well
-        return connection
-
     @property
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._thread, "connection", None)
-        if connection is None or self._closed:
-            connection = self._thread.connection = self._connect()
-        return connection
+    def path(self) -> Path:
+        return self._file.path
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is done within is there as a whole, and on the disk, or not at all."""
-        with self._writing:
-            connection = self._write_connection
-            if connection is None or self._closed:
-                connection = self._write_connection = self._connect()
-            connection.execute("begin immediate")
-            try:
-                yield connection
-                connection.execute("commit")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("rollback")
-                raise
+    def __reduce__(self) -> Any:
+        return _reopened, (str(self.path), {"on_damage": self.on_damage})
 
-    @contextlib.contextmanager
-    def _as_file(self) -> Iterator[None]:
-        """What SQLite says of the file, in the words of Python's own errors."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise OSError(f"SQLiteStore: {self.path}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise ValueError(
-                f"SQLiteStore: {self.path} must be a file of histories, got something else or a damaged one ({error}); name "
-                "another file, or put that of a backup in its place"
-            ) from error
+    def close(self) -> None:
+        self._file.close()
 
     def _settings(self, capacity: int | None, columns: Columns | None) -> dict[str, Any]:
         """What the file was made with; makes it where there is none."""
-        made = self._connect()
-        self._write_connection = made
-        made.execute("pragma journal_mode = wal")
-        with self._transaction() as connection:
-            names = {name for (name,) in connection.execute("select name from sqlite_master")}
-            if names and not names >= {"setting", "chunk"}:
-                raise sqlite3.DatabaseError(f"its tables are {', '.join(sorted(names))}")
-            if not names:
-                for statement in SCHEMA.split(";"):
-                    connection.execute(statement)
-                settings = {
-                    "format": FORMAT, "capacity": capacity or CAPACITY, "columns": json.dumps(dict(columns or {}))
-                }  # fmt: skip
-                connection.executemany("insert into setting values (?, ?)", settings.items())
-            found: dict[str, Any] = dict(connection.execute("select name, value from setting"))
-        if found.get("format") != FORMAT:
-            raise sqlite3.DatabaseError(
-                f"its format is {found.get('format')}, this version reads {FORMAT}"
-            )
-        return {**found, "columns": json.loads(found["columns"])}
+        try:
+            with self._file.reading() as connection:
+                connection.execute("pragma journal_mode = wal")
+            with self._file.writing() as connection:
+                names = {name for (name,) in connection.execute("select name from sqlite_master")}
+                if not names:
+                    for statement in SCHEMA.split(";"):
+                        connection.execute(statement)
+                    settings = {
+                        "format": FORMAT, "capacity": capacity or CAPACITY, "columns": json.dumps(dict(columns or {}))
+                    }  # fmt: skip
+                    connection.executemany("insert into setting values (?, ?)", settings.items())
+                elif not names >= {"setting", "chunk", "history"}:
+                    raise sqlite3.DatabaseError(f"its tables are {', '.join(sorted(names))}")
+                found: dict[str, Any] = dict(connection.execute("select name, value from setting"))
+                if found.get("format") != FORMAT:
+                    raise sqlite3.DatabaseError(
+                        f"its format is {found.get('format')}, this version reads {FORMAT}"
+                    )
+            made_with = {**found, "columns": json.loads(found["columns"])}
+            check_settings("SQLiteStore", made_with["capacity"], made_with["columns"], "raise")
+        except (DamagedHistoryError, KeyError, TypeError, ValueError) as error:
+            reason = error.reason if isinstance(error, DamagedHistoryError) else f"{error!r}"
+            raise ValueError(
+                f"SQLiteStore: {self.path} must be a file of histories, got something else or a damaged one ({reason}); name "
+                "another file, or put a backup in its place"
+            ) from error
+        return made_with
 
     # Reading.
 
     def _read(self, users: Sequence[User]) -> list[Array]:
-        connection = self._reader
-        if len(users) == 1:  # one statement is one moment
-            return [self._history(connection, users[0])]
-        with self._as_file():
-            connection.execute("begin")
-        try:
-            return [self._history(connection, user) for user in users]
-        finally:
-            connection.execute("rollback")
+        if len(users) == 1:  # one statement is of one moment
+            with self._file.reading(users[0]) as connection:
+                return [self._history(connection, users[0])]
+        with self._file.reading() as connection, self._file.one_moment(connection):
+            found = []
+            for user in users:
+                with self._file.errors(user):
+                    found.append(self._history(connection, user))
+            return found
 
     def _history(self, connection: sqlite3.Connection, user: User) -> Array:
-        chunks = [
-            records
-            for first, content in self._chunks(connection, user)
-            if (records := self._opened(user, first, content)) is not None
-        ]
-        return self._records.unpack(b"".join(chunks))[-self.capacity :]
+        return self._all(connection, user)[-self.capacity :]
 
-    def _chunks(self, connection: sqlite3.Connection, user: User) -> list[tuple[bytes, bytes]]:
-        """As they lie in the file; where a page of it is damaged, those before it and those behind."""
-        found: list[list[tuple[bytes, bytes]]] = []
-        for direction in ("", "desc"):
-            part: list[tuple[bytes, bytes]] = []
-            found.append(part)
-            try:
-                part.extend(
-                    connection.execute(
-                        f"select first, records from chunk where user = ? order by first {direction}",
-                        (user,),
-                    )
-                )
-                return part if direction == "" else part[::-1]
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError):
-                    raise
-                if direction == "":
-                    self._damaged(user, None, str(error))
-        forward, backward = found
-        known = {first for first, _ in forward}
-        return forward + [each for each in reversed(backward) if each[0] not in known]
-
-    def _opened(self, user: User, first: bytes, content: bytes) -> bytes | None:
-        """The records of a chunk; None where they are damaged and shall be left out."""
+    def _all(self, connection: sqlite3.Connection, user: User) -> Array:
+        """Also those beyond the capacity."""
         try:
-            records = opened(user, content, self._records.size)
-            if records[:KEY] != first:
-                raise ValueError("it is another piece's")
-        except ValueError as error:
-            self._damaged(user, time_of(first) if len(first) >= KEY else None, str(error))
-            return None
-        return records
+            rows = connection.execute(HISTORY, (user,)).fetchall()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError):
+                raise
+            self._damaged(user, None, str(error))
+            rows = outside_of_damage(connection, user)
+        counted = rows.pop()[1] if rows and rows[-1][0] is None else 0
+        pieces, last, seal = [], b"", seal_of(user)
+        for first, content in rows:
+            try:
+                piece = self._piece(seal, first, content)
+                if first <= last:
+                    raise ValueError("it lies before its time")
+            except ValueError as error:
+                self._damaged(user, time_of_chunk(first), str(error))
+                continue
+            last = bytes(piece[-self._records.size :][:KEY])
+            pieces.append(piece)
+        if counted != len(rows):
+            self._damaged(user, None, f"{len(rows)} pieces are there where {counted} were written")
+        return self._records.unpack(b"".join(pieces))
+
+    def _piece(self, seal: int, first: Any, content: Any) -> memoryview:
+        """The records of a chunk.
+
+        Raises:
+            ValueError: why they are not what was written there.
+        """
+        piece = opened(seal, content, self._records.size)
+        if piece[:KEY] != first:
+            raise ValueError("it lies where another piece belongs")
+        return piece
 
     def users(self) -> Iterator[User]:
-        last = self._reader.execute("select min(user) from chunk").fetchone()[0]
-        while last is not None:
+        last: Any = BEFORE_ALL
+        while True:
+            with self._file.reading() as connection:
+                last = connection.execute(USER_BEHIND, (last,)).fetchone()[0]
+            if last is None:
+                return
             yield last
-            row = self._reader.execute("select min(user) from chunk where user > ?", (last,))
-            last = row.fetchone()[0]
 
     # Writing.
 
@@ -262,158 +213,163 @@ class SQLiteStore(BehaviourStore):
         return self._commits.submit(appended)
 
     def _commit(self, calls: Sequence[Appended]) -> list[int | BaseException]:
-        results: list[int | BaseException] = []
-        with self._transaction() as connection:
-            for call in calls:
-                connection.execute("savepoint call")
-                try:
-                    results.append(
-                        sum(
-                            self._add(connection, user, records)
-                            for user, records in zip(call.users, call.records, strict=True)
-                        )
-                    )
-                except DamagedHistoryError as error:  # this caller's alone
-                    connection.execute("rollback to call")
-                    results.append(error)
-                connection.execute("release call")
-        return results
+        """All in one transaction, where a user whom several calls append to is read and written once."""
+        with self._file.writing() as connection:
+            together = self._tried(connection, calls)
+            if len(calls) == 1 or not isinstance(together, DamagedHistoryError):
+                return [together] if isinstance(together, BaseException) else [*together]
+            results: list[int | BaseException] = []
+            for call in calls:  # the damage is for the one whose it is
+                alone = self._tried(connection, [call])
+                results.append(alone if isinstance(alone, BaseException) else alone[0])
+            return results
 
-    def _add(self, connection: sqlite3.Connection, user: User, new: Array) -> int:
-        """Puts records, in order, into the chunks they belong to; returns how many were not there."""
-        added, grown = 0, False
-        while len(new):
-            row = connection.execute(CHUNK_OF, (user, new[0].tobytes()[:KEY])).fetchone()
+    def _tried(
+        self, connection: sqlite3.Connection, calls: Sequence[Appended]
+    ) -> list[int] | DamagedHistoryError:
+        """How many behaviours of each call are new; or why none has been appended."""
+        connection.execute("savepoint calls")
+        try:
+            counts = self._add_all(connection, calls)
+        except DamagedHistoryError as error:
+            connection.execute("rollback to calls")
+            connection.execute("release calls")
+            return error
+        connection.execute("release calls")
+        return counts
+
+    def _add_all(self, connection: sqlite3.Connection, calls: Sequence[Appended]) -> list[int]:
+        parts: dict[User, list[tuple[int, Array]]] = {}
+        for number, call in enumerate(calls):
+            for user, records in zip(call.users, call.records, strict=True):
+                parts.setdefault(user, []).append((number, records))
+        counts = [0] * len(calls)
+        for user, of_calls in parts.items():
+            new = self._records.join([records for _, records in of_calls])
+            whose = np.repeat([n for n, _ in of_calls], [len(records) for _, records in of_calls])
+            if len(of_calls) > 1:
+                places = self._records.order(new)
+                new, whose = new[places], whose[places]
+            with self._file.errors(user):
+                added = self._add(connection, user, new)
+            for number in whose[added].tolist():
+                counts[number] += 1
+        return counts
+
+    def _add(self, connection: sqlite3.Connection, user: User, new: Array) -> Array:
+        """Puts records, in order, into the chunks they belong to; returns which of them were not there."""
+        added, at, chunks = np.zeros(len(new), bool), 0, 0
+        while at < len(new):
+            row = connection.execute(CHUNK_OF, (user, key_of(new[at]))).fetchone()
             row = row or connection.execute(FIRST_CHUNK, (user,)).fetchone()
-            here, new = self._cut(connection, user, row, new)
-            old = self._records.unpack(b"" if row is None else self._chunk(user, *row))
-            merged = self._records.merge(old, here)
-            added += len(merged) - len(old)
-            if len(merged) == len(old):
-                continue
-            if row is not None and row[0] != merged[0].tobytes()[:KEY]:
-                connection.execute("delete from chunk where user = ? and first = ?", (user, row[0]))
-            in_order = len(old) == 0 or old[-1].tobytes()[:KEY] < here[0].tobytes()[:KEY]
-            parts = _parts(merged, in_order)
-            grown |= len(parts) > 1
-            for part in parts:
-                self._write(connection, user, part)
-        if grown:
-            self._drop_oldest(connection, user)
+            end = self._end_in(connection, user, row, new, at)
+            old = self._records.unpack(b"" if row is None else self._to_change(user, *row))
+            merged, added[at:end] = self._records.merge(old, new[at:end])
+            if len(merged) > len(old):
+                in_order = len(old) == 0 or key_of(old[-1]) < key_of(new[at])
+                parts = parts_of(merged, in_order)
+                chunks += len(parts) - (row is not None)
+                if row is not None and row[0] != key_of(merged[0]):
+                    connection.execute("delete from chunk where user = ? and first = ?", (user, row[0]))  # fmt: skip
+                for part in parts:
+                    self._write(connection, user, part)
+            at = end
+        if chunks:
+            chunks -= self._drop_oldest(connection, user)
+            connection.execute(COUNT_CHUNKS, (user, chunks))
         return added
 
-    def _cut(
-        self, connection: sqlite3.Connection, user: User, row: Any, new: Array
-    ) -> tuple[Array, Array]:
-        """Those that belong into a chunk, and those that belong behind it."""
-        if row is None or len(new) == 1:
-            return new, new[:0]
-        key = max(row[0], new[0].tobytes()[:KEY])
+    def _end_in(
+        self, connection: sqlite3.Connection, user: User, row: Any, new: Array, at: int
+    ) -> int:
+        """Where, from ``at`` on, those that belong into a chunk end, and those that belong behind it begin."""
+        if row is None or at + 1 == len(new):
+            return len(new)
+        key = max(row[0], key_of(new[at]))
         next_first = connection.execute(
             "select min(first) from chunk where user = ? and first > ?", (user, key)
         ).fetchone()[0]
         if next_first is None:
-            return new, new[:0]
-        keys = [record.tobytes()[:KEY] for record in new]
-        count = sum(key < next_first for key in keys)
-        return new[:count], new[count:]
+            return len(new)
+        return at + sum(key_of(record) < next_first for record in new[at:])
 
-    def _chunk(self, user: User, first: bytes, content: bytes) -> bytes:
-        """The records of a chunk that is to be changed."""
+    def _to_change(self, user: User, first: Any, content: Any) -> memoryview:
         try:
-            return opened(user, content, self._records.size)
+            return self._piece(seal_of(user), first, content)
         except ValueError as error:
-            raise DamagedHistoryError(self._name, user, time_of(first), str(error)) from error
+            raise DamagedHistoryError(self._name, user, time_of_chunk(first), str(error)) from error
 
     def _write(self, connection: sqlite3.Connection, user: User, records: Array) -> None:
         content = records.tobytes()
         connection.execute(
             "insert or replace into chunk values (?, ?, ?)",
-            (user, content[:KEY], sealed(user, content)),
+            (user, content[:KEY], sealed(seal_of(user), content)),
         )
 
-    def _drop_oldest(self, connection: sqlite3.Connection, user: User) -> None:
-        """Whole chunks, as long as the capacity is kept without them."""
+    def _drop_oldest(self, connection: sqlite3.Connection, user: User) -> int:
+        """Whole chunks, as long as the capacity is kept without them. Returns how many."""
         lengths = connection.execute(
             "select first, length(records) from chunk where user = ? order by first", (user,)
         ).fetchall()
         counts = [
             (first, (length - CHECKSUM.size) // self._records.size) for first, length in lengths
         ]
-        kept = sum(count for _, count in counts)
+        kept, dropped = sum(count for _, count in counts), 0
         for first, count in counts:
             if kept - count < self.capacity:
                 break
             kept -= count
+            dropped += 1
             connection.execute("delete from chunk where user = ? and first = ?", (user, first))
-
-    def trim(self, user: User, *, keep: int | None = None, before: int | None = None) -> int:
-        user = _user(self, user)
-        with self._transaction() as connection:
-            chunks = self._chunks(connection, user)
-            opened_chunks = [self._opened(user, *chunk) for chunk in chunks]
-            records = self._records.unpack(b"".join(each for each in opened_chunks if each))
-            kept = records if keep is None else records[len(records) - min(keep, len(records)) :]
-            if before is not None:
-                kept = kept[len(self._records.before(kept, before)) :]
-            if len(kept) < len(records):
-                connection.execute("delete from chunk where user = ?", (user,))
-                for part in _parts(kept, in_order=True):
-                    self._write(connection, user, part)
-        return len(records) - len(kept)
-
-    def delete(self, user: User) -> bool:
-        with self._transaction() as connection:
-            known = connection.execute("delete from chunk where user = ?", (_user(self, user),))
-            return known.rowcount > 0
-
-    def repair(self, user: User) -> int:
-        user, dropped = _user(self, user), 0
-        with self._transaction() as connection:
-            rows = connection.execute("select first, records from chunk where user = ?", (user,))
-            for first, content in rows.fetchall():
-                try:
-                    if opened(user, content, self._records.size)[:KEY] == first:
-                        continue
-                except ValueError:
-                    pass
-                connection.execute("delete from chunk where user = ? and first = ?", (user, first))
-                dropped += 1
         return dropped
 
-    def close(self) -> None:
-        with self._writing:
-            self._closed = True
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
-            self._write_connection = None
+    def trim(self, user: User, *, keep: int | None = None, before: int | None = None) -> int:
+        user = user_of(f"{self._name}.trim", user)
+        check_trim(f"{self._name}.trim", keep, before)
+        with self._file.writing(user) as connection:
+            records = self._all(connection, user)
+            kept = records if keep is None else records[len(records) - min(keep, len(records)) :]
+            kept = kept[0 if before is None else len(self._records.before(kept, before)) :]
+            if len(kept) < len(records):
+                self._rewrite(connection, user, kept)
+        return len(records) - len(kept)
 
+    def _rewrite(self, connection: sqlite3.Connection, user: User, records: Array) -> None:
+        for table in ("chunk", "history"):
+            connection.execute(f"delete from {table} where user = ?", (user,))
+        parts = parts_of(records, in_order=True)
+        for part in parts:
+            self._write(connection, user, part)
+        if parts:
+            connection.execute(COUNT_CHUNKS, (user, len(parts)))
 
-def _parts(records: Array, in_order: bool) -> list[Array]:
-    """Chunks of records that may be too many for one: full ones where they came in order, else of equal size, with room."""
-    if len(records) <= CHUNK:
-        return [records] if len(records) else []
-    if in_order:
-        return [records[at : at + CHUNK] for at in range(0, len(records), CHUNK)]
-    return np.array_split(records, -(-2 * len(records) // CHUNK))
+    def delete(self, user: User) -> bool:
+        user = user_of(f"{self._name}.delete", user)
+        with self._file.writing(user) as connection:
+            gone = [
+                connection.execute(f"delete from {table} where user = ?", (user,)).rowcount
+                for table in ("chunk", "history")
+            ]
+        return any(gone)
+
+    def repair(self, user: User) -> int:
+        user = user_of(f"{self._name}.repair", user)
+        with self._file.writing(user) as connection:
+            rows = connection.execute(HISTORY, (user,)).fetchall()
+            counted = rows.pop()[1] if rows and rows[-1][0] is None else 0
+            kept: list[memoryview] = []
+            for first, content in rows:
+                try:
+                    kept.append(self._piece(seal_of(user), first, content))
+                except ValueError:
+                    continue
+            records = self._records.unpack(b"".join(kept))
+            in_order = records[self._records.order(records)]
+            if len(kept) < len(rows) or counted != len(rows) or len(in_order) < len(records):
+                self._rewrite(connection, user, in_order)
+        missing = counted - len(rows) if isinstance(counted, int) else 1
+        return len(rows) - len(kept) + max(missing, 0)
 
 
 def _reopened(path: str, settings: dict[str, Any]) -> SQLiteStore:
     return SQLiteStore(path, **settings)
-
-
-# A connection must not be used, nor closed, in a process that was forked off: a child keeps its parent's and opens its own.
-_OPEN: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
-_OF_PARENTS: list[Any] = []
-
-
-def _after_fork() -> None:
-    for store in _OPEN:
-        _OF_PARENTS.append((store._connections, store._thread, store._write_connection))
-        closed = store._closed
-        store._start()
-        store._closed = closed
-
-
-os.register_at_fork(after_in_child=_after_fork)

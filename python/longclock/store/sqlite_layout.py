@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How histories lie in an SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import numpy as np
+
+from longclock.store.records import KEY, Array, User, time_of
+
+FORMAT = 1
+CHUNK_BYTES = 512 * 16  # of records, at most
+# A history's number of chunks lies in a table of its own, in other pages: it tells that some, or all, have been lost.
+SCHEMA = """
+create table setting (name text primary key, value) without rowid;
+create table chunk (user, first blob, records blob, primary key (user, first)) without rowid;
+create table history (user primary key, chunks integer) without rowid
+"""
+HISTORY = (
+    "select * from (select first, records from chunk where user = ?1 order by first) "
+    "union all select null, chunks from history where user = ?1"
+)
+CHUNK_OF = (
+    "select first, records from chunk where user = ? and first <= ? order by first desc limit 1"
+)
+FIRST_CHUNK = "select first, records from chunk where user = ? order by first limit 1"
+COUNT_CHUNKS = "insert into history values (?, ?) on conflict (user) do update set chunks = chunks + excluded.chunks"
+USER_BEHIND = (
+    "select min(user) from (select min(user) as user from history where user > ?1 "
+    "union all select min(user) from chunk where user > ?1)"
+)
+BEFORE_ALL = float("-inf")  # of users
+
+
+def outside_of_damage(connection: sqlite3.Connection, user: User) -> list[tuple[Any, Any]]:
+    """Chunks that lie before a page that cannot be read, and behind it."""
+    found: list[list[tuple[Any, Any]]] = [[], []]
+    for part, direction in zip(found, ("", "desc"), strict=True):
+        try:
+            part.extend(
+                connection.execute(
+                    f"select first, records from chunk where user = ? order by first {direction}",
+                    (user,),
+                )
+            )
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError | sqlite3.ProgrammingError):
+                raise
+    forward, backward = found
+    known = {first for first, _ in forward}
+    return forward + [each for each in reversed(backward) if each[0] not in known]
+
+
+def time_of_chunk(first: Any) -> int | None:
+    return time_of(first) if isinstance(first, bytes) and len(first) >= KEY else None
+
+
+def parts_of(records: Array, in_order: bool) -> list[Array]:
+    """Chunks of records that may be too many for one: full ones where they came in order, else of equal size, with room."""
+    most = CHUNK_BYTES // records.dtype.itemsize
+    if len(records) <= most:
+        return [records] if len(records) else []
+    if in_order:
+        return [records[at : at + most] for at in range(0, len(records), most)]
+    return np.array_split(records, -(-2 * len(records) // most))
