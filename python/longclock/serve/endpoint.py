@@ -335,13 +335,7 @@ class Endpoint:
 
 
 def create_app(recommender: Recommender, limits: Limits | None = None) -> Starlette:
-    """An ASGI application, for uvicorn or another server; it closes the recommender's store when it ends.
-
-    Example::
-
-        >>> from longclock.serve.endpoint import create_app
-        >>> app = create_app(Recommender("model", open_store("histories.db")))  # doctest: +SKIP
-    """
+    """An ASGI application, for uvicorn or another server; it closes the recommender's store when it ends."""
     of = Endpoint(recommender, limits or Limits())
     model = "/v2/models/{model}"
     routes: list[tuple[str, str, Any]] = [

@@ -32,7 +32,18 @@ VERSION = re.compile(r"\d{4,}-[0-9a-f]{8}")
 
 
 class ModelFolderError(ValueError):
-    """A folder without a model that can be served; the message names the file and the remedy."""
+    """A folder without a model that can be served; the message names the file and the remedy.
+
+    Example::
+
+        >>> from longclock.serve import ModelFolderError, Recommender
+        >>> from longclock.store import SQLiteStore
+        >>> try:
+        ...     Recommender("nowhere", SQLiteStore("histories.db"))
+        ... except ModelFolderError as error:
+        ...     print(error)
+        nowhere/current.json cannot be read: No such file or directory; export a model into it: python -m longclock.export
+    """
 
 
 @dataclasses.dataclass(frozen=True)

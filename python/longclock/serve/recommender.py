@@ -31,6 +31,13 @@ class Request(NamedTuple):
     - ``now``: seconds; only behaviours before it count.
     - ``utc_offset``: seconds by which the clock where the user is is ahead of ``now``; behaviours have theirs in the store's
       column of this name.
+
+    Example::
+
+        >>> import torch
+        >>> from longclock.serve import Request
+        >>> Request("ada", torch.tensor([3, 5]), now=1_700_000_000).utc_offset
+        0
     """
 
     user: User
@@ -40,7 +47,15 @@ class Request(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Candidates, best first: their items, int64 [top], and scores, float32 [top]; the version of the model that ranked them."""
+    """Candidates, best first: their items, int64 [top], and scores, float32 [top]; the version of the model that ranked them.
+
+    Example::
+
+        >>> import torch
+        >>> from longclock.serve import Ranking
+        >>> Ranking(torch.tensor([5, 3]), torch.tensor([1.5, -0.5]), "0001-9f3c2a7d").items.tolist()
+        [5, 3]
+    """
 
     items: Tensor
     scores: Tensor
@@ -71,11 +86,23 @@ class Recommender:
 
     Example::
 
+        >>> import torch
+        >>> from pathlib import Path
+        >>> from longclock.export import export
         >>> from longclock.serve import Recommender
         >>> from longclock.store import SQLiteStore
+        >>> from longclock.train.cli import main as train
+        >>> train("--data nyc --days 2 --models lic --out run --quiet".split())
+        model...
+        0
+        >>> version = export(Path("run/checkpoints/lic.safetensors"), Path("model"))
         >>> store = SQLiteStore("histories.db")
-        >>> recommender = Recommender("model", store)  # doctest: +SKIP
-        >>> recommender.rank("ada", torch.arange(500), now=1_700_000_000, top=50).items  # doctest: +SKIP
+        >>> store.append("ada", item=3, time=1_333_400_000)
+        True
+        >>> recommender = Recommender("model", store)
+        >>> ranking = recommender.rank("ada", torch.arange(500), now=1_333_500_000, top=50)
+        >>> ranking.items.shape, ranking.version == version
+        (torch.Size([50]), True)
     """
 
     def __init__(
