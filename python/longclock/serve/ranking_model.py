@@ -86,9 +86,8 @@ class RankingModel(nn.Module):
         starts = F.pad(ends, (1, 0))[:-1]
         rows = Lookup(self.behaviours, behaviour)
         history = History.windows(rows, behaviour_time, starts, ends, query_offsets)
-        request = torch.arange(len(user), device=user.device).repeat_interleave(
-            query_offsets.diff()
-        )
+        number = torch.arange(candidate.shape[0], device=candidate.device)
+        request = torch.searchsorted(query_offsets[1:], number, right=True)
         vectors = F.embedding(candidate, self.items)
         keys = {} if self.keys is None else {"keys": self.keys}
         v, context = self.interest(vectors, history, query_time, return_context=True, **keys)
