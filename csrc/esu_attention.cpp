@@ -89,7 +89,7 @@ EsuInputs::EsuInputs(const char* op, const EsuArguments& a)
 // Where there are features, what u has besides their columns must be those of z.
 void EsuInputs::read_widths(const char* op, const EsuArguments& a) {
   params.behaviours.dim = params.dim;
-  if (a.features.empty()) return;
+  if (all_of(a.features).empty()) return;
   const int64_t own = a.z.dim() == 0 ? 0 : a.z.size(a.z.dim() - 1);
   const int64_t dim = own + feature_columns(op, kEsuWords, a.features);
   check(params.dim == dim, op, ": u must have L = ", dim, " in its last dimension to match z, got ",

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import longclock as lc
-from longclock import baselines, data, metrics, nn, ops, optim, store
+from longclock import baselines, data, metrics, nn, ops, optim, serve, store
 
 HEAD = """# API
 
@@ -20,7 +20,7 @@ HEAD = """# API
 `import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
 padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op under the same name in plain
 PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`, optimizers of
-embeddings in `lc.optim`.
+embeddings in `lc.optim`, what serves a trained model in `longclock.serve` ([serving.md](serving.md)).
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`, which has clocks and units of its own; what is given besides must agree with them. `clocks` is a
 period in seconds, `lc.ELAPSED` (how long ago), or a tuple of up to four of them. `clocks=None` is a day, `unit=None` 3,600 seconds, of `lc.ELAPSED` 60. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
@@ -59,6 +59,7 @@ SECTIONS = (
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
     ("Types", (lc.Lookup, lc.TopK)),
+    ("Serving", (serve.Recommender, serve.Request, serve.Ranking)),
     ("Interest modules", (nn.InterestModule,)),
     ("Rivals", tuple(getattr(baselines, name) for name in RIVALS)),
 )
@@ -81,6 +82,7 @@ METHODS = {
         "repair",
         "close",
     ),
+    serve.Recommender: ("rank", "rank_many", "refresh"),
     nn.InterestModule: (
         "observe",
         "auxiliary_logits",
@@ -95,13 +97,14 @@ OBJECTS = {
     lc.ClockAttentionStack: "stack",
     nn.InterestModule: "interest",
     store.BehaviourStore: "store",
+    serve.Recommender: "recommender",
 }  # what is shown called
 
 
 def public() -> dict[str, Any]:
     """Everything public by its name: what the page shows, and what the packages export."""
     shown = {thing.__name__: thing for thing in LISTED}
-    packages = (lc, ops, nn, optim, data, metrics, store)
+    packages = (lc, ops, nn, optim, data, metrics, serve, store)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
     return {
         name: thing

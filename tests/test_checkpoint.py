@@ -72,7 +72,7 @@ def test_what_is_cut_or_longer_is_noticed(trained, resume, cut):
 def packed(path, identity=None, **changes):
     """A checkpoint with other contents and a checksum that is right for them."""
     content = path.read_bytes()
-    known = json.dumps(checkpoint._identity(content)) if identity is None else identity
+    known = json.dumps(checkpoint._metadata(content, "identity")) if identity is None else identity
     return checkpoint.packed({**load(content), **changes}, known)
 
 

@@ -1,59 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What docs/serving.md shows works."""
+"""Every command and every block of Python of docs/serving.md, as written and in its order."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
-
-import pytest
-
-from longclock.store import DamagedHistoryError, open_store
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+INSTALL = re.compile(r"^pip install '\.\[train,serve\]'.*\n", re.MULTILINE)
 
 
-def blocks(word):
-    found = [block for block in BLOCKS if word in block]
-    assert found
-    return found
-
-
-def test_the_store_in_a_file(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for block in blocks("sqlite:///"):
-        exec(block, names)
-    assert names["behaviours"].time.tolist() == [1_700_000_000]
-    assert names["behaviours"].columns["seconds"].tolist() == [215]
-    assert names["history"].offsets.tolist() == [0, 2, 3]
-    names["store"].close()
-
-
-def test_the_store_in_redis(redis_server):
-    for block in blocks("redis://"):
-        names: dict[str, object] = {"open_store": open_store}
-        client = redis_server.client()
-        client.config_set("requirepass", "secret")
-        try:
-            exec(block.replace("redis://localhost:6379", redis_server.url), names)
-        finally:
-            client.config_set("requirepass", "")
-        assert names["store"].durable is True
-        names["store"].close()
-
-
-def test_the_message():
-    error = DamagedHistoryError("SQLiteStore", "ada", 1_700_000_000, "its checksum is wrong")
-    shown = re.findall(r"```text\nDamagedHistoryError: (.*?)\n```", PAGE, re.DOTALL)
-    assert [text.replace("\n", " ") for text in shown] == [str(error)]
-
-
-@pytest.mark.parametrize("command", re.findall(r"`(python -m [\w.]+)", PAGE))
-def test_its_programs_are_there(command):
-    module = command.split()[-1]
-    assert (ROOT / Path(*module.split("."))).with_suffix(".py").exists() or (
-        ROOT / "python" / Path(*module.split("."))
-    ).exists()
+def test_the_page(tmp_path):
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    script = []
+    for number, (kind, text) in enumerate(blocks):
+        if kind == "python":
+            (tmp_path / f"block{number}.py").write_text(text, encoding="utf-8")
+            text = f"python block{number}.py\n"
+        script.append(text)
+    whole, installs = INSTALL.subn("", "".join(script))
+    assert installs == 1  # it is installed where tests run
+    assert len(blocks) >= 4
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", f"trap 'kill $(jobs -p); wait' EXIT\n{whole}"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '{"ready":true}' in done.stdout
+    assert '"model_name":"longclock"' in done.stdout
+    assert '{"new":1}' in done.stdout
+    assert "Traceback" not in done.stderr

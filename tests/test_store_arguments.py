@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from longclock._extras import SERVE_EXTRA
 from longclock.store import RedisStore, SQLiteStore, open_store
 
 APPENDS = [
@@ -140,5 +141,5 @@ open_store("redis://localhost")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: longclock.store.RedisStore needs redis: pip install redis safetensors"
+        f"ModuleNotFoundError: longclock.store.RedisStore needs redis: {SERVE_EXTRA}"
     )

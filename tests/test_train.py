@@ -71,13 +71,14 @@ def test_resumed_is_bitwise_uninterrupted(tmp_path, name, protocol):
     config = MODELS[name].settings(dataclasses.replace(SMALL, protocol=protocol))
     data = TrainingData.of(stream(), config, MODELS[name].shuffled_times)
     path = tmp_path / "checkpoints" / f"{name}.safetensors"
+    identity = checkpoint.identity(name, data.stream, config)
 
     class Interrupted(Exception):
         pass
 
     def stop(run, events):
         if run.chunk == 3:
-            checkpoint.save(path, run, checkpoint.identity(name, data.stream, config))
+            checkpoint.save(path, run, identity, data, chunks(data.stream, config))
         if run.chunk == 5:  # what came after the checkpoint is lost
             raise Interrupted
 

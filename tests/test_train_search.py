@@ -47,12 +47,13 @@ def carried(name, config, events=None):
 def test_resumed_is_bitwise_uninterrupted(tmp_path, name, config):
     data = TrainingData.of(stream(), config)
     path = tmp_path / "checkpoints" / f"{name}.safetensors"
+    identity = checkpoint.identity(name, data.stream, config)
 
     class Interrupted(Exception):
         pass
 
     def stop(run, events):
-        checkpoint.save(path, run, checkpoint.identity(name, data.stream, config))
+        checkpoint.save(path, run, identity, data, chunks(data.stream, config))
         if run.chunk == 3:
             raise Interrupted
 

@@ -26,7 +26,10 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 PROFILES = {75: 75, 80: 80, 86: 86, 89: 86, 90: 90, 100: 90, 120: 86}
 # Code of the one runs on the other, and ptxas makes no other for it: of 272 kernels every figure was the same.
 SAME_CODE = {89: 86}
-FLAGS = ("-std=c++20", "-O3", "-DNDEBUG", "-lineinfo", "-Xptxas=-v,--warn-on-spills")
+# Architectures by the PTX that their code is made of. From each of these bounds to the next, nvcc's text is one and the same.
+FROM_PTX = {75: (75,), 80: (80, 86), 90: (90,), 100: (100, 120)}
+FLAGS = ("-std=c++20", "-O3", "-DNDEBUG", "-lineinfo")
+PTXAS_FLAGS = ("-v", "--warn-on-spills", "--generate-line-info")
 
 
 class ToolError(RuntimeError):
@@ -68,6 +71,12 @@ def nvcc() -> str:
     places = [Path(home or "/usr/local/cuda") / "bin" / "nvcc"]
     places += Path(sysconfig.get_path("purelib")).glob("nvidia/cu[0-9]*/bin/nvcc")
     return _first("nvcc", places)
+
+
+@cache
+def ptxas() -> str:
+    """The one that nvcc runs."""
+    return _first("ptxas", [Path(shutil.which(nvcc()) or nvcc()).parent / "ptxas"])
 
 
 @cache
@@ -160,17 +169,38 @@ def parse_disassembly(text: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def build(source: Path, sm: int) -> Cubin:
-    texts = b"\0".join(with_headers(source, {}).values())
-    key = hashlib.sha256(texts + f"{FLAGS}{release()}".encode()).hexdigest()[:16]
+def check_bounds(source: Path, text: bytes) -> None:
+    """Raises ToolError where code asks for an architecture between two of FROM_PTX."""
+    asked = {int(number) for number in re.findall(rb"__CUDA_ARCH__ *[<>=]+ *(\d+)", text)}
+    if between := sorted(asked - {10 * ptx for ptx in FROM_PTX}):
+        raise ToolError(f"{source} tells architectures apart at {between}: FROM_PTX must as well")
+
+
+def build(source: Path, ptx: int) -> list[Cubin]:
+    """For each architecture of this PTX."""
+    text = b"\0".join(with_headers(source, {}).values())
+    check_bounds(source, text)
+    flags = f"{FLAGS}{PTXAS_FLAGS}{release()}"
+    key = hashlib.sha256(text + flags.encode()).hexdigest()[:16]
+    made = CACHE / f"{source.stem}.compute_{ptx}.{key}.ptx"
+    if not made.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        for old in CACHE.glob(f"{source.stem}.compute_{ptx}.*"):
+            old.unlink()
+        command = [nvcc(), *FLAGS, f"-arch=compute_{ptx}", f"-I{include_root()}", "-ptx"]
+        run([*command, "-o", str(made.with_suffix(".part")), str(source)])
+        made.with_suffix(".part").rename(made)
+    return [machine_code(source, sm, made, key) for sm in FROM_PTX[ptx]]
+
+
+def machine_code(source: Path, sm: int, ptx: Path, key: str) -> Cubin:
     stem = f"{source.stem}.sm_{sm}"
     cubin, log, sass = (CACHE / f"{stem}.{key}.{kind}" for kind in ("cubin", "log", "sass"))
     if not sass.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
         for old in CACHE.glob(f"{stem}.*"):
             old.unlink()
-        command = [nvcc(), *FLAGS, f"-arch=sm_{sm}", f"-I{include_root()}", "-cubin"]
-        log.write_text(run([*command, "-o", str(cubin), str(source)]), encoding="utf-8")
+        command = [ptxas(), *PTXAS_FLAGS, f"-arch=sm_{sm}", "-o", str(cubin), str(ptx)]
+        log.write_text(run(command), encoding="utf-8")
         text = run([nvdisasm(), "-c", "-gi", str(cubin)])
         sass.write_text(text, encoding="utf-8")
     resources = parse_ptxas(log.read_text(encoding="utf-8"))
@@ -184,16 +214,15 @@ def build(source: Path, sm: int) -> Cubin:
     )
 
 
-def build_all(architectures: tuple[int, ...] = ARCHITECTURES) -> list[Cubin]:
+def build_all() -> list[Cubin]:
     """Every kernels/*/*.cu for every architecture, the slowest files first."""
     sources = sorted((ROOT / "kernels").glob("*/*.cu"), key=lambda path: -path.stat().st_size)
-    jobs = [(source, sm) for source in sources for sm in architectures if sm not in SAME_CODE]
+    jobs = [(source, ptx) for source in sources for ptx in FROM_PTX]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        built = list(pool.map(lambda job: build(*job), jobs))
-    others = [
+        built = [cubin for of_ptx in pool.map(lambda job: build(*job), jobs) for cubin in of_ptx]
+    return built + [
         dataclasses.replace(cubin, sm=sm)
         for cubin in built
-        for sm in architectures
-        if SAME_CODE.get(sm) == cubin.sm
+        for sm, same in SAME_CODE.items()
+        if same == cubin.sm
     ]
-    return built + others

@@ -17,6 +17,8 @@ namespace longclock {
 
 using OptionalTensor = std::optional<Tensor>;
 using TensorList = std::vector<Tensor>;
+using OptionalTensorList = std::optional<TensorList>;
+
 using Ints = std::vector<int64_t>;
 using Floats = std::vector<double>;
 

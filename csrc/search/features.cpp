@@ -8,7 +8,9 @@ std::string table_name(const BehaviourWords& words, size_t f) {
 }
 std::string ids_name(size_t f) { return "ids[" + std::to_string(f + 1) + "]"; }
 
-int64_t feature_columns(const char* op, const BehaviourWords& words, const TensorList& tables) {
+int64_t feature_columns(const char* op, const BehaviourWords& words,
+                        const OptionalTensorList& given) {
+  const TensorList& tables = all_of(given);
   int64_t columns = 0;
   for (size_t f = 0; f < tables.size(); ++f) {
     const std::string name = table_name(words, f);
@@ -21,8 +23,9 @@ int64_t feature_columns(const char* op, const BehaviourWords& words, const Tenso
 }
 
 void FeatureInputs::read(const char* op, const BehaviourWords& words, const Tensor& rows,
-                         const Tensor& time, const TensorList& tables_in, const TensorList& ids_in,
-                         Behaviours* behaviours) {
+                         const Tensor& time, const OptionalTensorList& given_tables,
+                         const OptionalTensorList& given_ids, Behaviours* behaviours) {
+  const TensorList &tables_in = all_of(given_tables), &ids_in = all_of(given_ids);
   const size_t count = tables_in.size();
   check(count <= kMaxFeatures && ids_in.size() == count, op, ": ", words.rows, " must be at most ",
         kMaxFeatures + 1, " tables, with ids for each, got ", count + 1, " tables and ids for ",

@@ -13,7 +13,15 @@ namespace longclock {
 
 // Tables [N, F], and ids of the behaviours' times' shape; or rows [positions, F], and ids without
 // elements. What is compared with behaviours has the columns of all.
-#define LONGCLOCK_FEATURES(X) X(TensorList, features) X(TensorList, feature_ids)
+#define LONGCLOCK_FEATURES(X)     \
+  X(OptionalTensorList, features) \
+  X(OptionalTensorList, feature_ids)
+
+// Where there are none the lists are None: a package of AOTInductor loses one that is empty.
+inline const TensorList& all_of(const OptionalTensorList& list) {
+  static const TensorList none;
+  return list ? *list : none;
+}
 
 // What an op calls the rows of behaviours and their times, and the letter of a row's width.
 struct BehaviourWords {
@@ -28,7 +36,8 @@ std::string table_name(const BehaviourWords& words, size_t f);
 std::string ids_name(size_t f);
 
 // The columns of all features; each must be a matrix.
-int64_t feature_columns(const char* op, const BehaviourWords& words, const TensorList& tables);
+int64_t feature_columns(const char* op, const BehaviourWords& words,
+                        const OptionalTensorList& tables);
 
 // The features, checked but for the values of ids: what Behaviours points to.
 struct FeatureInputs {
@@ -36,7 +45,8 @@ struct FeatureInputs {
 
   // rows: those of the behaviours themselves. time: that of every behaviour.
   void read(const char* op, const BehaviourWords& words, const Tensor& rows, const Tensor& time,
-            const TensorList& tables_in, const TensorList& ids_in, Behaviours* behaviours);
+            const OptionalTensorList& tables_in, const OptionalTensorList& ids_in,
+            Behaviours* behaviours);
 };
 
 }  // namespace longclock

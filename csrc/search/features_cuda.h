@@ -8,7 +8,9 @@
 namespace longclock {
 
 inline void check_feature_devices(const CudaCall& call, const BehaviourWords& words,
-                                  const TensorList& tables, const TensorList& ids) {
+                                  const OptionalTensorList& given_tables,
+                                  const OptionalTensorList& given_ids) {
+  const TensorList &tables = all_of(given_tables), &ids = all_of(given_ids);
   for (size_t f = 0; f < tables.size(); ++f) {
     call.check_device(table_name(words, f).c_str(), tables[f]);
     if (f < ids.size()) call.check_device(ids_name(f).c_str(), ids[f]);

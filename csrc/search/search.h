@@ -29,8 +29,8 @@ struct SearchArguments {
   LONGCLOCK_ROWS(LONGCLOCK_FIELD)
   LONGCLOCK_LAYOUT(LONGCLOCK_FIELD)
   std::optional<SearchTimeTerm> time;  // none: hashes are compared
-  const TensorList* features = nullptr;
-  const TensorList* feature_ids = nullptr;
+  const OptionalTensorList* features = nullptr;
+  const OptionalTensorList* feature_ids = nullptr;
 
   LayoutArguments layout() const { return LONGCLOCK_LAYOUT_ARGUMENTS; }
 };

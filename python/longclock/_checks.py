@@ -68,7 +68,7 @@ def check_ints(op: str, name: str, tensor: Tensor, dims: Mapping[str, Any], why:
 
 def check_ids(op: str, name: str, ids: Tensor, end: int | None, hint: str) -> None:
     """Ids, those that are read only, are from 0 to ``end`` - 1; None: of any table."""
-    if ids.numel() == 0 or not has_values(ids):
+    if not has_values(ids) or ids.numel() == 0:
         return
     least, most = (int(bound) for bound in torch.aminmax(ids))
     if least < 0 or (end is not None and most >= end):

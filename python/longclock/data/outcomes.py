@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,13 +48,11 @@ def past_outcomes(stream: EventStream) -> FloatArray:
         raise ValueError(f"past_outcomes: {stream.name} has no labels; without them nothing ended")
     every = np.zeros(len(stream), np.int64)
     count, positive = _before(stream, every)
-    mean = (positive + 1) / (count + 2)
+    mean = _mean(count, positive)
     columns = []
     for ids in (stream.item, *stream.categories.values()):
         for group in (ids, pair_ids(stream.user, ids)):
-            count, positive = _before(stream, group)
-            rate = (positive + PRIOR * mean) / (count + PRIOR)
-            columns += [np.log1p(count) / 4, np.log(rate / (1 - rate))]
+            columns += _of_group(*_before(stream, group), mean)
     order, moment = stream.by_user()
     first = np.searchsorted(stream.user[order], stream.user[order])
     total = np.concatenate([[0], np.cumsum(stream.label[order])])
@@ -59,15 +60,113 @@ def past_outcomes(stream: EventStream) -> FloatArray:
     for last in LAST:
         begin = np.maximum(first, moment - last)
         number = moment - begin
-        own.append(
-            np.where(number > 0, (total[moment] - total[begin]) / np.maximum(number, 1), 0.5)
-        )
+        own.append(_share(number, total[moment] - total[begin]))
     time = stream.order_time[order]
     since = np.where(moment > first, time - time[np.maximum(moment - 1, 0)], 0)
-    own.append(np.log1p(since) / 8)
+    own.append(_since(since))
     by_event = np.empty((len(own), len(stream)))
     by_event[:, order] = own
     return np.stack([*columns, *by_event], 1).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class OutcomeCounts:
+    """How the events of all users ended so far: what :func:`past_outcomes` of a request takes besides the user's own history.
+
+    Args:
+        count, positive: int64, of each item, then of each id of each attribute: events, and those with label 1.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.data import EventStream, OutcomeCounts, past_outcomes
+        >>> user, item, time, label = np.array([[0, 0, 0], [5, 6, 5], [100, 200, 300], [1, 0, 1]])
+        >>> stream = EventStream("plays", user, item, time, time, label)
+        >>> counts = OutcomeCounts.of(stream.head(max_events=2))
+        >>> of_request = counts.columns([item[2:]], [item[:2]], label[:2], time[:2], now=300)
+        >>> np.array_equal(of_request, past_outcomes(stream)[2:])
+        True
+    """
+
+    count: tuple[IntArray, ...]
+    positive: tuple[IntArray, ...]
+
+    @classmethod
+    def of(cls, stream: EventStream) -> OutcomeCounts:
+        """Of all events of a stream.
+
+        Raises:
+            ValueError: it has no labels.
+        """
+        check_stream("OutcomeCounts.of", stream)
+        if stream.label is None:
+            raise ValueError(
+                f"OutcomeCounts.of: {stream.name} has no labels; without them nothing ended"
+            )
+        taken = stream.label == 1
+        fields = [(stream.item, stream.items)]
+        fields += [(ids, stream.category_sizes[name]) for name, ids in stream.categories.items()]
+        return cls(
+            tuple(np.bincount(ids, minlength=size) for ids, size in fields),
+            tuple(np.bincount(ids[taken], minlength=size) for ids, size in fields),
+        )
+
+    def columns(
+        self,
+        candidates: Sequence[IntArray],
+        own: Sequence[IntArray],
+        label: IntArray,
+        time: IntArray,
+        now: int,
+    ) -> FloatArray:
+        """What :func:`past_outcomes` says of an event with each of these candidates: float32 [C, features].
+
+        Args:
+            candidates: items [C], then the id of each of their attributes.
+            own: the same of the user's behaviours, oldest first, [M] each.
+            label, time: of the behaviours, [M].
+        """
+        mean = _mean(self.count[0].sum(), self.positive[0].sum())
+        columns = []
+        for ids, of_user, count, positive in zip(
+            candidates, own, self.count, self.positive, strict=True
+        ):
+            columns += _of_group(count[ids], positive[ids], mean)
+            columns += _of_group(*_same(ids, of_user, label), mean)
+        ended = [label[max(len(label) - last, 0) :] for last in LAST]
+        of_request = [_share(np.array(len(each)), each.sum()) for each in ended]
+        of_request.append(_since(np.array(now - time[-1] if len(time) else 0)))
+        rows = len(candidates[0])
+        return np.stack(
+            [*columns, *(np.broadcast_to(each, rows) for each in of_request)], 1
+        ).astype(np.float32)
+
+
+def _same(ids: IntArray, of_user: IntArray, label: IntArray) -> tuple[IntArray, IntArray]:
+    """How many of a user's behaviours have each of these ids, and how many of those ended with label 1."""
+    order = np.argsort(of_user, kind="stable")
+    first, last = (np.searchsorted(of_user[order], ids, side) for side in ("left", "right"))
+    total = np.concatenate([[0], np.cumsum(label[order])])
+    return last - first, total[last] - total[first]
+
+
+def _mean(count: IntArray, positive: IntArray) -> npt.NDArray[np.float64]:
+    return (positive + 1) / (count + 2)
+
+
+def _of_group(
+    count: IntArray, positive: IntArray, mean: npt.NDArray[np.float64]
+) -> list[npt.NDArray[np.float64]]:
+    rate = (positive + PRIOR * mean) / (count + PRIOR)
+    return [np.log1p(count) / 4, np.log(rate / (1 - rate))]
+
+
+def _share(number: IntArray, positive: IntArray) -> npt.NDArray[np.float64]:
+    return np.where(number > 0, positive / np.maximum(number, 1), 0.5)
+
+
+def _since(seconds: IntArray) -> npt.NDArray[np.float64]:
+    return np.log1p(seconds) / 8
 
 
 def _before(stream: EventStream, group: IntArray) -> tuple[IntArray, IntArray]:

@@ -22,6 +22,7 @@ from longclock._torch_state import (
 from longclock.ops._lists import (
     Apart,
     list_arguments,
+    sizes_of,
     together,
     with_tensors,
     without_tensors,
@@ -58,9 +59,8 @@ def call(op: Any, **given: Any) -> Any:
             return op(**given)
         arguments = tuple([given[name] for name in argument_names(op)])
         sizes, flat = None, arguments
-        lists = list_arguments(op)
-        if any(arguments[i] for i in lists):
-            sizes = tuple(len(value) if i in lists else None for i, value in enumerate(arguments))
+        if any(arguments[i] for i in list_arguments(op)):
+            sizes = sizes_of(op, arguments)
             flat = Apart.of(arguments, sizes).flat
         if may_have_tangents():
             _refuse_tangents(op, arguments)
@@ -269,7 +269,7 @@ def differentiable(
             name; None: those of ``op_backward``.
     """
     raw_op = getattr(raw, op).default
-    names, outputs, lists = argument_names(raw_op), output_names(raw_op), list_arguments(raw_op)
+    names, outputs = argument_names(raw_op), output_names(raw_op)
     if gradients is None:
         gradients = functools.partial(gradients_of, getattr(raw, f"{op}_backward").default)
 
@@ -281,7 +281,7 @@ def differentiable(
         kept = keep(given, dict(zip(outputs, found, strict=True))) if keep else given
         ctx.kept, tensors = without_tensors(kept)
         ctx.save_for_backward(*tensors)
-        ctx.lists = tuple(len(inputs[i]) if i in lists else None for i in range(len(names)))
+        ctx.lists = sizes_of(raw_op, inputs)
 
     def forward(ctx: Any, sizes: Any, *flat: Any) -> Any:
         arguments = together(sizes, flat)

@@ -61,7 +61,7 @@ def tables_apart(
     """
     if type(keys) not in (tuple, list):
         require_rows(op, **{name: keys})
-        return {"keys": keys, "ids": ids, "features": [], "feature_ids": []}
+        return {"keys": keys, "ids": ids, "features": None, "feature_ids": None}
     given = [None] * len(keys) if ids is None else ids
     if not isinstance(given, (tuple, list)) or len(given) != len(keys) or not keys:
         got = f"{len(given)} of them" if isinstance(given, (tuple, list)) else type(ids).__name__

@@ -14,9 +14,20 @@ ByName = Mapping[str, Any]
 
 @functools.cache
 def list_arguments(op: Any) -> tuple[int, ...]:
-    """Which arguments are lists of tensors."""
+    """Which arguments are lists of tensors, or None."""
     return tuple(
-        i for i, argument in enumerate(op._schema.arguments) if str(argument.type) == "List[Tensor]"
+        i
+        for i, argument in enumerate(op._schema.arguments)
+        if str(argument.type) == "Optional[List[Tensor]]"
+    )
+
+
+def sizes_of(op: Any, arguments: Sequence[Any]) -> tuple[int | None, ...]:
+    """How many tensors each list among the arguments has; None for what is no list."""
+    lists = list_arguments(op)
+    return tuple(
+        len(value) if i in lists and value is not None else None
+        for i, value in enumerate(arguments)
     )
 
 

@@ -134,7 +134,7 @@ def check_search(op: str, a: Given) -> None:
     query, keys = a["query"], a["keys"]
     hashes = "w1" not in a
     history = from_arguments(keys, a["key_time"], a["ids"], **layout_of(a))
-    features, feature_ids = a.get("features", ()), a.get("feature_ids", ())
+    features, feature_ids = a.get("features") or (), a.get("feature_ids") or ()
     check_combination(op, history, OF_SEARCH)
     if hashes:
         _check_words(op, "keys", keys)
@@ -224,7 +224,7 @@ def check_attention(op: str, a: Given) -> None:
     else:
         _check_found_rows(op, a, width)
     check_shape(op, "query_time", query_time, {"Q": u.shape[0]}, "to match u")
-    _check_features(op, OF_ATTENTION, z, z_time, a["features"], a["feature_ids"])
+    _check_features(op, OF_ATTENTION, z, z_time, a["features"] or (), a["feature_ids"] or ())
 
 
 def _own_width(op: str, a: Given) -> Any:

@@ -126,7 +126,7 @@ def _attend(
         name = "z" if isinstance(z.table, tuple) else "z's table"
         rows, sparse = tables_apart("esu_attention", z.table, z_time, z.ids, name), z.sparse
     else:
-        rows, sparse = {"keys": z, "ids": None, "features": [], "feature_ids": []}, False
+        rows, sparse = {"keys": z, "ids": None, "features": None, "feature_ids": None}, False
     context: Tensor = call(
         raw.esu_attention.default, u=u, z=rows.pop("keys"), **rows, z_time=z_time, query_time=query_time,
         positions=positions, **s, valid=valid, sparse_grad=sparse,

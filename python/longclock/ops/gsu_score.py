@@ -119,7 +119,7 @@ def _(need_query: bool, need_keys: bool, need_mlp: bool, **given: Any) -> tuple[
 def _gradients(kept: ByName, grad: Tensor, needs: Mapping[str, Any]) -> ByName:
     """The scores are a sum over tables: each is asked by itself, with its columns of the query, and s with the first."""
     op = raw.gsu_score_backward.default
-    features, feature_ids = kept["features"], kept["feature_ids"]
+    features, feature_ids = kept["features"] or [], kept["feature_ids"] or []
     tables = [kept["keys"], *features]
     queries = kept["query"].split([table.shape[-1] for table in tables], -1)
     of_first = {**kept, "query": queries[0]}

@@ -12,7 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longclock.data import Candidates, EventStream, Histories, HourlyInterests, past_outcomes
+from longclock.data import (
+    Candidates,
+    Catalogue,
+    EventStream,
+    Histories,
+    HourlyInterests,
+    past_outcomes,
+)
 from longclock.data.candidates import labelled_candidates, sampled_candidates
 from longclock.data.stream import IntArray
 from longclock.train.config import Config
@@ -73,6 +80,11 @@ class TrainingData:
         )
 
     @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        """What a model of this stream has rows for."""
+        return Catalogue.of(self.stream)
+
+    @functools.cached_property
     def seen(self) -> npt.NDArray[np.bool_]:
         """Whether the item of every candidate's event occurred before, [R]: see :func:`longclock.data.sampled_candidates`."""
         return self.stream.item_seen()[self.candidates.event]
@@ -89,7 +101,7 @@ class TrainingData:
     @functools.cached_property
     def item_category(self) -> Tensor:
         """The finest attribute of every item, the one with the most ids; an item without any is its own: [items]."""
-        tables, sizes = self.stream.item_categories(), self.stream.category_sizes
+        tables, sizes = self.catalogue.categories, self.catalogue.category_sizes
         if not tables:
             return torch.arange(self.stream.items)
         return torch.from_numpy(tables[max(tables, key=lambda name: sizes[name])])
@@ -118,7 +130,7 @@ class TrainingData:
 
     def _interests(self, negatives: bool) -> Tensor:
         stream = self.stream
-        tables = list(stream.item_categories().values()) or [np.arange(1, stream.items + 1)]
+        tables = list(self.catalogue.categories.values()) or [np.arange(1, stream.items + 1)]
         fields = np.stack([table[stream.item] for table in tables], 1).tolist()
         liked = np.ones(len(stream), bool) if stream.label is None else stream.label == 1
         hourly = HourlyInterests(len(tables))

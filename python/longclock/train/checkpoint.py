@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from longclock.data import EventStream
+from longclock.data import Catalogue, EventStream, OutcomeCounts
 from longclock.data.stream import IntArray
 from longclock.train.batches import TrainingData
 from longclock.train.config import Config
@@ -41,8 +41,11 @@ def identity(name: str, stream: EventStream, config: Config) -> dict[str, Any]:
     }
 
 
-def save(path: Path, run: Run, identity: dict[str, Any]) -> None:
-    """Write model, optimizer, RNG state, position and scores; the old file stays until it is done."""
+def save(
+    path: Path, run: Run, identity: dict[str, Any], data: TrainingData, parts: list[IntArray]
+) -> None:
+    """Write model, optimizer, RNG state, position and scores, and what an export takes besides; the old file stays until it is
+    done. ``parts`` are the chunks of the stream."""
     tensors = {f"model.{key}": value for key, value in run.ranker.state_dict().items()}
     for kind, optimizer in zip(OPTIMIZERS, run.optimizers, strict=False):
         for index, state in optimizer.state_dict()["state"].items():
@@ -52,12 +55,30 @@ def save(path: Path, run: Run, identity: dict[str, Any]) -> None:
     tensors["scores"] = run.scores
     tensors["chunk"] = torch.tensor(run.chunk)
     tensors["seconds"] = torch.tensor(run.seconds, dtype=torch.float64)
-    write_whole(path, packed(tensors, json.dumps(identity)))
+    learned = data.stream.head(max_events=sum(map(len, parts[: run.chunk])))
+    tensors |= _of_stream(data.catalogue, learned)
+    write_whole(path, packed(tensors, json.dumps(identity), json.dumps(_sizes(data.catalogue))))
 
 
-def packed(tensors: dict[str, Tensor], identity: str) -> bytes:
-    """A safetensors file whose metadata hold the identity and the file's checksum."""
-    metadata = {"identity": identity, "checksum": NO_CHECKSUM.decode()}
+def _sizes(catalogue: Catalogue) -> dict[str, Any]:
+    """All of a catalogue but its categories, which are tensors."""
+    kept = dataclasses.asdict(catalogue)
+    return {name: value for name, value in kept.items() if name != "categories"}
+
+
+def _of_stream(catalogue: Catalogue, learned: EventStream) -> dict[str, Tensor]:
+    """Attributes of items, and in a labelled stream how the events that were learned from ended."""
+    found = {f"category.{name}": ids for name, ids in catalogue.categories.items()}
+    if catalogue.labelled:
+        counts = OutcomeCounts.of(learned)
+        for kind in ("count", "positive"):
+            found |= {f"{kind}.{i}": of_field for i, of_field in enumerate(getattr(counts, kind))}
+    return {name: torch.from_numpy(values) for name, values in found.items()}
+
+
+def packed(tensors: dict[str, Tensor], identity: str, sizes: str = "{}") -> bytes:
+    """A safetensors file whose metadata hold the identity, the catalogue's sizes and the file's checksum."""
+    metadata = {"identity": identity, "sizes": sizes, "checksum": NO_CHECKSUM.decode()}
     content = safetensors.torch.save(
         {key: value.contiguous() for key, value in tensors.items()}, metadata
     )
@@ -75,7 +96,7 @@ def load(
     """
     content = path.read_bytes()
     try:
-        found = _identity(content)
+        found = _metadata(content, "identity")
         tensors = safetensors.torch.load(content)
     except BROKEN as error:
         raise _broken(path, error) from error
@@ -92,16 +113,62 @@ def load(
         raise _broken(path, error) from error
 
 
-def _identity(content: bytes) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds of a model, wherever in the stream it stands.
+
+    Args:
+        identity: see :func:`identity`.
+        weights: of the ranker.
+        outcomes: how the events that it has learned from ended; None without labels.
+    """
+
+    identity: dict[str, Any]
+    catalogue: Catalogue
+    weights: dict[str, Tensor]
+    outcomes: OutcomeCounts | None
+
+
+def read(path: Path) -> Trained:
+    """The trained model alone.
+
+    Raises:
+        ValueError: the file is damaged, something else, or of a version that did not write what this takes.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        known, sizes = _metadata(content, "identity"), _metadata(content, "sizes")
+        tensors = safetensors.torch.load(content)
+        kinds: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(".")
+            kinds.setdefault(kind, {})[name] = tensor
+        arrays = {name: ids.numpy() for name, ids in kinds.get("category", {}).items()}
+        ordered = {name: arrays[name] for name in sizes["category_sizes"]}
+        catalogue = Catalogue(categories=ordered, **sizes)
+        outcomes = None
+        if catalogue.labelled:
+            of_fields = [
+                tuple(kinds[kind][str(i)].numpy() for i in range(1 + len(ordered)))
+                for kind in ("count", "positive")
+            ]
+            outcomes = OutcomeCounts(*of_fields)
+        return Trained(known, catalogue, kinds["model"], outcomes)
+    except BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def _metadata(content: bytes, name: str) -> dict[str, Any]:
     """What the file says of itself, once its checksum is known to be right."""
     place = _place_of_checksum(content)
     checksum = content[place : place + len(NO_CHECKSUM)]
     if checksum != _checksum(_with_checksum(content, place, NO_CHECKSUM)):
         raise ValueError("its checksum is wrong: it is damaged, or was changed")
     header = json.loads(content[8 : _end_of_header(content)])
-    found = json.loads(header["__metadata__"]["identity"])
+    found = json.loads(header["__metadata__"][name])
     if not isinstance(found, dict):
-        raise ValueError("its identity is no object")
+        raise ValueError(f"its {name} is no object")
     return found
 
 

@@ -14,6 +14,7 @@ import torch
 
 from longclock import metrics
 from longclock.data import EventStream
+from longclock.data.stream import IntArray
 from longclock.train import checkpoint, results
 from longclock.train.batches import TrainingData
 from longclock.train.config import MODELS, Config
@@ -98,17 +99,24 @@ def run_model(
                 bar.set_postfix(_so_far(run, data, bar.n, counted_from))
                 shown = now
             if last or now - saved >= options.checkpoint_seconds:
-                _save(path, run, identity, options)
+                _save(path, run, identity, data, parts, options)
                 saved = now
 
         train(run, data, config, after_chunk)
     return run
 
 
-def _save(path: Path, run: Run, identity: dict[str, Any], options: Options) -> None:
+def _save(
+    path: Path,
+    run: Run,
+    identity: dict[str, Any],
+    data: TrainingData,
+    parts: list[IntArray],
+    options: Options,
+) -> None:
     """A checkpoint, or a word why there is none: training goes on, and the next one is tried all the same."""
     try:
-        checkpoint.save(path, run, identity)
+        checkpoint.save(path, run, identity, data, parts)
         options.unsaved.discard(path)
     except OSError as error:
         if path not in options.unsaved:

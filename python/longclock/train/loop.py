@@ -49,7 +49,7 @@ class Run:
         if model.counts is not None:
             ranker: Ranker | CountingRanker = CountingRanker(model.counts, config.period)
         else:
-            ranker = Ranker(data.stream, model, config)
+            ranker = Ranker(data.catalogue, model, config)
         groups = parameter_groups(ranker, config.learning_rate, config.dense_share)
         of_embeddings = None
         if config.embedding_optimizer and len(groups) == 2:

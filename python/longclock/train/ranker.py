@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longclock.data import EventStream
+from longclock.data import Catalogue
 from longclock.data.outcomes import outcome_columns
 from longclock.history import History
 from longclock.nn.pooling import mean_of_last
@@ -32,38 +32,38 @@ class Ranker(nn.Module):
     categories: Tensor
     buckets: Tensor | None  # every item's row, where the table has not one for each
 
-    def __init__(self, stream: EventStream, model: Model, config: Config) -> None:
+    def __init__(self, catalogue: Catalogue, model: Model, config: Config) -> None:
         super().__init__()
         self.recent, self.item_scale = config.recent, config.item_scale
         self.search_loss = config.search_loss
         self.sparse = bool(
             config.embedding_optimizer
         )  # gradients of the large tables: of the rows that were read
-        self.user = nn.Embedding(stream.users, USER_DIM, sparse=self.sparse)
-        self.item = nn.Embedding(config.item_buckets or stream.items, ITEM_DIM)
-        tables = stream.item_categories()
+        self.user = nn.Embedding(catalogue.users, USER_DIM, sparse=self.sparse)
+        self.item = nn.Embedding(config.item_buckets or catalogue.items, ITEM_DIM)
+        tables = catalogue.categories
         self.category = nn.ModuleList(
-            nn.Embedding(stream.category_sizes[name], CATEGORY_DIM) for name in tables
+            nn.Embedding(catalogue.category_sizes[name], CATEGORY_DIM) for name in tables
         )
         ids = [torch.from_numpy(table) for table in tables.values()]
-        none = torch.empty(0, stream.items, dtype=torch.int64)
-        buckets = torch.arange(stream.items) * HASH % 2**32 * config.item_buckets // 2**32
+        none = torch.empty(0, catalogue.items, dtype=torch.int64)
+        buckets = torch.arange(catalogue.items) * HASH % 2**32 * config.item_buckets // 2**32
         self.register_buffer("buckets", buckets if config.item_buckets else None, persistent=False)
         self.register_buffer("categories", torch.stack(ids) if ids else none, persistent=False)
-        self.outcome = nn.Embedding(2, CATEGORY_DIM) if stream.label is not None else None
+        self.outcome = nn.Embedding(2, CATEGORY_DIM) if catalogue.labelled else None
         for embedding in self.modules():
             if isinstance(embedding, nn.Embedding):
                 nn.init.normal_(embedding.weight, std=config.spread)
 
         self.candidate_dim = ITEM_DIM + CATEGORY_DIM * len(ids)
         behaviour_dim = self.candidate_dim + (CATEGORY_DIM if self.outcome is not None else 0)
-        self.reads_outcomes = config.outcomes and stream.label is not None
+        self.reads_outcomes = config.outcomes and catalogue.labelled
         width = USER_DIM + behaviour_dim + 4 * self.candidate_dim
         if self.reads_outcomes:
             width += outcome_columns(len(ids))
         self.tower = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
         self.interest = model.build(
-            config, behaviour_dim, self.candidate_dim, categories=len(ids), users=stream.users
+            config, behaviour_dim, self.candidate_dim, categories=len(ids), users=catalogue.users
         )
 
     @property
@@ -109,15 +109,9 @@ class Ranker(nn.Module):
         recent = mean_of_last("Ranker", self.recent, inputs.history)
         call, reads = inputs.call, inputs.reads
         v, context = self.interest(*call, **reads, return_context=True)
-        met = context.mean(-2)[:, : self.candidate_dim]  # without outcome and time features
-        features = [
-            self.user(batch.user)[batch.event],
-            candidate,
-            recent[batch.event],
-            v,
-            candidate * v,
-            candidate * met,
-        ]
+        features = tower_features(
+            self.user(batch.user)[batch.event], candidate, recent[batch.event], v, context
+        )
         if self.reads_outcomes:
             features.append(data.outcomes[batch.number][batch.event])
         logits = self.tower(torch.cat(features, 1)).squeeze(1)
@@ -126,6 +120,14 @@ class Ranker(nn.Module):
         search = self.interest.search_loss(*call, **reads) if self.search_loss else None
         weighted = None if search is None else self.search_loss * search
         return logits, self.interest.auxiliary_logits(*call), weighted
+
+
+def tower_features(
+    user: Tensor, candidate: Tensor, recent: Tensor, v: Tensor, context: Tensor
+) -> list[Tensor]:
+    """What the tower reads of every candidate, [R, ...] each."""
+    met = context.mean(-2)[:, : candidate.shape[1]]  # without outcome and time features
+    return [user, candidate, recent, v, candidate * v, candidate * met]
 
 
 class Inputs:

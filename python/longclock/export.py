@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m longclock.export``: from a checkpoint of training to a folder that :class:`longclock.serve.Recommender` serves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from longclock._extras import SERVE_EXTRA
+
+try:
+    from longclock.serve import model_folder
+    from longclock.serve.ranking_model import exported
+    from longclock.train import checkpoint
+except ImportError as error:
+    if (error.name or "").startswith("longclock"):
+        raise
+    sys.exit(f"longclock.export needs {error.name}: {SERVE_EXTRA}")
+
+
+def export(path: Path, folder: Path, keep: int = 2) -> str:
+    """Add the checkpoint's model to the folder as its current version; returns the version's name.
+
+    Args:
+        path: a checkpoint of ``python -m longclock.train``, at any place of its stream.
+        folder: made where there is none. Whoever serves from it goes on, and switches by itself.
+        keep: versions that stay, this one among them; older ones are removed.
+    Raises:
+        ValueError: a file that is no checkpoint, or of a model that cannot be served.
+        OSError: a file that cannot be read or written.
+    """
+    if keep < 1:
+        raise ValueError(f"longclock.export: keep must be at least 1, got {keep}")
+    about, tensors = exported(checkpoint.read(path))
+    return model_folder.write(folder, about, tensors, keep)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m longclock.export", description=__doc__)
+    p.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of python -m longclock.train: <out>/checkpoints/<model>.safetensors")  # fmt: skip
+    p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the model's versions")  # fmt: skip
+    p.add_argument("--keep", type=int, default=2, metavar="N", help="versions that stay (2)")
+    args = p.parse_args(argv)
+    try:
+        print(f"{args.out / export(args.checkpoint, args.out, args.keep)} is the current version")
+    except (ValueError, OSError) as error:
+        p.exit(2, f"longclock.export: {error}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

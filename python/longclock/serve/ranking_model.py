@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trained ranking model as requests need it: tables of finished vectors, the interest module, the tower."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import longclock
+from longclock.data import Catalogue, OutcomeCounts
+from longclock.history import History
+from longclock.nn import InterestModule, LongTermInterestClock
+from longclock.nn.pooling import mean_of_last
+from longclock.serve.model_folder import ModelFolderError, Version
+from longclock.train.checkpoint import Trained
+from longclock.train.config import MODELS, Config
+from longclock.train.ranker import Ranker, tower_features
+from longclock.types import Lookup
+
+Scoring = Literal["folded", "precomputed"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class RankingModel(nn.Module):
+    """Scores the candidates of requests, as the ranker that was trained does: the same bits on a CPU for fp32 tables.
+
+    Args:
+        items: [N, candidate_dim], the vector of every item.
+        behaviours: [N, behaviour_dim], or [2 N, behaviour_dim] of a stream with labels: those of label 0 first.
+        users: [U + 1, width]; the last row is the mean of the others and stands for whoever is not known.
+        interest, tower: as trained.
+        recent: behaviours in the plain mean that the tower reads.
+        scoring: "precomputed" compares projections of the behaviours, which are made here, once: the same ranking.
+    """
+
+    items: Tensor
+    behaviours: Tensor
+    users: Tensor
+    keys: Tensor | None
+
+    def __init__(
+        self, items: Tensor, behaviours: Tensor, users: Tensor, interest: InterestModule, tower: nn.Module,
+        recent: int, scoring: Scoring = "folded",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.interest, self.tower, self.recent = interest, tower, recent
+        for name, table in (("items", items), ("behaviours", behaviours), ("users", users)):
+            self.register_buffer(name, table)
+        keys = None
+        if scoring == "precomputed":
+            if not isinstance(interest, LongTermInterestClock):
+                raise ValueError(
+                    f"RankingModel: scoring must be 'folded' for {type(interest).__name__}, got 'precomputed'; projections are "
+                    "LongTermInterestClock's"
+                )
+            interest.scoring = scoring
+            with torch.no_grad():
+                keys = interest.project(behaviours)
+        self.register_buffer("keys", keys)
+
+    def forward(
+        self,
+        user: Tensor,
+        candidate: Tensor,
+        behaviour: Tensor,
+        behaviour_time: Tensor,
+        ends: Tensor,
+        query_offsets: Tensor,
+        query_time: Tensor,
+        outcomes: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the candidates of S requests, fp32 [R].
+
+        Args:
+            user: int64 [S], rows of ``users``.
+            candidate: int64 [R], rows of ``items``; those of request s begin at ``query_offsets[s]``, [S + 1].
+            behaviour, behaviour_time: int64 [T], rows of ``behaviours`` and seconds, one request's behind another's; those of
+                request s end before ``ends[s]``, [S].
+            query_time: int64 [S], seconds.
+            outcomes: [R, features], where the tower reads them.
+        """
+        starts = F.pad(ends, (1, 0))[:-1]
+        rows = Lookup(self.behaviours, behaviour)
+        history = History.windows(rows, behaviour_time, starts, ends, query_offsets)
+        number = torch.arange(candidate.shape[0], device=candidate.device)
+        request = torch.searchsorted(query_offsets[1:], number, right=True)
+        vectors = F.embedding(candidate, self.items)
+        keys = {} if self.keys is None else {"keys": self.keys}
+        v, context = self.interest(vectors, history, query_time, return_context=True, **keys)
+        recent = mean_of_last("RankingModel", self.recent, history)
+        of_user = F.embedding(user, self.users)
+        features = tower_features(of_user[request], vectors, recent[request], v, context)
+        if outcomes is not None:
+            features.append(outcomes)
+        logits: Tensor = self.tower(torch.cat(features, 1)).squeeze(1)
+        return logits
+
+
+@torch.no_grad()
+def exported(trained: Trained) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a version of a trained model says of itself, and its tensors.
+
+    Raises:
+        ValueError: a model that reads more of a request than a store of histories has.
+    """
+    name, config = trained.identity["model"], _config(trained.identity)
+    model = MODELS[name]
+    if model.counts is not None or model.shuffled_times:
+        raise ValueError(
+            f"longclock.export: the model must be one that can be served, got {name!r}, a control; train lic"
+        )
+    ranker = Ranker(trained.catalogue, model, config)
+    ranker.load_state_dict(trained.weights)
+    if ranker.interest.reads:
+        raise ValueError(
+            f"longclock.export: the model must read histories alone, got {name!r}, which also reads "
+            f"{', '.join(ranker.interest.reads)}; train lic, or another model that does"
+        )
+    items = ranker.item_table()
+    users = ranker.user.weight
+    tensors = {
+        "items": items,
+        "users": torch.cat([users, users.mean(0, keepdim=True)]),
+        **{f"interest.{key}": value for key, value in ranker.interest.state_dict().items()},
+        **{f"tower.{key}": value for key, value in ranker.tower.state_dict().items()},
+        **{
+            f"category.{key}": torch.from_numpy(ids)
+            for key, ids in trained.catalogue.categories.items()
+        },
+    }
+    if trained.catalogue.labelled:  # else they are the items
+        tensors["behaviours"] = ranker.behaviour_table(items)
+    if ranker.reads_outcomes and trained.outcomes is not None:
+        for kind in ("count", "positive"):
+            of_fields = getattr(trained.outcomes, kind)
+            tensors |= {f"{kind}.{i}": torch.from_numpy(each) for i, each in enumerate(of_fields)}
+    catalogue = trained.catalogue
+    about = {
+        "longclock": longclock.__version__,
+        "model": name,
+        "config": dataclasses.asdict(config),
+        "users": catalogue.users,
+        "items": catalogue.items,
+        "category_sizes": catalogue.category_sizes,
+        "labelled": catalogue.labelled,
+        "reads_outcomes": ranker.reads_outcomes,
+    }
+    return about, tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """One version, ready for requests; nothing of it changes any more."""
+
+    version: str
+    model: RankingModel
+    config: Config
+    catalogue: Catalogue
+    outcomes: OutcomeCounts | None
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls, version: Version, scoring: Scoring, dtype: torch.dtype, device: torch.device
+    ) -> Served:
+        """Builds the modules that the version names and puts its tensors into them.
+
+        Raises:
+            ModelFolderError: tensors that do not fit what the version says of itself.
+        """
+        about, parts = version.about, _by_kind(version.tensors)
+        try:
+            config = _config(about)
+            own = parts["own"]
+            behaviours = own.get("behaviours", own["items"])
+            widths = behaviours.shape[1], own["items"].shape[1]
+            sizes = about["category_sizes"]
+            interest = MODELS[about["model"]].build(config, *widths, len(sizes), about["users"])
+            interest.load_state_dict(parts["interest"])
+            first = parts["tower"]["0.weight"]
+            tower = nn.Sequential(
+                nn.Linear(first.shape[1], first.shape[0]), nn.ReLU(), nn.Linear(first.shape[0], 1)
+            )
+            tower.load_state_dict(parts["tower"])
+            categories = {name: parts["category"][name].numpy() for name in sizes}
+            catalogue = Catalogue(
+                about["users"], about["items"], categories, sizes, about["labelled"]
+            )
+            outcomes = None
+            if about["reads_outcomes"]:
+                of_kind = [
+                    tuple(parts[kind][str(i)].numpy() for i in range(1 + len(sizes)))
+                    for kind in ("count", "positive")
+                ]
+                outcomes = OutcomeCounts(*of_kind)
+            model = RankingModel(
+                own["items"],
+                behaviours.to(dtype),
+                own["users"],
+                interest,
+                tower,
+                config.recent,
+                scoring,
+            )
+        except (KeyError, TypeError, RuntimeError, IndexError) as error:
+            raise ModelFolderError(
+                f"version {version.name} is not a model of this longclock ({error}); export again"
+            ) from error
+        return cls(
+            version.name, model.requires_grad_(False).eval().to(device), config, catalogue, outcomes
+        )
+
+
+def _config(known: dict[str, Any]) -> Config:
+    """Of an identity, or of what a version says of itself; fields that this version does not know are left out."""
+    given = known.get("config", known)
+    return Config(
+        **{each.name: given[each.name] for each in dataclasses.fields(Config) if each.name in given}
+    )
+
+
+def _by_kind(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        kind, dot, name = key.partition(".")
+        found.setdefault(kind if dot else "own", {})[name if dot else key] = tensor
+    return found

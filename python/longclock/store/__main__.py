@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m longclock.store``: puts the events of a file, or of an example, into a store of histories."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from longclock._extras import TRAIN_EXTRA
+
+try:
+    from longclock.data import EventStream
+    from longclock.store import BehaviourStore, open_store
+    from longclock.train.arguments import Parser, data_of, stream_of
+except ImportError as error:
+    if (error.name or "").startswith("longclock"):
+        raise
+    sys.exit(f"longclock.store needs {error.name}: {TRAIN_EXTRA}")
+
+CALL = 10_000  # behaviours that are appended together
+
+
+def columns_of(stream: EventStream) -> dict[str, str]:
+    """Of a store for the histories of a stream: how far local time is ahead, and how an event ended where that is known."""
+    return {"utc_offset": "int32"} | ({} if stream.label is None else {"label": "int8"})
+
+
+def fill(store: BehaviourStore, stream: EventStream) -> int:
+    """Append all events of a stream; returns how many were not there yet."""
+    given = {"utc_offset": stream.time - stream.order_time}
+    if stream.label is not None:
+        given["label"] = stream.label
+    new = 0
+    for first in range(0, len(stream), CALL):
+        part = slice(first, first + CALL)
+        columns = {name: values[part] for name, values in given.items()}
+        new += store.append_many(
+            stream.user[part].tolist(), stream.item[part], stream.order_time[part], **columns
+        )
+    return new
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    p = Parser(prog="python -m longclock.store", description=__doc__)
+    p.add_argument("--store", required=True, metavar="URL", help="a file, or redis://host:port/0; made where there is none")  # fmt: skip
+    p.add_argument("--data", metavar="NAME|FILE", help="an example, or your own events: Parquet or CSV (nyc)")  # fmt: skip
+    p.add_argument("--events", metavar="FILE", help="your own events: as --data FILE")
+    p.add_argument("--categories", metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
+    p.add_argument("--data-dir", metavar="FOLDER", help="folder of the example data")
+    p.add_argument("--days", metavar="N", type=int, help="only the first days (0: all)")
+    args = p.parse_args(argv)
+    try:
+        stream = stream_of(data_of(args), args.data_dir, args.categories).head(args.days or None)
+        with open_store(args.store, columns=columns_of(stream)) as store:
+            new = fill(store, stream)
+        print(f"{args.store}: {new:,} new behaviours of {len(stream):,} events")
+    except (ValueError, OSError) as error:
+        p.exit(2, f"longclock.store: {error}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
