@@ -203,6 +203,24 @@ def lines(name: str, found: dict[str, Any]) -> Iterator[str]:
         yield f"  {kind:28} {count:>9,.0f} bytes an append"
 
 
+def table(results: dict[str, Any]) -> list[str]:
+    """Rows of docs/serving.md."""
+    stores = [results[name] for name in ("SQLite", "Redis")]
+    figures: dict[str, list[str]] = {
+        "load 10,000 behaviours of a user, ms": [f"{x['load_ms_a_user']:.0f}" for x in stores],
+        "read them, ms of CPU": [f"{x['read_cpu_ms']['median']:.2f}" for x in stores],
+    }
+    for kind in stores[0]["appends_a_second"]:
+        rates = [x["appends_a_second"][kind]["median"] for x in stores]
+        figures[f"appends a second: {kind}"] = [f"{rate:,.0f}" for rate in rates]
+    ratios = [f"{x['together_over_alone']:.0f}" for x in stores]
+    figures[f"{TOGETHER} callers together over one"] = ratios
+    for kind in stores[0]["bytes_an_append"]:
+        sizes = [x["bytes_an_append"][kind] for x in stores]
+        figures[f"bytes written an append: {kind}"] = [f"{size:,.0f}" for size in sizes]
+    return [f"| {name} | {' | '.join(values)} |" for name, values in figures.items()]
+
+
 def main() -> int:
     p = argparse.ArgumentParser(prog="python -m bench.store", description=__doc__)
     p.add_argument("--redis", metavar="URL", help="a server to measure; without, SQLite alone")
