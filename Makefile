@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | test | test-emulated | bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
+# make build | demo | redis | test | test-emulated | bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
 # make net | fuzz | fuzz-quick | test-asan | test-tsan | test-msan | torture | soak: what tests of single calls do not
 # find; `net` is all of it in the few minutes that CI has. Everything is installed into .venv/ and build/.
 #
@@ -10,7 +10,8 @@
 # TORCH=2.12.0              the PyTorch that wheel-check tries the wheel under
 # REPORT_ARGS=--update      arguments of cuda-report and gpu-check
 # SECONDS=600               how long fuzz, soak (an hour), and each part of torture (10 minutes) run
-# ROUNDS=500               runs of each kind (training, study, full disk) that torture kills
+# ROUNDS=500               runs of each kind (training, study, full disk, stores) that torture kills
+# REDIS_PORT=6379          where `make redis` serves
 # CLANGXX=clang++           the Clang of test-msan
 
 PYTHON ?= python3
@@ -19,6 +20,7 @@ PYTEST_ARGS ?=
 REPORT_ARGS ?=
 TORCH ?= 2.12.0
 ROUNDS ?= 500
+REDIS_PORT ?= 6379
 CLANGXX ?= clang++
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,7 +44,7 @@ CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h
 
 .DEFAULT_GOAL := build
 .PHONY: study build demo test test-cpp test-python test-emulated test-emulated-quick bench cuda-report gpu-check lint format wheel wheel-check clean \
-  libraries emulated gtest clang net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
+  libraries emulated gtest clang redis redis-server net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
 
 $(BIN)/python:
 	$(SAY) "making $(VENV) with $(PYTHON)"
@@ -77,8 +79,8 @@ $(CUDA_TOOLS)/.installed: constraints.txt $(VENV)/.tools
 	@touch $@
 
 $(VENV)/.package: pyproject.toml setup.py $(VENV)/.tools
-	$(SAY) "building and installing longclock and what training and tests need"
-	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation -e '.[train,test]'
+	$(SAY) "building and installing longclock and what training, serving and tests need"
+	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation -e '.[train,test,serve]'
 	@$(PIP) install -qq -c $(CONSTRAINTS) --no-deps fuxictr  # single classes are used, without its dependencies
 	@touch $@
 
@@ -129,7 +131,24 @@ test-cpp: gtest libraries
 	  -O $(CURDIR)/build/ctest.log || { cat build/ctest.log; exit 1; }
 	@grep -E 'tests passed' build/ctest.log
 
-test-python: libraries
+# Tests of the store in Redis start it themselves.
+redis-server:
+	@if ! command -v redis-server > /dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    printf '\033[1m== installing Redis (redis-server)\033[0m\n'; \
+	    export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install -y redis-server > /dev/null; \
+	  else \
+	    echo "redis-server is missing, what needs it is left out: sudo apt-get install redis-server" >&2; \
+	  fi; \
+	fi
+
+# A server that has on its disk what it acknowledges; its data are in build/redis. Ctrl-C ends it.
+redis: redis-server
+	$(SAY) "redis-server at redis://localhost:$(REDIS_PORT)"
+	@mkdir -p build/redis && exec redis-server --port $(REDIS_PORT) --bind 127.0.0.1 --dir build/redis \
+	  --appendonly yes --appendfsync always --save ""
+
+test-python: libraries redis-server
 	$(SAY) "pytest: the ops, the modules, training"
 	@$(PYTEST) $(PYTEST_ARGS)
 
@@ -218,9 +237,11 @@ fuzz-quick: emulated
 	@LONGCLOCK_LIBRARY=$(BUILD)/emulated/liblongclock.so $(BIN)/python -m tests.fuzz --calls 300 --device emulated
 
 # Kills at any moment, full disks, weights that change under a search, forks under load.
-torture: libraries
+torture: libraries redis-server
 	$(SAY) "runs that are killed, and disks that are full"
 	@$(TORTURE).kill_rounds --rounds $(ROUNDS)
+	$(SAY) "stores whose writers, and servers, are killed"
+	@$(TORTURE).store_rounds --rounds $(ROUNDS)
 	$(SAY) "threads and forks"
 	@$(TORTURE).threads --seconds $(or $(SECONDS),600)
 	@$(TORTURE).forks --seconds $(or $(SECONDS),600)

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import longclock as lc
-from longclock import baselines, data, metrics, nn, ops, optim, serve
+from longclock import baselines, data, metrics, nn, ops, optim, serve, store
 
 HEAD = """# API
 
@@ -42,6 +42,17 @@ RIVALS = (
 SECTIONS = (
     ("Modules", (lc.LongTermInterestClock, lc.ClockAttentionStack, lc.TimeSimilarity)),
     ("Histories", (lc.History,)),
+    (
+        "Stores of histories",
+        (
+            store.open_store,
+            store.SQLiteStore,
+            store.RedisStore,
+            store.BehaviourStore,
+            store.Behaviours,
+            store.DamagedHistoryError,
+        ),
+    ),
     ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
@@ -59,6 +70,18 @@ METHODS = {
     lc.LongTermInterestClock: ("forward", "project", "search", "attention_mass", "search_loss"),
     lc.ClockAttentionStack: ("forward",),
     lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
+    store.BehaviourStore: (
+        "append",
+        "append_many",
+        "get",
+        "get_many",
+        "read_many",
+        "trim",
+        "delete",
+        "users",
+        "repair",
+        "close",
+    ),
     serve.Recommender: ("rank", "rank_many", "refresh"),
     nn.InterestModule: (
         "observe",
@@ -73,6 +96,7 @@ OBJECTS = {
     lc.LongTermInterestClock: "clock",
     lc.ClockAttentionStack: "stack",
     nn.InterestModule: "interest",
+    store.BehaviourStore: "store",
     serve.Recommender: "recommender",
 }  # what is shown called
 
@@ -80,7 +104,7 @@ OBJECTS = {
 def public() -> dict[str, Any]:
     """Everything public by its name: what the page shows, and what the packages export."""
     shown = {thing.__name__: thing for thing in LISTED}
-    packages = (lc, ops, nn, optim, data, metrics, serve)
+    packages = (lc, ops, nn, optim, data, metrics, serve, store)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
     return {
         name: thing
@@ -159,6 +183,8 @@ def signature(thing: Callable[..., Any], owner: str = "") -> str:
     if owner and not inspect.ismethod(thing):  # of an object
         return f"{owner.lower()}.{call}"
     package = "lc.optim" if thing.__module__ == optim.__name__ else "lc"
+    if thing.__module__.startswith(store.__name__):
+        package = "longclock.store"
     return f"{package}.{owner}.{call}" if owner else f"{package}.{call}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -42,10 +43,19 @@ class RedisProcess:
         )
         log.close()
         until = time.monotonic() + START_SECONDS
-        while not self.socket.exists():
+        while not self.answers():
             assert self.process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < until, "redis-server does not start"
             time.sleep(0.005)
+
+    def answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.socket))
+                probe.sendall(b"PING\r\n")
+                return bool(probe.recv(1))
+            except OSError:
+                return False
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

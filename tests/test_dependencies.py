@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from longclock._extras import TRAIN_EXTRA
+from longclock._extras import SERVE_EXTRA, TRAIN_EXTRA
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "longclock"
-IMPORTED_AS = {"scikit-learn": "sklearn"}
-# Beside these, all of longclock is core; reading a file imports pandas and pyarrow when it is called.
-TRAINING = ("train", "study", "metrics.py")
-WHEN_CALLED = {"data": {"pandas", "pyarrow"}}
+IMPORTED_AS = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client"}
+# Beside these parts, all of longclock is core; reading a file imports pandas and pyarrow when it is called, a store in Redis redis.
+EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "serve": "serve", "export.py": "serve"}  # fmt: skip
+FOUND_BY_UVICORN = {"httptools", "uvloop"}
+WHEN_CALLED = {"data": {"pandas", "pyarrow"}, "store": {"redis"}}
 
 
 def declared(name: str) -> set[str]:
@@ -47,14 +48,15 @@ def test_imports_are_declared(path):
         return
     part = path.relative_to(PACKAGE).parts[0]
     allowed = declared("dependencies")
-    if part in TRAINING:
-        allowed |= declared("train")
+    if part in EXTRA_OF:
+        allowed |= declared(EXTRA_OF[part])
     assert imported(path) - allowed - WHEN_CALLED.get(part, set()) == set()
 
 
 def test_nothing_is_declared_that_is_not_imported():
     everything = set().union(*(imported(path) for path in PACKAGE.rglob("*.py")))
-    assert declared("dependencies") | declared("train") == everything
+    all_declared = declared("dependencies") | declared("train") | declared("serve")
+    assert all_declared == everything | FOUND_BY_UVICORN
 
 
 def without(packages: set[str], program: str) -> subprocess.CompletedProcess[str]:
@@ -74,11 +76,11 @@ sys.meta_path.insert(0, Refused())
 
 
 def test_the_core_needs_no_extra():
-    """Every module outside training can be imported with the core's dependencies alone."""
+    """Every module outside training and serving can be imported with the core's dependencies alone."""
     files = [
         path
         for path in PACKAGE.rglob("*.py")
-        if path.relative_to(PACKAGE).parts[0] not in TRAINING and path.stem != "__main__"
+        if path.relative_to(PACKAGE).parts[0] not in EXTRA_OF and path.stem != "__main__"
     ]
     names = [
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -95,20 +97,29 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = without(declared("train"), program)
+    done = without(declared("train") | declared("serve"), program)
     assert done.stderr == ""
     assert done.stdout.strip() == f"reading event files needs pandas: {TRAIN_EXTRA}"
 
 
-@pytest.mark.parametrize("module", ["train", "study"])
-def test_a_missing_extra_is_named(module):
+@pytest.mark.parametrize(
+    ("module", "missing", "command"),
+    [
+        ("train", "sklearn", TRAIN_EXTRA),
+        ("study", "sklearn", TRAIN_EXTRA),
+        ("serve", "uvicorn", SERVE_EXTRA),
+        ("export", "safetensors", SERVE_EXTRA),
+    ],
+)
+def test_a_missing_extra_is_named(module, missing, command):
     program = f"import runpy; runpy.run_module('longclock.{module}', run_name='__main__')"
-    done = without({"sklearn"}, program)
+    done = without({missing}, program)
     assert done.returncode == 1
-    assert done.stderr.strip() == f"longclock.{module} needs sklearn: {TRAIN_EXTRA}"
+    assert done.stderr.strip() == f"longclock.{module} needs {missing}: {command}"
 
 
-def test_the_command_installs_what_is_declared():
-    words = TRAIN_EXTRA.split()
+@pytest.mark.parametrize(("extra", "command"), [("train", TRAIN_EXTRA), ("serve", SERVE_EXTRA)])
+def test_the_command_installs_what_is_declared(extra, command):
+    words = command.split()
     assert words[:2] == ["pip", "install"]
-    assert {IMPORTED_AS.get(word, word) for word in words[2:]} == declared("train")
+    assert {IMPORTED_AS.get(word, word) for word in words[2:]} == declared(extra)

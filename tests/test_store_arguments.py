@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from longclock._extras import SERVE_EXTRA
 from longclock.store import RedisStore, SQLiteStore, open_store
 
 APPENDS = [
@@ -70,6 +71,10 @@ def test_reading(stores):
         store.get_many([1], torch.randn(3))
     with pytest.raises(ValueError, match=f"{name}.read_many: user must be"):
         store.read_many([1, 2.5])
+    for users in ("ada", 7, None):
+        with pytest.raises(ValueError, match=f"{name}.read_many: users must be a list of users, got"):  # fmt: skip
+            store.read_many(users)
+    assert store.read_many(torch.tensor([1, 2]))[2].tolist() == [0, 0, 0]
     for method in ("trim", "delete", "repair"):
         with pytest.raises(ValueError, match=f"{name}.{method}: user must be"):
             getattr(store, method)(None)
@@ -136,5 +141,5 @@ open_store("redis://localhost")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: longclock.store.RedisStore needs redis: pip install redis safetensors"
+        f"ModuleNotFoundError: longclock.store.RedisStore needs redis: {SERVE_EXTRA}"
     )

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import sqlite3
 import traceback
 
 import numpy as np
@@ -87,7 +86,8 @@ def histories(path, right, on_damage):
             try:
                 found[user] = pairs(store.get(user))
             except FOUND as error:
-                assert not isinstance(error, DamagedHistoryError) or error.user == user
+                if isinstance(error, DamagedHistoryError) and error.user != user:
+                    raise AssertionError("another's damage") from error
                 found[user] = None
     return found
 

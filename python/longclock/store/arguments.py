@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,14 @@ def user_of(op: str, user: Any) -> User:
     raise ValueError(
         f"{op}: user must be an int of 64 bits or a text, got {user!r} of type {type(user).__name__}"
     )
+
+
+def users_of(op: str, users: Any) -> list[User]:
+    if isinstance(users, Tensor | np.ndarray):
+        users = users.tolist()
+    if isinstance(users, str | bytes) or not isinstance(users, Iterable):
+        raise ValueError(f"{op}: users must be a list of users, got {users!r}")
+    return [user_of(op, user) for user in users]
 
 
 def times_before(op: str, before: Any, count: int) -> list[int | None]:

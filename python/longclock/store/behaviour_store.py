@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from longclock.history import History
-from longclock.store.arguments import fits, integers, numbers, times_before, user_of
+from longclock.store.arguments import fits, integers, numbers, times_before, user_of, users_of
 from longclock.store.records import (
     Array,
     Behaviours,
@@ -44,12 +43,24 @@ class BehaviourStore(abc.ABC):
     A behaviour is an item at a time, with the columns that the store was made with. A user's are kept in the order of
     (time, item), the newest ``capacity`` of them. One that is appended again, as after a failure that nobody answered, is one still.
 
-    Made by :func:`longclock.store.open_store`, or by the class of a backend.
+    Made by :func:`open_store`, or by the class of a backend: :class:`SQLiteStore`, :class:`RedisStore`. Threads may share one, and it
+    may be handed to other processes: by a fork, or pickled. ``capacity`` is how many behaviours of a user are kept, ``columns`` the
+    names and dtypes of what a behaviour has besides item and time, ``on_damage`` "raise", or "skip": what is damaged is left out
+    of what is read, and logged.
 
-    Attributes:
-        capacity: behaviours of a user that are kept.
-        columns: names and dtypes of what a behaviour has besides item and time.
-        on_damage: "raise", or "skip": what is damaged is left out of what is read, and logged.
+    Example::
+
+        >>> import torch
+        >>> from longclock.store import open_store
+        >>> store = open_store("histories.db")
+        >>> store.append_many(["ada", "bob", "ada"], items=[3, 3, 1], times=[20, 10, 10])
+        3
+        >>> history = store.get_many(["ada", "bob"], torch.randn(5, 8), before=20)
+        >>> history.offsets, history.time
+        (tensor([0, 1, 2]), tensor([10, 10]))
+        >>> store.trim("ada", keep=1), store.delete("bob"), list(store.users())
+        (1, True, ['ada'])
+        >>> store.close()
     """
 
     capacity: int
@@ -65,10 +76,12 @@ class BehaviourStore(abc.ABC):
             item, time: ints of 64 bits; time in seconds.
             columns: a value for each of the store's columns.
         Returns:
-            Whether it is new. Threads that append at one time share a commit.
+            Whether it is new. Threads that append at one time share a commit. One that is older than all that the capacity
+            keeps is new, and gone.
         Raises:
             ValueError: an argument that does not fit; the message names it.
             DamagedHistoryError: what the behaviour belongs to cannot be read.
+            OSError: it cannot be written. It may be there all the same, and can be appended again.
         """
         if not columns and not self.columns and fits(item) and fits(time):  # as most are
             user = user_of(f"{self._name}.append", user)
@@ -86,7 +99,8 @@ class BehaviourStore(abc.ABC):
         Returns:
             How many of them are new. All are durable when this returns.
         Raises:
-            ValueError, DamagedHistoryError: as of :meth:`append`; nothing has been appended then.
+            ValueError, DamagedHistoryError, OSError: as of :meth:`append`. Where :attr:`atomic` is "user", those of users without
+                damage are there.
         """
         appended = self._packed(users, items, times, columns)
         return self._append(appended) if appended.users else 0
@@ -139,7 +153,11 @@ class BehaviourStore(abc.ABC):
     def read_many(
         self, users: Sequence[User], before: int | Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Items and times of users one behind the other, int64 [T], and where each user's begin, [S + 1]."""
+        """Items and times of users one behind the other, int64 [T], and where each user's begin, [S + 1].
+
+        Args:
+            users, before: as of :meth:`get_many`.
+        """
         return self._flat("read_many", users, before)
 
     def _flat(self, method: str, users: Any, before: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,11 +171,11 @@ class BehaviourStore(abc.ABC):
 
     def _read_all(self, method: str, users: Any, before: Any) -> list[Array]:
         op = f"{self._name}.{method}"
-        users = [user_of(op, user) for user in users]
-        limits = times_before(op, before, len(users))
+        whose = users_of(op, users)
+        limits = times_before(op, before, len(whose))
         return [
             self._records.before(each, limit)
-            for each, limit in zip(self._read(users) if users else [], limits, strict=True)
+            for each, limit in zip(self._read(whose) if whose else [], limits, strict=True)
         ]
 
     # What a backend does.
@@ -177,7 +195,7 @@ class BehaviourStore(abc.ABC):
 
     @abc.abstractmethod
     def users(self) -> Iterator[User]:
-        """All who have a history, in no particular order, some of whom may have come or gone meanwhile."""
+        """All who have a history, each once, in no particular order; whoever comes or goes meanwhile may be among them."""
 
     @abc.abstractmethod
     def repair(self, user: User) -> int:
@@ -200,7 +218,7 @@ class BehaviourStore(abc.ABC):
     def _name(self) -> str:
         return type(self).__name__
 
-    def _damaged(self, user: User, chunk: int | None, reason: str) -> None:
+    def _damaged(self, user: User | None, chunk: int | None, reason: str) -> None:
         error = DamagedHistoryError(self._name, user, chunk, reason)
         if self.on_damage == "raise":
             raise error
@@ -210,8 +228,8 @@ class BehaviourStore(abc.ABC):
         self, users: Sequence[User], items: Any, times: Any, columns: Mapping[str, Any]
     ) -> Appended:
         op = f"{self._name}.append"
-        users = users.tolist() if isinstance(users, Tensor | np.ndarray) else list(users)
-        count = len(users)
+        whose = users_of(op, users)
+        count = len(whose)
         item, time = (
             integers(op, name, x, count) for name, x in (("item", items), ("time", times))
         )
@@ -221,8 +239,8 @@ class BehaviourStore(abc.ABC):
             )
         values = {n: numbers(op, n, columns[n], count, dtype) for n, dtype in self.columns.items()}
         places: dict[User, list[int]] = {}
-        for place, user in enumerate(users):
-            places.setdefault(user_of(op, user), []).append(place)
+        for place, user in enumerate(whose):
+            places.setdefault(user, []).append(place)
         return Appended(
             list(places),
             [

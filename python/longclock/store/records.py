@@ -29,6 +29,15 @@ class Behaviours(NamedTuple):
 
     - ``item``, ``time``: int64 [M].
     - ``columns``: what the store has besides, by name, each [M].
+
+    Example::
+
+        >>> from longclock.store import open_store
+        >>> with open_store("histories.db", columns={"liked": "int8"}) as store:
+        ...     store.append_many([7, 7], [40, 30], [20, 10], liked=[1, 0])
+        ...     store.get(7)
+        2
+        Behaviours(item=tensor([30, 40]), time=tensor([10, 20]), columns={'liked': tensor([0, 1], dtype=torch.int8)})
     """
 
     item: Tensor
@@ -141,6 +150,12 @@ class Records:
             return records
         return records[: np.searchsorted(_native(records["time"]), np.uint64(_biased(time)))]
 
+    def trimmed(self, records: Array, keep: int | None, before: int | None) -> Array:
+        """The newest ``keep``, of those that are not older than ``before``."""
+        if before is not None:
+            records = records[len(self.before(records, before)) :]
+        return records if keep is None else records[len(records) - min(keep, len(records)) :]
+
 
 def _native(numbers: Array) -> Array:
     """NumPy searches numbers of the machine's own byte order only without a copy of all for each search."""
@@ -181,7 +196,9 @@ def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
     Raises:
         ValueError: why they are not what was sealed for this user.
     """
-    if not isinstance(sealed_records, bytes) or len(sealed_records) < CHECKSUM.size + size:
+    if not isinstance(sealed_records, bytes):
+        raise ValueError("it is not bytes")
+    if len(sealed_records) < CHECKSUM.size + size:
         raise ValueError("it is cut off")
     records = memoryview(sealed_records)[CHECKSUM.size :]
     if len(records) % size:

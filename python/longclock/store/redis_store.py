@@ -227,8 +227,7 @@ class RedisStore(BehaviourStore):
 
         def trimmed(body: bytes | None, tail: bytes | None) -> tuple[Array | None, int]:
             records = self._all(user, body, tail)
-            kept = records if keep is None else records[len(records) - min(keep, len(records)) :]
-            kept = kept[0 if before is None else len(self._records.before(kept, before)) :]
+            kept = self._records.trimmed(records, keep, before)
             return (kept if len(kept) < len(records) else None), len(records) - len(kept)
 
         return self._changed(user, trimmed)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,19 @@ class SQLiteFile:
                 yield connection
             finally:
                 self._idle.append(connection)
+
+    def keep_a_log(self) -> None:
+        """Makes the file one with a write-ahead log. SQLite does not wait for another process that is doing so as well."""
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                with self.reading() as connection:
+                    connection.execute("pragma journal_mode = wal")
+                return
+            except OSError as error:
+                if "locked" not in str(error.__cause__) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
     @contextlib.contextmanager
     def one_moment(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -103,6 +117,7 @@ class SQLiteFile:
         connection = sqlite3.connect(
             self.path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
         )
+        connection.text_factory = _text
         try:
             connection.execute("pragma synchronous = full")
             connection.execute("pragma cell_size_check = on")
@@ -163,3 +178,11 @@ class SQLiteFile:
             self._closed = closed
         else:
             self._let_in()
+
+
+def _text(content: bytes) -> str | bytes:
+    """Bytes where damage made a text of what is none."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from longclock.store.records import KEY, Array, User, time_of
+from longclock.store.records import KEY, Array, User, key_of, time_of
 
 FORMAT = 1
 CHUNK_BYTES = 512 * 16  # of records, at most
+# Behaviours that come in order are gathered in a small last chunk, which joins the one before it when it has so many: an
+# append writes no more than that, and a history has few chunks.
+GATHERED_BYTES = CHUNK_BYTES // 4
 # A history's number of chunks lies in a table of its own, in other pages: it tells that some, or all, have been lost.
 SCHEMA = """
 create table setting (name text primary key, value) without rowid;
@@ -26,6 +29,10 @@ CHUNK_OF = (
     "select first, records from chunk where user = ? and first <= ? order by first desc limit 1"
 )
 FIRST_CHUNK = "select first, records from chunk where user = ? order by first limit 1"
+CHUNK_BEFORE = (
+    "select first, records from chunk where user = ? and first < ? order by first desc limit 1"
+)
+LAST_FIRST = "select max(first) from chunk where user = ?"
 COUNT_CHUNKS = "insert into history values (?, ?) on conflict (user) do update set chunks = chunks + excluded.chunks"
 USER_BEHIND = (
     "select min(user) from (select min(user) as user from history where user > ?1 "
@@ -55,6 +62,19 @@ def outside_of_damage(connection: sqlite3.Connection, user: User) -> list[tuple[
 
 def time_of_chunk(first: Any) -> int | None:
     return time_of(first) if isinstance(first, bytes) and len(first) >= KEY else None
+
+
+def end_in(connection: sqlite3.Connection, user: User, row: Any, new: Array, at: int) -> int:
+    """Where, from ``at`` on, those that belong into a chunk end, and those that belong behind it begin."""
+    if row is None or at + 1 == len(new):
+        return len(new)
+    key = max(row[0], key_of(new[at]))
+    next_first = connection.execute(
+        "select min(first) from chunk where user = ? and first > ?", (user, key)
+    ).fetchone()[0]
+    if next_first is None:
+        return len(new)
+    return at + sum(key_of(record) < next_first for record in new[at:])
 
 
 def parts_of(records: Array, in_order: bool) -> list[Array]:

@@ -31,13 +31,17 @@ from longclock.store.records import (
 from longclock.store.sqlite_file import SQLiteFile
 from longclock.store.sqlite_layout import (
     BEFORE_ALL,
+    CHUNK_BEFORE,
     CHUNK_OF,
     COUNT_CHUNKS,
     FIRST_CHUNK,
     FORMAT,
+    GATHERED_BYTES,
     HISTORY,
+    LAST_FIRST,
     SCHEMA,
     USER_BEHIND,
+    end_in,
     outside_of_damage,
     parts_of,
     time_of_chunk,
@@ -114,8 +118,7 @@ class SQLiteStore(BehaviourStore):
     def _settings(self, capacity: int | None, columns: Columns | None) -> dict[str, Any]:
         """What the file was made with; makes it where there is none."""
         try:
-            with self._file.reading() as connection:
-                connection.execute("pragma journal_mode = wal")
+            self._file.keep_a_log()
             with self._file.writing() as connection:
                 names = {name for (name,) in connection.execute("select name from sqlite_master")}
                 if not names:
@@ -199,6 +202,9 @@ class SQLiteStore(BehaviourStore):
         while True:
             with self._file.reading() as connection:
                 last = connection.execute(USER_BEHIND, (last,)).fetchone()[0]
+            if isinstance(last, bytes):
+                self._damaged(None, None, f"a user is {last!r}")
+                return
             if last is None:
                 return
             yield last
@@ -259,39 +265,48 @@ class SQLiteStore(BehaviourStore):
     def _add(self, connection: sqlite3.Connection, user: User, new: Array) -> Array:
         """Puts records, in order, into the chunks they belong to; returns which of them were not there."""
         added, at, chunks = np.zeros(len(new), bool), 0, 0
+        gathered = GATHERED_BYTES // self._records.size
         while at < len(new):
             row = connection.execute(CHUNK_OF, (user, key_of(new[at]))).fetchone()
             row = row or connection.execute(FIRST_CHUNK, (user,)).fetchone()
-            end = self._end_in(connection, user, row, new, at)
+            end = end_in(connection, user, row, new, at)
             old = self._records.unpack(b"" if row is None else self._to_change(user, *row))
+            in_order = len(old) == 0 or key_of(old[-1]) < key_of(new[at])
+            if len(old) >= gathered and in_order:
+                last = connection.execute(LAST_FIRST, (user,)).fetchone()
+                if last == (row[0],):  # a new one begins
+                    row, old = None, old[:0]
             merged, added[at:end] = self._records.merge(old, new[at:end])
             if len(merged) > len(old):
-                in_order = len(old) == 0 or key_of(old[-1]) < key_of(new[at])
                 parts = parts_of(merged, in_order)
                 chunks += len(parts) - (row is not None)
                 if row is not None and row[0] != key_of(merged[0]):
-                    connection.execute("delete from chunk where user = ? and first = ?", (user, row[0]))  # fmt: skip
+                    self._drop(connection, user, row[0])
                 for part in parts:
                     self._write(connection, user, part)
+                if in_order and len(parts) == 1 and len(old) < gathered <= len(merged):
+                    chunks -= self._join(connection, user, merged)
             at = end
-        if chunks:
+        if chunks > 0:
             chunks -= self._drop_oldest(connection, user)
+        if chunks:
             connection.execute(COUNT_CHUNKS, (user, chunks))
         return added
 
-    def _end_in(
-        self, connection: sqlite3.Connection, user: User, row: Any, new: Array, at: int
-    ) -> int:
-        """Where, from ``at`` on, those that belong into a chunk end, and those that belong behind it begin."""
-        if row is None or at + 1 == len(new):
-            return len(new)
-        key = max(row[0], key_of(new[at]))
-        next_first = connection.execute(
-            "select min(first) from chunk where user = ? and first > ?", (user, key)
-        ).fetchone()[0]
-        if next_first is None:
-            return len(new)
-        return at + sum(key_of(record) < next_first for record in new[at:])
+    def _join(self, connection: sqlite3.Connection, user: User, records: Array) -> int:
+        """Puts a chunk into the one before it, where that has room and can be read. Returns how many chunks are fewer."""
+        first = key_of(records[0])
+        row = connection.execute(CHUNK_BEFORE, (user, first)).fetchone()
+        try:
+            before = self._records.unpack(self._piece(seal_of(user), *row) if row else b"")
+        except ValueError:
+            return 0
+        together = self._records.join([before, records])
+        if len(before) == 0 or len(parts_of(together, in_order=True)) > 1:
+            return 0
+        self._drop(connection, user, first)
+        self._write(connection, user, together)
+        return 1
 
     def _to_change(self, user: User, first: Any, content: Any) -> memoryview:
         try:
@@ -306,13 +321,17 @@ class SQLiteStore(BehaviourStore):
             (user, content[:KEY], sealed(seal_of(user), content)),
         )
 
+    def _drop(self, connection: sqlite3.Connection, user: User, first: bytes) -> None:
+        connection.execute("delete from chunk where user = ? and first = ?", (user, first))
+
     def _drop_oldest(self, connection: sqlite3.Connection, user: User) -> int:
         """Whole chunks, as long as the capacity is kept without them. Returns how many."""
         lengths = connection.execute(
             "select first, length(records) from chunk where user = ? order by first", (user,)
         ).fetchall()
         counts = [
-            (first, (length - CHECKSUM.size) // self._records.size) for first, length in lengths
+            (first, max((length or 0) - CHECKSUM.size, 0) // self._records.size)
+            for first, length in lengths  # None where damage made a chunk of nothing
         ]
         kept, dropped = sum(count for _, count in counts), 0
         for first, count in counts:
@@ -320,7 +339,7 @@ class SQLiteStore(BehaviourStore):
                 break
             kept -= count
             dropped += 1
-            connection.execute("delete from chunk where user = ? and first = ?", (user, first))
+            self._drop(connection, user, first)
         return dropped
 
     def trim(self, user: User, *, keep: int | None = None, before: int | None = None) -> int:
@@ -328,8 +347,7 @@ class SQLiteStore(BehaviourStore):
         check_trim(f"{self._name}.trim", keep, before)
         with self._file.writing(user) as connection:
             records = self._all(connection, user)
-            kept = records if keep is None else records[len(records) - min(keep, len(records)) :]
-            kept = kept[0 if before is None else len(self._records.before(kept, before)) :]
+            kept = self._records.trimmed(records, keep, before)
             if len(kept) < len(records):
                 self._rewrite(connection, user, kept)
         return len(records) - len(kept)
@@ -367,8 +385,10 @@ class SQLiteStore(BehaviourStore):
             in_order = records[self._records.order(records)]
             if len(kept) < len(rows) or counted != len(rows) or len(in_order) < len(records):
                 self._rewrite(connection, user, in_order)
-        missing = counted - len(rows) if isinstance(counted, int) else 1
-        return len(rows) - len(kept) + max(missing, 0)
+        dropped = len(rows) - len(kept)
+        if counted != len(rows):
+            dropped += max(counted - len(rows), 1) if isinstance(counted, int) else 1
+        return dropped
 
 
 def _reopened(path: str, settings: dict[str, Any]) -> SQLiteStore:
