@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.cuda_report import __main__ as making  # noqa: E402
 from bench.cuda_report import cubins, entries, gates, page, roofline, sass  # noqa: E402
 from bench.cuda_report.entries import Gate  # noqa: E402
 from bench.cuda_report.occupancy import occupancy  # noqa: E402
@@ -254,3 +255,33 @@ def test_what_a_sort_waits_for_is_not_compared():
     assert gates.regressions(now, committed) == []
     figures["instructions_of_busiest_warps"] *= 2
     assert len(gates.regressions(now, committed)) == 1
+
+
+def test_only_what_changed_is_compiled(monkeypatch):
+    """Figures of machine code of a source with the digest of the report before are those of that report."""
+    committed = page.read()
+    assert committed is not None
+    known = copy.deepcopy(committed)
+    monkeypatch.setattr(cubins, "release", lambda: committed["nvcc"])
+    for source in cubins.sources():
+        known["sources"][source.stem]["digest"] = cubins.digest(source)
+    compiled = []
+    monkeypatch.setattr(cubins, "build_all", lambda of: compiled.extend(x.stem for x in of) or [])
+    profiles = {str(profile) for profile in cubins.PROFILES.values()}
+    monkeypatch.setattr(making, "counts", lambda library: {
+        profile: copy.deepcopy(committed["workloads"]) for profile in profiles
+    })  # fmt: skip
+    found = making.measure(making.EMULATED, known=known)
+    assert compiled == []
+    assert found["kernels"].keys() == committed["kernels"].keys()
+    for kernel, of_kernel in found["kernels"].items():
+        for sm, figures in of_kernel.items():
+            before = committed["kernels"][kernel][sm]
+            assert (
+                {**before, **figures} == before
+                if sm == "80"
+                else figures["registers"] == before["registers"]
+            )
+    known["sources"]["block_topk"]["digest"] = "another"
+    making.measure(making.EMULATED, known=known)
+    assert compiled == ["block_topk"]

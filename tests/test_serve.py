@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,3 +315,19 @@ def test_a_store_must_have_what_the_model_reads(tmp_path):
     export(path, tmp_path / "model")
     with pytest.raises(ValueError, match="store must have the column 'label'"):
         Recommender(tmp_path / "model", SQLiteStore(tmp_path / "other.db"))
+
+
+def test_the_bench_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.serve", "--quick", "--json", tmp_path / "found.json"],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "found.json").read_text())["results"]
+    assert set(results["one request, bf16, precomputed"]["ms"]) == {
+        "rank",
+        "search",
+        "attention",
+        "store",
+    }
+    assert len(results) == 5

@@ -15,6 +15,7 @@ INSTALL = re.compile(r"^pip install '\.\[train,serve\]'.*\n", re.MULTILINE)
 
 
 def test_the_page(tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")  # of the clone
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     script = []
     for number, (kind, text) in enumerate(blocks):
@@ -34,4 +35,7 @@ def test_the_page(tmp_path):
     assert '{"ready":true}' in done.stdout
     assert '"model_name":"longclock"' in done.stdout
     assert '{"new":1}' in done.stdout
+    assert re.search(
+        r"^\d:-?\d\S* \d:-?\d\S* \d:-?\d\S*$", done.stdout, re.MULTILINE
+    )  # the program's ranking
     assert "Traceback" not in done.stderr

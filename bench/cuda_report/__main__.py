@@ -2,7 +2,8 @@
 """Measures the CUDA kernels without a GPU and checks them against their gates and the last report.
 
 Fails where a gate is neither met nor explained, where an op has no kernels, and where a figure is
-worse than in bench/results/cuda.json.
+worse than in bench/results/cuda.json. Sources whose text is that of the report there are not
+compiled again: their machine code is as it was. --update compiles all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cuda_report import cubins, gates, page, roofline, sass
-from bench.cuda_report.occupancy import occupancy
+from bench.cuda_report.occupancy import Occupancy, occupancy
 
 COUNTS = "80"  # the profile whose counts are shown
 EMULATED = cubins.ROOT / "build" / "cmake" / "emulated" / "liblongclock.so"
@@ -47,21 +48,30 @@ def counts(library: Path) -> dict[str, dict[str, Any]]:
         return dict(zip(profiles, pool.map(of_profile, profiles), strict=True))
 
 
+# What of a kernel follows from how it was launched.
+OF_LAUNCHES = {"shared_bytes", "share_of_a_tile_in_flight"} | {
+    field.name for field in dataclasses.fields(Occupancy)
+}
 SWEEP = r"sweep_kernel<\w+, (\d+), "  # bytes of a key, of which a tile has 64
 
 
-def kernel_figures(
-    cubin: cubins.Cubin, kernel: str, launches: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Of one kernel on one architecture; occupancy for the largest block that was launched."""
+def machine_figures(cubin: cubins.Cubin, kernel: str) -> dict[str, Any]:
+    """Of one kernel on one architecture, from its machine code alone."""
     resources = cubin.resources[kernel]
-    found: dict[str, Any] = {
+    return {
         "registers": resources.registers,
         "stack": resources.stack,
         "spills": resources.spill_stores + resources.spill_loads,
         "static_shared": resources.static_shared,
         "global_reductions": sass.opcodes(cubin.sass[kernel]).get("RED/ATOM", 0),
     }
+
+
+def launch_figures(
+    sm: int, kernel: str, registers: int, launches: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The same for the largest block that was launched; none where there was no launch."""
+    found: dict[str, Any] = {}
     mine = [launch for launch in launches if launch["kernel"] == kernel]
     if mine:
         launch = max(mine, key=lambda each: each["shared_bytes"])
@@ -70,48 +80,83 @@ def kernel_figures(
         if sweep := re.match(SWEEP, kernel):
             tiles = launch["shared_bytes"] // (64 * int(sweep[1]))  # besides less than one
             found["share_of_a_tile_in_flight"] = 1 / (tiles - 1)
-        found |= dataclasses.asdict(
-            occupancy(cubin.sm, x * y * z, resources.registers, launch["shared_bytes"])
-        )
+        found |= dataclasses.asdict(occupancy(sm, x * y * z, registers, launch["shared_bytes"]))
     return found
 
 
-def measure(library: Path, lines: bool = False) -> dict[str, Any]:
-    built = cubins.build_all()
+def hot_loop_figures(
+    cubin: cubins.Cubin, kernel: str, on_device: dict[str, Any], lines: bool
+) -> dict[str, Any] | None:
+    """Of the loop that CUDA_LOOPS names; empty where it names none, None where no loop does that work."""
+    hot = next((each for each in gates.HOT_LOOPS if each.kernel == kernel), None)
+    ran = on_device.get(hot.workload, {}).get("ran", {}).get(kernel) if hot else None
+    if hot is None or ran is None:
+        return {}
+    loop = sass.hot_loop(cubin.sass[kernel], hot.work, {tuple(each) for each in ran})
+    if loop is None:
+        return None
+    found: dict[str, Any] = {
+        "instructions_a_unit": round(loop.per_unit, 3),
+        "barriers_in_hot_loop": loop.classes.get("BAR", 0),
+    }
+    if loop.classes.get("LDSM"):
+        products = loop.classes["HMMA"]
+        found["instructions_a_product"] = round(loop.instructions / products, 3)
+        found["matrix_loads_a_product"] = loop.classes["LDSM"] / products
+    found["hot_loop"] = loop.classes
+    if lines:
+        print(f"{kernel}, sm_{cubin.sm}: {loop.instructions} instructions a turn")
+        for line, times in list(loop.lines.items())[:25]:
+            print(f"  {times:5} {line}")
+    return found
+
+
+def measure(
+    library: Path, lines: bool = False, known: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The report; machine code of a source that ``known`` has with the same digest is taken from there."""
+    of_known = {} if known is None else known.get("sources", {})
+    digests = {source.stem: cubins.digest(source) for source in cubins.sources()}
+    same = {x for x, digest in digests.items() if of_known.get(x, {}).get("digest") == digest}
+    built = cubins.build_all([x for x in cubins.sources() if x.stem not in same])
     counted = counts(library)
     kernels: dict[str, dict[str, Any]] = {}
+    of_source: dict[str, set[str]] = {stem: set() for stem in digests}
     lost = []
+
+    def launches_on(sm: int) -> list[dict[str, Any]]:
+        on_device = counted[str(cubins.PROFILES[sm])]
+        return [x for each in on_device.values() for x in each.get("launches", [])]
+
     for cubin in sorted(built, key=lambda each: (each.source, each.sm)):
         for kernel in sorted(cubin.sass):
-            on_device = counted[str(cubins.PROFILES[cubin.sm])]
-            launches = [x for each in on_device.values() for x in each.get("launches", [])]
-            found = kernel_figures(cubin, kernel, launches)
-            kernels.setdefault(kernel, {})[str(cubin.sm)] = found
-            hot = next((each for each in gates.HOT_LOOPS if each.kernel == kernel), None)
-            ran = on_device.get(hot.workload, {}).get("ran", {}).get(kernel) if hot else None
-            if hot is None or ran is None:
-                continue
-            loop = sass.hot_loop(cubin.sass[kernel], hot.work, {tuple(each) for each in ran})
-            if loop is None:
+            machine = machine_figures(cubin, kernel)
+            hot = hot_loop_figures(cubin, kernel, counted[str(cubins.PROFILES[cubin.sm])], lines)
+            if hot is None:
                 lost.append(f"{kernel}, sm_{cubin.sm}")
-                continue
-            found["instructions_a_unit"] = round(loop.per_unit, 3)
-            found["barriers_in_hot_loop"] = loop.classes.get("BAR", 0)
-            if loop.classes.get("LDSM"):
-                products = loop.classes["HMMA"]
-                found["instructions_a_product"] = round(loop.instructions / products, 3)
-                found["matrix_loads_a_product"] = loop.classes["LDSM"] / products
-            found["hot_loop"] = loop.classes
-            if lines:
-                print(f"{kernel}, sm_{cubin.sm}: {loop.instructions} instructions a turn")
-                for line, times in list(loop.lines.items())[:25]:
-                    print(f"  {times:5} {line}")
+            launched = launch_figures(cubin.sm, kernel, machine["registers"], launches_on(cubin.sm))
+            kernels.setdefault(kernel, {})[str(cubin.sm)] = machine | launched | (hot or {})
+            of_source[cubin.source.stem].add(kernel)
+    for stem in sorted(same):
+        assert known is not None
+        of_source[stem] = set(of_known[stem]["kernels"])
+        for kernel in of_known[stem]["kernels"]:
+            for sm, before in known["kernels"][kernel].items():
+                launched = launch_figures(
+                    int(sm), kernel, before["registers"], launches_on(int(sm))
+                )
+                kept = {name: value for name, value in before.items() if name not in OF_LAUNCHES}
+                kernels.setdefault(kernel, {})[sm] = kept | launched
     workloads = counted[COUNTS]
     for workload in workloads.values():
         workload.pop("ran", None)
     report: dict[str, Any] = {
         "nvcc": cubins.release(),
-        "kernels": kernels,
+        "sources": {
+            stem: {"digest": digest, "kernels": sorted(of_source[stem])}
+            for stem, digest in digests.items()
+        },
+        "kernels": dict(sorted(kernels.items())),
         "workloads": workloads,
         "hot_loops_not_found": lost,
     }
@@ -126,12 +171,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--lines", action="store_true", help="show where hot loops spend instructions")
     p.add_argument("--library", type=Path, default=EMULATED, help="the ops on the emulator")
     args = p.parse_args(argv)
+    committed = page.read()
     try:
-        report = measure(args.library, args.lines)
+        known = None if args.update or args.lines else committed
+        report = measure(args.library, args.lines, known)
     except cubins.ToolError as error:
         print(error, file=sys.stderr)
         return 1
-    committed = page.read()
     for made in page.TABLES.values():
         print(made(report), end="\n\n")
     wrong = gates.failures(report)

@@ -176,12 +176,21 @@ def check_bounds(source: Path, text: bytes) -> None:
         raise ToolError(f"{source} tells architectures apart at {between}: FROM_PTX must as well")
 
 
-def build(source: Path, ptx: int) -> list[Cubin]:
-    """For each architecture of this PTX."""
+def sources() -> list[Path]:
+    """Every kernels/*/*.cu, the slowest first."""
+    return sorted((ROOT / "kernels").glob("*/*.cu"), key=lambda path: -path.stat().st_size)
+
+
+def digest(source: Path) -> str:
+    """Of all that the machine code of a source is made of."""
     text = b"\0".join(with_headers(source, {}).values())
     check_bounds(source, text)
-    flags = f"{FLAGS}{PTXAS_FLAGS}{release()}"
-    key = hashlib.sha256(text + flags.encode()).hexdigest()[:16]
+    return hashlib.sha256(text + f"{FLAGS}{PTXAS_FLAGS}{release()}".encode()).hexdigest()[:16]
+
+
+def build(source: Path, ptx: int) -> list[Cubin]:
+    """For each architecture of this PTX."""
+    key = digest(source)
     made = CACHE / f"{source.stem}.compute_{ptx}.{key}.ptx"
     if not made.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -214,10 +223,9 @@ def machine_code(source: Path, sm: int, ptx: Path, key: str) -> Cubin:
     )
 
 
-def build_all() -> list[Cubin]:
-    """Every kernels/*/*.cu for every architecture, the slowest files first."""
-    sources = sorted((ROOT / "kernels").glob("*/*.cu"), key=lambda path: -path.stat().st_size)
-    jobs = [(source, ptx) for source in sources for ptx in FROM_PTX]
+def build_all(of: list[Path]) -> list[Cubin]:
+    """These sources for every architecture."""
+    jobs = [(source, ptx) for source in of for ptx in FROM_PTX]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         built = [cubin for of_ptx in pool.map(lambda job: build(*job), jobs) for cubin in of_ptx]
     return built + [

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from longclock._extras import SERVE_EXTRA
 
 try:
     from longclock.serve import model_folder
-    from longclock.serve.ranking_model import exported
+    from longclock.serve.package import compile_package
+    from longclock.serve.ranking_model import Served, exported
     from longclock.train import checkpoint
 except ImportError as error:
     if (error.name or "").startswith("longclock"):
@@ -42,9 +45,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of python -m longclock.train: <out>/checkpoints/<model>.safetensors")  # fmt: skip
     p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the model's versions")  # fmt: skip
     p.add_argument("--keep", type=int, default=2, metavar="N", help="versions that stay (2)")
+    p.add_argument(
+        "--package",
+        type=Path,
+        metavar="FILE",
+        help="also write a package for programs without Python, .pt2: half a minute, with a C++ compiler",
+    )
     args = p.parse_args(argv)
     try:
+        if args.package is not None and args.package.suffix != ".pt2":
+            raise ValueError(f"--package must be a file that ends with .pt2, got {args.package}")
         print(f"{args.out / export(args.checkpoint, args.out, args.keep)} is the current version")
+        if args.package is not None:
+            version = model_folder.read(args.out)
+            served = Served.of(version, "folded", torch.float32, torch.device("cpu"))
+            compile_package(served, args.package)
+            print(f"{args.package} runs it without Python")
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.export: {error}\n")
     return 0
