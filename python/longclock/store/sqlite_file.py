@@ -35,7 +35,7 @@ class SQLiteFile:
         self._state = threading.Condition()  # of what follows
         self._idle: list[sqlite3.Connection] = []
         self._within: list[int] = []  # threads that use a connection
-        self._held_off = 0
+        self._held_off, self._forking = 0, False
         self._closed = False
         self._writing = threading.RLock()
         self._writer: sqlite3.Connection | None = None
@@ -157,8 +157,13 @@ class SQLiteFile:
         me = threading.get_ident()
         with self._state:
             self._held_off += 1
-            while any(thread != me for thread in self._within):
-                self._state.wait()
+            try:
+                while any(thread != me for thread in self._within):
+                    self._state.wait()
+            except BaseException:  # an interrupt
+                self._held_off -= 1
+                self._state.notify_all()
+                raise
 
     def _let_in(self) -> None:
         with self._state:
@@ -169,6 +174,7 @@ class SQLiteFile:
 
     def before_fork(self) -> None:
         self._hold_off()
+        self._forking = True
         self._close_all()
 
     def after_fork(self, in_child: bool) -> None:
@@ -176,7 +182,8 @@ class SQLiteFile:
             closed = self._closed
             self._start()
             self._closed = closed
-        else:
+        elif self._forking:
+            self._forking = False
             self._let_in()
 
 
