@@ -33,6 +33,7 @@ from longclock.store import BehaviourStore, RedisStore, open_store
 LENGTH = 10_000  # behaviours of a user before
 TOGETHER = 64  # callers at a time, and behaviours of a call
 START = 10**9
+PARTS = 20  # in which bytes are counted
 
 
 class Bench:
@@ -94,11 +95,14 @@ class Bench:
 
     def written_by(self, call: Callable[[random.Random], int], calls: int) -> float:
         """Bytes a behaviour: what this process hands to the kernel, or what Redis adds to its log."""
-        draw = random.Random(0)
-        before = self.written()
-        done = sum(call(draw) for _ in range(calls))
-        self.appended += done
-        return (self.written() - before) / done
+        draw, sizes, count = random.Random(0), 0, 0
+        for _ in range(PARTS):
+            before = self.written()
+            done = sum(call(draw) for _ in range(max(1, calls // PARTS)))
+            self.appended += done
+            if self.written() >= before:  # else Redis has compacted its log meanwhile
+                sizes, count = sizes + self.written() - before, count + done
+        return sizes / max(count, 1)
 
     def written(self) -> int:
         if isinstance(self.store, RedisStore):
@@ -122,7 +126,19 @@ class Bench:
             raise AssertionError(f"{self.appended} were acknowledged, {sum(lengths)} are there")
 
 
-def measure(store: BehaviourStore, quick: bool) -> dict[str, Any]:
+def disk_ms(folder: Path | None) -> float:
+    """What one write takes to be on the disk, which bounds a single caller."""
+    taken = []
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        for _ in range(20):
+            before = time.perf_counter()
+            os.write(file.fileno(), bytes(4096))
+            os.fdatasync(file.fileno())
+            taken.append(1e3 * (time.perf_counter() - before))
+    return statistics.median(taken)
+
+
+def measure(store: BehaviourStore, quick: bool, folder: Path | None) -> dict[str, Any]:
     users, length, rounds, seconds = (4, 600, 1, 0.2) if quick else (100, LENGTH, 5, 2.0)
     bench = Bench(store, users, length)
     found: dict[str, Any] = {
@@ -136,13 +152,16 @@ def measure(store: BehaviourStore, quick: bool) -> dict[str, Any]:
         "1 caller, one a call, late": (bench.late, 1),
     }
     rates: dict[str, list[float]] = {name: [] for name in kinds}
+    waits = []
     for _ in range(rounds):
+        waits.append(disk_ms(folder))
         for name, (call, callers) in kinds.items():
             rates[name].append(bench.per_second(call, callers, seconds))
     found["appends_a_second"] = {
         name: {"median": statistics.median(values), "least": min(values), "most": max(values)}
         for name, values in rates.items()
     }
+    found["disk_ms"] = statistics.median(waits)
     alone, together = rates["1 caller, one a call"], rates[f"{TOGETHER} callers, one a call"]
     ratios = [b / a for a, b in zip(alone, together, strict=True)]
     found["together_over_alone"] = statistics.median(ratios)
@@ -179,9 +198,27 @@ def lines(name: str, found: dict[str, Any]) -> Iterator[str]:
     yield f"{name}: load {found['load_ms_a_user']:.1f} ms a user; read {found['read_cpu_ms']['min']:.3f} ms of CPU ({found['read_cpu_ms']['median']:.3f})"
     for kind, rate in found["appends_a_second"].items():
         yield f"  {kind:28} {rate['median']:>9,.0f} a second ({rate['least']:,.0f} to {rate['most']:,.0f})"
-    yield f"  {TOGETHER} callers together over one: {found['together_over_alone']:.1f}"
+    yield f"  {TOGETHER} callers together over one: {found['together_over_alone']:.1f}, where the disk takes {found['disk_ms']:.2f} ms"
     for kind, count in found["bytes_an_append"].items():
         yield f"  {kind:28} {count:>9,.0f} bytes an append"
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """Rows of docs/serving.md."""
+    stores = [results[name] for name in ("SQLite", "Redis")]
+    figures: dict[str, list[str]] = {
+        "load 10,000 behaviours of a user, ms": [f"{x['load_ms_a_user']:.0f}" for x in stores],
+        "read them, ms of CPU": [f"{x['read_cpu_ms']['median']:.2f}" for x in stores],
+    }
+    for kind in stores[0]["appends_a_second"]:
+        rates = [x["appends_a_second"][kind]["median"] for x in stores]
+        figures[f"appends a second: {kind}"] = [f"{rate:,.0f}" for rate in rates]
+    ratios = [f"{x['together_over_alone']:.0f}" for x in stores]
+    figures[f"{TOGETHER} callers together over one"] = ratios
+    for kind in stores[0]["bytes_an_append"]:
+        sizes = [x["bytes_an_append"][kind] for x in stores]
+        figures[f"bytes written an append: {kind}"] = [f"{size:,.0f}" for size in sizes]
+    return [f"| {name} | {' | '.join(values)} |" for name, values in figures.items()]
 
 
 def main() -> int:
@@ -200,7 +237,7 @@ def main() -> int:
         stores["Redis"] = redis(args.redis)
     for name, opened in stores.items():
         with opened as store:
-            results[name] = measure(store, args.quick)
+            results[name] = measure(store, args.quick, args.folder)
         print("\n".join(lines(name, results[name])), flush=True)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

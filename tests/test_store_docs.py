@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
 
 from longclock.store import DamagedHistoryError, open_store
 
-PAGE = (Path(__file__).parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.store import TOGETHER, main, table  # noqa: E402
+
+PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 SECTION = PAGE[PAGE.index("## Histories in a store") :]
 
 
@@ -43,3 +50,22 @@ def test_the_store_in_redis(redis_server):
 def test_the_message():
     error = DamagedHistoryError("SQLiteStore", "ada", 1_700_000_000, "its checksum is wrong")
     assert blocks("text").replace("\n", " ").strip() == f"DamagedHistoryError: {error}"
+
+
+def test_the_figures_are_the_committed_ones():
+    results = json.loads((ROOT / "bench" / "results" / "store.json").read_text(encoding="utf-8"))
+    for row in table(results):
+        assert row in SECTION
+    for name in ("SQLite", "Redis"):
+        found = results[name]
+        assert found["appends_a_second"][f"1 caller, {TOGETHER} a call"]["median"] >= 2_000
+        assert found["bytes_an_append"]["in order"] <= 16_384
+
+
+def test_the_bench_runs(redis_server, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "store.json"
+    words = ["bench.store", "--quick", "--redis", redis_server.url, "--folder", str(tmp_path), "--json", str(path)]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", words)
+    assert main() == 0
+    assert len(table(json.loads(path.read_text(encoding="utf-8")))) == 10
+    assert "callers together over one" in capsys.readouterr().out
