@@ -28,7 +28,8 @@ import torch
 from torch import nn
 
 import longclock as lc
-from bench.harness import surroundings
+from bench.harness import OURS, surroundings
+from bench.plain_request import rivals_of
 from longclock.nn.two_stages import as_query
 from longclock.serve import Recommender, model_folder
 from longclock.store import SQLiteStore
@@ -44,6 +45,7 @@ class Sizes:
     candidates: int = 500
     width: int = 64
     k: int = 100
+    compiled: bool = True  # rivals that are compiled as well: half a minute
 
 
 def random_model(folder: Path, sizes: Sizes) -> None:
@@ -168,6 +170,32 @@ def by_threads(request: Request, count: int, each: int) -> float:
     return statistics.mean(spent)
 
 
+def beside_rivals(recommender: Recommender, sizes: Sizes, repetitions: int) -> dict[str, Any]:
+    """The model of one request, its history at hand, by ours and by rivals, whose scores must be ours."""
+    model, store = recommender._served.model, recommender.store
+    seen, candidates = store.get(3, before=NOW), torch.randperm(sizes.items)[: sizes.candidates]
+    user, now = torch.tensor([3]), torch.tensor([NOW])
+    ends, offsets = torch.tensor([len(seen.item)]), torch.tensor([0, len(candidates)])
+    with torch.no_grad():
+        calls = {
+            OURS: lambda: model(user, candidates, seen.item, seen.time, ends, offsets, now),
+            **rivals_of(model, (user, candidates, seen.item, seen.time, now), sizes.compiled),
+        }
+        wanted = calls[OURS]()
+        for (
+            name,
+            call,
+        ) in calls.items():  # rounding may choose another behaviour where two are next to equal
+            far = float(((call() - wanted).abs() > 1e-3).float().mean())
+            if far > 0.01:
+                raise RuntimeError(
+                    f"{name} has other scores than longclock for {far:.1%} of the candidates"
+                )
+        times = in_turns(calls, max(repetitions // 5, 2))
+    least = {name: min(each) for name, each in times.items()}
+    return {"ms": least} | {f"times {n}": x / least[OURS] for n, x in least.items() if n != OURS}
+
+
 def measured(folder: Path, sizes: Sizes, repetitions: int) -> Iterator[tuple[str, dict[str, Any]]]:
     random_model(folder / "model", sizes)
     store = histories(folder / "histories.db", sizes)
@@ -181,6 +209,10 @@ def measured(folder: Path, sizes: Sizes, repetitions: int) -> Iterator[tuple[str
         yield f"one request, {dtype}, {scoring}", {
             "ms": least, "over its two ops": least["rank"] / ops, "share of the store": least["store"] / least["rank"]
         }  # fmt: skip
+    yield (
+        "beside rivals, fp32",
+        beside_rivals(Recommender(folder / "model", store), sizes, repetitions),
+    )
     recommender = Recommender(folder / "model", store, dtype="bf16")
     request = Request(recommender, sizes)
     alone = [by_threads(request, count, repetitions // 2) for count in (1, 2, 1, 2)]
@@ -204,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     p.add_argument("--quick", action="store_true", help="tiny sizes, two repetitions: does it run?")
     args = p.parse_args(argv)
-    sizes = Sizes(500, 200, 20, 16, 10) if args.quick else Sizes()
+    sizes = Sizes(500, 200, 20, 16, 10, compiled=False) if args.quick else Sizes()
     torch.set_num_threads(1)
     found = {}
     with tempfile.TemporaryDirectory() as folder:

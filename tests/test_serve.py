@@ -330,4 +330,4 @@ def test_the_bench_runs(tmp_path):
         "attention",
         "store",
     }
-    assert len(results) == 5
+    assert len(results) == 6
