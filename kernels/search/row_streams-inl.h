@@ -128,21 +128,10 @@ class LongQuery {
   int64_t dim_, count_, whole_;
 };
 
-// Sums over the lanes of four vectors, kStreamRows of each, as reduce_rows begins them. The second
-// step of wide vectors is one that shuffles whole 128 bits, which is quicker.
-template <std::size_t... lane>
-inline Vf add_streams(Vf a, Vf b, Vf c, Vf d, std::index_sequence<lane...>) {
-  constexpr int h = kStreamRows;
-  if constexpr (kLanes == 16) {
-    const Vf x = add_blocks<2 * h>(a, b), y = add_blocks<2 * h>(c, d);
-    return LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h)...) +
-           LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h + h)...);
-  } else {
-    return add_blocks<h>(add_blocks<2 * h>(a, c), add_blocks<2 * h>(b, d));
-  }
-}
+// Sums over the lanes of four vectors, kStreamRows of each, as reduce_rows begins them.
 inline Vf add_streams(Vf a, Vf b, Vf c, Vf d) {
-  return add_streams(a, b, c, d, std::make_index_sequence<kLanes>());
+  constexpr int h = kStreamRows;
+  return add_blocks<h>(add_blocks<2 * h>(a, c), add_blocks<2 * h>(b, d));
 }
 
 // Lane s * kStreamRows + i of the result is the sum over the lanes of the i-th row(s), added up as
