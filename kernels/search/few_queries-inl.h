@@ -28,11 +28,11 @@ class FewQueries {
   int64_t count() const { return count_; }
 
   // Calls take(query, the lanes of its products with a row of each stream, added up as sum_rows
-  // does). Meanwhile fetches the rows that are `ahead`, a line a query: a core that asks for
-  // many at once waits for them, and what it waits for next are these rows. Into the second-level
-  // cache: streams lie a power of two apart, and so many lines of the same sets would drive each
-  // other out of the first.
-  template <class Take>
+  // does). Meanwhile fetches the rows that are `ahead`; where they are scattered, a line a query: a
+  // core that asks for many at once waits for them, and what it waits for next are these rows. Into
+  // the second-level cache: streams lie a power of two apart, and so many lines of the same sets
+  // would drive each other out of the first.
+  template <bool kScattered, class Take>
   LONGCLOCK_INLINE void multiply(const T* const* rows, const T* const* ahead,
                                  const Take& take) const {
     Vf sums[kFewQueries][kStreams];
@@ -41,7 +41,7 @@ class FewQueries {
       for (int v = 0; v < kVectors; v += kHeldVectors) {
         constexpr int kHeld = kVectors < kHeldVectors ? kVectors : kHeldVectors;
         static_assert(kVectors % kHeld == 0);
-        add<kHeld>(v * kLanes, rows, ahead, v == 0, v + kHeld == kVectors, sums, take);
+        add<kHeld, kScattered>(v * kLanes, rows, ahead, v == 0, v + kHeld == kVectors, sums, take);
       }
       return;
     }
@@ -50,10 +50,10 @@ class FewQueries {
       const bool first = w == 0;
       if (w + kHeldVectors * kLanes <= whole_) {
         constexpr int64_t kStep = kHeldVectors * kLanes;
-        add<kHeldVectors>(w, rows, ahead, first, w + kStep >= words_, sums, take);
+        add<kHeldVectors, kScattered>(w, rows, ahead, first, w + kStep >= words_, sums, take);
         w += kStep;
       } else {
-        add<1>(w, rows, ahead, first, w + kLanes >= words_, sums, take);
+        add<1, kScattered>(w, rows, ahead, first, w + kLanes >= words_, sums, take);
         w += kLanes;
       }
     }
@@ -65,7 +65,7 @@ class FewQueries {
   static constexpr int64_t kVectorBytes = kLanes * kWordBytes;
 
   // kHeld vectors of each row, from word `at` on.
-  template <int kHeld, class Take>
+  template <int kHeld, bool kScattered, class Take>
   LONGCLOCK_INLINE void add(int64_t at, const T* const* rows, const T* const* ahead, bool first,
                             bool last, Vf (*sums)[kStreams], const Take& take) const {
     Vf words[kHeld][kStreams];
@@ -86,6 +86,7 @@ class FewQueries {
         __builtin_prefetch(ahead[s] + (at + line * kLine / kWordBytes) * Words::kElements, 0, 2);
       }
     };
+    for (int64_t line = 0; !kScattered && line < lines; ++line) fetch(line);
     const int64_t stride = kVectors > 0 ? kVectors * kLanes : round_up(words_, kLanes);
     for (int64_t q = 0; q < count_; ++q) {
       Vf acc[kStreams] = {};
@@ -97,7 +98,7 @@ class FewQueries {
 #pragma GCC unroll 4
         for (int s = 0; s < kStreams; ++s) acc[s] = Words::multiply_add(query, words[v][s], acc[s]);
       }
-      if (q < lines) fetch(q);
+      if (kScattered && q < lines) fetch(q);
       if (last) {
         take(q, add_streams(acc[0], acc[1], acc[2], acc[3]));
       } else {
@@ -105,7 +106,7 @@ class FewQueries {
         for (int s = 0; s < kStreams; ++s) sums[q][s] = acc[s];
       }
     }
-    for (int64_t line = count_; line < lines; ++line) fetch(line);
+    for (int64_t line = count_; kScattered && line < lines; ++line) fetch(line);
   }
 
   const float* queries_;
@@ -126,18 +127,20 @@ inline void multiply_few(Queries queries, Rows rows, int64_t n, float* out, int6
         ahead[s] = rows.ahead(s);
         row[s] = rows.take(s);
       }
-      queries.multiply(row, ahead, [&](int64_t q, Vf lanes) __attribute__((always_inline)) {
-        if (i + 1 < kStreamRows) {
-          parts[q][i] = lanes;
-          return;
-        }
-        Vf sums[kStreamRows];
+      queries.template multiply<Rows::kScattered>(
+          row, ahead, [&](int64_t q, Vf lanes) __attribute__((always_inline)) {
+            if (i + 1 < kStreamRows) {
+              parts[q][i] = lanes;
+              return;
+            }
+            Vf sums[kStreamRows];
 #pragma GCC unroll 4
-        for (int before = 0; before + 1 < kStreamRows; ++before) sums[before] = parts[q][before];
-        sums[kStreamRows - 1] = lanes;
-        if constexpr (kStreamRows > 1) reduce_rows_step<kStreamRows / 2>(sums);
-        store_streams(sums[0], out + q * query_stride + r, out_stride);
-      });
+            for (int before = 0; before + 1 < kStreamRows; ++before)
+              sums[before] = parts[q][before];
+            sums[kStreamRows - 1] = lanes;
+            if constexpr (kStreamRows > 1) reduce_rows_step<kStreamRows / 2>(sums);
+            store_streams(sums[0], out + q * query_stride + r, out_stride);
+          });
     }
   }
 }
