@@ -187,7 +187,7 @@ def cases(quick: bool) -> Iterator[Case]:
         for c in (2, 5, 8):
             yield few_candidates(c, "dense", s, m, d // 2, rows, name, k)
     for layout in ("table", "windows"):
-        for name in ("fp32", "bf16"):
+        for name in DTYPES:
             yield few_candidates(5, layout, s, m, d // 2, rows, name, k)
     for name in ("fp32", "bf16"):
         sizes = {"S": 1, "C": candidates, "M": m, "D": d, "dtype": name}

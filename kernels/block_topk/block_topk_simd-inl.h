@@ -12,7 +12,6 @@ namespace {
 
 // Rows up to this long are read twice, the second time from a cache.
 constexpr int64_t kMaxFolded = 65536;
-constexpr int64_t fold_lanes(int64_t k) { return round_up(2 * k, 256); }
 
 struct Workspace {
   Workspace(int64_t k, Scratch* scratch)

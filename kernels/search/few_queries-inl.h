@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dot products of a few queries with rows that are read once, from memory: a row of each stream at
-// a time, against as many queries as their sums leave registers for. The next queries find these
-// rows in the first-level cache. Each product is the sum that dot_streams makes, bit for bit.
+// a time, as many words of it as registers hold, against one query after another. While a query's
+// lanes are added up, the next one is multiplied, so that both go on at once. Each product is the
+// sum that dot_streams makes, bit for bit.
 #pragma once
 
 #include "longclock/search/behaviours.h"
@@ -9,84 +10,116 @@
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
-// Queries of a tile, whose sums with a row of each stream are in registers, at most.
-inline constexpr int kFewTile = kLanes == 16 ? 5 : kLanes == 8 ? 3 : 2;
+// Vectors of a row of each stream that are held in registers.
+inline constexpr int kHeldVectors = kLanes == 16 ? 4 : 2;
 
-// So many queries are dealt to tiles of one size, with zeros for those that are not there.
-constexpr int64_t few_tiles(int64_t count) { return (count + kFewTile - 1) / kFewTile; }
-constexpr int64_t few_tile(int64_t count) {
-  return (count + few_tiles(count) - 1) / few_tiles(count);
-}
-constexpr int64_t whole_tiles(int64_t count) { return few_tiles(count) * few_tile(count); }
-
-// Tiles of kQueries queries, in words, each padded with zeros to a multiple of kLanes: of kVectors
-// whole vectors, or of any length where that is 0.
-template <class Words, class T, int kQueries, int kVectors>
+// Queries in words, each padded with zeros to a multiple of kLanes: of kVectors whole vectors, or
+// of any length where that is 0.
+template <class Words, class T, int kVectors>
 class FewQueries {
  public:
-  FewQueries(const float* queries, int64_t dim)
+  FewQueries(const float* queries, int64_t count, int64_t dim)
       : queries_(queries),
-        stride_(kVectors > 0 ? kVectors * kLanes : round_up(Words::words(dim), kLanes)),
+        count_(count),
         dim_(dim),
         words_(Words::words(dim)),
         whole_(Words::whole_words(dim) / kLanes * kLanes) {}
 
-  // parts[query * kStreamRows] = the lanes of the products of a tile with a row of each stream,
-  // added up as sum_rows does. Meanwhile fetches the rows that are `ahead`, little by little: a
-  // core that asks for many lines at once waits for them. Into the second-level cache: streams lie
-  // a power of two apart, and so many lines of the same sets would drive each other out of the
-  // first.
-  LONGCLOCK_INLINE void multiply(int64_t tile, const T* const* rows, const T* const* ahead,
-                                 Vf* parts) const {
-    const float* const queries = queries_ + tile * kQueries * stride_;
-    Vf sums[kQueries][kStreams] = {};
-    const auto add = [&](int64_t at, const auto& words_of) __attribute__((always_inline)) {
-      Vf words[kStreams];
-#pragma GCC unroll 4
-      for (int s = 0; s < kStreams; ++s) {
-        words[s] = words_of(rows[s]);
-        __builtin_prefetch(ahead[s] + at * Words::kElements, 0, 2);
-      }
-#pragma GCC unroll 5
-      for (int q = 0; q < kQueries; ++q) {
-        const Vf query = load(queries + q * stride_ + at);
-#pragma GCC unroll 4
-        for (int s = 0; s < kStreams; ++s) {
-          sums[q][s] = Words::multiply_add(query, words[s], sums[q][s]);
-        }
-      }
-    };
+  int64_t count() const { return count_; }
+
+  // Calls take(query, the lanes of its products with a row of each stream, added up as sum_rows
+  // does). Meanwhile fetches the rows that are `ahead`; where they are scattered, a line a query: a
+  // core that asks for many at once waits for them, and what it waits for next are these rows. Into
+  // the second-level cache: streams lie a power of two apart, and so many lines of the same sets
+  // would drive each other out of the first.
+  template <bool kScattered, class Take>
+  LONGCLOCK_INLINE void multiply(const T* const* rows, const T* const* ahead,
+                                 const Take& take) const {
+    Vf sums[kFewQueries][kStreams];
     if constexpr (kVectors > 0) {
-#pragma GCC unroll 4
-      for (int64_t w = 0; w < kVectors * kLanes; w += kLanes) {
-        add(w, [&](const T* from) { return Words::load_whole_words(from, w); });
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; v += kHeldVectors) {
+        constexpr int kHeld = kVectors < kHeldVectors ? kVectors : kHeldVectors;
+        static_assert(kVectors % kHeld == 0);
+        add<kHeld, kScattered>(v * kLanes, rows, ahead, v == 0, v + kHeld == kVectors, sums, take);
       }
-    } else {
-      for (int64_t w = 0; w < whole_; w += kLanes) {
-        add(w, [&](const T* from) { return Words::load_whole_words(from, w); });
-      }
-      if (whole_ < words_) {
-        add(whole_, [&](const T* from) { return Words::load_words(from, whole_, dim_); });
-      }
+      return;
     }
-#pragma GCC unroll 5
-    for (int q = 0; q < kQueries; ++q) {
-      parts[q * kStreamRows] = add_streams(sums[q][0], sums[q][1], sums[q][2], sums[q][3]);
+    for (int64_t q = 0; words_ == 0 && q < count_; ++q) take(q, Vf{});
+    for (int64_t w = 0; w < words_;) {
+      const bool first = w == 0;
+      if (w + kHeldVectors * kLanes <= whole_) {
+        constexpr int64_t kStep = kHeldVectors * kLanes;
+        add<kHeldVectors, kScattered>(w, rows, ahead, first, w + kStep >= words_, sums, take);
+        w += kStep;
+      } else {
+        add<1, kScattered>(w, rows, ahead, first, w + kLanes >= words_, sums, take);
+        w += kLanes;
+      }
     }
   }
 
  private:
+  static constexpr int64_t kLine = 64;  // bytes
+  static constexpr int64_t kWordBytes = Words::kElements * static_cast<int64_t>(sizeof(T));
+  static constexpr int64_t kVectorBytes = kLanes * kWordBytes;
+
+  // kHeld vectors of each row, from word `at` on.
+  template <int kHeld, bool kScattered, class Take>
+  LONGCLOCK_INLINE void add(int64_t at, const T* const* rows, const T* const* ahead, bool first,
+                            bool last, Vf (*sums)[kStreams], const Take& take) const {
+    Vf words[kHeld][kStreams];
+#pragma GCC unroll 4
+    for (int v = 0; v < kHeld; ++v) {
+#pragma GCC unroll 4
+      for (int s = 0; s < kStreams; ++s) {
+        words[v][s] = kVectors > 0 || kHeld > 1 ? Words::load_whole_words(rows[s], at + v * kLanes)
+                                                : Words::load_words(rows[s], at + v * kLanes, dim_);
+      }
+    }
+    // Lines of a row that these vectors begin.
+    constexpr int64_t kBytes = kHeld * kVectorBytes;
+    const int64_t lines = kBytes % kLine == 0 ? kBytes / kLine : at * kWordBytes % kLine == 0;
+    const auto fetch = [&](int64_t line) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+      for (int s = 0; s < kStreams; ++s) {
+        __builtin_prefetch(ahead[s] + (at + line * kLine / kWordBytes) * Words::kElements, 0, 2);
+      }
+    };
+    for (int64_t line = 0; !kScattered && line < lines; ++line) fetch(line);
+    const int64_t stride = kVectors > 0 ? kVectors * kLanes : round_up(words_, kLanes);
+    for (int64_t q = 0; q < count_; ++q) {
+      Vf acc[kStreams] = {};
+#pragma GCC unroll 4
+      for (int s = 0; !first && s < kStreams; ++s) acc[s] = sums[q][s];
+#pragma GCC unroll 4
+      for (int v = 0; v < kHeld; ++v) {
+        const Vf query = load(queries_ + q * stride + at + v * kLanes);
+#pragma GCC unroll 4
+        for (int s = 0; s < kStreams; ++s) acc[s] = Words::multiply_add(query, words[v][s], acc[s]);
+      }
+      if (kScattered && q < lines) fetch(q);
+      if (last) {
+        take(q, add_streams(acc[0], acc[1], acc[2], acc[3]));
+      } else {
+#pragma GCC unroll 4
+        for (int s = 0; s < kStreams; ++s) sums[q][s] = acc[s];
+      }
+    }
+    for (int64_t line = count_; kScattered && line < lines; ++line) fetch(line);
+  }
+
   const float* queries_;
-  int64_t stride_, dim_, words_, whole_;
+  int64_t count_, dim_, words_, whole_;
 };
 
 // By value: what is in memory is read again after every row.
-template <class T, int kQueries, class Queries, class Rows>
-inline void multiply_few(Queries queries, Rows rows, int64_t count, int64_t n, float* out,
-                         int64_t query_stride, int64_t out_stride) {
-  const int64_t tiles = few_tiles(count);
-  Vf parts[kFewQueries + kFewTile][kStreamRows];
+template <class T, class Queries, class Rows>
+inline void multiply_few(Queries queries, Rows rows, int64_t n, float* out, int64_t query_stride,
+                         int64_t out_stride) {
+  Vf parts[kFewQueries][kStreamRows];
   for (int64_t r = 0; r < n; r += kStreamRows) {
+#pragma GCC unroll 1  // else once a row of a stream, which makes four times the code
     for (int i = 0; i < kStreamRows; ++i) {
       const T *row[kStreams], *ahead[kStreams];
 #pragma GCC unroll 4
@@ -94,38 +127,40 @@ inline void multiply_few(Queries queries, Rows rows, int64_t count, int64_t n, f
         ahead[s] = rows.ahead(s);
         row[s] = rows.take(s);
       }
-      for (int64_t tile = 0; tile < tiles; ++tile) {
-        queries.multiply(tile, row, ahead, &parts[tile * kQueries][i]);
-      }
-    }
-    for (int64_t q = 0; q < count; ++q) {
-      if constexpr (kStreamRows > 1) reduce_rows_step<kStreamRows / 2>(parts[q]);
-      store_streams(parts[q][0], out + q * query_stride + r, out_stride);
+      queries.template multiply<Rows::kScattered>(
+          row, ahead, [&](int64_t q, Vf lanes) __attribute__((always_inline)) {
+            if (i + 1 < kStreamRows) {
+              parts[q][i] = lanes;
+              return;
+            }
+            Vf sums[kStreamRows];
+#pragma GCC unroll 4
+            for (int before = 0; before + 1 < kStreamRows; ++before)
+              sums[before] = parts[q][before];
+            sums[kStreamRows - 1] = lanes;
+            if constexpr (kStreamRows > 1) reduce_rows_step<kStreamRows / 2>(sums);
+            store_streams(sums[0], out + q * query_stride + r, out_stride);
+          });
     }
   }
 }
 
-// out[query * query_stride + s * out_stride + r] = query . row r of stream s, for two queries or
-// more and r < n, a multiple of kStreamRows. queries: whole_tiles(count), in words, each padded
-// with zeros to a multiple of kLanes.
-template <class Words, class T, int kQueries = kFewTile, class Rows>
+// out[query * query_stride + s * out_stride + r] = query . row r of stream s, for r < n, a multiple
+// of kStreamRows. queries: `count` of them, in words, each padded with zeros to a multiple of
+// kLanes.
+template <class Words, class T, class Rows>
 inline void dot_few(const float* queries, int64_t count, const Rows& rows, int64_t n, int64_t dim,
                     float* out, int64_t query_stride, int64_t out_stride) {
-  if constexpr (kQueries > 2) {
-    if (few_tile(count) < kQueries) {
-      return dot_few<Words, T, kQueries - 1>(queries, count, rows, n, dim, out, query_stride,
-                                             out_stride);
-    }
-  }
-  const auto multiply = [&](const auto& tiles) {
-    multiply_few<T, kQueries>(tiles, rows, count, n, out, query_stride, out_stride);
+  const auto multiply = [&](const auto& few) {
+    multiply_few<T>(few, rows, n, out, query_stride, out_stride);
   };
   const int64_t words = Words::words(dim);
   if (words == Words::whole_words(dim)) {
-    if (words == 2 * kLanes) return multiply(FewQueries<Words, T, kQueries, 2>(queries, dim));
-    if (words == 4 * kLanes) return multiply(FewQueries<Words, T, kQueries, 4>(queries, dim));
+    if (words == 2 * kLanes) return multiply(FewQueries<Words, T, 2>(queries, count, dim));
+    if (words == 4 * kLanes) return multiply(FewQueries<Words, T, 4>(queries, count, dim));
+    if (words == 8 * kLanes) return multiply(FewQueries<Words, T, 8>(queries, count, dim));
   }
-  multiply(FewQueries<Words, T, kQueries, 0>(queries, dim));
+  multiply(FewQueries<Words, T, 0>(queries, count, dim));
 }
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One candidate, or a few, against one history. Memory-bound: every row is read once, and what is
 // done besides keeps memory waiting, so s is looked up only where it can matter, and once for all
-// candidates. A score is at most its product plus the sum of the limits of its look-ups; after the
-// first few hundred behaviours that is below the threshold for most. Rounding keeps the order of
-// sums, so the result is exact for every input.
+// candidates. A score is at most its product plus the sum of the limits of its look-ups; that is
+// below the threshold for most, from the first on where it comes from the scores of the first
+// behaviours. Rounding keeps the order of sums, so the result is exact for every input.
 #pragma once
 
 #include <utility>
@@ -63,6 +63,7 @@ class FewSearch {
       : b_(p.behaviours),
         group_(p.groups[task.group]),
         task_(task),
+        k_(p.k),
         scale_(p.scale),
         count_(task.query_end - task.query_begin),
         products_(b_, p.queries + task.query_begin * p.query_stride, p.query_stride, count_,
@@ -70,6 +71,8 @@ class FewSearch {
     for (int64_t q = 0; q < count_; ++q) {
       best_[q] = TopKBuffer(scratch->take<TopKEntry>(topk_capacity(p.k)), p.k);
     }
+    maxima_ = scratch->take<float>(fold_lanes(p.k));
+    codes_ = scratch->take<uint8_t>(fold_lanes(p.k));
   }
 
   // The best k of every candidate.
@@ -77,9 +80,11 @@ class FewSearch {
     products_.for_each_block(
         group_, task_.begin, task_.end, [](StreamBlock<T>&) {},
         [&](StreamBlock<T>& block, float* products, int64_t begin) {
+          if (begin == task_.begin) set_thresholds();
           for (int64_t at = 0; block.any_valid && at < block.n; at += kTopKBlock) {
             add(block, at, min_of(at + kTopKBlock, block.n), products, begin);
           }
+          for (int64_t q = 0; q < count_; ++q) best_[q].tighten();
         });
     return best_;
   }
@@ -88,6 +93,48 @@ class FewSearch {
   // Where more than one in so many may pass, all scores at once cost less.
   static constexpr int64_t kFewOf = 4;
   static constexpr int64_t kVectors = kTopKBlock / kLanes;
+  // Behaviours, at most, that the first thresholds come from.
+  static constexpr int64_t kMaxFolded = 2048;
+
+  // Thresholds that k of the first part's scores reach, where they are so many that it pays.
+  void set_thresholds() {
+    const int64_t lanes = fold_lanes(k_);
+    int64_t blocks = 0, n = 0;
+    for (; blocks < kStreams && n < kMaxFolded; ++blocks) n += products_.block(blocks).n;
+    if (b_.time.lookups == 0 || n < 4 * lanes) return;
+    for (int64_t i = 0; i < blocks; ++i) {
+      StreamBlock<T>& block = products_.block(i);
+      if (block.any_valid) read_s(b_, 0, block.n, &block);
+    }
+    for (int64_t q = 0; q < count_; ++q) {
+      for (int64_t i = 0; i < lanes; ++i) maxima_[i] = -__builtin_inff();
+      int64_t lane = 0;
+      for (int64_t i = 0; i < blocks; ++i) {
+        lane = fold(products_.block(i), products_.of(q, i), lanes, lane);
+      }
+      const float least = reached_by(maxima_, lanes, k_, codes_);
+      if (least > -__builtin_inff()) {
+        best_[q] = TopKBuffer::reaching(best_[q].entries(), k_, least);
+      }
+    }
+  }
+
+  // Folds the scores of a block's valid behaviours to maxima, from that of `lane` on, and returns
+  // the one after the last.
+  int64_t fold(const StreamBlock<T>& block, const float* products, int64_t lanes, int64_t lane) {
+    const Vf scale = splat(scale_);
+    for (int64_t i = 0; block.any_valid && i + kLanes <= block.n; i += kLanes) {
+      Vf score = fma(scale, load(products + i), load(block.s + i));
+      if (!block.all_valid) {
+        const Vi valid = __builtin_convertvector(load_raw<LaneBytes>(block.valid + i), Vi);
+        score = valid != 0 ? score : splat(-__builtin_inff());
+      }
+      const Vf largest = load(maxima_ + lane);
+      store(score > largest ? score : largest, maxima_ + lane);
+      lane = lane + kLanes < lanes ? lane + kLanes : 0;
+    }
+    return lane;
+  }
 
   // Behaviours [at, end) of a block that begins at `begin`.
   void add(StreamBlock<T>& block, int64_t at, int64_t end, float* products, int64_t begin) {
@@ -200,10 +247,13 @@ class FewSearch {
   const Behaviours& b_;
   const Group& group_;
   const SearchTask& task_;
+  int64_t k_;
   float scale_;
   int64_t count_;
   SpanProducts<T> products_;
   TopKBuffer best_[kFewQueries];
+  float* maxima_;
+  uint8_t* codes_;
   int64_t counts_[kFewQueries];  // of those that may pass
   int32_t possible_[kFewQueries][kTopKBlock + kLanes];
   int32_t asked_[kTopKBlock + kLanes];

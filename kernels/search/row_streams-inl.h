@@ -32,6 +32,7 @@ inline constexpr int64_t kNearAhead = 2048, kFarAhead = 4096;
 template <class T>
 class StridedRows {
  public:
+  static constexpr bool kScattered = false;
   // first: of each stream. stride: elements from one row to the next.
   StridedRows(const T* const* first, int64_t stride, int64_t row_bytes, int64_t bytes_ahead)
       : stride_(stride) {
@@ -59,6 +60,7 @@ class StridedRows {
 template <class T>
 class GatheredRows {
  public:
+  static constexpr bool kScattered = true;
   static constexpr int64_t kAhead = 8;
   explicit GatheredRows(const T* const* const* first) {
     for (int s = 0; s < kStreams; ++s) next_[s] = first[s];
@@ -128,24 +130,20 @@ class LongQuery {
   int64_t dim_, count_, whole_;
 };
 
-// Sums over the lanes of four vectors, kStreamRows of each, as reduce_rows begins them. The second
-// step of wide vectors is one that shuffles whole 128 bits, which is quicker.
-template <std::size_t... lane>
-inline Vf add_streams(Vf a, Vf b, Vf c, Vf d, std::index_sequence<lane...>) {
-  constexpr int h = kStreamRows;
-  if constexpr (kLanes == 16) {
-    const Vf x = add_blocks<2 * h>(a, b), y = add_blocks<2 * h>(c, d);
-    return LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h)...) +
-           LONGCLOCK_SHUFFLE(x, y, (int(lane) + int(lane) / h * h + h)...);
-  } else {
-    return add_blocks<h>(add_blocks<2 * h>(a, c), add_blocks<2 * h>(b, d));
-  }
-}
-inline Vf add_streams(Vf a, Vf b, Vf c, Vf d) {
-  return add_streams(a, b, c, d, std::make_index_sequence<kLanes>());
+// Where in a vector of sums those of a stream are: the two in the middle change places, so that two
+// rows are put together as soon as these are multiplied.
+constexpr int stream_lanes(int stream) {
+  return (stream == 1 ? 2 : stream == 2 ? 1 : stream) * kStreamRows;
 }
 
-// Lane s * kStreamRows + i of the result is the sum over the lanes of the i-th row(s), added up as
+// Sums over the lanes of a row of each stream, kStreamRows of each, as reduce_rows begins them; at
+// stream_lanes().
+inline Vf add_streams(Vf a, Vf b, Vf c, Vf d) {
+  constexpr int h = kStreamRows;
+  return add_blocks<h>(add_blocks<2 * h>(a, b), add_blocks<2 * h>(c, d));
+}
+
+// Lane stream_lanes(s) + i of the result is the sum over the lanes of the i-th row(s), added up as
 // reduce_rows does. Rows of all streams are put together as they come, so that few wait in
 // registers.
 template <class Row>
@@ -161,10 +159,10 @@ LONGCLOCK_INLINE Vf sum_rows(const Row& row) {
   return sums[0];
 }
 
-// Lanes [s * kStreamRows, (s + 1) * kStreamRows) of `sums` to out + s * out_stride.
+// The sums of stream s to out + s * out_stride.
 inline void store_streams(Vf sums, float* out, int64_t out_stride) {
   for (int s = 0; s < kStreams; ++s) {
-    std::memcpy(out + s * out_stride, reinterpret_cast<const float*>(&sums) + s * kStreamRows,
+    std::memcpy(out + s * out_stride, reinterpret_cast<const float*>(&sums) + stream_lanes(s),
                 kStreamRows * sizeof(float));
   }
 }

@@ -33,8 +33,7 @@ class SpanProducts {
       : b_(b), count_(count), block_(block_of(count)), scratch_(scratch) {
     const auto take = [&](int64_t dim) {
       const int64_t words = Words::words(dim), padded = round_up(words, kLanes);
-      float* const out = scratch->take<float>(whole_tiles(count) * padded);
-      for (int64_t i = count * padded; i < whole_tiles(count) * padded; ++i) out[i] = 0.0f;
+      float* const out = scratch->take<float>(count * padded);
       for (int64_t q = 0; q < count; ++q) {
         Words::from_floats(queries + q * query_stride, words, out + q * padded);
         for (int64_t i = words; i < padded; ++i) out[q * padded + i] = 0.0f;
@@ -52,6 +51,12 @@ class SpanProducts {
   // From a query's products with a block to the next query's.
   int64_t product_stride() const { return kStreams * stride(); }
 
+  // Of the part at hand: one of its kStreams blocks, and a query's products with it.
+  StreamBlock<T>& block(int64_t stream) { return blocks_[stream]; }
+  const float* of(int64_t query, int64_t stream) const {
+    return products_ + query * product_stride() + stream * stride();
+  }
+
   // Behaviours [begin, end) of the group in order, one block after another. Calls prepare(block)
   // before rows are read, then finish(block, products of the first query, begin of the block),
   // which may overwrite both. Neither has s; products of what is not valid mean nothing, and there
@@ -61,7 +66,7 @@ class SpanProducts {
                       const Finish& finish) {
     for (int64_t n = 0; begin < end; begin += n) {
       n = next_part(end - begin);
-      const int64_t most = round_up((n + kStreams - 1) / kStreams, kStreamRows);
+      const int64_t most = most_of(n);
       bool strided = !b_.ids && n % kLanes == 0;
       for (int64_t i = 0; i < kStreams; ++i) {
         const int64_t first = min_of(i * most, n);
@@ -78,12 +83,28 @@ class SpanProducts {
       }
       for (int f = 0; f < b_.feature_count; ++f) add_feature(f, g, begin, most);
       for (int64_t i = 0; i < kStreams; ++i) {
+        if (!b_.ids) prefetch_start(g, begin + n, end, i);
         if (blocks_[i].n > 0) finish(blocks_[i], products_ + i * stride(), begin + i * most);
       }
     }
   }
 
  private:
+  // The first rows of a stream of the part that begins at `begin`, which nothing else asks for
+  // ahead: while the part before is finished, memory is idle.
+  void prefetch_start(const Group& g, int64_t begin, int64_t end, int64_t stream) const {
+    const int64_t n = next_part(end - begin), most = most_of(n);
+    const int64_t row_bytes = b_.key_row_stride * static_cast<int64_t>(sizeof(T));
+    const int64_t rows = min_of(bytes_ahead() / max_of(1, row_bytes), n - stream * most);
+    if (rows <= 0) return;
+    prefetch_far_row(
+        static_cast<const T*>(b_.keys) + g.key_offset + (begin + stream * most) * b_.key_row_stride,
+        rows * row_bytes);
+  }
+  int64_t bytes_ahead() const { return count_ == 1 ? kNearAhead : kFarAhead; }
+  // Behaviours of the longest block of a part of n.
+  static int64_t most_of(int64_t n) { return round_up((n + kStreams - 1) / kStreams, kStreamRows); }
+
   // Blocks as long as leave the products of all queries in the cache, and streams so far apart that
   // no page is of two.
   static int64_t block_of(int64_t count) {
@@ -109,8 +130,7 @@ class SpanProducts {
           static_cast<const T*>(b_.keys) + g.key_offset + (begin + i * n) * b_.key_row_stride;
     }
     const int64_t row_bytes = b_.dim * static_cast<int64_t>(sizeof(T));
-    const StridedRows<T> rows(first, b_.key_row_stride, row_bytes,
-                              count_ == 1 ? kNearAhead : kFarAhead);
+    const StridedRows<T> rows(first, b_.key_row_stride, row_bytes, bytes_ahead());
     multiply(queries_, rows, n, b_.dim, products_, product_stride(), stride());
   }
 

@@ -78,4 +78,8 @@ inline float reached_by(float* values, int64_t n, int64_t rank, uint8_t* codes) 
   return value;
 }
 
+// Lanes that scores are folded to for the best k of them: a value that k of the lanes' maxima reach
+// is reached by k scores, and by hardly more than k where these are spread evenly.
+constexpr int64_t fold_lanes(int64_t k) { return round_up(2 * k, 256); }
+
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

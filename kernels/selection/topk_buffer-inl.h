@@ -65,11 +65,7 @@ class TopKBuffer {
         }
       }
       add(x, bits, lane_numbers() + static_cast<int32_t>(first + i));
-      // The threshold itself no longer counts once k are there that reach it, and come first.
-      if (reaching_ && size_ >= k_) {
-        reaching_ = false;
-        lift(best_of(least_), least_);
-      }
+      exclude_least();
     }
     make_room();
   }
@@ -97,7 +93,13 @@ class TopKBuffer {
 #endif
   }
   void make_room() {
+    exclude_least();
     if (size_ > topk_capacity(k_) - kTopKBlock) cut();
+  }
+  // Lifts the threshold once twice as many as are wanted have passed it: each time, half as many
+  // of what follows pass. As make_room(), between blocks of indices.
+  void tighten() {
+    if (size_ >= max_of(2 * k_, kByteLanes)) cut();
   }
   bool passes_all() const { return !full_; }
   // What is not at most this passes; NaN where everything does.
@@ -125,6 +127,13 @@ class TopKBuffer {
     bar_entry_ = bar_entry;
     bar_ = threshold;
     full_ = true;
+  }
+
+  // The least score that counts no longer does once k are there that reach it, and come first.
+  void exclude_least() {
+    if (!reaching_ || size_ < k_) return;
+    reaching_ = false;
+    lift(best_of(least_), least_);
   }
 
 #if defined(__AVX512F__)
