@@ -4,6 +4,7 @@
 // row.
 #pragma once
 
+#include "longclock/common/opaque.cuh"
 #include "longclock/search/candidate_tile.cuh"
 #include "longclock/search/many_candidates.h"
 #include "longclock/search/sequence_view.cuh"
@@ -15,17 +16,6 @@ constexpr int kSweepThreads = 128;
 constexpr int kPairKeys = kSweepThreads;
 constexpr int kPairTiles = kPairKeys / kTileKeys;
 constexpr int kMaxFeatureRowBytes = 256;  // of a row with its features
-
-// The compiler recomputes what it can; a value that went through here is kept.
-template <class T>
-__device__ __forceinline__ T opaque(T value) {
-  if constexpr (sizeof(T) == 8) {
-    asm volatile("" : "+l"(value));
-  } else {
-    asm volatile("" : "+r"(value));
-  }
-  return value;
-}
 
 // Behaviours [begin, end) of a sequence, begin a multiple of kTileKeys. Rows in shared memory are
 // padded with zeros from the dimension to kRowBytes.

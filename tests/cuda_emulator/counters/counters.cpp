@@ -182,6 +182,8 @@ void LaunchCounters::add(const LaunchCounters& o) {
   local_load_bytes += o.local_load_bytes;
   local_store_bytes += o.local_store_bytes;
   barriers += o.barriers;
+  copy_waits += o.copy_waits;
+  copy_wait_bytes += o.copy_wait_bytes;
   atomics += o.atomics;
   divergent_branches += o.divergent_branches;
   busiest_warp = std::max(busiest_warp, o.busiest_warp);
@@ -220,6 +222,8 @@ std::string LaunchCounters::json() const {
   write(json, "shared_atomics", shared_atomics);
   json.field("local_load_bytes", local_load_bytes).field("local_store_bytes", local_store_bytes);
   json.field("barriers", barriers)
+      .field("copy_waits", copy_waits)
+      .field("copy_wait_bytes", copy_wait_bytes)
       .field("atomics", atomics)
       .field("divergent_branches", divergent_branches)
       .field("busiest_warp", busiest_warp);
