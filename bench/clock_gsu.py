@@ -211,10 +211,10 @@ def cases(quick: bool) -> Iterator[Case]:
 
 
 def cuda_call(
-    dtype: str, s: int = 4, m: int = M, candidates: int | None = None, table: int = 0
+    dtype: str, s: int = 4, m: int = M, candidates: int | None = None, table: int = 0, d: int = D
 ) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
-        case = make_search(s, m, D, DTYPES[dtype], candidates=candidates, table=table)
+        case = make_search(s, m, d, DTYPES[dtype], candidates=candidates, table=table)
         if equal:
             case.keys.zero_()
             case.key_time.fill_(1_700_000_000)
@@ -236,6 +236,7 @@ def cuda_tables(equal: bool) -> Call:
     return Call(lambda: several.run(lc.clock_gsu, K), inputs, case.keys)
 
 
+CARDS = (58, 82, 108, 132, 142, 148, 188)  # multiprocessors
 CUDA_CALLS = (
     *(Workload(f"clock_gsu {each}", 4 * M, cuda_call(each), True) for each in DTYPES),
     # As many sequences as in training: none is cut into parts for several blocks.
@@ -255,6 +256,17 @@ CUDA_CALLS = (
     Workload("clock_gsu of two tables", 4 * M, cuda_tables),
     Workload("clock_gsu fp16 1000 candidates", 1000 * M, cuda_call("fp16", 1, M, 1000), True),
     Workload("clock_gsu fp32 500 candidates", 500 * M, cuda_call("fp32", 1, M, 500), True),
+    # What the multiprocessors of real cards have to do; narrow rows are cut as wide ones are.
+    *(
+        Workload(
+            f"clock_gsu {c} candidates on {n}",
+            c * M,
+            cuda_call("fp16", 1, M, c, d=8),
+            multiprocessors=n,
+        )
+        for c in (500, 1000)
+        for n in CARDS
+    ),
 )
 
 KEYS = r"LDG\.E\b.*\b128\b"
@@ -385,6 +397,19 @@ CUDA_GATES = (
     Gate(MANY, "survivors_a_result", 8),
     Gate(MANY, "global_atomics", 0),
     Gate(MANY, "launches", 4),
+    # The longest path of the first sweep, on cards of any size.
+    Gate(
+        r"clock_gsu (1000 candidates on \d+|500 candidates on (?!188)\d+)",
+        "busiest_multiprocessor_over_mean",
+        1.15,
+    ),
+    Gate(
+        r"clock_gsu 500 candidates on 188",
+        "busiest_multiprocessor_over_mean",
+        1.15,
+        reason="4 tiles of candidates times 157 of keys are 3.34 for each, and with whole tiles one has 4 however they are dealt: "
+        "1.197. Half a tile of keys takes a block as long as a whole one, for two of its four warps have no keys then",
+    ),
     Gate(MANY, "ptx_instructions_of_selections_a_query", 4_500),
     Gate(MANY, "ptx_instructions_of_selections_a_query_of_equals", 9_000),
     Gate(MANY, "barriers_a_warp_of_selections", 4),

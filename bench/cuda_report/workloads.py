@@ -86,6 +86,13 @@ def busiest_warps(launches: list[Launch]) -> int:
     return sum(x["busiest_warp"] for x in launches if "cub::" not in x["kernel"])
 
 
+def busiest_over_mean(launches: list[Launch]) -> float:
+    """Of multiprocessors that take blocks in turn, in the launch that is most of the work."""
+    largest = max(launches, key=lambda x: sum(x["instructions"].values()))
+    busiest: int = largest["busiest_multiprocessor"] * largest["multiprocessors"]
+    return busiest / sum(largest["instructions"].values())
+
+
 def share_in_flight(launches: list[Launch]) -> float:
     """Of a tile of 16 KB, over what a block has asked for by cp.async whenever a warp waits for some of it."""
     waits = sum(x["copy_waits"] for x in launches)
@@ -172,11 +179,16 @@ def measure(workload: Workload) -> dict[str, Any]:
     torch.manual_seed(0)
     try:
         call = workload.make(False)
-        launches, result = counted(call)
+        with emulator.options(multiprocessors=workload.multiprocessors):
+            launches, result = counted(call)
     except NotImplementedError as error:
         return {"missing": str(error).partition("\n")[0]}
     if not launches:
         return {"missing": "no kernel was launched: the op ran on the CPU"}
+    if workload.multiprocessors:
+        return {
+            "figures": {"busiest_multiprocessor_over_mean": round(busiest_over_mean(launches), 5)}
+        }
     minimum = size(*call.inputs, *tensors(result))
     rows = 0 if call.rows is None else size(call.rows)
     found = figures(launches, workload.units, minimum, rows)

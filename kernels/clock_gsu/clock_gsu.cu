@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kSelectorThreads, 2)
                                 ahead + warp_index() * (ahead_room / kSelectorWarps));
     const int warp_tile = warp_index() * kWarpRows;
     const PartRange part = range_of(work, static_cast<unsigned>(view.length));
-    scorer.begin(part.begin + warp_tile, min(part.end, part.begin + plan.capacity));
+    scorer.begin(part.begin + warp_tile, part.begin + min(plan.capacity, part.end - part.begin));
     const TimeTerm& term = p.search.behaviours.time;
     if (threadIdx.x == 0) {
       read_query_clocks(p.search.clocks, term.clocks, view.query_time, &time);

@@ -187,6 +187,12 @@ void LaunchCounters::add(const LaunchCounters& o) {
   atomics += o.atomics;
   divergent_branches += o.divergent_branches;
   busiest_warp = std::max(busiest_warp, o.busiest_warp);
+  if (of_multiprocessors.size() < o.of_multiprocessors.size()) {
+    of_multiprocessors.resize(o.of_multiprocessors.size());
+  }
+  for (size_t i = 0; i < o.of_multiprocessors.size(); ++i) {
+    of_multiprocessors[i] += o.of_multiprocessors[i];
+  }
   if (places.size() < o.places.size()) places.resize(o.places.size());
   for (size_t pc = 0; pc < o.places.size(); ++pc) places[pc].add(o.places[pc]);
 }
@@ -226,7 +232,10 @@ std::string LaunchCounters::json() const {
       .field("copy_wait_bytes", copy_wait_bytes)
       .field("atomics", atomics)
       .field("divergent_branches", divergent_branches)
-      .field("busiest_warp", busiest_warp);
+      .field("busiest_warp", busiest_warp)
+      .field("multiprocessors", uint64_t{of_multiprocessors.size()})
+      .field("busiest_multiprocessor",
+             of_multiprocessors.empty() ? uint64_t{0} : std::ranges::max(of_multiprocessors));
   json.key("places").open('[');
   for (const PlaceCounters& place : places) {
     json.open('{').key("source").open('[');

@@ -56,7 +56,9 @@ struct LaunchCounters {
   uint64_t copy_waits = 0, copy_wait_bytes = 0;
   uint64_t atomics = 0;  // of lanes
   uint64_t divergent_branches = 0;
-  uint64_t busiest_warp = 0;          // instructions of the warp that has the most
+  uint64_t busiest_warp = 0;  // instructions of the warp that has the most
+  // Instructions of each multiprocessor's blocks, where blocks go round.
+  std::vector<uint64_t> of_multiprocessors;
   std::vector<PlaceCounters> places;  // by program counter while the kernel runs, then by source
 
   void add(const LaunchCounters& other);

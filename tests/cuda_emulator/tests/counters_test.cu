@@ -208,6 +208,19 @@ TEST_F(CountersTest, BusiestWarp) {
   EXPECT_EQ((busiest - even) % 100, 0u);
 }
 
+// Four blocks that go round three multiprocessors: one has two of them.
+TEST_F(CountersTest, BusiestMultiprocessor) {
+  const DeviceVector<int> out{std::vector<int>(kAll)};
+  count([&] { turn<<<kBlocks, kThreads>>>(out.data(), 1); });
+  EXPECT_EQ(field("multiprocessors"), 108u);
+  const uint64_t of_block = field("busiest_multiprocessor");
+  options().multiprocessors = 3;
+  count([&] { turn<<<kBlocks, kThreads>>>(out.data(), 1); });
+  options().multiprocessors = 0;
+  EXPECT_EQ(field("multiprocessors"), 3u);
+  EXPECT_EQ(field("busiest_multiprocessor"), 2 * of_block);
+}
+
 TEST_F(CountersTest, DoNotDependOnTheOrder) {
   const DeviceVector<int> in(std::vector<int>(kAll * 3)), out(kAll);
   std::string first;
