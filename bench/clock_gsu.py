@@ -258,12 +258,7 @@ CUDA_CALLS = (
     Workload("clock_gsu fp32 500 candidates", 500 * M, cuda_call("fp32", 1, M, 500), True),
     # What the multiprocessors of real cards have to do; narrow rows are cut as wide ones are.
     *(
-        Workload(
-            f"clock_gsu {c} candidates on {n}",
-            c * M,
-            cuda_call("fp16", 1, M, c, d=8),
-            multiprocessors=n,
-        )
+        Workload(f"clock_gsu {c} candidates on {n}", 0, cuda_call("fp16", 1, M, c, d=8), False, n)
         for c in (500, 1000)
         for n in CARDS
     ),
@@ -291,7 +286,11 @@ NEWER = ARCHITECTURES[1:]
 FEW, OF_FEW = r"clock_gsu \w+ S=32 C=5", r"few_candidates_kernel<\w+, \(RowForm\)[012]>"
 ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], false>"
 MANY, SWEEPS = r"clock_gsu .* candidates", r"sweep_kernel<Float16, 256, \(Sweep\)[01]>"
-FIRST, SECOND = (rf"sweep_kernel<Float16, 256, \(Sweep\){sweep}>" for sweep in (0, 1))
+OF_SMALL = {
+    "launches": 2, "share_of_a_tile_in_flight": 1 / 3, "times_rows_are_copied": 1.0, "sectors_of_copies": 1.0,
+    "rows_in_narrow_loads": 0, "bytes_over_minimum": 1.02, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
+}  # fmt: skip
+BUSIEST = "busiest_multiprocessor_over_mean"
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lanes read
 SMALL, AHEAD = r"clock_gsu \w+( table)? S=32", r"clock_gsu_ahead_kernel<\w+, \(RowForm\)[12]>"
 TABLES, OF_TABLES = r"clock_gsu of two tables", r"clock_gsu_kernel<\w+, \(RowForm\)[12], true>"
@@ -333,14 +332,7 @@ CUDA_GATES = (
     Gate(r"clock_gsu fp16 S=512 .*", "launches", 1),
     # Small batches: three tiles of 16 KB are on their way to a block, and each row is copied once.
     Gate(AHEAD, "registers", 128, ARCHITECTURES),
-    Gate(SMALL, "launches", 2),
-    Gate(SMALL, "share_of_a_tile_in_flight", 1 / 3),
-    Gate(SMALL, "times_rows_are_copied", 1.0),
-    Gate(SMALL, "sectors_of_copies", 1.0),
-    Gate(SMALL, "rows_in_narrow_loads", 0),
-    Gate(SMALL, "bytes_over_minimum", 1.02),
-    Gate(SMALL, "bank_replays_stream", 1.0),
-    Gate(SMALL, "bank_replays_select", 1.25),
+    *(Gate(SMALL, figure, bound) for figure, bound in OF_SMALL.items()),
     # 21.6 and 30.5 where rows are loaded to registers.
     Gate(r"clock_gsu (fp|bf)16 S=32", "ptx_instructions_a_unit", 23.5),
     Gate(r"clock_gsu fp32 S=32", "ptx_instructions_a_unit", 32.5),
@@ -365,15 +357,7 @@ CUDA_GATES = (
     Gate(TABLES, "rows_in_narrow_loads", 0),
     Gate(TABLES, "sectors_of_wide_accesses", 1.0),
     Gate(ONE, "launches", 2),
-    Gate(SECOND, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
-    Gate(
-        FIRST,
-        "instructions_a_product",
-        1 / 0.28,
-        NEWER[:-1],
-        reason="3.63 and 3.67 on sm_80 and 90 where a ring of two tiles had 3.53: 16 to 18 instructions a tile more, also "
-        "where the ring's size is a constant; the second sweep, with places to look up, has 3.25 to 3.35",
-    ),
+    Gate(SWEEPS, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
     Gate(
         SWEEPS,
         "instructions_a_product",
@@ -398,14 +382,10 @@ CUDA_GATES = (
     Gate(MANY, "global_atomics", 0),
     Gate(MANY, "launches", 4),
     # The longest path of the first sweep, on cards of any size.
-    Gate(
-        r"clock_gsu (1000 candidates on \d+|500 candidates on (?!188)\d+)",
-        "busiest_multiprocessor_over_mean",
-        1.15,
-    ),
+    Gate(r"clock_gsu (1000 .*|500 .*(?<! 188))", BUSIEST, 1.15),
     Gate(
         r"clock_gsu 500 candidates on 188",
-        "busiest_multiprocessor_over_mean",
+        BUSIEST,
         1.15,
         reason="4 tiles of candidates times 157 of keys are 3.34 for each, and with whole tiles one has 4 however they are dealt: "
         "1.197. Half a tile of keys takes a block as long as a whole one, for two of its four warps have no keys then",
