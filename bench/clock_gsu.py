@@ -211,15 +211,17 @@ def cases(quick: bool) -> Iterator[Case]:
 
 
 def cuda_call(
-    dtype: str, s: int = 4, m: int = M, candidates: int | None = None
+    dtype: str, s: int = 4, m: int = M, candidates: int | None = None, table: int = 0, d: int = D
 ) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
-        case = make_search(s, m, D, DTYPES[dtype], candidates=candidates)
+        case = make_search(s, m, d, DTYPES[dtype], candidates=candidates, table=table)
         if equal:
             case.keys.zero_()
             case.key_time.fill_(1_700_000_000)
-        inputs = (case.query, case.keys, case.key_time, case.query_time, *case.mlp)
-        return Call(lambda: case.run(lc.clock_gsu, K), inputs, case.keys)
+        rows = case.gathered().keys
+        ids = (case.layout["ids"],) if table else ()
+        inputs = (case.query, rows, *ids, case.key_time, case.query_time, *case.mlp)
+        return Call(lambda: case.run(lc.clock_gsu, K), inputs, rows)
 
     return make
 
@@ -234,10 +236,17 @@ def cuda_tables(equal: bool) -> Call:
     return Call(lambda: several.run(lc.clock_gsu, K), inputs, case.keys)
 
 
+CARDS = (58, 82, 108, 132, 142, 148, 188)  # multiprocessors
 CUDA_CALLS = (
     *(Workload(f"clock_gsu {each}", 4 * M, cuda_call(each), True) for each in DTYPES),
     # As many sequences as in training: none is cut into parts for several blocks.
-    Workload("clock_gsu fp16 S=512 M=1000", 512_000, cuda_call("fp16", 512, 1000)),
+    *(
+        Workload(f"clock_gsu {each} S=512 M=1000", 512_000, cuda_call(each, 512, 1000))
+        for each in DTYPES
+    ),
+    # A small batch: all of its blocks are resident at once, and what they read is copied ahead.
+    *(Workload(f"clock_gsu {each} S=32", 32 * M, cuda_call(each, 32)) for each in DTYPES),
+    Workload("clock_gsu fp16 table S=32", 32 * M, cuda_call("fp16", 32, table=100_000)),
     *(
         Workload(f"clock_gsu {each} S=32 C=5", 32 * M, cuda_call(each, 32, M, 5), True)
         for each in ("fp32", "fp16")
@@ -247,26 +256,26 @@ CUDA_CALLS = (
     Workload("clock_gsu of two tables", 4 * M, cuda_tables),
     Workload("clock_gsu fp16 1000 candidates", 1000 * M, cuda_call("fp16", 1, M, 1000), True),
     Workload("clock_gsu fp32 500 candidates", 500 * M, cuda_call("fp32", 1, M, 500), True),
+    # What the multiprocessors of real cards have to do; narrow rows are cut as wide ones are.
+    *(
+        Workload(f"clock_gsu {c} candidates on {n}", 0, cuda_call("fp16", 1, M, c, d=8), False, n)
+        for c in (500, 1000)
+        for n in CARDS
+    ),
 )
 
 KEYS = r"LDG\.E\b.*\b128\b"
 REQUEST, OF_REQUEST = "clock_gsu fp16 1000 candidates", Work(64, {"HMMA": 128})
+OF_DTYPES = (("Float16", "fp16", 16), ("BFloat16", "bf16", 16), ("float", "fp32", 32))
 CUDA_LOOPS = (
     # A tile: 32 keys of 128 elements in loads of 16 bytes, then s by 8 hidden units.
-    HotLoop(
-        "clock_gsu_kernel<Float16, (RowForm)2, false>",
-        "clock_gsu fp16",
-        Work(32, {KEYS: 16, RELU: 8}),
-    ),
-    HotLoop(
-        "clock_gsu_kernel<BFloat16, (RowForm)2, false>",
-        "clock_gsu bf16",
-        Work(32, {KEYS: 16, RELU: 8}),
-    ),
-    HotLoop(
-        "clock_gsu_kernel<float, (RowForm)2, false>",
-        "clock_gsu fp32",
-        Work(32, {KEYS: 32, RELU: 8}),
+    *(
+        HotLoop(
+            f"clock_gsu_kernel<{name}, (RowForm)2, false>",
+            f"clock_gsu {dtype} S=512 M=1000",
+            Work(32, {KEYS: loads, RELU: 8}),
+        )
+        for name, dtype, loads in OF_DTYPES
     ),
     # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
     HotLoop("sweep_kernel<Float16, 256, (Sweep)0>", REQUEST, OF_REQUEST),
@@ -277,8 +286,13 @@ NEWER = ARCHITECTURES[1:]
 FEW, OF_FEW = r"clock_gsu \w+ S=32 C=5", r"few_candidates_kernel<\w+, \(RowForm\)[012]>"
 ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], false>"
 MANY, SWEEPS = r"clock_gsu .* candidates", r"sweep_kernel<Float16, 256, \(Sweep\)[01]>"
-FIRST, SECOND = (rf"sweep_kernel<Float16, 256, \(Sweep\){sweep}>" for sweep in (0, 1))
+OF_SMALL = {
+    "launches": 2, "share_of_a_tile_in_flight": 1 / 3, "times_rows_are_copied": 1.0, "sectors_of_copies": 1.0,
+    "rows_in_narrow_loads": 0, "bytes_over_minimum": 1.02, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
+}  # fmt: skip
+BUSIEST = "busiest_multiprocessor_over_mean"
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lanes read
+SMALL, AHEAD = r"clock_gsu \w+( table)? S=32", r"clock_gsu_ahead_kernel<\w+, \(RowForm\)[12]>"
 TABLES, OF_TABLES = r"clock_gsu of two tables", r"clock_gsu_kernel<\w+, \(RowForm\)[12], true>"
 WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2, false>"
 CUDA_GATES = (
@@ -316,6 +330,12 @@ CUDA_GATES = (
     Gate(ONE, "bank_replays_select", 1.25),
     Gate(ONE, "data_dependence", 0.05),
     Gate(r"clock_gsu fp16 S=512 .*", "launches", 1),
+    # Small batches: three tiles of 16 KB are on their way to a block, and each row is copied once.
+    Gate(AHEAD, "registers", 128, ARCHITECTURES),
+    *(Gate(SMALL, figure, bound) for figure, bound in OF_SMALL.items()),
+    # 21.6 and 30.5 where rows are loaded to registers.
+    Gate(r"clock_gsu (fp|bf)16 S=32", "ptx_instructions_a_unit", 23.5),
+    Gate(r"clock_gsu fp32 S=32", "ptx_instructions_a_unit", 32.5),
     # Five candidates of a request: each key once, and half of the instructions that five calls take.
     Gate(OF_FEW, "registers", 128, ARCHITECTURES),
     Gate(FEW, "launches", 2),
@@ -337,15 +357,7 @@ CUDA_GATES = (
     Gate(TABLES, "rows_in_narrow_loads", 0),
     Gate(TABLES, "sectors_of_wide_accesses", 1.0),
     Gate(ONE, "launches", 2),
-    Gate(SECOND, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
-    Gate(
-        FIRST,
-        "instructions_a_product",
-        1 / 0.28,
-        NEWER[:-1],
-        reason="3.63 and 3.67 on sm_80 and 90 where a ring of two tiles had 3.53: 16 to 18 instructions a tile more, also "
-        "where the ring's size is a constant; the second sweep, with places to look up, has 3.25 to 3.35",
-    ),
+    Gate(SWEEPS, "instructions_a_product", 1 / 0.28, NEWER[:-1]),
     Gate(
         SWEEPS,
         "instructions_a_product",
@@ -369,6 +381,15 @@ CUDA_GATES = (
     Gate(MANY, "survivors_a_result", 8),
     Gate(MANY, "global_atomics", 0),
     Gate(MANY, "launches", 4),
+    # The longest path of the first sweep, on cards of any size.
+    Gate(r"clock_gsu (1000 .*|500 .*(?<! 188))", BUSIEST, 1.15),
+    Gate(
+        r"clock_gsu 500 candidates on 188",
+        BUSIEST,
+        1.15,
+        reason="4 tiles of candidates times 157 of keys are 3.34 for each, and with whole tiles one has 4 however they are dealt: "
+        "1.197. Half a tile of keys takes a block as long as a whole one, for two of its four warps have no keys then",
+    ),
     Gate(MANY, "ptx_instructions_of_selections_a_query", 4_500),
     Gate(MANY, "ptx_instructions_of_selections_a_query_of_equals", 9_000),
     Gate(MANY, "barriers_a_warp_of_selections", 4),

@@ -39,6 +39,8 @@ class Workload:
     units: int
     make: Callable[[bool], Call]  # given whether all scores shall be equal
     depends_on_data: bool = False  # also counted with equal scores
+    # Of a card whose share of work alone is counted: what its busiest one has over the mean.
+    multiprocessors: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ import emulator
 # Where an instruction belongs, by the files of the source lines that it was inlined at.
 PHASES = {"select": r"select|topk|cub/|merge", "stream": ""}
 SECTOR = 32
+TILE = 64 * 256  # bytes: 64 rows of 128 elements of 16 bits
 COPIES = "common/async_copy.cuh"  # of rows to shared memory
 TIME_TERM = "time/time_term.cuh"
 SELECTIONS = r"sweep_(choose|select)\w*_kernel"  # of many candidates
@@ -85,6 +86,20 @@ def busiest_warps(launches: list[Launch]) -> int:
     return sum(x["busiest_warp"] for x in launches if "cub::" not in x["kernel"])
 
 
+def busiest_over_mean(launches: list[Launch]) -> float:
+    """Of multiprocessors that take blocks in turn, in the launch that is most of the work."""
+    largest = max(launches, key=lambda x: sum(x["instructions"].values()))
+    busiest: int = largest["busiest_multiprocessor"] * largest["multiprocessors"]
+    return busiest / sum(largest["instructions"].values())
+
+
+def share_in_flight(launches: list[Launch]) -> float:
+    """Of a tile of 16 KB, over what a block has asked for by cp.async whenever a warp waits for some of it."""
+    waits = sum(x["copy_waits"] for x in launches)
+    of_blocks = sum(x["copy_wait_bytes"] * warps_of_block(x) for x in launches)
+    return TILE * waits / of_blocks if of_blocks else float(waits)
+
+
 def without_moves(launches: list[Launch]) -> int:
     """Instructions but for moves between registers, most of which ptxas removes."""
     return instructions(launches) - sum(x["instructions"].get("move", 0) for x in launches)
@@ -125,6 +140,7 @@ def figures(launches: list[Launch], units: int, minimum: int, rows: int) -> dict
         found["sectors_of_copies"] = total(copies, "sectors") / total(copies, "minimum_sectors")
         tensor = sum(launch["instructions"].get("tensor", 0) for launch in launches)
         found["tensor_instructions_a_unit"] = tensor / units
+        found["share_of_a_tile_in_flight"] = share_in_flight(launches)
     for phase in PHASES:
         mine = [each for each in places if phase_of(each["source"]) == phase]
         if mine:
@@ -137,10 +153,15 @@ def figures(launches: list[Launch], units: int, minimum: int, rows: int) -> dict
     return found
 
 
-def warps(launch: Launch) -> int:
+def warps_of_block(launch: Launch) -> int:
     x, y, z = launch["block"]
+    count: int = -(-x * y * z // 32)
+    return count
+
+
+def warps(launch: Launch) -> int:
     blocks: int = launch["grid"][0] * launch["grid"][1] * launch["grid"][2]
-    return blocks * -(-x * y * z // 32)
+    return blocks * warps_of_block(launch)
 
 
 def total(counters: list[dict[str, Any]], field: str) -> int:
@@ -158,11 +179,16 @@ def measure(workload: Workload) -> dict[str, Any]:
     torch.manual_seed(0)
     try:
         call = workload.make(False)
-        launches, result = counted(call)
+        with emulator.options(multiprocessors=workload.multiprocessors):
+            launches, result = counted(call)
     except NotImplementedError as error:
         return {"missing": str(error).partition("\n")[0]}
     if not launches:
         return {"missing": "no kernel was launched: the op ran on the CPU"}
+    if workload.multiprocessors:
+        return {
+            "figures": {"busiest_multiprocessor_over_mean": round(busiest_over_mean(launches), 5)}
+        }
     minimum = size(*call.inputs, *tensors(result))
     rows = 0 if call.rows is None else size(call.rows)
     found = figures(launches, workload.units, minimum, rows)

@@ -19,10 +19,23 @@ __device__ __forceinline__ uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
 
-// 16 bytes past the first-level cache; the last 16 - size of them are zeros, and not read.
+// 16 bytes past the first-level cache, kTo and kFrom bytes behind the addresses; the last 16 - size
+// of them are zeros, and not read.
+template <int kTo = 0, int kFrom = 0>
 __device__ __forceinline__ void copy16_async(uint32_t to, const void* from, int size) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size)
+  asm volatile("cp.async.cg.shared.global [%0+%3], [%1+%4], 16, %2;" ::"r"(to), "l"(from),
+               "r"(size), "n"(kTo), "n"(kFrom)
                : "memory");
+}
+// What they brought, kAt bytes behind an address.
+template <int kAt>
+__device__ __forceinline__ uint4 load16_shared(uint32_t from) {
+  uint4 words;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4+%5];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "r"(from), "n"(kAt)
+               : "memory");
+  return words;
 }
 
 // Closes a group of this thread's copies.

@@ -156,7 +156,7 @@ int launch_hamming_gsu(const DeviceSearchTopKParams& p, CudaStream stream) {
     return cudaGetLastError();
   }
   if (!suits_team(longest, p.parts, p.k)) {
-    return launch_parts(p, sizeof(SequenceView), stream, [&](const auto& start) {
+    return launch_parts(p, sizeof(SequenceView), stream, [&](const auto& start, int) {
       with_words(words, [&](auto of_hash) { start(hamming_gsu_kernel<of_hash.value>, 0); });
     });
   }

@@ -4,6 +4,7 @@
 // row.
 #pragma once
 
+#include "longclock/common/opaque.cuh"
 #include "longclock/search/candidate_tile.cuh"
 #include "longclock/search/many_candidates.h"
 #include "longclock/search/sequence_view.cuh"
@@ -15,17 +16,6 @@ constexpr int kSweepThreads = 128;
 constexpr int kPairKeys = kSweepThreads;
 constexpr int kPairTiles = kPairKeys / kTileKeys;
 constexpr int kMaxFeatureRowBytes = 256;  // of a row with its features
-
-// The compiler recomputes what it can; a value that went through here is kept.
-template <class T>
-__device__ __forceinline__ T opaque(T value) {
-  if constexpr (sizeof(T) == 8) {
-    asm volatile("" : "+l"(value));
-  } else {
-    asm volatile("" : "+r"(value));
-  }
-  return value;
-}
 
 // Behaviours [begin, end) of a sequence, begin a multiple of kTileKeys. Rows in shared memory are
 // padded with zeros from the dimension to kRowBytes.
@@ -70,7 +60,9 @@ class KeyStages {
         begin_(begin),
         end_(end),
         memory_(shared_address(memory)),
-        to_(opaque(memory_ + swizzled<kRowBytes>(thread_row(), lane_index() % 4))) {}
+        to_(opaque(memory_ + swizzled<kRowBytes>(thread_row(), lane_index() % 4))) {
+    if constexpr (kKeepsKeys) left_ = opaque(pieces_left()), keys_ = opaque(quad_keys());
+  }
 
   __device__ int tiles() const {
     return static_cast<int>((end_ - begin_ + kTileKeys - 1) / kTileKeys);
@@ -118,6 +110,8 @@ class KeyStages {
   }
 
  private:
+  // Whether registers suffice for what is the same for every tile.
+  static constexpr bool kKeepsKeys = !kReadsTimes && kRowBytes <= 256;
   static constexpr uint32_t kNoRow = 0xffffffffu;  // zeros: not valid, or of an unknown id
   static constexpr int kPieces = kRowBytes / 16;
   static constexpr int kThreadRows = kTileKeys / (kSweepThreads / 4);
@@ -230,13 +224,20 @@ class KeyStages {
     }
   }
 
+  // Pieces of a row from this thread's first on.
+  __device__ int pieces_left() const { return pieces_of(p_.behaviours.dim) - lane_index() % 4; }
+  // The first piece that this thread copies, of row 0.
+  __device__ const char* quad_keys() const {
+    const char* const keys =
+        p_.behaviours.ids ? static_cast<const char*>(p_.behaviours.keys) : shared_->view.keys;
+    return keys + lane_index() % 4 * 16;
+  }
+
   // Begins to copy a tile. Always ends a group.
   __device__ void copy(int tile) {
     if (tile < tiles()) {
-      const int pieces = pieces_of(p_.behaviours.dim);
-      const char* const keys =
-          (p_.behaviours.ids ? static_cast<const char*>(p_.behaviours.keys) : shared_->view.keys) +
-          lane_index() % 4 * 16;
+      const int left = kKeepsKeys ? left_ : pieces_left();
+      const char* const keys = kKeepsKeys ? keys_ : quad_keys();
       const uint32_t* const rows =
           shared_->rows[pair_of(tile)] + key_in_pair(tile) + key_of_row(thread_row());
       const uint32_t to = to_ + stage(tile);
@@ -247,7 +248,7 @@ class KeyStages {
         const char* const from = opaque(row_after(p_, keys, row == kNoRow ? 0 : row));
 #pragma unroll
         for (int piece = 0; piece < kPieces; piece += 4) {
-          if (piece + lane_index() % 4 < pieces) {
+          if (piece < left) {
             copy16_async(moved(to, piece) + 32 * i * kRowBytes, from + piece * 16, size);
           }
         }
@@ -264,6 +265,9 @@ class KeyStages {
   unsigned begin_, end_;
   uint32_t memory_;
   uint32_t to_;  // of this thread's first piece of a stage
+  // Where they are kept: pieces_left() and quad_keys().
+  int left_ = 0;
+  const char* keys_ = nullptr;
 };
 
 }  // namespace longclock

@@ -4,6 +4,8 @@
 // cut into parts, whose best are merged by a second launch.
 #pragma once
 
+#include <algorithm>
+
 #include "longclock/common/launch.cuh"
 #include "longclock/search/search_topk.h"
 #include "longclock/search/sequence_view.cuh"
@@ -62,8 +64,10 @@ inline int merge_parts(const DeviceSearchTopKParams& p, CudaStream stream) {
       {DType::kFloat32, p.entries, p.search.queries, p.parts, p.k, p.scores, p.indices}, stream);
 }
 
-// launch(plan, start) calls start(kernel, bytes, arguments...) for the kernel of the search, with
+// launch(start, left) calls start(kernel, bytes, arguments...) for the kernel of the search, with
 // `bytes` of shared memory besides the plan's; static_bytes is what the kernel has besides both.
+// left: what a block may have besides all of these where the launch has no more than two blocks for
+// a multiprocessor, and these are to be resident; else nothing.
 template <class Launch>
 int launch_parts(const DeviceSearchTopKParams& p, int static_bytes, CudaStream stream,
                  const Launch& launch) {
@@ -75,13 +79,21 @@ int launch_parts(const DeviceSearchTopKParams& p, int static_bytes, CudaStream s
   const SelectorPlan plan = plan_selector(
       longest, p.k, static_cast<int>(sizeof(BlockSelector::Shared)) + static_bytes, device);
   const unsigned blocks = grid_of(search.queries * p.parts);
+  const int64_t resident = (search.queries * p.parts - 1) / device.multiprocessors + 1;
+  int left = 0;
+  if (resident <= 2) {
+    const int share = device.shared_per_multiprocessor / static_cast<int>(resident);
+    left = std::min(share - device.shared_reserved, device.shared_optin) - plan.bytes() -
+           static_cast<int>(sizeof(BlockSelector::Shared)) - static_bytes;
+  }
   cudaError_t error = cudaSuccess;
-  launch([&](auto* kernel, int bytes, auto... more) {
+  const auto start = [&](auto* kernel, int bytes, auto... more) {
     error = allow_all_shared(kernel, device);
     if (error != cudaSuccess) return;
     kernel<<<blocks, kSelectorThreads, plan.bytes() + bytes, stream>>>(p, plan, more...);
     error = cudaGetLastError();
-  });
+  };
+  launch(start, left);
   if (error != cudaSuccess || p.parts == 1) return error;
   return merge_parts(p, stream);
 }

@@ -25,9 +25,9 @@ constexpr int kTileBlocks = 3;
 // kElements: the query is read where it lies. Else load_query has put it into shared memory.
 // kFeatures: behaviours have some.
 template <class T, RowForm kForm, bool kFeatures>
-class TileScorer : TileRows<T, kForm, kTileGroups> {
+class TileScorer : protected TileRows<T, kForm, kTileGroups> {
+ protected:
   using Rows = TileRows<T, kForm, kTileGroups>;
-  using Rows::find_feature_rows, Rows::find_rows;
   using Rows::kAligned, Rows::kPasses, Rows::kPiece, Rows::kRowLanes, Rows::kStep;
   using Rows::p_, Rows::view_;
   using typename Rows::Keys, typename Rows::Pieces;
@@ -35,7 +35,7 @@ class TileScorer : TileRows<T, kForm, kTileGroups> {
  public:
   __device__ TileScorer(const DeviceSearchParams& p, int64_t q, const SequenceView& view,
                         const T* shared_query, const SharedTimeTerm& time)
-      : Rows(p, view), time_(time), shared_query_(shared_query), q_(q) {}
+      : Rows(p, view), time_term_(time), shared_query_(shared_query), q_(q) {}
 
   // The behaviour of a tile that this lane scores.
   __device__ static int row() {
@@ -74,12 +74,12 @@ class TileScorer : TileRows<T, kForm, kTileGroups> {
     // Read late, for the sake of registers: other warps hide what it takes.
     const int64_t time = valid ? time_of(p_, view_, m) : 0;
     *out = fmaf(p_.scale, dot + product,
-                time_similarity(time_, p_.clocks, b.time.clocks, b.time.clock[0].mlp.hidden, time,
-                                view_.query_time));
+                time_similarity(time_term_, p_.clocks, b.time.clocks, b.time.clock[0].mlp.hidden,
+                                time, view_.query_time));
     return valid;
   }
 
- private:
+ protected:
   using Sums = float[kTileGroups][kHasMma<T> ? 4 : 1];
 
   // Of the eight lanes of a row, lane 4 h + 2 i + j ends with the dot product of its row of group
@@ -124,7 +124,7 @@ class TileScorer : TileRows<T, kForm, kTileGroups> {
   // Dot products of a pass.
   __device__ float dot_pass(int pass, unsigned first, unsigned end) const {
     Pieces pieces;
-    find_rows(pass, first, end, pieces);
+    Rows::find_rows(pass, first, end, pieces);
     Sums sums = {};
     add_products(pieces, static_cast<int>(p_.behaviours.dim), 0, sums);
     if constexpr (kFeatures) {
@@ -132,7 +132,7 @@ class TileScorer : TileRows<T, kForm, kTileGroups> {
 #pragma unroll 1
       for (int f = 0; f < p_.behaviours.feature_count; ++f) {
         const Feature& feature = p_.behaviours.features[f];
-        find_feature_rows(feature, pass, first, end, pieces);
+        Rows::find_feature_rows(feature, pass, first, end, pieces);
         add_products(pieces, static_cast<int>(feature.dim), at, sums);
         at = next_columns(at, feature.dim);
       }
@@ -184,10 +184,10 @@ class TileScorer : TileRows<T, kForm, kTileGroups> {
         const int d = lane_index() % kRowLanes * kPiece;
         Pieces pieces;
         Keys keys, next;
-        find_rows(0, first, end, pieces);
+        Rows::find_rows(0, first, end, pieces);
         const int64_t dim = p_.behaviours.dim;
         Rows::template load<false>(pieces, 0, dim - d, keys);
-        find_rows(1, first, end, pieces);
+        Rows::find_rows(1, first, end, pieces);
         Rows::template load<false>(pieces, 0, dim - d, next);
         Sums sums = {};
         multiply(keys, d, dim, sums);
@@ -199,15 +199,27 @@ class TileScorer : TileRows<T, kForm, kTileGroups> {
         of_first = dot_pass(0, first, end);
         of_second = dot_pass(1, first, end);
       }
-      const bool own = owns_first_pass();
-      if constexpr (kHasMma<T>) {
-        const float given = __shfl_xor_sync(kAllLanes, of_second, 1);
-        return own ? of_first : given;
-      } else {
-        return (own ? of_first : of_second) +
-               __shfl_xor_sync(kAllLanes, own ? of_second : of_first, 1);
-      }
+      return join(of_first, of_second);
     }
+  }
+
+  // The dot product of this lane's row(), of what gather() left in two passes.
+  __device__ static float join(float of_first, float of_second) {
+    const bool own = owns_first_pass();
+    if constexpr (kHasMma<T>) {
+      const float given = __shfl_xor_sync(kAllLanes, of_second, 1);
+      return own ? of_first : given;
+    } else {
+      return (own ? of_first : of_second) +
+             __shfl_xor_sync(kAllLanes, own ? of_second : of_first, 1);
+    }
+  }
+
+  // The lane whose row() it is of which this lane reads the piece of group j in a pass.
+  __device__ static int scoring_lane(int pass, int j) {
+    const int lane = lane_index();
+    if constexpr (kPasses == 1) return (lane & -4) + j;
+    return (lane & -8) + ((j % 2 * 5 + j / 2 * 2) ^ pass);
   }
 
   // Of the sums of four groups, what this lane ends with: of quads, the dot product of its row. Of
@@ -241,7 +253,9 @@ class TileScorer : TileRows<T, kForm, kTileGroups> {
     }
   }
 
-  const SharedTimeTerm& time_;
+  const SharedTimeTerm& time_term_;
+
+ private:
   const T* shared_query_;
   int64_t q_;
 };

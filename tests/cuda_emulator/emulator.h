@@ -30,6 +30,7 @@ struct Options {
   unsigned threads = 0;          // of the host; 0: one a core
   bool print = true;             // reports go to stderr as they come
   unsigned blocks = 0x7fffffff;  // of a grid, along x: fewer than a device's to see portions
+  unsigned multiprocessors = 0;  // of the device; 0: as the profile says
   bool capturing = false;        // refuse what a stream capture would, and name it
 };
 Options& options();
@@ -74,7 +75,8 @@ const char* longclock_emulator_take_reports();   // a JSON array
 const char* longclock_emulator_take_counters();  // a JSON array, one object a launch
 // A JSON array, one [op, argument, ...] a call since the last time: whose device was compared.
 const char* longclock_emulator_take_checked();
-// key: sm, checks, counters, seed, threads, print, blocks, capturing. Returns 0, or 1 for an
+// key: sm, checks, counters, seed, threads, print, blocks,
+// multiprocessors, capturing. Returns 0, or 1 for an
 // unknown key or value.
 int longclock_emulator_set(const char* key, const char* value);
 const char* longclock_emulator_get(const char* key);

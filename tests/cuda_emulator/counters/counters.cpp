@@ -182,9 +182,17 @@ void LaunchCounters::add(const LaunchCounters& o) {
   local_load_bytes += o.local_load_bytes;
   local_store_bytes += o.local_store_bytes;
   barriers += o.barriers;
+  copy_waits += o.copy_waits;
+  copy_wait_bytes += o.copy_wait_bytes;
   atomics += o.atomics;
   divergent_branches += o.divergent_branches;
   busiest_warp = std::max(busiest_warp, o.busiest_warp);
+  if (of_multiprocessors.size() < o.of_multiprocessors.size()) {
+    of_multiprocessors.resize(o.of_multiprocessors.size());
+  }
+  for (size_t i = 0; i < o.of_multiprocessors.size(); ++i) {
+    of_multiprocessors[i] += o.of_multiprocessors[i];
+  }
   if (places.size() < o.places.size()) places.resize(o.places.size());
   for (size_t pc = 0; pc < o.places.size(); ++pc) places[pc].add(o.places[pc]);
 }
@@ -220,9 +228,14 @@ std::string LaunchCounters::json() const {
   write(json, "shared_atomics", shared_atomics);
   json.field("local_load_bytes", local_load_bytes).field("local_store_bytes", local_store_bytes);
   json.field("barriers", barriers)
+      .field("copy_waits", copy_waits)
+      .field("copy_wait_bytes", copy_wait_bytes)
       .field("atomics", atomics)
       .field("divergent_branches", divergent_branches)
-      .field("busiest_warp", busiest_warp);
+      .field("busiest_warp", busiest_warp)
+      .field("multiprocessors", uint64_t{of_multiprocessors.size()})
+      .field("busiest_multiprocessor",
+             of_multiprocessors.empty() ? uint64_t{0} : std::ranges::max(of_multiprocessors));
   json.key("places").open('[');
   for (const PlaceCounters& place : places) {
     json.open('{').key("source").open('[');

@@ -52,9 +52,13 @@ struct LaunchCounters {
   SharedCounters shared_loads, shared_stores, shared_atomics;
   uint64_t local_load_bytes = 0, local_store_bytes = 0;
   uint64_t barriers = 0;  // of warps
-  uint64_t atomics = 0;   // of lanes
+  // Warps that wait for cp.async groups, and the bytes of all their groups when they begin to.
+  uint64_t copy_waits = 0, copy_wait_bytes = 0;
+  uint64_t atomics = 0;  // of lanes
   uint64_t divergent_branches = 0;
-  uint64_t busiest_warp = 0;          // instructions of the warp that has the most
+  uint64_t busiest_warp = 0;  // instructions of the warp that has the most
+  // Instructions of each multiprocessor's blocks, where blocks go round.
+  std::vector<uint64_t> of_multiprocessors;
   std::vector<PlaceCounters> places;  // by program counter while the kernel runs, then by source
 
   void add(const LaunchCounters& other);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "../checks/races.h"
+#include "../counters/counters.h"
 #include "../memory/access.h"
 #include "block.h"
 #include "lanes.h"
@@ -38,6 +39,12 @@ void AsyncCopies::commit(Warp& w, uint32_t lanes) {
 
 void AsyncCopies::wait(Warp& w, uint32_t lanes, uint64_t left) {
   uint32_t counts[kWarpLanes] = {};
+  if (LaunchCounters* const counters = w.block->counters; counters != nullptr) {
+    ++counters->copy_waits;
+    for_lanes(lanes, [&](unsigned l) {
+      for (const Copy& copy : lane(w, l).copies) counters->copy_wait_bytes += copy.read;
+    });
+  }
   for_lanes(lanes, [&](unsigned l) {
     std::vector<uint32_t>& ends = lane(w, l).group_ends;
     if (ends.size() <= left) return;

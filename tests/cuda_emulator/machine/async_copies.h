@@ -19,6 +19,7 @@ class AsyncCopies {
     const Instruction* by = nullptr;
     uint32_t offset = 0;  // in shared memory
     uint32_t bytes = 0;   // 4, 8 or 16
+    uint32_t read = 0;    // of the source: the rest are zeros
     std::byte data[16];
     std::byte undefined[16];
   };

@@ -19,6 +19,7 @@
 #include "../counters/counters.h"
 #include "../memory/memory_map.h"
 #include "../memory/race_cell.h"
+#include "../runtime/device_profile.h"
 #include "async_copies.h"
 #include "block.h"
 #include "program.h"
@@ -145,6 +146,8 @@ class Resident {
           if (block_.counters != nullptr) {
             uint64_t& busiest = block_.counters->busiest_warp;
             busiest = std::max(busiest, executed_[i]);
+            std::vector<uint64_t>& all = block_.counters->of_multiprocessors;
+            all[block_.linear_index % all.size()] += executed_[i];
           }
           ++done_;
           ++block_.progress;
@@ -192,6 +195,7 @@ void work(Shared& shared, unsigned worker) {
   LaunchCounters counters;
   std::vector<Executions> executions(counted ? grid.program->code.size() : 0);
   counters.places.resize(executions.size());
+  counters.of_multiprocessors.resize(current_profile().multiprocessors);
   std::minstd_rand random(static_cast<uint32_t>(grid.options.seed * 7919 + worker + 1));
   const size_t most =
       grid.config.cooperative ? static_cast<size_t>(shared.blocks) : kResidentBlocks;

@@ -79,6 +79,7 @@ void copy_async(Warp& w, const Instruction& in, uint32_t lanes) {
     good |= readable;
     for_lanes(readable, [&](unsigned l) {
       std::memcpy(copies[l].data, from.data[l], size);
+      copies[l].read = size;
       if (from.tracked && from.undefined[l] != nullptr) {
         std::memcpy(copies[l].undefined, from.undefined[l], size);
       }

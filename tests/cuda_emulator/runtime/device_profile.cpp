@@ -33,9 +33,11 @@ const DeviceProfile* find_profile(int sm) {
   return nullptr;
 }
 
-const DeviceProfile& current_profile() {
-  const DeviceProfile* profile = find_profile(options().sm);
-  return profile == nullptr ? kDefault : *profile;
+DeviceProfile current_profile() {
+  const DeviceProfile* const found = find_profile(options().sm);
+  DeviceProfile profile = found == nullptr ? kDefault : *found;
+  if (options().multiprocessors != 0) profile.multiprocessors = options().multiprocessors;
+  return profile;
 }
 
 }  // namespace longclock::emulator

@@ -22,11 +22,12 @@ struct DeviceProfile {
 // The same for all of them.
 constexpr unsigned kMaxThreads = 1024;  // of a block, and of its x and y
 constexpr unsigned kMaxBlockZ = 64;
+constexpr unsigned kMaxMultiprocessors = 999;  // that an option may give it
 constexpr unsigned kMaxGridX = 0x7fffffff;
 constexpr unsigned kMaxGridYz = 65535;
 
 // nullptr for an unknown one.
 const DeviceProfile* find_profile(int sm);
-const DeviceProfile& current_profile();  // of options().sm
+DeviceProfile current_profile();  // of options().sm, with options().multiprocessors
 
 }  // namespace longclock::emulator

@@ -90,6 +90,12 @@ bool set_option(Options& options, std::string_view key, std::string_view value) 
     options.blocks = blocks;
     return true;
   }
+  if (key == "multiprocessors") {
+    unsigned count = 0;
+    if (!parse_number(value, count) || count > kMaxMultiprocessors) return false;
+    options.multiprocessors = count;
+    return true;
+  }
   return false;
 }
 
@@ -149,6 +155,8 @@ extern "C" const char* longclock_emulator_get(const char* key) {
     text = options.capturing ? "1" : "0";
   } else if (name == "blocks") {
     text = std::to_string(options.blocks);
+  } else if (name == "multiprocessors") {
+    text = std::to_string(options.multiprocessors);
   } else {
     return nullptr;
   }

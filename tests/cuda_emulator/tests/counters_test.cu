@@ -124,6 +124,29 @@ TEST_F(CountersTest, PaddedTransposeReadsAllBanks) {
   EXPECT_EQ(field("shared_bytes"), 32u * 33 * 4);
 }
 
+// Two groups of 16 bytes a lane, of which the second reads 4.
+__global__ void copy_ahead(const float4* in, float4* out) {
+  __shared__ float4 held[2][kThreads];
+  for (int i = 0; i < 2; ++i) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                     static_cast<unsigned>(__cvta_generic_to_shared(&held[i][threadIdx.x]))),
+                 "l"(in + thread_index()), "r"(i == 0 ? 16 : 4)
+                 : "memory");
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+  asm volatile("cp.async.wait_group 1;" ::: "memory");
+  const float4 first = held[0][threadIdx.x];
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+  const float4 second = held[1][threadIdx.x];
+  out[thread_index()] = make_float4(first.x, first.w, second.x, second.w);
+}
+TEST_F(CountersTest, BytesThatAreOnTheirWayWhenAWarpWaits) {
+  const DeviceVector<float4> in{std::vector<float4>(kAll)}, out{kAll};
+  count([&] { copy_ahead<<<kBlocks, kThreads>>>(in.data(), out.data()); });
+  EXPECT_EQ(field("copy_waits"), 2 * kWarps);
+  EXPECT_EQ(field("copy_wait_bytes"), kWarps * 32 * (20 + 4));
+}
+
 __global__ void add_up(int* sum) {
   if (threadIdx.x % 32 < 8) atomicAdd(sum + thread_index() % 2, 1);
 }
@@ -183,6 +206,19 @@ TEST_F(CountersTest, BusiestWarp) {
   const uint64_t busiest = field("busiest_warp");
   EXPECT_GE(busiest - even, 100u * 3);  // a load, an addition and a branch at least
   EXPECT_EQ((busiest - even) % 100, 0u);
+}
+
+// Four blocks that go round three multiprocessors: one has two of them.
+TEST_F(CountersTest, BusiestMultiprocessor) {
+  const DeviceVector<int> out{std::vector<int>(kAll)};
+  count([&] { turn<<<kBlocks, kThreads>>>(out.data(), 1); });
+  EXPECT_EQ(field("multiprocessors"), 108u);
+  const uint64_t of_block = field("busiest_multiprocessor");
+  options().multiprocessors = 3;
+  count([&] { turn<<<kBlocks, kThreads>>>(out.data(), 1); });
+  options().multiprocessors = 0;
+  EXPECT_EQ(field("multiprocessors"), 3u);
+  EXPECT_EQ(field("busiest_multiprocessor"), 2 * of_block);
 }
 
 TEST_F(CountersTest, DoNotDependOnTheOrder) {

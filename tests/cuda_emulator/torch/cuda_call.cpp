@@ -25,9 +25,10 @@ struct CudaCall::State {
 
 // A grid may be smaller here than on any device.
 int64_t most_blocks() { return emulator::options().blocks; }
-// And a device another one, where a test takes another profile.
+// And a device another one, where a test takes another profile, or as many multiprocessors.
 int current_device(int* device) {
-  *device = emulator::options().sm;
+  const emulator::Options& options = emulator::options();
+  *device = options.sm + 1000 * static_cast<int>(options.multiprocessors);
   return 0;
 }
 
