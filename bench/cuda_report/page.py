@@ -73,7 +73,7 @@ def workloads(report: dict[str, Any]) -> str:
     rows = []
     for name, workload in report["workloads"].items():
         figures = workload.get("figures")
-        if figures:
+        if figures and not figures.keys().isdisjoint(shown):
             rows.append([name, *(number(figures[x]) if x in figures else "" for x in shown)])
     return table(["call", *map(words, shown)], rows)
 

@@ -58,8 +58,8 @@ class Prediction:
 
 
 PREDICTIONS = (
-    Prediction("clock_gsu fp16", "B = 1,024, M = 10,000, D = 128, K = 100", 1024 / 4,
-               hot="clock_gsu_kernel<Float16, (RowForm)2, false>"),
+    Prediction("clock_gsu fp16 S=512 M=1000", "B = 1,024, M = 10,000, D = 128, K = 100", 20,
+               "clock_gsu fp16", hot="clock_gsu_kernel<Float16, (RowForm)2, false>"),
     Prediction("clock_gsu fp16 1000 candidates", "C = 1,000, M = 10,000, D = 128, K = 100", 1,
                cached=True, oldest=80),
     Prediction("clock_gsu fp32 500 candidates", "C = 500, M = 10,000, D = 128, K = 100", 1,
