@@ -93,24 +93,26 @@ class FewSearch {
   // Where more than one in so many may pass, all scores at once cost less.
   static constexpr int64_t kFewOf = 4;
   static constexpr int64_t kVectors = kTopKBlock / kLanes;
-  // Behaviours, at most, that the first thresholds come from.
-  static constexpr int64_t kMaxFolded = 2048;
+  // Behaviours, at most, that the first thresholds come from: so many of every lane that is folded.
+  static constexpr int64_t kMaxFolded = 2048, kFold = 4;
 
-  // Thresholds that k of the first part's scores reach, where they are so many that it pays.
+  // Thresholds that k of the first part's scores reach.
   void set_thresholds() {
-    const int64_t lanes = fold_lanes(k_);
-    int64_t blocks = 0, n = 0;
-    for (; blocks < kStreams && n < kMaxFolded; ++blocks) n += products_.block(blocks).n;
-    if (b_.time.lookups == 0 || n < 4 * lanes) return;
-    for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t lanes = fold_lanes(k_), folded = kFold * lanes;
+    int64_t n = 0;
+    for (int64_t i = 0; i < kStreams; ++i) n += products_.block(i).n;
+    if (b_.time.lookups == 0 || folded > min_of(n, kMaxFolded)) return;
+    int64_t ends[kStreams];  // of each block's that are folded
+    for (int64_t i = 0, left = folded; i < kStreams; left -= ends[i++]) {
       StreamBlock<T>& block = products_.block(i);
-      if (block.any_valid) read_s(b_, 0, block.n, &block);
+      ends[i] = min_of(block.n, left);
+      if (block.any_valid && ends[i] > 0) read_s(b_, 0, ends[i], &block);
     }
     for (int64_t q = 0; q < count_; ++q) {
       for (int64_t i = 0; i < lanes; ++i) maxima_[i] = -__builtin_inff();
       int64_t lane = 0;
-      for (int64_t i = 0; i < blocks; ++i) {
-        lane = fold(products_.block(i), products_.of(q, i), lanes, lane);
+      for (int64_t i = 0; i < kStreams; ++i) {
+        lane = fold(products_.block(i), ends[i], products_.of(q, i), lanes, lane);
       }
       const float least = reached_by(maxima_, lanes, k_, codes_);
       if (least > -__builtin_inff()) {
@@ -119,11 +121,12 @@ class FewSearch {
     }
   }
 
-  // Folds the scores of a block's valid behaviours to maxima, from that of `lane` on, and returns
-  // the one after the last.
-  int64_t fold(const StreamBlock<T>& block, const float* products, int64_t lanes, int64_t lane) {
+  // Folds the scores of a block's valid ones of n behaviours to maxima, from that of `lane` on, and
+  // returns the one after the last.
+  int64_t fold(const StreamBlock<T>& block, int64_t n, const float* products, int64_t lanes,
+               int64_t lane) {
     const Vf scale = splat(scale_);
-    for (int64_t i = 0; block.any_valid && i + kLanes <= block.n; i += kLanes) {
+    for (int64_t i = 0; block.any_valid && i + kLanes <= n; i += kLanes) {
       Vf score = fma(scale, load(products + i), load(block.s + i));
       if (!block.all_valid) {
         const Vi valid = __builtin_convertvector(load_raw<LaneBytes>(block.valid + i), Vi);

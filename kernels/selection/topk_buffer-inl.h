@@ -93,12 +93,12 @@ class TopKBuffer {
 #endif
   }
   void make_room() {
-    exclude_least();
     if (size_ > topk_capacity(k_) - kTopKBlock) cut();
   }
   // Lifts the threshold once twice as many as are wanted have passed it: each time, half as many
   // of what follows pass. As make_room(), between blocks of indices.
   void tighten() {
+    exclude_least();
     if (size_ >= max_of(2 * k_, kByteLanes)) cut();
   }
   bool passes_all() const { return !full_; }
