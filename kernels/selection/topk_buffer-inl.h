@@ -65,7 +65,7 @@ class TopKBuffer {
         }
       }
       add(x, bits, lane_numbers() + static_cast<int32_t>(first + i));
-      exclude_least();
+      if (least_is_reached()) exclude_least();
     }
     make_room();
   }
@@ -98,7 +98,7 @@ class TopKBuffer {
   // Lifts the threshold once twice as many as are wanted have passed it: each time, half as many
   // of what follows pass. As make_room(), between blocks of indices.
   void tighten() {
-    exclude_least();
+    if (least_is_reached()) exclude_least();
     if (size_ >= max_of(2 * k_, kByteLanes)) cut();
   }
   bool passes_all() const { return !full_; }
@@ -130,8 +130,8 @@ class TopKBuffer {
   }
 
   // The least score that counts no longer does once k are there that reach it, and come first.
+  bool least_is_reached() const { return reaching_ && size_ >= k_; }
   void exclude_least() {
-    if (!reaching_ || size_ < k_) return;
     reaching_ = false;
     lift(best_of(least_), least_);
   }
