@@ -213,7 +213,7 @@ def lines(values: Array) -> Array:
 
 def tables(a: Given, name: str = "keys") -> list[tuple[Array, Array | None]]:
     """That of the rows, then those of their features; and ids, where there are some."""
-    features = zip(a.get("features", ()), a.get("feature_ids", ()), strict=True)
+    features = zip(a.get("features") or (), a.get("feature_ids") or (), strict=True)
     return [
         (lines(a[name]), a.get("ids")),
         *((rows, ids if ids.size else None) for rows, ids in features),

@@ -75,8 +75,9 @@ class Rules:
         unread = self.call.form.unread(self.a) if self.call.way != "raw" else ()
         for name, value in self.call.arguments.items():
             kind = self.call.kind(name)
-            if kind == "List[Tensor]":  # as it was drawn, but for its device
-                (meta if any(each.is_meta for each in value) else real).extend([name] * bool(value))
+            if kind == "Optional[List[Tensor]]":  # as it was drawn, but for its device
+                some = value or ()
+                (meta if any(each.is_meta for each in some) else real).extend([name] * bool(some))
                 continue
             if kind in SCALARS:
                 if name not in unread:

@@ -107,7 +107,7 @@ def reference(call: Call) -> tuple[dict[str, Tensor], Any]:
     if "scale" in a:
         a["scale"] = read(call.arguments)["scale"]  # as fp32
     leaves = {name: a[name].double().requires_grad_() for name in call.spec.leaves}
-    if "features" in a:
+    if a.get("features"):
         a["features"] = [rows.double() for rows in a["features"]]
     return leaves, public(call, a | leaves, lc.reference)
 

@@ -63,7 +63,7 @@ def own_rows(a: Given) -> Given:
     valid = there if a["valid"] is None else there & a["valid"]
     ids = place if a["ids"] is None else take(a["ids"])
     times = {"z_time": take(a["z_time"])} if "z_time" in a else {}
-    features = [take(each) if each.size else place for each in a.get("feature_ids", ())]
+    features = [take(each) if each.size else place for each in a.get("feature_ids") or ()]
     return {**a, **times, "ids": ids, "valid": valid, "positions": None, "feature_ids": features}
 
 

@@ -322,8 +322,8 @@ def not_differentiable(op: str) -> None:
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.mark_non_differentiable(*(output if isinstance(output, tuple) else (output,)))
-        lists = list_arguments(getattr(raw, op).default)
-        ctx.arguments = [[None] * len(value) if i in lists else None for i, value in enumerate(inputs)]  # fmt: skip
+        sizes = sizes_of(getattr(raw, op).default, inputs)
+        ctx.arguments = [None if size is None else [None] * size for size in sizes]
 
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         return tuple(ctx.arguments)
