@@ -148,13 +148,13 @@ def test_nan_and_infinity(device: str) -> None:
                 same_as_in_a_large_batch(case, k, device)
 
 
-def test_only_the_row_of_an_unknown_id_is_nan(device: str) -> None:
+def test_only_the_row_of_an_unknown_id_is_nan(device: str, emulated: bool) -> None:
     for dtype in FLOATS:
         for width in (16, 128):
             case = make_case("dense", dtype, counts=(40, 40), table=True, width=width)
             ids = case.layout["ids"]
             ids[0, 3], ids[1, 39] = -1, NOWHERE
-            if device == "cpu":
+            if device == "cpu" and not emulated:
                 with pytest.raises(ValueError, match="ids must be from 0 to N - 1"):
                     case.run(lc.clock_gsu, 40)
                 continue
