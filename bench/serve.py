@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 import longclock as lc
 from bench.harness import OURS, surroundings
@@ -34,6 +33,7 @@ from longclock.nn.two_stages import as_query
 from longclock.serve import Recommender, model_folder
 from longclock.store import SQLiteStore
 from longclock.train.config import MODELS, USER_DIM, Config
+from longclock.train.ranker import new_tower
 
 USERS, NOW = 20, 1_700_000_000
 
@@ -53,12 +53,12 @@ def random_model(folder: Path, sizes: Sizes) -> None:
     torch.manual_seed(0)
     config = Config(k=sizes.k)
     interest = MODELS["lic"].build(config, sizes.width, sizes.width, 0, USERS)
-    tower = nn.Sequential(nn.Linear(USER_DIM + 5 * sizes.width, 64), nn.ReLU(), nn.Linear(64, 1))
+    parts = (("interest", interest), ("tower", new_tower(USER_DIM + 5 * sizes.width)))
     tensors = {
         "items": torch.randn(sizes.items, sizes.width),
         "users": torch.randn(USERS + 1, USER_DIM),
     }
-    for name, module in (("interest", interest), ("tower", tower)):
+    for name, module in parts:
         tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     about = {
         "model": "lic", "config": dataclasses.asdict(config), "users": USERS, "items": sizes.items,

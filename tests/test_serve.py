@@ -137,14 +137,17 @@ def test_counts_of_outcomes_are_those_of_a_stream():
         np.testing.assert_array_equal(found[0], wanted[event])
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A folder with a model, its stream, and a store of the stream's histories."""
-    folder = tmp_path_factory.mktemp("served")
+def served_from(folder):
+    """The folder, with a model; the model's stream and data, and a store of the stream's histories."""
     events = distinct(stream())
     _, data, path = trained(folder, events)
     export(path, folder / "model")
     return folder, events, data, stored(folder / "histories.db", events)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    return served_from(tmp_path_factory.mktemp("served"))
 
 
 def test_cold_users_and_unknown_items(served):

@@ -17,7 +17,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 from streams import stream
-from test_serve import SMALL, distinct, stored, trained
+from test_serve import SMALL, distinct, served_from, trained
 
 from longclock.export import export
 from longclock.serve import Recommender
@@ -29,11 +29,8 @@ INFER = "/v2/models/longclock/infer"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    events = distinct(stream())
-    _, _, path = trained(folder, events)
-    export(path, folder / "model")
-    stored(folder / "histories.db", events).close()
+    folder, events, _, store = served_from(tmp_path_factory.mktemp("served"))
+    store.close()
     return folder, int(events.order_time[-1]) + 60
 
 

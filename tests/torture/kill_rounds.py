@@ -22,13 +22,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from tests.torture.counted import counted
 
 from longclock.study import cli as study_cli
 from longclock.study.plan import read_lines
@@ -292,14 +292,8 @@ def main() -> int:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)  # fmt: skip
     study_cli.START = "fork"  # workers of a forked round need not import everything again
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    failed = 0
-    started = time.monotonic()
-    for what in ("train", "study", "disk") if args.what == "all" else (args.what,):
-        with tempfile.TemporaryDirectory() as folder:
-            wrong = rounds(what, args.rounds, args.seed, Path(folder))
-        print(f"{what}: {args.rounds} rounds, {wrong} failed, {time.monotonic() - started:.0f} s")
-        failed += wrong
-    return 1 if failed else 0
+    kinds = ("train", "study", "disk") if args.what == "all" else (args.what,)
+    return counted(kinds, args.rounds, args.seed, rounds)
 
 
 if __name__ == "__main__":

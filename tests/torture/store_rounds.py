@@ -17,7 +17,6 @@ import random
 import signal
 import struct
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from typing import Any
 
 import torch
 from stores import NO_REDIS, REDIS_SERVER, RedisProcess
+from tests.torture.counted import counted
 
 from longclock.store import BehaviourStore, open_store, sqlite_file
 
@@ -235,17 +235,11 @@ def main() -> int:
     p.add_argument("--seed", type=int, default=0, help="of moments and behaviours (0)")
     args = p.parse_args()
     torch.set_num_threads(1)
-    failed = 0
-    for what in ("sqlite", "redis") if args.what == "all" else (args.what,):
-        if what == "redis" and REDIS_SERVER is None:
-            print(f"no rounds of Redis: {NO_REDIS}")
-            continue
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            wrong = rounds(what, args.rounds, args.seed, Path(folder))
-        print(f"{what}: {args.rounds} rounds, {wrong} failed, {time.monotonic() - started:.0f} s")
-        failed += wrong
-    return 1 if failed else 0
+    kinds = ["sqlite", "redis"] if args.what == "all" else [args.what]
+    if "redis" in kinds and REDIS_SERVER is None:
+        print(f"no rounds of Redis: {NO_REDIS}")
+        kinds.remove("redis")
+    return counted(kinds, args.rounds, args.seed, rounds)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +110,24 @@ class OutcomeCounts:
             tuple(np.bincount(ids, minlength=size) for ids, size in fields),
             tuple(np.bincount(ids[taken], minlength=size) for ids, size in fields),
         )
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, IntArray], attributes: int) -> OutcomeCounts:
+        """Those whose :meth:`arrays` these are, perhaps among others, of items with so many attributes.
+
+        Raises:
+            KeyError: an array that is missing.
+        """
+        fields = range(1 + attributes)
+        return cls(
+            tuple(arrays[f"count.{i}"] for i in fields),
+            tuple(arrays[f"positive.{i}"] for i in fields),
+        )
+
+    def arrays(self) -> dict[str, IntArray]:
+        """Each by a name of its own, as files have them."""
+        kinds = (("count", self.count), ("positive", self.positive))
+        return {f"{kind}.{i}": array for kind, fields in kinds for i, array in enumerate(fields)}
 
     def columns(
         self,

@@ -16,9 +16,9 @@ from longclock.history import History
 from longclock.nn import InterestModule, LongTermInterestClock
 from longclock.nn.pooling import mean_of_last
 from longclock.serve.model_folder import ModelFolderError, Version
-from longclock.train.checkpoint import Trained
+from longclock.train.checkpoint import Trained, categories_of, of_kind, outcomes_of
 from longclock.train.config import MODELS, Config
-from longclock.train.ranker import Ranker, tower_features
+from longclock.train.ranker import Ranker, new_tower, tower_features
 from longclock.types import Lookup
 
 Scoring = Literal["folded", "precomputed"]
@@ -135,9 +135,8 @@ def exported(trained: Trained) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if trained.catalogue.labelled:  # else they are the items
         tensors["behaviours"] = ranker.behaviour_table(items)
     if ranker.reads_outcomes and trained.outcomes is not None:
-        for kind in ("count", "positive"):
-            of_fields = getattr(trained.outcomes, kind)
-            tensors |= {f"{kind}.{i}": torch.from_numpy(each) for i, each in enumerate(of_fields)}
+        arrays = trained.outcomes.arrays()
+        tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
     catalogue = trained.catalogue
     about = {
         "longclock": longclock.__version__,
@@ -172,39 +171,24 @@ class Served:
         Raises:
             ModelFolderError: tensors that do not fit what the version says of itself.
         """
-        about, parts = version.about, _by_kind(version.tensors)
+        about, tensors = version.about, version.tensors
         try:
             config = _config(about)
-            own = parts["own"]
-            behaviours = own.get("behaviours", own["items"])
-            widths = behaviours.shape[1], own["items"].shape[1]
+            items, users = tensors["items"], tensors["users"]
+            behaviours = tensors.get("behaviours", items)
+            widths = behaviours.shape[1], items.shape[1]
             sizes = about["category_sizes"]
             interest = MODELS[about["model"]].build(config, *widths, len(sizes), about["users"])
-            interest.load_state_dict(parts["interest"])
-            first = parts["tower"]["0.weight"]
-            tower = nn.Sequential(
-                nn.Linear(first.shape[1], first.shape[0]), nn.ReLU(), nn.Linear(first.shape[0], 1)
-            )
-            tower.load_state_dict(parts["tower"])
-            categories = {name: parts["category"][name].numpy() for name in sizes}
+            interest.load_state_dict(of_kind(tensors, "interest"))
+            tower = new_tower(tensors["tower.0.weight"].shape[1])
+            tower.load_state_dict(of_kind(tensors, "tower"))
+            categories = categories_of(tensors, sizes)
             catalogue = Catalogue(
                 about["users"], about["items"], categories, sizes, about["labelled"]
             )
-            outcomes = None
-            if about["reads_outcomes"]:
-                of_kind = [
-                    tuple(parts[kind][str(i)].numpy() for i in range(1 + len(sizes)))
-                    for kind in ("count", "positive")
-                ]
-                outcomes = OutcomeCounts(*of_kind)
+            outcomes = outcomes_of(tensors, len(sizes)) if about["reads_outcomes"] else None
             model = RankingModel(
-                own["items"],
-                behaviours.to(dtype),
-                own["users"],
-                interest,
-                tower,
-                config.recent,
-                scoring,
+                items, behaviours.to(dtype), users, interest, tower, config.recent, scoring
             )
         except (KeyError, TypeError, RuntimeError, IndexError) as error:
             raise ModelFolderError(
@@ -221,11 +205,3 @@ def _config(known: dict[str, Any]) -> Config:
     return Config(
         **{each.name: given[each.name] for each in dataclasses.fields(Config) if each.name in given}
     )
-
-
-def _by_kind(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    found: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        kind, dot, name = key.partition(".")
-        found.setdefault(kind if dot else "own", {})[name if dot else key] = tensor
-    return found

@@ -14,7 +14,15 @@ from torch import Tensor
 from typing_extensions import Self
 
 from longclock.history import History
-from longclock.store.arguments import fits, integers, numbers, times_before, user_of, users_of
+from longclock.store.arguments import (
+    fits,
+    integers,
+    numbers,
+    settled,
+    times_before,
+    user_of,
+    users_of,
+)
 from longclock.store.records import (
     Array,
     Behaviours,
@@ -213,6 +221,19 @@ class BehaviourStore(abc.ABC):
         """Records of each, at one moment where :attr:`atomic` is "call"."""
 
     # Shared by backends.
+
+    def _settle(
+        self, found: Mapping[str, Any], capacity: int | None, columns: Columns | None
+    ) -> None:
+        """Takes the settings that the store was made with.
+
+        Raises:
+            ValueError: it is asked to have others.
+        """
+        given = {"capacity": capacity, "columns": None if columns is None else dict(columns)}
+        self.capacity, self.columns = (
+            settled(self._name, name, value, found[name]) for name, value in given.items()
+        )
 
     @property
     def _name(self) -> str:

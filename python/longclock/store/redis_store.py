@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from typing import Any, Literal
 
-from longclock.store.arguments import check_settings, check_trim, settled, user_of
+from longclock.store.arguments import check_settings, check_trim, user_of
 from longclock.store.behaviour_store import CAPACITY, Appended, BehaviourStore, OnDamage
 from longclock.store.group_commit import GroupCommit
 from longclock.store.records import Array, Columns, DamagedHistoryError, User, user_key
@@ -80,13 +80,7 @@ class RedisStore(BehaviourStore):
         self._server = RedisServer("RedisStore", url, username, password, durability, retry_seconds)
         try:
             found = self._server.call(lambda client: self._settings(client, capacity, columns))
-            self.capacity = settled("RedisStore", "capacity", capacity, found["capacity"])
-            self.columns = settled(
-                "RedisStore",
-                "columns",
-                None if columns is None else dict(columns),
-                found["columns"],
-            )
+            self._settle(found, capacity, columns)
         except BaseException:
             self._server.close()
             raise

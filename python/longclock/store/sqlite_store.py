@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from longclock.store.arguments import check_settings, check_trim, settled, user_of
+from longclock.store.arguments import check_settings, check_trim, user_of
 from longclock.store.behaviour_store import CAPACITY, Appended, BehaviourStore, OnDamage
 from longclock.store.group_commit import GroupCommit
 from longclock.store.records import (
@@ -92,13 +92,7 @@ class SQLiteStore(BehaviourStore):
         self._file = SQLiteFile(path, "SQLiteStore")
         try:
             found = self._settings(capacity, columns)
-            self.capacity = settled("SQLiteStore", "capacity", capacity, found["capacity"])
-            self.columns = settled(
-                "SQLiteStore",
-                "columns",
-                None if columns is None else dict(columns),
-                found["columns"],
-            )
+            self._settle(found, capacity, columns)
         except BaseException:
             self._file.close()
             raise

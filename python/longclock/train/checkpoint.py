@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,7 @@ def _of_stream(catalogue: Catalogue, learned: EventStream) -> dict[str, Tensor]:
     """Attributes of items, and in a labelled stream how the events that were learned from ended."""
     found = {f"category.{name}": ids for name, ids in catalogue.categories.items()}
     if catalogue.labelled:
-        counts = OutcomeCounts.of(learned)
-        for kind in ("count", "positive"):
-            found |= {f"{kind}.{i}": of_field for i, of_field in enumerate(getattr(counts, kind))}
+        found |= OutcomeCounts.of(learned).arrays()
     return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
@@ -140,23 +139,30 @@ def read(path: Path) -> Trained:
     try:
         known, sizes = _metadata(content, "identity"), _metadata(content, "sizes")
         tensors = safetensors.torch.load(content)
-        kinds: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            kind, _, name = key.partition(".")
-            kinds.setdefault(kind, {})[name] = tensor
-        arrays = {name: ids.numpy() for name, ids in kinds.get("category", {}).items()}
-        ordered = {name: arrays[name] for name in sizes["category_sizes"]}
-        catalogue = Catalogue(categories=ordered, **sizes)
-        outcomes = None
-        if catalogue.labelled:
-            of_fields = [
-                tuple(kinds[kind][str(i)].numpy() for i in range(1 + len(ordered)))
-                for kind in ("count", "positive")
-            ]
-            outcomes = OutcomeCounts(*of_fields)
-        return Trained(known, catalogue, kinds["model"], outcomes)
+        categories = categories_of(tensors, sizes["category_sizes"])
+        catalogue = Catalogue(categories=categories, **sizes)
+        outcomes = outcomes_of(tensors, len(categories)) if catalogue.labelled else None
+        return Trained(known, catalogue, of_kind(tensors, "model"), outcomes)
     except BROKEN as error:
         raise _broken(path, error) from error
+
+
+def of_kind(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The tensors of a file whose names begin with the kind, by what follows it."""
+    start = f"{kind}."
+    return {key.removeprefix(start): x for key, x in tensors.items() if key.startswith(start)}
+
+
+def categories_of(tensors: dict[str, Tensor], names: Iterable[str]) -> dict[str, IntArray]:
+    """The attributes of all items, in the order of their names."""
+    return {name: tensors[f"category.{name}"].numpy() for name in names}
+
+
+def outcomes_of(tensors: dict[str, Tensor], attributes: int) -> OutcomeCounts:
+    """How earlier events ended."""
+    kinds = ("count.", "positive.")
+    arrays = {key: x.numpy() for key, x in tensors.items() if key.startswith(kinds)}
+    return OutcomeCounts.from_arrays(arrays, attributes)
 
 
 def _metadata(content: bytes, name: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Ranker(nn.Module):
         width = USER_DIM + behaviour_dim + 4 * self.candidate_dim
         if self.reads_outcomes:
             width += outcome_columns(len(ids))
-        self.tower = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.tower = new_tower(width)
         self.interest = model.build(
             config, behaviour_dim, self.candidate_dim, categories=len(ids), users=catalogue.users
         )
@@ -120,6 +120,11 @@ class Ranker(nn.Module):
         search = self.interest.search_loss(*call, **reads) if self.search_loss else None
         weighted = None if search is None else self.search_loss * search
         return logits, self.interest.auxiliary_logits(*call), weighted
+
+
+def new_tower(width: int) -> nn.Sequential:
+    """A score of so many numbers."""
+    return nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
 
 
 def tower_features(
