@@ -13,6 +13,7 @@ from longclock.baselines.twin import TWIN
 from longclock.history import History
 from longclock.history.rows import rows_at
 from longclock.history.windows import flattened, within
+from longclock.nn.time_similarity import MlpWeights
 from longclock.types import Lookup
 
 TOGETHER = 65_536  # behaviours of several tables whose products with R are added up at a time
@@ -86,6 +87,7 @@ class ETA(TWIN):
         history: History,
         query_time: Tensor,
         keys: Tensor | None,
+        mlp: MlpWeights,
     ) -> Tensor:
         given = history.arguments()
         if len(history.tables) > 1:

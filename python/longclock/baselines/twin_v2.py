@@ -98,16 +98,16 @@ class TWINV2(TWIN):
         u = torch.einsum("qnd,ndl->qnl", heads, self.w_b) / self.head_dim**0.5
         # The last column of a cluster is ln of its size: it is added as it is.
         u = F.pad(u.to(clusters.table.dtype), (0, 1), value=1.0)
-        now = query_time.new_zeros(len(u))
+        now, mlp = query_time.new_zeros(len(u)), self.time.mlp()
         with torch.no_grad():
             if self.k is None:
                 found = everything(op, clusters, u[:, 0], now, most)
             else:
                 found = self.ops.clock_gsu(
-                    u.mean(1), query_time=now, mlp=self.time.mlp(), k=self.k, clocks=self._clocks_of(False), **clusters.arguments()
+                    u.mean(1), query_time=now, mlp=mlp, k=self.k, clocks=self._clocks_of(False), **clusters.arguments()
                 ).indices  # fmt: skip
         context = self.ops.esu_attention(
-            u, clusters.rows, clusters.time, now, self.time.mlp(), clocks=self._clocks_of(False), found=found, **clusters.layout()
+            u, clusters.rows, clusters.time, now, mlp, clocks=self._clocks_of(False), found=found, **clusters.layout()
         )  # fmt: skip
         context = F.pad(context[..., : self.behaviour_dim], (0, 4)).to(self.w_v.dtype)
         v = torch.einsum("qnl,nld->qnd", context, self.w_v)

@@ -157,32 +157,44 @@ def sampled_candidates(
             f"sampled_candidates: negatives = {negatives} for each of {len(stream)} events do not fit "
             "into memory; give fewer"
         ) from None
-    events = np.arange(len(stream))
-    earlier = np.searchsorted(stream.order_time, stream.order_time)
-    own_items, own_starts, own_counts = _items_so_far(stream)
+    past = _Past(stream)
     items[:, 0] = stream.item
     for column in range(negatives):
-        drawn = stream.item.copy()  # equal to the positive: not found yet
-        from_own = negatives_from == "own" or (negatives_from == "both" and column % 2 == 1)
-        for attempt in range(2 * TRIES):
-            own = from_own and (attempt < TRIES or negatives_from == "own")
-            todo = np.flatnonzero(drawn == stream.item)
-            if own:
-                todo = todo[own_counts[todo] > 0]
-            u = _uniform(seed, events[todo], column * 2 * TRIES + attempt)
-            if own:
-                place = own_starts[todo] + (u * own_counts[todo]).astype(np.int64)
-                drawn[todo] = own_items[place]
-            else:
-                todo, u = todo[earlier[todo] > 0], u[earlier[todo] > 0]
-                drawn[todo] = stream.item[(u * earlier[todo]).astype(np.int64)]
-        items[:, 1 + column] = drawn
+        by_popularity = negatives_from == "popularity" or (
+            negatives_from == "both" and column % 2 == 0
+        )
+        own_tries = 0 if by_popularity else 2 * TRIES if negatives_from == "own" else TRIES
+        items[:, 1 + column] = past.drawn(seed, column, own_tries)
     keep = items != stream.item[:, None]
     keep[:, 0] = True
     label = np.zeros_like(items)
     label[:, 0] = 1
     first_row = np.concatenate([[0], np.cumsum(keep.sum(1))])
     return Candidates(np.nonzero(keep)[0], items[keep], label[keep], first_row)
+
+
+class _Past:
+    """What happened before each event of a stream, to draw from."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self.item, self.events = stream.item, np.arange(len(stream))
+        self.earlier = np.searchsorted(stream.order_time, stream.order_time)
+        self.own_items, self.own_starts, self.own_counts = _items_so_far(stream)
+
+    def drawn(self, seed: int, column: int, own_tries: int) -> IntArray:
+        """An item for every event, its own item where none other was drawn: the first tries take the user's own items."""
+        drawn = self.item.copy()  # equal to the positive: not found yet
+        for attempt in range(2 * TRIES):
+            todo = np.flatnonzero(drawn == self.item)
+            of = self.own_counts if attempt < own_tries else self.earlier
+            todo = todo[of[todo] > 0]
+            u = _uniform(seed, self.events[todo], column * 2 * TRIES + attempt)
+            place = (u * of[todo]).astype(np.int64)
+            if attempt < own_tries:
+                drawn[todo] = self.own_items[self.own_starts[todo] + place]
+            else:
+                drawn[todo] = self.item[place]
+        return drawn
 
 
 def _items_so_far(stream: EventStream) -> tuple[IntArray, IntArray, IntArray]:

@@ -66,20 +66,8 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
         ('plays', [60, 3600], [0, 1])
     """
     path = Path(path)
-    if isinstance(categories, str):
-        raise ValueError(f"read_events: categories must be a list of names, got {categories!r}")
-    for name in categories or ():
-        if name in (*REQUIRED, *OPTIONAL):
-            raise EventFileError(
-                f"{path}: column {name!r} has its own meaning and cannot be an attribute too; "
-                "copy it under another name"
-            )
-    try:
-        import pandas  # noqa: F401
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"reading event files needs {error.name}: {TRAIN_EXTRA}") from error
-
+    _check_categories(path, categories)
+    _require_readers()
     attributes: list[str] = list(dict.fromkeys(categories or ()))
 
     def wanted(names: Sequence[str]) -> list[str]:
@@ -113,6 +101,25 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
         category_names=names,
         unused_columns=table.unused,
     )
+
+
+def _require_readers() -> None:
+    try:
+        import pandas  # noqa: F401
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"reading event files needs {error.name}: {TRAIN_EXTRA}") from error
+
+
+def _check_categories(path: Path, categories: Sequence[str] | None) -> None:
+    if isinstance(categories, str):
+        raise ValueError(f"read_events: categories must be a list of names, got {categories!r}")
+    for name in categories or ():
+        if name in (*REQUIRED, *OPTIONAL):
+            raise EventFileError(
+                f"{path}: column {name!r} has its own meaning and cannot be an attribute too; "
+                "copy it under another name"
+            )
 
 
 def _numbers(table: EventTable, name: str, column: pd.Series | None = None) -> np.ndarray:

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from longclock.nn.time_similarity import TimeSimilarity
+from longclock.nn.time_similarity import MlpWeights, TimeSimilarity
 
 
 class HeadSimilarities(nn.Module):
@@ -33,12 +33,16 @@ class HeadSimilarities(nn.Module):
         for one in self.each():
             one.reset_parameters()
 
-    def mlp(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def mlp(self) -> MlpWeights:
         """(w1, b1, w2, b2) of the mean, as :meth:`TimeSimilarity.mlp`."""
-        w1, b1, w2, b2 = zip(*(one.mlp() for one in self.each()), strict=True)
-        count = len(w2)
-        mean = torch.stack(b2).mean(0)
-        return torch.cat(w1, -2), torch.cat(b1, -1), torch.cat(w2, -1) / count, mean
+        return mean_of([one.mlp() for one in self.each()])
 
     def each(self) -> list[TimeSimilarity]:
         return list(self.of_head)  # type: ignore[arg-type]  # that is what they are
+
+
+def mean_of(mlps: list[MlpWeights]) -> MlpWeights:
+    """The similarity that is the mean of others: their hidden layers side by side."""
+    w1, b1, w2, b2 = zip(*mlps, strict=True)
+    mean = torch.stack(b2).mean(0)
+    return torch.cat(w1, -2), torch.cat(b1, -1), torch.cat(w2, -1) / len(mlps), mean

@@ -17,7 +17,7 @@ from longclock.history.history import History, require_history
 from longclock.history.windows import everything
 from longclock.nn.head_similarities import HeadSimilarities
 from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
-from longclock.nn.time_similarity import TimeSimilarity, farthest_x
+from longclock.nn.time_similarity import MlpWeights, TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages, as_query, project_tables, query_of_projections
 from longclock.ops._errors import check_size, named_method
 from longclock.types import Clocks
@@ -271,14 +271,16 @@ class LongTermInterestClock(TwoStages):
         self._check(candidate, history, keys, longest)
         queries = candidate.shape[:-1]
         projected, u = self._folded(candidate, self.w_q, self.w_b)
+        mlps = self._attention_mlps()
         with torch.no_grad():
             if found is None and self.k is not None:
                 asked = (projected, u) if self.w_s is None else self._search_query(candidate)
-                found = self._search(candidate, *asked, history, query_time, keys)
+                mlp = self._search_mlp(mlps)
+                found = self._search(candidate, *asked, history, query_time, keys, mlp)
             elif found is None:
                 found = everything("LongTermInterestClock", history, candidate, query_time, longest)
         context = self._by_head(
-            self.ops.esu_attention, as_query(u, history.table), z=history.rows, z_time=history.time,
+            self.ops.esu_attention, as_query(u, history.table), mlps, z=history.rows, z_time=history.time,
             query_time=query_time, found=found, **history.layout(),
         ).to(self.w_v.dtype)  # fmt: skip
         v_cur = self.head(_each_head(context, self.w_v).flatten(1)).unflatten(0, queries)
@@ -336,6 +338,7 @@ class LongTermInterestClock(TwoStages):
         history: History,
         query_time: Tensor,
         keys: Any,
+        mlp: MlpWeights,
     ) -> Tensor:
         """Indices of the k behaviours that each query's search finds.
 
@@ -343,11 +346,12 @@ class LongTermInterestClock(TwoStages):
             candidate, history, query_time, keys: as given to forward.
             projected: the candidates' projections, [..., n d]; u: these folded into the rows' width, [Q, n, L]; both
                 of the search.
+            mlp: its s.
         """
         of_history = history.arguments()
         query, scored, scale = self._search_by(candidate, projected, u, of_history["keys"], keys)
         found: Tensor = self.ops.clock_gsu(
-            as_query(query, scored), query_time=query_time, mlp=self.search_time.mlp(), k=self.k, scale=scale,
+            as_query(query, scored), query_time=query_time, mlp=mlp, k=self.k, scale=scale,
             clocks=self._clocks_of(self.search_sees_time), unit=self.time.units, exclude_future=self.exclude_future,
             **{**of_history, "keys": scored},
         ).indices  # fmt: skip

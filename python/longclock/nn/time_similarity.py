@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from longclock.types import ELAPSED, Clock, Clocks
 
 S_AT_START = 8.0  # s at difference 0 before anything is learned
 YEAR = 365 * 86400
+MlpWeights: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # w1, b1, w2 and b2
 
 
 def _wide(weight: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ class TimeSimilarity(nn.Module):
         self.w2.fill_(S_AT_START / self.hidden / len(self.clocks))
         self.b2.zero_()
 
-    def mlp(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def mlp(self) -> MlpWeights:
         """(w1, b1, w2, b2) as the ops take them: with the signs of an s that falls, 16-bit weights as fp32."""
         w1, b1, w2, b2 = _wide(self.w1), _wide(self.b1), _wide(self.w2), _wide(self.b2)
         if all(self.falls):

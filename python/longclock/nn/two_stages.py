@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from longclock._backend import Backend, backend_ops
 from longclock.history.history import History
 from longclock.history.windows import check_call, each_query, windows_of
-from longclock.nn.head_similarities import HeadSimilarities
+from longclock.nn.head_similarities import HeadSimilarities, mean_of
 from longclock.nn.interest_module import InterestModule
 from longclock.nn.search_loss import Sampled, divergence, mass, sample_of, sampled, whole
-from longclock.nn.time_similarity import TimeSimilarity
+from longclock.nn.time_similarity import MlpWeights, TimeSimilarity
 from longclock.ops._errors import check_size, named_method
 from longclock.ops.esu_attention import check_found
 from longclock.types import Clock
@@ -61,11 +61,6 @@ class TwoStages(InterestModule):
         """Whether the search has weights that the attention does not use."""
         return self.w_s is not None
 
-    @property
-    def search_time(self) -> TimeSimilarity | HeadSimilarities:
-        """The s of the search."""
-        return self.time if self.time_s is None else self.time_s
-
     @named_method(WORDS)
     @torch.no_grad()
     def search(  # type: ignore[override]  # keys in place of what others read
@@ -96,7 +91,8 @@ class TwoStages(InterestModule):
         if self.k is None:
             return None
         projected, u = self._search_query(candidate)
-        return self._search(candidate, projected, u, history, query_time, keys)
+        mlp = self._search_mlp(self._attention_mlps())
+        return self._search(candidate, projected, u, history, query_time, keys, mlp)
 
     @named_method(WORDS)
     @torch.no_grad()
@@ -177,7 +173,8 @@ class TwoStages(InterestModule):
         if found is None:
             projected, u = self._search_query(candidate)
             with torch.no_grad():
-                found = self._search(candidate, projected, u, history, query_time, None)
+                mlp = self._search_mlp(self._attention_mlps())
+                found = self._search(candidate, projected, u, history, query_time, None, mlp)
         with torch.no_grad():
             _, u = self._folded(candidate, self.w_q, self.w_b)
             check_found(u, history, query_time, found)
@@ -198,6 +195,7 @@ class TwoStages(InterestModule):
         history: History,
         query_time: Tensor,
         keys: Any,
+        mlp: MlpWeights,
     ) -> Tensor:
         raise NotImplementedError
 
@@ -235,28 +233,43 @@ class TwoStages(InterestModule):
         history = asked.history.arguments()
         query = as_query(u, history["keys"])
         logits = self._by_head(
-            self.ops.gsu_score, query, query_time=query_time, scale=1.0, **history
-        )
+            self.ops.gsu_score, query, self._attention_mlps(), query_time=query_time, scale=1.0, **history
+        )  # fmt: skip
         return logits + asked.log_weight[:, None]
 
-    def _by_head(self, op: Callable[..., Tensor], query: Tensor, **given: Any) -> Tensor:
+    def _attention_mlps(self) -> list[MlpWeights]:
+        """The s of the attention: one that all heads share, or one a head."""
+        if isinstance(self.time, TimeSimilarity):
+            return [self.time.mlp()]
+        return [s.mlp() for s in self.time.each()]
+
+    def _search_mlp(self, of_attention: list[MlpWeights]) -> MlpWeights:
+        """The s of the search: its own, or what it has of the attention's."""
+        if self.time_s is not None:
+            return self.time_s.mlp()
+        return of_attention[0] if isinstance(self.time, TimeSimilarity) else mean_of(of_attention)
+
+    def _by_head(
+        self, op: Callable[..., Tensor], query: Tensor, mlps: list[MlpWeights], **given: Any
+    ) -> Tensor:
         """What an op makes of [Q, n, L] with the attention's time term: in a call of its own for each head that has its own s."""
         call = partial(
             op, clocks=self._clocks_of(self.attention_sees_time), unit=self.time.units, exclude_future=self.exclude_future, **given
         )  # fmt: skip
-        if isinstance(self.time, TimeSimilarity):
-            return call(query, mlp=self.time.mlp())
-        each = zip(query.split(1, 1), self.time.each(), strict=True)
-        return torch.cat([call(of_head, mlp=s.mlp()) for of_head, s in each], 1)
+        if len(mlps) == 1:
+            return call(query, mlp=mlps[0])
+        each = zip(query.split(1, 1), mlps, strict=True)
+        return torch.cat([call(of_head, mlp=mlp) for of_head, mlp in each], 1)
 
     def _search_logits(self, candidate: Tensor, asked: Sampled, query_time: Tensor) -> Tensor:
         """The same of the search, [Q, P], with a gradient to what it is taught by."""
-        history, mlp = asked.history.arguments(), self.search_time.mlp()
+        history, mlp = asked.history.arguments(), self._search_mlp(self._attention_mlps())
         rows = history.pop("keys")
         if self.searches_itself:
             candidate, rows = candidate.detach(), detached(rows)
             if self.time_s is None:
-                mlp = tuple(weight.detach() for weight in mlp)  # type: ignore[assignment]  # four of them
+                w1, b1, w2, b2 = mlp
+                mlp = (w1.detach(), b1.detach(), w2.detach(), b2.detach())
         query, keys, scale = self._taught_by(candidate, rows)
         scores: Tensor = self.ops.gsu_score(
             as_query(query.flatten(0, -2), keys), keys, query_time=query_time, mlp=mlp, scale=scale,
