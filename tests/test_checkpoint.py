@@ -42,7 +42,7 @@ def resume(trained, tmp_path):
         mine.write_bytes(content)
         run = Run.start(data, MODELS["no-time"], CONFIG)
         identity = checkpoint.identity("no-time", data.stream, CONFIG)
-        checkpoint.load(mine, run, identity, data, parts)
+        checkpoint.restore(mine.name, mine.read_bytes(), run, identity, data, parts)
         return run
 
     return start

@@ -28,6 +28,7 @@ BOUNDS = {
     "period": (1, 2**31 - 1),
     "seed": (0, 2**63 - 1),
     "seeds": (1, 1000),
+    "groups": (1, 2**16),
     "threads": (1, max(64, os.cpu_count() or 1)),
     "jobs": (1, max(64, os.cpu_count() or 1)),
 }

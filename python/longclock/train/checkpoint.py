@@ -85,31 +85,35 @@ def packed(tensors: dict[str, Tensor], identity: str, sizes: str = "{}") -> byte
     return _with_checksum(content, place, _checksum(content))
 
 
-def load(
-    path: Path, run: Run, identity: dict[str, Any], data: TrainingData, parts: list[IntArray]
+def restore(
+    name: str,
+    content: bytes,
+    run: Run,
+    identity: dict[str, Any],
+    data: TrainingData,
+    parts: list[IntArray],
 ) -> None:
-    """Put a new run where the checkpoint stands; ``parts`` are the chunks of its stream.
+    """Put a new run where a checkpoint stands, whose file has this name and content; ``parts`` are the chunks of its stream.
 
     Raises:
         ValueError: the checkpoint is of another model, other events or another configuration, or damaged.
     """
-    content = path.read_bytes()
     try:
         found = _metadata(content, "identity")
         tensors = safetensors.torch.load(content)
     except BROKEN as error:
-        raise _broken(path, error) from error
+        raise _broken(name, error) from error
     differing = sorted(key for key in identity if found.get(key) != identity[key])
     if differing:
         raise ValueError(
-            f"{path.name} was written by a run with another {', '.join(differing)}: resume with the same "
+            f"{name} was written by a run with another {', '.join(differing)}: resume with the same "
             "arguments, or start anew without --resume or in another --out"
         )
     try:
         _check_position(tensors, data, parts)
         _restore(run, tensors)
     except BROKEN as error:
-        raise _broken(path, error) from error
+        raise _broken(name, error) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +148,7 @@ def read(path: Path) -> Trained:
         outcomes = outcomes_of(tensors, len(categories)) if catalogue.labelled else None
         return Trained(known, catalogue, of_kind(tensors, "model"), outcomes)
     except BROKEN as error:
-        raise _broken(path, error) from error
+        raise _broken(path.name, error) from error
 
 
 def of_kind(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
@@ -197,10 +201,10 @@ def _checksum(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=len(NO_CHECKSUM) // 2).hexdigest().encode()
 
 
-def _broken(path: Path, error: Exception) -> ValueError:
+def _broken(name: str, error: Exception) -> ValueError:
     reason = str(error) if type(error) is ValueError else type(error).__name__
     return ValueError(
-        f"{path.name} is not a checkpoint of longclock.train ({reason}): delete it, or "
+        f"{name} is not a checkpoint of longclock.train ({reason}): delete it, or "
         "start anew without --resume"
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 import time
@@ -31,6 +32,7 @@ from longclock.train.arguments import (
 from longclock.train.compare import Options, compare, console
 from longclock.train.config import MODELS, PRESETS, USUAL, Config
 from longclock.train.loop import SPANS
+from longclock.train.team import RankFault, Team
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +73,20 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--threads", type=int, default=1, metavar="N", help="(1: more pays for long histories)"
     )
+    ranks = p.add_argument_group("several processes, started by torchrun")
+    ranks.add_argument(
+        "--groups",
+        type=int,
+        metavar="N",
+        help="of users, whose gradients are added up in one order: the same bits for any number of ranks (a group a rank)",
+    )
+    ranks.add_argument(
+        "--rank-timeout",
+        type=float,
+        default=600.0,
+        metavar="X",
+        help="seconds after which a rank that does not answer is given up (600)",
+    )
     out = p.add_argument_group("output")
     out.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder of the report (longclock-out/<data>)"
@@ -94,18 +110,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         data, names, config = data_of(args), _names(args), _config(args)
         check_models(names, config)
+        team = Team.started(config.groups, args.rank_timeout)
         out = args.out or Path("longclock-out") / folder_name(data)
-        folder.check_writable(out)
+        if team.first:
+            folder.check_writable(out)
         stream = _stream(data, args)
-        if unused := unused_columns(stream):
+        if team.first and (unused := unused_columns(stream)):
             console.say(unused)
         torch.set_num_threads(args.threads)
-        options = Options(out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet)
-        with folder.held(out, console.say):
+        options = Options(out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet, team)
+        with folder.held(out, console.say) if team.first else contextlib.nullcontext():
             found = compare(stream, names, config, options)
+            team.end()
+            if not team.first:
+                return 0
             command = shlex.join(["python", "-m", "longclock.train", *words])
             seconds = round(time.monotonic() - started, 1)
             return _reported({"command": command, "seconds": seconds, **found}, out)
+    except RankFault as error:
+        p.exit(1, f"longclock.train: {error}; the same command with --resume goes on\n")
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.train: {error}\n")
     except KeyboardInterrupt:
@@ -136,6 +159,7 @@ def _names(args: argparse.Namespace) -> list[str]:
 def _config(args: argparse.Namespace) -> Config:
     config = config_of(args, PRESETS.get(data_of(args), {}))
     positive("--lr", config.learning_rate)
+    positive("--rank-timeout", args.rank_timeout)
     if not 0 <= args.warmup < 1:
         raise ValueError(f"--warmup must be at least 0 and below 1, got {args.warmup}")
     if not args.checkpoint_seconds >= 0:

@@ -20,6 +20,7 @@ from longclock.train.batches import TrainingData
 from longclock.train.config import MODELS, Config
 from longclock.train.console import Console
 from longclock.train.loop import Run, chunks, train
+from longclock.train.team import Team
 
 console = Console("longclock.train")
 SHOW_SECONDS = 2.0  # between two updates of the metrics in the progress bar
@@ -34,13 +35,14 @@ class Options:
     checkpoint_seconds: float = 30.0
     warmup: float = 0.4  # share of the stream that the metrics leave out
     quiet: bool = False
+    team: Team = dataclasses.field(default_factory=Team)
     unsaved: set[Path] = dataclasses.field(default_factory=set)  # checkpoints that are behind
 
 
 def compare(
     stream: EventStream, names: Sequence[str], config: Config, options: Options
 ) -> dict[str, Any]:
-    """Train and score every named model; returns the results, without command."""
+    """Train and score every named model; returns the results, without command. Of several ranks the first measures."""
     found: dict[str, Any] = {}
     models: dict[str, Any] = {}
     for name in names:
@@ -48,6 +50,8 @@ def compare(
         data = TrainingData.of(stream, settings, MODELS[name].shuffled_times)
         counted_from = int(options.warmup * len(stream))
         run = run_model(name, data, settings, options, counted_from)
+        if not options.team.first:
+            continue
         models[name] = {
             "title": MODELS[name].title,
             **results.measure(run, data, counted_from),
@@ -68,6 +72,7 @@ def compare(
         "config": dataclasses.asdict(config),
         "versions": results.versions(),
         "threads": torch.get_num_threads(),
+        "ranks": options.team.world,
         "models": models,
     }
 
@@ -80,18 +85,22 @@ def run_model(
     path = options.out / "checkpoints" / f"{name}.safetensors"
     identity = checkpoint.identity(name, data.stream, config)
     parts = chunks(data.stream, config)
-    if options.resume and path.exists():
-        checkpoint.load(path, run, identity, data, parts)
+    team = options.team
+    kept = team.from_first(lambda: path.read_bytes() if options.resume and path.exists() else None)
+    if kept is not None:
+        checkpoint.restore(path.name, kept, run, identity, data, parts)
     done = sum(len(part) for part in parts[: run.chunk])
     saved = shown = time.monotonic()
 
     with console.progress(
         total=len(data.stream), initial=done, desc=f"{MODELS[name].title:20}", unit=" events",
-        disable=options.quiet, mininterval=0.5,
+        disable=options.quiet or not team.first, mininterval=0.5,
     ) as bar:  # fmt: skip
 
         def after_chunk(run: Run, events: int) -> None:
             nonlocal saved, shown
+            if not team.first:
+                return
             bar.update(events)
             now = time.monotonic()
             last = run.chunk == len(parts)
@@ -102,7 +111,7 @@ def run_model(
                 _save(path, run, identity, data, parts, options)
                 saved = now
 
-        train(run, data, config, after_chunk)
+        train(run, data, config, after_chunk, team)
     return run
 
 

@@ -91,6 +91,7 @@ class Config:
     s_at_start: float = S_AT_START  # s at difference 0 before anything is learned; it falls to 0
     learn_until: float = 1.0  # share of the stream behind which nothing is learned any more
     search_loss: float = 0.0  # weight of what teaches a search, which then has weights of its own; 0: shared, and not taught
+    groups: int = 0  # of users, whose gradients are added up in one order by any number of ranks; 0: of each rank, in any order
     seed: int = 0
     reference: bool = False  # plain PyTorch in place of the compiled ops
 

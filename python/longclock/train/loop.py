@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,11 +17,15 @@ from torch import Tensor
 from longclock.data import EventStream
 from longclock.data.stream import DAY, IntArray
 from longclock.nn import parameter_groups
-from longclock.train.batches import Batch, TrainingData
+from longclock.train.batches import TrainingData
 from longclock.train.config import EMBEDDING_OPTIMIZERS, OPTIMIZERS, Config, Model
 from longclock.train.counting import CountingRanker
 from longclock.train.ranker import Ranker
+from longclock.train.team import Team
 
+Found: TypeAlias = list[
+    tuple[IntArray, Tensor]
+]  # events of a group, and the logits of their candidates
 SCORING_EVENTS = 256  # events a forward pass when nothing is learned
 SPANS = {
     "daily": DAY,
@@ -64,6 +70,17 @@ class Run:
         """All of them, that of embeddings last."""
         return [one for one in (self.optimizer, self.embedding_optimizer) if one is not None]
 
+    @property
+    def weights(self) -> tuple[list[Tensor], list[bool]]:
+        """All that learns, and whether its optimizer takes the rows that have a gradient alone."""
+        found = [
+            (weight, optimizer is self.embedding_optimizer)
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for weight in group["params"]
+        ]
+        return [weight for weight, _ in found], [rows for _, rows in found]
+
     def diverged_at(self, data: TrainingData, parts: list[IntArray]) -> int | None:
         """The first event whose scores are not finite, of those that have been scored."""
         last = int(parts[self.chunk - 1][-1]) if self.chunk else -1
@@ -90,9 +107,18 @@ def chunks(stream: EventStream, config: Config) -> list[IntArray]:
 
 
 def train(
-    run: Run, data: TrainingData, config: Config, after_chunk: Callable[[Run, int], None]
+    run: Run,
+    data: TrainingData,
+    config: Config,
+    after_chunk: Callable[[Run, int], None],
+    team: Team | None = None,
 ) -> None:
-    """Carry ``run`` to the end of the stream, or to where it diverges; ``after_chunk(run, events)`` after every chunk."""
+    """Carry ``run`` to the end of the stream, or to where it diverges; ``after_chunk(run, events)`` after every chunk.
+
+    Args:
+        team: the processes that train it together; None: this one alone.
+    """
+    team = team or Team()
     parts = chunks(data.stream, config)
     if run.diverged_at(data, parts) is not None:
         return
@@ -100,21 +126,20 @@ def train(
         observe(run.ranker, data, events)
     for events in parts[run.chunk :]:
         started = time.perf_counter()
-        rows = torch.from_numpy(data.candidates.rows(events))
-        if events[-1] >= config.learn_until * len(data.stream):
-            run.scores[rows] = score(run.ranker, data, events)
-        elif config.protocol == "stream":
-            run.scores[rows] = learn(run, data, data.batch(events))
+        learns = events[-1] < config.learn_until * len(data.stream)
+        if learns and config.protocol == "stream":
+            _keep(run, data, events, learn(run, data, events, config.seed, team), team)
         else:
-            run.scores[rows] = score(run.ranker, data, events)
+            _keep(run, data, events, scored(run, data, events, team), team)
+        if learns and config.protocol != "stream":
             shuffled = np.random.default_rng([config.seed, run.chunk]).permutation(events)
             for batch in np.array_split(shuffled, -(-len(events) // config.batch)):
-                learn(run, data, data.batch(batch))
+                learn(run, data, batch, config.seed, team)
         observe(run.ranker, data, events)
         run.chunk += 1
         run.seconds += time.perf_counter() - started
         after_chunk(run, len(events))
-        if not run.scores[rows].isfinite().all():
+        if not run.scores[torch.from_numpy(data.candidates.rows(events))].isfinite().all():
             return
 
 
@@ -135,18 +160,67 @@ def score(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArray)
     return torch.cat([ranker(data.batch(part), data) for part in parts])
 
 
-def learn(run: Run, data: TrainingData, batch: Batch) -> Tensor:
-    """One step of binary cross-entropy; returns the logits from before it."""
+def scored(run: Run, data: TrainingData, events: IntArray, team: Team) -> Found:
+    """Logits of the candidates of this rank's events."""
+    groups = [events[places] for places in team.events_of(data.stream.user[events]).values()]
+    return [(own, score(run.ranker, data, own)) for own in groups if len(own)]
+
+
+def learn(run: Run, data: TrainingData, events: IntArray, seed: int, team: Team) -> Found:
+    """One step of all ranks; returns the logits from before it, of the candidates of this rank's events."""
+    rows = len(data.candidates.rows(events))
+    weights, sparse = run.weights
+    found: Found = []
+    gradients = []
+    for group, places in team.events_of(data.stream.user[events]).items():
+        own = events[places]
+        for optimizer in run.optimizers:
+            optimizer.zero_grad()
+        if len(own):
+            with contextlib.nullcontext() if team.alone else _draws(seed, int(events[0]), group):
+                found.append((own, _backward(run, data, own, rows)))
+        gradients.append([weight.grad for weight in weights])
+    if not team.alone:
+        team.add_gradients(weights, sparse, gradients)
+    for optimizer in run.optimizers:
+        optimizer.step()
+    return found
+
+
+@contextlib.contextmanager
+def _draws(seed: int, event: int, group: int) -> Iterator[None]:
+    """What is drawn at random for a group depends on the step and the group, not on who else draws."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence([seed, event, group]).generate_state(1)[0]))
+        yield
+
+
+def _backward(run: Run, data: TrainingData, events: IntArray, rows: int) -> Tensor:
+    """The gradient of binary cross-entropy, meaned over all ``rows`` candidates of a step; returns the logits."""
     assert isinstance(run.ranker, Ranker)  # what counts is never asked to learn
+    batch = data.batch(events)
     logits, auxiliary, search = run.ranker.with_auxiliary(batch, data)
     loss = F.binary_cross_entropy_with_logits(logits, batch.label)
     if auxiliary is not None:
         loss = loss + F.binary_cross_entropy_with_logits(auxiliary, batch.label)
     if search is not None:
         loss = loss + search
-    for optimizer in run.optimizers:
-        optimizer.zero_grad()
+    if len(logits) < rows:
+        loss = loss * (len(logits) / rows)
     loss.backward()
-    for optimizer in run.optimizers:
-        optimizer.step()
     return logits.detach()
+
+
+def _keep(run: Run, data: TrainingData, events: IntArray, found: Found, team: Team) -> None:
+    """The scores of all candidates of the events, whichever rank has found them."""
+
+    def rows(own: IntArray) -> Tensor:
+        return torch.from_numpy(data.candidates.rows(own))
+
+    for own, logits in found:
+        run.scores[rows(own)] = logits
+    if team.world > 1:
+        of_ranks = [team.events_of(data.stream.user[events], rank) for rank in range(team.world)]
+        team.exchange(
+            run.scores, [rows(events[np.concatenate([*each.values()])]) for each in of_ranks]
+        )
