@@ -7,6 +7,7 @@ from longclock.ops.clock_gsu import clock_gsu
 from longclock.ops.esu_attention import esu_attention
 from longclock.ops.gsu_score import gsu_score
 from longclock.ops.hamming_gsu import hamming_gsu
+from longclock.ops.merge_topk import merge_topk
 from longclock.ops.pack_signs import pack_signs
 from longclock.ops.time_similarity import time_features, time_similarity
 
@@ -18,6 +19,7 @@ __all__ = [
     "esu_attention",
     "gsu_score",
     "hamming_gsu",
+    "merge_topk",
     "pack_signs",
     "time_features",
     "time_similarity",

@@ -7,6 +7,7 @@ from longclock.reference.clock_gsu import clock_gsu
 from longclock.reference.esu_attention import esu_attention
 from longclock.reference.gsu_score import gsu_score
 from longclock.reference.hamming_gsu import hamming_gsu
+from longclock.reference.merge_topk import merge_topk
 from longclock.reference.pack_signs import pack_signs
 from longclock.reference.time_similarity import time_features, time_similarity
 
@@ -18,6 +19,7 @@ __all__ = [
     "esu_attention",
     "gsu_score",
     "hamming_gsu",
+    "merge_topk",
     "pack_signs",
     "time_features",
     "time_similarity",

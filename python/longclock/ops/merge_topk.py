@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from longclock._checks import check, check_int, check_same_shape, shape_of
+from longclock._mlp import require_tensor
+from longclock.ops._call import check_k, require_one_device
+from longclock.ops._errors import named_errors, wrong_tensor
+from longclock.ops._shapes import check_float
+from longclock.ops.block_topk import block_topk
+from longclock.types import TopK
+
+NEGATIVE_LAST = -(2**63)  # an index xor this: those below 0 come behind all others
+
+
+@named_errors
+def merge_topk(scores: Tensor, indices: Tensor, k: int) -> TopK:
+    """The best k of lists of results, by score and then by the index that each result has.
+
+    Score descending, then index ascending; NaN before every number, -0 equal to +0, an index of -1 behind everything, also behind
+    a score of -inf. So the best k of a long row are those of the best k of its parts, to the bit, however the row was cut and
+    in whatever order the parts' lists stand. Differentiable in scores.
+
+    Args:
+        scores: float32, float16 or bfloat16, [..., P]: the lists of a row side by side, in any order.
+        indices: int32 or int64, of scores' shape; below 0 for nothing. Each index from 0 on comes once in a row; one that comes
+            twice is two results.
+        k: 0 to 2048; more than there are is padded.
+    Returns:
+        TopK(scores [..., k] in the input's dtype, indices [..., k] int64); padded with -inf and -1.
+    Raises:
+        ValueError: an argument that does not fit; the message names it and the remedy.
+
+    O(P log P) a row.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> scores, ends = torch.tensor([1.0, 5.0, 3.0, 5.0, -torch.inf]), torch.tensor([2, 4])
+        >>> early, late = lc.block_topk(scores[:2], k=3), lc.block_topk(scores[2:], k=3)
+        >>> late = torch.where(late.indices < 0, -1, late.indices + 2), late.scores
+        >>> merged = lc.merge_topk(torch.cat([late[1], early.scores]), torch.cat([late[0], early.indices]), k=5)
+        >>> merged.indices.tolist() == lc.block_topk(scores, k=5).indices.tolist() == [1, 3, 2, 0, 4]
+        True
+    """
+    op = "merge_topk"
+    for name, value in (("scores", scores), ("indices", indices)):
+        require_tensor(op, name, value)
+        for wrong in wrong_tensor(name, value):  # which PyTorch's operations may take
+            raise ValueError(f"{op}: {wrong}")
+    check_float(op, "scores", scores)
+    check_int(op, "indices", indices)
+    check(op, scores.dim() >= 1, lambda: "scores must have at least one dimension, got a scalar")
+    check_same_shape(op, indices, scores, lambda: f"indices must have the shape of scores, {shape_of(scores)}, got "
+                     f"{shape_of(indices)}")  # fmt: skip
+    require_one_device(op, {"scores": scores, "indices": indices})
+    k = check_k(op, k)
+    indices = indices.long()
+    order = (indices ^ NEGATIVE_LAST).argsort(dim=-1, stable=True)
+    best = block_topk(scores.gather(-1, order), k, (indices >= 0).sum(-1))
+    of_nothing = F.pad(indices.gather(-1, order), (0, 1), value=-1)  # where what is padded looks
+    places = best.indices.where(best.indices >= 0, scores.shape[-1])
+    return TopK(best.scores, of_nothing.gather(-1, places))
