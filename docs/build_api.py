@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import longclock as lc
-from longclock import baselines, data, metrics, nn, ops, optim, serve, store
+from longclock import baselines, data, distributed, metrics, nn, ops, optim, serve, store
 
 HEAD = """# API
 
@@ -20,7 +20,7 @@ HEAD = """# API
 `import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
 padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op under the same name in plain
 PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`, optimizers of
-embeddings in `lc.optim`, what serves a trained model in `longclock.serve` ([serving.md](serving.md)).
+embeddings in `lc.optim`, searches of what lies on several ranks in `lc.distributed` ([scaling.md](scaling.md)), what serves a trained model in `longclock.serve` ([serving.md](serving.md)).
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`, which has clocks and units of its own; what is given besides must agree with them. `clocks` is a
 period in seconds, `lc.ELAPSED` (how long ago), or a tuple of up to four of them. `clocks=None` is a day, `unit=None` 3,600 seconds, of `lc.ELAPSED` 60. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
@@ -55,6 +55,7 @@ SECTIONS = (
     ),
     ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk, lc.merge_topk)),
+    ("Search across ranks", (distributed.clock_gsu,)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
@@ -103,14 +104,21 @@ OBJECTS = {
 
 def public() -> dict[str, Any]:
     """Everything public by its name: what the page shows, and what the packages export."""
-    shown = {thing.__name__: thing for thing in LISTED}
+    shown = {name_of(thing): thing for thing in LISTED}
     packages = (lc, ops, nn, optim, data, metrics, serve, store)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
+    exported |= {f"distributed.{name}": getattr(distributed, name) for name in distributed.__all__}
     return {
         name: thing
         for name, thing in (shown | exported).items()
         if not isinstance(thing, (ModuleType, str))
     }
+
+
+def name_of(thing: Any) -> str:
+    """As it is called: functions of ``lc.distributed`` have the names of those of one rank."""
+    across = thing.__module__.startswith(distributed.__name__)
+    return f"distributed.{thing.__name__}" if across else str(thing.__name__)
 
 
 def code(text: str) -> str:
@@ -179,7 +187,7 @@ def signature(thing: Callable[..., Any], owner: str = "") -> str:
         name = f"**{parameter.name}" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
         default = parameter.default
         parts.append(name if default is parameter.empty else f"{name}={default!r}")
-    call = f"{thing.__name__}({', '.join(parts)})"
+    call = f"{name_of(thing)}({', '.join(parts)})"
     if owner and not inspect.ismethod(thing):  # of an object
         return f"{owner.lower()}.{call}"
     package = "lc.optim" if thing.__module__ == optim.__name__ else "lc"
@@ -189,7 +197,7 @@ def signature(thing: Callable[..., Any], owner: str = "") -> str:
 
 
 def section(thing: Any) -> str:
-    parts = [f"### {thing.__name__}"]
+    parts = [f"### {name_of(thing)}"]
     if not thing.__module__.startswith("longclock.baselines"):  # these hand most arguments on
         parts.append(f"```python\n{signature(thing)}\n```")
     parts.append(markdown(inspect.getdoc(thing) or ""))

@@ -2,7 +2,7 @@
 """Kernels and PyTorch ops for the Long-term Interest Clock: time-of-day-aware search and attention
 over behaviour histories of 10,000 and more."""
 
-from longclock import ops, optim, reference
+from longclock import distributed, ops, optim, reference
 from longclock._library import version
 from longclock.history import History
 from longclock.nn import (
@@ -24,6 +24,7 @@ __all__ = [
     "Lookup",
     "TimeSimilarity",
     "TopK",
+    "distributed",
     "ops",
     "optim",
     "parameter_groups",

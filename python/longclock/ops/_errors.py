@@ -33,21 +33,50 @@ Tables = tuple[Tensor, ...]
 NO_MEMORY = "longclock: PyTorch could not make a tensor of shape "
 
 
-def named_errors(function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
+def named_errors(function: Callable[P, R]) -> Callable[P, R]:
     """The function, whose errors name it and the argument that is wrong."""
-    name = name or function.__name__
+    return named_as(function.__name__, {})(function)
 
-    @functools.wraps(function)
-    def named(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except FAILURES as error:
-            better = explained(name, function, args, kwargs, error)
-            if better is None:
-                raise
-            raise better from None
 
-    return named
+def named_as(name: str, words: dict[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The same of a function that is not called what it is named, and calls ops.
+
+    Args:
+        words: what the ops that it calls call an argument, and what the function calls it.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def named(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except FAILURES as error:
+                better: Exception | None = None
+                if words:
+                    better = _in_words(name, error, words, kwargs)
+                if better is None:
+                    better = explained(name, function, args, kwargs, error)
+                if better is None:
+                    raise
+                raise better from None
+
+        return named
+
+    return decorate
+
+
+def _in_words(
+    name: str, error: Exception, words: dict[str, str], kwargs: dict[str, Any]
+) -> ValueError | None:
+    """What an op, or a module that calls itself LongTermInterestClock, said of an argument; None where it said nothing."""
+    op, colon, text = str(error).partition(": ")
+    own = op == "LongTermInterestClock"
+    if not isinstance(error, ValueError) or not colon or not (own or hasattr(raw, op)):
+        return None
+    for theirs, ours in () if own else words.items():
+        if kwargs.get(theirs) is None:  # else the function's own argument is meant
+            text = re.sub(rf"\b{theirs}\b(?!')", ours, text)
+    return ValueError(f"{name}: {text}")
 
 
 def named_method(words: dict[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -65,15 +94,8 @@ def named_method(words: dict[str, str]) -> Callable[[Callable[P, R]], Callable[P
             except FAILURES as error:
                 name = type(args[0]).__name__
                 better = explained(name, method, args, kwargs, error)
-                if better is None and isinstance(error, ValueError):
-                    op, colon, text = str(error).partition(": ")
-                    own = op == "LongTermInterestClock"
-                    if not colon or not (own or hasattr(raw, op)):
-                        raise
-                    for theirs, ours in () if own else words.items():
-                        if kwargs.get(theirs) is None:  # else the method's own argument is meant
-                            text = re.sub(rf"\b{theirs}\b(?!')", ours, text)
-                    better = ValueError(f"{name}: {text}")
+                if better is None:
+                    better = _in_words(name, error, words, kwargs)
                 if better is None:
                     raise
                 raise better from None
