@@ -55,7 +55,7 @@ SECTIONS = (
     ),
     ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk, lc.merge_topk)),
-    ("Search across ranks", (distributed.clock_gsu,)),
+    ("Search across ranks", (distributed.clock_gsu, distributed.clock_gsu_at_rows)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),

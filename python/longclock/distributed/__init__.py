@@ -5,5 +5,6 @@ Every rank of a process group calls the same function. Where ``torch.distributed
 """
 
 from longclock.distributed.parts import clock_gsu
+from longclock.distributed.rows import clock_gsu_at_rows
 
-__all__ = ["clock_gsu"]
+__all__ = ["clock_gsu", "clock_gsu_at_rows"]
