@@ -11,7 +11,19 @@ from types import ModuleType
 from typing import Any
 
 import longclock as lc
-from longclock import baselines, data, distributed, metrics, nn, ops, optim, serve, store
+from longclock import (
+    baselines,
+    data,
+    distributed,
+    interop,
+    jagged,
+    metrics,
+    nn,
+    ops,
+    optim,
+    serve,
+    store,
+)
 
 HEAD = """# API
 
@@ -20,7 +32,7 @@ HEAD = """# API
 `import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
 padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op under the same name in plain
 PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`, optimizers of
-embeddings in `lc.optim`, searches of what lies on several ranks in `lc.distributed` ([scaling.md](scaling.md)), what serves a trained model in `longclock.serve` ([serving.md](serving.md)).
+embeddings in `lc.optim`, searches of what lies on several ranks in `lc.distributed` ([scaling.md](scaling.md)), jagged tensors in `lc.jagged` and `lc.interop`, what serves a trained model in `longclock.serve` ([serving.md](serving.md)).
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`, which has clocks and units of its own; what is given besides must agree with them. `clocks` is a
 period in seconds, `lc.ELAPSED` (how long ago), or a tuple of up to four of them. `clocks=None` is a day, `unit=None` 3,600 seconds, of `lc.ELAPSED` 60. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
@@ -56,6 +68,7 @@ SECTIONS = (
     ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk, lc.merge_topk)),
     ("Search across ranks", (distributed.clock_gsu, distributed.clock_gsu_at_rows)),
+    ("Jagged tensors", (jagged.select, interop.torchrec.history)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
@@ -107,7 +120,12 @@ def public() -> dict[str, Any]:
     shown = {name_of(thing): thing for thing in LISTED}
     packages = (lc, ops, nn, optim, data, metrics, serve, store)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
-    exported |= {f"distributed.{name}": getattr(distributed, name) for name in distributed.__all__}
+    apart = (
+        getattr(package, name)
+        for package in (distributed, jagged, interop.torchrec)
+        for name in package.__all__
+    )
+    exported |= {name_of(thing): thing for thing in apart}
     return {
         name: thing
         for name, thing in (shown | exported).items()
@@ -116,9 +134,11 @@ def public() -> dict[str, Any]:
 
 
 def name_of(thing: Any) -> str:
-    """As it is called: functions of ``lc.distributed`` have the names of those of one rank."""
-    across = thing.__module__.startswith(distributed.__name__)
-    return f"distributed.{thing.__name__}" if across else str(thing.__name__)
+    """As it is called: what lies in a package of its own with the package's name."""
+    for package in (distributed, jagged, interop.torchrec):
+        if thing.__module__.startswith(package.__name__):
+            return f"{package.__name__.removeprefix('longclock.')}.{thing.__name__}"
+    return str(thing.__name__)
 
 
 def code(text: str) -> str:

@@ -173,7 +173,7 @@ def test_a_layout_has_no_arguments_of_another() -> None:
     for layout, name in (
         ("dense", "offsets"),
         ("dense", "query_offsets"),
-        ("ragged", "lengths"),
+        ("ragged", "starts"),
         ("windows", "offsets"),
     ):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):

@@ -2,7 +2,7 @@
 """Kernels and PyTorch ops for the Long-term Interest Clock: time-of-day-aware search and attention
 over behaviour histories of 10,000 and more."""
 
-from longclock import distributed, ops, optim, reference
+from longclock import distributed, interop, jagged, ops, optim, reference
 from longclock._library import version
 from longclock.history import History
 from longclock.nn import (
@@ -25,6 +25,8 @@ __all__ = [
     "TimeSimilarity",
     "TopK",
     "distributed",
+    "interop",
+    "jagged",
     "ops",
     "optim",
     "parameter_groups",

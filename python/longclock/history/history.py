@@ -9,6 +9,7 @@ from torch import Tensor
 from longclock._checks import check
 from longclock._torch_state import register_for_saving
 from longclock.history.checks import check_device, check_history
+from longclock.history.jagged import apart
 from longclock.types import Lookup
 
 
@@ -72,18 +73,23 @@ class History(NamedTuple):
     @classmethod
     def ragged(
         cls,
-        rows: Tensor | Lookup,
-        time: Tensor,
-        offsets: Tensor,
+        rows: Any,
+        time: Any,
+        offsets: Tensor | None = None,
         query_offsets: Tensor | None = None,
         mask: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
     ) -> History:
         """Sequences one behind the other: that of user s begins at ``offsets[s]`` and ends before ``offsets[s + 1]``.
 
         Args:
-            rows: [T, L], or a Lookup with ids [T].
+            rows: [T, L], or a Lookup with ids [T]. Rows, ids and time may be jagged: anything with ``values()`` and ``offsets()``,
+                as TorchRec's JaggedTensor or a nested tensor of layout ``torch.jagged``, whose offsets then hold.
             time: int32 or int64 [T], seconds.
-            offsets: [S + 1], from 0 to T, never falling.
+            offsets: [S + 1], never falling: from 0 to T, or some of such offsets, as those of a feature of a KeyedJaggedTensor
+                are, which makes windows of the sequences. On CUDA and in graphs nothing is read: give such as starts and ends there.
+            lengths: [S], in place of offsets.
             query_offsets: [S + 1], from 0 to Q: queries ``query_offsets[s]`` to ``query_offsets[s + 1] - 1`` see sequence s.
                 None: query s sees it.
             mask: bool [T]; False is as if the behaviour were not there.
@@ -97,8 +103,13 @@ class History(NamedTuple):
             >>> two_users = lc.History.ragged(rows, time, offsets=torch.tensor([0, 2, 3]))
             >>> two_users.layout()["offsets"].tolist()
             [0, 2, 3]
+            >>> of_lengths = lc.History.ragged(rows, time, lengths=torch.tensor([2, 1]))
+            >>> torch.equal(of_lengths.offsets, two_users.offsets)
+            True
         """
-        history = cls(rows, time, offsets=offsets, query_offsets=query_offsets, mask=mask)
+        found = apart("History.ragged", rows, time, offsets, lengths)
+        history = cls(found.rows, found.time, offsets=found.offsets, query_offsets=query_offsets, starts=found.starts,
+                      ends=found.ends, mask=mask)  # fmt: skip
         return _checked("History.ragged", history)
 
     @classmethod
