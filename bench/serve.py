@@ -29,7 +29,7 @@ import torch
 import longclock as lc
 from bench.harness import OURS, surroundings
 from bench.plain_request import rivals_of
-from longclock.nn.two_stages import as_query
+from longclock.nn.keys import as_query
 from longclock.serve import Recommender, model_folder
 from longclock.store import SQLiteStore
 from longclock.train.config import MODELS, USER_DIM, Config

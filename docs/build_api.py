@@ -81,7 +81,15 @@ LISTED = [thing for _, things in SECTIONS for thing in things]
 MORE = [op for op in (getattr(ops, name) for name in ops.__all__) if op not in LISTED]
 # What is shown of a class besides its docstring.
 METHODS = {
-    lc.LongTermInterestClock: ("forward", "project", "search", "attention_mass", "search_loss"),
+    lc.LongTermInterestClock: (
+        "forward",
+        "project",
+        "search",
+        "search_arguments",
+        "attend",
+        "attention_mass",
+        "search_loss",
+    ),
     lc.ClockAttentionStack: ("forward",),
     lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
     store.BehaviourStore: (

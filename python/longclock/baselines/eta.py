@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from longclock.history import History
 from longclock.history.rows import rows_at
 from longclock.history.windows import flattened, within
 from longclock.nn.time_similarity import MlpWeights
-from longclock.types import Lookup
+from longclock.types import Lookup, TopK
 
 TOGETHER = 65_536  # behaviours of several tables whose products with R are added up at a time
 
@@ -88,16 +88,22 @@ class ETA(TWIN):
         query_time: Tensor,
         keys: Tensor | None,
         mlp: MlpWeights,
-    ) -> Tensor:
+    ) -> TopK:
         given = history.arguments()
         if len(history.tables) > 1:
             given["ids"] = None
             keys = self._of_behaviours(history) if keys is None else keys
         given["keys"] = self.project(history.table) if keys is None else keys
-        found: Tensor = self.ops.hamming_gsu(
+        found: TopK = self.ops.hamming_gsu(
             self.hashes(projected), query_time=query_time, k=self.k, exclude_future=self.exclude_future, **given
-        ).indices  # fmt: skip
+        )  # fmt: skip
         return found
+
+    def search_arguments(self, *call: Any, **keys: Any) -> NoReturn:
+        """Not of clock_gsu."""
+        raise NotImplementedError(
+            "ETA: it searches by hashes, with hamming_gsu, and not with clock_gsu"
+        )
 
     def _of_behaviours(self, history: History) -> Tensor:
         """The hash of every behaviour, of several tables: the signs of a sum over these, some behaviours at a time."""

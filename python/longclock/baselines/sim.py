@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from longclock.baselines.pooled import different_windows, rows_of
 from longclock.baselines.twin import TWIN
 from longclock.history import History
 from longclock.history.windows import edges_of, windows_of
-from longclock.nn.two_stages import project_tables, query_of_projections
+from longclock.nn.keys import project_tables, query_of_projections
 
 Categories: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
 
@@ -106,6 +106,10 @@ class SIMHard(TWIN):
             candidate_category.flatten().long(), behaviour_category, windows
         )
         return found.unflatten(0, queries)
+
+    def search_arguments(self, *call: Any, **keys: Any) -> NoReturn:
+        """Not of clock_gsu."""
+        raise NotImplementedError("SIMHard: it searches by categories, and not with clock_gsu")
 
     def search_loss(self, *call: Any, **reads: Any) -> None:
         """None: categories are not learned."""

@@ -16,11 +16,12 @@ from longclock.history.checks import check_candidate
 from longclock.history.history import History, require_history
 from longclock.history.windows import everything
 from longclock.nn.head_similarities import HeadSimilarities
+from longclock.nn.keys import as_query, project_tables, query_of_projections
 from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
 from longclock.nn.time_similarity import MlpWeights, TimeSimilarity, farthest_x
-from longclock.nn.two_stages import TwoStages, as_query, project_tables, query_of_projections
+from longclock.nn.two_stages import TwoStages
 from longclock.ops._errors import check_size, named_method
-from longclock.types import Clocks
+from longclock.types import Clocks, TopK
 
 
 def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
@@ -276,15 +277,22 @@ class LongTermInterestClock(TwoStages):
             if found is None and self.k is not None:
                 asked = (projected, u) if self.w_s is None else self._search_query(candidate)
                 mlp = self._search_mlp(mlps)
-                found = self._search(candidate, *asked, history, query_time, keys, mlp)
+                found = self._search(candidate, *asked, history, query_time, keys, mlp).indices
             elif found is None:
                 found = everything("LongTermInterestClock", history, candidate, query_time, longest)
+        v_cur, context = self._attended(u, mlps, history, query_time, found, queries)
+        return (v_cur, context) if return_context else v_cur
+
+    def _attended(
+        self, u: Tensor, mlps: list[MlpWeights], history: History, query_time: Tensor, found: Tensor, queries: torch.Size
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """v_cur and c of an attention to what was found."""
         context = self._by_head(
             self.ops.esu_attention, as_query(u, history.table), mlps, z=history.rows, z_time=history.time,
             query_time=query_time, found=found, **history.layout(),
         ).to(self.w_v.dtype)  # fmt: skip
-        v_cur = self.head(_each_head(context, self.w_v).flatten(1)).unflatten(0, queries)
-        return (v_cur, context.unflatten(0, queries)) if return_context else v_cur
+        v_cur = self.head(_each_head(context, self.w_v).flatten(1))
+        return v_cur.unflatten(0, queries), context.unflatten(0, queries)
 
     def _check(self, candidate: Tensor, history: History, keys: Any, longest: int | None) -> None:
         """What PyTorch's own operations would take although the ops refuse it, or refuse in their own words."""
@@ -339,8 +347,8 @@ class LongTermInterestClock(TwoStages):
         query_time: Tensor,
         keys: Any,
         mlp: MlpWeights,
-    ) -> Tensor:
-        """Indices of the k behaviours that each query's search finds.
+    ) -> TopK:
+        """The k behaviours that each query's search finds.
 
         Args:
             candidate, history, query_time, keys: as given to forward.
@@ -348,13 +356,8 @@ class LongTermInterestClock(TwoStages):
                 of the search.
             mlp: its s.
         """
-        of_history = history.arguments()
-        query, scored, scale = self._search_by(candidate, projected, u, of_history["keys"], keys)
-        found: Tensor = self.ops.clock_gsu(
-            as_query(query, scored), query_time=query_time, mlp=mlp, k=self.k, scale=scale,
-            clocks=self._clocks_of(self.search_sees_time), unit=self.time.units, exclude_future=self.exclude_future,
-            **{**of_history, "keys": scored},
-        ).indices  # fmt: skip
+        query, searched, options = self._asks(candidate, projected, u, history, keys, mlp)
+        found: TopK = self.ops.clock_gsu(query, query_time=query_time, **searched.arguments(), **options)  # fmt: skip
         return found
 
     def _search_by(

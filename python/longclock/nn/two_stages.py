@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from longclock._backend import Backend, backend_ops
 from longclock.history.history import History
-from longclock.history.windows import check_call, each_query, windows_of
+from longclock.history.windows import check_call, each_query, everything, windows_of
 from longclock.nn.head_similarities import HeadSimilarities, mean_of
 from longclock.nn.interest_module import InterestModule
+from longclock.nn.keys import as_query, detached
 from longclock.nn.search_loss import Sampled, divergence, mass, sample_of, sampled, whole
 from longclock.nn.time_similarity import MlpWeights, TimeSimilarity
 from longclock.ops._errors import check_size, named_method
 from longclock.ops.esu_attention import check_found
-from longclock.types import Clock
+from longclock.types import Clock, Lookup, TopK
 
 SAMPLE = 256  # behaviours drawn beside those that were found
 WORDS = {
@@ -70,13 +71,15 @@ class TwoStages(InterestModule):
         query_time: Tensor,
         *,
         keys: Any = None,
-    ) -> Tensor | None:
+        return_scores: bool = False,
+    ) -> Any:
         """What the search finds, best first, as a call takes it for ``found``. None: the module attends to everything.
 
         Args:
             candidate, history, query_time, keys: as of a call.
         Returns:
-            int64 [S, k], [S, C, k] or [Q, k]: indices from the start of the sequence or window, -1 for nothing.
+            int64 [S, k], [S, C, k] or [Q, k]: indices from the start of the sequence or window, -1 for nothing; with
+            ``return_scores`` the :class:`longclock.TopK` of them and their scores.
 
         Example::
 
@@ -92,7 +95,75 @@ class TwoStages(InterestModule):
             return None
         projected, u = self._search_query(candidate)
         mlp = self._search_mlp(self._attention_mlps())
-        return self._search(candidate, projected, u, history, query_time, keys, mlp)
+        found = self._search(candidate, projected, u, history, query_time, keys, mlp)
+        return found if return_scores else found.indices
+
+    @named_method(WORDS)
+    @torch.no_grad()
+    def search_arguments(
+        self, candidate: Tensor, history: History, *, keys: Any = None
+    ) -> tuple[Tensor, History, dict[str, Any]]:
+        """What the search is asked of ``clock_gsu``: for one of a part of a history, or where its rows lie (:mod:`longclock.distributed`).
+
+        Args:
+            candidate, history, keys: as of a call.
+        Returns:
+            The queries, the history with what is scored as its rows, and mlp, k, scale, clocks, unit and exclude_future by name.
+
+        Example::
+
+            >>> import torch, longclock as lc
+            >>> lic, candidate, now = lc.LongTermInterestClock(8, 8, k=2), torch.randn(1, 8), torch.tensor([0])
+            >>> history = lc.History.dense(torch.randn(1, 5, 8), 3600 * torch.arange(5)[None])
+            >>> query, searched, options = lic.search_arguments(candidate, history)
+            >>> found = lc.distributed.clock_gsu(query, searched, now, **options)
+            >>> torch.equal(found.indices, lic.search(candidate, history, now))
+            True
+        """
+        self._check(candidate, history, keys, None)
+        projected, u = self._search_query(candidate)
+        mlp = self._search_mlp(self._attention_mlps())
+        return self._asks(candidate, projected, u, history, keys, mlp)
+
+    @named_method(WORDS)
+    def attend(
+        self,
+        candidate: Tensor,
+        history: History,
+        query_time: Tensor,
+        *,
+        longest: int | None = None,
+        return_context: bool = False,
+    ) -> Any:
+        """v_cur of an attention to all of a history, without a search, as of a call with ``k=None``.
+
+        So the winners of a search are attended to where their rows come from a second look-up, with the gradient that the first, of whole
+        histories, does without: by :func:`longclock.jagged.select`, as a ragged history with a sequence for each query.
+
+        Args:
+            candidate, query_time, longest, return_context: as of a call.
+            history: the winners.
+        Returns:
+            v_cur, and with ``return_context`` the pair of v_cur and c, as of a call.
+
+        Example::
+
+            >>> import torch, longclock as lc
+            >>> lic, items = lc.LongTermInterestClock(8, 8, k=2), torch.nn.Embedding(50, 8)
+            >>> ids, when, offsets = torch.tensor([3, 1, 4, 1]), 3600 * torch.arange(4), torch.tensor([0, 3, 4])
+            >>> candidate, now = torch.randn(2, 8), torch.tensor([4 * 3600, 5 * 3600])
+            >>> with torch.no_grad():
+            ...     found = lic.search(candidate, lc.History.ragged(items(ids), when, offsets), now)
+            >>> chosen, times, lengths = lc.jagged.select(found, offsets, ids, when)
+            >>> v_cur = lic.attend(candidate, lc.History.ragged(items(chosen), times, lengths=lengths), now)
+            >>> v_cur.shape
+            torch.Size([2, 64])
+        """
+        self._check(candidate, history, None, longest)
+        _, u = self._folded(candidate, self.w_q, self.w_b)
+        found = everything(type(self).__name__, history, candidate, query_time, longest)
+        v_cur, context = self._attended(u, self._attention_mlps(), history, query_time, found, candidate.shape[:-1])  # fmt: skip
+        return (v_cur, context) if return_context else v_cur
 
     @named_method(WORDS)
     @torch.no_grad()
@@ -174,7 +245,9 @@ class TwoStages(InterestModule):
             projected, u = self._search_query(candidate)
             with torch.no_grad():
                 mlp = self._search_mlp(self._attention_mlps())
-                found = self._search(candidate, projected, u, history, query_time, None, mlp)
+                found = self._search(
+                    candidate, projected, u, history, query_time, None, mlp
+                ).indices
         with torch.no_grad():
             _, u = self._folded(candidate, self.w_q, self.w_b)
             check_found(u, history, query_time, found)
@@ -196,8 +269,32 @@ class TwoStages(InterestModule):
         query_time: Tensor,
         keys: Any,
         mlp: MlpWeights,
-    ) -> Tensor:
+    ) -> TopK:
         raise NotImplementedError
+
+    def _search_by(
+        self, candidate: Tensor, projected: Tensor, u: Tensor, rows: Any, keys: Any
+    ) -> tuple[Tensor, Any, float]:
+        raise NotImplementedError
+
+    def _attended(
+        self, u: Tensor, mlps: list[MlpWeights], history: History, query_time: Tensor, found: Tensor, queries: torch.Size
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        raise NotImplementedError
+
+    def _asks(
+        self, candidate: Tensor, projected: Tensor, u: Tensor, history: History, keys: Any, mlp: MlpWeights
+    ) -> tuple[Tensor, History, dict[str, Any]]:  # fmt: skip
+        """As :meth:`search_arguments`, of projections that were made."""
+        rows = history.rows
+        of_rows = rows.table if isinstance(rows, Lookup) else rows
+        query, scored, scale = self._search_by(candidate, projected, u, of_rows, keys)
+        scored_rows = rows._replace(table=scored) if isinstance(rows, Lookup) else scored
+        options = {
+            "mlp": mlp, "k": self.k, "scale": scale, "clocks": self._clocks_of(self.search_sees_time), "unit": self.time.units,
+            "exclude_future": self.exclude_future,
+        }  # fmt: skip
+        return as_query(query, scored), history._replace(rows=scored_rows), options
 
     def _taught_by(self, candidate: Tensor, rows: Any) -> tuple[Tensor, Any, float]:
         """Queries, keys and scale of the search's scores, with a gradient to the weights that :meth:`search_loss` teaches."""
@@ -282,28 +379,3 @@ class TwoStages(InterestModule):
                 nothing, -math.inf
             )
         return scores + asked.log_weight
-
-
-def project_tables(rows: Any, weight: Tensor) -> Any:
-    """``rows W^T``, [..., L] with [D, L]; of a tuple of tables, each with its columns of W."""
-    if isinstance(rows, Tensor):
-        return rows @ weight.to(rows.dtype).T
-    columns = weight.split([table.shape[-1] for table in rows], 1)
-    return tuple(table @ part.to(table.dtype).T for table, part in zip(rows, columns, strict=True))
-
-
-def query_of_projections(query: Tensor, keys: Any) -> Tensor:
-    """The query of keys that are projections: of several tables, the same for each table's share."""
-    return query if isinstance(keys, Tensor) else torch.cat([query] * len(keys), -1)
-
-
-def detached(rows: Any) -> Any:
-    return rows.detach() if isinstance(rows, Tensor) else tuple(table.detach() for table in rows)
-
-
-def as_query(query: Tensor, rows: Any) -> Tensor:
-    """In the rows' dtype, or at least fp32 (autocast hands over 16-bit queries of fp32 rows)."""
-    rows = rows if isinstance(rows, Tensor) else rows[0]
-    if query.dtype == rows.dtype:
-        return query
-    return query.to(torch.promote_types(rows.dtype, torch.float32))
