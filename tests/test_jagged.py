@@ -176,7 +176,8 @@ def test_histories_that_do_not_fit(flat: tuple[Tensor, Tensor]) -> None:
     for text, call in {
         r"features must be a KeyedJaggedTensor, got Jagged, which has no keys\(\)": lambda: lc.interop.torchrec.history(Jagged(time), "history"),
         r"key must be one of 'candidate', 'history', got 'x'": lambda: lc.interop.torchrec.history(keyed, "x"),
-        r"time must be given where weights are float32, which loses seconds": lambda: lc.interop.torchrec.history(keyed, "history"),
+        r"time must be given where weights are float32, which loses seconds, got None": lambda: lc.interop.torchrec.history(keyed, "history"),
+        r"time must be given where there are no weights, got None": lambda: lc.interop.torchrec.history(Keyed(time), "history"),
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=f"^{name}: {text}"):
             call()
@@ -230,3 +231,36 @@ def test_select_refuses() -> None:
         ValueError, match=r"^jagged.select: query_offsets must have offsets' shape \[4\], got \[2\]"
     ):
         lc.jagged.select(found, OFFSETS, ids, query_offsets=torch.tensor([0, 3]))
+
+
+def test_torchrec_itself(flat: tuple[Tensor, Tensor]) -> None:
+    """Of its tensors and its EmbeddingCollection, and with the winners looked up a second time."""
+    torchrec = pytest.importorskip("torchrec", reason="TorchRec is not installed")
+    time, ids = flat[1], torch.randint(0, 9, (9,))
+    features = torchrec.KeyedJaggedTensor(["candidate", "history"], ids, lengths=torch.cat([torch.ones(3), LENGTHS]).int())  # fmt: skip
+    config = torchrec.EmbeddingConfig(name="item", embedding_dim=8, num_embeddings=9, feature_names=["candidate", "history"])  # fmt: skip
+    items = torchrec.EmbeddingCollection(tables=[config])
+    table = items.embeddings["item"].weight
+    expected = searched(lc.History.ragged(lc.Lookup(table, ids[3:]), time, OFFSETS))
+    times = torch.nn.functional.pad(time, (3, 0))
+    for history in (
+        lc.History.ragged(items(features)["history"], time),
+        lc.History.ragged(lc.Lookup(table, features["history"]), time),
+        lc.History.ragged(lc.Lookup(table, ids), times, features.offsets()[3:]),
+        lc.interop.torchrec.history(features, "history", times, table=table),
+    ):
+        assert_bitwise(searched(history), expected)
+    lic, candidate, now = (
+        lc.LongTermInterestClock(8, 8, k=2),
+        torch.randn(3, 8),
+        torch.full((3,), 10**6),
+    )
+    whole = lc.History.ragged(items(features)["history"], time)
+    found = lic.search(candidate, whole, now)
+    chosen, when, lengths = lc.jagged.select(found, OFFSETS, ids[3:], time)
+    bags = torch.cat([lengths, torch.zeros(3, dtype=torch.int64)])
+    winners = torchrec.KeyedJaggedTensor(["history", "candidate"], chosen, lengths=bags)
+    v_cur = lic.attend(candidate, lc.History.ragged(items(winners)["history"], when), now)
+    torch.testing.assert_close(v_cur, lic(candidate, whole, now), rtol=1e-5, atol=1e-6)
+    v_cur.sum().backward()
+    assert set(table.grad.any(1).nonzero().flatten().tolist()) <= set(chosen.tolist())

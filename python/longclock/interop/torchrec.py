@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from longclock._checks import INTEGERS, dtype_of
 from longclock.history.history import History
 from longclock.types import Lookup
 
@@ -61,15 +61,23 @@ def history(
     if key not in keys:
         raise ValueError(f"{NAME}: key must be one of {', '.join(map(repr, keys))}, got {key!r}")
     if time is None:
-        time = features.weights()
-        if time.dtype not in (torch.int32, torch.int64):
-            kind = str(time.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"{NAME}: time must be given where weights are {kind}, which loses seconds, got None"
-            )
+        time = _times_of(features)
     bags = features.stride()
     first = keys.index(key) * bags
     bounds = features.offsets()[first : first + bags + 1]
     values = features.values()
     rows = values if table is None else Lookup(table, values)
     return History.windows(rows, time, bounds[:-1], bounds[1:], query_offsets, mask)
+
+
+def _times_of(features: Any) -> Tensor:
+    weights = getattr(features, "weights_or_none", features.weights)()
+    if weights is None or weights.dtype not in INTEGERS:
+        has = (
+            "there are no weights"
+            if weights is None
+            else f"weights are {dtype_of(weights)}, which loses seconds"
+        )
+        raise ValueError(f"{NAME}: time must be given where {has}, got None")
+    times: Tensor = weights
+    return times
