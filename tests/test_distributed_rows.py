@@ -184,6 +184,7 @@ def test_errors() -> None:
         r"history.rows must be a Lookup of one table, got a tensor; .* distributed.clock_gsu": {"history": lc.History.dense(torch.eye(3)[None], time)},
         r"history.rows must be a Lookup of one table, got 2 tables": {"history": lc.History.dense(two, time)},
         r"k must be from 0 to 2048, got 2049": {"k": 2049},
+        r"query must have shape \[S, D\] or \[S, C, D\], got \[3\]": {"query": query[0]},
         r"row_offsets must have shape \[ranks \+ 1\] = \[2\] of the group, got \[3\]": {"row_offsets": torch.tensor([0, 1, 3])},
         r"row_offsets must start at 0 and not decrease, got \[1, 4\]": {"row_offsets": torch.tensor([1, 4])},
         r"history.rows' table must have the 4 rows that row_offsets gives rank 0, got 3": {"row_offsets": torch.tensor([0, 4])},

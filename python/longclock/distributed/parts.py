@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from longclock import ops
-from longclock._checks import check, check_ints
+from longclock._checks import check_ints
 from longclock._torch_state import reads_values
+from longclock.distributed.checks import check_search_of
 from longclock.distributed.ranks import best_of_ranks, packed, ranks_of, unpacked
-from longclock.history.checks import Words, check_history, check_queries
-from longclock.history.history import History, not_a_history
+from longclock.history.history import History
 from longclock.history.windows import each_query
 from longclock.ops._call import check_k
 from longclock.ops._errors import named_as
@@ -21,7 +21,6 @@ from longclock.types import Clocks, Mlp, TopK
 
 NAME = "distributed.clock_gsu"
 WORDS = {"keys": "part.rows", "key_time": "part.time"}
-OF_PART = Words("part.rows", "part.time", "D")
 WORD = 2**31 - 1  # the bits of a place that one int32 carries
 
 
@@ -72,10 +71,8 @@ def clock_gsu(
         >>> torch.equal(found.indices, lc.clock_gsu(query, keys, when, now, s, k=3).indices)
         True
     """
-    check(NAME, isinstance(part, History), lambda: f"part {not_a_history(part)}")
+    check_search_of(NAME, "part", query, part, query_time)
     ranks = ranks_of(NAME, group)
-    check_history(NAME, part, OF_PART)
-    check_queries(NAME, part, query.shape[:-1], query_time, "query", OF_PART, query.shape)
     if begins is not None:
         _check_begins(begins, query_time)
     found = ops.clock_gsu(

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from longclock import ops
 from longclock._checks import OUTSIDE, check, check_ids, check_ints
+from longclock.distributed.checks import check_search_of
 from longclock.distributed.ranks import Ranks, best_of_ranks, packed, ranks_of, unpacked
-from longclock.history.checks import Words, check_history, check_queries
-from longclock.history.history import History, require_history
+from longclock.history.history import History
 from longclock.history.windows import bounds_of, each_query, within
 from longclock.ops._call import check_k
 from longclock.ops._errors import named_as
@@ -21,7 +21,6 @@ from longclock.types import Clocks, Lookup, Mlp, TopK
 
 NAME = "distributed.clock_gsu_at_rows"
 WORDS = {"keys": "history.rows", "key_time": "history.time"}
-OF_HISTORY = Words("history.rows", "history.time", "D")
 
 
 @named_as(NAME, WORDS)
@@ -71,10 +70,8 @@ def clock_gsu_at_rows(
         >>> lc.distributed.clock_gsu_at_rows(share[99:], history, now, lc.TimeSimilarity(), k=2).indices
         tensor([[2, 0]])
     """
-    require_history(NAME, history)
+    check_search_of(NAME, "history", query, history, query_time)
     ranks = ranks_of(NAME, group)
-    check_history(NAME, history, OF_HISTORY)
-    check_queries(NAME, history, query.shape[:-1], query_time, "query", OF_HISTORY, query.shape)
     table = _share(history)
     check_k(NAME, k)
     time_term = {"scale": scale, "clocks": clocks, "unit": unit, "exclude_future": exclude_future}
