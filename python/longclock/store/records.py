@@ -21,6 +21,8 @@ BIAS = 1 << 63
 DTYPES = ("int8", "int16", "int32", "int64", "float32", "float64")
 KEY = 16  # bytes of time and item: their order is that of (time, item)
 CHECKSUM = struct.Struct(">I")
+LENGTH = struct.Struct(">I")
+HEAD = CHECKSUM.size + LENGTH.size  # of sealed records
 BOTH = struct.Struct(">QQ")
 
 
@@ -185,9 +187,10 @@ def seal_of(user: User) -> int:
     return zlib.crc32(user_key(user))
 
 
-def sealed(seal: int, records: bytes) -> bytes:
-    """Records behind their checksum."""
-    return CHECKSUM.pack(zlib.crc32(records, seal)) + records
+def sealed(seal: int, records: bytes, room: int) -> bytes:
+    """Records behind a checksum of all that follows and their length in bytes, with zeros up to ``room`` bytes."""
+    content = LENGTH.pack(len(records)) + records.ljust(room, b"\0")
+    return CHECKSUM.pack(zlib.crc32(content, seal)) + content
 
 
 def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
@@ -198,11 +201,20 @@ def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
     """
     if not isinstance(sealed_records, bytes):
         raise ValueError("it is not bytes")
-    if len(sealed_records) < CHECKSUM.size + size:
+    length = length_of(sealed_records)
+    end = HEAD + length
+    if length < size or len(sealed_records) < end:
         raise ValueError("it is cut off")
-    records = memoryview(sealed_records)[CHECKSUM.size :]
-    if len(records) % size:
+    if length % size:
         raise ValueError("it ends within a behaviour")
-    if (zlib.crc32(records, seal),) != CHECKSUM.unpack_from(sealed_records):
+    content = memoryview(sealed_records)
+    if (zlib.crc32(content[CHECKSUM.size :], seal),) != CHECKSUM.unpack_from(sealed_records):
         raise ValueError("its checksum is wrong")
-    return records
+    return content[HEAD:end]
+
+
+def length_of(sealed_records: Any) -> int:
+    """Bytes of the records, as their head says; 0 where there is none."""
+    if not isinstance(sealed_records, bytes) or len(sealed_records) < HEAD:
+        return 0
+    return int(LENGTH.unpack_from(sealed_records, CHECKSUM.size)[0])
