@@ -20,9 +20,10 @@ Columns = Mapping[str, str]
 BIAS = 1 << 63
 DTYPES = ("int8", "int16", "int32", "int64", "float32", "float64")
 KEY = 16  # bytes of time and item: their order is that of (time, item)
-CHECKSUM = struct.Struct(">I")
-LENGTH = struct.Struct(">I")
-HEAD = CHECKSUM.size + LENGTH.size  # of sealed records
+HEAD = struct.Struct(
+    ">II"
+)  # of sealed records: a checksum of all behind it, and their length in bytes
+SEALED = 4  # bytes of the checksum
 BOTH = struct.Struct(">QQ")
 
 
@@ -189,8 +190,8 @@ def seal_of(user: User) -> int:
 
 def sealed(seal: int, records: bytes, room: int) -> bytes:
     """Records behind a checksum of all that follows and their length in bytes, with zeros up to ``room`` bytes."""
-    content = LENGTH.pack(len(records)) + records.ljust(room, b"\0")
-    return CHECKSUM.pack(zlib.crc32(content, seal)) + content
+    content = len(records).to_bytes(HEAD.size - SEALED, "big") + records.ljust(room, b"\0")
+    return zlib.crc32(content, seal).to_bytes(SEALED, "big") + content
 
 
 def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
@@ -201,20 +202,21 @@ def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
     """
     if not isinstance(sealed_records, bytes):
         raise ValueError("it is not bytes")
-    length = length_of(sealed_records)
-    end = HEAD + length
-    if length < size or len(sealed_records) < end:
+    if len(sealed_records) < HEAD.size + size:
+        raise ValueError("it is cut off")
+    checksum, length = HEAD.unpack_from(sealed_records)
+    if not size <= length <= len(sealed_records) - HEAD.size:
         raise ValueError("it is cut off")
     if length % size:
         raise ValueError("it ends within a behaviour")
     content = memoryview(sealed_records)
-    if (zlib.crc32(content[CHECKSUM.size :], seal),) != CHECKSUM.unpack_from(sealed_records):
+    if zlib.crc32(content[SEALED:], seal) != checksum:
         raise ValueError("its checksum is wrong")
-    return content[HEAD:end]
+    return content[HEAD.size : HEAD.size + length]
 
 
 def length_of(sealed_records: Any) -> int:
     """Bytes of the records, as their head says; 0 where there is none."""
-    if not isinstance(sealed_records, bytes) or len(sealed_records) < HEAD:
+    if not isinstance(sealed_records, bytes) or len(sealed_records) < HEAD.size:
         return 0
-    return int(LENGTH.unpack_from(sealed_records, CHECKSUM.size)[0])
+    return int(HEAD.unpack_from(sealed_records)[1])

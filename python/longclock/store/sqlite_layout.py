@@ -33,7 +33,7 @@ CHUNK_OF = (
 FIRST_CHUNK = "select first, records from chunk where user = ? order by first limit 1"
 LAST_FIRST = "select max(first) from chunk where user = ?"
 WRITE_CHUNK = "insert into chunk values (?, ?, ?) on conflict (user, first) do update set records = excluded.records"
-HEADS = f"select first, substr(records, 1, {HEAD}) from chunk where user = ? order by first"
+HEADS = f"select first, substr(records, 1, {HEAD.size}) from chunk where user = ? order by first"
 COUNT_CHUNKS = "insert into history values (?, ?) on conflict (user) do update set chunks = chunks + excluded.chunks"
 USER_BEHIND = (
     "select min(user) from (select min(user) as user from history where user > ?1 "
