@@ -31,7 +31,7 @@ SQL = {
     "a bit": ("update chunk set records = cast(? || substr(records, 2) as blob) where user = 'ada' and first = ?", "the piece that begins with the behaviour at 480: its checksum is wrong"),
     "no bytes": ("update chunk set records = 'abc' where ? is not null and user = 'ada' and first = ?", "at 480: it is not bytes"),
     "cut off": ("update chunk set records = substr(?, 1, 1) where user = 'ada' and first = ?", "at 480: it is cut off"),
-    "within": ("update chunk set records = cast(substr(records, 1, 4) || x'00000064' || substr(records, 9) as blob) where ? is not null and user = 'ada' and first = ?", "at 480: it ends within a behaviour"),
+    "within": ("update chunk set records = cast(substr(records, 1, length(records) - 8) || x'00000064' || substr(records, -4) as blob) where ? is not null and user = 'ada' and first = ?", "at 480: it ends within a behaviour"),
     "another's": ("update chunk set records = (select records from chunk where user = 'bob' and first = ?2) where ?1 is not null and user = 'ada' and first = ?2", "at 480: its checksum is wrong"),
     "another place": ("update chunk set records = (select records from chunk where user = 'ada' and first > ?2) where ?1 is not null and user = 'ada' and first = ?2", "at 480: it lies where another piece belongs"),
     "gone": ("delete from chunk where ? is not null and user = 'ada' and first = ?", "4 pieces are there where 5 were written"),

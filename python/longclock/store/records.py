@@ -20,10 +20,8 @@ Columns = Mapping[str, str]
 BIAS = 1 << 63
 DTYPES = ("int8", "int16", "int32", "int64", "float32", "float64")
 KEY = 16  # bytes of time and item: their order is that of (time, item)
-HEAD = struct.Struct(
-    ">II"
-)  # of sealed records: a checksum of all behind it, and their length in bytes
-SEALED = 4  # bytes of the checksum
+TAIL = struct.Struct(">II")  # of sealed records: their length, and a checksum of all before it
+CHECKSUM = 4  # bytes
 BOTH = struct.Struct(">QQ")
 
 
@@ -189,9 +187,12 @@ def seal_of(user: User) -> int:
 
 
 def sealed(seal: int, records: bytes, room: int) -> bytes:
-    """Records behind a checksum of all that follows and their length in bytes, with zeros up to ``room`` bytes."""
-    content = len(records).to_bytes(HEAD.size - SEALED, "big") + records.ljust(room, b"\0")
-    return zlib.crc32(content, seal).to_bytes(SEALED, "big") + content
+    """Records with zeros up to ``room`` bytes, and behind them their length in bytes and a checksum of all before it.
+
+    What tells of a change lies at the end, for that is where a change of records goes on to.
+    """
+    content = records.ljust(room, b"\0") + len(records).to_bytes(TAIL.size - CHECKSUM, "big")
+    return content + zlib.crc32(content, seal).to_bytes(CHECKSUM, "big")
 
 
 def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
@@ -202,21 +203,22 @@ def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
     """
     if not isinstance(sealed_records, bytes):
         raise ValueError("it is not bytes")
-    if len(sealed_records) < HEAD.size + size:
+    end = len(sealed_records) - TAIL.size
+    if end < size:
         raise ValueError("it is cut off")
-    checksum, length = HEAD.unpack_from(sealed_records)
-    if not size <= length <= len(sealed_records) - HEAD.size:
+    length, checksum = TAIL.unpack_from(sealed_records, end)
+    if not size <= length <= end:
         raise ValueError("it is cut off")
     if length % size:
         raise ValueError("it ends within a behaviour")
     content = memoryview(sealed_records)
-    if zlib.crc32(content[SEALED:], seal) != checksum:
+    if zlib.crc32(content[:-CHECKSUM], seal) != checksum:
         raise ValueError("its checksum is wrong")
-    return content[HEAD.size : HEAD.size + length]
+    return content[:length]
 
 
-def length_of(sealed_records: Any) -> int:
-    """Bytes of the records, as their head says; 0 where there is none."""
-    if not isinstance(sealed_records, bytes) or len(sealed_records) < HEAD.size:
+def length_of(tail: Any) -> int:
+    """Bytes of sealed records, of which these are the last bytes; 0 where that cannot be."""
+    if not isinstance(tail, bytes) or len(tail) != TAIL.size:
         return 0
-    return int(HEAD.unpack_from(sealed_records)[1])
+    return int(TAIL.unpack(tail)[0])

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from longclock.store.records import HEAD, KEY, Array, User, key_of, time_of
+from longclock.store.records import KEY, TAIL, Array, User, key_of, time_of
 
 FORMAT = 2
 CHUNK_BYTES = 512 * 16  # of records, at most
 # Behaviours that come in order fill a chunk so far: late ones then find room before it must be split.
 FULL_BYTES = CHUNK_BYTES * 15 // 16
 # A chunk has room for more than it holds. While its size stays the same, SQLite writes the pages alone in which bytes have
-# changed, in their places: that with the checksum, and those from the new behaviour on.
+# changed, in their places: those from the new behaviour on, and the last, which has the checksum.
 ROOM_STEP = 64  # behaviours
 # A history's number of chunks lies in a table of its own, in other pages: it tells that some, or all, have been lost.
 SCHEMA = """
@@ -33,7 +33,7 @@ CHUNK_OF = (
 FIRST_CHUNK = "select first, records from chunk where user = ? order by first limit 1"
 LAST_FIRST = "select max(first) from chunk where user = ?"
 WRITE_CHUNK = "insert into chunk values (?, ?, ?) on conflict (user, first) do update set records = excluded.records"
-HEADS = f"select first, substr(records, 1, {HEAD.size}) from chunk where user = ? order by first"
+TAILS = f"select first, substr(records, -{TAIL.size}) from chunk where user = ? order by first"
 COUNT_CHUNKS = "insert into history values (?, ?) on conflict (user) do update set chunks = chunks + excluded.chunks"
 USER_BEHIND = (
     "select min(user) from (select min(user) as user from history where user > ?1 "

@@ -36,10 +36,10 @@ from longclock.store.sqlite_layout import (
     FIRST_CHUNK,
     FORMAT,
     FULL_BYTES,
-    HEADS,
     HISTORY,
     LAST_FIRST,
     SCHEMA,
+    TAILS,
     USER_BEHIND,
     WRITE_CHUNK,
     end_in,
@@ -304,8 +304,8 @@ class SQLiteStore(BehaviourStore):
 
     def _drop_oldest(self, connection: sqlite3.Connection, user: User) -> int:
         """Whole chunks, as long as the capacity is kept without them. Returns how many."""
-        heads = connection.execute(HEADS, (user,)).fetchall()
-        counts = [(first, length_of(head) // self._records.size) for first, head in heads]
+        tails = connection.execute(TAILS, (user,)).fetchall()
+        counts = [(first, length_of(tail) // self._records.size) for first, tail in tails]
         kept, dropped = sum(count for _, count in counts), 0
         for first, count in counts:
             if kept - count < self.capacity:
