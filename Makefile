@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | redis | test | test-emulated | bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
+# make build | demo | redis | test | test-emulated | bench | serve-bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
 # make net | fuzz | fuzz-quick | test-asan | test-tsan | test-msan | torture | soak: what tests of single calls do not
 # find; `net` is all of it in the few minutes that CI has. Everything is installed into .venv/ and build/.
 #
@@ -9,6 +9,7 @@
 # PYTEST_ARGS="-k topk -x"  arguments of pytest
 # TORCH=2.12.0              the PyTorch that wheel-check tries the wheel under
 # REPORT_ARGS=--update      arguments of cuda-report and gpu-check
+# SERVE_ARGS="--seconds 2"  arguments of the load of serve-bench, whose figures go to build/
 # SECONDS=600               how long fuzz, soak (an hour), and each part of torture (10 minutes) run
 # ROUNDS=500               runs of each kind (training, study, full disk, stores) that torture kills
 # REDIS_PORT=6379          where `make redis` serves
@@ -18,6 +19,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?=
 REPORT_ARGS ?=
+SERVE_ARGS ?=
 TORCH ?= 2.12.0
 ROUNDS ?= 500
 REDIS_PORT ?= 6379
@@ -43,7 +45,7 @@ SAY = @printf '\033[1m== %s\033[0m\n'
 CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: study build demo test test-cpp test-python test-emulated test-emulated-quick bench cuda-report gpu-check lint format wheel wheel-check clean \
+.PHONY: study build demo test test-cpp test-python test-emulated test-emulated-quick bench serve-bench cuda-report gpu-check lint format wheel wheel-check clean \
   libraries emulated gtest clang redis redis-server net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
 
 $(BIN)/python:
@@ -91,8 +93,8 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.package
 
 # Rivals of the benchmarks that nothing else needs.
 $(VENV)/.bench: constraints.txt $(VENV)/.package
-	$(SAY) "installing faiss for the benchmarks"
-	@$(PIP) install -qq -c $(CONSTRAINTS) faiss-cpu
+	$(SAY) "installing faiss and ONNX Runtime for the benchmarks"
+	@$(PIP) install -qq -c $(CONSTRAINTS) faiss-cpu onnxruntime onnx onnxscript
 	@touch $@
 
 # Python is seen as it is edited; C++ is compiled here where it changed.
@@ -257,6 +259,13 @@ net: fuzz-quick test-asan test-tsan test-msan
 bench: libraries $(VENV)/.bench
 	$(SAY) "benchmarks"
 	@$(BIN)/python -m bench
+
+# A request's processor time and its parts, then requests and appends at fixed rates: half an hour.
+serve-bench: libraries $(VENV)/.bench
+	$(SAY) "a request beside its parts and its rivals"
+	@$(BIN)/python -m bench.serve --json build/serve.json
+	$(SAY) "requests and appends at fixed rates"
+	@$(BIN)/python -m bench.serve_load --json build/serve_load.json --svg build/serving.svg $(SERVE_ARGS)
 
 # What is known of the CUDA kernels without a GPU: docs/gpu.md. REPORT_ARGS=--update writes it anew.
 cuda-report: emulated $(CUDA_TOOLS)/.installed

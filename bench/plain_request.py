@@ -55,20 +55,24 @@ class PlainRequest(nn.Module):
 
 
 def rivals_of(
-    model: RankingModel, arguments: tuple[Tensor, ...], compiled: bool
-) -> dict[str, Callable[[], Tensor]]:
-    """The request by plain PyTorch; and compiled, by torch.compile and by ONNX Runtime, where that is installed."""
+    model: RankingModel, example: tuple[Tensor, ...], compiled: bool
+) -> dict[str, Callable[..., Tensor]]:
+    """The request by plain PyTorch; and compiled, by torch.compile and by ONNX Runtime, where that is installed.
+
+    They take what :class:`PlainRequest` does; those that are compiled, as many candidates and behaviours as the example has.
+    """
     plain = PlainRequest(model).eval()
-    found: dict[str, Callable[[], Any]] = {"plain PyTorch": lambda: plain(*arguments)}
+    found: dict[str, Callable[..., Any]] = {"plain PyTorch": plain}
     if compiled:
-        by_inductor = torch.compile(plain)
-        found["torch.compile"] = lambda: by_inductor(*arguments)
-        if (session := _onnx(plain, arguments)) is not None:
+        found["torch.compile"] = torch.compile(plain)
+        if (session := _onnx(plain, example)) is not None:
             found["ONNX Runtime"] = session
+    for call in found.values():
+        call(*example)
     return found
 
 
-def _onnx(plain: nn.Module, arguments: tuple[Tensor, ...]) -> Callable[[], Tensor] | None:
+def _onnx(plain: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Tensor] | None:
     try:
         import onnxruntime
     except ImportError:
@@ -77,9 +81,13 @@ def _onnx(plain: nn.Module, arguments: tuple[Tensor, ...]) -> Callable[[], Tenso
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = str(Path(folder) / "plain.onnx")
-        torch.onnx.export(plain, arguments, path, dynamo=True, input_names=names, output_names=["score"], verbose=False)  # fmt: skip
+        torch.onnx.export(plain, example, path, dynamo=True, input_names=names, output_names=["score"], verbose=False)  # fmt: skip
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(path, options)
-    given = {name: value.numpy() for name, value in zip(names, arguments, strict=True)}
-    return lambda: torch.from_numpy(session.run(None, given)[0])
+
+    def run(*given: Tensor) -> Tensor:
+        arrays = {name: value.numpy() for name, value in zip(names, given, strict=True)}
+        return torch.from_numpy(session.run(None, arrays)[0])
+
+    return run

@@ -2,7 +2,7 @@
 """Figures as text: lines for the terminal, and the tables of docs/performance.md.
 
 ``python -m bench.report`` puts the tables of bench/results into README.md, docs/performance.md and docs/gpu.md,
-and draws docs/scaling.svg. Of a file that is not there, a page keeps what it has.
+and draws docs/scaling.svg and docs/serving.svg. Of a file that is not there, a page keeps what it has.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bench import load_figure
 from bench.figure import figure
 from bench.peers import PACKAGES
 
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/performance.md", "docs/gpu.md")
 SCALING = "bench/results/scaling.json"
 FIGURE = "docs/scaling.svg"
+SERVING = "bench/results/serve_load.json"
+SERVING_FIGURE = "docs/serving.svg"
 HEADER = [
     "op", "case", "ms", "fastest", "times reference", "times torch", "times compile",
     "of read bandwidth",
@@ -34,6 +37,7 @@ HIGHLIGHTS = (
     ("esu_attention", "K = 10,000, forward and"),
     ("long_term_interest_clock", ""),
 )
+LATENCIES = ("p50", "p90", "p99")
 TORCH = ("torch", "torch.topk")  # what stands for plain PyTorch
 PEERS = {
     "sdpa": "SDPA, without time",
@@ -195,6 +199,51 @@ def scaling_table(results: dict[str, Any]) -> list[str]:
     return markdown(head, rows, named=3)
 
 
+def load_table(results: dict[str, Any]) -> list[str]:
+    """Of each that was compared the most that it answered, and its latency at no more than half of that."""
+    rows = []
+    for data, found in results["results"].items():
+        for name, points in found["points"].items():
+            most = max(point["a_second"] for point in points)
+            calm = [point for point in points if point["rate"] <= most / 2] or points[:1]
+            latency = calm[-1]["latency_ms"]
+            core = max(point["a_second_of_a_core"] for point in points)
+            cells = [f"{1e3 / core:.1f}", f"{core:.0f}", f"{most:.0f}", f"{calm[-1]['rate']:g}"]
+            cells += ["" if latency[q] is None else f"{latency[q]:.0f}" for q in LATENCIES]
+            rows.append([data, name, *cells])
+    head = ["histories", "what answers", "ms of CPU", "a second of a core", "at most a second", "latency in ms at", *LATENCIES]  # fmt: skip
+    return markdown(head, rows)
+
+
+def request_table(results: dict[str, Any]) -> list[str]:
+    """A request and its parts in milliseconds of processor time, by dtype and scoring."""
+    rows = []
+    for name, found in results["results"].items():
+        if name.startswith("one request, "):
+            kind = name.removeprefix("one request, ")
+            ms = [f"{found['ms'][part]:.2f}" for part in ("rank", "search", "attention", "store")]
+            rows.append([kind, *ms, f"{found['over its two ops']:.2f}", f"{found['share of the store']:.1%}"])  # fmt: skip
+    head = ["dtype, scoring", "rank", "search", "attention", "store", "rank over both ops", "share of the store"]  # fmt: skip
+    return markdown(head, rows, named=1)
+
+
+def request_section(results: dict[str, Any]) -> str:
+    found = results["results"]
+    rivals = found["beside rivals, fp32"]
+    times = [f"{name.removeprefix('times ')} {x:.1f}" for name, x in rivals.items() if name != "ms"]
+    beside = found["beside a durable writer"]
+    text = (
+        f"The model of a request in fp32 by rivals, times ours: {', '.join(times)}. Processor time of a request of two threads that ask, over that of "
+        f"one: {found['two threads that ask']['of one']:.2f}. p99 over p50 beside a durable writer: {beside['p99 over p50']:.2f}, without it {beside['without it']:.2f}."
+    )
+    return "\n\n".join([footer(results) + ".", "\n".join(request_table(results)), text])
+
+
+def serving_section(results: dict[str, Any]) -> str:
+    image = f"![Latency of a request against the rate of requests]({Path(SERVING_FIGURE).name})"
+    return "\n\n".join([footer(results) + ".", image, "\n".join(load_table(results))])
+
+
 def line(op: str, result: dict[str, Any]) -> str:
     ours = result["timings"]["longclock"]
     low, high = ours["quartiles_ms"]
@@ -233,6 +282,10 @@ def footer(results: dict[str, Any]) -> str:
 
 def section(results: dict[str, Any]) -> str:
     """All tables that the figures fill; of a file of products alone, their table alone."""
+    if "sizes" in results:
+        return request_section(results)
+    if "settings" in results:
+        return serving_section(results)
     if "curves" in results:
         image = f"![Behaviours a second as one size changes]({Path(FIGURE).name})"
         return "\n\n".join([footer(results) + ".", image, "\n".join(scaling_table(results))])
@@ -274,10 +327,17 @@ def updated(page: str, highlights_only: bool = False) -> str:
     return re.sub(pattern, figures, page, flags=re.DOTALL)
 
 
-def drawn() -> str | None:
-    """The figure of the committed curves; None where there are none."""
-    path = ROOT / SCALING
-    return figure(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+def drawn() -> dict[str, str]:
+    """Figures of the committed curves, by their files; without those whose curves are not there."""
+    found = {}
+    for figure_file, file, draw in (
+        (FIGURE, SCALING, figure),
+        (SERVING_FIGURE, SERVING, load_figure.figure),
+    ):
+        path = ROOT / file
+        if path.exists():
+            found[figure_file] = draw(json.loads(path.read_text(encoding="utf-8")))
+    return found
 
 
 def main() -> None:
@@ -285,8 +345,8 @@ def main() -> None:
         page = ROOT / name
         text = updated(page.read_text(encoding="utf-8"), highlights_only=name == "README.md")
         page.write_text(text, encoding="utf-8")
-    if (image := drawn()) is not None:
-        (ROOT / FIGURE).write_text(image, encoding="utf-8")
+    for name, image in drawn().items():
+        (ROOT / name).write_text(image, encoding="utf-8")
 
 
 if __name__ == "__main__":

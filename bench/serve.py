@@ -20,21 +20,25 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 import longclock as lc
-from bench.harness import OURS, surroundings
+from bench.harness import OURS, load, surroundings
 from bench.plain_request import rivals_of
 from longclock.nn.keys import as_query
 from longclock.serve import Recommender, model_folder
+from longclock.serve.ranking_model import Scoring
 from longclock.store import SQLiteStore
 from longclock.train.config import MODELS, USER_DIM, Config
 from longclock.train.ranker import new_tower
 
+KINDS: tuple[tuple[str, Scoring], ...] = (("fp32", "folded"), ("bf16", "folded"), ("bf16", "precomputed"))  # fmt: skip
+Name = TypeVar("Name")
 USERS, NOW = 20, 1_700_000_000
 
 
@@ -126,11 +130,11 @@ class Request:
         }
 
 
-def in_turns(calls: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
+def in_turns(calls: dict[Name, Callable[[], Any]], repetitions: int) -> dict[Name, list[float]]:
     """CPU milliseconds of this thread."""
     for call in calls.values():
         call()
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    found: dict[Name, list[float]] = {name: [] for name in calls}
     for _ in range(repetitions):
         for name, call in calls.items():
             begun = time.thread_time()
@@ -177,9 +181,13 @@ def beside_rivals(recommender: Recommender, sizes: Sizes, repetitions: int) -> d
     user, now = torch.tensor([3]), torch.tensor([NOW])
     ends, offsets = torch.tensor([len(seen.item)]), torch.tensor([0, len(candidates)])
     with torch.no_grad():
-        calls = {
+        given = user, candidates, seen.item, seen.time, now
+        calls: dict[str, Callable[[], Any]] = {
             OURS: lambda: model(user, candidates, seen.item, seen.time, ends, offsets, now),
-            **rivals_of(model, (user, candidates, seen.item, seen.time, now), sizes.compiled),
+            **{
+                name: partial(call, *given)
+                for name, call in rivals_of(model, given, sizes.compiled).items()
+            },
         }
         wanted = calls[OURS]()
         for (
@@ -199,12 +207,16 @@ def beside_rivals(recommender: Recommender, sizes: Sizes, repetitions: int) -> d
 def measured(folder: Path, sizes: Sizes, repetitions: int) -> Iterator[tuple[str, dict[str, Any]]]:
     random_model(folder / "model", sizes)
     store = histories(folder / "histories.db", sizes)
-    for dtype, scoring in (("fp32", "folded"), ("bf16", "folded"), ("bf16", "precomputed")):
-        recommender = Recommender(folder / "model", store, scoring=scoring, dtype=dtype)  # type: ignore[arg-type]
-        request = Request(recommender, sizes)
-        with torch.inference_mode():
-            times = in_turns(request.parts(), repetitions)
-        least = {name: min(each) for name, each in times.items()}
+    calls: dict[tuple[str, str, str], Callable[[], Any]] = {}
+    for dtype, scoring in KINDS:
+        recommender = Recommender(folder / "model", store, scoring=scoring, dtype=dtype)
+        for part, call in Request(recommender, sizes).parts().items():
+            calls[dtype, scoring, part] = call
+    with torch.inference_mode():
+        times = in_turns(calls, repetitions)
+    for dtype, scoring in KINDS:
+        parts = ("rank", "search", "attention", "store")
+        least = {part: min(times[dtype, scoring, part]) for part in parts}
         ops = least["search"] + least["attention"]
         yield f"one request, {dtype}, {scoring}", {
             "ms": least, "over its two ops": least["rank"] / ops, "share of the store": least["store"] / least["rank"]
@@ -238,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = p.parse_args(argv)
     sizes = Sizes(500, 200, 20, 16, 10, compiled=False) if args.quick else Sizes()
     torch.set_num_threads(1)
-    found = {}
+    found, before = {}, load()
     with tempfile.TemporaryDirectory() as folder:
         for name, figures in measured(Path(folder), sizes, 4 if args.quick else args.repetitions):
             found[name] = figures
@@ -246,7 +258,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rest = ", ".join(f"{k} {x:.3f}" for k, x in figures.items() if k != "ms")
             print(f"{name}: {rest} (ms: {ms})", flush=True)
     if args.json:
-        about = {"sizes": dataclasses.asdict(sizes), **surroundings()}
+        loads = {"before": before, "after": load()}
+        about = {"sizes": dataclasses.asdict(sizes), **surroundings(), "load": loads}
         args.json.write_text(
             json.dumps({**about, "results": found}, indent=1) + "\n", encoding="utf-8"
         )

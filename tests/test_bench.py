@@ -369,5 +369,7 @@ def test_a_gpu_that_nothing_was_predicted_for():
 
 
 def test_the_figure_shows_the_committed_curves():
-    image = ROOT / report.FIGURE
-    assert report.drawn() == (image.read_text() if image.exists() else None)
+    images = [ROOT / name for name in (report.FIGURE, report.SERVING_FIGURE)]
+    assert report.drawn() == {
+        str(image.relative_to(ROOT)): image.read_text() for image in images if image.exists()
+    }

@@ -122,6 +122,29 @@ def test_folded_and_precomputed_select_the_same(
         batch.run(folded, keys=keys)
 
 
+@pytest.mark.parametrize("scoring", ["folded", "precomputed"])
+@pytest.mark.parametrize("own_search", [False, True])
+def test_queries_that_were_stored(device: str, scoring: str, own_search: bool) -> None:
+    """The same bits; what lies in a table of items may be looked up for candidates of any shape."""
+    batch, module = make_batch(device), build(device, scoring=scoring, own_search=own_search)
+    if own_search:
+        with torch.no_grad():
+            module.w_s.normal_()
+    items = torch.randn(70, H, device=device)
+    stored = module.project_query(items)
+    assert stored.shape == (70, (1 + own_search) * N * D)
+    chosen = torch.randint(0, 70, batch.candidate.shape[:2], device=device)
+    batch = replace(batch, candidate=items[chosen])
+    assert torch.equal(batch.run(module, query=stored[chosen]), batch.run(module))
+    found = module.search(*batch.arguments(), query=stored[chosen])
+    assert torch.equal(found, module.search(*batch.arguments()))
+    other = module.project_query(items.flip(0))[chosen]
+    assert not torch.equal(batch.run(module, query=other), batch.run(module))  # it is what counts
+    for wrong in (stored, stored[chosen].double(), stored[chosen][..., 1:]):
+        with pytest.raises(ValueError, match=r"LongTermInterestClock: query must be project_query\(candidate\), torch.float32 \[4, 3"):  # fmt: skip
+            batch.run(module, query=wrong)
+
+
 def test_the_search_scores_the_mean_of_the_heads(device: str, searches: list[lc.TopK]) -> None:
     batch, module = make_batch(device, 1), build(device)
     batch.run(module)

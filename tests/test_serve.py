@@ -24,6 +24,11 @@ from longclock.train.batches import TrainingData
 from longclock.train.config import MODELS, Config
 from longclock.train.loop import Run, chunks, score, train
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench import report  # noqa: E402
+
 SMALL = Config(k=5, heads=2, head_dim=4, batch=16, negatives=3)
 
 
@@ -323,7 +328,7 @@ def test_a_store_must_have_what_the_model_reads(tmp_path):
 def test_the_bench_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "bench.serve", "--quick", "--json", tmp_path / "found.json"],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+        cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "found.json").read_text())["results"]
@@ -334,3 +339,6 @@ def test_the_bench_runs(tmp_path):
         "store",
     }
     assert len(results) == 6
+    text = report.section(json.loads((tmp_path / "found.json").read_text()))
+    assert text.count("\n| ") == 2 + 3
+    assert "plain PyTorch" in text

@@ -113,6 +113,36 @@ def test_the_program_ranks_as_the_recommender(built, tmp_path):
     assert wanted[: len(asked)] != wanted[len(asked) :]
 
 
+def test_the_program_answers_ten_thousand_requests_in_the_same_memory(built, tmp_path):
+    """Bit for bit all the way, and weights that are replaced now and then."""
+    folder, events, package, program = built
+    store = SQLiteStore(tmp_path / "histories.db")
+    store.append_many(events.user, events.item, events.order_time)
+    export(folder / "1.safetensors", folder / "model")
+    recommender = Recommender(folder / "model", store)
+    weights = f"weights {folder / 'model' / recommender.version / 'tensors.safetensors'}"
+    now = int(events.order_time[-1])
+    asked = [(user % 7, now - 1800 * user, range(1 + user % 12)) for user in range(50)]
+    lines = "\n".join([weights, *(request_line(events, *each) for each in asked)]) + "\n"
+    wanted = [
+        answer_of(recommender.rank(user, torch.tensor(list(rows)), time))
+        for user, time, rows in asked
+    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    held = []
+    with subprocess.Popen([program, LIBRARY, package], **pipes, env={}) as running:
+        for _ in range(10_000 // len(asked)):
+            running.stdin.write(lines)
+            running.stdin.flush()
+            assert [running.stdout.readline().rstrip("\n") for _ in asked] == wanted
+            pages = int(Path(f"/proc/{running.pid}/statm").read_text().split()[1])
+            held.append(pages * os.sysconf("SC_PAGE_SIZE"))
+        running.stdin.close()
+    assert running.returncode == 0
+    settled = len(held) // 5
+    assert max(held) - max(held[:settled]) < 1 << 20, held[::10]
+
+
 def test_no_python_is_in_the_program(built):
     linked = subprocess.run(["ldd", built[3]], capture_output=True, text=True, check=True).stdout
     assert "libtorch" in linked

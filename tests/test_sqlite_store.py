@@ -100,7 +100,7 @@ def test_a_file_of_something_else(path, tmp_path):
     connection.execute("update setting set value = 99 where name = 'format'")
     connection.commit()
     connection.close()
-    with pytest.raises(ValueError, match="its format is 99, this version reads 1"):
+    with pytest.raises(ValueError, match="its format is 99, this version reads 2"):
         SQLiteStore(tmp_path / "new.db")
 
 

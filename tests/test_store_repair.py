@@ -28,14 +28,14 @@ def fill(store):
 of_sqlite = pytest.mark.parametrize("stores", ["sqlite"], indirect=True)
 of_redis = pytest.mark.parametrize("stores", ["redis"], indirect=True)
 SQL = {
-    "a bit": ("update chunk set records = cast(? || substr(records, 2) as blob) where user = 'ada' and first = ?", "the piece that begins with the behaviour at 512: its checksum is wrong"),
-    "no bytes": ("update chunk set records = 'abc' where ? is not null and user = 'ada' and first = ?", "at 512: it is not bytes"),
-    "cut off": ("update chunk set records = substr(?, 1, 1) where user = 'ada' and first = ?", "at 512: it is cut off"),
-    "within": ("update chunk set records = substr(records, 1, 4 + 100) where ? is not null and user = 'ada' and first = ?", "at 512: it ends within a behaviour"),
-    "another's": ("update chunk set records = (select records from chunk where user = 'bob' and first = ?2) where ?1 is not null and user = 'ada' and first = ?2", "at 512: its checksum is wrong"),
-    "another place": ("update chunk set records = (select records from chunk where user = 'ada' and first > ?2) where ?1 is not null and user = 'ada' and first = ?2", "at 512: it lies where another piece belongs"),
-    "gone": ("delete from chunk where ? is not null and user = 'ada' and first = ?", "3 pieces are there where 4 were written"),
-    "uncounted": ("delete from history where user = 'ada' and ? is not null and ? is not null", "4 pieces are there where 0 were written"),
+    "a bit": ("update chunk set records = cast(? || substr(records, 2) as blob) where user = 'ada' and first = ?", "the piece that begins with the behaviour at 480: its checksum is wrong"),
+    "no bytes": ("update chunk set records = 'abc' where ? is not null and user = 'ada' and first = ?", "at 480: it is not bytes"),
+    "cut off": ("update chunk set records = substr(?, 1, 1) where user = 'ada' and first = ?", "at 480: it is cut off"),
+    "within": ("update chunk set records = cast(substr(records, 1, length(records) - 8) || x'00000064' || substr(records, -4) as blob) where ? is not null and user = 'ada' and first = ?", "at 480: it ends within a behaviour"),
+    "another's": ("update chunk set records = (select records from chunk where user = 'bob' and first = ?2) where ?1 is not null and user = 'ada' and first = ?2", "at 480: its checksum is wrong"),
+    "another place": ("update chunk set records = (select records from chunk where user = 'ada' and first > ?2) where ?1 is not null and user = 'ada' and first = ?2", "at 480: it lies where another piece belongs"),
+    "gone": ("delete from chunk where ? is not null and user = 'ada' and first = ?", "4 pieces are there where 5 were written"),
+    "uncounted": ("delete from history where user = 'ada' and ? is not null and ? is not null", "5 pieces are there where 0 were written"),
 }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_a_chunk_of_sqlite(stores, kind, caplog):
     other.close()
     with pytest.raises(DamagedHistoryError, match=f"SQLiteStore: the history of user 'ada' is damaged.*{said}.*repair") as raised:  # fmt: skip
         store.get("ada")
-    assert (raised.value.user, raised.value.chunk) == ("ada", 512 if "at 512" in said else None)
+    assert (raised.value.user, raised.value.chunk) == ("ada", 480 if "at 480" in said else None)
     copied = pickle.loads(pickle.dumps(raised.value))
     assert (str(copied), copied.user, copied.chunk) == (
         str(raised.value),
@@ -64,11 +64,11 @@ def test_a_chunk_of_sqlite(stores, kind, caplog):
     with pytest.raises(DamagedHistoryError):
         store.trim("ada", keep=10)
     assert pairs(store.get("bob")) == right
-    left = right if kind == "uncounted" else right[:512] + right[1024:]
+    left = right if kind == "uncounted" else right[:480] + right[960:]
     assert pairs(skips.get("ada")) == left
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert said in caplog.text
-    if "at 512" in said:
+    if "at 480" in said:
         for damaged in (store, skips):  # nothing is appended to what cannot be read
             with pytest.raises(DamagedHistoryError):
                 damaged.append_many(["bob", "ada"], [1, 1], [600, 600])

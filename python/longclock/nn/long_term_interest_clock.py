@@ -245,6 +245,7 @@ class LongTermInterestClock(TwoStages):
         query_time: Tensor,
         *,
         keys: Tensor | tuple[Tensor, ...] | None = None,
+        query: Tensor | None = None,
         found: Tensor | None = None,
         longest: int | None = None,
         return_context: bool = False,
@@ -257,6 +258,7 @@ class LongTermInterestClock(TwoStages):
             history: rows of width L, or a Lookup of them, with their times; only the k selected rows get gradient.
             query_time: integer seconds, [S], one for each sequence or window.
             keys: ``project(history.rows)`` (of the table, or tables, of a Lookup), stored ahead of time.
+            query: ``project_query(candidate)``, stored ahead of time.
             found: int64 [..., K], what a search made elsewhere found, as indices of ``clock_gsu``: counted from
                 the start of the sequence or window, -1 for nothing. Nothing is searched then; a mask and
                 exclude_future hold for them as well. What lies outside its query's history is an error on the CPU,
@@ -271,11 +273,11 @@ class LongTermInterestClock(TwoStages):
         """
         self._check(candidate, history, keys, longest)
         queries = candidate.shape[:-1]
-        projected, u = self._folded(candidate, self.w_q, self.w_b)
+        projected, u = self._attention_query(candidate, query)
         mlps = self._attention_mlps()
         with torch.no_grad():
             if found is None and self.k is not None:
-                asked = (projected, u) if self.w_s is None else self._search_query(candidate)
+                asked = (projected, u) if self.w_s is None else self._search_query(candidate, query)
                 mlp = self._search_mlp(mlps)
                 found = self._search(candidate, *asked, history, query_time, keys, mlp).indices
             elif found is None:

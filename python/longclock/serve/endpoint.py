@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import logging
 import re
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -109,12 +108,9 @@ class Metrics:
 class _Pool:
     """Threads, and a queue of at most so many calls before them."""
 
-    def __init__(
-        self, name: str, threads: int, queue: int, gauge: prometheus.Gauge | None = None
-    ) -> None:
-        self._pool = ThreadPoolExecutor(threads, name)
-        self._room, self._gauge, self._name = threads + queue, gauge, name
-        self._inside = 0  # of the event loop alone
+    def __init__(self, name: str, threads: int, queue: int) -> None:
+        self._pool, self._room = ThreadPoolExecutor(threads, name), threads + queue
+        self.inside = 0  # the event loop alone changes it
 
     async def run(self, call: Callable[[], Result], seconds: float) -> Result:
         """The call's result.
@@ -122,35 +118,25 @@ class _Pool:
         Raises:
             _AnswerError: there is no room, or no thread was free in time, and the call was not begun.
         """
-        if self._inside >= self._room:
+        if self.inside >= self._room:
             raise _AnswerError(
                 429, f"too many requests: {self._room} wait or run already", **{"retry-after": "1"}
             )
-        begun = threading.Event()
-        given_up = threading.Event()
-
-        def begin() -> Result:
-            begun.set()
-            if given_up.is_set():
-                raise asyncio.CancelledError
-            return call()
-
-        self._inside += 1
-        if self._gauge is not None:
-            self._gauge.inc()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, begin)
-        future.add_done_callback(self._leave)
-        done, _ = await asyncio.wait([future], timeout=seconds)
-        if not done and not begun.is_set():
-            given_up.set()
-            future.cancel()
-            raise _AnswerError(504, f"no thread was free within {seconds:g} s")
-        return await future
-
-    def _leave(self, future: asyncio.Future[Any]) -> None:
-        self._inside -= 1
-        if self._gauge is not None:
-            self._gauge.dec()
+        future, given_up = self._pool.submit(call), []
+        # What has begun cannot be cancelled.
+        late = asyncio.get_running_loop().call_later(
+            seconds, lambda: given_up.append(future.cancel())
+        )
+        self.inside += 1
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if given_up != [True]:
+                raise
+            raise _AnswerError(504, f"no thread was free within {seconds:g} s") from None
+        finally:
+            late.cancel()
+            self.inside -= 1
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -161,7 +147,8 @@ class Endpoint:
 
     def __init__(self, recommender: Recommender, limits: Limits) -> None:
         self.recommender, self.limits, self.metrics = recommender, limits, Metrics()
-        self._ranking = _Pool("rank", limits.threads, limits.queue, self.metrics.waiting)
+        self._ranking = _Pool("rank", limits.threads, limits.queue)
+        self.metrics.waiting.set_function(lambda: self._ranking.inside)
         self._appending = _Pool("append", limits.appending, limits.queue)
         self._ready = True
         self.metrics.version.info({"version": recommender.version})
@@ -280,11 +267,13 @@ class Endpoint:
     def measured(self, path: str, handler: Callable[[Request], Awaitable[Response]]) -> Any:
         """The handler, with errors as answers, counted and timed."""
 
+        seconds = self.metrics.seconds.labels(path)
+
         async def handle(request: Request) -> Response:
             begun = time.perf_counter()
             response = await self._answered(handler, request)
             self.metrics.answers.labels(path, str(response.status_code)).inc()
-            self.metrics.seconds.labels(path).observe(time.perf_counter() - begun)
+            seconds.observe(time.perf_counter() - begun)
             return response
 
         return handle
@@ -338,17 +327,17 @@ def create_app(recommender: Recommender, limits: Limits | None = None) -> Starle
     """An ASGI application, for uvicorn or another server; it closes the recommender's store when it ends."""
     of = Endpoint(recommender, limits or Limits())
     model = "/v2/models/{model}"
-    routes: list[tuple[str, str, Any]] = [
+    routes: list[tuple[str, str, Any]] = [  # those that are asked most first
+        ("POST", f"{model}/infer", of.infer),
+        ("POST", "/users/{user}/behaviours", of.append),
         ("GET", "/v2", of.server_metadata),
         ("GET", "/v2/health/live", of.live),
         ("GET", "/v2/health/ready", of.ready),
         ("GET", model, of.model_metadata),
         ("GET", f"{model}/ready", of.ready),
-        ("POST", f"{model}/infer", of.infer),
         ("GET", f"{model}/versions/{{version}}", of.model_metadata),
         ("GET", f"{model}/versions/{{version}}/ready", of.ready),
         ("POST", f"{model}/versions/{{version}}/infer", of.infer),
-        ("POST", "/users/{user}/behaviours", of.append),
         ("GET", "/metrics", of.show_metrics),
     ]
     return Starlette(

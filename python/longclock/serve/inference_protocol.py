@@ -173,7 +173,7 @@ def _from_json(expected: Expected, tensor: dict[str, Any]) -> Array | list[str]:
             f"input {expected.name}: data must be a list, got {type(data).__name__}"
         )
     kind = str if datatype == "BYTES" else int
-    if not all(isinstance(x, kind) and not isinstance(x, bool) for x in data):
+    if not set(map(type, data)) <= {kind}:
         raise BadRequestError(
             f"input {expected.name}: data must be {'texts' if kind is str else 'integers'}"
         )

@@ -93,7 +93,8 @@ class RankingModel(nn.Module):
         v, context = self.interest(vectors, history, query_time, return_context=True, **keys)
         recent = mean_of_last("RankingModel", self.recent, history)
         of_user = F.embedding(user, self.users)
-        features = tower_features(of_user[request], vectors, recent[request], v, context)
+        of_user, recent = (x.index_select(0, request) for x in (of_user, recent))
+        features = tower_features(of_user, vectors, recent, v, context)
         if outcomes is not None:
             features.append(outcomes)
         logits: Tensor = self.tower(torch.cat(features, 1)).squeeze(1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Sequence
@@ -199,13 +200,12 @@ class _Asked:
         self._served, self.candidates = served, request.candidates.cpu()
         catalogue, config = served.catalogue, served.config
         self._now = request.now
-        known = (self.candidates >= 0) & (self.candidates < catalogue.items)
-        self.known = None if bool(known.all()) else known
-        self.rows = self.candidates if self.known is None else self.candidates[known]
+        self.known = _within(self.candidates, catalogue.items)
+        self.rows = self.candidates if self.known is None else self.candidates[self.known]
         seen = store.get(request.user, before=request.now - config.history_delay)
         seen = _newest(seen, config.history, config.history_days, request.now)
-        of_model = (seen.item >= 0) & (seen.item < catalogue.items)
-        self.seen = seen if bool(of_model.all()) else _some(seen, of_model)
+        of_model = _within(seen.item, catalogue.items)
+        self.seen = seen if of_model is None else _some(seen, of_model)
         user = request.user
         row = user if isinstance(user, int) and 0 <= user < catalogue.users else catalogue.users
         self.user, self.time = row, request.now + request.utc_offset
@@ -232,8 +232,8 @@ class _Asked:
         if self.known is not None:
             of_known, scores = scores, torch.full(self.candidates.shape, -torch.inf)
             scores[self.known] = of_known
-        order = scores.argsort(descending=True, stable=True)[:top]
-        return Ranking(self.candidates[order], scores[order], self._served.version)
+        scores, order = scores.sort(descending=True, stable=True)
+        return Ranking(self.candidates[order[:top]], scores[:top], self._served.version)
 
 
 def _together(served: Served, asked: list[_Asked]) -> tuple[Tensor | None, ...]:
@@ -241,7 +241,7 @@ def _together(served: Served, asked: list[_Asked]) -> tuple[Tensor | None, ...]:
     device = served.model.items.device
 
     def counted(sizes: list[int]) -> Tensor:
-        return torch.tensor(sizes).cumsum(0)
+        return torch.tensor(list(itertools.accumulate(sizes)))
 
     outcomes = None
     if served.outcomes is not None:
@@ -257,6 +257,14 @@ def _together(served: Served, asked: list[_Asked]) -> tuple[Tensor | None, ...]:
         outcomes,
     )
     return tuple(x if x is None else x.to(device) for x in arguments)
+
+
+def _within(items: Tensor, count: int) -> Tensor | None:
+    """Which are from 0 to ``count`` - 1; None: all."""
+    if not len(items):
+        return None
+    least, most = items.aminmax()
+    return None if least >= 0 and most < count else (items >= 0) & (items < count)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

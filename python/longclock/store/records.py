@@ -20,7 +20,8 @@ Columns = Mapping[str, str]
 BIAS = 1 << 63
 DTYPES = ("int8", "int16", "int32", "int64", "float32", "float64")
 KEY = 16  # bytes of time and item: their order is that of (time, item)
-CHECKSUM = struct.Struct(">I")
+TAIL = struct.Struct(">II")  # of sealed records: their length, and a checksum of all before it
+CHECKSUM = 4  # bytes
 BOTH = struct.Struct(">QQ")
 
 
@@ -185,9 +186,13 @@ def seal_of(user: User) -> int:
     return zlib.crc32(user_key(user))
 
 
-def sealed(seal: int, records: bytes) -> bytes:
-    """Records behind their checksum."""
-    return CHECKSUM.pack(zlib.crc32(records, seal)) + records
+def sealed(seal: int, records: bytes, room: int) -> bytes:
+    """Records with zeros up to ``room`` bytes, and behind them their length in bytes and a checksum of all before it.
+
+    What tells of a change lies at the end, for that is where a change of records goes on to.
+    """
+    content = records.ljust(room, b"\0") + len(records).to_bytes(TAIL.size - CHECKSUM, "big")
+    return content + zlib.crc32(content, seal).to_bytes(CHECKSUM, "big")
 
 
 def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
@@ -198,11 +203,22 @@ def opened(seal: int, sealed_records: Any, size: int) -> memoryview:
     """
     if not isinstance(sealed_records, bytes):
         raise ValueError("it is not bytes")
-    if len(sealed_records) < CHECKSUM.size + size:
+    end = len(sealed_records) - TAIL.size
+    if end < size:
         raise ValueError("it is cut off")
-    records = memoryview(sealed_records)[CHECKSUM.size :]
-    if len(records) % size:
+    length, checksum = TAIL.unpack_from(sealed_records, end)
+    if not size <= length <= end:
+        raise ValueError("it is cut off")
+    if length % size:
         raise ValueError("it ends within a behaviour")
-    if (zlib.crc32(records, seal),) != CHECKSUM.unpack_from(sealed_records):
+    content = memoryview(sealed_records)
+    if zlib.crc32(content[:-CHECKSUM], seal) != checksum:
         raise ValueError("its checksum is wrong")
-    return records
+    return content[:length]
+
+
+def length_of(tail: Any) -> int:
+    """Bytes of sealed records, of which these are the last bytes; 0 where that cannot be."""
+    if not isinstance(tail, bytes) or len(tail) != TAIL.size:
+        return 0
+    return int(TAIL.unpack(tail)[0])

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from longclock.store.records import KEY, Array, User, key_of, time_of
+from longclock.store.records import KEY, TAIL, Array, User, key_of, time_of
 
-FORMAT = 1
+FORMAT = 2
 CHUNK_BYTES = 512 * 16  # of records, at most
-# Behaviours that come in order are gathered in a small last chunk, which joins the one before it when it has so many: an
-# append writes no more than that, and a history has few chunks.
-GATHERED_BYTES = CHUNK_BYTES // 4
+# Behaviours that come in order fill a chunk so far: late ones then find room before it must be split.
+FULL_BYTES = CHUNK_BYTES * 15 // 16
+# A chunk has room for more than it holds. While its size stays the same, SQLite writes the pages alone in which bytes have
+# changed, in their places: those from the new behaviour on, and the last, which has the checksum.
+ROOM_STEP = 64  # behaviours
 # A history's number of chunks lies in a table of its own, in other pages: it tells that some, or all, have been lost.
 SCHEMA = """
 create table setting (name text primary key, value) without rowid;
@@ -29,10 +31,9 @@ CHUNK_OF = (
     "select first, records from chunk where user = ? and first <= ? order by first desc limit 1"
 )
 FIRST_CHUNK = "select first, records from chunk where user = ? order by first limit 1"
-CHUNK_BEFORE = (
-    "select first, records from chunk where user = ? and first < ? order by first desc limit 1"
-)
 LAST_FIRST = "select max(first) from chunk where user = ?"
+WRITE_CHUNK = "insert into chunk values (?, ?, ?) on conflict (user, first) do update set records = excluded.records"
+TAILS = f"select first, substr(records, -{TAIL.size}) from chunk where user = ? order by first"
 COUNT_CHUNKS = "insert into history values (?, ?) on conflict (user) do update set chunks = chunks + excluded.chunks"
 USER_BEHIND = (
     "select min(user) from (select min(user) as user from history where user > ?1 "
@@ -77,11 +78,20 @@ def end_in(connection: sqlite3.Connection, user: User, row: Any, new: Array, at:
     return at + sum(key_of(record) < next_first for record in new[at:])
 
 
-def parts_of(records: Array, in_order: bool) -> list[Array]:
-    """Chunks of records that may be too many for one: full ones where they came in order, else of equal size, with room."""
-    most = CHUNK_BYTES // records.dtype.itemsize
+def parts_of(records: Array, behind_all: bool) -> list[Array]:
+    """Chunks of records that may be too many for one: full ones where nothing comes after them, else of equal size."""
+    size = records.dtype.itemsize
+    if behind_all:
+        full = FULL_BYTES // size
+        return [records[at : at + full] for at in range(0, len(records), full)]
+    most = CHUNK_BYTES // size
     if len(records) <= most:
-        return [records] if len(records) else []
-    if in_order:
-        return [records[at : at + most] for at in range(0, len(records), most)]
-    return np.array_split(records, -(-2 * len(records) // most))
+        return [records]
+    return np.array_split(records, -(-len(records) // (most * 3 // 4)))
+
+
+def room_of(records: Array) -> int:
+    """Bytes of the records of a chunk with its room: steps of powers of two, then of so many behaviours."""
+    count, size = len(records), records.dtype.itemsize
+    step = ROOM_STEP if count > ROOM_STEP else max(4, 1 << (count - 1).bit_length())
+    return min(-(-count // step) * step * size, CHUNK_BYTES // size * size)

@@ -16,7 +16,6 @@ from longclock.store.arguments import check_settings, check_trim, user_of
 from longclock.store.behaviour_store import CAPACITY, Appended, BehaviourStore, OnDamage
 from longclock.store.group_commit import GroupCommit
 from longclock.store.records import (
-    CHECKSUM,
     KEY,
     Array,
     Columns,
@@ -24,6 +23,7 @@ from longclock.store.records import (
     Records,
     User,
     key_of,
+    length_of,
     opened,
     seal_of,
     sealed,
@@ -31,19 +31,21 @@ from longclock.store.records import (
 from longclock.store.sqlite_file import SQLiteFile
 from longclock.store.sqlite_layout import (
     BEFORE_ALL,
-    CHUNK_BEFORE,
     CHUNK_OF,
     COUNT_CHUNKS,
     FIRST_CHUNK,
     FORMAT,
-    GATHERED_BYTES,
+    FULL_BYTES,
     HISTORY,
     LAST_FIRST,
     SCHEMA,
+    TAILS,
     USER_BEHIND,
+    WRITE_CHUNK,
     end_in,
     outside_of_damage,
     parts_of,
+    room_of,
     time_of_chunk,
 )
 
@@ -259,48 +261,32 @@ class SQLiteStore(BehaviourStore):
     def _add(self, connection: sqlite3.Connection, user: User, new: Array) -> Array:
         """Puts records, in order, into the chunks they belong to; returns which of them were not there."""
         added, at, chunks = np.zeros(len(new), bool), 0, 0
-        gathered = GATHERED_BYTES // self._records.size
+        full = FULL_BYTES // self._records.size
         while at < len(new):
             row = connection.execute(CHUNK_OF, (user, key_of(new[at]))).fetchone()
             row = row or connection.execute(FIRST_CHUNK, (user,)).fetchone()
             end = end_in(connection, user, row, new, at)
             old = self._records.unpack(b"" if row is None else self._to_change(user, *row))
-            in_order = len(old) == 0 or key_of(old[-1]) < key_of(new[at])
-            if len(old) >= gathered and in_order:
+            behind_all = row is None
+            if len(old) + end - at > full and len(old) and key_of(old[-1]) < key_of(new[at]):
                 last = connection.execute(LAST_FIRST, (user,)).fetchone()
-                if last == (row[0],):  # a new one begins
+                behind_all = last == (row[0],)
+                if behind_all and len(old) >= full:  # a new one begins
                     row, old = None, old[:0]
             merged, added[at:end] = self._records.merge(old, new[at:end])
             if len(merged) > len(old):
-                parts = parts_of(merged, in_order)
+                parts = parts_of(merged, behind_all)
                 chunks += len(parts) - (row is not None)
                 if row is not None and row[0] != key_of(merged[0]):
                     self._drop(connection, user, row[0])
                 for part in parts:
                     self._write(connection, user, part)
-                if in_order and len(parts) == 1 and len(old) < gathered <= len(merged):
-                    chunks -= self._join(connection, user, merged)
             at = end
         if chunks > 0:
             chunks -= self._drop_oldest(connection, user)
         if chunks:
             connection.execute(COUNT_CHUNKS, (user, chunks))
         return added
-
-    def _join(self, connection: sqlite3.Connection, user: User, records: Array) -> int:
-        """Puts a chunk into the one before it, where that has room and can be read. Returns how many chunks are fewer."""
-        first = key_of(records[0])
-        row = connection.execute(CHUNK_BEFORE, (user, first)).fetchone()
-        try:
-            before = self._records.unpack(self._piece(seal_of(user), *row) if row else b"")
-        except ValueError:
-            return 0
-        together = self._records.join([before, records])
-        if len(before) == 0 or len(parts_of(together, in_order=True)) > 1:
-            return 0
-        self._drop(connection, user, first)
-        self._write(connection, user, together)
-        return 1
 
     def _to_change(self, user: User, first: Any, content: Any) -> memoryview:
         try:
@@ -310,23 +296,16 @@ class SQLiteStore(BehaviourStore):
 
     def _write(self, connection: sqlite3.Connection, user: User, records: Array) -> None:
         content = records.tobytes()
-        connection.execute(
-            "insert or replace into chunk values (?, ?, ?)",
-            (user, content[:KEY], sealed(seal_of(user), content)),
-        )
+        given = user, content[:KEY], sealed(seal_of(user), content, room_of(records))
+        connection.execute(WRITE_CHUNK, given)
 
     def _drop(self, connection: sqlite3.Connection, user: User, first: bytes) -> None:
         connection.execute("delete from chunk where user = ? and first = ?", (user, first))
 
     def _drop_oldest(self, connection: sqlite3.Connection, user: User) -> int:
         """Whole chunks, as long as the capacity is kept without them. Returns how many."""
-        lengths = connection.execute(
-            "select first, length(records) from chunk where user = ? order by first", (user,)
-        ).fetchall()
-        counts = [
-            (first, max((length or 0) - CHECKSUM.size, 0) // self._records.size)
-            for first, length in lengths  # None where damage made a chunk of nothing
-        ]
+        tails = connection.execute(TAILS, (user,)).fetchall()
+        counts = [(first, length_of(tail) // self._records.size) for first, tail in tails]
         kept, dropped = sum(count for _, count in counts), 0
         for first, count in counts:
             if kept - count < self.capacity:
@@ -349,7 +328,7 @@ class SQLiteStore(BehaviourStore):
     def _rewrite(self, connection: sqlite3.Connection, user: User, records: Array) -> None:
         for table in ("chunk", "history"):
             connection.execute(f"delete from {table} where user = ?", (user,))
-        parts = parts_of(records, in_order=True)
+        parts = parts_of(records, behind_all=True)
         for part in parts:
             self._write(connection, user, part)
         if parts:

@@ -131,7 +131,7 @@ def tower_features(
     user: Tensor, candidate: Tensor, recent: Tensor, v: Tensor, context: Tensor
 ) -> list[Tensor]:
     """What the tower reads of every candidate, [R, ...] each."""
-    met = context.mean(-2)[:, : candidate.shape[1]]  # without outcome and time features
+    met = context[..., : candidate.shape[1]].mean(-2)  # without outcome and time features
     return [user, candidate, recent, v, candidate * v, candidate * met]
 
 
