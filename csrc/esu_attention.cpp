@@ -9,6 +9,7 @@
 #include "common/large_outputs.h"
 #include "common/parallel.h"
 #include "esu_attention_call.h"
+#include "longclock/calls/time_table_cache.h"
 #include "longclock/common/range.h"
 
 namespace longclock {
@@ -226,7 +227,7 @@ struct CpuAttention : EsuInputs {
       });
     }
     check_seconds(op, "query_time", query_time);
-    tables = find_time_tables(&b.time, queries * params.k);
+    tables = find_time_tables(&b.time, queries * params.k, torch_threads());
   }
 
   // Calls f(ids, rows of their table, what a caller calls them) for each table that has ids.

@@ -2,10 +2,10 @@
 #include "common/checks.h"
 
 #include <algorithm>
-#include <cmath>
+#include <sstream>
 
 #include "common/parallel.h"
-#include "longclock/common/range.h"
+#include "longclock/time/time_arguments.h"
 
 namespace longclock {
 
@@ -144,49 +144,6 @@ void check_int(const char* op, const char* argument, const Tensor& tensor) {
         argument, ".to(torch.int64)");
 }
 
-void check_period(const char* op, int64_t period) {
-  check(period >= 1 && period <= 2147483647, op,
-        ": period must be from 1 to 2147483647 seconds, got ", period, "; a day is 86400");
-}
-
-void check_unit(const char* op, double unit, const char* argument) {
-  check(unit > 0.0 && std::isfinite(unit) && std::isfinite(1.0 / unit), op, ": ", argument,
-        " must be a positive number of seconds, got ", unit, "; an hour is 3600");
-}
-
-void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position,
-              const std::string& argument) {
-  if (holds) return;
-  check(table_rows > 0, op, ": ", argument,
-        " must be all masked out, for the table has no rows, got ", id, " at position ", position);
-  check(false, op, ": ", argument, " must be from 0 to N - 1 = ", table_rows - 1, ", got ", id,
-        " at position ", position, "; mask what is not there");
-}
-
-namespace {
-
-constexpr int64_t kFarthest = 100'000'000'000;  // seconds: the year 5138, or as far before 1970
-
-}  // namespace
-
-void check_second(const char* op, const char* argument, int64_t time, int64_t position) {
-  if (-kFarthest <= time && time <= kFarthest) return;
-  const uint64_t size = time < 0 ? -static_cast<uint64_t>(time) : static_cast<uint64_t>(time);
-  const char* const unit = size < 100'000'000'000'000       ? "milliseconds are divided by 10^3"
-                           : size < 100'000'000'000'000'000 ? "microseconds are divided by 10^6"
-                                                            : "nanoseconds are divided by 10^9";
-  check(false, op, ": ", argument, " must be seconds, from -10^11 to 10^11, got ", time,
-        " at position ", position, "; ", unit);
-}
-
-void check_seconds(const char* op, const char* argument, const IntArray& times,
-                   const uint8_t* counts, int64_t begin, int64_t end) {
-  if (!times.is_64 || all_between_cpu({times, -kFarthest, kFarthest}, begin, end)) return;
-  for (int64_t at = begin; at < end; ++at) {
-    if (counts == nullptr || counts[at] != 0) check_second(op, argument, times[at], at);
-  }
-}
-
 void check_seconds(const char* op, const char* argument, const Tensor& times) {
   if (times.scalar_type() != ScalarType::Long) return;
   // Without dimensions that repeat one element.
@@ -212,15 +169,6 @@ void check_seconds(const char* op, const char* argument, const Tensor& times) {
   int64_t position = 0;
   for_each_offset(sizes, strides,
                   [&](int64_t offset) { check_second(op, argument, values[offset], position++); });
-}
-
-void check_k(const char* op, int64_t k) {
-  check(k >= 0 && k <= 2048, op, ": k must be from 0 to 2048, got ", k,
-        "; for more, score and sort in PyTorch");
-}
-
-void check_count(const char* op, const char* argument, int64_t count) {
-  check(count <= 2147483647, op, ": ", argument, " must be at most 2147483647, got ", count);
 }
 
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
@@ -270,21 +218,7 @@ TimeTermArguments::TimeTermArguments(const char* op, const Tensor& w1_in, const 
       b1(contiguous_weight(op, "mlp b1", b1_in)),
       w2(contiguous_weight(op, "mlp w2", w2_in)),
       b2(contiguous_weight(op, "mlp b2", b2_in)) {
-  const size_t clocks = periods.size();
-  check(clocks >= 1 && clocks <= kMaxClocks, op, ": periods must be of 1 to ", kMaxClocks,
-        " clocks, got ", clocks);
-  check(units.size() == clocks, op, ": units must be one for each of periods, ", clocks, ", got ",
-        units.size());
-  for (size_t c = 0; c < clocks; ++c) {
-    check(periods[c] >= 0 && periods[c] <= 2147483647, op,
-          ": periods must be from 1 to 2147483647 seconds, or 0 for the time elapsed, got ",
-          periods[c], "; a day is 86400");
-    check_unit(op, units[c], "units");
-    time.clock[c].period = periods[c];
-    time.clock[c].mlp.unit = units[c];
-    time.clock[c].mlp.elapsed = periods[c] == kElapsed;
-  }
-  time.clocks = static_cast<int>(clocks);
+  read_clocks(op, periods, units, &time);
   read(op);
 }
 
@@ -333,14 +267,7 @@ void TimeTermArguments::read(const char* op) {
   const auto floats = [](const Tensor& tensor) {
     return static_cast<const float*>(tensor.const_data_ptr());
   };
-  for (int64_t c = 0; c < clocks; ++c) {
-    TimeMlp& mlp = time.clock[c].mlp;
-    mlp.w1 = floats(w1) + c * hidden * kTimeFeatures;
-    mlp.b1 = floats(b1) + c * hidden;
-    mlp.w2 = floats(w2) + c * hidden;
-    mlp.b2 = floats(b2) + c;
-    mlp.hidden = static_cast<int>(hidden);
-  }
+  read_parameters(floats(w1), floats(b1), floats(w2), floats(b2), static_cast<int>(hidden), &time);
 }
 
 TimeMlpGradients::TimeMlpGradients(const TimeTermArguments& arguments) {
