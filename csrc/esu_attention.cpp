@@ -11,6 +11,7 @@
 #include "esu_attention_call.h"
 #include "longclock/calls/time_table_cache.h"
 #include "longclock/common/range.h"
+#include "longclock/common/stream_elements.h"
 
 namespace longclock {
 

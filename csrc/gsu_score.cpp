@@ -7,6 +7,7 @@
 #include "common/dispatch.h"
 #include "common/large_outputs.h"
 #include "common/parallel.h"
+#include "longclock/common/stream_elements.h"
 #include "search/search.h"
 
 namespace longclock {

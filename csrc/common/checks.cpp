@@ -1,21 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/checks.h"
 
-#include <algorithm>
-#include <sstream>
-
 #include "common/parallel.h"
 #include "longclock/time/time_arguments.h"
 
 namespace longclock {
-
-std::string bracketed(Sizes sizes) {
-  std::ostringstream text;
-  text << '[';
-  for (size_t i = 0; i < sizes.size(); ++i) text << (i == 0 ? "" : ", ") << sizes[i];
-  text << ']';
-  return text.str();
-}
 
 std::ostream& operator<<(std::ostream& out, ShapeOf shape) {
   return out << bracketed(shape.tensor.sizes());
@@ -78,20 +67,8 @@ const char* dtype_of(const Tensor& tensor) {
 
 void check_shape(const char* op, const char* argument, const Tensor& tensor,
                  std::initializer_list<Dim> dims, const char* why) {
-  bool same = tensor.dim() == static_cast<int64_t>(dims.size());
-  int64_t place = 0;
-  for (const Dim& dim : dims) same = same && tensor.size(place++) == dim.size;
-  if (same) return;
-  std::ostringstream names;
-  const char* comma = "";
-  std::vector<int64_t> sizes;
-  for (const Dim& dim : dims) {
-    names << comma << dim.name;
-    comma = ", ";
-    sizes.push_back(dim.size);
-  }
-  check(false, op, ": ", argument, " must have shape [", names.str(), "] = ", bracketed(sizes), " ",
-        why, ", got ", shape_of(tensor));
+  const Sizes sizes = tensor.sizes();
+  check_shape(op, argument, sizes.data(), sizes.size(), dims, why);
 }
 
 void check_defined(const char* op, const char* argument, const Tensor& tensor) {
@@ -175,26 +152,37 @@ Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
   return padded_rows(tensor, rounded_to, {tensor.size(tensor.dim() - 1)});
 }
 
+namespace {
+
+DType float_type(ScalarType type) {
+  return type == ScalarType::Half       ? DType::kFloat16
+         : type == ScalarType::BFloat16 ? DType::kBFloat16
+                                        : DType::kFloat32;
+}
+
+}  // namespace
+
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to, Sizes widths) {
-  const Tensor rows = as_contiguous(as_dtype(as_dtype(tensor, rounded_to), ScalarType::Float));
+  const Tensor rows = as_contiguous(tensor);
   int64_t dim = 0, padded = 0;
   for (const int64_t width : widths) {
     dim += width;
     padded += padded_dim(width);
   }
-  if (padded == dim) return rows;
-  const int64_t count = rows.numel() / dim;  // of at least one element: no padding for none
-  Tensor out = make_empty(rows, {count, padded});
-  const float* from = static_cast<const float*>(rows.const_data_ptr());
-  float* to = static_cast<float*>(out.mutable_data_ptr());
-  for (int64_t row = 0; row < count; ++row) {
-    for (const int64_t width : widths) {
-      std::copy_n(from, width, to);
-      std::fill_n(to + width, padded_dim(width) - width, 0.0f);
-      from += width;
-      to += padded_dim(width);
-    }
-  }
+  const ScalarType dtype = rows.scalar_type();
+  if (dtype == ScalarType::Float && rounded_to == dtype && padded == dim) return rows;
+  const int64_t count = dim == 0 ? 0 : rows.numel() / dim;
+  Tensor out = make_empty(rows, {count, padded}, ScalarType::Float);
+  const QueryRowsParams params{float_type(dtype),
+                               rows.const_data_ptr(),
+                               dim,
+                               float_type(rounded_to),
+                               widths.data(),
+                               static_cast<int64_t>(widths.size()),
+                               static_cast<float*>(out.mutable_data_ptr()),
+                               padded};
+  parallel_tasks(count, count * padded,
+                 [&](int64_t begin, int64_t end) { query_rows_cpu(params, begin, end); });
   return out;
 }
 

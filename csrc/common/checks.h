@@ -11,6 +11,7 @@
 #include "common/tensors.h"
 #include "longclock/common/dtype.h"
 #include "longclock/common/value_checks.h"
+#include "longclock/search/query_rows.h"
 #include "longclock/time/time_term.h"
 
 namespace longclock {
@@ -22,7 +23,7 @@ using OptionalTensorList = std::optional<TensorList>;
 using Ints = std::vector<int64_t>;
 using Floats = std::vector<double>;
 
-std::string bracketed(Sizes sizes);  // "[32, 10000]"
+inline std::string bracketed(Sizes sizes) { return bracketed(sizes.data(), sizes.size()); }
 
 // Prints as its shape, bracketed; costs nothing where it is not printed.
 struct ShapeOf {
@@ -33,10 +34,6 @@ std::ostream& operator<<(std::ostream& out, ShapeOf shape);
 bool same_shape(const Tensor& a, const Tensor& b);
 const char* dtype_of(const Tensor& tensor);  // "float32"
 
-struct Dim {
-  const char* name;
-  int64_t size;
-};
 // The shape must be `dims`; `why` ends the sentence: "to match keys".
 void check_shape(const char* op, const char* argument, const Tensor& tensor,
                  std::initializer_list<Dim> dims, const char* why);
@@ -53,10 +50,7 @@ void check_int(const char* op, const char* argument, const Tensor& tensor);
 // That all times are seconds.
 void check_seconds(const char* op, const char* argument, const Tensor& times);
 
-// The width of padded_rows().
-constexpr int64_t padded_dim(int64_t dim) { return (dim + 15) / 16 * 16; }
-// Rows of 32-bit values, rounded to `rounded_to` first, each padded with zeros to a multiple of 16
-// elements: what the kernels expect of queries.
+// Rows of floats as the kernels take queries: rounded to `rounded_to`, in fp32, and padded.
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to);
 // Rows of several widths side by side, each of which is padded.
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to, Sizes widths);

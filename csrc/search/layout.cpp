@@ -14,36 +14,16 @@ Tensor ints(const char* op, const char* argument, const Tensor& tensor, Dim dim,
   return as_contiguous(tensor);
 }
 
-// Which arguments go together: they tell the layout.
-void check_combination(const char* op, const LayoutArguments& a) {
-  const char* const given = a.starts ? "starts" : "ends";
-  const char* const other = a.starts ? "ends" : "starts";
-  check(a.starts.has_value() == a.ends.has_value(), op, ": ", given, " must come with ", other,
-        " (windows), got ", other, "=None");
-  check(!(a.starts && a.offsets), op,
-        ": starts must not be given with offsets; windows take starts and ends, ragged takes "
-        "offsets");
-  const bool flat = a.starts || a.offsets;
-  check(flat || !a.query_offsets, op,
-        ": query_offsets must come with offsets (ragged), or starts and ends (windows), got "
-        "neither");
-  check(!flat || !a.lengths, op,
-        ": lengths must be None for ragged and windows; it belongs to the dense layout");
+}  // namespace
+
+LayoutInputs::LayoutInputs(const char* op, const LayoutArguments& a) : layout(layout_of(op, a)) {
+  const bool flat = !dense();
   check_defined(op, "key_time", a.key_time);
   check(!flat || a.key_time.dim() == 1, op,
         ": key_time must have shape [T] for ragged and windows, got ", shape_of(a.key_time),
         "; flatten the sequences into one");
   check(flat || a.key_time.dim() == 2, op, ": key_time must have shape [S, M], got ",
         shape_of(a.key_time), "; for flat sequences give offsets, or starts and ends");
-}
-
-}  // namespace
-
-LayoutInputs::LayoutInputs(const char* op, const LayoutArguments& a)
-    : layout(a.starts    ? SearchLayout::kWindows
-             : a.offsets ? SearchLayout::kRagged
-                         : SearchLayout::kDense) {
-  check_combination(op, a);
 }
 
 void LayoutInputs::read_layout(const char* op, const LayoutArguments& a, const char* name,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "longclock/common/value_checks.h"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "longclock/common/range.h"
 
@@ -11,6 +13,31 @@ namespace {
 constexpr int64_t kFarthest = 100'000'000'000;  // seconds: the year 5138, or as far before 1970
 
 }  // namespace
+
+std::string bracketed(const int64_t* sizes, size_t count) {
+  std::ostringstream text;
+  text << '[';
+  for (size_t i = 0; i < count; ++i) text << (i == 0 ? "" : ", ") << sizes[i];
+  text << ']';
+  return text.str();
+}
+
+void check_shape(const char* op, const char* argument, const int64_t* sizes, size_t count,
+                 std::initializer_list<Dim> dims, const char* why) {
+  const auto same = [](const Dim& dim, int64_t size) { return dim.size == size; };
+  if (std::equal(dims.begin(), dims.end(), sizes, sizes + count, same)) return;
+  std::ostringstream names;
+  const char* comma = "";
+  std::vector<int64_t> expected;
+  for (const Dim& dim : dims) {
+    names << comma << dim.name;
+    comma = ", ";
+    expected.push_back(dim.size);
+  }
+  check(false, op, ": ", argument, " must have shape [", names.str(),
+        "] = ", bracketed(expected.data(), expected.size()), " ", why, ", got ",
+        bracketed(sizes, count));
+}
 
 void check_period(const char* op, int64_t period) {
   check(period >= 1 && period <= 2147483647, op,

@@ -2,7 +2,9 @@
 // What calls require of values, whoever holds them, and what they say where it does not hold.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -21,6 +23,17 @@ void check(bool holds, const Parts&... parts) {
   ((text << parts), ...);
   throw Error(text.str());
 }
+
+// "[32, 10000]"
+std::string bracketed(const int64_t* sizes, size_t count);
+
+struct Dim {
+  const char* name;
+  int64_t size;
+};
+// A shape must be `dims`; `why` ends the sentence: "to match keys".
+void check_shape(const char* op, const char* argument, const int64_t* sizes, size_t count,
+                 std::initializer_list<Dim> dims, const char* why);
 
 void check_period(const char* op, int64_t period);
 void check_unit(const char* op, double unit, const char* argument = "unit");

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "longclock/search/group_queries.h"
 
-#include "longclock/common/value_checks.h"
-
 namespace longclock {
 namespace {
 
@@ -29,6 +27,7 @@ bool shared(const Group& before, const Group& next) {
 
 std::vector<Group> dense_groups(const char* op, const SequenceArrays& a) {
   std::vector<Group> groups;
+  groups.reserve(static_cast<size_t>(a.sequences));
   const int64_t m = a.columns, c = a.candidates;
   for (int64_t s = 0; s < a.sequences; ++s) {
     const int64_t length = a.lengths ? a.lengths[s] : m;
@@ -42,6 +41,7 @@ std::vector<Group> dense_groups(const char* op, const SequenceArrays& a) {
 
 std::vector<Group> flat_groups(const char* op, const SequenceArrays& a) {
   std::vector<Group> groups;
+  groups.reserve(static_cast<size_t>(a.sequences));
   const bool windows = a.layout == SearchLayout::kWindows;
   if (!windows) check_offsets(op, "offsets", a.offsets, a.sequences, "T", a.positions);
   if (a.query_offsets) {

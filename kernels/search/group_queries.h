@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "longclock/common/threads.h"
+#include "longclock/common/value_checks.h"
 #include "longclock/search/device_search.h"
 
 namespace longclock {
@@ -27,6 +28,25 @@ struct SequenceArrays {
   IntArray starts, ends;    // [S]: windows
   IntArray query_offsets;   // [S + 1], or none: flat
 };
+
+// The layout that the given ones of lengths, offsets, query_offsets, starts and ends tell, which
+// must go together.
+template <class Arguments>
+SearchLayout layout_of(const char* op, const Arguments& a) {
+  const bool starts = static_cast<bool>(a.starts), ends = static_cast<bool>(a.ends);
+  const bool offsets = static_cast<bool>(a.offsets), flat = starts || offsets;
+  check(starts == ends, op, ": ", starts ? "starts" : "ends", " must come with ",
+        starts ? "ends" : "starts", " (windows), got ", starts ? "ends" : "starts", "=None");
+  check(!(starts && offsets), op,
+        ": starts must not be given with offsets; windows take starts and ends, ragged takes "
+        "offsets");
+  check(flat || !a.query_offsets, op,
+        ": query_offsets must come with offsets (ragged), or starts and ends (windows), got "
+        "neither");
+  check(!flat || !a.lengths, op,
+        ": lengths must be None for ragged and windows; it belongs to the dense layout");
+  return starts ? SearchLayout::kWindows : offsets ? SearchLayout::kRagged : SearchLayout::kDense;
+}
 
 // The groups of all sequences, in order. The arrays' values are checked.
 std::vector<Group> group_queries(const char* op, const SequenceArrays& arrays,
