@@ -206,8 +206,8 @@ test-asan: gtest libraries
 # Without PyTorch, whose OpenMP ThreadSanitizer does not understand.
 test-tsan: gtest libraries
 	$(call sanitized,thread,longclock_core_test)
-	$(SAY) "GoogleTest under ThreadSanitizer: every kernel and the kept tables on std::threads"
-	@build/thread/longclock_core_test --gtest_brief=1 --gtest_filter='Threads.*:TimeTables.*'
+	$(SAY) "GoogleTest under ThreadSanitizer: every kernel, the kept tables and whole searches on std::threads"
+	@build/thread/longclock_core_test --gtest_brief=1 --gtest_filter='Threads.*:RunThreads.*:TimeTables.*:ArraySearch.ThreadsCallAtOnce'
 
 test-msan: gtest clang libraries
 	$(call sanitized,memory,longclock_core_test,-DCMAKE_CXX_COMPILER=$(CLANGXX) -DLONGCLOCK_PYTHON=OFF)

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# The GoogleTests, built on request. MemorySanitizer must see all that writes memory: GoogleTest is then
+# The GoogleTests, built on request, and not where longclock is a part of another project.
+if(NOT PROJECT_IS_TOP_LEVEL)
+  return()
+endif()
+
+# MemorySanitizer must see all that writes memory: GoogleTest is then
 # built with the rest, from the sources that its package installs.
 if(LONGCLOCK_SANITIZE STREQUAL memory)
   set(INSTALL_GTEST OFF)
