@@ -28,6 +28,11 @@ const char* name(DType dtype) {
   return dtype == DType::kFloat16 ? "float16" : dtype == DType::kBFloat16 ? "bfloat16" : "float32";
 }
 
+// "features[1].keys"
+std::string feature_name(const char* array, int f) {
+  return "features[" + std::to_string(f) + "]." + array;
+}
+
 void check_size(const char* op, const char* argument, int64_t got, Dim dim, const char* why) {
   check_shape(op, argument, &got, 1, {dim}, why);
 }
@@ -76,7 +81,7 @@ class ArrayInputs {
       : a_(arguments), op_(op), sequences_(read_sequences()), behaviours_(read_behaviours()) {}
 
   SearchWork group(const Threads& threads) const {
-    return {group_queries(op_, sequences_, threads), sequences_.queries, behaviours_.dim};
+    return {group_queries(op_, sequences_, threads), sequences_.queries, full_width(behaviours_)};
   }
   int64_t score_count(const SearchWork& work) const {
     return a_.offsets || a_.starts ? work.scores() : sequences_.queries * sequences_.columns;
@@ -84,7 +89,8 @@ class ArrayInputs {
 
   const Behaviours& behaviours() const { return behaviours_; }
   int64_t queries() const { return sequences_.queries; }
-  int64_t table_rows() const { return a_.keys.rows; }
+  // That ids are rows of their tables.
+  void check_rows_of_ids(const SearchWork& work, const Threads& threads) const;
   float scale() const {
     const int64_t dim = std::max<int64_t>(a_.query.dim, 1);
     return static_cast<float>(a_.scale.value_or(1.0 / std::sqrt(static_cast<double>(dim))));
@@ -94,6 +100,8 @@ class ArrayInputs {
   SequenceArrays read_sequences() const;
   void read_flat(SequenceArrays* s) const;
   Behaviours read_behaviours() const;
+  void read_features(Behaviours* b) const;
+  void check_ids_size(const char* argument, const IntSpan& ids) const;
 
   const ArraySearch& a_;
   const char* op_;
@@ -156,14 +164,8 @@ void ArrayInputs::read_flat(SequenceArrays* s) const {
 
 Behaviours ArrayInputs::read_behaviours() const {
   const ArraySearch& a = a_;
-  check(a.query.dim == a.keys.dim, op_, ": query must have D = ", a.keys.dim,
-        " in its last dimension to match keys, got ", shape({a.query.rows, a.query.dim}));
-  check(a.query.dtype == a.keys.dtype || a.query.dtype == DType::kFloat32, op_, ": query must be ",
-        a.keys.dtype == DType::kFloat32 ? "" : "float32, or ", name(a.keys.dtype),
-        " to match keys, got ", name(a.query.dtype), "; give it as float32");
+  check_ids_size("ids", a.ids);
   const int64_t positions = a.key_time.size();
-  check(!a.ids || a.ids.size() == positions, op_, ": ids must have key_time's shape ",
-        shape({positions}), ", got ", shape({a.ids.size()}));
   check(a.mask.empty() || static_cast<int64_t>(a.mask.size()) == positions, op_,
         ": mask must have key_time's shape ", shape({positions}), ", got ",
         shape({static_cast<int64_t>(a.mask.size())}));
@@ -177,7 +179,44 @@ Behaviours ArrayInputs::read_behaviours() const {
   b.mask = a.mask.data();
   b.exclude_future = a.exclude_future;
   b.time = time_term(op_, a.time);
+  read_features(&b);
+  check(a.query.dim == full_width(b), op_, ": query must have D = ", full_width(b),
+        " in its last dimension to match keys, got ", shape({a.query.rows, a.query.dim}));
+  check(a.query.dtype == b.dtype || a.query.dtype == DType::kFloat32, op_, ": query must be ",
+        b.dtype == DType::kFloat32 ? "" : "float32, or ", name(b.dtype), " to match keys, got ",
+        name(a.query.dtype), "; give it as float32");
   return b;
+}
+
+void ArrayInputs::read_features(Behaviours* b) const {
+  check(a_.features.size() <= kMaxFeatures, op_, ": features must be at most ", kMaxFeatures,
+        ", got ", a_.features.size());
+  for (const auto& [keys, ids] : a_.features) {
+    const std::string rows = feature_name("keys", b->feature_count);
+    check_rows(op_, rows.c_str(), keys);
+    check(keys.dtype == b->dtype, op_, ": ", rows, " must be ", name(b->dtype),
+          " to match keys, got ", name(keys.dtype));
+    check(ids || keys.rows == a_.key_time.size(), op_, ": ", rows,
+          " must have a row for every behaviour, where it has no ids, got ",
+          shape({keys.rows, keys.dim}));
+    check_ids_size(feature_name("ids", b->feature_count).c_str(), ids);
+    b->features[b->feature_count++] = {keys.data, keys.stride, keys.dim, ids.ints(), keys.rows};
+  }
+}
+
+void ArrayInputs::check_ids_size(const char* argument, const IntSpan& ids) const {
+  const int64_t positions = a_.key_time.size();
+  check(!ids || ids.size() == positions, op_, ": ", argument, " must have key_time's shape ",
+        shape({positions}), ", got ", shape({ids.size()}));
+}
+
+void ArrayInputs::check_rows_of_ids(const SearchWork& work, const Threads& threads) const {
+  const Behaviours& b = behaviours_;
+  if (b.ids) check_ids(op_, b, work, b.ids, a_.keys.rows, "ids", threads);
+  for (int f = 0; f < b.feature_count; ++f) {
+    const auto& [keys, row_stride, dim, ids, table_rows] = b.features[f];
+    if (ids) check_ids(op_, b, work, ids, table_rows, feature_name("ids", f), threads);
+  }
 }
 
 // The queries as kernels take them: where they lie, or a copy.
@@ -185,16 +224,20 @@ struct ArrayQueries {
   const float* rows;
   int64_t stride;
 
-  ArrayQueries(const RowSpan& query, DType rounded_to, const Threads& threads)
+  ArrayQueries(const RowSpan& query, const Behaviours& b, const Threads& threads)
       : rows(static_cast<const float*>(query.data)), stride(query.stride) {
-    const int64_t padded = padded_dim(query.dim);
-    if (query.dtype == DType::kFloat32 && rounded_to == DType::kFloat32 && padded == query.dim &&
-        stride % 16 == 0) {
-      return;
+    std::vector<int64_t> widths{b.dim};
+    int64_t padded = padded_dim(b.dim);
+    for (int f = 0; f < b.feature_count; ++f) {
+      widths.push_back(b.features[f].dim);
+      padded += padded_dim(b.features[f].dim);
     }
+    const bool exact = query.dtype == DType::kFloat32 && b.dtype == DType::kFloat32;
+    if (exact && padded == query.dim && stride % 16 == 0) return;
     copy_ = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(query.rows * padded));
-    const QueryRowsParams params{query.dtype, query.data, query.stride, rounded_to,
-                                 &query.dim,  1,          copy_.get(),  padded};
+    const QueryRowsParams params{query.dtype, query.data,    query.stride,
+                                 b.dtype,     widths.data(), static_cast<int64_t>(widths.size()),
+                                 copy_.get(), padded};
     parallel_tasks(threads, query.rows, query.rows * padded,
                    [&](int64_t begin, int64_t end) { query_rows_cpu(params, begin, end); });
     rows = copy_.get();
@@ -215,12 +258,6 @@ struct Tabulated {
         tables(find_search_tables(&behaviours.time, work.time_evaluations(), threads)) {}
 };
 
-void check_ids(const char* op, const ArrayInputs& in, const SearchWork& work,
-               const Threads& threads) {
-  const IntArray& ids = in.behaviours().ids;
-  if (ids) check_ids(op, in.behaviours(), work, ids, in.table_rows(), "ids", threads);
-}
-
 // An output must have `count` elements, said in letters as well.
 template <class T>
 void check_output(const char* op, const char* argument, std::span<T> out, const char* letters,
@@ -239,9 +276,9 @@ void search(const ArraySearch& arguments, int64_t k, std::span<float> scores,
   check_output(op, "scores", scores, "Q k", in.queries() * k);
   check_output(op, "indices", indices, "Q k", in.queries() * k);
   SearchWork work = in.group(threads);
-  check_ids(op, in, work, threads);
+  in.check_rows_of_ids(work, threads);
   if (k == 0) return;
-  const ArrayQueries queries(arguments.query, arguments.keys.dtype, threads);
+  const ArrayQueries queries(arguments.query, in.behaviours(), threads);
   const Tabulated of(in.behaviours(), work, threads);
   DotSearchParams params{};
   params.k = k;
@@ -259,8 +296,8 @@ void score(const ArraySearch& arguments, std::span<float> scores, const Threads&
   const ArrayInputs in(op, arguments);
   SearchWork work = in.group(threads);
   check_output(op, "scores", scores, "score_count()", in.score_count(work));
-  check_ids(op, in, work, threads);
-  const ArrayQueries queries(arguments.query, arguments.keys.dtype, threads);
+  in.check_rows_of_ids(work, threads);
+  const ArrayQueries queries(arguments.query, in.behaviours(), threads);
   const Tabulated of(in.behaviours(), work, threads);
   const std::vector<SearchTask>& tasks = work.cut(/*into_parts=*/true, kQueryTile, threads);
   const GsuScoreParams params{

@@ -24,6 +24,13 @@ struct ArrayTimeTerm {
   std::vector<double> units{3600.0};    // [C], seconds of one x
 };
 
+// Further columns of every behaviour, behind those of its row: a row of another table, or one of
+// its own.
+struct ArrayFeature {
+  RowSpan keys{};  // the table [N, F], or without ids [T, F]; the dtype of the other keys
+  IntSpan ids{};   // [T], or none
+};
+
 // A search's behaviours and queries. Which arrays are given tells the layout:
 //   dense    neither offsets nor starts: S sequences of M behaviours, T = S M, and C queries each,
 //            Q = S C; of sequence s the first lengths[s] behaviours count, or all
@@ -32,19 +39,20 @@ struct ArrayTimeTerm {
 // In the latter two query s sees sequence or window s, or queries query_offsets[s] to
 // query_offsets[s + 1] - 1 do. One user's history is dense with S = 1.
 struct ArraySearch {
-  RowSpan query{};                  // [Q, D], the dtype of keys or float
-  RowSpan keys{};                   // [T, D]; with ids the table [N, D]
-  IntSpan ids{};                    // [T], rows of the table; or none
-  IntSpan key_time{};               // [T], seconds
-  IntSpan query_time{};             // [S], seconds
-  IntSpan lengths{};                // [S], or none: dense
-  IntSpan offsets{};                // [S + 1]: ragged
-  IntSpan query_offsets{};          // [S + 1], or none: ragged and windows
-  IntSpan starts{}, ends{};         // [S]: windows
+  RowSpan query{};           // [Q, D and the columns of features], the dtype of keys or float
+  RowSpan keys{};            // [T, D]; with ids the table [N, D]
+  IntSpan ids{};             // [T], rows of the table; or none
+  IntSpan key_time{};        // [T], seconds
+  IntSpan query_time{};      // [S], seconds
+  IntSpan lengths{};         // [S], or none: dense
+  IntSpan offsets{};         // [S + 1]: ragged
+  IntSpan query_offsets{};   // [S + 1], or none: ragged and windows
+  IntSpan starts{}, ends{};  // [S]: windows
   std::span<const uint8_t> mask{};  // [T], 0: as if the behaviour were not there; or none
   bool exclude_future = false;      // nor is one whose key_time is at or after query_time
   ArrayTimeTerm time{};
-  std::optional<double> scale{};  // none: 1 / sqrt(D)
+  std::optional<double> scale{};             // none: 1 / sqrt(columns of query)
+  std::span<const ArrayFeature> features{};  // at most 7
 };
 
 // Clock-GSU: the k behaviours that matter most to each query, by

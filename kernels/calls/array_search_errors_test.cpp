@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -84,6 +85,38 @@ TEST(ArraySearchErrors, MistakesAreNamed) {
   EXPECT_EQ(error_of(f.search, 2049),
             "search: k must be from 0 to 2048, got 2049; for more, score and sort");
   EXPECT_EQ(error_of(f.search), "none");
+}
+
+TEST(ArraySearchErrors, FeaturesAreNamed) {
+  ArrayFixture f;
+  f.dense(2);
+  std::vector<int64_t> ids(f.kPositions, 0);
+  std::vector<ArrayFeature> features(8);
+  f.search.features = features;
+  EXPECT_EQ(error_of(f.search), "search: features must be at most 7, got 8");
+  f.search.features = std::span(features).first(2);
+  features[0].keys = {f.keys.data(), 4999, 3};
+  EXPECT_EQ(
+      error_of(f.search),
+      "search: features[0].keys must have a row for every behaviour, where it has no ids, got "
+      "[4999, 3]");
+  features[0].keys.rows = 5000;
+  features[1] = {{DType::kFloat16, f.keys.data(), 10, 2, 2}, ids};
+  EXPECT_EQ(error_of(f.search),
+            "search: features[1].keys must be float32 to match keys, got float16");
+  features[1].keys.dtype = DType::kFloat32;
+  EXPECT_EQ(error_of(f.search),
+            "search: query must have D = 17 in its last dimension to match keys, got [40, 12]");
+  f.search.query = {f.keys.data(), f.kQueries, 17};
+  EXPECT_EQ(error_of(f.search), "none");
+  ids[3] = 10;
+  EXPECT_EQ(
+      error_of(f.search),
+      "search: features[1].ids must be from 0 to N - 1 = 9, got 10 at position 3; mask what is "
+      "not there");
+  features[1].ids = {ids.data(), 9};
+  EXPECT_EQ(error_of(f.search),
+            "search: features[1].ids must have key_time's shape [5000], got [9]");
 }
 
 // The first of several mistakes, on any number of threads.

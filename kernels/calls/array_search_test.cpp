@@ -89,6 +89,27 @@ TEST(ArraySearch, WindowsNextToEachOtherHaveAQueryEach) {
   expect_right(f, 10);
 }
 
+// A row that is cut into several tables is the same row.
+TEST(ArraySearch, FeaturesAreFurtherColumns) {
+  constexpr int64_t kFirst = 5, kOthers = ArrayFixture::kDim - kFirst;
+  for (const bool by_ids : {false, true}) {
+    ArrayFixture f;
+    f.windows({4, 0, 100}, {4, 5000, 3000}, {0, 2, 30, 40});
+    if (by_ids) f.look_up();
+    f.hide();
+    const FoundArrays found(f.search, 10);
+    const std::vector<float> scores = scored(f.search);
+    f.search.keys.dim = kFirst;  // of rows as far apart as before
+    const float* const others = f.keys.data() + kFirst;
+    const ArrayFeature features[] = {
+        {{others, f.search.keys.rows, 3, f.kDim}, f.search.ids},
+        {{others + 3, f.search.keys.rows, kOthers - 3, f.kDim}, f.search.ids}};
+    f.search.features = features;
+    EXPECT_EQ(FoundArrays(f.search, 10), found);  // small integers: exact in any order
+    EXPECT_EQ(scored(f.search, Threads{4}), scores);
+  }
+}
+
 TEST(ArraySearch, TakesIntegersOf32Bits) {
   ArrayFixture f;
   f.windows({4, 0, 100}, {4, 5000, 3000}, {0, 2, 30, 40});
