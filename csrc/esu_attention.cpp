@@ -9,7 +9,9 @@
 #include "common/large_outputs.h"
 #include "common/parallel.h"
 #include "esu_attention_call.h"
+#include "longclock/calls/time_table_cache.h"
 #include "longclock/common/range.h"
+#include "longclock/common/stream_elements.h"
 
 namespace longclock {
 
@@ -226,7 +228,7 @@ struct CpuAttention : EsuInputs {
       });
     }
     check_seconds(op, "query_time", query_time);
-    tables = find_time_tables(&b.time, queries * params.k);
+    tables = find_time_tables(&b.time, queries * params.k, torch_threads());
   }
 
   // Calls f(ids, rows of their table, what a caller calls them) for each table that has ids.

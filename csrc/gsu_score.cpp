@@ -7,6 +7,7 @@
 #include "common/dispatch.h"
 #include "common/large_outputs.h"
 #include "common/parallel.h"
+#include "longclock/common/stream_elements.h"
 #include "search/search.h"
 
 namespace longclock {
@@ -57,13 +58,8 @@ Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) LONGCLOCK_FEATURES(LONGCL
                               static_cast<float>(scale),
                               static_cast<float*>(scores.mutable_data_ptr()),
                               search.score_count > kStreamElements};
-  parallel_tasks(static_cast<int64_t>(tasks.size()), search.work(),
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t task = begin; task < end; ++task) {
-                     search.check_times(op, tasks[task]);
-                   }
-                   gsu_score_cpu(params, begin, end);
-                 });
+  run_tasks(op, search.behaviours, search, tasks, torch_threads(),
+            [&](int64_t begin, int64_t end) { gsu_score_cpu(params, begin, end); });
   return scores;
 }
 

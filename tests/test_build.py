@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,21 +156,3 @@ def test_environment_chooses_the_simd_level():
     script = "import longclock; from longclock import _native; print(_native.simd_level())"
     env = {**os.environ, "LONGCLOCK_SIMD": "scalar"}
     assert run(sys.executable, "-c", script, env=env).strip() == "scalar"
-
-
-def test_installed_cmake_package_serves_the_example(tmp_path):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    cmake = shutil.which("cmake", path=path)
-    assert cmake, "cmake is missing"
-    env = {**os.environ, "PATH": path}
-    prefix, build = tmp_path / "prefix", tmp_path / "build"
-    run(cmake, "--install", BUILD, "--component", "cpp", "--prefix", prefix, env=env)
-    assert not list(prefix.rglob("*-inl.h"))
-    run(
-        cmake,
-        *("-G", "Ninja", "-S", ROOT / "examples" / "cpp", "-B", build),
-        f"-DCMAKE_PREFIX_PATH={prefix}",
-        env=env,
-    )
-    run(cmake, "--build", build, env=env)
-    assert run(build / "clock_distance").split() == ["120", "720", "30", "0"]

@@ -16,6 +16,8 @@ INSTALL = re.compile(r"^pip install '\.\[train,serve\]'.*\n", re.MULTILINE)
 
 def test_the_page(tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")  # of the clone
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "cmake").symlink_to(ROOT / "build" / "cmake")
     blocks = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     script = []
     for number, (kind, text) in enumerate(blocks):
@@ -38,4 +40,5 @@ def test_the_page(tmp_path):
     assert re.search(
         r"^\d:-?\d\S* \d:-?\d\S* \d:-?\d\S*$", done.stdout, re.MULTILINE
     )  # the program's ranking
+    assert re.search(r"^(\d+:-?\d\S* ?){5}$", done.stdout, re.MULTILINE)  # and what the other finds
     assert "Traceback" not in done.stderr

@@ -1,21 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/checks.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "common/parallel.h"
-#include "longclock/common/range.h"
+#include "longclock/time/time_arguments.h"
 
 namespace longclock {
-
-std::string bracketed(Sizes sizes) {
-  std::ostringstream text;
-  text << '[';
-  for (size_t i = 0; i < sizes.size(); ++i) text << (i == 0 ? "" : ", ") << sizes[i];
-  text << ']';
-  return text.str();
-}
 
 std::ostream& operator<<(std::ostream& out, ShapeOf shape) {
   return out << bracketed(shape.tensor.sizes());
@@ -78,20 +67,8 @@ const char* dtype_of(const Tensor& tensor) {
 
 void check_shape(const char* op, const char* argument, const Tensor& tensor,
                  std::initializer_list<Dim> dims, const char* why) {
-  bool same = tensor.dim() == static_cast<int64_t>(dims.size());
-  int64_t place = 0;
-  for (const Dim& dim : dims) same = same && tensor.size(place++) == dim.size;
-  if (same) return;
-  std::ostringstream names;
-  const char* comma = "";
-  std::vector<int64_t> sizes;
-  for (const Dim& dim : dims) {
-    names << comma << dim.name;
-    comma = ", ";
-    sizes.push_back(dim.size);
-  }
-  check(false, op, ": ", argument, " must have shape [", names.str(), "] = ", bracketed(sizes), " ",
-        why, ", got ", shape_of(tensor));
+  const Sizes sizes = tensor.sizes();
+  check_shape(op, argument, sizes.data(), sizes.size(), dims, why);
 }
 
 void check_defined(const char* op, const char* argument, const Tensor& tensor) {
@@ -144,49 +121,6 @@ void check_int(const char* op, const char* argument, const Tensor& tensor) {
         argument, ".to(torch.int64)");
 }
 
-void check_period(const char* op, int64_t period) {
-  check(period >= 1 && period <= 2147483647, op,
-        ": period must be from 1 to 2147483647 seconds, got ", period, "; a day is 86400");
-}
-
-void check_unit(const char* op, double unit, const char* argument) {
-  check(unit > 0.0 && std::isfinite(unit) && std::isfinite(1.0 / unit), op, ": ", argument,
-        " must be a positive number of seconds, got ", unit, "; an hour is 3600");
-}
-
-void check_id(const char* op, bool holds, int64_t id, int64_t table_rows, int64_t position,
-              const std::string& argument) {
-  if (holds) return;
-  check(table_rows > 0, op, ": ", argument,
-        " must be all masked out, for the table has no rows, got ", id, " at position ", position);
-  check(false, op, ": ", argument, " must be from 0 to N - 1 = ", table_rows - 1, ", got ", id,
-        " at position ", position, "; mask what is not there");
-}
-
-namespace {
-
-constexpr int64_t kFarthest = 100'000'000'000;  // seconds: the year 5138, or as far before 1970
-
-}  // namespace
-
-void check_second(const char* op, const char* argument, int64_t time, int64_t position) {
-  if (-kFarthest <= time && time <= kFarthest) return;
-  const uint64_t size = time < 0 ? -static_cast<uint64_t>(time) : static_cast<uint64_t>(time);
-  const char* const unit = size < 100'000'000'000'000       ? "milliseconds are divided by 10^3"
-                           : size < 100'000'000'000'000'000 ? "microseconds are divided by 10^6"
-                                                            : "nanoseconds are divided by 10^9";
-  check(false, op, ": ", argument, " must be seconds, from -10^11 to 10^11, got ", time,
-        " at position ", position, "; ", unit);
-}
-
-void check_seconds(const char* op, const char* argument, const IntArray& times,
-                   const uint8_t* counts, int64_t begin, int64_t end) {
-  if (!times.is_64 || all_between_cpu({times, -kFarthest, kFarthest}, begin, end)) return;
-  for (int64_t at = begin; at < end; ++at) {
-    if (counts == nullptr || counts[at] != 0) check_second(op, argument, times[at], at);
-  }
-}
-
 void check_seconds(const char* op, const char* argument, const Tensor& times) {
   if (times.scalar_type() != ScalarType::Long) return;
   // Without dimensions that repeat one element.
@@ -214,39 +148,41 @@ void check_seconds(const char* op, const char* argument, const Tensor& times) {
                   [&](int64_t offset) { check_second(op, argument, values[offset], position++); });
 }
 
-void check_k(const char* op, int64_t k) {
-  check(k >= 0 && k <= 2048, op, ": k must be from 0 to 2048, got ", k,
-        "; for more, score and sort in PyTorch");
-}
-
-void check_count(const char* op, const char* argument, int64_t count) {
-  check(count <= 2147483647, op, ": ", argument, " must be at most 2147483647, got ", count);
-}
-
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
   return padded_rows(tensor, rounded_to, {tensor.size(tensor.dim() - 1)});
 }
 
+namespace {
+
+DType float_type(ScalarType type) {
+  return type == ScalarType::Half       ? DType::kFloat16
+         : type == ScalarType::BFloat16 ? DType::kBFloat16
+                                        : DType::kFloat32;
+}
+
+}  // namespace
+
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to, Sizes widths) {
-  const Tensor rows = as_contiguous(as_dtype(as_dtype(tensor, rounded_to), ScalarType::Float));
+  const Tensor rows = as_contiguous(tensor);
   int64_t dim = 0, padded = 0;
   for (const int64_t width : widths) {
     dim += width;
     padded += padded_dim(width);
   }
-  if (padded == dim) return rows;
-  const int64_t count = rows.numel() / dim;  // of at least one element: no padding for none
-  Tensor out = make_empty(rows, {count, padded});
-  const float* from = static_cast<const float*>(rows.const_data_ptr());
-  float* to = static_cast<float*>(out.mutable_data_ptr());
-  for (int64_t row = 0; row < count; ++row) {
-    for (const int64_t width : widths) {
-      std::copy_n(from, width, to);
-      std::fill_n(to + width, padded_dim(width) - width, 0.0f);
-      from += width;
-      to += padded_dim(width);
-    }
-  }
+  const ScalarType dtype = rows.scalar_type();
+  if (dtype == ScalarType::Float && rounded_to == dtype && padded == dim) return rows;
+  const int64_t count = dim == 0 ? 0 : rows.numel() / dim;
+  Tensor out = make_empty(rows, {count, padded}, ScalarType::Float);
+  const QueryRowsParams params{float_type(dtype),
+                               rows.const_data_ptr(),
+                               dim,
+                               float_type(rounded_to),
+                               widths.data(),
+                               static_cast<int64_t>(widths.size()),
+                               static_cast<float*>(out.mutable_data_ptr()),
+                               padded};
+  parallel_tasks(count, count * padded,
+                 [&](int64_t begin, int64_t end) { query_rows_cpu(params, begin, end); });
   return out;
 }
 
@@ -270,21 +206,7 @@ TimeTermArguments::TimeTermArguments(const char* op, const Tensor& w1_in, const 
       b1(contiguous_weight(op, "mlp b1", b1_in)),
       w2(contiguous_weight(op, "mlp w2", w2_in)),
       b2(contiguous_weight(op, "mlp b2", b2_in)) {
-  const size_t clocks = periods.size();
-  check(clocks >= 1 && clocks <= kMaxClocks, op, ": periods must be of 1 to ", kMaxClocks,
-        " clocks, got ", clocks);
-  check(units.size() == clocks, op, ": units must be one for each of periods, ", clocks, ", got ",
-        units.size());
-  for (size_t c = 0; c < clocks; ++c) {
-    check(periods[c] >= 0 && periods[c] <= 2147483647, op,
-          ": periods must be from 1 to 2147483647 seconds, or 0 for the time elapsed, got ",
-          periods[c], "; a day is 86400");
-    check_unit(op, units[c], "units");
-    time.clock[c].period = periods[c];
-    time.clock[c].mlp.unit = units[c];
-    time.clock[c].mlp.elapsed = periods[c] == kElapsed;
-  }
-  time.clocks = static_cast<int>(clocks);
+  read_clocks(op, periods, units, &time);
   read(op);
 }
 
@@ -333,14 +255,7 @@ void TimeTermArguments::read(const char* op) {
   const auto floats = [](const Tensor& tensor) {
     return static_cast<const float*>(tensor.const_data_ptr());
   };
-  for (int64_t c = 0; c < clocks; ++c) {
-    TimeMlp& mlp = time.clock[c].mlp;
-    mlp.w1 = floats(w1) + c * hidden * kTimeFeatures;
-    mlp.b1 = floats(b1) + c * hidden;
-    mlp.w2 = floats(w2) + c * hidden;
-    mlp.b2 = floats(b2) + c;
-    mlp.hidden = static_cast<int>(hidden);
-  }
+  read_parameters(floats(w1), floats(b1), floats(w2), floats(b2), static_cast<int>(hidden), &time);
 }
 
 TimeMlpGradients::TimeMlpGradients(const TimeTermArguments& arguments) {

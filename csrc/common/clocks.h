@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <memory>
 #include <tuple>
-#include <vector>
 
 #include "common/checks.h"
-#include "common/parallel.h"
-#include "common/time_table_cache.h"
 
 namespace longclock {
 
@@ -15,10 +11,5 @@ namespace longclock {
 std::tuple<Tensor, Tensor, Tensor, Tensor> time_mlp_gradient(const TimeTermArguments& arguments,
                                                              IntArray delta, const float* grad,
                                                              int64_t count);
-
-// Sets time->lookups where tables of s pay; they live as long as what is returned. Neighbours among
-// the clocks whose periods divide each other have one table.
-using TimeTables = std::vector<std::shared_ptr<const TimeTable>>;
-TimeTables find_time_tables(TimeTerm* time, int64_t evaluations);
 
 }  // namespace longclock

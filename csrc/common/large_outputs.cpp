@@ -7,8 +7,8 @@
 #include <mutex>
 #include <utility>
 
-#include "common/fork.h"
 #include "common/parallel.h"
+#include "longclock/common/fork.h"
 
 // From PyTorch 2.11 on; null in 2.10.
 extern "C" __attribute__((weak)) AOTITorchError

@@ -5,10 +5,6 @@
 
 namespace longclock {
 
-// An output with more elements than this, 8 MB, is written past the caches: the second level does
-// not hold it.
-constexpr int64_t kStreamElements = int64_t{1} << 21;
-
 // A contiguous tensor of the dtype of `like`, on the CPU, for a kernel to write. Fresh memory comes
 // page by page as it is first touched, and must be cleared: 82 MB cost more than the kernel that
 // writes them. So large ones are a mapping of their own, of huge pages, and the last of these that

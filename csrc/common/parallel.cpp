@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/parallel.h"
 
-#include "common/fork.h"
+#include <torch/csrc/stable/ops.h>
+
+#include "longclock/common/fork.h"
 
 namespace longclock {
-namespace {
 
-constexpr int64_t kWorkPerThread = 32768;
-
-}  // namespace
-
-int64_t worthwhile_threads(int64_t work) {
-  if (in_forked_child()) return 1;
-  return std::clamp<int64_t>(work / kWorkPerThread, 1, torch::stable::get_num_threads());
+Threads torch_threads() {
+  if (in_forked_child()) return {1, nullptr};
+  return {torch::stable::get_num_threads(), [](int64_t count, const std::function<void()>& body) {
+            torch::stable::parallel_for(0, count, 1, [&](int64_t, int64_t) { body(); });
+          }};
 }
 
 }  // namespace longclock

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "common/checks.h"
-#include "common/fork.h"
+#include "longclock/common/fork.h"
 
 namespace longclock {
 namespace {

@@ -68,8 +68,6 @@ struct LayoutInputs {
                   const std::optional<Rows>& rows);
   void read_flat(const char* op, const LayoutArguments& a, const char* name,
                  const std::optional<Rows>& rows);
-  std::vector<Group> dense_groups(const char* op) const;
-  std::vector<Group> flat_groups(const char* op) const;
 };
 
 }  // namespace longclock

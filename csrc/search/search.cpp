@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "search/search.h"
 
-#include <algorithm>
-
 #include "common/parallel.h"
-#include "longclock/common/range.h"
 
 namespace longclock {
-namespace {
-
-// Behaviours, times queries, that are worth a part of a sequence, and the least that a part has.
-constexpr int64_t kMinScores = 16384;
-constexpr int64_t kMinBehaviours = 2048;
-
-}  // namespace
 
 SearchInputs::SearchInputs(const char* op, const SearchArguments& a)
     : LayoutInputs(op, a.layout()) {
@@ -78,87 +68,27 @@ void SearchInputs::check_query(const char* op, const SearchArguments& a) const {
 }
 
 Search::Search(const char* op, const SearchArguments& a)
-    : SearchInputs(op, a), groups(group_queries(op)) {
+    : SearchInputs(op, a), SearchWork(group_queries(op), query_count, full_width(behaviours)) {
   queries = mlp ? padded_rows(a.query, a.keys.scalar_type(), widths) : as_contiguous(a.query);
   query_stride = mlp ? 0 : behaviours.dim;
   for (size_t i = 0; mlp && i < widths.size(); ++i) query_stride += padded_dim(widths[i]);
   score_count = dense() ? query_count * columns : scores();
-  evaluations = 0;
-  for (const Group& group : groups) evaluations += group.length;
-  if (ids) check_ids(op, behaviours.ids, table_rows(), features.tables.empty() ? "ids" : "ids[0]");
+  const auto check_rows = [&](const IntArray& of, int64_t rows, const std::string& argument) {
+    check_ids(op, behaviours, *this, of, rows, argument, torch_threads());
+  };
+  if (ids) check_rows(behaviours.ids, table_rows(), features.tables.empty() ? "ids" : "ids[0]");
   for (int f = 0; f < behaviours.feature_count; ++f) {
     const Feature& feature = behaviours.features[f];
-    if (feature.ids) check_ids(op, feature.ids, feature.table_rows, ids_name(f));
+    if (feature.ids) check_rows(feature.ids, feature.table_rows, ids_name(f));
   }
 }
-
-void Search::check_ids(const char* op, const IntArray& ids, int64_t table_rows,
-                       const std::string& argument) const {
-  parallel_tasks(static_cast<int64_t>(groups.size()), evaluations, [&](int64_t begin, int64_t end) {
-    for (int64_t index = begin; index < end; ++index) {
-      const Group& g = groups[index];
-      const int64_t last = g.position + g.length;
-      if (all_between_cpu({ids, 0, table_rows - 1}, g.position, last)) continue;
-      for (int64_t at = g.position; at < last; ++at) {
-        const int64_t id = ids[at];
-        if (id >= 0 && id < table_rows) continue;
-        check_id(op, !is_valid(behaviours, at, g.query_time), id, table_rows, at, argument);
-      }
-    }
-  });
-}
-
-int64_t Search::scores() const {
-  int64_t total = 0;
-  for (const Group& g : groups) total += g.length * (g.query_end - g.query_begin);
-  return total;
-}
-
-int64_t Search::work() const { return scores() * (full_width(behaviours) + 8); }
 
 void Search::tabulate() {
-  int64_t times = 0;  // s is computed once a behaviour for each task's queries
-  for (const Group& group : groups) {
-    times +=
-        group.length * ((group.query_end - group.query_begin + kTaskQueries - 1) / kTaskQueries);
-  }
-  TimeTerm& time = behaviours.time;
-  tables_ = find_time_tables(&time, times);
-  for (int c = 0; c < time.clocks; ++c) time.clock[c].unread = time.lookups > 0;
-  for (int i = 0; i < time.lookups; ++i) time.clock[time.lookup[i].clock].unread = false;
+  tables_ = find_search_tables(&behaviours.time, time_evaluations(), torch_threads());
 }
 
 const std::vector<SearchTask>& Search::cut(bool into_parts, int64_t tile) {
-  tasks_.clear();
-  // Queries of a task: as many as pay, but enough tasks for all threads.
-  const int64_t threads = worthwhile_threads(work());
-  const int64_t fair = (query_count + 2 * threads - 1) / (2 * threads);
-  const int64_t task_queries =
-      std::clamp((fair + tile - 1) / tile * tile, tile, kTaskQueries / tile * tile);
-  // Scores that are a fair task: a longer sequence is cut, so that no thread is left with more than
-  // the others. Into few parts where there are many candidates, each of which has parts to merge.
-  const bool many = query_count > static_cast<int64_t>(groups.size());
-  const int64_t task_work = scores() / (threads == 1 ? 1 : threads * (many ? 2 : 8));
-  parts_ = 1;
-  for (size_t index = 0; index < groups.size(); ++index) {
-    const Group& g = groups[index];
-    const int64_t queries = std::max<int64_t>(g.query_end - g.query_begin, 1);
-    const int64_t least = std::max(kMinScores / queries, kMinBehaviours);
-    const int64_t wanted =
-        g.length * std::min(queries, task_queries) / std::max<int64_t>(task_work, 1);
-    const int64_t most = std::max<int64_t>(g.length / least, 1);
-    const int64_t parts = into_parts ? std::clamp<int64_t>(wanted, 1, most) : 1;
-    const int64_t step = (g.length + parts - 1) / parts;
-    parts_ = std::max(parts_, parts);
-    for (int64_t q = g.query_begin; q < g.query_end; q += task_queries) {
-      for (int64_t part = 0; part < parts; ++part) {
-        tasks_.push_back({static_cast<int64_t>(index), q, std::min(q + task_queries, g.query_end),
-                          std::min(part * step, g.length), std::min((part + 1) * step, g.length),
-                          part});
-      }
-    }
-  }
-  return tasks_;
+  return SearchWork::cut(into_parts, tile, torch_threads());
 }
 
 }  // namespace longclock

@@ -3,7 +3,8 @@
 
 #include <vector>
 
-#include "common/clocks.h"
+#include "longclock/calls/time_table_cache.h"
+#include "longclock/search/search_work.h"
 #include "search/features.h"
 #include "search/layout.h"
 
@@ -77,45 +78,21 @@ struct SearchInputs : LayoutInputs {
   void check_query(const char* op, const SearchArguments& a) const;
 };
 
-// For the CPU: the values checked as well, and the work cut into tasks.
-class Search : public SearchInputs {
+// For the CPU: the values checked as well, and the work cut into tasks for PyTorch's threads.
+class Search : public SearchInputs, public SearchWork {
  public:
   Search(const char* op, const SearchArguments& arguments);
 
-  // Tasks that cover everything; long groups are cut into parts only where there are fewer tasks
-  // than threads. Queries are cut at multiples of `tile`. Sets parts() to the largest number of
-  // parts of a group.
   const std::vector<SearchTask>& cut(bool into_parts, int64_t tile);
-  int64_t parts() const { return parts_; }
-
-  std::vector<Group> groups;
-  Tensor queries;  // padded_rows(); of hashes as they are, contiguous
-  int64_t query_stride;
-  int64_t score_count;  // elements of gsu_score's output
-  int64_t evaluations;  // behaviours of all groups
-
-  // Of the times that a task reads. Just before it reads them: a pass of its own would fetch them
-  // twice from memory.
-  void check_times(const char* op, const SearchTask& task) const {
-    const Group& group = groups[task.group];
-    if (task.query_begin > group.query_begin) return;  // the group's first task checks them
-    check_seconds(op, "key_time", behaviours.key_time, behaviours.mask, group.position + task.begin,
-                  group.position + task.end);
-  }
-  // How many scores there are, one for every query and behaviour that it sees.
-  int64_t scores() const;
-  // The operations that they take, in units of about one element read.
-  int64_t work() const;
   // Finds or builds the tables of behaviours.time where they pay.
   void tabulate();
 
- private:
-  void check_ids(const char* op, const IntArray& ids, int64_t table_rows,
-                 const std::string& argument) const;
+  Tensor queries;  // padded_rows(); of hashes as they are, contiguous
+  int64_t query_stride;
+  int64_t score_count;  // elements of gsu_score's output
 
-  std::vector<SearchTask> tasks_;
+ private:
   TimeTables tables_;
-  int64_t parts_ = 1;
 };
 
 }  // namespace longclock

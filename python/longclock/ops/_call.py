@@ -226,9 +226,7 @@ def check_k(op: str, k: int) -> int:
     if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
         raise ValueError(f"{op}: k must be an int, got {type(k).__name__}")
     if not 0 <= k <= 2048:
-        raise ValueError(
-            f"{op}: k must be from 0 to 2048, got {k}; for more, score and sort in PyTorch"
-        )
+        raise ValueError(f"{op}: k must be from 0 to 2048, got {k}; for more, score and sort")
     return k
 
 

@@ -1,33 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kept tables of s while many threads search: without libtorch, of which they call two
-// functions, for ThreadSanitizer cannot see what OpenMP's threads wait for.
-#include "common/time_table_cache.h"
+// The kept tables of s while many threads search.
+#include "longclock/calls/time_table_cache.h"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
-#include <torch/csrc/stable/ops.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <functional>
 #include <random>
 #include <thread>
 #include <vector>
 
 #include "longclock/time_similarity/time_similarity.h"
-
-AOTITorchError torch_get_num_threads(uint32_t* threads) {
-  *threads = 4;
-  return AOTI_TORCH_SUCCESS;
-}
-
-AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t, ParallelFunc f, void* ctx) {
-  std::vector<std::thread> threads;
-  for (int64_t i = begin; i < end; ++i) threads.emplace_back([=] { f(i, i + 1, ctx); });
-  for (std::thread& thread : threads) thread.join();
-  return AOTI_TORCH_SUCCESS;
-}
 
 namespace longclock {
 namespace {
@@ -60,7 +45,7 @@ struct Weights {
 // Enough evaluations for a table to pay.
 std::shared_ptr<const TimeTable> table_of(const Weights& weights) {
   const TimeClock clock{kPeriod, weights.mlp(), false};
-  return time_table({&clock, 1}, 2 * kSize);
+  return time_table({&clock, 1}, 2 * kSize, Threads{4});
 }
 
 bool holds(const TimeTable& table, const std::vector<float>& s) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/time_table_cache.h"
+#include "longclock/calls/time_table_cache.h"
 
 #include <algorithm>
 #include <cstring>
@@ -8,8 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/fork.h"
-#include "common/parallel.h"
+#include "longclock/common/fork.h"
 #include "longclock/common/simd_level.h"
 #include "longclock/time_similarity/time_similarity.h"
 
@@ -81,7 +80,7 @@ Entry& entry_of(const Key& key) {
 }
 
 // Of the deltas of the longest circle, or of the time elapsed.
-std::shared_ptr<const TimeTable> built(const Key& key, int64_t size) {
+std::shared_ptr<const TimeTable> built(const Key& key, int64_t size, const Threads& threads) {
   std::vector<float> s(static_cast<size_t>(size)), more(static_cast<size_t>(size));
   std::vector<int32_t> deltas(static_cast<size_t>(size));
   for (size_t c = 0; c < key.clocks.size(); ++c) {
@@ -95,7 +94,7 @@ std::shared_ptr<const TimeTable> built(const Key& key, int64_t size) {
     }
     const TimeSimilarityParams params{
         {deltas.data(), false}, size, mlp, (c == 0 ? s : more).data()};
-    parallel_elements(size,
+    parallel_elements(threads, size,
                       [&](int64_t begin, int64_t end) { time_similarity_cpu(params, begin, end); });
     for (size_t i = 0; c > 0 && i < s.size(); ++i) s[i] += more[i];
   }
@@ -107,10 +106,27 @@ int64_t size_of(const TimeClock& clock) {
   return clock.period == kElapsed ? kElapsedPlaces : clock.period / 2 + 1;
 }
 
+// How many of the clocks from `begin` on have periods that divide the longest of theirs: the deltas
+// of that tell those of the others. Sets `longest` to it.
+int joint_clocks(const TimeTerm& time, int begin, int* longest) {
+  *longest = begin;
+  int end = begin + 1;
+  int64_t period = time.clock[begin].period;
+  for (; period != kElapsed && end < time.clocks; ++end) {
+    const int64_t next = time.clock[end].period;
+    if (next == kElapsed || (period % next != 0 && next % period != 0)) break;
+    if (next > period) {
+      *longest = end;
+      period = next;
+    }
+  }
+  return end - begin;
+}
+
 }  // namespace
 
-std::shared_ptr<const TimeTable> time_table(std::span<const TimeClock> clocks,
-                                            int64_t evaluations) {
+std::shared_ptr<const TimeTable> time_table(std::span<const TimeClock> clocks, int64_t evaluations,
+                                            const Threads& threads) {
   int64_t size = 0;
   for (const TimeClock& clock : clocks) size = std::max(size, size_of(clock));
   if (size > kLargest || evaluations == 0) return nullptr;
@@ -121,11 +137,34 @@ std::shared_ptr<const TimeTable> time_table(std::span<const TimeClock> clocks,
     entry.evaluations += evaluations;
     if (entry.table != nullptr || entry.evaluations < 2 * size) return entry.table;
   }
-  std::shared_ptr<const TimeTable> table = built(key, size);
+  std::shared_ptr<const TimeTable> table = built(key, size, threads);
   if (simd_level() != key.level) return table;  // it was changed in between: not what the key says
   const std::lock_guard lock(mutex);
   entry_of(key).table = table;
   return table;
+}
+
+TimeTables find_time_tables(TimeTerm* time, int64_t evaluations, const Threads& threads) {
+  TimeTables tables;
+  int lookups = 0;
+  for (int c = 0; c < time->clocks;) {
+    TimeLookup& lookup = time->lookup[lookups++];
+    const int count = joint_clocks(*time, c, &lookup.clock);
+    tables.push_back(
+        time_table({time->clock + c, static_cast<size_t>(count)}, evaluations, threads));
+    if (tables.back() == nullptr) return {};  // on the spot, all of it
+    lookup.table = tables.back().get();
+    c += count;
+  }
+  time->lookups = lookups;
+  return tables;
+}
+
+TimeTables find_search_tables(TimeTerm* time, int64_t evaluations, const Threads& threads) {
+  TimeTables tables = find_time_tables(time, evaluations, threads);
+  for (int c = 0; c < time->clocks; ++c) time->clock[c].unread = time->lookups > 0;
+  for (int i = 0; i < time->lookups; ++i) time->clock[time->lookup[i].clock].unread = false;
+  return tables;
 }
 
 }  // namespace longclock

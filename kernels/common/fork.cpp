@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/fork.h"
+#include "longclock/common/fork.h"
 
 #include <pthread.h>
 

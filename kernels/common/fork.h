@@ -6,8 +6,8 @@
 
 namespace longclock {
 
-// Whether fork() made this process. PyTorch's OpenMP workers did not survive it, so that whatever
-// PyTorch cuts into parallel pieces would wait for them for ever.
+// Whether fork() made this process. A pool of threads did not survive it, as PyTorch's OpenMP
+// workers: whatever is handed out to them would wait for ever.
 bool in_forked_child();
 
 // Guards state of the whole process. A fork waits until nobody holds it: else the child would find
