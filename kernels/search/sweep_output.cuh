@@ -155,6 +155,41 @@ class SweepOutput<T, kRowBytes, Sweep::kDelegates, kFull> {
   float best_[Tile::kGroups][2];
 };
 
+// The best score of each block, and all scores, of which a query's have room for whole tiles.
+template <class T, int kRowBytes, bool kFull>
+class SweepOutput<T, kRowBytes, Sweep::kStored, kFull> {
+ public:
+  using Tile = CandidateTile<T, kRowBytes>;
+  static_assert(Tile::kSteps == 1);
+
+  __device__ explicit SweepOutput(const LaneBlock& lane)
+      : lane_(lane),
+        first_scores_(opaque(lane.p.stored +
+                             (uint64_t{lane.p.blocks} * lane.row + lane.block) * kDelegateKeys)) {}
+  __device__ bool wanted() const { return true; }
+  __device__ void add(int, const typename Tile::Products& scores) const {
+    const Delegates delegates(lane_.p, lane_.row, lane_.block);
+    Tile::for_each_candidate([&](int group, int half, int at) {
+      const float (&of_candidate)[kDelegateKeys] = scores[group][half];
+      float best = best_with(-INFINITY, of_candidate);
+      if (at >= lane_.count) return;
+      float* const out = first_scores_ + uint64_t{lane_.p.blocks} * (at * kDelegateKeys);
+      if (best != best) {
+        best = lane_.exact(at, out);
+      } else {
+        store_scores(of_candidate, out);
+      }
+      if (!kFull && lane_.valid == 0) best = __uint_as_float(kNobody);
+      *delegates.of(at) = __float_as_uint(best);
+    });
+  }
+  __device__ void end() const {}
+
+ private:
+  const LaneBlock& lane_;
+  float* first_scores_;  // of the lane's first candidate
+};
+
 // The eight scores of each block that was chosen.
 template <class T, int kRowBytes, bool kFull>
 class SweepOutput<T, kRowBytes, Sweep::kScores, kFull> {
