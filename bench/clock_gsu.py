@@ -402,7 +402,8 @@ CUDA_GATES = (
     # One sweep, which stores its scores: 0.77 of tensor cores and 5.93 in all where two computed each product.
     Gate(r"clock_gsu fp32 500 candidates", "launches", 3),
     Gate(r"clock_gsu fp32 500 candidates", "tensor_instructions_a_unit", 0.4),
-    Gate(r"clock_gsu fp32 500 candidates", "ptx_instructions_a_unit", 3.4),
+    Gate(r"clock_gsu fp32 500 candidates", "ptx_instructions_a_unit", 3.5),
+    Gate(r"clock_gsu fp32 500 candidates", "sectors_of_wide_accesses", 1.0),
     # The longest path of the first sweep, on cards of any size.
     Gate(r"clock_gsu (1000 .*|500 .*(?<! 188))", BUSIEST, 1.15),
     Gate(
