@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         p.exit(2, f"longclock.serve: {error}\n")
     limits = Limits(args.threads, args.queue, args.deadline, args.max_body, refresh=args.refresh)
     uvicorn.run(
-        create_app(recommender, limits), host=args.host, port=args.port, access_log=False, log_config=None,
+        create_app(recommender, limits), host=args.host, port=args.port, access_log=False, log_config=None, proxy_headers=False,
         timeout_graceful_shutdown=args.drain,
     )  # fmt: skip
     return 0
