@@ -21,6 +21,7 @@ from longclock.train.cli import main
 from longclock.train.compare import Options, run_model
 from longclock.train.config import EMBEDDING_OPTIMIZERS, MODELS, Config
 from longclock.train.loop import Run, chunks, learn, train
+from longclock.train.team import Team
 from longclock.train.ranker import Inputs
 
 TAUGHT = dataclasses.replace(SMALL, search_loss=0.5)
@@ -101,7 +102,7 @@ def test_the_loss_moves_what_is_the_searchs_own_and_no_other_weight():
         torch.manual_seed(3)
         assert twice.ranker.with_auxiliary(batch, data)[2].item() == pytest.approx(2 * first.item())
         before = {key: weight.clone() for key, weight in run.ranker.named_parameters()}
-        learn(run, data, batch)
+        learn(run, data, batch.number.numpy(), 0, Team())
         moved = {key for key, w in run.ranker.named_parameters() if not torch.equal(w, before[key])}
         assert given <= moved, name
 
@@ -179,7 +180,7 @@ def test_embeddings_that_no_batch_reads_are_not_moved(optimizer):
     for events in (np.arange(100, 110), np.arange(20, 30)):
         batch = data.batch(events)
         before = {key: w.detach().clone() for key, w in run.ranker.named_parameters()}
-        learn(run, data, batch)
+        learn(run, data, batch.number.numpy(), 0, Team())
         windows = [data.histories.item[s:e] for s, e in zip(batch.starts, batch.ends, strict=True)]
         read = {
             "user.weight": set(batch.user.tolist()),

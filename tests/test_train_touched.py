@@ -43,10 +43,12 @@ def test_a_step_is_that_of_all_items(
     name: str, labels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = spread(stream(events=120, labels=labels))
-    config = MODELS[name].settings(SMALL)
+    # Adam makes a whole step of the rounding in a gradient near zero.
+    smooth = dataclasses.replace(SMALL, optimizer="sgd", learning_rate=1e-3)
+    config = MODELS[name].settings(smooth)
     scores = []
     for everything in (False, True):
-        run, data = run_of(events, name)
+        run, data = run_of(events, name, smooth)
         assert data.touched(data.batch(np.arange(40, 60))) is not None
         if everything:
             monkeypatch.setattr(TrainingData, "touched", lambda self, batch: None)

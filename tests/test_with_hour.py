@@ -28,6 +28,7 @@ from longclock.nn import InterestModule
 from longclock.train.batches import TrainingData
 from longclock.train.config import Model
 from longclock.train.loop import Run, learn, train
+from longclock.train.team import Team
 
 HOUR = 16  # the width of an hour's vector
 
@@ -140,7 +141,7 @@ def test_a_trainer_tells_and_trains_the_module_of_with_hour():
     search = soft.ranker.interest.interest
     weights = (search.search_b, search.search_q, *search.auxiliary.parameters())
     before = [weight.detach().clone() for weight in weights]
-    learn(soft, data, data.batch(np.arange(40, 48)))
+    learn(soft, data, np.arange(40, 48), 0, Team())
     assert not any(torch.equal(a, b) for a, b in zip(weights, before, strict=True))
 
 
