@@ -21,8 +21,8 @@ from longclock.train.cli import main
 from longclock.train.compare import Options, run_model
 from longclock.train.config import EMBEDDING_OPTIMIZERS, MODELS, Config
 from longclock.train.loop import Run, chunks, learn, train
-from longclock.train.team import Team
 from longclock.train.ranker import Inputs
+from longclock.train.team import Team
 
 TAUGHT = dataclasses.replace(SMALL, search_loss=0.5)
 every_optimizer = pytest.mark.parametrize("optimizer", EMBEDDING_OPTIMIZERS)
