@@ -63,5 +63,5 @@ def merge_topk(scores: Tensor, indices: Tensor, k: int) -> TopK:
     scores, indices = scores.gather(-1, order), indices.gather(-1, order)
     places = block_topk(scores, k, (indices >= 0).sum(-1)).indices
     places = places.where(places >= 0, scores.shape[-1])  # where what is padded looks
-    kept = F.pad(scores.float(), (0, 1), value=-torch.inf).gather(-1, places)
+    kept = F.pad(scores, (0, 1), value=-torch.inf).gather(-1, places)
     return TopK(kept, F.pad(indices, (0, 1), value=-1).gather(-1, places))
