@@ -61,13 +61,13 @@ constexpr std::pair<const char*, Layout> kLayouts[] = {
 };
 
 TEST(ArraySearch, FindsTheBestInEveryLayout) {
-  for (const auto& [layout, place] : kLayouts) {
+  for (const auto& layout : kLayouts) {
     for (int options = 0; options < 4; ++options) {
-      SCOPED_TRACE(std::string(layout) + (options & 1 ? ", ids" : "") +
+      SCOPED_TRACE(std::string(layout.first) + (options & 1 ? ", ids" : "") +
                    (options & 2 ? ", mask" : ""));
       for_each_level([&] {
         ArrayFixture f;
-        place(&f);
+        layout.second(&f);
         if (options & 1) f.look_up();
         if (options & 2) f.hide();
         expect_right(f, 20);

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -60,8 +59,7 @@ def merge_topk(scores: Tensor, indices: Tensor, k: int) -> TopK:
     k = check_k(op, k)
     indices = indices.long()
     order = (indices ^ NEGATIVE_LAST).argsort(dim=-1, stable=True)
-    scores, indices = scores.gather(-1, order), indices.gather(-1, order)
-    places = block_topk(scores, k, (indices >= 0).sum(-1)).indices
-    places = places.where(places >= 0, scores.shape[-1])  # where what is padded looks
-    kept = F.pad(scores, (0, 1), value=-torch.inf).gather(-1, places)
-    return TopK(kept, F.pad(indices, (0, 1), value=-1).gather(-1, places))
+    best = block_topk(scores.gather(-1, order), k, (indices >= 0).sum(-1))
+    of_nothing = F.pad(indices.gather(-1, order), (0, 1), value=-1)  # where what is padded looks
+    places = best.indices.where(best.indices >= 0, scores.shape[-1])
+    return TopK(best.scores, of_nothing.gather(-1, places))
