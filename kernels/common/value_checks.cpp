@@ -15,11 +15,9 @@ constexpr int64_t kFarthest = 100'000'000'000;  // seconds: the year 5138, or as
 }  // namespace
 
 std::string bracketed(const int64_t* sizes, size_t count) {
-  std::ostringstream text;
-  text << '[';
-  for (size_t i = 0; i < count; ++i) text << (i == 0 ? "" : ", ") << sizes[i];
-  text << ']';
-  return text.str();
+  std::string text = "[";
+  for (size_t i = 0; i < count; ++i) text += (i == 0 ? "" : ", ") + std::to_string(sizes[i]);
+  return text + "]";
 }
 
 void check_shape(const char* op, const char* argument, const int64_t* sizes, size_t count,
