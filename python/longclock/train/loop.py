@@ -139,7 +139,8 @@ def train(
         run.chunk += 1
         run.seconds += time.perf_counter() - started
         after_chunk(run, len(events))
-        if not run.scores[torch.from_numpy(data.candidates.rows(events))].isfinite().all():
+        first, end = data.candidates.first_row[[events[0], events[-1] + 1]]  # one behind the other
+        if not run.scores[first:end].isfinite().all():
             return
 
 
@@ -168,8 +169,9 @@ def scored(run: Run, data: TrainingData, events: IntArray, team: Team) -> Found:
 
 def learn(run: Run, data: TrainingData, events: IntArray, seed: int, team: Team) -> Found:
     """One step of all ranks; returns the logits from before it, of the candidates of this rank's events."""
-    rows = len(data.candidates.rows(events))
-    weights, sparse = run.weights
+    first_row = data.candidates.first_row
+    rows = int((first_row[events + 1] - first_row[events]).sum())
+    weights, sparse = ([], []) if team.alone else run.weights
     found: Found = []
     gradients = []
     for group, places in team.events_of(data.stream.user[events]).items():

@@ -47,7 +47,7 @@ class Ranker(nn.Module):
         )
         ids = [torch.from_numpy(table) for table in tables.values()]
         none = torch.empty(0, catalogue.items, dtype=torch.int64)
-        buckets = torch.arange(catalogue.items) * HASH % 2**32 * config.item_buckets // 2**32
+        buckets = hashed(torch.arange(catalogue.items), config.item_buckets)
         self.register_buffer("buckets", buckets if config.item_buckets else None, persistent=False)
         self.register_buffer("categories", torch.stack(ids) if ids else none, persistent=False)
         self.outcome = nn.Embedding(2, CATEGORY_DIM) if catalogue.labelled else None
@@ -120,6 +120,11 @@ class Ranker(nn.Module):
         search = self.interest.search_loss(*call, **reads) if self.search_loss else None
         weighted = None if search is None else self.search_loss * search
         return logits, self.interest.auxiliary_logits(*call), weighted
+
+
+def hashed(ids: Any, count: int) -> Any:
+    """One of ``count`` numbers for every id of an int64 tensor or array, from the id alone."""
+    return ids * HASH % 2**32 * count // 2**32
 
 
 def new_tower(width: int) -> nn.Sequential:

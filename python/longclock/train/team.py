@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from longclock.data.stream import IntArray
-from longclock.train.ranker import HASH
+from longclock.train.ranker import hashed
 
 ANSWER_SECONDS = 3.0  # that the other ranks have to say that they live, once something went wrong
 Value = TypeVar("Value")
@@ -86,7 +86,7 @@ class Team:
         """A rank's groups, and which of the events of these users they have: places, ascending. None: of this rank."""
         if self.alone:
             return {0: np.arange(len(user))}
-        group = user.astype(np.int64) * HASH % 2**32 * self.groups // 2**32
+        group = hashed(user.astype(np.int64), self.groups)
         each = self.groups // self.world
         first = each * (self.rank if rank is None else rank)
         return {number: np.flatnonzero(group == number) for number in range(first, first + each)}
