@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 import longclock as lc
@@ -123,13 +125,25 @@ def two_tables(
         "reference": lambda: several.run(lc.reference.clock_gsu, k),
         "joined into one table": lambda: case.run(lc.clock_gsu, k),
     }
+    if not given:  # what reading the rows alone takes: a sum over each history's
+        rivals["reading both tables"] = lambda: summed(tables, layout["ids"])
+        rivals["reading the joined one"] = lambda: summed((case.keys,), (case.layout["ids"],))
     n, d = (f"{one:,} + {two:,}" for one, two in (rows, widths))
     sizes = {"S": s, "M": m, "N": n, "D": d, "K": k, "dtype": dtype}
     title = f"two tables, {dtype}"
+    if rows[1] < rows[0] and not given:
+        title = f"two tables, of which one small, {dtype}"
     if given:
         sizes["C"] = given["candidates"]
         title = f"{sizes['C']} candidates, {title}"
     return Case(title, sizes, rivals, check, read=case.gathered().keys, behaviours=s * m)
+
+
+def summed(tables: Sequence[Tensor], ids: Sequence[Tensor]) -> list[Tensor]:
+    return [
+        functional.embedding_bag(each.long(), table, mode="sum")
+        for table, each in zip(tables, ids, strict=True)
+    ]
 
 
 def few_candidates(
@@ -182,7 +196,8 @@ def cases(quick: bool) -> Iterator[Case]:
         case = make_search(s, m, d // 2, DTYPES[name], table=rows)
         yield search_case(f"table, {name}", case, k, sizes, memory=name == "fp32")
     for name in ("fp32", "bf16"):
-        yield two_tables(s, m, (d // 4, d // 4), (rows, rows), name, k)
+        for of_feature in (rows, rows // 100):
+            yield two_tables(s, m, (d // 4, d // 4), (rows, of_feature), name, k)
     for name in DTYPES:
         for c in (2, 5, 8):
             yield few_candidates(c, "dense", s, m, d // 2, rows, name, k)

@@ -95,15 +95,23 @@ class Client:
 
     async def post(self, body: bytes) -> int:
         """The status of the answer, once all of it is there."""
-        if self._idle:
-            reader, writer = self._idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         head = (
             f"POST {self.path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         )
-        writer.write(head.encode() + body)
-        answer = await reader.readuntil(b"\r\n\r\n")
+        while True:
+            used_before = bool(self._idle)
+            if used_before:
+                reader, writer = self._idle.pop()
+            else:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            try:
+                writer.write(head.encode() + body)
+                answer = await reader.readuntil(b"\r\n\r\n")
+                break
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+                if not used_before:  # the server closes what has been idle for long
+                    raise
         found = LENGTH.search(answer)
         await reader.readexactly(int(found[1]) if found else 0)
         self._idle.append((reader, writer))

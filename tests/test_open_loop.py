@@ -83,6 +83,7 @@ def server():
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = 0.1  # seconds that a connection may be idle
 
         def do_POST(self):
             status = int(self.rfile.read(int(self.headers["content-length"])))
@@ -112,6 +113,10 @@ def test_over_http(server):
     assert answers.end.max() < 10 * 0.2  # together, not one behind the other
     with pytest.raises(RuntimeError, match="500"):
         over_http(server, "/", [b"500"], np.zeros(1))
+
+
+def test_a_connection_that_the_server_has_closed(server):
+    assert over_http(server, "/", [b"200"] * 2, np.array([0.0, 0.8])).answered.all()
 
 
 def test_histories_of_the_bench():

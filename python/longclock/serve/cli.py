@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--deadline", type=float, default=usual.deadline, metavar="SECONDS", help=f"that a request waits, else 504 ({usual.deadline:g})")  # fmt: skip
     p.add_argument("--max-body", type=int, default=usual.body, metavar="BYTES", help=f"of a request, else 413 ({usual.body})")  # fmt: skip
     p.add_argument("--refresh", type=float, default=usual.refresh, metavar="SECONDS", help=f"between looks for a new version ({usual.refresh:g})")  # fmt: skip
+    p.add_argument("--keep-alive", type=int, default=75, metavar="SECONDS", help="that an idle connection stays open: longer than a proxy before the server keeps it (75)")  # fmt: skip
     p.add_argument("--drain", type=int, default=10, metavar="SECONDS", help="for requests to end when the server is stopped (10)")  # fmt: skip
     return p
 
@@ -63,6 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     limits = Limits(args.threads, args.queue, args.deadline, args.max_body, refresh=args.refresh)
     uvicorn.run(
         create_app(recommender, limits), host=args.host, port=args.port, access_log=False, log_config=None, proxy_headers=False,
-        timeout_graceful_shutdown=args.drain,
+        timeout_keep_alive=args.keep_alive, timeout_graceful_shutdown=args.drain,
     )  # fmt: skip
     return 0
