@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures as text: lines for the terminal, and the tables of docs/performance.md.
 
-``python -m bench.report`` puts the tables of bench/results into README.md, docs/performance.md and docs/gpu.md,
+``python -m bench.report`` puts the tables of bench/results into README.md and the pages of docs,
 and draws docs/scaling.svg and docs/serving.svg. Of a file that is not there, a page keeps what it has.
 """
 
@@ -17,7 +17,7 @@ from bench.figure import figure
 from bench.peers import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/performance.md", "docs/gpu.md")
+PAGES = ("README.md", "docs/performance.md", "docs/gpu.md", "docs/events.md")
 SCALING = "bench/results/scaling.json"
 FIGURE = "docs/scaling.svg"
 SERVING = "bench/results/serve_load.json"
@@ -244,6 +244,15 @@ def serving_section(results: dict[str, Any]) -> str:
     return "\n\n".join([footer(results) + ".", image, "\n".join(load_table(results))])
 
 
+def sources_section(results: dict[str, Any]) -> str:
+    rows = []
+    for name, found in results["sources"].items():
+        grown = f"{found['grown_mb']:.0f}" if "grown_mb" in found else ""
+        rows.append([name, f"{found['events']:,}", f"{found['events_a_second'] / 1e6:.2f}", grown])
+    head = ["source", "events", "million a second", "MB more in memory"]
+    return "\n\n".join([footer(results) + ".", "\n".join(markdown(head, rows, named=1))])
+
+
 def line(op: str, result: dict[str, Any]) -> str:
     ours = result["timings"]["longclock"]
     low, high = ours["quartiles_ms"]
@@ -284,6 +293,8 @@ def section(results: dict[str, Any]) -> str:
     """All tables that the figures fill; of a file of products alone, their table alone."""
     if "sizes" in results:
         return request_section(results)
+    if "sources" in results:
+        return sources_section(results)
     if "settings" in results:
         return serving_section(results)
     if "curves" in results:

@@ -24,6 +24,7 @@ from longclock import (
     serve,
     store,
 )
+from longclock.data import sources
 
 HEAD = """# API
 
@@ -63,6 +64,20 @@ SECTIONS = (
             store.BehaviourStore,
             store.Behaviours,
             store.DamagedHistoryError,
+        ),
+    ),
+    (
+        "Sources of events",
+        (
+            sources.FolderSource,
+            sources.ArrowSource,
+            sources.KafkaSource,
+            sources.RedisStreamSource,
+            sources.EventSource,
+            sources.Events,
+            sources.Read,
+            sources.text_ids,
+            sources.json_message,
         ),
     ),
     ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from longclock._extras import SERVE_EXTRA, TRAIN_EXTRA
+from longclock._extras import SERVE_EXTRA, STREAM_EXTRA, TRAIN_EXTRA
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "longclock"
-IMPORTED_AS = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client"}
-# Beside these parts, all of longclock is core; reading a file imports pandas and pyarrow when it is called, a store in Redis redis.
+IMPORTED_AS = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client", "confluent-kafka": "confluent_kafka"}  # fmt: skip
+# Beside these parts, all of longclock is core; reading a file imports pandas and pyarrow when it is called, a store in Redis redis, a source of messages what it is of.
 EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "serve": "serve", "export.py": "serve"}  # fmt: skip
 FOUND_BY_UVICORN = {"httptools", "uvloop"}
-WHEN_CALLED = {"data": {"pandas", "pyarrow"}, "store": {"redis"}}
+WHEN_CALLED = {"data": {"pandas", "pyarrow", "confluent_kafka", "orjson"}, "store": {"redis"}}
 
 
 def declared(name: str) -> set[str]:
@@ -55,7 +55,7 @@ def test_imports_are_declared(path):
 
 def test_nothing_is_declared_that_is_not_imported():
     everything = set().union(*(imported(path) for path in PACKAGE.rglob("*.py")))
-    all_declared = declared("dependencies") | declared("train") | declared("serve")
+    all_declared = set().union(*map(declared, ("dependencies", "train", "serve", "stream")))
     assert all_declared == everything | FOUND_BY_UVICORN
 
 
@@ -97,7 +97,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = without(declared("train") | declared("serve"), program)
+    done = without(declared("train") | declared("serve") | declared("stream"), program)
     assert done.stderr == ""
     assert done.stdout.strip() == f"reading event files needs pandas: {TRAIN_EXTRA}"
 
@@ -118,7 +118,22 @@ def test_a_missing_extra_is_named(module, missing, command):
     assert done.stderr.strip() == f"longclock.{module} needs {missing}: {command}"
 
 
-@pytest.mark.parametrize(("extra", "command"), [("train", TRAIN_EXTRA), ("serve", SERVE_EXTRA)])
+def test_a_missing_kafka_is_named():
+    program = """
+from longclock.data.sources import KafkaSource
+try:
+    KafkaSource("localhost:9092", "plays")
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    done = without({"confluent_kafka"}, program)
+    assert done.stdout.strip() == f"KafkaSource needs confluent_kafka: {STREAM_EXTRA}"
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [("train", TRAIN_EXTRA), ("serve", SERVE_EXTRA), ("stream", STREAM_EXTRA)],
+)
 def test_the_command_installs_what_is_declared(extra, command):
     words = command.split()
     assert words[:2] == ["pip", "install"]

@@ -4,7 +4,8 @@
 from longclock.data.builtin import bikeshare14, bikeshare14_home, load, music, nyc, nycflights
 from longclock.data.candidates import Candidates, labelled_candidates, sampled_candidates
 from longclock.data.catalogue import Catalogue
-from longclock.data.event_file import EventFileError, read_events
+from longclock.data.event_file import read_events
+from longclock.data.file_columns import EventFileError
 from longclock.data.histories import Histories
 from longclock.data.hourly_interests import HourlyInterests
 from longclock.data.outcomes import OutcomeCounts, past_outcomes

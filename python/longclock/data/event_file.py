@@ -3,35 +3,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from longclock._extras import TRAIN_EXTRA
-from longclock._mlp import FARTHEST
-from longclock.data.event_table import EventFileError, EventTable, read_table
+from longclock.data.event_columns import OPTIONAL, REQUIRED, label_of, times_of
+from longclock.data.event_table import EventTable, read_table
+from longclock.data.file_columns import EventFileError
 from longclock.data.stream import EventStream, IntArray
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-log = logging.getLogger("longclock.data")
-
-REQUIRED = ("user", "item", "time")
-OPTIONAL = ("order_time", "utc_offset", "label")
-TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
-# From here on a number is read as the next finer unit: seconds beyond would lie in the year 5138,
-# milliseconds reach it in March 1973.
-UNITS_FROM = np.array([FARTHEST, 10**14, 10**17])
-FARTHEST_ZONE = 14 * 3600
-# No zone is nearer to UTC: such an offset is in hours (to 14) or in minutes (to 14 * 60).
-NEAREST_ZONE = 900
-FIRST_CLOCK = -6_000_000_000  # in the year 1779
-BOOLEANS = {"True": "1", "TRUE": "1", "true": "1", "False": "0", "FALSE": "0", "false": "0"}
 
 
 def read_events(path: str | Path, categories: Sequence[str] | None = None) -> EventStream:
@@ -67,7 +48,7 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
     """
     path = Path(path)
     _check_categories(path, categories)
-    _require_readers()
+    require_readers()
     attributes: list[str] = list(dict.fromkeys(categories or ()))
 
     def wanted(names: Sequence[str]) -> list[str]:
@@ -78,12 +59,9 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
     table = read_table(path, wanted)
     if len(table.frame) == 0:
         raise EventFileError(f"{path}: the file has no events")
-    seconds = _seconds(table, "time")
-    ordered = _seconds(table, "order_time") if "order_time" in table.frame else seconds
-    time = seconds + _utc_offset(table, seconds)
-    table.check("time", np.abs(time) >= FARTHEST, "must be before the year 5138")
+    time, ordered = times_of(table)
     order = np.argsort(ordered, kind="stable")
-    label = _label(table)[order] if "label" in table.frame else None
+    label = label_of(table)[order] if "label" in table.frame else None
     names, ids = {}, {}
     for name in attributes:
         codes, values = _numbered(table, name, order)
@@ -103,7 +81,8 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
     )
 
 
-def _require_readers() -> None:
+def require_readers() -> None:
+    """Raises where pandas or Arrow is missing."""
     try:
         import pandas  # noqa: F401
         import pyarrow  # noqa: F401
@@ -120,98 +99,6 @@ def _check_categories(path: Path, categories: Sequence[str] | None) -> None:
                 f"{path}: column {name!r} has its own meaning and cannot be an attribute too; "
                 "copy it under another name"
             )
-
-
-def _numbers(table: EventTable, name: str, column: pd.Series | None = None) -> np.ndarray:
-    """The column as finite integers or floats, far from where int64 ends."""
-    import pandas as pd
-
-    column = table.frame[name] if column is None else column
-    table.check(name, column.isna().to_numpy(), "must not be empty")
-    # Times would pass for the number of their ticks, booleans for 0 and 1.
-    other = np.full(len(column), column.dtype.kind in "mMb")
-    if column.dtype == object:
-        other = column.map(lambda value: isinstance(value, bool) or not np.isscalar(value))
-        column = column.where(~other)
-    table.check(name, np.asarray(other), "must be a number")
-    numbers: np.ndarray = pd.to_numeric(column, errors="coerce").to_numpy()
-    table.check(name, ~np.isfinite(numbers), "must be a number")
-    size = np.abs(numbers.astype(np.float64))
-    table.check(name, size >= 2.0**62, "must be between -2^62 and 2^62")
-    return numbers if numbers.dtype.kind == "f" else numbers.astype(np.int64)
-
-
-def _seconds(table: EventTable, name: str) -> IntArray:
-    import pandas as pd
-
-    column = table.frame[name]
-    if column.dtype == object and pd.api.types.infer_dtype(column) == "date":
-        column = pd.Series(column.to_numpy().astype("datetime64[s]"))
-    if column.dtype.kind == "M":
-        table.check(name, column.isna().to_numpy(), "must not be empty")
-        if isinstance(column.dtype, pd.DatetimeTZDtype):
-            column = column.dt.tz_convert(None)
-        times = column.to_numpy()
-        ticks = TICKS[np.datetime_data(times.dtype)[0]]
-        # NumPy's own conversion wraps round at the first nanoseconds that there are.
-        seconds: IntArray = times.astype(np.int64) // ticks
-        far = np.abs(seconds) >= FARTHEST
-        table.check(
-            name, far, "must be before the year 5138 (leave out rows that stand for no time)"
-        )
-        return seconds
-    numbers = (_numbers(table, name) // 1).astype(np.int64)
-    unit = np.searchsorted(UNITS_FROM, np.abs(numbers), side="right")
-    most = int(np.bincount(unit).argmax())
-    table.check(name, unit != most, f"must be {UNITS[most]} as most rows are")
-    if most > 0:
-        log.warning("%s: column %r holds %s: converted to seconds", table.path, name, UNITS[most])
-    return numbers // 1000**most
-
-
-def _utc_offset(table: EventTable, seconds: IntArray) -> IntArray | int:
-    """Seconds that make a local time: of the column, else of the time zone of ``time``."""
-    name = "utc_offset"
-    if name in table.frame:
-        offset = _numbers(table, name)
-        size = np.abs(offset)
-        near = (size > 0) & (size < NEAREST_ZONE)
-        rule = "must be seconds, but every row looks like hours (multiply by 3600)"
-        table.check(name, near & bool((size <= 14).all()), rule)
-        rule = f"must be from -{FARTHEST_ZONE} to {FARTHEST_ZONE} seconds"
-        table.check(name, size > FARTHEST_ZONE, rule)
-        rule = "must be whole seconds (hours times 3600, minutes times 60)"
-        table.check(name, offset % 1 != 0, rule)
-        rule = "must be seconds, but every row looks like minutes (multiply by 60)"
-        table.check(name, near & bool((size < NEAREST_ZONE).all()), rule)
-        rule = "must be seconds as other rows are: no time zone is so near to UTC"
-        table.check(name, near, rule)
-        return offset.astype(np.int64)
-    zone = getattr(table.frame["time"].dtype, "tz", None)
-    return 0 if zone is None else _zone_offset(table, seconds, zone)
-
-
-def _zone_offset(table: EventTable, seconds: IntArray, zone: Any) -> IntArray:
-    import pandas as pd
-
-    log.warning(
-        "%s: column 'time' has the time zone %s: the clock reads its time", table.path, zone
-    )
-    # The clocks of a zone begin in the 19th century: before, its first one is as good as any.
-    known = np.maximum(seconds, FIRST_CLOCK).astype("datetime64[s]")
-    local = pd.DatetimeIndex(known).tz_localize("UTC").tz_convert(zone).tz_localize(None)
-    return (local.to_numpy() - known).astype("timedelta64[s]").astype(np.int64)
-
-
-def _label(table: EventTable) -> IntArray:
-    column = table.frame["label"]
-    if column.dtype.kind == "b":
-        return column.to_numpy().astype(np.int64)
-    if column.dtype == object and column.map(lambda value: isinstance(value, bool)).any():
-        column = column.map({True: 1, False: 0}, na_action="ignore")
-    label = _numbers(table, "label", column.replace(BOOLEANS))
-    table.check("label", (label != 0) & (label != 1), "must be 0 or 1")
-    return label.astype(np.int64)
 
 
 def _numbered(table: EventTable, name: str, order: IntArray) -> tuple[IntArray, list[str]]:

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from longclock.data import Catalogue
 from longclock.data.outcomes import outcome_columns
+from longclock.data.shards import hashed
 from longclock.history import History
 from longclock.nn.pooling import mean_of_last
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import CATEGORY_DIM, ITEM_DIM, USER_DIM, Config, Model
 from longclock.types import Lookup
-
-HASH = 2654435769  # 2^32 over the golden ratio: Knuth's multiplicative hash
 
 
 class Ranker(nn.Module):
@@ -120,11 +119,6 @@ class Ranker(nn.Module):
         search = self.interest.search_loss(*call, **reads) if self.search_loss else None
         weighted = None if search is None else self.search_loss * search
         return logits, self.interest.auxiliary_logits(*call), weighted
-
-
-def hashed(ids: Any, count: int) -> Any:
-    """One of ``count`` numbers for every id of an int64 tensor or array, from the id alone."""
-    return ids * HASH % 2**32 * count // 2**32
 
 
 def new_tower(width: int) -> nn.Sequential:

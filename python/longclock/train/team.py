@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from longclock.data.shards import hashed
 from longclock.data.stream import IntArray
-from longclock.train.ranker import hashed
 
 ANSWER_SECONDS = 3.0  # that the other ranks have to say that they live, once something went wrong
 Value = TypeVar("Value")

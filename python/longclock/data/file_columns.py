@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The columns of one Parquet or CSV file, as pandas holds them without loss."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+KINDS = (".parquet", ".csv", ".csv.gz")
+LONGEST_REASON = 300  # letters of a reader's own words
+
+
+class EventFileError(ValueError):
+    """A bad event file; the message names the file, the column, the row and the remedy.
+
+    Example::
+
+        >>> import pandas as pd
+        >>> from longclock.data import EventFileError, read_events
+        >>> pd.DataFrame({"user": [1], "item": [2], "time": ["noon"]}).to_csv("plays.csv", index=False)
+        >>> try:
+        ...     read_events("plays.csv")
+        ... except EventFileError as error:
+        ...     print(error)
+        plays.csv: column 'time', row 1: must be a number, got 'noon'
+    """
+
+
+def is_parquet(file: Path) -> bool:
+    if file.name.endswith(KINDS):
+        return file.name.endswith(".parquet")
+    with file.open("rb") as data:  # Hive's and Impala's parts have no ending
+        return data.read(4) == b"PAR1"
+
+
+def header(file: Path) -> list[str]:
+    if not is_parquet(file):
+        return _csv_header(file)
+    with parquet(file) as data:
+        return list(data.schema_arrow.names)
+
+
+def read_columns(file: Path, columns: Sequence[str], group: int | None = None) -> pd.DataFrame:
+    """The columns of a file, or of one row group of a Parquet file; the index counts the rows of the file from 0."""
+    return _read_parquet(file, columns, group) if is_parquet(file) else _read_csv(file, columns)
+
+
+def parquet(file: Path) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    # Spark's INT96 in nanoseconds would wrap round beyond the year 2262.
+    return ParquetFile(file, coerce_int96_timestamp_unit="us", page_checksum_verification=True)
+
+
+def _read_parquet(file: Path, columns: Sequence[str], group: int | None) -> pd.DataFrame:
+    import pandas as pd
+
+    with parquet(file) as data:
+        sizes = [data.metadata.row_group(i).num_rows for i in range(data.num_row_groups)]
+        first, rows = (0, sum(sizes)) if group is None else (sum(sizes[:group]), sizes[group])
+        read = {}
+        for name in columns:
+            try:
+                table = data.read([name]) if group is None else data.read_row_group(group, [name])
+                # Of a column "time", Arrow reads "time.zone" too.
+                read[name] = series(table.column(table.schema.get_field_index(name)))
+            except Exception as error:  # of Arrow, of its conversion, of a text's encoding
+                raise ValueError(f"column {name!r}: {one_line(error)}") from error
+    return pd.DataFrame(read, index=pd.RangeIndex(rows)).set_axis(range(first, first + rows))
+
+
+def series(column: pa.ChunkedArray) -> pd.Series:
+    """A column as pandas holds it without loss: integers beside missing values stay integers."""
+    import pyarrow as pa
+
+    column.validate(full=True)  # texts may be no UTF-8
+    kind = column.type
+    while pa.types.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType):
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        else:
+            column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
+        kind = column.type
+    if pa.types.is_decimal(kind):
+        column = _whole_or_text(column)
+    elif pa.types.is_float16(kind):
+        column = column.cast(pa.float32())
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        column = _text(column)
+    elif pa.types.is_fixed_size_binary(kind):
+        column = _text(column.cast(pa.binary()))
+    elif pa.types.is_date(kind):
+        try:
+            return column.to_pandas()
+        except (ValueError, OverflowError):  # of years that Python's dates do not have
+            column = column.cast(pa.timestamp("ms"))
+    elif pa.types.is_timestamp(kind) and kind.tz is not None:
+        try:
+            pa.lib.string_to_tzinfo(kind.tz)
+        except Exception as error:  # of Arrow, of zoneinfo, of pytz
+            raise ValueError(f"the time zone {kind.tz!r} is not known; write UTC") from error
+    return column.to_pandas(integer_object_nulls=True)
+
+
+def _whole_or_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Decimals as integers where all are: as floats, ids of 17 digits would be one."""
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column.cast(pa.string())
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Bytes as the text that they spell, or as hexadecimal digits where one of them is no UTF-8."""
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        texts = [None if value is None else value.hex() for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.large_string())])
+
+
+def _open(file: Path) -> IO[bytes]:
+    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    with _open(file) as data:
+        yield from data
+
+
+def _not_utf8(file: Path) -> str:
+    """Which line is no UTF-8, and what to do."""
+    with _open(file) as data:
+        coding = "UTF-16" if data.read(2) in (b"\xff\xfe", b"\xfe\xff") else "LATIN1"
+    number = 0
+    for number, line in enumerate(_lines(file), 1):  # noqa: B007
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            break
+    return (
+        f"the text must be UTF-8, line {number} is not: "
+        f"iconv -f {coding} -t UTF-8 (with the encoding that it has)"
+    )
+
+
+def _csv_header(file: Path) -> list[str]:
+    with _open(file) as data:
+        block = data.read(1 << 20)
+        while block:
+            if b"\0" in block:
+                if block[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    block.decode()  # says so as of any other text that is no UTF-8
+                raise ValueError("it holds NUL bytes: save it as UTF-8 text (is it UTF-16?)")
+            block = data.read(1 << 20)
+    with _open(file) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as text:
+        for fields in csv.reader(text):
+            return fields
+    raise ValueError("it is empty")
+
+
+def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Every field as text: what looks like a number may be an id, and '01' is not '1'."""
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            frame = pd.read_csv(
+                file, dtype=str, keep_default_na=False, na_values=[""], low_memory=False,
+                index_col=False, skip_blank_lines=False,
+            )  # fmt: skip
+        except pd.errors.ParserWarning:
+            raise ValueError("row 1 has more fields than the header") from None
+    return frame.dropna(how="all")[list(columns)]
+
+
+def read_as(file: Path, read: Callable[[Path], Any]) -> Any:
+    """What a reader says of a damaged file, in one line."""
+    import pyarrow as pa
+
+    try:
+        return read(file)
+    except EventFileError:
+        raise
+    except UnicodeDecodeError as error:
+        raise EventFileError(f"{file}: {_not_utf8(file)}") from error
+    except (
+        ValueError, LookupError, OSError, EOFError, ArithmeticError, MemoryError, csv.Error,
+        zlib.error, pa.ArrowException,
+    ) as error:  # fmt: skip
+        reason = one_line(error) or type(error).__name__
+        if "crypt" in reason.lower():
+            reason += "; write the file without encryption"
+        raise EventFileError(f"{file}: cannot be read: {reason}") from error
+
+
+def one_line(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
