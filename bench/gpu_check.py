@@ -138,8 +138,9 @@ HEADLINES = {
 
 def headlines() -> Iterator[Case]:
     """The cases of ``HEADLINES``, in their order."""
-    from bench import block_topk, clock_gsu, esu_attention
+    from bench import block_topk, esu_attention
     from bench.inputs import make_search
+    from bench.search_cases import search_case
 
     with torch.device("cuda"):
         search = make_search(1024, 10_000, 128, torch.float16)
@@ -151,8 +152,8 @@ def headlines() -> Iterator[Case]:
             },
         )
         sizes = {"S": 1024, "M": 10_000, "D": 128, "dtype": "fp16"}
-        case = clock_gsu.search_case("clock_gsu", search, 100, sizes)
-        check = clock_gsu.search_case("clock_gsu", few, 100, sizes).check
+        case = search_case("clock_gsu", search, 100, sizes)
+        check = search_case("clock_gsu", few, 100, sizes).check
         yield dataclasses.replace(case, check=check)
         for name, dtype, candidates in (
             ("fp16", torch.float16, 1000),
@@ -161,7 +162,7 @@ def headlines() -> Iterator[Case]:
             request = make_search(1, 10_000, 128, dtype, candidates=candidates)
             sizes = {"S": 1, "C": candidates, "M": 10_000, "D": 128, "dtype": name}
             workload = f"clock_gsu {name} {candidates} candidates"
-            yield clock_gsu.search_case(workload, request, 100, sizes)
+            yield search_case(workload, request, 100, sizes)
         yield from esu_attention.attention_cases(1024, 100, 128, "fp16")
         yield block_topk.topk_case("random", torch.randn(1024, 10_000), 100)
 

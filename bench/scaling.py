@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from bench.clock_gsu import search_case
 from bench.harness import OURS, QUICK, Case, Effort, load, measure, surroundings
 from bench.inputs import make_search
+from bench.search_cases import search_case
 
 RIVALS = (OURS, "torch", "reference")
 EFFORT = Effort(seconds=1.0, rounds=(3, 15), warm_up=1)

@@ -160,7 +160,7 @@ def test_missing_peers_are_told_once(monkeypatch, capsys):
 
 
 def test_faiss_is_no_rival_on_a_gpu(capsys):
-    from bench.clock_gsu import nearest_by_faiss
+    from bench.search_cases import nearest_by_faiss
 
     class Query:
         dtype, is_cuda = torch.float32, True
