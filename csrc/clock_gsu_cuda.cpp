@@ -28,13 +28,13 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
   FewPlan few;
   cuda.check_launch(plan_few_topk(call.params.search, k, &few));
   if (few.supported) {
-    call.cut_into(cuda, few.parts);
+    call.cut_into(cuda, few.tiles.parts);
     cuda.check_launch(launch_few_topk(call.params, few, cuda.stream()));
   } else {
     call.cut(cuda);
   }
-  if (!few.supported || few.windows) {  // queries that share their rows with no other
-    call.params.only_alone = few.windows;
+  if (!few.supported || few.tiles.windows) {  // queries that share their rows with no other
+    call.params.only_alone = few.tiles.windows;
     cuda.check_launch(launch_clock_gsu(call.params, cuda.stream()));
   }
   return {call.scores, call.indices};
