@@ -54,11 +54,11 @@ SECTIONS = (
         ),
     ),
     ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),
-    ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk)),
+    ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk, lc.quantize_rows)),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
-    ("Types", (lc.Lookup, lc.TopK)),
+    ("Types", (lc.Lookup, lc.Int8Rows, lc.TopK)),
     ("Serving", (serve.Recommender, serve.Request, serve.Ranking)),
     ("Interest modules", (nn.InterestModule,)),
     ("Rivals", tuple(getattr(baselines, name) for name in RIVALS)),
@@ -69,6 +69,7 @@ MORE = [op for op in (getattr(ops, name) for name in ops.__all__) if op not in L
 METHODS = {
     lc.LongTermInterestClock: ("forward", "project", "search", "attention_mass", "search_loss"),
     lc.ClockAttentionStack: ("forward",),
+    lc.Int8Rows: ("float",),
     lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
     store.BehaviourStore: (
         "append",

@@ -86,6 +86,7 @@ class ETA(TWIN):
         history: History,
         query_time: Tensor,
         keys: Tensor | None,
+        query_dtype: str | None = None,
     ) -> Tensor:
         given = history.arguments()
         if len(history.tables) > 1:

@@ -20,7 +20,7 @@ from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
 from longclock.nn.time_similarity import TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages, as_query, project_tables, query_of_projections
 from longclock.ops._errors import check_size, named_method
-from longclock.types import Clocks
+from longclock.types import Clocks, Int8Rows
 
 
 def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
@@ -243,7 +243,8 @@ class LongTermInterestClock(TwoStages):
         history: History,
         query_time: Tensor,
         *,
-        keys: Tensor | tuple[Tensor, ...] | None = None,
+        keys: Tensor | Int8Rows | tuple[Tensor, ...] | None = None,
+        query_dtype: str | None = None,
         found: Tensor | None = None,
         longest: int | None = None,
         return_context: bool = False,
@@ -255,7 +256,9 @@ class LongTermInterestClock(TwoStages):
                 windows.
             history: rows of width L, or a Lookup of them, with their times; only the k selected rows get gradient.
             query_time: integer seconds, [S], one for each sequence or window.
-            keys: ``project(history.rows)`` (of the table, or tables, of a Lookup), stored ahead of time.
+            keys: ``project(history.rows)`` (of the table, or tables, of a Lookup), stored ahead of time; or int8 rows that the
+                search reads in place of these, or, of folded scoring, in place of the history's own.
+            query_dtype: of int8 keys: "float32", "bfloat16" or "int8", see :func:`longclock.clock_gsu`.
             found: int64 [..., K], what a search made elsewhere found, as indices of ``clock_gsu``: counted from
                 the start of the sequence or window, -1 for nothing. Nothing is searched then; a mask and
                 exclude_future hold for them as well. What lies outside its query's history is an error on the CPU,
@@ -274,7 +277,7 @@ class LongTermInterestClock(TwoStages):
         with torch.no_grad():
             if found is None and self.k is not None:
                 asked = (projected, u) if self.w_s is None else self._search_query(candidate)
-                found = self._search(candidate, *asked, history, query_time, keys)
+                found = self._search(candidate, *asked, history, query_time, keys, query_dtype)
             elif found is None:
                 found = everything("LongTermInterestClock", history, candidate, query_time, longest)
         context = self._by_head(
@@ -287,9 +290,9 @@ class LongTermInterestClock(TwoStages):
     def _check(self, candidate: Tensor, history: History, keys: Any, longest: int | None) -> None:
         """What PyTorch's own operations would take although the ops refuse it, or refuse in their own words."""
         op = "LongTermInterestClock"
-        if keys is not None and self.scoring != "precomputed":
+        if keys is not None and self.scoring != "precomputed" and not isinstance(keys, Int8Rows):
             raise ValueError(
-                f"{op}: keys must be None for folded scoring; build the module with scoring='precomputed'"
+                f"{op}: keys must be None for folded scoring; build the module with scoring='precomputed', or give Int8Rows"
             )
         if longest is not None:
             check_size(op, "longest", longest, 0)
@@ -302,6 +305,10 @@ class LongTermInterestClock(TwoStages):
             )
         check_candidate(op, history, candidate, self.candidate_dim)
         _check_behaviours(history, self.behaviour_dim)
+        if history.table.dtype == torch.int8:
+            raise ValueError(
+                f"{op}: history.rows must be floating, got int8; the attention reads them: give int8 rows as keys, beside these"
+            )
         own = self.w_q.dtype
         if self.backend == "reference" and not history.table.is_floating_point():
             raise ValueError(
@@ -336,11 +343,12 @@ class LongTermInterestClock(TwoStages):
         history: History,
         query_time: Tensor,
         keys: Any,
+        query_dtype: str | None = None,
     ) -> Tensor:
         """Indices of the k behaviours that each query's search finds.
 
         Args:
-            candidate, history, query_time, keys: as given to forward.
+            candidate, history, query_time, keys, query_dtype: as given to forward.
             projected: the candidates' projections, [..., n d]; u: these folded into the rows' width, [Q, n, L]; both
                 of the search.
         """
@@ -349,7 +357,7 @@ class LongTermInterestClock(TwoStages):
         found: Tensor = self.ops.clock_gsu(
             as_query(query, scored), query_time=query_time, mlp=self.search_time.mlp(), k=self.k, scale=scale,
             clocks=self._clocks_of(self.search_sees_time), unit=self.time.units, exclude_future=self.exclude_future,
-            **{**of_history, "keys": scored},
+            query_dtype=query_dtype, **{**of_history, "keys": scored},
         ).indices  # fmt: skip
         return found
 
@@ -363,7 +371,7 @@ class LongTermInterestClock(TwoStages):
         """
         if self.scoring == "folded":
             query = u.sum(-2).unflatten(0, candidate.shape[:-1])
-            return query, rows, self.scale * math.sqrt(self.head_dim)
+            return query, rows if keys is None else keys, self.scale * math.sqrt(self.head_dim)
         keys = self.project(rows) if keys is None else keys
         return query_of_projections(projected, keys), keys, self.scale
 

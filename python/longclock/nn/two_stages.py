@@ -21,7 +21,7 @@ from longclock.nn.search_loss import Sampled, divergence, mass, sample_of, sampl
 from longclock.nn.time_similarity import TimeSimilarity
 from longclock.ops._errors import check_size, named_method
 from longclock.ops.esu_attention import check_found
-from longclock.types import Clock
+from longclock.types import Clock, Int8Rows
 
 SAMPLE = 256  # behaviours drawn beside those that were found
 WORDS = {
@@ -75,11 +75,12 @@ class TwoStages(InterestModule):
         query_time: Tensor,
         *,
         keys: Any = None,
+        query_dtype: str | None = None,
     ) -> Tensor | None:
         """What the search finds, best first, as a call takes it for ``found``. None: the module attends to everything.
 
         Args:
-            candidate, history, query_time, keys: as of a call.
+            candidate, history, query_time, keys, query_dtype: as of a call.
         Returns:
             int64 [S, k], [S, C, k] or [Q, k]: indices from the start of the sequence or window, -1 for nothing.
 
@@ -96,7 +97,7 @@ class TwoStages(InterestModule):
         if self.k is None:
             return None
         projected, u = self._search_query(candidate)
-        return self._search(candidate, projected, u, history, query_time, keys)
+        return self._search(candidate, projected, u, history, query_time, keys, query_dtype)
 
     @named_method(WORDS)
     @torch.no_grad()
@@ -198,6 +199,7 @@ class TwoStages(InterestModule):
         history: History,
         query_time: Tensor,
         keys: Any,
+        query_dtype: str | None = None,
     ) -> Tensor:
         raise NotImplementedError
 
@@ -281,7 +283,7 @@ def project_tables(rows: Any, weight: Tensor) -> Any:
 
 def query_of_projections(query: Tensor, keys: Any) -> Tensor:
     """The query of keys that are projections: of several tables, the same for each table's share."""
-    return query if isinstance(keys, Tensor) else torch.cat([query] * len(keys), -1)
+    return query if isinstance(keys, (Tensor, Int8Rows)) else torch.cat([query] * len(keys), -1)
 
 
 def detached(rows: Any) -> Any:
@@ -291,6 +293,6 @@ def detached(rows: Any) -> Any:
 def as_query(query: Tensor, rows: Any) -> Tensor:
     """In the rows' dtype, or at least fp32 (autocast hands over 16-bit queries of fp32 rows)."""
     rows = rows if isinstance(rows, Tensor) else rows[0]
-    if query.dtype == rows.dtype:
+    if query.dtype == rows.dtype or not rows.is_floating_point():
         return query
     return query.to(torch.promote_types(rows.dtype, torch.float32))
