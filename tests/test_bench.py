@@ -371,3 +371,13 @@ def test_a_gpu_that_nothing_was_predicted_for():
 def test_the_figure_shows_the_committed_curves():
     image = ROOT / report.FIGURE
     assert report.drawn() == (image.read_text() if image.exists() else None)
+
+
+def test_the_bench_of_int8_rows_runs(tmp_path, capsys):
+    from bench import int8_search
+
+    assert int8_search.main(["--quick", "--json", str(tmp_path / "int8.json")]) == 0
+    results = json.loads((tmp_path / "int8.json").read_text())["results"]
+    assert list(results) == ["C = 1, D = 16", "C = 20, D = 16"]
+    assert all(list(figures["ms"]) == list(int8_search.WAYS) for figures in results.values())
+    assert capsys.readouterr().out.count("ms") >= 10
