@@ -10,11 +10,12 @@ namespace longclock {
 namespace {
 
 std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
-                                         LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER) int64_t k) {
+                                         LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
+                                             LONGCLOCK_INT8(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "clock_gsu";
   check_k(op, k);
   CudaCall cuda(op, "query", query);
-  const DeviceSearchInputs search(op, cuda, LONGCLOCK_FEATURE_SEARCH_ARGUMENTS);
+  const DeviceSearchInputs search(op, cuda, LONGCLOCK_ANY_SEARCH_ARGUMENTS);
   DeviceSearchTopKCall call(cuda, search, scale, k);
   if (call.is_empty()) return {call.scores, call.indices};
   SweepPlan many;

@@ -88,6 +88,7 @@ class ETA(TWIN):
         query_time: Tensor,
         keys: Tensor | None,
         mlp: MlpWeights,
+        query_dtype: str | None = None,
     ) -> TopK:
         given = history.arguments()
         if len(history.tables) > 1:

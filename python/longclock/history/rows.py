@@ -23,7 +23,7 @@ def rows_at(
     """
     if not isinstance(rows, Lookup):
         return F.embedding(index, rows)
-    several = isinstance(rows.table, tuple)
+    several = rows.has_several
     pieces = [
         _looked_up(op, f"{name}[{i}]" if several else name, table, ids, index, valid, rows.sparse)
         for i, (table, ids) in enumerate(rows.parts())

@@ -102,7 +102,7 @@ def esu_attention(
     """
     time = resolve_time("esu_attention", mlp, clocks, unit)
     if isinstance(z, Lookup):
-        if not isinstance(z.table, tuple):
+        if not z.has_several:
             require_tensor("esu_attention", "z's ids", z.ids)
         if not isinstance(z.sparse, bool):
             raise ValueError(f"esu_attention: z's sparse must be a bool, got {z.sparse!r}")
@@ -123,7 +123,7 @@ def _attend(
     positions: Tensor | None = None,
 ) -> Tensor:
     if isinstance(z, Lookup):
-        name = "z" if isinstance(z.table, tuple) else "z's table"
+        name = "z" if z.has_several else "z's table"
         rows, sparse = tables_apart("esu_attention", z.table, z_time, z.ids, name), z.sparse
     else:
         rows, sparse = {"keys": z, "ids": None, "features": None, "feature_ids": None}, False
