@@ -20,7 +20,7 @@ import torch
 import longclock as lc
 from bench.checks import selection
 from bench.harness import surroundings
-from bench.inputs import Search, make_search
+from bench.inputs import Search, make_search, wide
 
 WAYS: dict[str, tuple[torch.dtype | None, torch.dtype, str | None]] = {  # rows, query, query_dtype
     "fp32": (torch.float32, torch.float32, None),
@@ -55,9 +55,7 @@ def ways_of(sizes: Sizes, candidates: int, width: int) -> dict[str, Search]:
 
 def check(case: Search, k: int) -> None:
     """Against the reference in fp64, of the same rows and the query as it is rounded."""
-    double = dataclasses.replace(
-        case, query=case.query.double(), mlp=tuple(x.double() for x in case.mlp)
-    )  # type: ignore[arg-type]
+    double = dataclasses.replace(case, query=case.query.double(), mlp=wide(case.mlp))
     if isinstance(case.keys, torch.Tensor):
         double = dataclasses.replace(double, keys=case.keys.double())
     found = selection(case.run(lc.clock_gsu, k), double.run(lc.reference.gsu_score), case.run(lc.reference.gsu_score))  # fmt: skip

@@ -10,8 +10,11 @@ import pytest
 import torch
 from cases import LAYOUTS, Case, int8_keys, make_case
 from tolerance import assert_bitwise, assert_close, assert_selection
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map_only
 
 import longclock as lc
+from longclock import baselines
 
 QUERY_DTYPES = (None, "float32", "bfloat16", "int8")
 NO_S = torch.zeros(1, 4), torch.zeros(1), torch.zeros(1), torch.zeros(())
@@ -323,3 +326,43 @@ def test_a_module_searches_bytes_and_attends_to_rows(scoring: Any, backend: Any)
         module(candidate, lc.History.dense(lc.Lookup(lc.quantize_rows(table), ids), history.time), now)  # fmt: skip
     with pytest.raises(ValueError, match="query_dtype must be None for float32"):
         module(candidate, history, now, query_dtype="int8")
+
+
+def test_what_reads_rows_does_not_take_bytes() -> None:
+    """But searches by dot products: each by its own name."""
+    rows, time, now = lc.quantize_rows(torch.randn(1, 5, 8)), torch.zeros(1, 5).long(), torch.zeros(1).long()  # fmt: skip
+    history = lc.History.dense(rows, time)
+    table = lc.Lookup(lc.quantize_rows(torch.randn(9, 8)), time)
+    for name in ("DIN", "SDIM", "HSTU", "TWINV2", "ETA"):
+        module = getattr(baselines, name)(8, 8)
+        for each in (history, lc.History.dense(table, time)):
+            with pytest.raises(
+                ValueError, match=rf"^{name}: history\.rows must be floating, got int8"
+            ):
+                module(torch.randn(1, 8), each, now)
+    u, mlp, found = torch.randn(1, 2, 8), lc.TimeSimilarity(), torch.zeros(1, 3).long()
+    for package in (lc, lc.reference):
+        for z in (rows, table):
+            with pytest.raises(ValueError, match=r"^esu_attention: z.* must be .*, got Int8Rows"):
+                package.esu_attention(u, z, time, now, mlp, found=found)
+        with pytest.raises(ValueError, match=r"^hamming_gsu: keys must be a tensor, got Int8Rows"):
+            package.hamming_gsu(torch.zeros(1, 8).long(), rows, time, now)
+    floats = lc.History.dense(rows.float(), time)
+    with pytest.raises(ValueError, match=r"^ETA: query_dtype must be None, .*, got 'int8'"):
+        baselines.ETA(8, 8)(torch.randn(1, 8), floats, now, query_dtype="int8")
+    with pytest.raises(
+        ValueError, match=r"history\.rows must be a Lookup of one table, got Int8Rows"
+    ):
+        lc.distributed.clock_gsu_at_rows(torch.randn(1, 8), lc.History.dense(table, time), now, mlp)
+
+
+@pytest.mark.parametrize("op", ["clock_gsu", "gsu_score"])
+def test_cuda_refuses_bytes_by_name(op: str) -> None:
+    """As a graph is traced, without a GPU."""
+    arguments = int8_keys(make_case("dense"), "int8").raw(3 if op == "clock_gsu" else None)
+    with FakeTensorMode():
+        there = tree_map_only(torch.Tensor, lambda x: torch.empty(x.shape, dtype=x.dtype, device="cuda"), arguments)  # fmt: skip
+        with pytest.raises(ValueError) as refusal:
+            getattr(torch.ops.longclock, op)(*there)
+    text = "keys must be float32, float16 or bfloat16 on CUDA, got int8; search them on the CPU, or give Int8Rows.float()"
+    assert str(refusal.value) == f"{op}: {text}"

@@ -110,7 +110,8 @@ struct Int8Words {
   static constexpr int64_t words(int64_t dim) { return (dim + 3) / 4; }
   static Vf splat_word(const char* word) { return BFloat16Words::splat_word(word); }
   static Vf multiply_add(Vf row, Vf panel, Vf sum) {
-    // GCC 12 keeps the sums of a tile in memory where this is the intrinsic.
+    // GCC 12 keeps the sums of a tile in memory where this is the intrinsic. MemorySanitizer checks
+    // what goes into an instruction like this, and takes what comes out for written.
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(panel), "v"(row));
     return sum;
   }

@@ -46,11 +46,6 @@ class Search(Spec):
             made[name] = {**rows, **case.layout, **options}
         return made
 
-    def good_int8(self, **options: Any) -> dict[str, Given]:
-        case = int8_keys(make_case("dense", mask=True), "int8")
-        rows = {name: getattr(case, name) for name in (*ROWS, "mlp")}
-        return {"int8": {**rows, **case.layout, **options}}
-
     def raw(self) -> dict[str, Given]:
         """All that is not the search's own is true."""
         made, names = {}, schema_of("clock_gsu")

@@ -109,6 +109,7 @@ class LongTermInterestClock(TwoStages):
         torch.Size([1, 64])
     """
 
+    takes_int8_keys = True  # whether the search compares keys by their dot products
     # What ablations turn off: a stage that sees no time has a clock of one second, on which all times are the same.
     search_sees_time = True
     attention_sees_time = True

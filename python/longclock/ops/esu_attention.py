@@ -21,6 +21,7 @@ from longclock.history.checks import (
     check_rows,
 )
 from longclock.history.history import LAYOUT, History
+from longclock.history.rows import floating_rows
 from longclock.history.windows import flattened
 from longclock.ops._call import (
     ByName,
@@ -185,7 +186,8 @@ def _attend_to_positions(
         z = rows[at // columns, at % columns]  # to flatten the rows would copy all of them
         return _attend(u, z, history.time.flatten()[at], query_time, positions >= 0, s)
     flat = flattened(history)
-    return _attend(u, flat.rows, flat.time, query_time, None, s, positions)
+    rows = floating_rows("esu_attention", flat, "z")
+    return _attend(u, rows, flat.time, query_time, None, s, positions)
 
 
 def check_found(u: Tensor, history: History, query_time: Tensor, found: Tensor) -> None:

@@ -136,9 +136,11 @@ def accumulate(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return query.to(dtype), rows.to(dtype)
 
 
-def score_int8(block: Block, time: TimeTerm, scale: float, query_dtype: str | None) -> Tensor:
+def score_int8(
+    block: Block, keys: Int8Rows, time: TimeTerm, scale: float, query_dtype: str | None
+) -> Tensor:
     """Of int8 keys: ``(scale query_scale) (key_scale (key . query)) + s``, where a query of int8 alone has a scale other than 1."""
-    (values, key_scale), query = block.keys, block.query
+    (values, key_scale), query = keys, block.query
     dtype = torch.promote_types(query.dtype, torch.float32)
     own: Tensor | float = 1.0
     if query_dtype == "int8":
@@ -158,7 +160,7 @@ def score(
     """``scale key_m . query + s(delta(t_m, t_now) / unit)`` of one block, [B, C, M]."""
     scale = max(block.query.shape[-1], 1) ** -0.5 if scale is None else scale
     if isinstance(block.keys, Int8Rows):
-        scores = score_int8(block, time, scale, query_dtype)
+        scores = score_int8(block, block.keys, time, scale, query_dtype)
     elif query_dtype is not None:
         raise ValueError(
             "query_dtype must be None for floating keys"
