@@ -189,7 +189,9 @@ def mutate(draw: Draw, call: Call) -> None:
             what += " of what the forward saved"
     elif isinstance(value, Tensor):
         return
-    elif call.kind(name) in ("List[int]", "List[float]") and isinstance(value, list | None):
+    elif call.kind(name) in ("List[int]", "List[float]"):
+        if not isinstance(value, list | None):
+            return  # of a number one might be made that public functions take
         changed, what = numbers(draw, call, name), "numbers"
     elif value is None and call.kind(name) not in SCALARS:
         changed, what = absent(draw, name), "given"

@@ -154,7 +154,7 @@ class Search(Spec):
         given = {name: value for name, value in a.items() if name in self.kinds}
         features, feature_ids = given.pop("features", []), given.pop("feature_ids", [])
         key_scale = given.pop("key_scale", None)
-        if key_scale is not None and not features:
+        if key_scale is not None:
             given["keys"] = lc.Int8Rows(given["keys"], key_scale)
         if features:
             given["keys"] = (given["keys"], *features)
