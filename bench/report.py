@@ -247,6 +247,17 @@ def request_section(results: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def recall_table(results: dict[str, Any]) -> list[str]:
+    """What searches of fewer bits find of what one in fp32 does, by model and scoring."""
+    rows = []
+    for kind, found in results["results"].items():
+        sizes = [str(found["users"]), f"{found['behaviours']:,.0f}"]
+        for way, shares in found["ways"].items():
+            rows.append([kind, way, *sizes, *(f"{share:.4f}" for share in shares.values())])
+    head = ["data, scoring", "rows", "users", "behaviours", "recall", "worst user", "worst 1% of queries"]  # fmt: skip
+    return markdown(head, rows)
+
+
 def serving_section(results: dict[str, Any]) -> str:
     image = f"![Latency of a request against the rate of requests]({Path(SERVING_FIGURE).name})"
     return "\n\n".join([footer(results) + ".", image, "\n".join(load_table(results))])
@@ -290,6 +301,8 @@ def footer(results: dict[str, Any]) -> str:
 
 def section(results: dict[str, Any]) -> str:
     """All tables that the figures fill; of a file of products alone, their table alone."""
+    if "recall of" in results:
+        return f"{footer(results)}.\n\n" + "\n".join(recall_table(results))
     if "sizes" in results:
         return request_section(results)
     if "settings" in results:
