@@ -71,7 +71,13 @@ def cases(quick: bool) -> Iterator[Case]:
 
 
 def cuda_call(
-    dtype: str, s: int = 4, m: int = M, candidates: int | None = None, table: int = 0, d: int = D
+    dtype: str,
+    s: int = 4,
+    m: int = M,
+    candidates: int | None = None,
+    table: int = 0,
+    d: int = D,
+    k: int = K,
 ) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
         case = make_search(s, m, d, DTYPES[dtype], candidates=candidates, table=table)
@@ -81,7 +87,7 @@ def cuda_call(
         rows = case.gathered().keys
         ids = (case.layout["ids"],) if table else ()
         inputs = (case.query, rows, *ids, case.key_time, case.query_time, *case.mlp)
-        return Call(lambda: case.run(lc.clock_gsu, K), inputs, rows)
+        return Call(lambda: case.run(lc.clock_gsu, k), inputs, rows)
 
     return make
 
@@ -111,6 +117,7 @@ CUDA_CALLS = (
         Workload(f"clock_gsu {each} S=32 C=5", 32 * M, cuda_call(each, 32, M, 5), True)
         for each in ("fp32", "fp16")
     ),
+    Workload("clock_gsu fp16 S=16 C=5 K=1000", 16 * M, cuda_call("fp16", 16, M, 5, k=1000)),
     # A tile of candidates, which shows that each sweep reads the keys once, and a whole request.
     Workload("clock_gsu fp16 128 candidates", 128 * M, cuda_call("fp16", 1, M, 128), True),
     Workload("clock_gsu of two tables", 4 * M, cuda_tables),
@@ -144,6 +151,7 @@ CUDA_LOOPS = (
 
 NEWER = ARCHITECTURES[1:]
 FEW, OF_FEW = r"clock_gsu \w+ S=32 C=5", r"few_candidates_kernel<\w+, \(RowForm\)[012]>"
+LONG = r"clock_gsu fp16 S=16 C=5 K=1000"
 ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], false>"
 MANY, SWEEPS = r"clock_gsu .* candidates", r"sweep_kernel<Float16, 256, \(Sweep\)[01]>"
 OF_SMALL = {
@@ -206,6 +214,16 @@ CUDA_GATES = (
     Gate(FEW, "bank_replays_stream", 1.02),
     Gate(FEW, "bank_replays_select", 1.25),
     Gate(FEW, "global_atomics", 0),
+    # Of lists that a warp's registers do not hold: half again of what 100 take.
+    Gate(LONG, "launches", 2),
+    Gate(LONG, "distinct_bytes_over_minimum", 1.06),
+    Gate(LONG, "bytes_over_minimum", 1.15),
+    Gate(LONG, "rows_in_narrow_loads", 0),
+    Gate(LONG, "sectors_of_wide_accesses", 1.0),
+    Gate(LONG, "bank_replays_stream", 1.02),
+    Gate(LONG, "bank_replays_select", 1.3),
+    Gate(LONG, "global_atomics", 0),
+    Gate(LONG, "ptx_instructions_a_unit", 90),
     Gate(r"clock_gsu fp16 S=32 C=5", "ptx_instructions_a_unit", 60),
     Gate(r"clock_gsu fp32 S=32 C=5", "ptx_instructions_a_unit", 115),
     Gate(
@@ -240,7 +258,12 @@ CUDA_GATES = (
     Gate(MANY, "bank_replays_select", 1.25),
     Gate(MANY, "survivors_a_result", 8),
     Gate(MANY, "global_atomics", 0),
-    Gate(MANY, "launches", 4),
+    Gate(r"clock_gsu fp16 .* candidates", "launches", 4),
+    # One sweep, which stores its scores: 0.77 of tensor cores and 5.93 in all where two computed each product.
+    Gate(r"clock_gsu fp32 500 candidates", "launches", 3),
+    Gate(r"clock_gsu fp32 500 candidates", "tensor_instructions_a_unit", 0.4),
+    Gate(r"clock_gsu fp32 500 candidates", "ptx_instructions_a_unit", 3.5),
+    Gate(r"clock_gsu fp32 500 candidates", "sectors_of_wide_accesses", 1.0),
     # The longest path of the first sweep, on cards of any size.
     Gate(r"clock_gsu (1000 .*|500 .*(?<! 188))", BUSIEST, 1.15),
     Gate(

@@ -91,10 +91,13 @@ def cases(quick: bool) -> Iterator[Case]:
 
 
 def cuda_call(
-    with_backward: bool = False, s: int = 4, candidates: int | None = None
+    with_backward: bool = False,
+    s: int = 4,
+    candidates: int | None = None,
+    dtype: torch.dtype = torch.float16,
 ) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
-        case = make_search(s, M, D, torch.float16, candidates=candidates)
+        case = make_search(s, M, D, dtype, candidates=candidates)
         others = (case.key_time, case.query_time)
         leaves = (case.query, case.keys, *case.mlp)
         if not with_backward:
@@ -157,6 +160,14 @@ CANDIDATES = 200
 CUDA_CALLS = (
     Workload("gsu_score fp16", 4 * M, cuda_call()),
     Workload("gsu_score fp16 1000 candidates", 1000 * M, cuda_call(s=1, candidates=1000)),
+    *(
+        Workload(
+            f"gsu_score {each} S=16 C=5",
+            16 * M,
+            cuda_call(s=16, candidates=5, dtype=DTYPES[each]),
+        )
+        for each in ("fp32", "fp16")
+    ),
     Workload("gsu_score fp16 backward", 4 * M, cuda_call(with_backward=True)),
     Workload(
         "gsu_score fp16 200 candidates backward", CANDIDATES * M, cuda_candidates(torch.float16)
@@ -167,7 +178,8 @@ CUDA_CALLS = (
     Workload("gsu_score backward to a popular row", 8 * M, cuda_popular_row),
     Workload("gsu_score backward to keys of windows", WINDOWS * LENGTH, cuda_windows),
 )
-MANY = r"gsu_score .* candidates"
+MANY, FEW = r"gsu_score .* candidates", r"gsu_score \w+ S=16 C=5"
+OF_FEW = r"gsu_score_few_kernel<\w+, \(RowForm\)[012]>"
 # The sweep that stores each product: a tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64
 # candidates.
 CUDA_LOOPS = (
@@ -184,6 +196,16 @@ CUDA_GATES = (
         1 / 0.22,
         ARCHITECTURES[1:],
     ),
+    # Five candidates of a request, whose keys are read once: a block reads queries and weights besides.
+    Gate(FEW, "launches", 1),
+    Gate(FEW, "distinct_bytes_over_minimum", 1.01),
+    Gate(FEW, "bytes_over_minimum", 1.06),
+    Gate(FEW, "rows_in_narrow_loads", 0),
+    Gate(FEW, "sectors_of_wide_accesses", 1.0),
+    Gate(FEW, "bank_replays_stream", 1.02),
+    Gate(r"gsu_score fp16 S=16 C=5", "ptx_instructions_a_unit", 41),
+    Gate(r"gsu_score fp32 S=16 C=5", "ptx_instructions_a_unit", 95),
+    Gate(OF_FEW, "registers", 128, ARCHITECTURES),
     Gate(MANY, "rows_in_narrow_loads", 0),
     Gate(MANY, "sectors_of_copies", 1.0),
     Gate(MANY, "bank_replays_stream", 1.0),

@@ -227,6 +227,13 @@ def request_table(results: dict[str, Any]) -> list[str]:
     return markdown(head, rows, named=1)
 
 
+def of_int8(found: dict[str, Any]) -> str:
+    """How many times as fast a request and its search are in int8."""
+    fp32, bf16, ours = (found[f"one request, {dtype}, folded"]["ms"] for dtype in ("fp32", "bf16", "int8"))  # fmt: skip
+    times = [f"the {part} of {dtype} {ms[part] / ours[part]:.2f}" for dtype, ms in (("fp32", fp32), ("bf16", bf16)) for part in ("rank", "search")]  # fmt: skip
+    return f"Times those of int8, folded: {', '.join(times)}."
+
+
 def request_section(results: dict[str, Any]) -> str:
     found = results["results"]
     rivals = found["beside rivals, fp32"]
@@ -236,7 +243,19 @@ def request_section(results: dict[str, Any]) -> str:
         f"The model of a request in fp32 by rivals, times ours: {', '.join(times)}. Processor time of a request of two threads that ask, over that of "
         f"one: {found['two threads that ask']['of one']:.2f}. p99 over p50 beside a durable writer: {beside['p99 over p50']:.2f}, without it {beside['without it']:.2f}."
     )
-    return "\n\n".join([footer(results) + ".", "\n".join(request_table(results)), text])
+    parts = [footer(results) + ".", "\n".join(request_table(results)), of_int8(found), text]
+    return "\n\n".join(parts)
+
+
+def recall_table(results: dict[str, Any]) -> list[str]:
+    """What searches of fewer bits find of what one in fp32 does, by model and scoring."""
+    rows = []
+    for kind, found in results["results"].items():
+        sizes = [str(found["users"]), f"{found['behaviours']:,.0f}"]
+        for way, shares in found["ways"].items():
+            rows.append([kind, way, *sizes, *(f"{share:.4f}" for share in shares.values())])
+    head = ["data, scoring", "rows", "users", "behaviours", "recall", "worst user", "worst 1% of queries"]  # fmt: skip
+    return markdown(head, rows)
 
 
 def serving_section(results: dict[str, Any]) -> str:
@@ -291,6 +310,8 @@ def footer(results: dict[str, Any]) -> str:
 
 def section(results: dict[str, Any]) -> str:
     """All tables that the figures fill; of a file of products alone, their table alone."""
+    if "recall of" in results:
+        return f"{footer(results)}.\n\n" + "\n".join(recall_table(results))
     if "sizes" in results:
         return request_section(results)
     if "sources" in results:

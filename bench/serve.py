@@ -37,7 +37,9 @@ from longclock.store import SQLiteStore
 from longclock.train.config import MODELS, USER_DIM, Config
 from longclock.train.ranker import new_tower
 
-KINDS: tuple[tuple[str, Scoring], ...] = (("fp32", "folded"), ("bf16", "folded"), ("bf16", "precomputed"))  # fmt: skip
+KINDS: tuple[tuple[str, Scoring], ...] = (
+    ("fp32", "folded"), ("bf16", "folded"), ("bf16", "precomputed"), ("int8", "folded"), ("int8", "precomputed"),
+)  # fmt: skip
 Name = TypeVar("Name")
 USERS, NOW = 20, 1_700_000_000
 
@@ -103,12 +105,13 @@ class Request:
         with torch.no_grad():
             vectors = model.items[self.candidates]
             projected, u = lic._folded(vectors, lic.w_q, lic.w_b)
+            searched = model.searched()
             query, scored, scale = lic._search_by(
-                vectors, projected, u, model.behaviours, model.keys
+                vectors, projected, u, model.behaviours, searched.get("keys")
             )
             mlp = lic.time.mlp()
         query, u = as_query(query, scored), as_query(u, model.behaviours)
-        given = {**history.arguments(), "keys": scored, "query_time": now, "mlp": mlp}
+        given = {**history.arguments(), **searched, "keys": scored, "query_time": now, "mlp": mlp}
 
         def search() -> Any:
             return lc.clock_gsu(query, k=lic.k, scale=scale, **given).indices

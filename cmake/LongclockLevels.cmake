@@ -8,11 +8,11 @@ if(LONGCLOCK_X86)
   list(APPEND levels avx2 avx512)
   set(avx2_flags -mavx2 -mfma -mf16c -mno-avx512f)
   set(avx512_flags -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl)
-  set(avx512_bf16_flags ${avx512_flags} -mavx512bf16)
+  set(avx512_bf16_flags ${avx512_flags} -mavx512bf16 -mavx512vnni)
 endif()
 
 # Appends the level's files of every body to the list `sources`. A body with a LONGCLOCK_CPU_BF16_ENTRY multiplies
-# pairs of bfloat16, and has a level for them.
+# pairs of bfloat16, and fours of int8, and has a level for them.
 function(longclock_add_levels sources)
   file(GLOB bodies CONFIGURE_DEPENDS kernels/*/*_simd-inl.h)
   foreach(body IN LISTS bodies)

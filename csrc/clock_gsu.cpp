@@ -10,10 +10,11 @@ namespace longclock {
 namespace {
 
 std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
-                                         LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER) int64_t k) {
+                                         LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
+                                             LONGCLOCK_INT8(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "clock_gsu";
   check_k(op, k);
-  Search search(op, LONGCLOCK_FEATURE_SEARCH_ARGUMENTS);
+  Search search(op, LONGCLOCK_ANY_SEARCH_ARGUMENTS);
   if (k > 0) search.tabulate();
   DotSearchParams params{};
   params.queries = static_cast<const float*>(search.queries.const_data_ptr());
@@ -25,8 +26,8 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
-  m.def("clock_gsu(" LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA)
-            LONGCLOCK_FEATURES(LONGCLOCK_SCHEMA) "int k) -> (Tensor scores, Tensor indices)");
+  m.def("clock_gsu(" LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA) LONGCLOCK_FEATURES(LONGCLOCK_SCHEMA)
+            LONGCLOCK_INT8(LONGCLOCK_SCHEMA) "int k) -> (Tensor scores, Tensor indices)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {

@@ -10,11 +10,12 @@ namespace longclock {
 namespace {
 
 std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
-                                         LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER) int64_t k) {
+                                         LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
+                                             LONGCLOCK_INT8(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "clock_gsu";
   check_k(op, k);
   CudaCall cuda(op, "query", query);
-  const DeviceSearchInputs search(op, cuda, LONGCLOCK_FEATURE_SEARCH_ARGUMENTS);
+  const DeviceSearchInputs search(op, cuda, LONGCLOCK_ANY_SEARCH_ARGUMENTS);
   DeviceSearchTopKCall call(cuda, search, scale, k);
   if (call.is_empty()) return {call.scores, call.indices};
   SweepPlan many;
@@ -28,13 +29,13 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
   FewPlan few;
   cuda.check_launch(plan_few_topk(call.params.search, k, &few));
   if (few.supported) {
-    call.cut_into(cuda, few.parts);
+    call.cut_into(cuda, few.tiles.parts);
     cuda.check_launch(launch_few_topk(call.params, few, cuda.stream()));
   } else {
     call.cut(cuda);
   }
-  if (!few.supported || few.windows) {  // queries that share their rows with no other
-    call.params.only_alone = few.windows;
+  if (!few.supported || few.tiles.windows) {  // queries that share their rows with no other
+    call.params.only_alone = few.tiles.windows;
     cuda.check_launch(launch_clock_gsu(call.params, cuda.stream()));
   }
   return {call.scores, call.indices};

@@ -41,10 +41,10 @@ struct GroupsByPart {
 };
 
 Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
-                     std::optional<int64_t>
+                     LONGCLOCK_INT8(LONGCLOCK_PARAMETER) std::optional<int64_t>
                          total) {
   constexpr const char* op = "gsu_score";
-  Search search(op, LONGCLOCK_FEATURE_SEARCH_ARGUMENTS);
+  Search search(op, LONGCLOCK_ANY_SEARCH_ARGUMENTS);
   check(!total || *total == search.score_count, op, ": total must be ", search.score_count,
         ", the number of scores, got ", total.value_or(0), "; None has it counted");
   Tensor scores = make_empty(keys, search.score_shape(search.score_count), ScalarType::Float);
@@ -154,8 +154,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
-  m.def("gsu_score(" LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA)
-            LONGCLOCK_FEATURES(LONGCLOCK_SCHEMA) "int? total) -> Tensor");
+  m.def("gsu_score(" LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA) LONGCLOCK_FEATURES(LONGCLOCK_SCHEMA)
+            LONGCLOCK_INT8(LONGCLOCK_SCHEMA) "int? total) -> Tensor");
   m.def(
       "gsu_score_backward(Tensor grad, " LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA)
       "bool need_query, bool need_keys, bool need_mlp) -> (Tensor query, Tensor keys, Tensor w1, "

@@ -35,11 +35,11 @@ struct DeviceScores {
 };
 
 Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
-                     std::optional<int64_t>
+                     LONGCLOCK_INT8(LONGCLOCK_PARAMETER) std::optional<int64_t>
                          total) {
   constexpr const char* op = "gsu_score";
   CudaCall cuda(op, "query", query);
-  const DeviceSearchInputs inputs(op, cuda, LONGCLOCK_FEATURE_SEARCH_ARGUMENTS);
+  const DeviceSearchInputs inputs(op, cuda, LONGCLOCK_ANY_SEARCH_ARGUMENTS);
   const DeviceScores scores(op, cuda, inputs, scale, total);
   const Tensor out =
       output(cuda, keys, inputs.score_shape(scores.search.score_count), ScalarType::Float);

@@ -48,7 +48,7 @@ class Mapped:
 @dataclass
 class Case(Mapped):
     query: Tensor
-    keys: Tensor | tuple[Tensor, ...]
+    keys: Tensor | lc.Int8Rows | tuple[Tensor, ...]
     key_time: Tensor
     query_time: Tensor
     mlp: tuple[Tensor, ...]
@@ -56,6 +56,8 @@ class Case(Mapped):
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Case:
         def visit(value: Any) -> Any:
+            if isinstance(value, lc.Int8Rows):
+                return value.mapped(change)
             if isinstance(value, tuple):
                 return tuple(map(visit, value))
             return change(value) if isinstance(value, Tensor) else value
@@ -68,7 +70,9 @@ class Case(Mapped):
 
     def leaves(self) -> dict[str, Tensor]:
         tables = {"keys": self.keys}
-        if isinstance(self.keys, tuple):
+        if isinstance(self.keys, lc.Int8Rows):
+            tables = {}
+        elif isinstance(self.keys, tuple):
             tables = {f"keys[{i}]": table for i, table in enumerate(self.keys)}
         mlp = dict(zip(("w1", "b1", "w2", "b2"), self.mlp, strict=True))
         return {"query": self.query, **tables, **mlp}
@@ -99,7 +103,10 @@ class Case(Mapped):
     def raw(self, extra: Any, **options: Any) -> tuple[Any, ...]:
         """The positional arguments of the raw op."""
         given, keys, features, feature_ids = self.layout | options, self.keys, [], []
-        if isinstance(keys, tuple):
+        key_scale = None
+        if isinstance(keys, lc.Int8Rows):
+            keys, key_scale = keys
+        elif isinstance(keys, tuple):
             first, *others = given["ids"]
             given = {**given, "ids": first}
             keys, *features = (x if i is not None else x.flatten(0, -2) for x, i in zip(keys, (self, *others), strict=True))  # fmt: skip
@@ -109,7 +116,7 @@ class Case(Mapped):
             self.query, keys, self.key_time, self.query_time, *self.mlp,
             *(given.get(name) for name in names), given.get("exclude_future", False),
             given.get("scale", 0.5), *raw_clocks(given.get("clocks", 86400), given.get("unit")),
-            features, feature_ids, extra,
+            features, feature_ids, key_scale, given.get("query_dtype"), extra,
         )  # fmt: skip
 
     def with_layout(self, **changes: Any) -> Case:
@@ -131,6 +138,13 @@ def several_tables(case: Case, widths: tuple[int, ...] = (3, 2, 2)) -> Case:
         small = small.round()
     ids = tuple(each.masked_fill(dead, NOWHERE) for each in (many, few))
     return replace(case, keys=(table, own.contiguous(), small), layout={**case.layout, "ids": (ids[0], None, ids[1])})  # fmt: skip
+
+
+def int8_keys(case: Case, query_dtype: str | None = None) -> Case:
+    """The case with its rows in bytes, NaN where they were."""
+    assert isinstance(case.keys, Tensor)
+    layout = {**case.layout, "query_dtype": query_dtype}
+    return replace(case, keys=lc.quantize_rows(case.keys), layout=layout)
 
 
 def make_mlp(hidden: int = 8, reach: float = 12.0) -> tuple[Tensor, ...]:

@@ -38,6 +38,7 @@ DEVICES_OF = {
     "test_cuda_portions.py": {"emulated"},
     "test_esu_attention_cuda.py": {"emulated", "cuda"},
     "test_few_candidates_cuda.py": {"emulated", "cuda"},
+    "test_gsu_score_few_cuda.py": {"emulated", "cuda"},
     "test_many_candidates_cuda.py": {"emulated", "cuda"},
 }
 

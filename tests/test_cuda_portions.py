@@ -83,7 +83,7 @@ def test_sweeps_of_tiles_in_portions(device: str, dtype: torch.dtype) -> None:
     found, many, narrow = launches(call, 64)
     assert_bitwise(found, whole)
     assert narrow <= 64 < wide
-    assert many > few == 4
+    assert many > few == (3 if dtype == torch.float32 else 4)  # one sweep, which stores all scores
 
 
 @pytest.mark.parametrize("sm", [75, 90])

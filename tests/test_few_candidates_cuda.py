@@ -100,9 +100,39 @@ def test_every_order(device: str, pattern: str, k: int) -> None:
             exact(of_scores(patterns(m)[pattern], dtype, candidates=5), k, device)
 
 
+@pytest.mark.parametrize("pattern", ["random", "ascending", "equal", "few values", "descending"])
+@pytest.mark.parametrize("k", [129, 255, 800, 1100, 2047, 2048])
+def test_long_lists(device: str, pattern: str, k: int) -> None:
+    """Lists longer than a warp has registers for, that are cut to k several times or never."""
+    for dtype, m in ((torch.float32, 7_000), (torch.float16, 2_500)):
+        exact(of_scores(patterns(m)[pattern], dtype, candidates=3), k, device)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_long_lists_of_scores_that_differ_in_the_last_bits(device: str, sign: float) -> None:
+    """1 + j 2^-23, all different, and one apart from the next."""
+    case = of_scores(torch.zeros(4_096), torch.float32, candidates=4)
+    case.keys[0, :, 0] = sign * (1.0 + torch.randperm(4_096) * 2.0**-23)
+    case.query[0, :, 0] = torch.tensor([1.0, -1.0, 2.0, 1.0])
+    case.query[0, 3, 1], case.keys[0, 5::7, 1] = 1.0, -torch.inf
+    for k in (600, 1500):
+        exact(case, k, device)
+
+
+@pytest.mark.parametrize("k", [300, 1025, 2048])
+@pytest.mark.parametrize("sm", [75, 80, 86, 90])
+def test_long_lists_of_as_many_candidates_as_memory_holds(
+    device: str, emulated: bool, sm: int, k: int
+) -> None:
+    with profile(emulated, sm=sm):
+        for candidates in (2, 7, 15):
+            case = make_case("candidates", counts=(1_100, 70), candidates=candidates, width=8)
+            same_as_alone(case, k, device)
+
+
 def test_parts_of_a_long_history(device: str) -> None:
     case = of_scores(patterns(16_000)["random"].repeat(3), torch.float16, candidates=5)
-    for k in (1, 100, 128):
+    for k in (1, 100, 128, 700):
         exact(case, k, device)
     exact(laid_out(case.with_layout(lengths=torch.tensor([48_000])), "windows"), 100, device)
 
@@ -173,12 +203,17 @@ def test_queries_of_a_sequence_whose_rows_the_sweeps_cannot_read(
         (make_case("candidates", candidates=40, width=7), 5, FEW),
         (make_case("candidates", candidates=16, width=132), 5, FEW),
         (make_case("candidates", candidates=1, width=8), 5, ["clock_gsu_ahead"]),
-        (make_case("candidates", candidates=5, width=8), 129, ["clock_gsu_ahead"]),
+        (make_case("candidates", candidates=5, width=8), 129, FEW),
+        (
+            make_case("candidates", candidates=5, width=8, counts=(4_000, 3_000)),
+            129,
+            [*FEW, "topk_merge"],
+        ),
         (make_case("candidates", candidates=5, width=20_000, counts=(9,)), 5, ["clock_gsu"]),
         (make_case("ragged", width=8), 5, ["clock_gsu_ahead"]),
         (make_case("ragged_many", width=7), 5, FEW),
         (make_case("windows", width=8), 5, [*FEW, "clock_gsu_ahead"]),
-        (make_case("windows", width=8), 129, ["clock_gsu_ahead"]),
+        (make_case("windows", width=8), 129, [*FEW, "clock_gsu_ahead"]),
     ],
 )
 def test_which_kernels_run(
@@ -188,14 +223,15 @@ def test_which_kernels_run(
     assert names(launched(case, k)) == expected
 
 
+@pytest.mark.parametrize("k", [100, 600])
 @pytest.mark.parametrize("layout", ["candidates", "windows"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_key_is_read_once_for_all(
-    emulator_only: None, device: str, dtype: torch.dtype, layout: str
+    emulator_only: None, device: str, dtype: torch.dtype, layout: str, k: int
 ) -> None:
     s, m, width = 6, 3_000, 64
     case = make_case("candidates", dtype, counts=(m,) * s, candidates=5, width=width)
-    first, *_ = launched(laid_out(case, layout), 100)
+    first, *_ = launched(laid_out(case, layout), k)
     assert "few_candidates" in first["kernel"]
     keys: Any = case.keys
     wide = sum(

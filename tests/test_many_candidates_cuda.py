@@ -19,6 +19,7 @@ import longclock as lc
 
 KERNELS = ["sweep", "choose_by_warp", "sweep", "select_by_warp"]
 OF_LARGE_K = ["sweep", "choose", "sweep", "select"]
+STORED = ["sweep", "choose_by_warp", "select_by_warp"]  # fp32 whose scores the cache keeps
 
 
 def launched(case: Case, k: int | None, sm: int = 80) -> list[dict[str, Any]]:
@@ -89,7 +90,66 @@ def test_which_kernels_run(
     emulator_only: None, device: str, case: Case, sm: int, many: bool
 ) -> None:
     case.keys.nan_to_num_(0.0)
-    assert (names(launched(case, 5, sm)) == KERNELS) == many
+    expected = STORED if case.query.dtype == torch.float32 else KERNELS
+    assert (names(launched(case, 5, sm)) == expected) == many
+
+
+SMALL_CACHE = 86  # of the profile with 6 MB, of which 24 rows of 33,000 scores are more than half
+
+
+def more_than_half_a_small_cache() -> dict[str, Case]:
+    m, candidates = 33_000, 24
+    found = {
+        name: of_scores(patterns(2**14)[name].repeat(3)[:m], torch.float32, candidates, width=8)
+        for name in ("random", "equal", "few values", "ties across edges")
+    }
+    odd = found["odd"] = of_scores(torch.randint(0, 2**14, (m,)).float(), torch.float32, candidates, width=8)  # fmt: skip
+    for i, value in enumerate((torch.nan, torch.inf, -torch.inf)):
+        odd.keys[0, 7 + i :: 1009, 2] = value
+    odd.query[0, 3, 2], odd.query[0, 4] = 1.0, torch.nan
+    found["mask"] = found["random"].with_layout(mask=torch.rand(1, m) < 0.5)
+    return found
+
+
+@pytest.mark.parametrize("name", list(more_than_half_a_small_cache()))
+def test_one_stored_sweep_finds_what_two_do(emulator_only: None, device: str, name: str) -> None:
+    case = more_than_half_a_small_cache()[name]
+    for k in (100, 300):
+        ours, expected = case.run(lc.clock_gsu, k), case.run(lc.reference.clock_gsu, k)
+        assert torch.equal(ours.indices, expected.indices)
+        with emulator.options(sm=SMALL_CACHE):
+            assert_bitwise(case.run(lc.clock_gsu, k), ours)
+
+
+def test_products_are_computed_once_where_the_cache_keeps_the_scores(
+    emulator_only: None, device: str
+) -> None:
+    case = more_than_half_a_small_cache()["random"]
+    stored, twice = launched(case, 100), launched(case, 100, SMALL_CACHE)
+    assert [names(each).count("sweep") for each in (stored, twice)] == [1, 2]
+    products = [
+        [x["instructions"].get("tensor", 0) for x in each if "sweep_kernel" in x["kernel"]]
+        for each in (stored, twice)
+    ]
+    assert products[0] == products[1][:1]
+    assert products[1][1] > 0
+    # Whole sectors of scores, and half of one of delegates, one for each eight scores.
+    stores = stored[0]["global_stores"]
+    assert stores["sectors"] <= 1.01 * stores["bytes"] / 9 * (8 / 32 + 1 / 16)
+
+
+@pytest.mark.parametrize("layout", ["candidates", "ragged_many", "windows_many"])
+@pytest.mark.parametrize("k", [5, 300])
+def test_a_stored_sweep_in_every_layout(
+    emulator_only: None, device: str, layout: str, k: int
+) -> None:
+    for dead in ({}, {"mask": True, "exclude_future": True}):
+        for table in (False, True):
+            case = make_case(
+                layout, counts=(300, 0, 5, 64), width=8, candidates=67, table=table, integers=True, **dead
+            )  # fmt: skip
+            exact(case, k, device)
+            assert len(launched(case, k)) == 3
 
 
 @pytest.mark.parametrize(

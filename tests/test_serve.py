@@ -155,9 +155,12 @@ def served(tmp_path_factory):
     return served_from(tmp_path_factory.mktemp("served"))
 
 
-def test_cold_users_and_unknown_items(served):
-    folder, events, _, store = served
-    recommender = Recommender(folder / "model", store)
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("scoring", ["folded", "precomputed"])
+def test_cold_users_and_unknown_items(tmp_path, served, dtype, scoring):
+    folder, events, *_ = served
+    store = stored(tmp_path / "histories.db", events)
+    recommender = Recommender(folder / "model", store, dtype=dtype, scoring=scoring)
     now = int(events.order_time[-1]) + 60
     cold = recommender.rank("nobody", [3, 99, -1, 5], now)
     assert cold.items.tolist()[2:] == [99, -1]
@@ -338,7 +341,8 @@ def test_the_bench_runs(tmp_path):
         "attention",
         "store",
     }
-    assert len(results) == 6
+    assert len(results) == 8
     text = report.section(json.loads((tmp_path / "found.json").read_text()))
-    assert text.count("\n| ") == 2 + 3
+    assert text.count("\n| ") == 2 + 5
+    assert "Times those of int8, folded: the rank of fp32 " in text
     assert "plain PyTorch" in text

@@ -10,6 +10,7 @@
 #define LONGCLOCK_SCHEMA_Tensor "Tensor"
 #define LONGCLOCK_SCHEMA_OptionalTensor "Tensor?"
 #define LONGCLOCK_SCHEMA_OptionalTensorList "Tensor[]?"
+#define LONGCLOCK_SCHEMA_OptionalString "str?"
 #define LONGCLOCK_SCHEMA_bool "bool"
 #define LONGCLOCK_SCHEMA_int64_t "int"
 #define LONGCLOCK_SCHEMA_double "float"

@@ -19,6 +19,7 @@ namespace longclock {
 using OptionalTensor = std::optional<Tensor>;
 using TensorList = std::vector<Tensor>;
 using OptionalTensorList = std::optional<TensorList>;
+using OptionalString = std::optional<std::string>;
 
 using Ints = std::vector<int64_t>;
 using Floats = std::vector<double>;

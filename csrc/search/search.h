@@ -19,11 +19,15 @@ namespace longclock {
   LONGCLOCK_ROWS(X)         \
   LONGCLOCK_MLP(X) LONGCLOCK_LAYOUT(X) X(double, scale) LONGCLOCK_CLOCKS(X)
 #define LONGCLOCK_HASH_SEARCH(X) LONGCLOCK_ROWS(X) LONGCLOCK_LAYOUT(X)
+// Keys of int8 have a scale a row, [S, M] or [T], or [N] of a table; and the query's elements are
+// rounded to a dtype, none: they are not.
+#define LONGCLOCK_INT8(X) X(OptionalTensor, key_scale) X(OptionalString, query_dtype)
 
-// s() of a search.
+// s() of a search, and what products are multiplied by.
 struct SearchTimeTerm {
   LONGCLOCK_MLP(LONGCLOCK_FIELD)
   LONGCLOCK_CLOCKS(LONGCLOCK_FIELD)
+  const double& scale;
 };
 
 struct SearchArguments {
@@ -32,19 +36,25 @@ struct SearchArguments {
   std::optional<SearchTimeTerm> time;  // none: hashes are compared
   const OptionalTensorList* features = nullptr;
   const OptionalTensorList* feature_ids = nullptr;
+  const OptionalTensor* key_scale = nullptr;
+  const OptionalString* query_dtype = nullptr;
 
+  bool has_int8_keys() const {
+    return key_scale != nullptr && keys.defined() && keys.scalar_type() == ScalarType::Char;
+  }
   LayoutArguments layout() const { return LONGCLOCK_LAYOUT_ARGUMENTS; }
 };
 
-#define LONGCLOCK_SEARCH_ARGUMENTS_OF(features, feature_ids)             \
-  ::longclock::SearchArguments {                                         \
-    LONGCLOCK_ROWS(LONGCLOCK_NAME)                                       \
-    LONGCLOCK_LAYOUT(LONGCLOCK_NAME)::longclock::SearchTimeTerm{         \
-        LONGCLOCK_MLP(LONGCLOCK_NAME) LONGCLOCK_CLOCKS(LONGCLOCK_NAME)}, \
-        features, feature_ids                                            \
+#define LONGCLOCK_SEARCH_ARGUMENTS_OF(...)                                     \
+  ::longclock::SearchArguments {                                               \
+    LONGCLOCK_ROWS(LONGCLOCK_NAME)                                             \
+    LONGCLOCK_LAYOUT(LONGCLOCK_NAME)::longclock::SearchTimeTerm{               \
+        LONGCLOCK_MLP(LONGCLOCK_NAME) LONGCLOCK_CLOCKS(LONGCLOCK_NAME) scale}, \
+        __VA_ARGS__                                                            \
   }
 #define LONGCLOCK_SEARCH_ARGUMENTS LONGCLOCK_SEARCH_ARGUMENTS_OF(nullptr, nullptr)
-#define LONGCLOCK_FEATURE_SEARCH_ARGUMENTS LONGCLOCK_SEARCH_ARGUMENTS_OF(&features, &feature_ids)
+#define LONGCLOCK_ANY_SEARCH_ARGUMENTS \
+  LONGCLOCK_SEARCH_ARGUMENTS_OF(&features, &feature_ids, &key_scale, &query_dtype)
 #define LONGCLOCK_HASH_SEARCH_ARGUMENTS                                          \
   ::longclock::SearchArguments {                                                 \
     LONGCLOCK_ROWS(LONGCLOCK_NAME) LONGCLOCK_LAYOUT(LONGCLOCK_NAME) std::nullopt \
@@ -57,7 +67,7 @@ constexpr BehaviourWords kSearchWords = {"keys", "key_time", "D"};
 struct SearchInputs : LayoutInputs {
   std::optional<TimeTermArguments> mlp;  // none where hashes are compared
   Tensor keys;
-  std::optional<Tensor> ids;
+  std::optional<Tensor> ids, key_scale;
   FeatureInputs features;
   std::vector<int64_t> widths;  // of a row, and of each feature
 
@@ -75,6 +85,8 @@ struct SearchInputs : LayoutInputs {
 
  private:
   void read_rows(const char* op, const SearchArguments& a);
+  void read_dtypes(const char* op, const SearchArguments& a);
+  void read_key_scale(const char* op, const SearchArguments& a);
   void check_query(const char* op, const SearchArguments& a) const;
 };
 
@@ -87,11 +99,14 @@ class Search : public SearchInputs, public SearchWork {
   // Finds or builds the tables of behaviours.time where they pay.
   void tabulate();
 
-  Tensor queries;  // padded_rows(); of hashes as they are, contiguous
+  Tensor queries;  // padded_rows(), or scaled_queries(); of hashes as they are, contiguous
   int64_t query_stride;
   int64_t score_count;  // elements of gsu_score's output
 
  private:
+  // Queries of int8 keys, each with its scale behind it, see DotSearchParams.
+  Tensor scaled_queries(const SearchArguments& a) const;
+
   TimeTables tables_;
 };
 

@@ -17,6 +17,14 @@ const SearchArguments& on_one_device(const CudaCall& call, const SearchArguments
   return a;
 }
 
+// Rows whose dtype the kernels of CUDA take.
+const SearchArguments& with_float_keys(const char* op, const SearchArguments& a) {
+  check(!a.has_int8_keys(), op,
+        ": keys must be float32, float16 or bfloat16 on CUDA, got int8; search them on the CPU, or "
+        "give Int8Rows.float()");
+  return a;
+}
+
 // A block of a launch is a query or a sequence.
 const SearchArguments& few_enough(const char* op, const SearchArguments& a) {
   const auto few = [](const Tensor& tensor, int64_t dims) {
@@ -71,7 +79,7 @@ DeviceSearchParams layout_params(const LayoutInputs& in) {
 }
 
 DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const SearchArguments& a)
-    : SearchInputs(op, few_enough(op, on_one_device(call, a))) {
+    : SearchInputs(op, few_enough(op, with_float_keys(op, on_one_device(call, a)))) {
   // Kernels step over rows in 32 bits.
   if (behaviours.key_row_stride * size_of(behaviours.dtype) > 0x7fffffff) {
     keys = as_contiguous(a.keys);

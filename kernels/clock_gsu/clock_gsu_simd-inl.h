@@ -72,7 +72,7 @@ void search(const DotSearchParams& p, const SearchTask& task) {
   const int64_t count = task.query_end - task.query_begin;
   Scratch scratch;
   if (are_few(group)) {
-    FewSearch<T> few(p, task, &scratch);
+    FewSearch<typename AsFloats<T>::Type> few(p, task, &scratch);
     return write_all(p, task, few.find());
   }
   if (p.behaviours.ids && p.behaviours.feature_count == 0 && count >= kMinCandidates) {
@@ -90,7 +90,7 @@ void search(const DotSearchParams& p, const SearchTask& task) {
 
 void clock_gsu(const DotSearchParams& p, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; ++task) {
-    LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, search<T>(p, p.tasks[task]));
+    with_elements(p.behaviours, [&](auto element) { search<decltype(element)>(p, p.tasks[task]); });
   }
 }
 

@@ -13,6 +13,7 @@
 #include "longclock/common/device.h"
 #include "longclock/common/driver_advice.h"
 #include "longclock/common/grid.h"
+#include "longclock/common/second_level_cache.h"
 
 namespace longclock {
 namespace {
@@ -22,6 +23,7 @@ using KernelOnDevice = std::pair<const void*, int>;
 struct Asked {
   std::shared_mutex mutex;
   std::map<int, DeviceLimits> limits;
+  std::map<int, int> caches;
   std::map<KernelOnDevice, int> architectures;
   std::set<KernelOnDevice> allowed;
 };
@@ -65,6 +67,24 @@ int current_device_limits(DeviceLimits* limits) {
   if (error != cudaSuccess) return error;
   const std::unique_lock lock(asked().mutex);
   asked().limits.emplace(device, *limits);
+  return cudaSuccess;
+}
+
+int second_level_cache(int* bytes) {
+  int device = 0, ordinal = 0;
+  if (const int error = current_device(&device)) return error;
+  {
+    const std::shared_lock lock(asked().mutex);
+    if (const auto kept = asked().caches.find(device); kept != asked().caches.end()) {
+      *bytes = kept->second;
+      return cudaSuccess;
+    }
+  }
+  cudaError_t error = cudaGetDevice(&ordinal);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(bytes, cudaDevAttrL2CacheSize, ordinal);
+  if (error != cudaSuccess) return error;
+  const std::unique_lock lock(asked().mutex);
+  asked().caches.emplace(device, *bytes);
   return cudaSuccess;
 }
 

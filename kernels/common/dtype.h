@@ -7,9 +7,10 @@
 
 namespace longclock {
 
-// Element types of keys, tables and z. Storage only: all arithmetic is fp32. int64 is for the words
-// of hashes, which only hamming_gsu takes.
-enum class DType : int8_t { kFloat32, kFloat16, kBFloat16, kInt64 };
+// Element types of keys, tables and z. Storage only: all arithmetic is fp32, but for products of
+// int8 rows with int8 queries. int8 is for rows that have a scale each, which only searches take,
+// int64 for the words of hashes, which only hamming_gsu takes.
+enum class DType : int8_t { kFloat32, kFloat16, kBFloat16, kInt8, kInt64 };
 
 struct Float16 {
   uint16_t bits;
@@ -17,9 +18,15 @@ struct Float16 {
 struct BFloat16 {
   uint16_t bits;
 };
+// An element of an int8 row, as it is multiplied with queries whose elements are Query: float,
+// BFloat16 or int8_t.
+template <class Query>
+struct Int8By {
+  int8_t value;
+};
 
 LONGCLOCK_INLINE constexpr int64_t size_of(DType type) {
-  return type == DType::kInt64 ? 8 : type == DType::kFloat32 ? 4 : 2;
+  return type == DType::kInt64 ? 8 : type == DType::kFloat32 ? 4 : type == DType::kInt8 ? 1 : 2;
 }
 
 // Runs the statements with `T` naming the element type of `dtype`, which is one of floats.
@@ -40,6 +47,7 @@ LONGCLOCK_INLINE constexpr int64_t size_of(DType type) {
       __VA_ARGS__;                          \
       break;                                \
     }                                       \
+    case ::longclock::DType::kInt8:         \
     case ::longclock::DType::kInt64:        \
       break;                                \
   }

@@ -87,6 +87,19 @@ inline Vf load(const Float16* from) {
   return v;
 #endif
 }
+template <class Query>
+inline Vf load(const Int8By<Query>* from) {
+#if defined(__AVX512F__)
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return (Vf)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, bytes));
+#elif defined(__AVX2__)
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  return (Vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+#else
+  typedef int8_t Bytes __attribute__((vector_size(kLanes)));
+  return __builtin_convertvector(load_raw<Bytes>(from), Vf);
+#endif
+}
 // The first `count` < kLanes elements, then zeros; reads nothing beyond them.
 template <class T>
 inline Vf load_partial(const T* from, int64_t count) {

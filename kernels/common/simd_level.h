@@ -5,7 +5,8 @@ namespace longclock {
 
 // Instruction sets that CPU kernels are compiled for, each from the same body. AVX512_BF16, which
 // multiplies pairs of bfloat16, is a level of its own, since its scores have bits of their own; the
-// kernels that have no use for it run their AVX-512 body there.
+// kernels that have no use for it run their AVX-512 body there. Every machine that has it
+// multiplies fours of int8 as well (AVX512_VNNI).
 enum class SimdLevel { kScalar, kAvx2, kAvx512, kAvx512Bf16 };
 
 // The level in use: the best that this machine has, or what LONGCLOCK_SIMD names (read once).

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Warps take tiles of 32 behaviours of a query in turn. Memory-bound for one candidate: keys are
-// read once; many candidates of a sequence read them from the second-level cache.
+// Warps take tiles of 32 behaviours of a query in turn. Memory-bound: keys are read once for a
+// query. What shares its keys with others goes to gsu_score_few.cu, or to the sweeps.
 #include <cub/block/block_reduce.cuh>
 #include <cub/block/block_scan.cuh>
 
 #include "longclock/common/device.h"
 #include "longclock/common/launch.cuh"
 #include "longclock/gsu_score/gsu_score.h"
+#include "longclock/gsu_score/gsu_score_few.h"
+#include "longclock/search/candidate_range.cuh"
 #include "longclock/search/tile_scorer.cuh"
 
 namespace longclock {
@@ -68,12 +70,13 @@ __global__ void __launch_bounds__(kScanThreads)
 template <class T, RowForm kForm, bool kFeatures>
 __global__ void __launch_bounds__(kBlockThreads,
                                   kForm == RowForm::kElements || kFeatures ? 2 : kTileBlocks)
-    gsu_score_kernel(const __grid_constant__ DeviceSearchParams p, int parts,
+    gsu_score_kernel(const __grid_constant__ DeviceSearchParams p, int parts, bool only_alone,
                      float* __restrict__ scores) {
   extern __shared__ uint4 memory[];
   __shared__ SharedTimeTerm time;
   const int64_t q = blockIdx.x / static_cast<unsigned>(parts);
   const int part = static_cast<int>(blockIdx.x % static_cast<unsigned>(parts));
+  if (only_alone && !is_alone(p, q)) return;
   __shared__ SequenceView view;
   load_view(p, [&] { return sequence_of(p, q); }, &view, &time);
   T* const query = reinterpret_cast<T*>(memory);
@@ -113,13 +116,17 @@ int launch_score_begin(const DeviceSearchParams& p, int64_t* begin, CudaStream s
 
 int launch_gsu_score(const DeviceSearchParams& p, float* scores, CudaStream stream) {
   if (p.queries == 0 || p.score_count == 0) return cudaSuccess;
+  Left left;
+  const int error = launch_gsu_score_few(p, scores, &left, stream);
+  if (error != 0 || left == Left::kNone) return error;
+  const bool only_alone = left == Left::kAlone;
   const int query_room = query_bytes(p);
   // Blocks of a query, for behaviours in proportion: about 1,024 each.
   const int64_t scores_a_query = p.score_count / p.queries;
   const int parts = static_cast<int>(min(scores_a_query / 1024 + 1, int64_t{1} << 20));
   const unsigned blocks = grid_of(p.queries * parts);
   const auto launch = [&](auto* kernel) {
-    kernel<<<blocks, kBlockThreads, query_room, stream>>>(p, parts, scores);
+    kernel<<<blocks, kBlockThreads, query_room, stream>>>(p, parts, only_alone, scores);
   };
   LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, with_row_form(p, [&](auto form, auto features) {
                          launch(gsu_score_kernel<T, form, features>);

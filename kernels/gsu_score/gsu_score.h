@@ -14,7 +14,7 @@ constexpr int64_t kQueryTile = 12;
 // score = scale * key . query + s(delta(key_time, query_time) / unit), -inf where not valid.
 struct GsuScoreParams {
   Behaviours behaviours;
-  const float* queries;  // [Q, round_up(D, 16)], padded with zeros
+  const float* queries;  // as of DotSearchParams
   int64_t query_stride;  // elements, a multiple of 16
   const Group* groups;
   const SearchTask* tasks;  // cover every query of every group, and all of its behaviours

@@ -37,7 +37,8 @@ void score(const GsuScoreParams& p, const SearchTask& task) {
         [&](StreamBlock<T>& block) { read_s(p.behaviours, 0, block.n, &block); },
         [&](StreamBlock<T>& block, float* scores, int64_t begin) {
           for (int64_t q = 0; q < count; ++q, scores += products.product_stride()) {
-            if (block.any_valid) add_s(p.scale, block.s, block.n, scores);
+            const float scale = query_scale<T>(p.behaviours, queries + q * p.query_stride, p.scale);
+            if (block.any_valid) add_s(scale, block.s, block.n, scores);
             write_block(p, block, scores, out + q * group.out_stride + begin);
           }
         });
@@ -215,7 +216,9 @@ void table_grad(const GsuScoreBackwardParams& p, int64_t begin, int64_t end) {
 
 void gsu_score(const GsuScoreParams& p, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; ++task) {
-    LONGCLOCK_WITH_DTYPE(p.behaviours.dtype, T, score<T>(p, p.tasks[task]));
+    with_elements(p.behaviours, [&](auto element) {
+      score<typename AsFloats<decltype(element)>::Type>(p, p.tasks[task]);
+    });
   }
 }
 

@@ -7,6 +7,7 @@
 #include "longclock/common/rows-inl.h"
 #include "longclock/common/scratch.h"
 #include "longclock/search/behaviours.h"
+#include "longclock/search/int8_rows-inl.h"
 #include "longclock/search/row_streams-inl.h"
 #include "longclock/search/row_words-inl.h"
 #include "longclock/search/tile-inl.h"
@@ -171,13 +172,16 @@ class BlockScorer {
   // queries: [count], each as RowWords takes it. `length`: behaviours of the group.
   BlockScorer(const Behaviours& b, float scale, const float* queries, int64_t query_stride,
               int64_t count, int64_t length, Scratch* scratch)
-      : b_(b), words_(b, length), scale_(scale), count_(count) {
+      : b_(b), words_(b, length), count_(count) {
     block_ = scratch->take<BehaviourBlock<T>>(1);
     panel_ = scratch->take<float>(kPanelLanes * words_.count());
     rows_ = scratch->take<const char*>(count);
+    scales_ = scratch->take<float>(count);
+    if (kAreScaled<T>) key_scales_ = scratch->take<float>(kBehaviourBlock + kPanelLanes);
     float* row = scratch->take<float>(count * words_.count());
     for (int64_t i = 0; i < count; ++i, row += words_.count()) {
       words_.from_query(queries + i * query_stride, row);
+      scales_[i] = query_scale<T>(b, queries + i * query_stride, scale);
       rows_[i] = reinterpret_cast<const char*>(row);
     }
     for (int f = 0; f < b.feature_count; ++f) {
@@ -196,6 +200,10 @@ class BlockScorer {
     for (int f = 0; f < b_.feature_count; ++f) {
       find_rows(feature_place(b_.features[f], g), g, begin, n, block, feature_rows_[f]);
     }
+    if constexpr (kAreScaled<T>) {
+      read_scales(b_, g, begin, n, block, key_scales_);
+      for (int64_t i = n; i < round_up(n, kPanelLanes); ++i) key_scales_[i] = 0.0f;
+    }
     for (int64_t at = 0; at < n; at += kPanelLanes) {
       if (b_.ids) {
         for (int64_t i = at + kPanelLanes; i < min_of(n, at + 2 * kPanelLanes); ++i) {
@@ -205,10 +213,10 @@ class BlockScorer {
       pack(block, at, min_of(kPanelLanes, n - at));
       int64_t q = 0;
       for (; q + kTileRows <= count_; q += kTileRows) {
-        score_tile<kTileRows>(q, kTileRows, block.s + at, out + at, out_stride);
+        score_tile<kTileRows>(q, kTileRows, block.s, at, out, out_stride);
       }
       for (; q < count_; q += kRestRows) {
-        score_tile<kRestRows>(q, min_of(kRestRows, count_ - q), block.s + at, out + at, out_stride);
+        score_tile<kRestRows>(q, min_of(kRestRows, count_ - q), block.s, at, out, out_stride);
       }
     }
     return block;
@@ -229,20 +237,29 @@ class BlockScorer {
     }
   }
 
-  // Queries [q, q + n) against the panel.
+  // Queries [q, q + n) against the panel, which begins `at` in the block.
   template <int kRows>
-  void score_tile(int64_t q, int64_t n, const float* s, float* out, int64_t out_stride) {
+  void score_tile(int64_t q, int64_t n, const float* s, int64_t at, float* out,
+                  int64_t out_stride) {
     const char* rows[kRows];
     for (int64_t a = 0; a < kRows; ++a) rows[a] = rows_[q + min_of(a, n - 1)];
     Vf sums[kRows][2];
     multiply<kRows>(rows, sums);
-    const Vf scale = splat(scale_), low = load(s), high = load(s + kLanes);
+    const Vf low = load(s + at), high = load(s + at + kLanes);
 #pragma GCC unroll 12
     for (int a = 0; a < kRows; ++a) {
       if (a >= n) break;
-      store(fma(scale, sums[a][0], low), out + (q + a) * out_stride);
-      store(fma(scale, sums[a][1], high), out + (q + a) * out_stride + kLanes);
+      const Vf scale = splat(scales_[q + a]);
+      float* to = out + (q + a) * out_stride + at;
+      store(fma(scale, product(sums[a][0], at), low), to);
+      store(fma(scale, product(sums[a][1], at + kLanes), high), to + kLanes);
     }
+  }
+
+  // Products of sums with the behaviours from `at` on.
+  Vf product(Vf sums, int64_t at) const {
+    if constexpr (kAreScaled<T>) return sums * load(key_scales_ + at);
+    return sums;
   }
 
   // The sums that begin with what is looked up elsewhere.
@@ -271,10 +288,11 @@ class BlockScorer {
 
   const Behaviours& b_;
   RowWords<Words> words_;
-  float scale_;
   int64_t count_;
   BehaviourBlock<T>* block_;
   float* panel_;
+  float* scales_;                // of the queries
+  float* key_scales_ = nullptr;  // of the block's rows
   const char** rows_;
   const T** feature_rows_[kMaxFeatures];
 };

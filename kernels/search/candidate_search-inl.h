@@ -41,6 +41,7 @@ class CandidateSearch {
     block_ = scratch->take<BehaviourBlock<T>>(1);
     panels_ = scratch->take<float>(panels * packer_.panel_size());
     thresholds_ = scratch->take<float>(panels * kPanelLanes);
+    scales_ = scratch->take<float>(panels * kPanelLanes);
     sample_index_ = scratch->take<int64_t>(kMaxSamples);
     samples_ = scratch->take<float>(panels * kMaxSamples * kPanelLanes);
     codes_ = scratch->take<uint8_t>(sampled_codes(kMaxSamples));
@@ -69,6 +70,10 @@ class CandidateSearch {
       const int64_t first = panel * kPanelLanes;
       float* const words = panels_ + panel * packer_.panel_size();
       packer_.pack(queries + first, min_of(kPanelLanes, count_ - first), words);
+      for (int64_t i = 0; i < kPanelLanes; ++i) {
+        const float* query = queries[min_of(first + i, count_ - 1)];
+        scales_[first + i] = query_scale<T>(b_, query, p_.scale);
+      }
       small_.multiply(panel, words);
     }
   }
@@ -88,9 +93,11 @@ class CandidateSearch {
 
   template <int kRows>
   void score_tile(int64_t panel, int64_t first, int64_t n, float* out, RowBits* passed) const {
-    const char* rows[kRows];
-    for (int64_t a = 0; a < kRows; ++a) rows[a] = list_.rows()[first + min_of(a, n - 1)];
-    Vf sums[kRows][2] = {};
+    Vf sums[kRows][2];
+#pragma GCC unroll 12
+    for (int a = 0; a < kRows; ++a) {
+      sums[a][0] = sums[a][1] = list_.begin(first + min_of(a, n - 1));
+    }
     for (int i = 0; i < small_.count(); ++i) {
       const int32_t* row = list_.small(i) + first;
 #pragma GCC unroll 12
@@ -102,15 +109,15 @@ class CandidateSearch {
     }
     const float* words =
         panels_ + panel * packer_.panel_size() + words_.joined_begin() * kPanelLanes;
-    add_tile<Words, kRows>(rows, words, words_.joined(), sums);
-    const Vf scale = splat(p_.scale);
+    list_.template add<kRows>(first, n, words, sums);
+    const Vf low = scale(panel, 0), high = scale(panel, 1);
     out += first * kPanelLanes;
 #pragma GCC unroll 12
     for (int a = 0; a < kRows; ++a) {
       if (a >= n) break;
       const Vf s = splat(list_.s()[first + a]);
-      sums[a][0] = fma(scale, sums[a][0], s);
-      sums[a][1] = fma(scale, sums[a][1], s);
+      sums[a][0] = fma(low, list_.product(sums[a][0], first + a), s);
+      sums[a][1] = fma(high, list_.product(sums[a][1], first + a), s);
       store(sums[a][0], out + a * kPanelLanes);
       store(sums[a][1], out + a * kPanelLanes + kLanes);
     }
@@ -119,8 +126,14 @@ class CandidateSearch {
 #pragma GCC unroll 12
     for (int a = 0; a < kRows; ++a) {
       if (a >= n) break;
-      passed[first + a] = thresholds.passed(sums[a][0], sums[a][1]);
+      thresholds.store_passed(sums[a][0], sums[a][1], passed + first + a);
     }
+  }
+
+  // What products with a half of a panel are multiplied by.
+  Vf scale(int64_t panel, int64_t half) const {
+    if constexpr (kAreScaled<T>) return load(scales_ + panel * kPanelLanes + half * kLanes);
+    return splat(p_.scale);
   }
 
   void score_sample() {
@@ -231,7 +244,7 @@ class CandidateSearch {
   SmallTables<T> small_;
   BehaviourBlock<T>* block_;
   TopKBuffer* best_ = nullptr;
-  float *panels_, *thresholds_, *samples_, *scores_;
+  float *panels_, *thresholds_, *scales_, *samples_, *scores_;
   int64_t* sample_index_;
   uint8_t* codes_;
   uint32_t* passed_;

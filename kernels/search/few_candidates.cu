@@ -3,90 +3,84 @@
 // then each warp selects for one or two of the candidates, from what lies in shared memory, while
 // others begin the next round.
 #include "longclock/common/launch.cuh"
-#include "longclock/search/candidate_range.cuh"
 #include "longclock/search/few_candidates.h"
-#include "longclock/search/few_scorer.cuh"
+#include "longclock/search/few_tiles.cuh"
 #include "longclock/selection/round_selector.cuh"
 #include "longclock/selection/topk_merge.h"
 
 namespace longclock {
 namespace {
 
-constexpr int kWarps = RoundSelector::kRound / kWarpRows;
-constexpr int kThreads = kWarps * kWarp;
-// Scores of a candidate in a round, so far apart that lanes of eight candidates meet no bank twice.
-constexpr int kScoreStride = RoundSelector::kRound + 20;
-constexpr int kCandidateBytes =
-    static_cast<int>(sizeof(RoundSelector::State)) + 2 * kScoreStride * 4;
+constexpr int kWarps = kFewThreads / kWarp;
+static_assert(RoundSelector::kRound == kWarps * kWarpRows);
+static_assert(kFewThreads == kSelectorThreads);  // of a sort
+constexpr int kScoreStride = RoundSelector::kRound + kScoresApart;
+constexpr int kScoreBytes = 2 * kScoreStride * 4;  // of two rounds
 
-// Shared memory of a block: queries, scores of two rounds, and what was taken.
+// Shared memory of a block: queries, scores of two rounds, lists of what was taken, and where they
+// are long, what each warp counts in.
 struct Memory {
-  char* queries;               // [most, row_bytes]
-  uint32_t* scores;            // [2, most, kScoreStride]
-  RoundSelector::State* best;  // [most]
+  char* queries;     // [most, row_bytes]
+  uint32_t* scores;  // [2, most, kScoreStride]
+  char* lists;       // [most, list_bytes]
+  int list_bytes;
+  RoundSelector::Digits* digits;  // [kWarps]
   __device__ Memory(uint4* memory, const FewPlan& plan)
       : queries(reinterpret_cast<char*>(memory)),
-        scores(reinterpret_cast<uint32_t*>(queries + plan.most * plan.row_bytes)),
-        best(reinterpret_cast<RoundSelector::State*>(scores + 2 * plan.most * kScoreStride)) {}
+        scores(reinterpret_cast<uint32_t*>(queries + plan.tiles.most * plan.tiles.row_bytes)),
+        lists(queries + plan.front_bytes),
+        list_bytes(plan.list_bytes),
+        digits(reinterpret_cast<RoundSelector::Digits*>(lists + plan.tiles.most * list_bytes)) {}
+  __device__ RoundSelector::State* list(int candidate) const {
+    return reinterpret_cast<RoundSelector::State*>(lists + candidate * list_bytes);
+  }
 };
 
-// The candidates of tile `tile`.
-__device__ __forceinline__ CandidateRange candidates_of(const DeviceSearchParams& p,
-                                                        const FewPlan& plan, unsigned tile) {
-  if (plan.windows) return candidates_of_window(p, tile, plan.most);
-  if (p.layout != SearchLayout::kDense) return candidates_of(p, plan.task, tile, plan.most);
-  const unsigned tiles = (static_cast<unsigned>(p.candidates) + plan.most - 1) / plan.most;
-  const unsigned s = tile / tiles, first = tile % tiles * plan.most;
-  const int left = static_cast<int>(p.candidates - first);
-  return {s, s * p.candidates + first, min(left, plan.most), first == 0};
+// Sorts what a candidate's list holds, in memory for as many and more, and writes it. By the block.
+__device__ __forceinline__ void write_list(const DeviceSearchTopKParams& p, int64_t q,
+                                           const RoundSelector::State* list, TopKEntry* memory) {
+  const TopKEntry* const entries = reinterpret_cast<const TopKEntry*>(list + 1);
+  const int count = list->count;
+  for (int i = threadIdx.x; i < count; i += kFewThreads) memory[i] = entries[i];
+  sort_entries(memory, count);
+  for (int64_t i = threadIdx.x; i < p.k; i += kFewThreads) {
+    const TopKEntry entry = i < count ? memory[i] : 0;
+    p.scores[q * p.k + i] = entry == 0 ? -INFINITY : entry_score(entry);
+    p.indices[q * p.k + i] = entry == 0 ? -1 : entry_index(entry);
+  }
+  __syncthreads();
 }
 
 template <class T, RowForm kForm>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kFewThreads, 2)
     few_candidates_kernel(const __grid_constant__ DeviceSearchTopKParams p,
                           const __grid_constant__ FewPlan plan) {
-  extern __shared__ uint4 shared[];
-  __shared__ SharedTimeTerm time;
-  __shared__ SequenceView view;
-  const unsigned tiles = static_cast<unsigned>(plan.tiles), part = blockIdx.x / tiles;
-  // Tiles of candidates are neighbours: those of a sequence read the same keys.
-  __shared__ CandidateRange range;
-  if (warp_index() == 0) {
-    const CandidateRange found = candidates_of(p.search, plan, blockIdx.x % tiles);
-    if (lane_index() == 0) range = found;
-  }
-  __syncthreads();
-  const CandidateRange candidates = range;
-  if (candidates.count == 0) return;
-  if (p.search.check && static_cast<int>(threadIdx.x) < candidates.count) {
-    device_check(sequence_of(p.search, candidates.query + threadIdx.x) == candidates.sequence,
-                 "query_offsets must run from 0 to Q and not decrease", "search");
-  }
-  const Memory memory(shared, plan);
-  load_view(p.search, [&] { return candidates.sequence; }, &view, &time);
-  load_few_queries<T>(p.search, candidates.query, candidates.count, plan.row_bytes, memory.queries);
-  __syncthreads();
-
-  const unsigned length = static_cast<unsigned>(view.length);
+  extern __shared__ uint4 dynamic[];
+  __shared__ FewShared shared;
+  const Memory memory(dynamic, plan);
+  if (!begin_few<T>(p.search, plan.tiles, &shared, memory.queries)) return;
+  const CandidateRange candidates = shared.candidates;
+  const unsigned length = static_cast<unsigned>(shared.view.length), part = few_part(plan.tiles);
   const unsigned parts = static_cast<unsigned>(p.parts), step = (length + parts - 1) / parts;
   const unsigned begin = min(length, part * step), end = min(length, (part + 1) * step);
-  const FewScorer<T, kForm> scorer(p.search, view, time, memory.queries, plan.row_bytes,
-                                   candidates.count);
+  const FewScorer<T, kForm> scorer(p.search, shared.view, shared.time, memory.queries,
+                                   plan.tiles.row_bytes, candidates.count);
   // Calls f(selector, candidate) for the candidates whose best this warp selects.
   const auto for_each_own = [&](const auto& f) {
 #pragma unroll 1
     for (int i = warp_index(); i < candidates.count; i += kWarps) {
-      RoundSelector own(memory.best + i, static_cast<int>(p.k));
+      RoundSelector own(memory.list(i), memory.digits + warp_index(), static_cast<int>(p.k),
+                        plan.room);
       f(own, i);
     }
   };
   for (int i = warp_index(); i < candidates.count; i += kWarps)
-    RoundSelector::begin(memory.best + i);
-  uint32_t *scores = memory.scores, *next = scores + plan.most * kScoreStride;
+    RoundSelector::begin(memory.list(i));
+  uint32_t *scores = memory.scores, *next = scores + plan.tiles.most * kScoreStride;
   for (unsigned at = begin; at < end; at += RoundSelector::kRound) {
     const int first = warp_index() * kWarpRows;
-    scorer.score(at + first, end, [&](int candidate, int row, uint32_t ordered) {
-      scores[candidate * kScoreStride + first + row] = ordered;
+    scorer.score(at + first, end, [&](int candidate, int row, float score, bool valid) {
+      scores[candidate * kScoreStride + first + row] = valid ? ordered_score(score) : 0;
     });
     __syncthreads();
     for_each_own([&](RoundSelector& own, int candidate) {
@@ -96,69 +90,70 @@ __global__ void __launch_bounds__(kThreads, 2)
     scores = next;
     next = done;
   }
+  const bool by_block = parts == 1 && p.k > kMaxWarpK;  // puts in order
   for_each_own([&](RoundSelector& own, int candidate) {
     const int64_t q = candidates.query + candidate;
     if (parts > 1) {
       TopKEntry* const entries = p.entries + (q * parts + part) * p.k;
       own.for_each_entry([&](int i, TopKEntry entry) { entries[i] = entry; });
+    } else if (by_block) {
+      own.leave_best();
     } else {
       own.write_sorted(p.scores + q * p.k, p.indices + q * p.k, [](int index) { return index; });
     }
   });
+  if (!by_block) return;
+  __syncthreads();
+#pragma unroll 1
+  for (int i = 0; i < candidates.count; ++i) {
+    write_list(p, candidates.query + i, memory.list(i), reinterpret_cast<TopKEntry*>(dynamic));
+  }
 }
 
-// Into how many parts each sequence is cut, whose tiles are dealt to two blocks a multiprocessor:
-// those that end first, if a part takes as long to begin and to merge as kStart behaviours.
-int64_t few_parts(int64_t tiles, int64_t longest, int64_t k, int multiprocessors) {
-  constexpr int64_t kStart = 512, kMinPart = 1024;
-  const int64_t resident = 2 * int64_t{multiprocessors};
-  const int64_t most = longest / (4 * k < kMinPart ? kMinPart : 4 * k);
-  int64_t best = 1, least = INT64_MAX;
-  for (int64_t parts = 1; parts <= most && (parts - 1) * tiles < 4 * resident; ++parts) {
-    const int64_t time = (tiles * parts + resident - 1) / resident * (longest / parts + kStart);
-    if (time < least) best = parts, least = time;
-  }
-  return best;
+// Shared memory of tiles of `most` candidates: what comes before the lists.
+int64_t front_bytes(const DeviceSearchParams& search, int64_t k, int64_t most) {
+  const int64_t bytes = most * (few_row_bytes(search) + kScoreBytes);
+  if (k <= kMaxWarpK) return bytes;
+  int64_t sorted = kMaxWarpK;
+  while (sorted < k) sorted *= 2;
+  const int64_t sort_bytes = sorted * static_cast<int64_t>(sizeof(TopKEntry));
+  return bytes < sort_bytes ? sort_bytes : bytes;
 }
 
 }  // namespace
 
 int plan_few_topk(const DeviceSearchParams& search, int64_t k, FewPlan* plan) {
   *plan = {};
-  const bool dense = search.layout == SearchLayout::kDense;
-  const bool windows = search.layout == SearchLayout::kWindows && !search.query_offsets;
-  const bool shared = dense ? search.candidates > 1 : search.query_offsets || windows;
-  if (!shared || k < 1 || k > kMaxWarpK || search.queries == 0 || search.sequences == 0) {
-    return cudaSuccess;
-  }
+  if (k < 1 || !shares_sequences(search)) return cudaSuccess;
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  // Rows so far apart that those of two quads meet no bank twice.
-  const int64_t row_bytes = padded_query_bytes(search) + 64;
+  const int least = RoundSelector::least_room(static_cast<int>(k));
+  const auto bytes = [&](int64_t most) {
+    return front_bytes(search, k, most) + most * RoundSelector::bytes(least);
+  };
+  plan->digit_bytes = k <= kMaxWarpK ? 0 : kWarps * static_cast<int>(sizeof(RoundSelector::Digits));
+  const int64_t fixed = static_cast<int64_t>(sizeof(FewShared)) + plan->digit_bytes;
+  const int64_t half = device.shared_per_multiprocessor / 2 - device.shared_reserved - fixed;
+  const int64_t whole = device.shared_optin - fixed;
   // Of a flat search the host does not know the counts: two blocks of the largest tiles fit a
-  // multiprocessor.
-  const int block =
-      dense ? device.shared_optin : device.shared_per_multiprocessor / 2 - device.shared_reserved;
-  const int64_t room =
-      block -
-      static_cast<int64_t>(sizeof(SharedTimeTerm) + sizeof(SequenceView) + sizeof(CandidateRange)) -
-      64;
-  const int64_t fits = room / (kCandidateBytes + row_bytes);
-  const int64_t most = fits < kTileQueries ? fits : kTileQueries;
+  // multiprocessor, but for long lists.
+  const bool dense = search.layout == SearchLayout::kDense;
+  const int64_t memory = dense || k > kMaxWarpK ? whole : half;
+  int most = kTileQueries;
+  while (most > 1 && bytes(most) > memory) --most;
   if (most < 2) return cudaSuccess;
   plan->supported = true;
-  plan->row_bytes = static_cast<int>(row_bytes);
-  plan->most = static_cast<int>(most);
-  plan->task = query_task(search, 0, search.queries);
-  plan->tiles = search.queries / most + search.sequences;
-  if (dense) {  // tiles of equal size
-    const int64_t tiles = (search.candidates + most - 1) / most;
-    plan->most = static_cast<int>((search.candidates + tiles - 1) / tiles);
-    plan->tiles = tiles * search.sequences;
-  }
-  plan->windows = windows;
-  if (windows) plan->tiles = search.queries;
-  plan->parts = few_parts(plan->tiles, search.longest(), k, device.multiprocessors);
+  plan->tiles = few_tiles(search, most);
+  plan->tiles.parts = balanced_parts(plan->tiles.count, search.longest(),
+                                     topk_part_costs(k, kFewStart), device.multiprocessors);
+  most = plan->tiles.most;
+  plan->front_bytes = static_cast<int>(front_bytes(search, k, most));
+  // Lists are longer where there is memory left, of half a multiprocessor or of all.
+  const int64_t left = (bytes(most) <= half ? half : whole) - bytes(most);
+  const int more = static_cast<int>(left / most / 16) * 2;
+  const int wanted = RoundSelector::wanted_room(static_cast<int>(k));
+  plan->room = least + more < wanted ? least + more : wanted;
+  plan->list_bytes = RoundSelector::bytes(plan->room);
   return cudaSuccess;
 }
 
@@ -166,19 +161,19 @@ int launch_few_topk(const DeviceSearchTopKParams& p, const FewPlan& plan, CudaSt
   const DeviceSearchParams& search = p.search;
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  const int bytes = plan.most * (kCandidateBytes + plan.row_bytes);
-  const unsigned blocks = grid_of(plan.tiles * p.parts);
+  const int bytes = plan.front_bytes + plan.tiles.most * plan.list_bytes + plan.digit_bytes;
+  const unsigned blocks = grid_of(plan.tiles.count * p.parts);
   cudaError_t error = cudaSuccess;
   const auto launch = [&](auto* kernel) {
     error = allow_all_shared(kernel, device);
     if (error != cudaSuccess) return;
-    kernel<<<blocks, kThreads, bytes, stream>>>(p, plan);
+    kernel<<<blocks, kFewThreads, bytes, stream>>>(p, plan);
     error = cudaGetLastError();
   };
   LONGCLOCK_WITH_DTYPE(search.behaviours.dtype, T, with_row_form(search, [&](auto form, auto) {
                          launch(few_candidates_kernel<T, form>);
                        }));
-  if (error != cudaSuccess || p.parts == 1 || plan.windows) return error;
+  if (error != cudaSuccess || p.parts == 1 || plan.tiles.windows) return error;
   return launch_topk_merge(
       {DType::kFloat32, p.entries, search.queries, p.parts, p.k, p.scores, p.indices}, stream);
 }

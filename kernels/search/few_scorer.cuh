@@ -12,13 +12,13 @@
 #include <type_traits>
 
 #include "longclock/common/mma.cuh"
+#include "longclock/search/few_tiles.h"
 #include "longclock/search/tile_rows.cuh"
 #include "longclock/time/time_term.cuh"
 
 namespace longclock {
 
-constexpr int kTileQueries = 16;  // rows of A
-constexpr int kFewGroups = 2;     // of rows, two steps of which are in flight
+constexpr int kFewGroups = 2;  // of rows, two steps of which are in flight
 
 // Copies queries [begin, begin + count), rounded to T, to `rows`: a table's columns after the
 // other's, each padded with zeros to whole steps. By all threads.
@@ -59,8 +59,8 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
         row_stride_(row_bytes / static_cast<int>(sizeof(T))),
         queries_(queries) {}
 
-  // Calls out(query, i, score) for behaviours first + i, i < 32: the score as a selection orders
-  // it, 0 where one is not valid or not before `end`.
+  // Calls out(query, i, score, valid) for behaviours first + i, i < 32; one is not valid either
+  // where it is not before `end`.
   template <class Out>
   __device__ void score(unsigned first, unsigned end, const Out& out) const {
     const Behaviours& b = p_.behaviours;
@@ -68,7 +68,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
     const bool valid = m < end && (!p_.filtered || is_valid(p_, view_, m));
     const uint32_t all_valid = __ballot_sync(kAllLanes, valid);
     if (all_valid == 0) {
-      for (int q = 0; q < queries_; ++q) out(q, lane_index(), 0u);
+      for (int q = 0; q < queries_; ++q) out(q, lane_index(), 0.0f, false);
       return;
     }
     const bool readable = has_rows();
@@ -88,8 +88,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
       for_each_dot(
           pass, sums,
           [&](int query, int row, float dot, float of_row) {
-            const float score = fmaf(p_.scale, dot, of_row);
-            out(query, row, (all_valid >> row & 1) != 0 ? ordered_score(score) : 0u);
+            out(query, row, fmaf(p_.scale, dot, of_row), (all_valid >> row & 1) != 0);
           },
           s);
     }

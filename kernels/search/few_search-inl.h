@@ -64,11 +64,12 @@ class FewSearch {
         group_(p.groups[task.group]),
         task_(task),
         k_(p.k),
-        scale_(p.scale),
         count_(task.query_end - task.query_begin),
         products_(b_, p.queries + task.query_begin * p.query_stride, p.query_stride, count_,
                   scratch) {
     for (int64_t q = 0; q < count_; ++q) {
+      const float* query = p.queries + (task.query_begin + q) * p.query_stride;
+      scale_[q] = query_scale<T>(b_, query, p.scale);
       best_[q] = TopKBuffer(scratch->take<TopKEntry>(topk_capacity(p.k)), p.k);
     }
     maxima_ = scratch->take<float>(fold_lanes(p.k));
@@ -112,7 +113,7 @@ class FewSearch {
       for (int64_t i = 0; i < lanes; ++i) maxima_[i] = -__builtin_inff();
       int64_t lane = 0;
       for (int64_t i = 0; i < kStreams; ++i) {
-        lane = fold(products_.block(i), ends[i], products_.of(q, i), lanes, lane);
+        lane = fold(products_.block(i), ends[i], products_.of(q, i), scale_[q], lanes, lane);
       }
       const float least = reached_by(maxima_, lanes, k_, codes_);
       if (least > -__builtin_inff()) {
@@ -123,9 +124,9 @@ class FewSearch {
 
   // Folds the scores of a block's valid ones of n behaviours to maxima, from that of `lane` on, and
   // returns the one after the last.
-  int64_t fold(const StreamBlock<T>& block, int64_t n, const float* products, int64_t lanes,
-               int64_t lane) {
-    const Vf scale = splat(scale_);
+  int64_t fold(const StreamBlock<T>& block, int64_t n, const float* products, float query_scale,
+               int64_t lanes, int64_t lane) {
+    const Vf scale = splat(query_scale);
     for (int64_t i = 0; block.any_valid && i + kLanes <= n; i += kLanes) {
       Vf score = fma(scale, load(products + i), load(block.s + i));
       if (!block.all_valid) {
@@ -150,22 +151,22 @@ class FewSearch {
     }
     for (int64_t q = 0; q < count_; ++q, products += products_.product_stride()) {
       if (counts_[q] * kFewOf > n) {
-        add_s(scale_, block.s + at, n, products + at);
+        add_s(scale_[q], block.s + at, n, products + at);
         best_[q].push(products + at, block.all_valid ? nullptr : block.valid + at, n, begin + at);
         continue;
       }
-      add_listed(block, products, possible_[q], counts_[q], begin, &best_[q]);
+      add_listed(block, products, scale_[q], possible_[q], counts_[q], begin, &best_[q]);
       best_[q].make_room();
     }
   }
 
   // Those of a list, whose s is known.
-  void add_listed(const StreamBlock<T>& block, const float* products, const int32_t* list,
-                  int64_t count, int64_t begin, TopKBuffer* best) const {
+  void add_listed(const StreamBlock<T>& block, const float* products, float scale,
+                  const int32_t* list, int64_t count, int64_t begin, TopKBuffer* best) const {
     for (int64_t i = 0; i < count; i += kLanes) {
       uint32_t bits = first_lanes(count - i);
       const Vi which = load_raw<Vi>(list + i) & (lane_numbers() < static_cast<int32_t>(count - i));
-      const Vf score = fma(splat(scale_), gather(products, which), gather(block.s, which));
+      const Vf score = fma(splat(scale), gather(products, which), gather(block.s, which));
       for (uint32_t rest = block.all_valid ? 0 : bits; rest != 0; rest &= rest - 1) {
         const int lane = __builtin_ctz(rest);
         if (block.valid[which[lane]] == 0) bits &= ~(1u << lane);
@@ -222,13 +223,13 @@ class FewSearch {
   }
 
   int64_t list_by_limits(int64_t at, int64_t end, const float* products) {
-    const Vf scale = splat(scale_);
     uint32_t any[kVectors] = {};
     bool all = false;
     for (int64_t q = 0; q < count_; ++q, products += products_.product_stride()) {
       counts_[q] = end - at;
       all = all || best_[q].passes_all();
       if (best_[q].passes_all()) continue;
+      const Vf scale = splat(scale_[q]);
       const Vf threshold = splat(best_[q].threshold());
       int64_t count = 0;
       for (int64_t i = 0; at + i < end; i += kLanes) {
@@ -251,7 +252,7 @@ class FewSearch {
   const Group& group_;
   const SearchTask& task_;
   int64_t k_;
-  float scale_;
+  float scale_[kFewQueries];
   int64_t count_;
   SpanProducts<T> products_;
   TopKBuffer best_[kFewQueries];

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "longclock/search/behaviour_block-inl.h"
+#include "longclock/search/int8_rows-inl.h"
+#include "longclock/search/packed_tile-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
@@ -20,6 +22,12 @@ class KeyList {
     rows_ = scratch->take<const char*>(kListKeys);
     index_ = scratch->take<int64_t>(kListKeys);
     s_ = scratch->take<float>(kListKeys);
+    scale_ = scratch->take<float>(kAreScaled<T> ? kListKeys : 0);
+    if constexpr (kArePacked) {
+      begins_ = scratch->take<int32_t>(kListKeys + kLanes);
+      packed_ = scratch->take<float>(kListKeys * words.joined() + kLanes);
+      return;
+    }
     // Rows that are whole words as they lie are read from there.
     const bool as_they_lie = sizeof(T) == sizeof(typename Words::Element) &&
                              b.feature_count == words.looked_ups() &&
@@ -39,17 +47,80 @@ class KeyList {
       const IntArray& ids = b_.features[words_.looked_up(i).feature].ids;
       small_[i][size_] = static_cast<int32_t>(ids[position_ + index]);
     }
+    if constexpr (kAreScaled<T>) {
+      const int64_t at = position_ + index;
+      scale_[size_] = b_.key_scale[b_.ids ? b_.ids[at] : at];
+    }
     s_[size_] = block.s[i];
     index_[size_] = index;
     append(reinterpret_cast<const char*>(block.rows[i]));
   }
   // A row alone.
   void append(const char* row) { rows_[size_++] = row; }
+  // A row of the table alone, with its scale.
+  void append_of_table(const char* row) {
+    if constexpr (kAreScaled<T>) {
+      const int64_t place = (row - static_cast<const char*>(b_.keys)) / b_.key_row_stride;
+      scale_[size_] = b_.key_scale[place];
+    }
+    append(row);
+  }
   void clear() { size_ = 0; }
 
-  // Makes rows() words; nothing may be appended between it and clear().
+  // Makes the rows words; nothing may be appended between it and clear().
   void widen() {
-    if (copies_ == nullptr) return;
+    if constexpr (kArePacked) {
+      pack();
+    } else if (copies_ != nullptr) {
+      copy();
+    }
+  }
+
+  // Goes on with the sums of kRows keys from `first` on, of which n are there, as add_tile does.
+  template <int kRows>
+  LONGCLOCK_INLINE void add(int64_t first, int64_t n, const float* panel, Vf (*sums)[2]) const {
+    if constexpr (kArePacked) {
+      const float* const tile = packed_ + first / kTileRows * packed_size(words_.joined());
+      add_packed_tile<Words, kRows>(tile + first % kTileRows, panel, words_.joined(), sums);
+    } else {
+      const char* rows[kRows];
+      for (int64_t a = 0; a < kRows; ++a) rows[a] = rows_[first + min_of(a, n - 1)];
+      add_tile<Words, kRows>(rows, panel, words_.joined(), sums);
+    }
+  }
+  // What the sums of key i begin with, and its products of sums.
+  Vf begin(int64_t i) const {
+    if constexpr (kArePacked) return (Vf)(Vi{} + begins_[i]);
+    return Vf{};
+  }
+  Vf product(Vf sum, int64_t i) const {
+    if constexpr (kAreScaled<T>) return Words::product(sum) * splat(scale_[i]);
+    return Words::product(sum);
+  }
+
+  int64_t size() const { return size_; }
+  const int64_t* index() const { return index_; }
+  const float* s() const { return s_; }
+  // Rows of the tables that are looked up.
+  const int32_t* small(int i) const { return small_[i]; }
+
+ private:
+  // Whether words are those of int8, whose tiles are done soon.
+  static constexpr bool kArePacked = Words::kElements == 4;
+
+  // The sums begin with what the panel's 128 of every element add to them taken away.
+  void pack() {
+    static_assert(!kArePacked || kTileRows <= kLanes);
+    for (int64_t first = 0; first < size_; first += kTileRows) {
+      const T* rows[kTileRows];
+      const int64_t n = min_of(kTileRows, size_ - first);
+      for (int64_t a = 0; a < n; ++a) rows[a] = reinterpret_cast<const T*>(rows_[first + a]);
+      const Vi sums = pack_tile<Words>(rows, n, b_.dim, packed_ + first * words_.joined()) * -128;
+      std::memcpy(begins_ + first, &sums, sizeof(sums));
+    }
+  }
+
+  void copy() {
     for (int64_t i = 0; i < size_; ++i) {
       float* const copy = copies_ + i * words_.joined();
       float* to = RowWords<Words>::widen(reinterpret_cast<const T*>(rows_[i]), b_.dim, copy);
@@ -61,14 +132,6 @@ class KeyList {
     }
   }
 
-  int64_t size() const { return size_; }
-  const char* const* rows() const { return rows_; }
-  const int64_t* index() const { return index_; }
-  const float* s() const { return s_; }
-  // Rows of the tables that are looked up.
-  const int32_t* small(int i) const { return small_[i]; }
-
- private:
   const T* feature_row(int f, int64_t index) const {
     const Feature& feature = b_.features[f];
     const int64_t at = position_ + index;
@@ -82,6 +145,9 @@ class KeyList {
   const char** rows_;
   int64_t* index_;
   float* s_;
+  int32_t* begins_;  // of packed rows
+  float* packed_;
+  float* scale_;
   int32_t* small_[kMaxFeatures];
   float* copies_ = nullptr;
 };

@@ -2,6 +2,7 @@
 // What the sweeps of sweep.cuh leave to choose from, a warp a query, or a block where it is much;
 // and the launches.
 #include "longclock/common/launch.cuh"
+#include "longclock/common/second_level_cache.h"
 #include "longclock/search/candidate_tile.cuh"
 #include "longclock/search/key_stages.cuh"
 #include "longclock/search/many_candidates.h"
@@ -27,9 +28,11 @@ __device__ __forceinline__ unsigned blocks_of(const SequenceView& view) {
   return (static_cast<unsigned>(view.length) + kDelegateKeys - 1) / kDelegateKeys;
 }
 
-// Whole tiles of the delegates of a query that has `blocks`, by threads that step by `step`.
-__device__ __forceinline__ void forget_delegates(uint4* delegates, unsigned blocks, unsigned thread,
-                                                 unsigned step) {
+// Whole tiles of the delegates of a query that has `blocks`, by threads that step by `step`, where
+// a second sweep reads what takes their place.
+__device__ __forceinline__ void forget_delegates(const SweepParams& p, uint4* delegates,
+                                                 unsigned blocks, unsigned thread, unsigned step) {
+  if (p.stored != nullptr) return;
   const unsigned tiles = (blocks + kTileDelegates - 1) / kTileDelegates;
   for (unsigned i = thread; i < tiles * (kTileDelegates / 4); i += step) {
     delegates[i] = make_uint4(kNotChosen, kNotChosen, kNotChosen, kNotChosen);
@@ -46,12 +49,13 @@ __device__ __forceinline__ uint4 ordered_delegates(const uint4* delegates, int i
   return make_uint4(ordered(four.x), ordered(four.y), ordered(four.z), ordered(four.w));
 }
 
-// The i-th of the chosen blocks of a query, or none.
+// The i-th of the chosen blocks of a query, or none; and its place, for a second sweep.
 __device__ __forceinline__ void write_chosen(const SweepParams& p, int64_t row, int64_t i,
                                              uint32_t block) {
   const int64_t place = row * p.kept + i;
   p.chosen[place] = block;
-  if (block != kNotChosen) p.delegates[row * p.blocks + block] = static_cast<uint32_t>(place);
+  if (p.stored != nullptr || block == kNotChosen) return;
+  p.delegates[row * p.blocks + block] = static_cast<uint32_t>(place);
 }
 
 // The scores of the half i of the chosen blocks of a query, as a selection orders them: 0 where one
@@ -61,7 +65,11 @@ __device__ __forceinline__ uint4 ordered_survivors(const SweepParams& p, const S
   const uint32_t block = p.chosen[row * p.kept + 4 * i / kDelegateKeys];
   if (block == kNotChosen) return make_uint4(0, 0, 0, 0);
   const uint32_t m = block * kDelegateKeys + 4 * i % kDelegateKeys;
-  const float4 four = reinterpret_cast<const float4*>(p.block_scores)[row * p.kept * 2 + i];
+  const float4* const fours =
+      p.stored == nullptr
+          ? reinterpret_cast<const float4*>(p.block_scores) + row * p.kept * 2 + i
+          : reinterpret_cast<const float4*>(p.stored) + (row * p.blocks + block) * 2 + i % 2;
+  const float4 four = *fours;
   const auto ordered = [&](uint32_t index, float score) {
     const bool valid = index < static_cast<uint32_t>(view.length) &&
                        (!p.search.filtered || is_valid(p.search, view, index));
@@ -95,7 +103,7 @@ __global__ void __launch_bounds__(kWarpSelectorThreads)
                 [&](int i) { return ordered_delegates(delegates, i, blocks); });
   best.take(best.bound());
   best.keep_best();
-  forget_delegates(delegates, blocks, lane_index(), kWarp);
+  forget_delegates(p, delegates, blocks, lane_index(), kWarp);
   __syncwarp();
   for (int i = lane_index(); i < kept; i += kWarp) {
     write_chosen(p, row, i, i < best.count() ? best.place(i) : kNotChosen);
@@ -139,7 +147,7 @@ __global__ void __launch_bounds__(kSelectorThreads)
     }
     best.end(n, [&](int i) { return at + i; });
   }
-  forget_delegates(delegates, blocks, threadIdx.x, kSelectorThreads);
+  forget_delegates(p, delegates, blocks, threadIdx.x, kSelectorThreads);
   __syncthreads();
   best.for_each_by_index(p.kept, [&](int64_t i, TopKEntry entry) {
     write_chosen(p, row, i, entry == 0 ? kNotChosen : static_cast<uint32_t>(entry_index(entry)));
@@ -221,6 +229,15 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
   return static_cast<cudaError_t>(has_async_copy(sweep_choose_kernel, supported));
 }
 
+// Whether all scores of a search stay in the second-level cache, beside what is read meanwhile.
+int are_cached(const DeviceSearchParams& search, int64_t blocks, bool* cached) {
+  int bytes = 0;
+  const int error = second_level_cache(&bytes);
+  const int64_t scores = search.queries * blocks * kDelegateKeys;
+  *cached = scores * static_cast<int64_t>(sizeof(float)) <= bytes / 2;
+  return error;
+}
+
 int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
   switch (p.search.behaviours.dtype) {
     case DType::kFloat32:
@@ -242,12 +259,16 @@ int plan_sweep_topk(const DeviceSearchParams& search, int64_t k, SweepPlan* plan
   if (!plan->supported) return cudaSuccess;
   plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileDelegates;
   plan->kept = k < plan->blocks ? k : plan->blocks;
-  const int64_t words = plan->blocks + plan->kept * (1 + kDelegateKeys);
+  if (search.behaviours.dtype == DType::kFloat32) {
+    if (const int error = are_cached(search, plan->blocks, &plan->stored)) return error;
+  }
+  const int64_t words =
+      plan->blocks + plan->kept + (plan->stored ? plan->blocks : plan->kept) * kDelegateKeys;
   const auto task_queries = [&] {
     const int64_t fit = (kWorkspaceWords - plan->times) / words, most = fit < 1 ? 1 : fit;
     return search.queries < most ? search.queries : most;
   };
-  plan->times = times_of(search, task_queries());
+  plan->times = plan->stored ? 0 : times_of(search, task_queries());
   plan->task_queries = task_queries();
   plan->workspace_words = plan->task_queries * words + plan->times;
   // A query of a flat layout has room for all positions, whosever they are: batches of very many
@@ -274,9 +295,11 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
   float* const times = static_cast<float*>(workspace);
   p.times = plan.times > 0 ? times : nullptr;
   p.delegates = reinterpret_cast<uint32_t*>(times + plan.times);
-  p.block_scores = reinterpret_cast<float*>(p.delegates + plan.task_queries * plan.blocks);
-  p.chosen =
-      reinterpret_cast<uint32_t*>(p.block_scores + plan.task_queries * plan.kept * kDelegateKeys);
+  float* const kept_scores =
+      reinterpret_cast<float*>(p.delegates + plan.task_queries * plan.blocks);
+  (plan.stored ? p.stored : p.block_scores) = kept_scores;
+  const int64_t of_query = (plan.stored ? plan.blocks : plan.kept) * kDelegateKeys;
+  p.chosen = reinterpret_cast<uint32_t*>(kept_scores + plan.task_queries * of_query);
   p.scores = params.scores;
   p.indices = params.indices;
   for (int64_t begin = 0; begin < search.queries; begin = p.task.end) {
@@ -284,12 +307,12 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
     p.task =
         query_task(search, begin, begin + (left < plan.task_queries ? left : plan.task_queries));
     p.places = static_cast<uint32_t>((p.task.end - begin) * plan.kept);
-    int error = launch_sweep(p, Sweep::kDelegates, stream);
+    int error = launch_sweep(p, plan.stored ? Sweep::kStored : Sweep::kDelegates, stream);
     if (error == 0) {
       error = launch_selection(sweep_choose_by_warp_kernel, sweep_choose_kernel, plan.blocks,
                                plan.kept, p, device, stream);
     }
-    if (error == 0) error = launch_sweep(p, Sweep::kScores, stream);
+    if (error == 0 && !plan.stored) error = launch_sweep(p, Sweep::kScores, stream);
     if (error == 0) {
       error = launch_selection(sweep_select_by_warp_kernel, sweep_select_kernel,
                                plan.kept * kDelegateKeys, params.k, p, device, stream);

@@ -6,7 +6,9 @@
 //   3. the second sweep writes the eight scores of each chosen block;
 //   4. the k best of these are selected and sorted.
 // docs/many-candidates.md proves it for every input. How much is written does not depend on the
-// data. A sweep of a third kind writes all scores, for gsu_score.
+// data. In fp32, whose products cost most, a sweep of another kind leaves all scores beside the
+// delegates where the second-level cache keeps them: then there is no second sweep, and the k best
+// are selected of what it left. One more kind writes all scores, for gsu_score.
 #pragma once
 
 #include "longclock/common/cuda.h"
@@ -30,7 +32,8 @@ struct SweepParams {
   uint32_t* delegates;
   uint32_t places;      // task_queries * kept: what is not less is none
   uint32_t* chosen;     // [task_queries, kept]: blocks in ascending order, then kNotChosen
-  float* block_scores;  // [task_queries, kept, 8]
+  float* block_scores;  // [task_queries, kept, 8]; none where there is no second sweep
+  float* stored;        // else: [task_queries, blocks, 8], all scores, -inf where not valid
   float* scores;        // [Q, k]; of Sweep::kAll all of every query, at scores_of()
   int64_t* indices;     // [Q, k], from the start of the sequence; -1 for padding
 };
@@ -40,7 +43,8 @@ constexpr uint32_t kNobody = 0xffffffffu;  // a NaN that arithmetic does not mak
 
 // How a search is cut into tasks.
 struct SweepPlan {
-  bool supported;        // else clock_gsu's kernel of one candidate a block must do it
+  bool supported;        // else few_candidates.h or clock_gsu's kernel of one candidate does it
+  bool stored;           // one sweep leaves all scores
   int64_t task_queries;  // of a task
   int64_t blocks;
   int64_t kept;             // of them, for each query
@@ -63,7 +67,7 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
 int launch_sweep_scores(const DeviceSearchParams& search, float* scores, CudaStream stream);
 
 // One sweep, compiled for each dtype on its own.
-enum class Sweep { kDelegates, kScores, kAll };
+enum class Sweep { kDelegates, kScores, kAll, kStored };
 int launch_sweep_fp32(const SweepParams& params, Sweep sweep, CudaStream stream);
 int launch_sweep_fp16(const SweepParams& params, Sweep sweep, CudaStream stream);
 int launch_sweep_bf16(const SweepParams& params, Sweep sweep, CudaStream stream);

@@ -23,6 +23,16 @@ struct PanelThresholds {
   RowBits passed(Vf a, Vf b) const {
     return static_cast<RowBits>(not_at_most(a, low) | not_at_most(b, high) << kLanes);
   }
+  // The same to memory. GCC collects those of a tile in vectors, lane by lane.
+  void store_passed(Vf a, Vf b, RowBits* to) const {
+#if defined(__AVX512F__)
+    const __mmask16 of_a = _mm512_cmp_ps_mask((__m512)a, (__m512)low, _CMP_NLE_UQ);
+    const __mmask16 of_b = _mm512_cmp_ps_mask((__m512)b, (__m512)high, _CMP_NLE_UQ);
+    __asm__("kmovd %1, %0" : "=m"(*to) : "k"(_mm512_kunpackw(of_b, of_a)));
+#else
+    *to = passed(a, b);
+#endif
+  }
 };
 
 // Bits of the first n lanes of every row.

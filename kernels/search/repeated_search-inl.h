@@ -38,6 +38,9 @@ class RepeatedSearch {
     for (int64_t first = 0; first < count; first += kPanelLanes) {
       const int64_t n = min_of(kPanelLanes, count - first);
       packer_.pack(queries + first, n, panel_);
+      for (int64_t i = 0; i < kPanelLanes; ++i) {
+        scales_[i] = query_scale<T>(p_.behaviours, queries[first + min_of(i, n - 1)], p_.scale);
+      }
       multiply();
       if (sample) set_bars(n, best + first);
       walk(n, best + first);
@@ -52,12 +55,17 @@ class RepeatedSearch {
       list_.clear();
       const int64_t n = min_of(kListKeys, all_.count() - at);
       for (int64_t i = 0; i < round_up(n, kTileRows); ++i) {
-        list_.append(all_.rows()[at + min_of(i, n - 1)]);
+        list_.append_of_table(all_.rows()[at + min_of(i, n - 1)]);
       }
       list_.widen();
       for (int64_t i = 0; i < n; i += kTileRows) {
         Vf sums[kTileRows][2];
-        multiply_tile<Words, kTileRows>(list_.rows() + i, panel_, words_.joined(), sums);
+        for (int64_t a = 0; a < kTileRows; ++a) sums[a][0] = sums[a][1] = list_.begin(i + a);
+        list_.template add<kTileRows>(i, kTileRows, panel_, sums);
+        for (int64_t a = 0; a < kTileRows; ++a) {
+          sums[a][0] = list_.product(sums[a][0], i + a);
+          sums[a][1] = list_.product(sums[a][1], i + a);
+        }
         std::memcpy(products_ + (at + i) * kPanelLanes, sums, sizeof(sums));
       }
     }
@@ -66,7 +74,8 @@ class RepeatedSearch {
   // A half of the panel's scores of a behaviour.
   Vf score(int64_t behaviour, int64_t half) const {
     const float* products = products_ + all_.row_of()[behaviour] * kPanelLanes;
-    return fma(splat(p_.scale), load(products + half * kLanes), splat(all_.s()[behaviour]));
+    const Vf scale = load(scales_ + half * kLanes);
+    return fma(scale, load(products + half * kLanes), splat(all_.s()[behaviour]));
   }
 
   void set_bars(int64_t n, TopKBuffer* best) {
@@ -95,7 +104,8 @@ class RepeatedSearch {
       for (int64_t i = 0; i < count; ++i) {
         const int64_t lane = passed_[i] % kPanelLanes, behaviour = at + passed_[i] / kPanelLanes;
         const float product = products_[all_.row_of()[behaviour] * kPanelLanes + lane];
-        best[lane].add(fma(p_.scale, product, all_.s()[behaviour]), all_.index()[behaviour]);
+        const float score = fma(scales_[lane], product, all_.s()[behaviour]);
+        best[lane].add(score, all_.index()[behaviour]);
       }
       for (int64_t i = 0; i < n; ++i) best[i].make_room();
     }
@@ -109,6 +119,7 @@ class RepeatedSearch {
   float *panel_, *products_, *samples_;
   uint8_t* codes_;
   uint32_t* passed_;
+  alignas(64) float scales_[kPanelLanes];  // of the panel's candidates
 };
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

@@ -5,6 +5,7 @@
 
 #include "longclock/search/behaviour_block-inl.h"
 #include "longclock/search/few_queries-inl.h"
+#include "longclock/search/int8_rows-inl.h"
 
 namespace longclock::LONGCLOCK_SIMD_NAMESPACE {
 
@@ -45,6 +46,7 @@ class SpanProducts {
     for (int f = 0; f < b.feature_count; ++f) feature_queries_[f] = take(b.features[f].dim);
     blocks_ = scratch->take<StreamBlock<T>>(kStreams);
     products_ = scratch->take<float>(count * product_stride());
+    if (kAreScaled<T>) scales_ = scratch->take<float>(kStreamBlock);
     if (b.feature_count > 0) feature_products_ = scratch->take<float>(count * product_stride());
   }
 
@@ -82,6 +84,7 @@ class SpanProducts {
         multiply_gathered(row_place(b_, g), g, begin, most, queries_, products_);
       }
       for (int f = 0; f < b_.feature_count; ++f) add_feature(f, g, begin, most);
+      if (kAreScaled<T>) scale_products(g, begin, most);
       for (int64_t i = 0; i < kStreams; ++i) {
         if (!b_.ids) prefetch_start(g, begin + n, end, i);
         if (blocks_[i].n > 0) finish(blocks_[i], products_ + i * stride(), begin + i * most);
@@ -139,6 +142,18 @@ class SpanProducts {
                 int64_t query_stride, int64_t out_stride) const {
     if (count_ == 1) return dot_streams<Words, T>(queries, rows, n, dim, products, out_stride);
     dot_few<Words, T>(queries, count_, rows, n, dim, products, query_stride, out_stride);
+  }
+
+  // By the scales of a part's rows.
+  void scale_products(const Group& g, int64_t begin, int64_t n) {
+    for (int64_t i = 0; i < kStreams; ++i) {
+      if (!has_rows(blocks_[i])) continue;
+      read_scales(b_, g, begin + i * n, blocks_[i].n, blocks_[i], scales_);
+      for (int64_t q = 0; q < count_; ++q) {
+        float* products = products_ + q * product_stride() + i * stride();
+        for (int64_t j = 0; j < blocks_[i].n; ++j) products[j] *= scales_[j];
+      }
+    }
   }
 
   // Adds the products of a part's rows of a feature.
@@ -231,6 +246,7 @@ class SpanProducts {
   StreamBlock<T>* blocks_;
   float* products_;
   float* feature_products_ = nullptr;
+  float* scales_ = nullptr;  // of a block's rows
 };
 
 }  // namespace longclock::LONGCLOCK_SIMD_NAMESPACE

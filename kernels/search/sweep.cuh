@@ -122,7 +122,7 @@ __device__ __forceinline__ void fill_past(const SweepParams& p, const CandidateR
 template <Sweep kSweep>
 __device__ __forceinline__ float* times_of(const SweepParams& p, const CandidateRange& candidates,
                                            const SequenceView& view) {
-  if (kSweep == Sweep::kAll || p.times == nullptr) return nullptr;
+  if (kSweep == Sweep::kAll || kSweep == Sweep::kStored || p.times == nullptr) return nullptr;
   if (kSweep == Sweep::kDelegates && !candidates.first) return nullptr;
   if (p.search.layout != SearchLayout::kDense) return p.times + view.position;
   return p.times + (candidates.sequence - p.task.first_sequence) * p.search.columns;
@@ -246,6 +246,9 @@ cudaError_t launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
       return launch_sweep<T, Sweep::kDelegates>(p, stream);
     case Sweep::kScores:
       return launch_sweep<T, Sweep::kScores>(p, stream);
+    case Sweep::kStored:
+      if constexpr (sizeof(T) == 4) return launch_sweep<T, Sweep::kStored>(p, stream);
+      return cudaErrorNotSupported;
     default:
       return launch_sweep<T, Sweep::kAll>(p, stream);
   }

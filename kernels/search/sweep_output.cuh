@@ -155,6 +155,59 @@ class SweepOutput<T, kRowBytes, Sweep::kDelegates, kFull> {
   float best_[Tile::kGroups][2];
 };
 
+// The best score of each block, and all scores, of which a query's have room for whole tiles.
+template <class T, int kRowBytes, bool kFull>
+class SweepOutput<T, kRowBytes, Sweep::kStored, kFull> {
+ public:
+  using Tile = CandidateTile<T, kRowBytes>;
+  static_assert(Tile::kSteps == 1);
+
+  __device__ explicit SweepOutput(const LaneBlock& lane)
+      : lane_(lane),
+        first_scores_(opaque(lane.p.stored +
+                             (uint64_t{lane.p.blocks} * lane.row + lane.block) * kDelegateKeys)) {}
+  __device__ bool wanted() const { return true; }
+  __device__ void add(int, const typename Tile::Products& scores) const {
+    const Delegates delegates(lane_.p, lane_.row, lane_.block);
+    Tile::for_each_candidate([&](int group, int half, int at) {
+      const float (&of_candidate)[kDelegateKeys] = scores[group][half];
+      float best = best_with(-INFINITY, of_candidate);
+      const bool is = at < lane_.count, exact = best != best;
+      float* const out = first_scores_ + uint64_t{lane_.p.blocks} * (at * kDelegateKeys);
+      store_with_neighbour(of_candidate, is, out);
+      if (__any_sync(kAllLanes, exact)) {
+        __syncwarp();  // the neighbour's stores come before
+        if (is && exact) best = lane_.exact(at, out);
+      }
+      if (!kFull && lane_.valid == 0) best = __uint_as_float(kNobody);
+      if (is) *delegates.of(at) = __float_as_uint(best);
+    });
+  }
+  __device__ void end() const {}
+
+ private:
+  // Two lanes store halves of their two blocks side by side: whole sectors. By all lanes.
+  __device__ static void store_with_neighbour(const float (&scores)[kDelegateKeys], bool is,
+                                              float* out) {
+    constexpr int kHalf = kDelegateKeys / 2;
+    const bool odd = lane_index() % 2 == 1;
+    float first[kHalf], second[kHalf];  // of the even lane's block, and of the odd one's
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const float given = __shfl_xor_sync(kAllLanes, odd ? scores[i] : scores[kHalf + i], 1);
+      first[i] = odd ? given : scores[i];
+      second[i] = odd ? scores[kHalf + i] : given;
+    }
+    if (!is) return;
+    float* const blocks = odd ? out - kHalf : out;
+    store_scores(first, blocks);
+    store_scores(second, blocks + kDelegateKeys);
+  }
+
+  const LaneBlock& lane_;
+  float* first_scores_;  // of the lane's first candidate
+};
+
 // The eight scores of each block that was chosen.
 template <class T, int kRowBytes, bool kFull>
 class SweepOutput<T, kRowBytes, Sweep::kScores, kFull> {

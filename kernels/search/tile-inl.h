@@ -5,9 +5,9 @@
 // their stride. gsu_score makes panels of keys and broadcasts queries, clock_gsu makes panels of
 // candidates and broadcasts keys.
 //
-// Rows are multiplied in 32-bit words: one float, or two bfloat16 where the machine multiplies
-// pairs. Each product is one chain of multiply-adds along the words, so its bits depend on its two
-// rows only, and not on which of them was broadcast.
+// Rows are multiplied in 32-bit words: one float, or two bfloat16 or four int8 where the machine
+// multiplies these. Each product is one chain of multiply-adds along the words, so its bits depend
+// on its two rows only, and not on which of them was broadcast.
 #pragma once
 
 #include "longclock/common/lanes-inl.h"
@@ -42,6 +42,8 @@ struct FloatWords {
   static Vf load_words(const T* row, int64_t at, int64_t dim) {
     return at + kLanes <= dim ? load_whole_words(row, at) : load_partial(row + at, dim - at);
   }
+  // What sums end as.
+  static Vf product(Vf sum) { return sum; }
   // A padded row of 32-bit elements as words.
   static void from_floats(const float* row, int64_t words, float* out) {
     // A row of no words may be null, which memcpy may not be given.
@@ -70,12 +72,60 @@ struct BFloat16Words {
     const auto present = static_cast<__mmask32>((uint64_t{1} << (dim - 2 * at)) - 1);
     return (Vf)_mm512_maskz_loadu_epi16(present, row + 2 * at);
   }
+  // Elements of int8, which bfloat16 holds exactly.
+  static Vf load_whole_words(const Int8By<BFloat16>* row, int64_t at) {
+    return of_bytes(load_raw<__m256i>(row + 2 * at));
+  }
+  static Vf load_words(const Int8By<BFloat16>* row, int64_t at, int64_t dim) {
+    if (2 * (at + kLanes) <= dim) return load_whole_words(row, at);
+    const auto present = static_cast<__mmask32>((uint64_t{1} << (dim - 2 * at)) - 1);
+    return of_bytes(_mm256_maskz_loadu_epi8(present, row + 2 * at));
+  }
+  static Vf of_bytes(__m256i bytes) {
+    const auto widened = [](__m128i half) {
+      return _mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, half));
+    };
+    return (Vf)_mm512_cvtne2ps_pbh(widened(_mm256_extracti128_si256(bytes, 1)),
+                                   widened(_mm256_castsi256_si128(bytes)));
+  }
+  static Vf product(Vf sum) { return sum; }
   // The floats are bfloat16 numbers.
   static void from_floats(const float* row, int64_t words, float* out) {
     for (int64_t w = 0; w < words; ++w) {
       const uint32_t word =
           float_to_bits(row[2 * w]) >> 16 | (float_to_bits(row[2 * w + 1]) & 0xffff0000u);
       std::memcpy(out + w, &word, 4);
+    }
+  }
+};
+#endif
+
+#if defined(__AVX512VNNI__)
+// A word is four neighbours, multiplied and added to a sum of 32 bits by one instruction, exactly.
+// It takes unsigned bytes on one side: a panel's elements have 128 added, and sums begin with what
+// that adds to them taken away, see KeyList.
+struct Int8Words {
+  using Element = Int8By<int8_t>;
+  static constexpr int64_t kElements = 4;
+  static constexpr int64_t words(int64_t dim) { return (dim + 3) / 4; }
+  static Vf splat_word(const char* word) { return BFloat16Words::splat_word(word); }
+  static Vf multiply_add(Vf row, Vf panel, Vf sum) {
+    // GCC 12 keeps the sums of a tile in memory where this is the intrinsic. MemorySanitizer checks
+    // what goes into an instruction like this, and takes what comes out for written.
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(panel), "v"(row));
+    return sum;
+  }
+  static Vf load_words(const Element* row, int64_t at, int64_t dim) {
+    const int64_t left = min_of(dim - 4 * at, 4 * kLanes);
+    return (Vf)_mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - left), row + 4 * at);
+  }
+  static Vf product(Vf sum) { return __builtin_convertvector((Vi)sum, Vf); }
+  // Of a panel. The floats are integers from -127 to 127.
+  static void from_floats(const float* row, int64_t words, float* out) {
+    for (int64_t w = 0; w < words; w += 4) {
+      const Vi biased = __builtin_convertvector(load(row + 4 * w), Vi) + 128;
+      const __m128i bytes = _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)biased);
+      std::memcpy(out + w, &bytes, static_cast<size_t>(4 * min_of(4, words - w)));
     }
   }
 };
@@ -89,6 +139,14 @@ struct WordsOf {
 template <>
 struct WordsOf<BFloat16> {
   using Type = BFloat16Words;
+};
+template <>
+struct WordsOf<Int8By<BFloat16>> {
+  using Type = BFloat16Words;
+};
+template <>
+struct WordsOf<Int8By<int8_t>> {
+  using Type = Int8Words;
 };
 #endif
 

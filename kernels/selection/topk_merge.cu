@@ -85,9 +85,10 @@ TopKMergeParams rows_of(TopKMergeParams p, int64_t first, int64_t count) {
 }  // namespace
 
 int topk_parts(int64_t rows, int64_t longest, int64_t k, int64_t* parts) {
+  constexpr int64_t kStart = 128;
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
-  *parts = balanced_parts(rows, longest, k, device.multiprocessors);
+  *parts = balanced_parts(rows, longest, topk_part_costs(k, kStart), device.multiprocessors);
   return cudaSuccess;
 }
 

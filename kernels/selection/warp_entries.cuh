@@ -72,19 +72,7 @@ class WarpEntries {
       ordered[i] = at < count_ ? ordered_score_of(taken_[at]) : 0;
     }
     bound_ = kth_largest(ordered, each, k_, bound_, 1);
-    const int ties = k_ - count_above(ordered, each, bound_);
-    ReachingCounts before{0, 0};
-#pragma unroll 1
-    for (int i = 0; i < each; ++i) {
-      const int at = i * kWarp + lane_index();
-      const TopKEntry entry = at < count_ ? taken_[at] : 0;
-      __syncwarp();
-      const uint32_t one[1] = {ordered_score_of(entry)};
-      // To places that have been read.
-      take_in_order(one, bound_, ties, &before, [&](int) { return entry; }, taken_);
-    }
-    count_ = k_;
-    __syncwarp();
+    keep_reaching(k_ - count_above(ordered, each, bound_));
   }
 
   // How many were taken, and of each, in order of place, where it lies.
@@ -124,6 +112,22 @@ class WarpEntries {
 
  protected:
   __device__ WarpEntries(TopKEntry* taken, int k) : taken_(taken), k_(k) {}
+
+  // Keeps k of what was taken: what is above the bound and, of its equals, the first `ties`.
+  __device__ void keep_reaching(int ties) {
+    ReachingCounts before{0, 0};
+#pragma unroll 1
+    for (int first = 0; first < count_; first += kWarp) {
+      const int at = first + lane_index();
+      const TopKEntry entry = at < count_ ? taken_[at] : 0;
+      __syncwarp();
+      const uint32_t one[1] = {ordered_score_of(entry)};
+      // To places that have been read.
+      take_in_order(one, bound_, ties, &before, [&](int) { return entry; }, taken_);
+    }
+    count_ = k_;
+    __syncwarp();
+  }
 
   TopKEntry* taken_;
   int k_;

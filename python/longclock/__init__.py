@@ -12,7 +12,8 @@ from longclock.nn import (
     parameter_groups,
 )
 from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists them
-from longclock.types import ELAPSED, Lookup, TopK
+from longclock.quantize import quantize_rows
+from longclock.types import ELAPSED, Int8Rows, Lookup, TopK
 
 __version__ = version()
 
@@ -20,6 +21,7 @@ __all__ = [
     "ELAPSED",
     "ClockAttentionStack",
     "History",
+    "Int8Rows",
     "LongTermInterestClock",
     "Lookup",
     "TimeSimilarity",
@@ -30,6 +32,7 @@ __all__ = [
     "ops",
     "optim",
     "parameter_groups",
+    "quantize_rows",
     "reference",
 ]
 __all__ += ops.__all__

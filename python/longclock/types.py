@@ -14,6 +14,36 @@ if TYPE_CHECKING:
     from longclock.nn.time_similarity import TimeSimilarity
 
 
+class Int8Rows(NamedTuple):
+    """Rows in bytes, for a search: row m is ``scale[m] values[m]``.
+
+    A quarter of the bytes of fp32. :func:`longclock.quantize_rows` makes them, and the searches by dot products take them wherever
+    they take rows: as ``keys``, in a :class:`History`, and as the one table of a :class:`Lookup`. They have no gradient, and the attention
+    does not read them. ``values`` is int8 [..., D], ``scale`` float32 [...].
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> rows = lc.quantize_rows(torch.tensor([[254.0, -1.0, 3.0], [0.5, 0.0, 0.0]]))
+        >>> rows.values.tolist(), rows.float().tolist()
+        ([[127, 0, 2], [127, 0, 0]], [[254.0, 0.0, 4.0], [0.5, 0.0, 0.0]])
+    """
+
+    values: Tensor
+    scale: Tensor
+
+    def float(self) -> Tensor:
+        """The rows that they stand for, float32 [..., D]."""
+        return self.values.float() * self.scale[..., None]
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Int8Rows:
+        """``function`` of both."""
+        return Int8Rows(function(self.values), function(self.scale))
+
+
+register_for_saving(Int8Rows)
+
+
 class Lookup(NamedTuple):
     """Rows of a table, or of several, gathered inside the kernel in place of a copy of them.
 
@@ -43,25 +73,31 @@ class Lookup(NamedTuple):
         12
     """
 
-    table: Tensor | tuple[Tensor, ...]
+    table: Tensor | Int8Rows | tuple[Tensor, ...]
     ids: Tensor | tuple[Tensor | None, ...]
     sparse: bool = False
 
+    @property
+    def has_several(self) -> bool:
+        """Whether it is of a tuple of tables."""
+        return isinstance(self.table, tuple) and not isinstance(self.table, Int8Rows)
+
     def parts(self) -> list[tuple[Tensor, Tensor | None]]:
-        """Each table and its ids, None where it has a row for every behaviour."""
+        """Each table, of int8 its values, and its ids, None where it has a row for every behaviour."""
+        if isinstance(self.table, Int8Rows):
+            return [(self.table.values, self.ids)]  # type: ignore[list-item]
         if isinstance(self.table, tuple) and isinstance(self.ids, tuple):
             return list(zip(self.table, self.ids, strict=True))
         return [(self.table, self.ids)]  # type: ignore[list-item]
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Lookup:
         """The same with another order of behaviours: ``function`` of all ids, and of the tables without."""
+        if not self.has_several:
+            return self._replace(ids=function(self.ids))  # type: ignore[arg-type]
         parts = [
             (function(table), None) if ids is None else (table, function(ids))
             for table, ids in self.parts()
         ]
-        if not isinstance(self.table, tuple):
-            table, ids = parts[0]
-            return Lookup(table, ids, self.sparse)  # type: ignore[arg-type]
         tables, every_ids = zip(*parts, strict=True)
         return Lookup(tables, every_ids, self.sparse)
 

@@ -17,7 +17,7 @@ def clock_options(a: Given) -> Given:
     """One clock as itself, several as a tuple; one unit for all of them where they are equal."""
     clocks, unit = a["periods"], a["units"]
     if isinstance(unit, list):
-        equal = len(unit) == len(clocks) and unit.count(unit[0]) == len(unit)
+        equal = len(unit) == len(clocks) > 0 and unit.count(unit[0]) == len(unit)
         unit = unit[0] if equal and unit[0] is not None else tuple(unit)
     if isinstance(clocks, list):
         clocks = tuple([lc.ELAPSED if period == 0 else period for period in clocks])

@@ -107,6 +107,7 @@ CHANGES = [(name, change) for often, name, change in TENSOR for _ in range(often
 
 INTS = (-1, 0, 1, 2048, 2049, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63), True, 2.0, 3.5, None, "3", [3])  # fmt: skip
 REALS = (0.0, -1.0, -0.0, 1e-320, 1e-45, 1e-30, 1e30, 1e300, float("nan"), float("inf"), -float("inf"), 1, True, None, "1", [1.0])  # fmt: skip
+TEXTS = (None, "int8", "bfloat16", "float32", "float16", "", "INT8", 3, 1.0, torch.int8)
 FLAGS = (None, 0, 1, "yes", True, False, [True])
 NO_LIST = ("3", {3: 4}, None, 7)  # the public functions take the last two
 
@@ -117,6 +118,8 @@ def scalar(draw: Draw, call: Call, name: str) -> Any:
         return draw.pick(*REALS)
     if kind == "bool":
         return draw.pick(*FLAGS)
+    if kind == "Optional[str]":
+        return draw.pick(*TEXTS)
     value = draw.pick(*INTS)
     if name in call.form.sizes and isinstance(value, int) and 2**20 < value <= 2**31:
         return 2**40  # what is right or nearly so is more than a gradient should take here
@@ -186,11 +189,13 @@ def mutate(draw: Draw, call: Call) -> None:
             what += " of what the forward saved"
     elif isinstance(value, Tensor):
         return
-    elif call.kind(name) in ("List[int]", "List[float]") and isinstance(value, list | None):
+    elif call.kind(name) in ("List[int]", "List[float]"):
+        if not isinstance(value, list | None):
+            return  # of a number one might be made that public functions take
         changed, what = numbers(draw, call, name), "numbers"
     elif value is None and call.kind(name) not in SCALARS:
         changed, what = absent(draw, name), "given"
-    elif isinstance(value, (bool, int, float)) or value is None:
+    elif isinstance(value, (bool, int, float, str)) or value is None:
         changed, what = scalar(draw, call, name), "scalar"
     else:
         return

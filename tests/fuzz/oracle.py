@@ -63,7 +63,9 @@ def read(a: Given) -> Given:
         name: int(value) if isinstance(value, bool) else array(value) for name, value in a.items()
     }
     for name, rows in (("query", "keys"), ("u", "z")):
-        if name in a and a[name].is_floating_point():
+        if a.get("key_scale") is not None and name == "query":
+            view |= int8_query(a["query"], a["query_dtype"])
+        elif name in a and a[name].is_floating_point():
             view[name] = array(torch.from_numpy(view[name]).to(a[name].dtype).to(a[rows].dtype))
             view["lossy"] = a[rows].dtype == torch.bfloat16
     for name in ("offsets", "query_offsets", "starts", "ends", "lengths", "ids", "query_time"):
@@ -79,6 +81,26 @@ def read(a: Given) -> Given:
     if view.get("units", ()) is None:
         view["units"] = [60.0 if period == 0 else 3600.0 for period in view["periods"]]
     return view
+
+
+def int8_query(query: Tensor, dtype: str | None) -> Given:
+    """A query of int8 keys in their dtype, and its scale."""
+    rounded = query.to(torch.bfloat16) if dtype == "bfloat16" else query
+    values = np.asarray(array(rounded), np.float64)
+    scale = np.ones(values.shape[:-1], np.float32)
+    if dtype == "int8":
+        values, scale = to_int8(values.astype(np.float32))
+    lossy = rounded.dtype == torch.bfloat16 and dtype in (None, "bfloat16")
+    return {"query": values, "query_scale": scale.reshape(-1), "lossy": lossy}
+
+
+def to_int8(rows: Array) -> tuple[Array, Array]:
+    """The largest size of a row over 127, and what the row is of it, to the nearest integer, ties to even."""
+    with np.errstate(all="ignore"):
+        largest = np.abs(rows).max(-1, initial=0.0)
+        scale = np.where(np.isfinite(largest), largest / np.float32(127), np.nan).astype(np.float32)
+        steps = np.rint(np.clip(rows / scale[..., None], -127, 127))
+    return np.where(scale[..., None] > 0, steps, 0.0).astype(np.float64), scale
 
 
 # Time.

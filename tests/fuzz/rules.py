@@ -132,6 +132,12 @@ class Rules:
         else:
             self.need(isinstance(value, (int, float)), f"{name} is {type(value).__name__}")
 
+    def text(self, name: str, value: Any, optional: bool) -> None:
+        if value is None:
+            self.need(optional, f"{name} is None")
+        else:
+            self.need(isinstance(value, str), f"{name} is {type(value).__name__}")
+
     def wholes(self, name: str, value: Any, optional: bool) -> None:
         self.each(Rules.whole, name, value)
 
@@ -229,6 +235,7 @@ class Rules:
 
 SCALARS: dict[str, Callable[[Rules, str, Any, bool], None]] = {
     "int": Rules.whole, "Optional[int]": Rules.whole, "float": Rules.real, "bool": Rules.flag,
+    "Optional[str]": Rules.text,
     "List[int]": Rules.wholes, "List[float]": Rules.reals,
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from cases import LAYOUTS, make_case, several_tables
+from cases import LAYOUTS, int8_keys, make_case, several_tables
 from torch import Tensor
 
 import longclock as lc
@@ -50,6 +50,8 @@ class Search(Spec):
         """All that is not the search's own is true."""
         made, names = {}, schema_of("clock_gsu")
         cases = layouts.good_cases(self.row_dtypes[0])
+        if "key_scale" in self.kinds:
+            cases["int8"] = int8_keys(make_case("dense", counts=(5, 0, 3)), "int8")
         if "features" in self.kinds:
             cases["features"] = several_tables(make_case("dense", counts=(5, 0, 3)))
         if "periods" in self.kinds:
@@ -92,6 +94,9 @@ class Search(Spec):
         count = draw.size(most) if table else 0
         keys = self.rows(draw, (count, width) if table else (*shape, width), dtype)
         features = self.features(draw, shape, most, dtype) if "features" in self.kinds else {}
+        int8 = "key_scale" in self.kinds and not draw.tiny and draw.chance(0.2)
+        if int8:
+            features = {"features": [], "feature_ids": []}
         width += sum(rows.shape[1] for rows in features.get("features", ()))
         query = self.query_of(draw, self.rows(draw, (*lead, width), dtype))
         mask = draw.bools(shape, 0.7) if draw.chance(0.4) else None
@@ -107,9 +112,30 @@ class Search(Spec):
             scale = 0.5 if draw.exact else draw.pick(*scales)
             a |= {"scale": float(scale), **clocks}
         a |= features
+        if "key_scale" in self.kinds:
+            a |= self.int8(draw, keys) if int8 else {"key_scale": None, "query_dtype": None}
         poison(draw, a, count if table else None)
-        a = draw.dressed_all(a, "query", "keys", "key_time", "query_time", "ids", "mask")
+        a = draw.dressed_all(
+            a,
+            "query",
+            "keys",
+            "key_time",
+            "query_time",
+            "ids",
+            "mask",
+            *(["key_scale"] if int8 else []),
+        )
         return a | ({"k": draw.count()} if "k" in self.kinds else {})
+
+    def int8(self, draw: Draw, keys: Tensor) -> Given:
+        """Rows of those sizes in bytes, their scales, and what queries are rounded to."""
+        low, high = (-3, 4) if draw.exact else (-128, 128)
+        values = draw.ints(keys.shape, low, high, torch.int8)
+        scale = draw.floats(keys.shape[:-1], torch.float32)
+        if draw.exact:
+            scale = 2.0 ** draw.ints(keys.shape[:-1], -2, 3, torch.float32)
+        dtypes = (None, "float32", "bfloat16", *(() if draw.exact else ("int8", "int8")))
+        return {"keys": values, "key_scale": scale, "query_dtype": draw.pick(*dtypes)}
 
     def features(
         self, draw: Draw, shape: tuple[int, ...], most: int, dtype: torch.dtype
@@ -127,6 +153,9 @@ class Search(Spec):
     def call(self, function: Callable[..., Any], a: Given, mlp: Any, extra: Given) -> Any:
         given = {name: value for name, value in a.items() if name in self.kinds}
         features, feature_ids = given.pop("features", []), given.pop("feature_ids", [])
+        key_scale = given.pop("key_scale", None)
+        if key_scale is not None:
+            given["keys"] = lc.Int8Rows(given["keys"], key_scale)
         if features:
             given["keys"] = (given["keys"], *features)
             given["ids"] = (given["ids"], *(ids if ids.numel() else None for ids in feature_ids))
@@ -140,8 +169,21 @@ class Search(Spec):
 
     # What is refused.
 
+    def has_int8_keys(self, a: Given) -> bool:
+        return "key_scale" in self.kinds and bool(a["keys"].dtype == torch.int8)
+
     def check_rows(self, rules: Rules) -> None:
-        rules.matches("query", "keys")
+        if self.has_int8_keys(rules.a):
+            rules.need(not rules.emulated, "int8 keys on CUDA")
+            rules.need(rules.a["key_scale"] is not None, "key_scale is None")
+            rules.dtype("query", *FLOATS)
+            rules.dtype("key_scale", torch.float32)
+            dtypes = (None, "float32", "bfloat16", "int8")
+            rules.need(rules.a["query_dtype"] in dtypes, "query_dtype")
+        else:
+            rules.matches("query", "keys")
+            for name in ("key_scale", "query_dtype"):
+                rules.need(rules.a.get(name) is None, f"{name} of floating keys")
         rules.clocks()
         if rules.a["scale"] is not None and not abs(rules.a["scale"]) < 1e30:
             rules.either.append("scale is extreme")
@@ -164,6 +206,10 @@ class Search(Spec):
         rules.need(all(rows.dtype == a["keys"].dtype for rows in features), "dtype of features")
         width = a["keys"].shape[-1] + sum(rows.shape[1] for rows in features)
         rules.need(width == a["query"].shape[-1], "D of query and keys")
+        if self.has_int8_keys(a):
+            rules.need(not features, "int8 keys with features")
+            rows = a["keys"].shape[:1] if a["ids"] is not None else leading
+            rules.shape("key_scale", *rows)
         layouts.check_places(rules, "query")
         if "k" in a:
             rules.k()
@@ -247,6 +293,10 @@ class ClockSearch(Search):
         with np.errstate(all="ignore"):
             dot, sizes = oracle.product(oracle.rows(a, seen), query, a["lossy"])
             scale = np.float64(a["scale"])
+            if a.get("key_scale") is not None:
+                of_keys = oracle.rows_of(a["key_scale"].reshape(-1, 1), a.get("ids"), seen)[:, 0]
+                dot, sizes = dot * of_keys, sizes * oracle.finite(of_keys)
+                scale = np.float64(np.float32(scale) * np.float32(a["query_scale"][q]))
             s, s_off = oracle.term(oracle.distances(a["key_time"].reshape(-1)[seen], now, a), a)
             size = oracle.finite(scale) * sizes
             # A product below the least number times a large scale, and the sum of both halves.
@@ -284,6 +334,8 @@ def poison(draw: Draw, a: Given, table_rows: int | None) -> None:
         return
     if a["ids"] is not None:
         draw.nonsense(a["ids"], dead, -1, table_rows or 0)
+    elif a.get("key_scale") is not None:
+        draw.nonsense(a["key_scale"], dead)
     elif a["keys"].is_floating_point():
         draw.nonsense(a["keys"], dead)
     for rows, ids in zip(a.get("features", ()), a.get("feature_ids", ()), strict=True):

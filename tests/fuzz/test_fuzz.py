@@ -20,6 +20,7 @@ import longclock as lc
 from fuzz import layouts, oracle, pool
 from fuzz.call import Call
 from fuzz.draw import Draw
+from fuzz.mutate import mutate
 from fuzz.run import generate, invoke, make, outcome, public, read
 from fuzz.selections import ranked
 
@@ -30,6 +31,17 @@ def test_a_call_is_a_function_of_seed_and_index() -> None:
     for index in range(40):
         assert str(make(7, index, False)) == str(make(7, index, False))
     assert len({str(make(7, index, False)) for index in range(40)}) == 40
+
+
+def test_what_is_no_list_of_clocks_is_left() -> None:
+    """A number made of it would be a clock that public functions take, and its length an error of the fuzz's own."""
+    call = generate("esu_attention", Draw(0, 0, False))
+    for index in range(300):
+        call.way, call.arguments["periods"], call.arguments["units"] = "public", "3", {3: 4}
+        mutate(Draw(1, index, False), call)
+        assert (call.arguments["periods"], call.arguments["units"]) == ("3", {3: 4})
+    with pytest.raises(ValueError, match="esu_attention: "):
+        public(call, call.arguments)
 
 
 @pytest.mark.parametrize(

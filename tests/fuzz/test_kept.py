@@ -87,3 +87,13 @@ def test_infinite_features_have_no_gradient_where_no_head_attends() -> None:
     context.sum().backward()
     for weight in mlp:
         assert torch.equal(weight.grad, torch.zeros_like(weight))
+
+
+@pytest.mark.parametrize("package", [lc, lc.reference])
+@pytest.mark.parametrize("found", [None, torch.zeros(1, 2, dtype=torch.int64)])
+def test_a_table_that_is_not_there_is_named(package: Any, found: Tensor | None) -> None:
+    """Of several, in a history that was searched, it was an AttributeError."""
+    u, time, now = torch.ones(1, 2, 3), torch.zeros(1, 4).long(), torch.zeros(1).long()
+    z = lc.Lookup((None, torch.ones(5, 3)), (None, time))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^esu_attention: z\[0\] must be a tensor, got None"):
+        package.esu_attention(u, z, time, now, MLP, found=found)

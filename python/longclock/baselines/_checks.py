@@ -105,7 +105,7 @@ def check_model_call(
     of_layout = {name: value for name, value in history.layout().items() if value is not None}
     require_dense(op, **of_layout)
     if isinstance(history.rows, Lookup):
-        one = not isinstance(history.rows.table, tuple)
+        one = not history.rows.has_several
         for _, ids in history.rows.parts():
             if one or ids is not None:
                 require_dense(op, **{"history.rows.ids": ids})

@@ -50,6 +50,7 @@ class ETA(TWIN):
         True
     """
 
+    takes_int8_keys = False
     rotations: Tensor
 
     def __init__(self, *args: Any, hash_bits: int = 64, **kwargs: Any) -> None:
@@ -88,7 +89,12 @@ class ETA(TWIN):
         query_time: Tensor,
         keys: Tensor | None,
         mlp: MlpWeights,
+        query_dtype: str | None = None,
     ) -> TopK:
+        if query_dtype is not None:
+            raise ValueError(
+                f"ETA: query_dtype must be None, for hashes are compared, got {query_dtype!r}"
+            )
         given = history.arguments()
         if len(history.tables) > 1:
             given["ids"] = None

@@ -26,6 +26,8 @@ class FullClock(LongTermInterestClock):
         True
     """
 
+    takes_int8_keys = False
+
     def __init__(
         self,
         behaviour_dim: int,

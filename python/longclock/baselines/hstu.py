@@ -150,7 +150,7 @@ class HSTU(Pooled):
         if 0 in (len(window), tokens):
             return self.out.weight.new_zeros(len(window), self.behaviour_dim)
         there = torch.arange(tokens, device=index.device) < counts[:, None]
-        table, ids, sparse = table_of(type(self).__name__, windows.rows, index)
+        table, ids, sparse = table_of(type(self).__name__, windows, index)
         own = dtype_of(self.behaviour)
         x = self.behaviour(F.embedding(ids, table, sparse=sparse).to(own))
         x = x.new_zeros(*there.shape, x.shape[-1]).masked_scatter(there.unsqueeze(-1), x)

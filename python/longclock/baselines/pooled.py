@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from longclock._mlp import resolve_period
 from longclock.baselines._checks import check_model_call, check_sizes, dtype_of
 from longclock.history import History
-from longclock.history.rows import rows_at
+from longclock.history.rows import floating_rows, rows_at
 from longclock.history.windows import bounds_of, each_query, edges_of, flattened
 from longclock.nn.interest_module import InterestModule
 from longclock.ops._errors import check_size
@@ -150,7 +150,7 @@ def rows_of(op: str, history: History, bounds: list[tuple[int, int]]) -> tuple[T
         values = values[begin:end]
         return values if mask is None else values[mask[begin:end]]
 
-    rows = history.rows
+    rows = floating_rows(op, history)
     if not isinstance(rows, Lookup):
         return tuple(counting(rows, *at) for at in bounds)
     place = torch.arange(history.time.numel(), device=history.time.device)

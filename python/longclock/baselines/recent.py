@@ -101,14 +101,14 @@ class DIN(Pooled):
     def pool(self, candidate: Tensor, windows: History, query_time: Tensor) -> Tensor:
         index, counts = last_of(self.k, windows)
         op = type(self).__name__
-        table, ids, sparse = table_of(op, windows.rows, index)
+        table, ids, sparse = table_of(op, windows, index)
         rows = F.embedding(ids, table, sparse=sparse)  # one after another, those that count only
         query = candidate.repeat_interleave(counts, 0)
         item = rows[:, : self.candidate_dim]
         met = torch.cat([query, rows, query - item, query * item], -1)
         weight = self.attention(met.to(dtype_of(self.attention)))
         weight = weight.squeeze(-1).to(rows.dtype)
-        return bags_of(op, windows.rows, index, counts, "sum", weight)
+        return bags_of(op, windows, index, counts, "sum", weight)
 
 
 def hour_of(time: Tensor, period: int, hours: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
 from longclock.history import History
-from longclock.history.rows import rows_at
+from longclock.history.rows import floating_rows, rows_at
 from longclock.history.windows import edges_of
 from longclock.ops._errors import check_size
 from longclock.types import Lookup
@@ -64,12 +64,11 @@ class SDIM(Pooled):
         return (bits.to(items.dtype) @ places.to(items.dtype)).long()  # up to 255: exact in 16 bits
 
     def pool(self, candidate: Tensor, windows: History, query_time: Tensor) -> Tensor:
-        op, behaviours = type(self).__name__, windows.rows
+        op = type(self).__name__
+        behaviours = floating_rows(op, windows)
         bounds, window = different_windows(windows)
         if not bounds:
-            return rows_at(
-                type(self).__name__, "history.rows.ids", behaviours, edges_of(windows)[0][:0]
-            )
+            return rows_at(op, "history.rows.ids", behaviours, edges_of(windows)[0][:0])
         rows = rows_of(op, windows, bounds)
         table = windows.table
         one = isinstance(behaviours, Lookup) and isinstance(behaviours.table, Tensor)

@@ -91,7 +91,7 @@ class TransActV2(Pooled):
         queries, tokens = index.shape
         if 0 in (queries, tokens, len(windows.time)):
             return self.out.weight.new_zeros(queries, self.behaviour_dim)
-        table, ids, sparse = table_of(type(self).__name__, windows.rows, index[there])
+        table, ids, sparse = table_of(type(self).__name__, windows, index[there])
         own = dtype_of(self.out)
         met = torch.cat(
             [F.embedding(ids, table, sparse=sparse).to(own), candidate.to(own).repeat_interleave(there.sum(1), 0)], -1

@@ -61,6 +61,8 @@ class TWINV2(TWIN):
         ([[0.0, 1.0], [1.0, 0.0]], [2.0, 4.0])
     """
 
+    takes_int8_keys = False
+
     def __init__(self, *args: Any, cluster_size: int = 20, **kwargs: Any) -> None:
         op = type(self).__name__
         if "scoring" in kwargs:
@@ -126,10 +128,10 @@ class TWINV2(TWIN):
             torch.stack(edges_of(windows)), dim=1, return_inverse=True
         )
         index, counts = last_of(None, windows._replace(starts=bounds[0], ends=bounds[1]))
-        table, ids, _ = table_of(op, windows.rows, index)
+        table, ids, _ = table_of(op, windows, index)
         wide = torch.promote_types(table.dtype, torch.float32)
         order, sizes = clustered(table.detach()[ids].to(wide), counts, self.cluster_size)
-        means = bags_of(op, windows.rows, index[order], sizes, "mean").to(wide)
+        means = bags_of(op, windows, index[order], sizes, "mean").to(wide)
         rows = torch.cat([means, sizes.to(wide).log()[:, None]], 1)
         # How many clusters there are before the first behaviour of a window, and behind its last.
         ends = counts.cumsum(0)

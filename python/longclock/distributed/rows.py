@@ -17,7 +17,7 @@ from longclock.history.history import History
 from longclock.history.windows import bounds_of, each_query, within
 from longclock.ops._call import check_k
 from longclock.ops._errors import named_as
-from longclock.types import Clocks, Lookup, Mlp, TopK
+from longclock.types import Clocks, Int8Rows, Lookup, Mlp, TopK
 
 NAME = "distributed.clock_gsu_at_rows"
 WORDS = {"keys": "history.rows", "key_time": "history.time"}
@@ -202,11 +202,17 @@ def _query_offsets(history: History, query: Tensor, sequences: int) -> Tensor:
 
 def _share(history: History) -> Tensor:
     rows = history.rows
-    if not isinstance(rows, Lookup) or isinstance(rows.table, tuple):
-        got = "a tensor" if not isinstance(rows, Lookup) else f"{len(rows.table)} tables"
+    if not isinstance(rows, Lookup) or not isinstance(rows.table, Tensor):
+        got = _kind(rows.table if isinstance(rows, Lookup) else rows)
         raise ValueError(f"{NAME}: history.rows must be a Lookup of one table, got {got}; rows that lie with their behaviours are "
                          "searched by distributed.clock_gsu")  # fmt: skip
     return rows.table
+
+
+def _kind(rows: Tensor | Int8Rows | tuple[Tensor, ...]) -> str:
+    if isinstance(rows, Int8Rows):
+        return "Int8Rows"
+    return "a tensor" if isinstance(rows, Tensor) else f"{len(rows)} tables"
 
 
 def _edges(ranks: Ranks, table: Tensor, row_offsets: Tensor | None) -> Tensor:

@@ -18,7 +18,7 @@ from longclock._checks import (
     dtype_of,
     shape_of,
 )
-from longclock.types import Lookup
+from longclock.types import Int8Rows, Lookup
 
 if TYPE_CHECKING:
     from longclock.history.history import History
@@ -63,10 +63,14 @@ def check_combination(op: str, h: History, words: Words = WORDS) -> None:
 def check_rows(op: str, h: History, words: Words = WORDS) -> None:
     """A row for every time, or tables."""
     rows = h.rows
-    if not isinstance(rows, Lookup) or not isinstance(rows.table, tuple):
+    if not isinstance(rows, Lookup) or not rows.has_several:
         looked_up = isinstance(rows, Lookup)
         _check_part(op, h, h.table, looked_up, words.rows, words)
+        table = rows.table if isinstance(rows, Lookup) else rows
+        if isinstance(table, Int8Rows):
+            check_key_scale(op, f"{words.rows}.scale", table, h.time, looked_up, words)
         return
+    assert isinstance(rows.table, tuple)
     given = rows.ids if isinstance(rows.ids, tuple) else ()
     check(op, 1 <= len(rows.table) <= MAX_TABLES and len(given) == len(rows.table), lambda: f"{words.rows} must be at most "
           f"{MAX_TABLES} tables, with ids for each, got {len(rows.table)} tables and ids for {len(given)}")  # fmt: skip
@@ -75,6 +79,20 @@ def check_rows(op: str, h: History, words: Words = WORDS) -> None:
         check(op, table.dtype == h.table.dtype, lambda name=name, table=table: f"{name} must be {dtype_of(h.table)} to match "  # type: ignore[misc]
               f"{words.rows}, got {dtype_of(table)}; convert it with .to()")  # fmt: skip
         _check_part(op, h, table, ids is not None, name, words)
+
+
+def check_key_scale(
+    op: str, name: str, rows: Int8Rows, time: Tensor, looked_up: bool, words: Words
+) -> None:
+    """A scale for every row in bytes."""
+    values, scale = rows
+    check(op, values.dtype == torch.int8, lambda: f"{words.rows}.values must be int8, got {dtype_of(values)}")  # fmt: skip
+    check(op, scale.dtype == torch.float32, lambda: f"{name} must be float32, got {dtype_of(scale)}; convert it with .float()")  # fmt: skip
+    if looked_up:
+        check_shape(op, name, scale, {"N": values.shape[0]}, f"to match {words.rows}")
+    else:
+        check_same_shape(op, scale, time, lambda: f"{name} must have {words.time}'s shape {shape_of(time)}, got "
+                         f"{shape_of(scale)}")  # fmt: skip
 
 
 def _check_part(
@@ -113,7 +131,7 @@ def check_places(op: str, h: History, words: Words = WORDS) -> None:
         check_same_shape(op, mask, h.time, wrong_mask)
     if not isinstance(h.rows, Lookup):
         return
-    several = isinstance(h.rows.table, tuple)
+    several = h.rows.has_several
     for i, (_, ids) in enumerate(h.rows.parts()):
         if ids is None:
             continue

@@ -9,7 +9,23 @@ from torch import Tensor
 
 from longclock._checks import OUTSIDE, check_ids
 from longclock._torch_state import reads_values
-from longclock.types import Lookup
+from longclock.history.history import History
+from longclock.types import Int8Rows, Lookup
+
+
+def floating_rows(op: str, history: History, name: str = "history.rows") -> Tensor | Lookup:
+    """The rows of a history, for all that read them but searches, which alone take int8.
+
+    Args:
+        op, name: who asks, and what it calls the rows, for the error.
+    """
+    rows = history.rows
+    in_bytes = isinstance(rows, Lookup) and isinstance(rows.table, Int8Rows)
+    if isinstance(rows, Int8Rows) or in_bytes:
+        raise ValueError(
+            f"{op}: {name} must be floating, got Int8Rows, which searches alone read; give the rows that they were made of"
+        )
+    return rows
 
 
 def rows_at(
@@ -23,7 +39,7 @@ def rows_at(
     """
     if not isinstance(rows, Lookup):
         return F.embedding(index, rows)
-    several = isinstance(rows.table, tuple)
+    several = rows.has_several
     pieces = [
         _looked_up(op, f"{name}[{i}]" if several else name, table, ids, index, valid, rows.sparse)
         for i, (table, ids) in enumerate(rows.parts())

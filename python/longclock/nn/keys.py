@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longclock.types import Int8Rows
+
 
 def project_tables(rows: Any, weight: Tensor) -> Any:
     """``rows W^T``, [..., L] with [D, L]; of a tuple of tables, each with its columns of W."""
@@ -19,7 +21,7 @@ def project_tables(rows: Any, weight: Tensor) -> Any:
 
 def query_of_projections(query: Tensor, keys: Any) -> Tensor:
     """The query of keys that are projections: of several tables, the same for each table's share."""
-    return query if isinstance(keys, Tensor) else torch.cat([query] * len(keys), -1)
+    return query if isinstance(keys, (Tensor, Int8Rows)) else torch.cat([query] * len(keys), -1)
 
 
 def detached(rows: Any) -> Any:
@@ -29,6 +31,6 @@ def detached(rows: Any) -> Any:
 def as_query(query: Tensor, rows: Any) -> Tensor:
     """In the rows' dtype, or at least fp32 (autocast hands over 16-bit queries of fp32 rows)."""
     rows = rows if isinstance(rows, Tensor) else rows[0]
-    if query.dtype == rows.dtype:
+    if query.dtype == rows.dtype or not rows.is_floating_point():
         return query
     return query.to(torch.promote_types(rows.dtype, torch.float32))

@@ -21,7 +21,7 @@ from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
 from longclock.nn.time_similarity import MlpWeights, TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages
 from longclock.ops._errors import check_size, named_method
-from longclock.types import Clocks, TopK
+from longclock.types import Clocks, Int8Rows, TopK
 
 
 def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
@@ -109,6 +109,7 @@ class LongTermInterestClock(TwoStages):
         torch.Size([1, 64])
     """
 
+    takes_int8_keys = True  # whether the search compares keys by their dot products
     # What ablations turn off: a stage that sees no time has a clock of one second, on which all times are the same.
     search_sees_time = True
     attention_sees_time = True
@@ -244,8 +245,9 @@ class LongTermInterestClock(TwoStages):
         history: History,
         query_time: Tensor,
         *,
-        keys: Tensor | tuple[Tensor, ...] | None = None,
+        keys: Tensor | Int8Rows | tuple[Tensor, ...] | None = None,
         query: Tensor | None = None,
+        query_dtype: str | None = None,
         found: Tensor | None = None,
         longest: int | None = None,
         return_context: bool = False,
@@ -257,8 +259,10 @@ class LongTermInterestClock(TwoStages):
                 windows.
             history: rows of width L, or a Lookup of them, with their times; only the k selected rows get gradient.
             query_time: integer seconds, [S], one for each sequence or window.
-            keys: ``project(history.rows)`` (of the table, or tables, of a Lookup), stored ahead of time.
+            keys: ``project(history.rows)`` (of the table, or tables, of a Lookup), stored ahead of time; or int8 rows that the
+                search reads in place of these, or, of folded scoring, in place of the history's own.
             query: ``project_query(candidate)``, stored ahead of time.
+            query_dtype: of int8 keys: "float32", "bfloat16" or "int8", see :func:`longclock.clock_gsu`.
             found: int64 [..., K], what a search made elsewhere found, as indices of ``clock_gsu``: counted from
                 the start of the sequence or window, -1 for nothing. Nothing is searched then; a mask and
                 exclude_future hold for them as well. What lies outside its query's history is an error on the CPU,
@@ -279,7 +283,9 @@ class LongTermInterestClock(TwoStages):
             if found is None and self.k is not None:
                 asked = (projected, u) if self.w_s is None else self._search_query(candidate, query)
                 mlp = self._search_mlp(mlps)
-                found = self._search(candidate, *asked, history, query_time, keys, mlp).indices
+                found = self._search(
+                    candidate, *asked, history, query_time, keys, mlp, query_dtype
+                ).indices
             elif found is None:
                 found = everything("LongTermInterestClock", history, candidate, query_time, longest)
         v_cur, context = self._attended(u, mlps, history, query_time, found, queries)
@@ -299,9 +305,9 @@ class LongTermInterestClock(TwoStages):
     def _check(self, candidate: Tensor, history: History, keys: Any, longest: int | None) -> None:
         """What PyTorch's own operations would take although the ops refuse it, or refuse in their own words."""
         op = "LongTermInterestClock"
-        if keys is not None and self.scoring != "precomputed":
+        if keys is not None and self.scoring != "precomputed" and not isinstance(keys, Int8Rows):
             raise ValueError(
-                f"{op}: keys must be None for folded scoring; build the module with scoring='precomputed'"
+                f"{op}: keys must be None for folded scoring; build the module with scoring='precomputed', or give Int8Rows"
             )
         if longest is not None:
             check_size(op, "longest", longest, 0)
@@ -314,6 +320,10 @@ class LongTermInterestClock(TwoStages):
             )
         check_candidate(op, history, candidate, self.candidate_dim)
         _check_behaviours(history, self.behaviour_dim)
+        if history.table.dtype == torch.int8:
+            raise ValueError(
+                f"{op}: history.rows must be floating, got int8; the attention reads them: give int8 rows as keys, beside these"
+            )
         own = self.w_q.dtype
         if self.backend == "reference" and not history.table.is_floating_point():
             raise ValueError(
@@ -349,17 +359,20 @@ class LongTermInterestClock(TwoStages):
         query_time: Tensor,
         keys: Any,
         mlp: MlpWeights,
+        query_dtype: str | None = None,
     ) -> TopK:
         """The k behaviours that each query's search finds.
 
         Args:
-            candidate, history, query_time, keys: as given to forward.
+            candidate, history, query_time, keys, query_dtype: as given to forward.
             projected: the candidates' projections, [..., n d]; u: these folded into the rows' width, [Q, n, L]; both
                 of the search.
             mlp: its s.
         """
         query, searched, options = self._asks(candidate, projected, u, history, keys, mlp)
-        found: TopK = self.ops.clock_gsu(query, query_time=query_time, **searched.arguments(), **options)  # fmt: skip
+        found: TopK = self.ops.clock_gsu(
+            query, query_time=query_time, query_dtype=query_dtype, **searched.arguments(), **options
+        )
         return found
 
     def _search_by(
@@ -372,7 +385,7 @@ class LongTermInterestClock(TwoStages):
         """
         if self.scoring == "folded":
             query = u.sum(-2).unflatten(0, candidate.shape[:-1])
-            return query, rows, self.scale * math.sqrt(self.head_dim)
+            return query, rows if keys is None else keys, self.scale * math.sqrt(self.head_dim)
         keys = self.project(rows) if keys is None else keys
         return query_of_projections(projected, keys), keys, self.scale
 

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from longclock._checks import OUTSIDE, check_ids
 from longclock.history import History
-from longclock.history.rows import rows_at
+from longclock.history.rows import floating_rows, rows_at
 from longclock.history.windows import edges_of
 from longclock.types import Lookup
 
 
-def table_of(op: str, rows: Tensor | Lookup, index: Tensor) -> tuple[Tensor, Tensor, bool]:
+def table_of(op: str, windows: History, index: Tensor) -> tuple[Tensor, Tensor, bool]:
     """Behaviours by their position: a table, its rows, and whether its gradient is sparse."""
+    rows = floating_rows(op, windows)
     if not isinstance(rows, Lookup):
         return rows, index, False
     if isinstance(rows.table, Tensor) and isinstance(rows.ids, Tensor):
@@ -28,7 +29,7 @@ def table_of(op: str, rows: Tensor | Lookup, index: Tensor) -> tuple[Tensor, Ten
 
 def bags_of(
     op: str,
-    rows: Tensor | Lookup,
+    windows: History,
     index: Tensor,
     counts: Tensor,
     mode: str,
@@ -36,7 +37,7 @@ def bags_of(
 ) -> Tensor:
     """Mean, or sum weighted by ``weight``, of the first ``counts[0]`` behaviours of ``index``, of the next
     ``counts[1]``, and so on: [Q, L], 0 where a count is 0."""
-    table, ids, sparse = table_of(op, rows, index)
+    table, ids, sparse = table_of(op, windows, index)
     first = counts.cumsum(0) - counts
     return F.embedding_bag(ids, table, first, mode=mode, sparse=sparse, per_sample_weights=weight)
 
@@ -61,4 +62,4 @@ def last_of(k: int | None, windows: History) -> tuple[Tensor, Tensor]:
 
 def mean_of_last(op: str, k: int | None, windows: History) -> Tensor:
     """Mean of the last ``k`` rows of every window where its mask is True; 0 where there is none."""
-    return bags_of(op, windows.rows, *last_of(k, windows), mode="mean")
+    return bags_of(op, windows, *last_of(k, windows), mode="mean")

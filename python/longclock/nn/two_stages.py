@@ -68,12 +68,13 @@ class TwoStages(CandidateQueries, InterestModule):
         *,
         keys: Any = None,
         query: Tensor | None = None,
+        query_dtype: str | None = None,
         return_scores: bool = False,
     ) -> Any:
         """What the search finds, best first, as a call takes it for ``found``. None: the module attends to everything.
 
         Args:
-            candidate, history, query_time, keys, query: as of a call.
+            candidate, history, query_time, keys, query, query_dtype: as of a call.
         Returns:
             int64 [S, k], [S, C, k] or [Q, k]: indices from the start of the sequence or window, -1 for nothing; with
             ``return_scores`` the :class:`longclock.TopK` of them and their scores.
@@ -92,7 +93,7 @@ class TwoStages(CandidateQueries, InterestModule):
             return None
         projected, u = self._search_query(candidate, query)
         mlp = self._search_mlp(self._attention_mlps())
-        found = self._search(candidate, projected, u, history, query_time, keys, mlp)
+        found = self._search(candidate, projected, u, history, query_time, keys, mlp, query_dtype)
         return found if return_scores else found.indices
 
     @named_method(WORDS)
@@ -266,6 +267,7 @@ class TwoStages(CandidateQueries, InterestModule):
         query_time: Tensor,
         keys: Any,
         mlp: MlpWeights,
+        query_dtype: str | None = None,
     ) -> TopK:
         raise NotImplementedError
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from longclock._library import raw
 from longclock._mlp import remedy
 from longclock.history.history import History, not_a_history
-from longclock.types import Lookup
+from longclock.types import Int8Rows, Lookup
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +30,7 @@ R = TypeVar("R")
 FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 INTEGERS = (torch.uint16, torch.uint32, torch.uint64)
 Tables = tuple[Tensor, ...]
+Ids = tuple[Tensor | None, ...]
 NO_MEMORY = "longclock: PyTorch could not make a tensor of shape "
 
 
@@ -173,12 +174,16 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
     elif History in kinds:
         yield f"{argument} {not_a_history(value)}"
     elif isinstance(value, Lookup) and Lookup in kinds:
-        yield from _wrong(f"{argument}'s table", value.table, Tensor | Tables)
-        yield from _wrong(f"{argument}'s ids", value.ids, Tensor | Tables)
+        name = argument if value.has_several else f"{argument}'s table"
+        yield from _wrong(name, value.table, Tensor | Int8Rows | Tables)
+        yield from _wrong(f"{argument}'s ids", value.ids, Tensor | Ids)
         yield from _wrong(f"{argument}'s sparse", value.sparse, bool)
+    elif isinstance(value, Int8Rows) and Int8Rows in kinds:
+        for name, part in value._asdict().items():
+            yield from _wrong(f"{argument}.{name}", part, Tensor)
     elif type(value) in (tuple, list) and any(_is_tables(kind) for kind in kinds):
         for i, part in enumerate(value):
-            if part is not None:
+            if part is not None or Ids not in kinds:
                 yield from _wrong(f"{argument}[{i}]", part, Tensor)
     elif any(_is_mlp(kind) for kind in kinds):
         module: Any = value

@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from longclock._clocks import resolve_time
 from longclock._mlp import require_number, require_tensor
-from longclock.types import Clocks, Lookup, Mlp
+from longclock.types import Clocks, Int8Rows, Lookup, Mlp
 
 
 class Sequences(TypedDict, total=False):
@@ -49,6 +49,7 @@ class SearchOptions(TablesLayout, total=False):
     scale: float | None
     clocks: Clocks | None
     unit: float | tuple[float, ...] | None
+    query_dtype: str | None
 
 
 def tables_apart(
@@ -110,7 +111,7 @@ def layout_arguments(
 def search_arguments(
     op: str,
     query: Tensor,
-    keys: Tensor | tuple[Tensor, ...],
+    keys: Tensor | Int8Rows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -119,10 +120,15 @@ def search_arguments(
     scale: float | None = None,
     clocks: Clocks | None = None,
     unit: float | tuple[float, ...] | None = None,
+    query_dtype: str | None = None,
     **layout: Unpack[Sequences],
 ) -> dict[str, Any]:
     """The arguments of a search with s(), by the names that raw ops have for them."""
     require_rows(op, query=query)
+    key_scale = None
+    if isinstance(keys, Int8Rows):
+        keys, key_scale = keys
+        require_rows(op, **{"keys.values": keys, "keys.scale": key_scale})
     rows = tables_apart(op, keys, key_time, ids)
     time = resolve_time(op, mlp, clocks, unit)
     places = layout_arguments(key_time, query_time, **layout)
@@ -130,6 +136,11 @@ def search_arguments(
         scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
     else:
         scale = require_number(op, "scale", scale)
+    if query_dtype is not None and not isinstance(query_dtype, str):
+        raise ValueError(
+            f"{op}: query_dtype must be 'float32', 'bfloat16', 'int8' or None, got {query_dtype!r}"
+        )
     return {
-        "query": query, **places, **rows, "scale": float(scale), **time.arguments(),
+        "query": query, **places, **rows, "scale": float(scale), **time.arguments(), "key_scale": key_scale,
+        "query_dtype": query_dtype,
     }  # fmt: skip

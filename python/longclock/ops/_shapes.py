@@ -39,6 +39,8 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 MAX_PERIOD = 2**31 - 1
 MAX_CLOCKS = 4
 MAX_HIDDEN = 64
+MAX_INT8_DIM = 1024  # whose products with int8 queries a float holds exactly
+QUERY_DTYPES = ("float32", "bfloat16", "int8")
 OF_SEARCH = Words("keys", "key_time", "D")
 OF_ATTENTION = Words("z", "z_time")
 
@@ -141,8 +143,7 @@ def check_search(op: str, a: Given) -> None:
         _check_words(op, "query", query)
     else:
         check_time(op, a)
-        check_float(op, "keys", keys)
-        check_matches(op, "query", query, "keys", keys)
+        _check_dtypes(op, a)
     check_int(op, "key_time", a["key_time"])
     check_int(op, "query_time", a["query_time"])
     dense = history.is_dense
@@ -154,7 +155,46 @@ def check_search(op: str, a: Given) -> None:
           f"keys, got {shape_of(query)}")  # fmt: skip
     check_queries(op, history, query.shape[:-1], a["query_time"], "query", OF_SEARCH, query.shape)
     check_places(op, history, OF_SEARCH)
+    if _has_int8_keys(a):
+        _check_key_scale(op, a, features)
     _check_features(op, OF_SEARCH, keys, history.time, features, feature_ids)
+
+
+def _has_int8_keys(a: Given) -> bool:
+    """Of an op that takes them."""
+    return "key_scale" in a and a["keys"].dtype == torch.int8
+
+
+def _check_dtypes(op: str, a: Given) -> None:
+    query, keys = a["query"], a["keys"]
+    dtype = a.get("query_dtype")
+    if not _has_int8_keys(a):
+        check_float(op, "keys", keys)
+        check_matches(op, "query", query, "keys", keys)
+        check(op, a.get("key_scale") is None, lambda: f"key_scale must be None for {dtype_of(keys)} keys; int8 ones have it")  # fmt: skip
+        check(op, dtype is None, lambda: f"query_dtype must be None for {dtype_of(keys)} keys, got {dtype!r}; a query is rounded to "
+              "its keys' dtype")  # fmt: skip
+        return
+    check(op, not keys.is_cuda, lambda: "keys must be float32, float16 or bfloat16 on CUDA, got int8; search them on the CPU, or "
+          "give Int8Rows.float()")  # fmt: skip
+    check(op, a["key_scale"] is not None, lambda: "key_scale must be a tensor for int8 keys, got None; quantize_rows makes both")  # fmt: skip
+    check_float(op, "query", query)
+    names = ", ".join(map(repr, QUERY_DTYPES))
+    check(op, dtype is None or dtype in QUERY_DTYPES, lambda: f"query_dtype must be {names} or None, got {dtype!r}")  # fmt: skip
+
+
+def _check_key_scale(op: str, a: Given, features: Sequence[Tensor]) -> None:
+    keys, scale, key_time, width = a["keys"], a["key_scale"], a["key_time"], a["keys"].shape[-1]
+    check(op, a["query_dtype"] != "int8" or width <= MAX_INT8_DIM, lambda: "query_dtype must not be 'int8' for keys of more than "
+          f"{MAX_INT8_DIM} columns, got D = {width}; take 'bfloat16'")  # fmt: skip
+    check(op, not features, lambda: f"keys must be one table where they are int8, got {len(features) + 1}; widen them, or put the "
+          "rows side by side")  # fmt: skip
+    check(op, scale.dtype == torch.float32, lambda: f"key_scale must be float32, got {dtype_of(scale)}; convert it with .float()")  # fmt: skip
+    if a["ids"] is not None:
+        check_shape(op, "key_scale", scale, {"N": keys.shape[0]}, "to match keys")
+    else:
+        check_same_shape(op, scale, key_time, lambda: f"key_scale must have key_time's shape {shape_of(key_time)}, got "
+                         f"{shape_of(scale)}")  # fmt: skip
 
 
 def _feature_columns(op: str, words: Words, features: Sequence[Tensor]) -> Any:

@@ -21,6 +21,7 @@ from longclock.history.checks import (
     check_rows,
 )
 from longclock.history.history import LAYOUT, History
+from longclock.history.rows import floating_rows
 from longclock.history.windows import flattened
 from longclock.ops._call import (
     ByName,
@@ -102,7 +103,7 @@ def esu_attention(
     """
     time = resolve_time("esu_attention", mlp, clocks, unit)
     if isinstance(z, Lookup):
-        if not isinstance(z.table, tuple):
+        if not z.has_several:
             require_tensor("esu_attention", "z's ids", z.ids)
         if not isinstance(z.sparse, bool):
             raise ValueError(f"esu_attention: z's sparse must be a bool, got {z.sparse!r}")
@@ -123,7 +124,7 @@ def _attend(
     positions: Tensor | None = None,
 ) -> Tensor:
     if isinstance(z, Lookup):
-        name = "z" if isinstance(z.table, tuple) else "z's table"
+        name = "z" if z.has_several else "z's table"
         rows, sparse = tables_apart("esu_attention", z.table, z_time, z.ids, name), z.sparse
     else:
         rows, sparse = {"keys": z, "ids": None, "features": None, "feature_ids": None}, False
@@ -185,7 +186,8 @@ def _attend_to_positions(
         z = rows[at // columns, at % columns]  # to flatten the rows would copy all of them
         return _attend(u, z, history.time.flatten()[at], query_time, positions >= 0, s)
     flat = flattened(history)
-    return _attend(u, flat.rows, flat.time, query_time, None, s, positions)
+    rows = floating_rows("esu_attention", flat, "z")
+    return _attend(u, rows, flat.time, query_time, None, s, positions)
 
 
 def check_found(u: Tensor, history: History, query_time: Tensor, found: Tensor) -> None:

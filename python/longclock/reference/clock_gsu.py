@@ -10,14 +10,14 @@ from longclock._clocks import resolve_time
 from longclock.reference._named import named_as_op
 from longclock.reference.block_topk import select
 from longclock.reference.gsu_score import accumulate, blocks, first_of, score
-from longclock.types import Clocks, Mlp, TopK
+from longclock.types import Clocks, Int8Rows, Mlp, TopK
 
 
 @named_as_op
 @torch.no_grad()
 def clock_gsu(
     query: Tensor,
-    keys: Tensor | tuple[Tensor, ...],
+    keys: Tensor | Int8Rows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -26,13 +26,14 @@ def clock_gsu(
     scale: float | None = None,
     clocks: Clocks | None = None,
     unit: float | tuple[float, ...] | None = None,
+    query_dtype: str | None = None,
     **layout: Any,
 ) -> TopK:
     """The best k behaviours of each query by ``gsu_score``: [S, K], [S, C, K] or [Q, K]."""
     time = resolve_time("clock_gsu", mlp, clocks, unit)
     best = [
         select(
-            score(piece, time, scale),
+            score(piece, time, scale, query_dtype),
             k,
             None if piece.valid is None else piece.valid[:, None],
         )

@@ -11,6 +11,7 @@ from longclock._clocks import resolve_time
 from longclock._mlp import require_integers
 from longclock._torch_state import reads_values
 from longclock.history import History
+from longclock.history.rows import floating_rows
 from longclock.history.windows import bounds_of, each_query, windows_of
 from longclock.ops.esu_attention import check_found, check_keywords
 from longclock.reference._named import named_as_op
@@ -92,7 +93,7 @@ def found_rows(
             else values.new_zeros(*position.shape, *values.shape[1:])
         )
 
-    time, rows = take(windows.time), windows.rows
+    time, rows = take(windows.time), floating_rows(op, windows, "z")
     if windows.mask is not None:
         valid = valid & take(windows.mask)
     if exclude_future:

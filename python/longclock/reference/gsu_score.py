@@ -18,25 +18,32 @@ from longclock.history.checks import (
 from longclock.history.history import History, from_arguments
 from longclock.history.windows import bounds_of, each_query
 from longclock.ops._shapes import OF_SEARCH
+from longclock.quantize import quantize_rows
 from longclock.reference._named import named_as_op
 from longclock.reference.time_term import features_of, similarity_of
-from longclock.types import Clocks, Lookup, Mlp
+from longclock.types import Clocks, Int8Rows, Lookup, Mlp
 
 
 class Block(NamedTuple):
     """A dense piece of a layout: B sequences, C queries each, M behaviours each."""
 
     query: Tensor  # [B, C, D]
-    keys: Tensor  # [B, M, D]
+    keys: Tensor | Int8Rows  # [B, M, D]
     key_time: Tensor  # [B, M]
     query_time: Tensor  # [B]
     valid: Tensor | None  # bool [B, M]; None: all are
 
 
-def rows_of(rows: Tensor | Lookup, valid: Tensor | None) -> Tensor:
-    """The rows of behaviours, those of several tables side by side."""
+def rows_of(rows: Any, valid: Tensor | None) -> Any:
+    """The rows of behaviours, those of several tables side by side; int8 ones as they are."""
     if not isinstance(rows, Lookup):
         return rows
+    if isinstance(rows.table, Int8Rows):
+        values, scale = rows.table
+        return Int8Rows(
+            rows_of(Lookup(values, rows.ids), valid),
+            rows_of(Lookup(scale[:, None], rows.ids), valid)[..., 0],
+        )
     parts = rows.parts()
     return torch.cat(
         [table if ids is None else gather_rows(table, ids, valid) for table, ids in parts], -1
@@ -56,7 +63,7 @@ def gather_rows(table: Tensor, ids: Tensor, valid: Tensor | None) -> Tensor:
 def blocks(
     op: str,
     query: Tensor,
-    keys: Tensor | tuple[Tensor, ...],
+    keys: Tensor | Int8Rows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     *,
@@ -112,12 +119,12 @@ def stretch(history: History, start: int, end: int) -> History:
         return values if values is None else values[None, start:end]
 
     rows = history.rows
-    rows = rows.mapped(take) if isinstance(rows, Lookup) else take(rows)
+    rows = rows.mapped(take) if isinstance(rows, (Lookup, Int8Rows)) else take(rows)
     return History(rows, take(history.time), mask=take(history.mask))
 
 
-def first_of(tables: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The table whose dtype all have."""
+def first_of(tables: Tensor | Int8Rows | tuple[Tensor, ...]) -> Tensor:
+    """The table whose dtype all have; of int8 rows their values."""
     return tables if isinstance(tables, Tensor) else tables[0]
 
 
@@ -129,24 +136,54 @@ def accumulate(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return query.to(dtype), rows.to(dtype)
 
 
-def score(block: Block, time: TimeTerm, scale: float | None) -> Tensor:
+def score_int8(
+    block: Block, keys: Int8Rows, time: TimeTerm, scale: float, query_dtype: str | None
+) -> Tensor:
+    """Of int8 keys: ``(scale query_scale) (key_scale (key . query)) + s``, where a query of int8 alone has a scale other than 1."""
+    (values, key_scale), query = keys, block.query
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    own: Tensor | float = 1.0
+    if query_dtype == "int8":
+        query, own = quantize_rows(query)
+        own = own[..., None]
+    elif query_dtype is not None:
+        query = query.to(getattr(torch, query_dtype))
+    query, rows = query.to(dtype), values.to(dtype)
+    s = similarity_of(features_of(block.key_time, block.query_time[:, None], time, dtype), time)
+    products = query @ rows.transpose(1, 2) * key_scale.to(dtype)[:, None]
+    return (scale * own) * products + s[:, None]
+
+
+def score(
+    block: Block, time: TimeTerm, scale: float | None, query_dtype: str | None = None
+) -> Tensor:
     """``scale key_m . query + s(delta(t_m, t_now) / unit)`` of one block, [B, C, M]."""
-    keys = block.keys
+    scale = max(block.query.shape[-1], 1) ** -0.5 if scale is None else scale
+    if isinstance(block.keys, Int8Rows):
+        scores = score_int8(block, block.keys, time, scale, query_dtype)
+    elif query_dtype is not None:
+        raise ValueError(
+            "query_dtype must be None for floating keys"
+        )  # which named_as_op says better
+    else:
+        scores = _score_floats(block, block.keys, time, scale)
+    return scores if block.valid is None else scores.masked_fill(~block.valid[:, None], -torch.inf)
+
+
+def _score_floats(block: Block, keys: Tensor, time: TimeTerm, scale: float) -> Tensor:
     if block.valid is not None and (block.query.requires_grad or keys.requires_grad):
         # What lies past a length must not reach the query's gradient as 0 times NaN.
         keys = keys.masked_fill(~block.valid[..., None], 0)
     query, keys = accumulate(block.query, keys)
-    scale = max(query.shape[-1], 1) ** -0.5 if scale is None else scale
     now = block.query_time[:, None]
     s = similarity_of(features_of(block.key_time, now, time, query.dtype), time)
-    scores = torch.baddbmm(s[:, None], query, keys.transpose(1, 2), alpha=scale)
-    return scores if block.valid is None else scores.masked_fill(~block.valid[:, None], -torch.inf)
+    return torch.baddbmm(s[:, None], query, keys.transpose(1, 2), alpha=scale)
 
 
 @named_as_op
 def gsu_score(
     query: Tensor,
-    keys: Tensor | tuple[Tensor, ...],
+    keys: Tensor | Int8Rows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -155,6 +192,7 @@ def gsu_score(
     scale: float | None = None,
     clocks: Clocks | None = None,
     unit: float | tuple[float, ...] | None = None,
+    query_dtype: str | None = None,
     **layout: Any,
 ) -> Tensor:
     """``scale key_m . query + s(delta(t_m, t_now) / unit)``; -inf where a behaviour does not count.
@@ -163,7 +201,7 @@ def gsu_score(
     """
     time = resolve_time("gsu_score", mlp, clocks, unit)
     pieces = blocks("gsu_score", query, keys, key_time, query_time, **layout)
-    scores = [score(piece, time, scale) for piece in pieces]
+    scores = [score(piece, time, scale, query_dtype) for piece in pieces]
     if key_time.dim() == 2:
         return scores[0] if query.dim() == 3 else scores[0][:, 0]
     if not scores:

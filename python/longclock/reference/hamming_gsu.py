@@ -15,9 +15,12 @@ from longclock.types import TopK
 
 def distances(block: Block) -> Tensor:
     """How many bits of the hashes differ, [B, C, M]."""
-    device = block.keys.device
+    keys = block.keys
+    if not isinstance(keys, Tensor):
+        raise TypeError("keys must be a tensor")  # which named_as_op says better
+    device = keys.device
     bits_of_byte = torch.tensor([byte.bit_count() for byte in range(256)], device=device)
-    differ = block.query[:, :, None] ^ block.keys[:, None]
+    differ = block.query[:, :, None] ^ keys[:, None]
     bytes_of_words = differ[..., None] >> torch.arange(0, 64, 8, device=device) & 255
     return bits_of_byte[bytes_of_words].sum((-2, -1))
 

@@ -13,7 +13,7 @@ import torch
 import uvicorn
 
 from longclock.serve.endpoint import Limits, create_app
-from longclock.serve.ranking_model import DTYPES
+from longclock.serve.ranking_model import DTYPES, QUERY_DTYPES
 from longclock.serve.recommender import Recommender
 from longclock.store import open_store
 
@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--scoring", choices=["folded", "precomputed"], default="folded", help="(folded)"
     )
-    p.add_argument("--dtype", choices=[*DTYPES], default="fp32", help="of the table of behaviours (fp32)")  # fmt: skip
+    p.add_argument("--dtype", choices=[*DTYPES], default="fp32", help="of the table of behaviours; int8: of what the search reads (fp32)")  # fmt: skip
+    p.add_argument("--query-dtype", choices=[*QUERY_DTYPES], help="to what a search of int8 rounds its queries (int8)")  # fmt: skip
     p.add_argument("--device", default="cpu", help="of the model (cpu)")
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="requests at one time (one a core)")  # fmt: skip
     p.add_argument("--queue", type=int, default=usual.queue, metavar="N", help=f"requests that wait; more get 429 ({usual.queue})")  # fmt: skip
@@ -57,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         store = open_store(args.store)
         recommender = Recommender(
-            args.model, store, scoring=args.scoring, dtype=args.dtype, device=args.device
-        )
+            args.model, store, scoring=args.scoring, dtype=args.dtype, query_dtype=args.query_dtype, device=args.device
+        )  # fmt: skip
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.serve: {error}\n")
     limits = Limits(args.threads, args.queue, args.deadline, args.max_body, refresh=args.refresh)

@@ -15,14 +15,18 @@ from longclock.data import Catalogue, OutcomeCounts
 from longclock.history import History
 from longclock.nn import InterestModule, LongTermInterestClock
 from longclock.nn.pooling import mean_of_last
+from longclock.ops._shapes import MAX_INT8_DIM
+from longclock.quantize import quantize_rows
 from longclock.serve.model_folder import ModelFolderError, Version
 from longclock.train.checkpoint import Trained, categories_of, of_kind, outcomes_of
 from longclock.train.config import MODELS, Config
 from longclock.train.ranker import Ranker, new_tower, tower_features
-from longclock.types import Lookup
+from longclock.types import Int8Rows, Lookup
 
 Scoring = Literal["folded", "precomputed"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
+# To what queries of int8 rows are rounded, by the names that searches have for them.
+QUERY_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 
 class RankingModel(nn.Module):
@@ -35,22 +39,24 @@ class RankingModel(nn.Module):
         interest, tower: as trained.
         recent: behaviours in the plain mean that the tower reads.
         scoring: "precomputed" compares projections of the behaviours, which are made here, once: the same ranking.
+        query_dtype: the search reads its rows in bytes, which are made here as well, and rounds queries to this, as
+            :func:`longclock.clock_gsu` does. None: it reads them as they are.
     """
 
     items: Tensor
     behaviours: Tensor
     users: Tensor
     keys: Tensor | None
+    key_scale: Tensor | None
 
     def __init__(
         self, items: Tensor, behaviours: Tensor, users: Tensor, interest: InterestModule, tower: nn.Module,
-        recent: int, scoring: Scoring = "folded",
+        recent: int, scoring: Scoring = "folded", query_dtype: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.interest, self.tower, self.recent = interest, tower, recent
         for name, table in (("items", items), ("behaviours", behaviours), ("users", users)):
             self.register_buffer(name, table)
-        keys = None
         if scoring == "precomputed":
             if not isinstance(interest, LongTermInterestClock):
                 raise ValueError(
@@ -58,9 +64,24 @@ class RankingModel(nn.Module):
                     "LongTermInterestClock's"
                 )
             interest.scoring = scoring
-            with torch.no_grad():
+        keys: Tensor | None = None
+        key_scale: Tensor | None = None
+        with torch.no_grad():
+            if query_dtype is not None:
+                keys, key_scale = _in_bytes(interest, behaviours, query_dtype)
+            elif scoring == "precomputed":
                 keys = interest.project(behaviours)
+        self.query_dtype = query_dtype
         self.register_buffer("keys", keys)
+        self.register_buffer("key_scale", key_scale)
+
+    def searched(self) -> dict[str, Any]:
+        """What the search reads in place of the behaviours, and how, by the keywords of the interest module's call."""
+        if self.keys is None:
+            return {}
+        if self.key_scale is None:
+            return {"keys": self.keys}
+        return {"keys": Int8Rows(self.keys, self.key_scale), "query_dtype": self.query_dtype}
 
     def forward(
         self,
@@ -89,8 +110,9 @@ class RankingModel(nn.Module):
         number = torch.arange(candidate.shape[0], device=candidate.device)
         request = torch.searchsorted(query_offsets[1:], number, right=True)
         vectors = F.embedding(candidate, self.items)
-        keys = {} if self.keys is None else {"keys": self.keys}
-        v, context = self.interest(vectors, history, query_time, return_context=True, **keys)
+        v, context = self.interest(
+            vectors, history, query_time, return_context=True, **self.searched()
+        )
         recent = mean_of_last("RankingModel", self.recent, history)
         of_user = F.embedding(user, self.users)
         of_user, recent = (x.index_select(0, request) for x in (of_user, recent))
@@ -99,6 +121,22 @@ class RankingModel(nn.Module):
             features.append(outcomes)
         logits: Tensor = self.tower(torch.cat(features, 1)).squeeze(1)
         return logits
+
+
+def _in_bytes(interest: InterestModule, behaviours: Tensor, query_dtype: str) -> Int8Rows:
+    """The rows that the module's search compares."""
+    if not isinstance(interest, LongTermInterestClock) or not interest.takes_int8_keys:
+        raise ValueError(
+            f"RankingModel: dtype must be fp32 or bf16 for {type(interest).__name__}, got int8, which a search by dot products "
+            "alone reads"
+        )
+    rows = interest.project(behaviours) if interest.scoring == "precomputed" else behaviours
+    if query_dtype == "int8" and rows.shape[-1] > MAX_INT8_DIM:
+        raise ValueError(
+            f"RankingModel: query_dtype must be fp32 or bf16 for rows of more than {MAX_INT8_DIM} columns, got int8 for "
+            f"{rows.shape[-1]}"
+        )
+    return quantize_rows(rows)
 
 
 @torch.no_grad()
@@ -165,11 +203,15 @@ class Served:
     @classmethod
     @torch.no_grad()
     def of(
-        cls, version: Version, scoring: Scoring, dtype: torch.dtype, device: torch.device
-    ) -> Served:
+        cls, version: Version, scoring: Scoring, dtype: torch.dtype, device: torch.device, query_dtype: str = "int8",
+    ) -> Served:  # fmt: skip
         """Builds the modules that the version names and puts its tensors into them.
 
+        Args:
+            dtype: of the behaviours; of int8 the search alone reads them in bytes, beside those in fp32.
+            query_dtype: of int8, see :class:`RankingModel`.
         Raises:
+            ValueError: a model that does not take the scoring or the dtype.
             ModelFolderError: tensors that do not fit what the version says of itself.
         """
         about, tensors = version.about, version.tensors
@@ -188,8 +230,11 @@ class Served:
                 about["users"], about["items"], categories, sizes, about["labelled"]
             )
             outcomes = outcomes_of(tensors, len(sizes)) if about["reads_outcomes"] else None
+            in_bytes = dtype == torch.int8
+            rows = behaviours if in_bytes else behaviours.to(dtype)
+            rounded = query_dtype if in_bytes else None
             model = RankingModel(
-                items, behaviours.to(dtype), users, interest, tower, config.recent, scoring
+                items, rows, users, interest, tower, config.recent, scoring, rounded
             )
         except (KeyError, TypeError, RuntimeError, IndexError) as error:
             raise ModelFolderError(

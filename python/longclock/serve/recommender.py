@@ -17,7 +17,7 @@ from torch import Tensor
 from longclock.data.stream import DAY
 from longclock.ops._errors import check_size
 from longclock.serve import model_folder
-from longclock.serve.ranking_model import DTYPES, Scoring, Served
+from longclock.serve.ranking_model import DTYPES, QUERY_DTYPES, Scoring, Served
 from longclock.store import Behaviours, BehaviourStore
 from longclock.store.records import User
 
@@ -78,12 +78,15 @@ class Recommender:
         store: of histories; with a column ``label`` for a model of a stream with labels, and ``utc_offset`` where times of
             day are local.
         scoring: "folded", or "precomputed": projections of all items' rows are made once a version, and the search compares
-            them. The same ranking.
-        dtype: "fp32" or "bf16", of the table of behaviours that search and attention read.
+            them. The same ranking, of int8 all but the same.
+        dtype: "fp32" or "bf16", of the table of behaviours that search and attention read; or "int8": the search reads rows in
+            bytes (:func:`longclock.quantize_rows`), made once a version beside the table in fp32, which the attention reads. On a
+            CPU, for models that search by dot products.
+        query_dtype: of int8, to what the search rounds its queries: "fp32", "bf16" or "int8"; None: "int8", the fastest.
         device: of the model.
     Raises:
         ModelFolderError: there is no model, or a damaged one.
-        ValueError: a store without a column that the model reads.
+        ValueError: an argument that does not fit, also the model; a store without a column that the model reads.
 
     Example::
 
@@ -113,16 +116,17 @@ class Recommender:
         *,
         scoring: Scoring = "folded",
         dtype: str = "fp32",
+        query_dtype: str | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if scoring not in ("folded", "precomputed"):
             raise ValueError(
                 f"Recommender: scoring must be 'folded' or 'precomputed', got {scoring!r}"
             )
-        if dtype not in DTYPES:
-            raise ValueError(f"Recommender: dtype must be {' or '.join(DTYPES)}, got {dtype!r}")
+        _check_dtypes(dtype, query_dtype, torch.device(device))
         self.folder, self.store = Path(folder), store
-        self._of_version = scoring, DTYPES[dtype], torch.device(device)
+        rounded = QUERY_DTYPES[query_dtype or "int8"]
+        self._of_version = scoring, DTYPES[dtype], torch.device(device), rounded
         self._switching = threading.Lock()
         self._served = self._read(None)
 
@@ -282,6 +286,24 @@ def _newest(seen: Behaviours, longest: int | None, days: int, now: int) -> Behav
 def _some(seen: Behaviours, which: Any) -> Behaviours:
     columns = {name: values[which] for name, values in seen.columns.items()}
     return Behaviours(seen.item[which], seen.time[which], columns)
+
+
+def _check_dtypes(dtype: str, query_dtype: str | None, device: torch.device) -> None:
+    op = "Recommender"
+    if dtype not in DTYPES:
+        raise ValueError(f"{op}: dtype must be {', '.join(DTYPES)}, got {dtype!r}")
+    if dtype == "int8" and device.type == "cuda":
+        raise ValueError(
+            f"{op}: dtype must be fp32 or bf16 on CUDA, got 'int8'; serve int8 on the CPU"
+        )
+    if query_dtype is not None and dtype != "int8":
+        raise ValueError(
+            f"{op}: query_dtype must be None for dtype {dtype!r}, got {query_dtype!r}; a query is rounded to its rows' dtype"
+        )
+    if query_dtype is not None and query_dtype not in QUERY_DTYPES:
+        raise ValueError(
+            f"{op}: query_dtype must be {', '.join(QUERY_DTYPES)} or None, got {query_dtype!r}"
+        )
 
 
 def _check(request: Request) -> None:

@@ -15,7 +15,6 @@ using namespace longclock::emulator;
 namespace {
 
 constexpr int kVersion = CUDART_VERSION;
-constexpr int kL2Bytes = 40 << 20;
 thread_local size_t limits[cudaLimitPersistingL2CacheSize + 1] = {1024, 1 << 20, 8 << 20};
 
 // There is no driver.
@@ -130,7 +129,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrTotalConstantMemory:
       return give(65536);
     case cudaDevAttrL2CacheSize:
-      return give(kL2Bytes);
+      return give(p.second_level_cache);
     case cudaDevAttrClockRate:
     case cudaDevAttrMemoryClockRate:
       return give(1000000);
@@ -177,7 +176,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* out, int device) {
   out->major = p.sm / 10;
   out->minor = p.sm % 10;
   out->totalConstMem = 65536;
-  out->l2CacheSize = kL2Bytes;
+  out->l2CacheSize = static_cast<int>(p.second_level_cache);
   out->textureAlignment = 512;
   out->memPitch = 0x7fffffff;
   out->unifiedAddressing = out->managedMemory = out->concurrentManagedAccess = 1;

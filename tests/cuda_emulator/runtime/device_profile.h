@@ -17,6 +17,7 @@ struct DeviceProfile {
   uint32_t shared_reserved;   // by the system, a block
   uint32_t registers_per_sm;
   uint32_t registers_per_block;
+  uint32_t second_level_cache;  // bytes, of a typical part
 };
 
 // The same for all of them.

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from longclock._checks import dtype_of
+from longclock._mlp import require_tensor
+from longclock.types import Int8Rows
+
+
+@torch.no_grad()
+def quantize_rows(rows: Tensor) -> Int8Rows:
+    """Rows in bytes, each with a scale of its own: what a search may read in their place.
+
+    ``scale = max |row| / 127`` in float32, and ``values = row / scale`` rounded to the nearest integer, ties to even. A row with an
+    element that is not finite has the scale NaN, so that its scores are NaN; one whose scale is 0, as a row of zeros, is 0.
+
+    Args:
+        rows: [..., D], floating; rounded to float32 first.
+    Returns:
+        Int8Rows(values int8 [..., D], scale float32 [...]), without a gradient.
+    Raises:
+        ValueError: rows that are not floating, or without dimensions.
+
+    Example::
+
+        >>> import torch, longclock as lc
+        >>> lc.quantize_rows(torch.tensor([[-2.54, 1.0]])).values
+        tensor([[-127,   50]], dtype=torch.int8)
+    """
+    require_tensor("quantize_rows", "rows", rows)
+    if not rows.is_floating_point() or rows.dim() == 0:
+        raise ValueError(
+            f"quantize_rows: rows must be floating, of shape [..., D], got {dtype_of(rows)} {list(rows.shape)}"
+        )
+    rows = rows.float()
+    largest = rows.abs().amax(-1) if rows.shape[-1] > 0 else rows.new_zeros(rows.shape[:-1])
+    # Divided by a tensor: by a number, CUDA multiplies with its rounded reciprocal.
+    scale = largest / torch.full_like(largest, 127.0)
+    scale = scale.where(largest.isfinite(), torch.nan)
+    values = (rows / scale[..., None]).clamp(-127, 127).round()
+    return Int8Rows(values.where(scale[..., None] > 0, 0.0).to(torch.int8), scale)
