@@ -59,3 +59,20 @@ def test_no_two_headers_bear_one_name():
         path.name for top in (KERNELS, CSRC) for path in top.rglob("*.*h") if path.is_file()
     )
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_file_is_longer_than_400_lines():
+    """But the emulator's tables, and what is data."""
+    folders = ("kernels", "csrc", "python", "tests", "bench", "examples", "docs")
+    kinds = {".h", ".cuh", ".cu", ".cpp", ".py", ".lua"}
+    files = [
+        path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in kinds
+    ]
+    assert len(files) > 300
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in files
+        if "cuda_emulator" not in path.parts
+        and (count := len(path.read_text(encoding="utf-8").splitlines())) > 400
+    }
+    assert long == {}

@@ -15,6 +15,7 @@ from longclock._mlp import DEFAULT_PERIOD
 from longclock.history.checks import check_candidate
 from longclock.history.history import History, require_history
 from longclock.history.windows import everything
+from longclock.nn.checks import check_behaviours, check_time_per, check_width
 from longclock.nn.head_similarities import HeadSimilarities
 from longclock.nn.keys import as_query, project_tables, query_of_projections
 from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
@@ -22,41 +23,6 @@ from longclock.nn.time_similarity import MlpWeights, TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages
 from longclock.ops._errors import check_size, named_method
 from longclock.types import Clocks, Int8Rows, TopK
-
-
-def _check_width(name: str, rows: Tensor, width: int, argument: str) -> None:
-    if rows.dim() == 0 or rows.shape[-1] != width:
-        raise ValueError(
-            f"LongTermInterestClock: {name} must have {argument} = {width} in the last dimension, "
-            f"got {list(rows.shape)}; build the module with the {argument} of your data"
-        )
-
-
-def _check_behaviours(history: History, width: int) -> None:
-    if len(history.tables) == 1:
-        _check_width("history.rows", history.table, width, "behaviour_dim")
-    elif history.width != width:
-        raise ValueError(
-            f"LongTermInterestClock: history.rows must have behaviour_dim = {width} columns in all, got "
-            f"{' + '.join(str(table.shape[-1]) for table in history.tables)}; build the module with the behaviour_dim of your data"
-        )
-
-
-def _check_time_per(time_per: Any, own_search: bool, searches: bool, units: int) -> None:
-    """units: of the hidden layers of all heads and clocks together."""
-    op = "LongTermInterestClock"
-    if time_per not in ("module", "stage", "head"):
-        raise ValueError(f"{op}: time_per must be 'module', 'stage' or 'head', got {time_per!r}")
-    if time_per == "stage" and not own_search:
-        raise ValueError(
-            f"{op}: time_per must be 'module' or 'head' without own_search, got 'stage'; nothing but search_loss would teach "
-            "the search's s"
-        )
-    if time_per == "head" and searches and units > 64:
-        raise ValueError(
-            f"{op}: heads * time_hidden, of all clocks, must be at most 64 for time_per='head' with a search, got {units}; "
-            "make time_hidden smaller"
-        )
 
 
 def _each_head(x: Tensor, weight: Tensor) -> Tensor:
@@ -166,7 +132,7 @@ class LongTermInterestClock(TwoStages):
         self.exclude_future = exclude_future
         self.backend = check_backend("LongTermInterestClock", backend)
         self.time_per = time_per
-        _check_time_per(time_per, own_search, k is not None, heads * time_hidden * len(self.clocks))
+        check_time_per(time_per, own_search, k is not None, heads * time_hidden * len(self.clocks))
         similarity = partial(TimeSimilarity, time_hidden, unit, clocks=self.clocks, falls=time_falls, backend=backend)  # fmt: skip
         self.time = HeadSimilarities(heads, similarity) if time_per == "head" else similarity()
         self.time_s = similarity() if time_per == "stage" else None
@@ -312,14 +278,14 @@ class LongTermInterestClock(TwoStages):
         if longest is not None:
             check_size(op, "longest", longest, 0)
         require_history(op, history)
-        _check_width("candidate", candidate, self.candidate_dim, "candidate_dim")
+        check_width("candidate", candidate, self.candidate_dim, "candidate_dim")
         if candidate.dim() == 1:
             raise ValueError(
                 f"{op}: candidate must have shape [S, {self.candidate_dim}] or [S, C, {self.candidate_dim}], got "
                 f"{list(candidate.shape)}; for one use candidate[None]"
             )
         check_candidate(op, history, candidate, self.candidate_dim)
-        _check_behaviours(history, self.behaviour_dim)
+        check_behaviours(history, self.behaviour_dim)
         if history.table.dtype == torch.int8:
             raise ValueError(
                 f"{op}: history.rows must be floating, got int8; the attention reads them: give int8 rows as keys, beside these"
