@@ -136,6 +136,7 @@ def esu_attention_gradient(a: Given) -> Answer:
             mean_off = (p * rel * apart).sum(-1, keepdims=True) + EPS * 16 * mean_size
             dp_off = EPS * (16 + width**0.5) * (dp_size + mean_size)
             da_off = (p + TINY) * (2 * rel * apart + mean_off + dp_off)
+            da_off = da_off + 2 * TINY * apart  # so small a weight may be 0
             du[q] = (da[:, :, None] * z).sum(1)
             du_off[q] = (da_off[:, :, None] * np.abs(z)).sum(1)
             du_off[q] += units((np.abs(da)[:, :, None] * np.abs(z)).sum(1), 16 + len(at))
