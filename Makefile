@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | redis | test | test-emulated | bench | serve-bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
+# make build | demo | setup-distributed | redis | test | test-emulated | bench | serve-bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
 # make net | fuzz | fuzz-quick | test-asan | test-tsan | test-msan | torture | soak: what tests of single calls do not
 # find; `net` is all of it in the few minutes that CI has. Everything is installed into .venv/ and build/.
 #
@@ -35,6 +35,8 @@ EMULATED := LONGCLOCK_LIBRARY=$(BUILD)/emulated/liblongclock.so $(PYTEST) --devi
 TORTURE := PYTHONPATH=tests $(BIN)/python -m tests.torture
 SANITIZED_TESTS := circular_delta errors esu_attention_interface gsu_score_interface hamming_gsu large_outputs no_width \
   pack_signs seconds time_similarity
+TORCHREC_NEEDS := cloudpickle importlib-metadata iopath lightning-utilities mypy-extensions orjson packaging portalocker \
+  pyre-extensions pyvers tensordict torchmetrics tqdm typing-inspect zipp
 WHEELS := build/wheels
 CUDA_TOOLS := build/cuda_tools
 NVCC := $(shell command -v "$${CUDACXX:-nvcc}" || ls "$${CUDA_HOME:-/usr/local/cuda}"/bin/nvcc 2> /dev/null)
@@ -45,7 +47,7 @@ SAY = @printf '\033[1m== %s\033[0m\n'
 CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: study build demo test test-cpp test-python test-emulated test-emulated-quick bench serve-bench cuda-report gpu-check lint format wheel wheel-check clean \
+.PHONY: study build demo setup-distributed test test-cpp test-python test-emulated test-emulated-quick bench serve-bench cuda-report gpu-check lint format wheel wheel-check clean \
   libraries emulated gtest clang redis redis-server net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
 
 $(BIN)/python:
@@ -96,6 +98,15 @@ $(VENV)/.bench: constraints.txt $(VENV)/.package
 	$(SAY) "installing faiss and ONNX Runtime for the benchmarks"
 	@$(PIP) install -qq -c $(CONSTRAINTS) faiss-cpu onnxruntime onnx onnxscript
 	@touch $@
+
+# TorchRec, whose metadata ask for FBGEMM's build for GPUs, with what it imports, and FBGEMM's for CPUs: docs/scaling.md.
+$(VENV)/.distributed: constraints.txt $(VENV)/.package
+	$(SAY) "installing TorchRec and FBGEMM"
+	@$(PIP) install -qq -c $(CONSTRAINTS) --no-deps torchrec fbgemm-gpu-cpu $(TORCHREC_NEEDS)
+	@$(BIN)/python -c 'import torchrec'
+	@touch $@
+
+setup-distributed: libraries $(VENV)/.distributed
 
 # Python is seen as it is edited; C++ is compiled here where it changed.
 libraries: $(VENV)/.package

@@ -52,7 +52,7 @@ if __name__ == "__main__":
         Path(sys.argv[3]),
     )
     torch.set_num_threads(1)
-    started = Team.started(0, 60)
+    started = Team.started(0, 60, torch.device("cpu"))
     for name, case in cases.items():
         run_case(started, name, case, kept, out)
     started.end()

@@ -43,6 +43,7 @@ BOTH = [
     (["--history-delay", BIG], f"--history-delay must be at most 2147483647, got {BIG}"),
     (["--days", BIG], f"--days must be at most 1000000, got {BIG}"),
     (["--days", "-1"], "--days must not be negative, got -1"),
+    (["--device", "tpu"], "argument --device: invalid choice: 'tpu' (choose from "),
     (["--none"], "unrecognized arguments: --none"),
 ]
 TRAIN = [

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 from distributed_cases import CANDIDATES, Parts, make_parts
-from gloo import run_ranks
+from jobs import run_ranks
 from tolerance import assert_bitwise
 
 import longclock as lc

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from distributed_cases import Chance, Parts, make_parts
-from gloo import run_ranks
+from jobs import run_ranks
 from tolerance import assert_bitwise
 from torch import Tensor
 

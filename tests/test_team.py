@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import jobs
 import numpy as np
 import pytest
 import torch
@@ -21,7 +18,6 @@ from safetensors.torch import load_file
 from longclock.train.config import Config
 from longclock.train.team import Team
 
-HERE = Path(__file__).parent
 SMALL = Config(batch=16, k=3, heads=2, head_dim=4, recent=5)
 
 
@@ -43,38 +39,12 @@ FREE = {
 STOP = 3  # chunks
 
 
-def start(world: int, command: list[str], **environment: str) -> list[subprocess.Popen]:
-    """The processes of a job, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    known = {
-        **os.environ,
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": port,
-        "WORLD_SIZE": str(world),
-    }
-    known |= {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
-    }
-    return [
-        subprocess.Popen([sys.executable, *command], env={**known, "RANK": str(rank), **environment},
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for rank in range(world)
-    ]  # fmt: skip
-
-
 def run(world: int, cases: dict, folder: Path, name: str) -> dict[str, dict[str, torch.Tensor]]:
     """What came of every case."""
     (folder / f"{name}.json").write_text(json.dumps(cases))
     out = folder / name
     out.mkdir()
-    job = start(
-        world, [str(HERE / "rank_worker.py"), str(folder / f"{name}.json"), str(folder), str(out)]
-    )
-    said = [process.communicate(timeout=300)[0] for process in job]
-    assert [process.returncode for process in job] == [0] * world, said
+    jobs.run(world, [str(jobs.HERE / "rank_worker.py"), str(folder / f"{name}.json"), str(folder), str(out)])  # fmt: skip
     return {each: load_file(out / f"{each}.safetensors") for each in cases}
 
 
@@ -157,9 +127,7 @@ TRAIN = ["-m", "longclock.train", "--data", "nyc", "--models", "lic", "--quiet",
 
 
 def test_one_report_of_two_ranks(tmp_path):
-    job = start(2, [*TRAIN, "--days", "2", "--out", str(tmp_path), "--groups", "2"])
-    said = [process.communicate(timeout=300)[0] for process in job]
-    assert [process.returncode for process in job] == [0, 0], said
+    said = jobs.run(2, [*TRAIN, "--days", "2", "--out", str(tmp_path), "--groups", "2"])
     assert "report:" in said[0]
     assert said[1] == ""
     (written,) = tmp_path.glob("*.json")
@@ -168,7 +136,7 @@ def test_one_report_of_two_ranks(tmp_path):
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
 def test_a_rank_that_is_gone_is_named(tmp_path, sent):
-    job = start(
+    job = jobs.start(
         2,
         [
             *TRAIN,

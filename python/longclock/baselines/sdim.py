@@ -82,7 +82,11 @@ class SDIM(Pooled):
             buckets = hashed.split([len(part) for part in rows])
         parts = [slice(i, i + SUMMED) for i in range(0, len(rows), SUMMED)]
         sums = torch.cat([self._sums(rows[part], buckets[part]) for part in parts])
-        met = sums[window[:, None], torch.arange(sums.shape[1]), self.buckets(candidate)]
+        met = sums[
+            window[:, None],
+            torch.arange(sums.shape[1], device=sums.device),
+            self.buckets(candidate),
+        ]
         return F.normalize(met, dim=-1).mean(1)
 
     def _sums(self, windows: tuple[Tensor, ...], buckets: tuple[Tensor, ...]) -> Tensor:

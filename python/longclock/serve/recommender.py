@@ -135,6 +135,11 @@ class Recommender:
         """That which the next request is answered by."""
         return self._served.version
 
+    @property
+    def items(self) -> int:
+        """How many items that one knows, by number from 0."""
+        return self._served.catalogue.items
+
     def refresh(self) -> bool:
         """Switch to the folder's current version, if it is another; requests go on meanwhile. Returns whether it was.
 

@@ -25,11 +25,13 @@ from longclock.train import folder
 from longclock.train.arguments import (
     Parser,
     add_data,
+    add_device,
     add_learning,
     check_bounds,
     check_models,
     config_of,
     data_of,
+    device_of,
     folder_name,
     models_of,
     positive,
@@ -102,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         help="behaviours that a search keeps (100; nyc: 50; nycflights and bikeshare14: 300)",
     )
     add_learning(p)
+    add_device(p)
     p.add_argument(
         "--jobs",
         metavar="N",
@@ -121,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         data, study, config = data_of(args), study_of(args), _config(args)
         check_models(study.models, config)
+        device = device_of(args)
         out = args.out or Path("longclock-out") / "study" / folder_name(data)
         folder.check_writable(out)
         where = (data, args.data_dir, args.categories, args.days, args.max_events)
@@ -129,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.say(unused)
         with stoppable(), folder.held(out, console.say):
             results = Results(out, _same(stream, config), console.say)
-            _run_all(study, results, args, config, where)
+            _run_all(study, results, args, config, where, device)
             return _reported(study, results, out, unused)
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.study: {error}\n")
@@ -212,11 +216,16 @@ def _same(stream: EventStream, config: Config) -> Line:
 
 
 def _run_all(
-    study: Study, results: Results, args: argparse.Namespace, config: Config, where: tuple[Any, ...]
+    study: Study,
+    results: Results,
+    args: argparse.Namespace,
+    config: Config,
+    where: tuple[Any, ...],
+    device: torch.device,
 ) -> None:
     """Everything that is missing, ``--jobs`` at a time."""
     lines = results.lines()
-    made_by = versions()
+    made_by = versions(device)
     context = multiprocessing.get_context(START)
     running: dict[concurrent.futures.Future[Line], Task] = {}
 
@@ -234,7 +243,8 @@ def _run_all(
             while True:
                 for task in study.open_tasks(lines):
                     if len(running) < args.jobs and task not in running.values():
-                        running[pool.submit(_work, task, where, config, study.tuned_on)] = task
+                        work = pool.submit(_work, task, where, config, study.tuned_on, device)
+                        running[work] = task
                 bar.n = study.done(lines)
                 bar.set_postfix_str(", ".join(f"{t.model} {t.protocol}" for t in running.values()))
                 if not running:
@@ -257,7 +267,9 @@ def _done(
     return concurrent.futures.wait(running, POLL_SECONDS, first).done
 
 
-def _work(task: Task, where: tuple[Any, ...], config: Config, counted: float) -> Line:
+def _work(
+    task: Task, where: tuple[Any, ...], config: Config, counted: float, device: torch.device
+) -> Line:
     torch.set_num_threads(1)
     config = dataclasses.replace(
         config,
@@ -265,4 +277,4 @@ def _work(task: Task, where: tuple[Any, ...], config: Config, counted: float) ->
         seed=task.seed,
         learning_rate=task.learning_rate,
     )
-    return run_task(task, _stream(*where), config, counted)
+    return run_task(task, _stream(*where), config, counted, device)

@@ -16,7 +16,7 @@ from longclock.data import EventStream
 from longclock.data.stream import DAY, IntArray
 from longclock.study.plan import Task
 from longclock.train import results
-from longclock.train.batches import TrainingData
+from longclock.train.batches import CPU, TrainingData
 from longclock.train.config import MODELS, Config
 from longclock.train.loop import Run, score, train
 
@@ -25,23 +25,26 @@ HOUR = 3600
 COSTED_EVENTS = 1000
 
 
-def run_task(task: Task, stream: EventStream, config: Config, counted: float) -> dict[str, Any]:
+def run_task(
+    task: Task, stream: EventStream, config: Config, counted: float, device: torch.device = CPU
+) -> dict[str, Any]:
     """Carry a model through the stream; returns the JSON line without the data's part.
 
     A run on a part of the stream counts the last half of it; one on the whole, what lies behind the share ``counted``.
     One that diverges gives a line as well: its figures are None, and ``diverged`` is the event at which it did.
     """
     stream = stream.head(max_events=int(task.share * len(stream)))
-    settings = MODELS[task.model].settings(config)
-    data = TrainingData.of(stream, settings, MODELS[task.model].shuffled_times)
-    run = Run.start(data, MODELS[task.model], settings)
+    model = MODELS[task.model]
+    settings = model.settings(config)
+    data = TrainingData.of(stream, settings, model.shuffled_times, model.place(device))
+    run = Run.start(data, model, settings)
     train(run, data, settings, lambda run, events: None)
     whole = task.share == 1.0
     counted_from = int((counted if whole else 0.5) * len(stream))
     found = results.measure(run, data, counted_from)
     line: dict[str, Any] = {
         **dataclasses.asdict(task),
-        "title": MODELS[task.model].title,
+        "title": model.title,
         **{
             name: found[name]
             for name in (
@@ -118,7 +121,7 @@ def cost(run: Run, data: TrainingData) -> float:
     taken = []
     for _ in range(3):
         started = time.perf_counter()
-        score(run.ranker, data, events)
+        score(run.ranker, data, events).cpu()  # waits for it
         taken.append(time.perf_counter() - started)
     return statistics.median(taken) / candidates * 1e6
 

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
+from longclock import _native
 from longclock.data import EventStream, load, read_events
 from longclock.data.candidates import NEGATIVES_FROM
 from longclock.train.config import EMBEDDING_OPTIMIZERS, MODELS, PRESETS, Config
@@ -59,6 +62,29 @@ def add_data(group: argparse._ArgumentGroup, days: str = "0: all") -> None:
 def add_learning(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     group.add_argument("--search-loss", metavar="X", type=float, help="weight of the loss that teaches a search, which then has weights of its own (0: it shares the attention's)")  # fmt: skip
     group.add_argument("--embedding-optimizer", choices=("adam", *EMBEDDING_OPTIMIZERS), help="of embeddings; the others touch only rows with a gradient (adam)")  # fmt: skip
+
+
+def add_device(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models run (cpu)")  # fmt: skip
+
+
+def device_of(args: argparse.Namespace) -> torch.device:
+    """Where models run.
+
+    Raises:
+        ValueError: a GPU that is not there, or that the library was not built for.
+    """
+    if args.device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError(
+            f"--device cuda: PyTorch {torch.__version__} finds no GPU; leave it out, or see what is missing by python -m longclock.info"
+        )
+    if not _native.build_info()["cuda"] and not getattr(args, "reference", False):
+        raise ValueError(
+            "--device cuda: the library was built without CUDA kernels; leave it out, or build it with LONGCLOCK_CUDA=1"
+        )
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def config_of(args: argparse.Namespace, preset: dict[str, Any]) -> Config:

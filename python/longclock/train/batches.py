@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,11 @@ from longclock.data.stream import IntArray
 from longclock.train.config import Config
 from longclock.train.touched import Touched, touched
 
+CPU = torch.device("cpu")
+
 
 class Batch(NamedTuple):
-    """``R`` candidates of ``E`` events. Windows are rows of the histories, see :class:`Histories`."""
+    """``R`` candidates of ``E`` events, on the CPU until :meth:`to`. Windows are rows of the histories, see :class:`Histories`."""
 
     number: Tensor  # [E], of the events in their stream
     user: Tensor  # [E]
@@ -39,6 +41,10 @@ class Batch(NamedTuple):
     item: Tensor  # [R]
     label: Tensor  # [R] float32
 
+    def to(self, device: torch.device) -> Batch:
+        """The same elsewhere."""
+        return Batch(*(column.to(device) for column in self))
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
@@ -47,6 +53,7 @@ class TrainingData:
     Args:
         behaviour: ``[T]``, every behaviour's row in the ranker's behaviour table of all items.
         behaviour_time: ``[T]`` int32, on the clock.
+        device: where the models run, and all that they read of behaviours, items and events lies. Batches are cut on the CPU.
     """
 
     stream: EventStream
@@ -55,9 +62,16 @@ class TrainingData:
     period: int
     behaviour: Tensor
     behaviour_time: Tensor
+    device: torch.device = CPU
 
     @classmethod
-    def of(cls, stream: EventStream, config: Config, shuffled_times: bool = False) -> TrainingData:
+    def of(
+        cls,
+        stream: EventStream,
+        config: Config,
+        shuffled_times: bool = False,
+        device: torch.device = CPU,
+    ) -> TrainingData:
         """Histories and candidates as ``config`` says; the candidates are the same for every model."""
         histories = Histories.of(stream, config.history, config.history_delay, config.history_days)
         if stream.label is None:
@@ -75,8 +89,9 @@ class TrainingData:
             histories,
             candidates,
             config.period,
-            torch.from_numpy(behaviour),
-            _clock(histories.time, config.period),
+            torch.from_numpy(behaviour).to(device),
+            _clock(histories.time, config.period).to(device),
+            device,
         )
 
     @functools.cached_property
@@ -103,18 +118,33 @@ class TrainingData:
         """The finest attribute of every item, the one with the most ids; an item without any is its own: [items]."""
         tables, sizes = self.catalogue.categories, self.catalogue.category_sizes
         if not tables:
-            return torch.arange(self.stream.items)
-        return torch.from_numpy(tables[max(tables, key=lambda name: sizes[name])])
+            return torch.arange(self.stream.items, device=self.device)
+        return self._there(tables[max(tables, key=lambda name: sizes[name])])
 
     @functools.cached_property
     def behaviour_category(self) -> Tensor:
         """The same of every behaviour, [T]."""
-        return self.item_category[torch.from_numpy(self.histories.item)]
+        return self.item_category[self._there(self.histories.item)]
+
+    @functools.cached_property
+    def behaviour_label(self) -> Tensor:
+        """How every behaviour ended, [T]."""
+        return self._there(self.histories.label)
+
+    @functools.cached_property
+    def behaviour_seconds(self) -> Tensor:
+        """Local seconds of every behaviour, [T]."""
+        return self._there(self.histories.time)
+
+    @functools.cached_property
+    def seconds(self) -> Tensor:
+        """Local seconds of every event, [E]."""
+        return self._there(self.stream.time)
 
     @functools.cached_property
     def outcomes(self) -> Tensor:
         """:func:`longclock.data.past_outcomes` of every event, [E, features]."""
-        return torch.from_numpy(past_outcomes(self.stream))
+        return self._there(past_outcomes(self.stream))
 
     @functools.cached_property
     def interests(self) -> Tensor:
@@ -142,7 +172,10 @@ class TrainingData:
             result[event] = hourly.clock(user, time)
             if like or negatives:
                 hourly.add(user, time, local, fields[event], like)
-        return torch.from_numpy(result)
+        return self._there(result)
+
+    def _there(self, values: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
 
     def touched(self, batch: Batch) -> Touched | None:
         """What a batch touches of items and histories; None where that may be all items."""

@@ -79,7 +79,7 @@ def packed(tensors: dict[str, Tensor], identity: str, sizes: str = "{}") -> byte
     """A safetensors file whose metadata hold the identity, the catalogue's sizes and the file's checksum."""
     metadata = {"identity": identity, "sizes": sizes, "checksum": NO_CHECKSUM.decode()}
     content = safetensors.torch.save(
-        {key: value.contiguous() for key, value in tensors.items()}, metadata
+        {key: value.cpu().contiguous() for key, value in tensors.items()}, metadata
     )
     place = _place_of_checksum(content)
     return _with_checksum(content, place, _checksum(content))

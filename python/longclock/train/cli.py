@@ -19,10 +19,12 @@ from longclock.train import folder, report
 from longclock.train.arguments import (
     Parser,
     add_data,
+    add_device,
     add_learning,
     check_models,
     config_of,
     data_of,
+    device_of,
     folder_name,
     models_of,
     positive,
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--seed", type=int, metavar="N", help="of weights, negatives and shuffling (0)"
     )
+    add_device(run)
     run.add_argument("--reference", action="store_true", help="plain PyTorch, no compiled ops")
     run.add_argument(
         "--threads", type=int, default=1, metavar="N", help="(1: more pays for long histories)"
@@ -110,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         data, names, config = data_of(args), _names(args), _config(args)
         check_models(names, config)
-        team = Team.started(config.groups, args.rank_timeout)
+        device = device_of(args)
+        team = Team.started(config.groups, args.rank_timeout, device)
         out = args.out or Path("longclock-out") / folder_name(data)
         if team.first:
             folder.check_writable(out)
@@ -118,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if team.first and (unused := unused_columns(stream)):
             console.say(unused)
         torch.set_num_threads(args.threads)
-        options = Options(out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet, team)
+        options = Options(
+            out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet, team, device
+        )
         with folder.held(out, console.say) if team.first else contextlib.nullcontext():
             found = compare(stream, names, config, options)
             team.end()

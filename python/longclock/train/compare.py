@@ -16,7 +16,7 @@ from longclock import metrics
 from longclock.data import EventStream
 from longclock.data.stream import IntArray
 from longclock.train import checkpoint, results
-from longclock.train.batches import TrainingData
+from longclock.train.batches import CPU, TrainingData
 from longclock.train.config import MODELS, Config
 from longclock.train.console import Console
 from longclock.train.loop import Run, chunks, train
@@ -28,7 +28,7 @@ SHOW_SECONDS = 2.0  # between two updates of the metrics in the progress bar
 
 @dataclasses.dataclass
 class Options:
-    """How a comparison runs; nothing here changes a score."""
+    """How a comparison runs; nothing here changes a score, but for rounding on another device."""
 
     out: Path
     resume: bool = False
@@ -36,6 +36,7 @@ class Options:
     warmup: float = 0.4  # share of the stream that the metrics leave out
     quiet: bool = False
     team: Team = dataclasses.field(default_factory=Team)
+    device: torch.device = CPU
     unsaved: set[Path] = dataclasses.field(default_factory=set)  # checkpoints that are behind
 
 
@@ -47,7 +48,8 @@ def compare(
     models: dict[str, Any] = {}
     for name in names:
         settings = MODELS[name].settings(config)
-        data = TrainingData.of(stream, settings, MODELS[name].shuffled_times)
+        place = MODELS[name].place(options.device)
+        data = TrainingData.of(stream, settings, MODELS[name].shuffled_times, place)
         counted_from = int(options.warmup * len(stream))
         run = run_model(name, data, settings, options, counted_from)
         if not options.team.first:
@@ -70,7 +72,7 @@ def compare(
     return {
         **found,
         "config": dataclasses.asdict(config),
-        "versions": results.versions(),
+        "versions": results.versions(options.device),
         "threads": torch.get_num_threads(),
         "ranks": options.team.world,
         "models": models,

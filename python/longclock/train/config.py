@@ -138,6 +138,10 @@ class Model:
         """``config`` with this model's changes."""
         return dataclasses.replace(config, **self.changes)
 
+    def place(self, device: torch.device) -> torch.device:
+        """Where the model runs if models run on the device: one that counts, on the CPU."""
+        return device if self.counts is None else torch.device("cpu")
+
     def build(
         self, config: Config, behaviour_dim: int, candidate_dim: int, categories: int, users: int
     ) -> InterestModule:

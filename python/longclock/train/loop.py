@@ -56,6 +56,7 @@ class Run:
             ranker: Ranker | CountingRanker = CountingRanker(model.counts, config.period)
         else:
             ranker = Ranker(data.catalogue, model, config)
+        ranker.to(data.device)
         groups = parameter_groups(ranker, config.learning_rate, config.dense_share)
         of_embeddings = None
         if config.embedding_optimizer and len(groups) == 2:
@@ -172,6 +173,8 @@ def learn(run: Run, data: TrainingData, events: IntArray, seed: int, team: Team)
     first_row = data.candidates.first_row
     rows = int((first_row[events + 1] - first_row[events]).sum())
     weights, sparse = ([], []) if team.alone else run.weights
+    # A checkpoint has the state of the CPU's draws alone.
+    drawn_anew = not team.alone or data.device.type != "cpu"
     found: Found = []
     gradients = []
     for group, places in team.events_of(data.stream.user[events]).items():
@@ -179,7 +182,7 @@ def learn(run: Run, data: TrainingData, events: IntArray, seed: int, team: Team)
         for optimizer in run.optimizers:
             optimizer.zero_grad()
         if len(own):
-            with contextlib.nullcontext() if team.alone else _draws(seed, int(events[0]), group):
+            with _draws(seed, int(events[0]), group) if drawn_anew else contextlib.nullcontext():
                 found.append((own, _backward(run, data, own, rows)))
         gradients.append([weight.grad for weight in weights])
     if not team.alone:
@@ -191,7 +194,7 @@ def learn(run: Run, data: TrainingData, events: IntArray, seed: int, team: Team)
 
 @contextlib.contextmanager
 def _draws(seed: int, event: int, group: int) -> Iterator[None]:
-    """What is drawn at random for a group depends on the step and the group, not on who else draws."""
+    """What is drawn at random for a group depends on the step and the group, not on what was drawn before, or where."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence([seed, event, group]).generate_state(1)[0]))
         yield
@@ -202,9 +205,10 @@ def _backward(run: Run, data: TrainingData, events: IntArray, rows: int) -> Tens
     assert isinstance(run.ranker, Ranker)  # what counts is never asked to learn
     batch = data.batch(events)
     logits, auxiliary, search = run.ranker.with_auxiliary(batch, data)
-    loss = F.binary_cross_entropy_with_logits(logits, batch.label)
+    label = batch.label.to(logits.device)
+    loss = F.binary_cross_entropy_with_logits(logits, label)
     if auxiliary is not None:
-        loss = loss + F.binary_cross_entropy_with_logits(auxiliary, batch.label)
+        loss = loss + F.binary_cross_entropy_with_logits(auxiliary, label)
     if search is not None:
         loss = loss + search
     if len(logits) < rows:
@@ -220,7 +224,7 @@ def _keep(run: Run, data: TrainingData, events: IntArray, found: Found, team: Te
         return torch.from_numpy(data.candidates.rows(own))
 
     for own, logits in found:
-        run.scores[rows(own)] = logits
+        run.scores[rows(own)] = logits.cpu()
     if team.world > 1:
         of_ranks = [team.events_of(data.stream.user[events], rank) for rank in range(team.world)]
         team.exchange(

@@ -13,6 +13,7 @@ from longclock.data import Catalogue
 from longclock.data.outcomes import outcome_columns
 from longclock.data.shards import hashed
 from longclock.history import History
+from longclock.nn import ClockAttentionStack, LongTermInterestClock
 from longclock.nn.pooling import mean_of_last
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import CATEGORY_DIM, ITEM_DIM, USER_DIM, Config, Model
@@ -104,10 +105,10 @@ class Ranker(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The same; where the interest module has them, the logits of a second loss; and the loss of its search, weighted."""
         inputs = Inputs(self, batch, data)
-        candidate = inputs.candidate
+        batch, candidate = inputs.batch, inputs.candidate
         recent = mean_of_last("Ranker", self.recent, inputs.history)
         call, reads = inputs.call, inputs.reads
-        v, context = self.interest(*call, **reads, return_context=True)
+        v, context = self.interest(*call, **reads, **inputs.longest, return_context=True)
         features = tower_features(
             self.user(batch.user)[batch.event], candidate, recent[batch.event], v, context
         )
@@ -135,11 +136,15 @@ def tower_features(
 
 
 class Inputs:
-    """What an interest module may read of a batch; what it asks for is made then."""
+    """What an interest module may read of a batch, where the data lies; what it asks for is made then."""
 
     def __init__(self, ranker: Ranker, batch: Batch, data: TrainingData) -> None:
-        self._ranker, self._batch, self._data = ranker, batch, data
-        self.touched = None if ranker.reads_all_items else data.touched(batch)
+        self._ranker, self._data = ranker, data
+        found = None if ranker.reads_all_items else data.touched(batch)
+        self.touched = None if found is None else found.to(data.device)
+        lengths = batch.ends - batch.starts
+        self._longest = int(lengths.max()) if len(lengths) else 0
+        self.batch = batch = batch.to(data.device)
         if self.touched is None:
             self.item_vectors = ranker.item_table()
             self.candidate = F.embedding(batch.item, self.item_vectors)
@@ -154,8 +159,7 @@ class Inputs:
             self.candidate = F.embedding(candidate, self.item_vectors)
             time = data.behaviour_time[position]
             if ranker.outcome is not None:
-                label = torch.from_numpy(data.histories.label)[position]
-                behaviour = behaviour + len(items) * label
+                behaviour = behaviour + len(items) * data.behaviour_label[position]
         rows = Lookup(ranker.behaviour_table(self.item_vectors), behaviour)
         self.history = History.windows(rows, time, *windows, batch.query_offsets)
 
@@ -166,7 +170,7 @@ class Inputs:
     @property
     def call(self) -> tuple[Tensor, History, Tensor]:
         """What every interest module is called with: candidate, history, query_time."""
-        return self.candidate, self.history, self._batch.time
+        return self.candidate, self.history, self.batch.time
 
     @property
     def reads(self) -> dict[str, Any]:
@@ -174,19 +178,28 @@ class Inputs:
         return {name: getattr(self, name) for name in self._ranker.interest.reads}
 
     @property
+    def longest(self) -> dict[str, int]:
+        """For a module that attends to everything: the most behaviours of a window, which nobody counts on a GPU."""
+        interest = self._ranker.interest
+        clock = isinstance(interest, LongTermInterestClock) and interest.k is None
+        if clock or isinstance(interest, ClockAttentionStack):
+            return {"longest": self._longest}
+        return {}
+
+    @property
     def user(self) -> Tensor:
         """[E]."""
-        return self._batch.user
+        return self.batch.user
 
     @property
     def item(self) -> Tensor:
         """[R]."""
-        return self._batch.item
+        return self.batch.item
 
     @property
     def candidate_category(self) -> Tensor:
         """[R]."""
-        return self._data.item_category[self._batch.item]
+        return self._data.item_category[self.batch.item]
 
     @property
     def behaviour_category(self) -> Tensor:
@@ -196,20 +209,20 @@ class Inputs:
     @property
     def behaviour_seconds(self) -> Tensor:
         """[T]."""
-        return self._of_behaviours(torch.from_numpy(self._data.histories.time))
+        return self._of_behaviours(self._data.behaviour_seconds)
 
     @property
     def query_seconds(self) -> Tensor:
         """[E]: the batch's time of day, on the day of the event."""
-        seconds, period = torch.from_numpy(self._data.stream.time), self._data.period
-        return seconds[self._batch.number] // period * period + self._batch.time
+        seconds, period = self._data.seconds[self.batch.number], self._data.period
+        return seconds // period * period + self.batch.time
 
     @property
     def interests(self) -> Tensor:
         """[E, 24, fields, 3], as the Interest Clock that asks prefers."""
         positives = getattr(self._ranker.interest, "preference", "net") == "positives"
         interests = self._data.positive_interests if positives else self._data.interests
-        return interests[self._batch.number]
+        return interests[self.batch.number]
 
     @property
     def category_tables(self) -> list[Tensor]:

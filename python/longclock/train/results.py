@@ -34,8 +34,9 @@ RECALLED_AT_ONCE = 16  # of these: their whole histories are scored
 METRICS = ("seen_auc", "seen_uauc", "seen_auc_long", "own_auc", "auc", "logloss")
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
+def versions(device: torch.device) -> dict[str, str]:
+    """Versions of what the figures depend on, and where the models run."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return {
         "longclock": longclock.__version__,
         "torch": torch.__version__,
@@ -43,6 +44,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "simd": _native.simd_level(),
+        "device": gpu or device.type,
     }
 
 
@@ -140,7 +142,9 @@ def recall_of_attention(run: Run, data: TrainingData, counted_from: int) -> dict
             return nothing
         mass = interest.attention_mass(*inputs.call)
         most = mass.topk(min(k, mass.shape[1]), 1).indices
-        share, best = (metrics.recall_of_attention(mass.numpy(), i.numpy()) for i in (found, most))
+        share, best = (
+            metrics.recall_of_attention(mass.cpu().numpy(), i.cpu().numpy()) for i in (found, most)
+        )
         shares += [(share, best)] * len(found)
     return dict(zip(RECALL, [*map(_known, np.mean(shares, 0).tolist()), k], strict=True))
 
@@ -169,7 +173,7 @@ def s_fall(run: Run) -> float | None:
         return None
     (period,) = time.clocks
     assert isinstance(period, int)
-    near, far = time(torch.tensor([0, period // 2])).tolist()
+    near, far = time(torch.tensor([0, period // 2], device=time.w1.device)).tolist()
     return _known(near - far)
 
 
@@ -204,7 +208,7 @@ def similarity_curve(run: Run, period: int) -> dict[str, Any] | None:
     if time is None:
         return None
     delta = torch.linspace(0, period // 2, POINTS // 2 + 1).long()
-    s = time(delta)
+    s = time(delta.to(time.w1.device))
     return {"hours": (delta / 3600).tolist(), "s": s.tolist()} if s.isfinite().all() else None
 
 

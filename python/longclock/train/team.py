@@ -17,6 +17,7 @@ from torch import Tensor
 
 from longclock.data.shards import hashed
 from longclock.data.stream import IntArray
+from longclock.distributed.ranks import Ranks
 
 ANSWER_SECONDS = 3.0  # that the other ranks have to say that they live, once something went wrong
 Value = TypeVar("Value")
@@ -51,15 +52,21 @@ class Team:
         self.in_order, self.groups = groups > 0, groups or world
 
     @classmethod
-    def started(cls, groups: int, timeout: float) -> Team:
+    def started(cls, groups: int, timeout: float, device: torch.device) -> Team:
         """As the environment says: ``torchrun`` sets it.
 
         Args:
             timeout: seconds after which a rank that does not answer is given up.
+            device: where the model runs.
         """
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
             return cls(groups)
+        if device.type != "cpu":
+            raise ValueError(
+                f"--device {device.type} is for one process, got {world} ranks, which add up their gradients on the CPU; leave "
+                "it out, or start one process"
+            )
         cls(groups, 0, world)  # what does not fit is said before the ranks wait for each other
         limit = timedelta(seconds=timeout)
         store, rank, world = next(iter(dist.rendezvous("env://", timeout=limit)))
@@ -165,15 +172,12 @@ class Team:
 
     def _gathered(self, own: Tensor) -> list[Tensor]:
         """Every rank's tensor of this shape."""
-        if self.world == 1:
-            return [own]
-        found = [torch.empty_like(own) for _ in range(self.world)]
-        self._together(lambda: dist.all_gather(found, own))
-        return found
+        ranks = Ranks(None, self.rank, self.world)
+        return list(self._together(lambda: ranks.gather(own)))
 
-    def _together(self, call: Callable[[], object]) -> None:
+    def _together(self, call: Callable[[], Value]) -> Value:
         try:
-            call()
+            return call()
         except RuntimeError as error:
             raise RankFault(self._fault()) from error
 
@@ -214,7 +218,7 @@ def _tree(parts: list[Tensor]) -> Tensor:
 def _rows(weight: Tensor, grad: Tensor | None) -> tuple[Tensor, Tensor]:
     """The rows of a gradient, each once, and their values; of a dense one, those that are not zero."""
     if grad is None:
-        return torch.empty(0, dtype=torch.int64), weight.new_empty(0, *weight.shape[1:])
+        return weight.new_empty(0, dtype=torch.int64), weight.new_empty(0, *weight.shape[1:])
     if not grad.is_sparse:
         rows = grad.flatten(1).any(1).nonzero().flatten()
         return rows, grad[rows]

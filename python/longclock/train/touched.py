@@ -23,6 +23,10 @@ class Touched(NamedTuple):
     starts: Tensor  # [E], windows of these behaviours
     ends: Tensor  # [E]
 
+    def to(self, device: torch.device) -> Touched:
+        """The same elsewhere."""
+        return Touched(*(column.to(device) for column in self))
+
 
 def touched(
     histories: Histories,
