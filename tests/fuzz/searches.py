@@ -292,16 +292,17 @@ class ClockSearch(Search):
         query = oracle.lines(a["query"])[q]
         with np.errstate(all="ignore"):
             dot, sizes = oracle.product(oracle.rows(a, seen), query, a["lossy"])
-            scale = np.float64(a["scale"])
+            scale, largest = np.float64(a["scale"]), sizes
             if a.get("key_scale") is not None:
                 of_keys = oracle.rows_of(a["key_scale"].reshape(-1, 1), a.get("ids"), seen)[:, 0]
                 dot, sizes = dot * of_keys, sizes * oracle.finite(of_keys)
+                largest = np.maximum(largest, sizes)  # a row's 0 comes after its product
                 scale = np.float64(np.float32(scale) * np.float32(a["query_scale"][q]))
             s, s_off = oracle.term(oracle.distances(a["key_time"].reshape(-1)[seen], now, a), a)
             size = oracle.finite(scale) * sizes
             # A product below the least number times a large scale, and the sum of both halves.
             off = oracle.units(size, len(query)) + s_off + oracle.EPS * oracle.finite(s)
-            both = np.where(sizes < oracle.HUGE, sizes * max(1.0, oracle.finite(scale)), np.inf)
+            both = np.where(largest < oracle.HUGE, sizes * max(1.0, oracle.finite(scale)), np.inf)
             return scale * dot + s, np.where(both < np.inf, off, np.inf)
 
 

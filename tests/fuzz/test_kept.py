@@ -97,3 +97,14 @@ def test_a_table_that_is_not_there_is_named(package: Any, found: Tensor | None) 
     z = lc.Lookup((None, torch.ones(5, 3)), (None, time))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^esu_attention: z\[0\] must be a tensor, got None"):
         package.esu_attention(u, z, time, now, MLP, found=found)
+
+
+@pytest.mark.parametrize("op", [lc.clock_gsu, lc.gsu_score, lc.reference.clock_gsu])
+def test_several_ids_of_one_table_are_named(op: Callable[..., Any]) -> None:
+    """It was PyTorch's error about another function."""
+    time, now = torch.zeros(1, 4).long(), torch.zeros(1).long()
+    rows = torch.ones(1, 3), torch.ones(5, 3), time, now
+    with pytest.raises(
+        ValueError, match=rf"^{op.__name__}: ids must be a tensor for one table, got a tuple"
+    ):
+        op(*rows, MLP, ids=(time, time))

@@ -62,6 +62,10 @@ def tables_apart(
     """
     if type(keys) not in (tuple, list):
         require_rows(op, **{name: keys})
+        if isinstance(ids, (tuple, list)):
+            raise ValueError(
+                f"{op}: ids must be a tensor for one table, got a {type(ids).__name__}; a tuple of them is for a tuple of tables"
+            )
         return {"keys": keys, "ids": ids, "features": None, "feature_ids": None}
     given = [None] * len(keys) if ids is None else ids
     if not isinstance(given, (tuple, list)) or len(given) != len(keys) or not keys:
