@@ -40,6 +40,7 @@ DEVICES_OF = {
     "test_few_candidates_cuda.py": {"emulated", "cuda"},
     "test_gsu_score_few_cuda.py": {"emulated", "cuda"},
     "test_many_candidates_cuda.py": {"emulated", "cuda"},
+    "test_query_offsets_cuda.py": {"emulated", "cuda"},
 }
 
 

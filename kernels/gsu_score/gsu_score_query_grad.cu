@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(kBlockThreads, 2)
   int64_t q = all.begin;
   while (q < all.end) {
     const int64_t s = sequence_of(p, q);
-    const int64_t rest = max(min(queries_of(p, s).end, all.end) - q, int64_t{1});
+    const int64_t rest = min(owned_queries(p, s).end, all.end) - q;
     const int count = kQueries == 1 ? 1 : static_cast<int>(rest);
     const SequenceView view = view_sequence(p, s);
     const unsigned length = view.length;

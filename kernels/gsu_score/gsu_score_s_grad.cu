@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
   const int64_t s = blockIdx.x / parts;
   const int part = static_cast<int>(blockIdx.x % parts);
   const SequenceView view = view_sequence(p, s);
-  const QueryRange queries = queries_of(p, s);
+  const QueryRange queries = owned_queries(p, s);
   const bool dense = p.layout == SearchLayout::kDense;
   const bool windows = p.layout == SearchLayout::kWindows;
   if (windows && queries.begin == queries.end) return;  // no place of its own among the scores

@@ -15,15 +15,6 @@ struct CandidateRange {
   bool first;  // of the sequence's, in a task
 };
 
-// The queries of the task that look at sequence s, as sequence_of() says.
-__device__ __forceinline__ QueryRange task_queries_of(const DeviceSearchParams& p,
-                                                      const QueryTask& task, int64_t s) {
-  const QueryRange all = queries_of(p, s);
-  const int64_t begin = s == 0 ? 0 : all.begin;
-  const int64_t end = s == p.sequences - 1 ? p.queries : all.end;
-  return {clamp(begin, task.begin, task.end), clamp(end, task.begin, task.end)};
-}
-
 __device__ __forceinline__ void check_queries_of(const DeviceSearchParams& p, int64_t s) {
   if (!p.query_offsets) return;
   const int64_t begin = p.query_offsets[s], end = p.query_offsets[s + 1];
@@ -37,22 +28,18 @@ __device__ __forceinline__ void check_queries_of(const DeviceSearchParams& p, in
 __device__ __forceinline__ CandidateRange candidates_of(const DeviceSearchParams& p,
                                                         const QueryTask& task, int64_t tile,
                                                         int most) {
-  struct FirstTiles {
-    const DeviceSearchParams& p;
-    const QueryTask& task;
-    int most;
-    __device__ int64_t operator[](int64_t i) const {
-      const QueryRange queries = task_queries_of(p, task, task.first_sequence + i);
-      return (queries.begin - task.begin) / most + i;
-    }
+  // In the task, whose queries 32 bits hold.
+  const auto first_tile = [&](int64_t s, int64_t begin) {
+    return static_cast<uint32_t>(begin - task.begin) / static_cast<uint32_t>(most) + s -
+           task.first_sequence;
   };
-  const FirstTiles first{p, task, most};
-  const int64_t i = find_range(first, task.sequences - 1, tile);
-  if (p.check) check_queries_of(p, task.first_sequence + i);
-  const QueryRange queries = task_queries_of(p, task, task.first_sequence + i);
-  const int64_t begin = queries.begin + (tile - first[i]) * most;
-  const int64_t left = queries.end - begin;
-  return {task.first_sequence + i, begin, static_cast<int>(clamp(left, 0, most)), tile == first[i]};
+  const auto [s, queries] =
+      find_owner(p, task.first_sequence, task.sequences, {task.begin, task.end},
+                 [&](int64_t behind, int64_t begin) { return first_tile(behind, begin) <= tile; });
+  if (p.check) check_queries_of(p, s);
+  const int64_t first = first_tile(s, queries.begin);
+  const int64_t begin = queries.begin + (tile - first) * most;
+  return {s, begin, static_cast<int>(clamp(queries.end - begin, 0, most)), tile == first};
 }
 
 // Whether query q sees the same window as the one before it, at the same time, where each query has

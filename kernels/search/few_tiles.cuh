@@ -52,10 +52,6 @@ __device__ __forceinline__ bool begin_few(const DeviceSearchParams& p, const Few
   __syncthreads();
   const CandidateRange candidates = shared->candidates;
   if (candidates.count == 0) return false;
-  if (p.check && static_cast<int>(threadIdx.x) < candidates.count) {
-    device_check(sequence_of(p, candidates.query + threadIdx.x) == candidates.sequence,
-                 "query_offsets must run from 0 to Q and not decrease", "search");
-  }
   load_view(p, [&] { return candidates.sequence; }, &shared->view, &shared->time);
   load_few_queries<T>(p, candidates.query, candidates.count, tiles.row_bytes, queries);
   __syncthreads();

@@ -128,10 +128,55 @@ struct QueryRange {
   int64_t begin, end;
 };
 
-// The queries of sequence s.
+// Where query_offsets, or the layout, say that the queries of sequence s begin.
+__device__ __forceinline__ int64_t first_query_of(const DeviceSearchParams& p, int64_t s) {
+  if (p.layout == SearchLayout::kDense) return s * p.candidates;
+  return p.query_offsets ? p.query_offsets[s] : s;
+}
+
+// A sequence, and the queries that look at it.
+struct QueryOwner {
+  int64_t sequence;
+  QueryRange queries;
+};
+
+// Finds one of `count` sequences from `first` on, at which `queries` look. behind(s, begin) says
+// whether it is s or behind it; begin: the first query of those. Each step halves the sequences,
+// and cuts their queries in two where the offset between the halves says, as far as it lies among
+// them. So each query has one sequence, that of sequence_of(), whatever values the offsets have,
+// and sequences have theirs in order.
+template <class Behind>
+__device__ __forceinline__ QueryOwner find_owner(const DeviceSearchParams& p, int64_t first,
+                                                 int64_t count, QueryRange queries,
+                                                 const Behind& behind) {
+  for (int64_t last = first + count - 1; first < last;) {
+    const int64_t middle = (first + last + 1) / 2;
+    const int64_t begin = clamp(first_query_of(p, middle), queries.begin, queries.end);
+    if (behind(middle, begin)) {
+      first = middle;
+      queries.begin = begin;
+    } else {
+      last = middle - 1;
+      queries.end = begin;
+    }
+  }
+  return {first, queries};
+}
+
+// The queries that look at sequence s.
+__device__ __forceinline__ QueryRange owned_queries(const DeviceSearchParams& p, int64_t s) {
+  if (p.layout == SearchLayout::kDense || !p.query_offsets) {
+    return {first_query_of(p, s), first_query_of(p, s + 1)};
+  }
+  return find_owner(p, 0, p.sequences, {0, p.queries},
+                    [&](int64_t middle, int64_t) { return middle <= s; })
+      .queries;
+}
+
+// The same as query_offsets say it, in one step: where they decrease, several sequences may have a
+// query. For kernels that write nothing that a query has a place for.
 __device__ __forceinline__ QueryRange queries_of(const DeviceSearchParams& p, int64_t s) {
-  if (p.layout == SearchLayout::kDense) return {s * p.candidates, (s + 1) * p.candidates};
-  if (!p.query_offsets) return {s, s + 1};
+  if (p.layout == SearchLayout::kDense || !p.query_offsets) return owned_queries(p, s);
   const int64_t begin = clamp(p.query_offsets[s], 0, p.queries);
   return {begin, clamp(p.query_offsets[s + 1], begin, p.queries)};
 }
