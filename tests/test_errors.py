@@ -43,8 +43,8 @@ def test_rows_that_are_not_a_tensor(op: Any) -> None:
         op(query.numpy(), table, ids, now, *mlp, ids=ids)
 
 
-def raw_search(**changes: object) -> list[object]:
-    """Arguments of the raw clock_gsu, dense [2, 5, 3], up to and with k."""
+def raw_search(**changes: object) -> dict[str, object]:
+    """Arguments of the raw clock_gsu, dense [2, 5, 3]."""
     arguments: dict[str, object] = {
         "query": torch.randn(2, 3), "keys": torch.randn(2, 5, 3),
         "key_time": torch.zeros(2, 5, dtype=torch.int64),
@@ -52,9 +52,10 @@ def raw_search(**changes: object) -> list[object]:
         "w1": torch.randn(8, 4), "b1": torch.randn(8), "w2": torch.randn(8), "b2": torch.randn(()),
         "ids": None, "lengths": None, "offsets": None, "query_offsets": None, "starts": None,
         "ends": None, "mask": None, "exclude_future": False, "scale": 1.0, "periods": [86400],
-        "units": [3600.0], "features": [], "feature_ids": [], "k": 2,
+        "units": [3600.0], "features": [], "feature_ids": [], "key_scale": None,
+        "query_dtype": None, "k": 2,
     }  # fmt: skip
-    return list((arguments | changes).values())
+    return arguments | changes
 
 
 INTS = torch.tensor([0, 5])
@@ -107,13 +108,13 @@ FLAT = {"keys": torch.randn(5, 3), "key_time": torch.zeros(5, dtype=torch.int64)
 )
 def test_raw_search(changes: dict[str, object], message: str) -> None:
     with pytest.raises(RAW_ERROR, match=f"clock_gsu: {message}"):
-        RAW.clock_gsu(*raw_search(**changes))
+        RAW.clock_gsu(**raw_search(**changes))
 
 
 def test_an_empty_table_says_so() -> None:
     ids = torch.zeros(2, 5, dtype=torch.int64)
     with pytest.raises(RAW_ERROR, match="the table has no rows, got 0 at position 0"):
-        RAW.clock_gsu(*raw_search(keys=torch.randn(0, 3), ids=ids))
+        RAW.clock_gsu(**raw_search(keys=torch.randn(0, 3), ids=ids))
 
 
 @pytest.mark.parametrize("m", [-1, 2**62])
