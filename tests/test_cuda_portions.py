@@ -145,6 +145,8 @@ def test_more_queries_than_blocks_are_named(device: str, op: str, layout: str) -
             [3600.0],
             [],
             [],
+            None,
+            None,
             last,
         ]
     name = "query_time" if layout == "sequences" else "query"
