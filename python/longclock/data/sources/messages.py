@@ -102,17 +102,17 @@ class Messages:
         def events(among: Sequence[int]) -> Events:
             return self._events([found[i] for i in among], lambda i: place(rows[among[i]]))
 
-        every = range(len(rows))
-        return events(every if self.on_damage == "raise" else self._good(events, every))
+        return Events.joined(self._good(events, range(len(rows))) or [events([])])
 
-    def _good(self, events: Callable[[Sequence[int]], Events], among: Sequence[int]) -> list[int]:
-        """Which of them are events: halves of halves are tried, since most are."""
+    def _good(
+        self, events: Callable[[Sequence[int]], Events], among: Sequence[int]
+    ) -> list[Events]:
+        """Those of them that are events: halves of halves are tried, since most are."""
         try:
-            events(among)
-            return list(among)
+            return [events(among)]
         except EventFileError as error:
-            if len(among) == 1:
-                self._damage(error, None)
+            if len(among) == 1 or self.on_damage == "raise":
+                self._damage(error, error.__cause__)
                 return []
         half = len(among) // 2
         return self._good(events, among[:half]) + self._good(events, among[half:])
@@ -125,7 +125,7 @@ class Messages:
         table = MessageTable(Path(self.name), [], ends, frame, told=self._told, place=place)
         return events_of(table, self.categories)
 
-    def _damage(self, error: EventFileError, cause: Exception | None) -> None:
+    def _damage(self, error: EventFileError, cause: BaseException | None) -> None:
         if self.on_damage == "raise":
             raise error from cause
         self.skipped += 1
