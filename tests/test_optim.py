@@ -78,6 +78,23 @@ def stepped(
     return optimizer
 
 
+@pytest.mark.parametrize("maximize", [False, True])
+def test_lazy_adam_is_sparse_adam_to_the_bit(maximize: bool) -> None:
+    start = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    lazy = LazyAdam([ours], LR, BETAS, EPS, maximize=maximize)
+    plain = torch.optim.SparseAdam([theirs], LR, BETAS, EPS, maximize=maximize)
+    for grad in gradients():
+        rows = (grad != 0).any(1).nonzero().flatten()
+        ours.grad = theirs.grad = torch.sparse_coo_tensor(rows[None], grad[rows], grad.shape)
+        lazy.step()
+        plain.step()
+        assert torch.equal(ours, theirs)
+    assert lazy.state_dict()["state"].keys() == plain.state_dict()["state"].keys()
+    for name, value in plain.state[theirs].items():
+        assert torch.equal(torch.as_tensor(lazy.state[ours][name]), torch.as_tensor(value)), name
+
+
 @every_optimizer
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 @pytest.mark.parametrize("rows", [ROWS, 1])

@@ -83,10 +83,9 @@ class RowWiseAdagrad(torch.optim.Optimizer):
         _check_sparse("RowWiseAdagrad", grad)
         grad = grad.coalesce()
         rows = grad.indices()[0]
-        own = sums[rows]
-        change = _scaled(grad.values(), own, lr, eps)
-        sums[rows] = own
-        weight.index_add_(0, rows, change, alpha=-1)
+        own = sums.index_select(0, rows)
+        _add(weight, rows, -_scaled(grad.values(), own, lr, eps))
+        sums.index_copy_(0, rows, own)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As of any optimizer; accumulators of 16-bit weights stay float32."""
@@ -125,16 +124,33 @@ class LazyAdam(torch.optim.SparseAdam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        weights = [weight for group in self.param_groups for weight in group["params"]]
-        given = [(weight, weight.grad) for weight in weights if weight.grad is not None]
-        try:
-            for weight, grad in given:
-                weight.grad = _rows_with_a_gradient(grad)
-            super().step()
-        finally:
-            for weight, grad in given:
-                weight.grad = grad
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, *_rows_with_a_gradient(weight.grad), group)
         return loss
+
+    def _update(self, weight: Tensor, rows: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        """The arithmetic of ``SparseAdam``, which adds sparse tensors to dense ones: rows that no cache holds take it thrice as long."""
+        state = self.state[weight]
+        if not state:
+            state.update(step=0, exp_avg=torch.zeros_like(weight), exp_avg_sq=torch.zeros_like(weight))  # fmt: skip
+        state["step"] += 1
+        grad = -grad if group["maximize"] else grad
+        means = []
+        for name, beta, new in zip(("exp_avg", "exp_avg_sq"), group["betas"], (grad, grad.square()), strict=True):  # fmt: skip
+            mean = state[name].index_select(0, rows)
+            mean += (new - mean) * (1 - beta)
+            state[name].index_copy_(0, rows, mean)
+            means.append(mean)
+        first, second = (1 - beta ** state["step"] for beta in group["betas"])
+        step_size = float(group["lr"]) * math.sqrt(second) / first
+        _add(weight, rows, -step_size * (means[0] / (means[1].sqrt() + group["eps"])))
+
+
+def _add(weight: Tensor, rows: Tensor, change: Tensor) -> None:
+    """``index_add_`` of rows that all differ, which takes rows that no cache holds longer than reading and writing them."""
+    weight.index_copy_(0, rows, weight.index_select(0, rows) + change)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -154,20 +170,16 @@ def _as_rows(grad: Tensor) -> Tensor:
     return grad.reshape(len(grad), math.prod(grad.shape[1:]))
 
 
-def _rows_with_a_gradient(grad: Tensor) -> Tensor:
-    """As a sparse gradient without rows of zeros."""
+def _rows_with_a_gradient(grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that are not all zeros, each once, and their gradients."""
     if grad.is_sparse:
         _check_sparse("LazyAdam", grad)
         grad = grad.coalesce()
-        rows, values = grad.indices()[0], grad.values()
-        kept = _as_rows(values != 0).any(1)
-        rows, values = rows[kept], values[kept]
+        rows, grad = grad.indices()[0], grad.values()
     else:
-        rows = _as_rows(grad != 0).any(1).nonzero().flatten()
-        values = grad[rows]
-    return torch.sparse_coo_tensor(
-        rows[None], values, grad.shape, is_coalesced=True, check_invariants=False
-    )
+        rows = torch.arange(len(grad), device=grad.device)
+    kept = _as_rows(grad != 0).any(1).nonzero().flatten()
+    return rows.index_select(0, kept), grad.index_select(0, kept)
 
 
 def _check_sparse(op: str, grad: Tensor) -> None:

@@ -182,12 +182,7 @@ class TrainingData:
         of_events = (
             column.numpy() for column in (batch.user, batch.starts, batch.ends, batch.item)
         )
-        return touched(self.histories, self._place, *of_events)
-
-    @functools.cached_property
-    def _place(self) -> IntArray:
-        """Room for :func:`longclock.train.touched.touched`."""
-        return np.zeros(self.stream.items, np.int64)
+        return touched(self.histories, self.stream.items, *of_events)
 
     def batch(self, events: IntArray) -> Batch:
         """All candidates of the given events, in that order."""

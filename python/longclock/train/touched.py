@@ -16,7 +16,7 @@ from longclock.data.stream import IntArray
 class Touched(NamedTuple):
     """Behaviours of a batch's windows, those of a user once, and the different items among them and the candidates."""
 
-    items: Tensor  # [U], each once, in any order
+    items: Tensor  # [U], each once, ascending
     candidate: Tensor  # [R], the candidates' places among them
     behaviour: Tensor  # [B], the behaviours' places among them
     position: Tensor  # [B], the behaviours' rows of the histories
@@ -30,7 +30,7 @@ class Touched(NamedTuple):
 
 def touched(
     histories: Histories,
-    place: IntArray,
+    items: int,
     user: IntArray,
     starts: IntArray,
     ends: IntArray,
@@ -39,7 +39,7 @@ def touched(
     """None where the windows have more behaviours than there are items: all items are then fewer.
 
     Args:
-        place: [items], to be written to.
+        items: how many there are.
         user, starts, ends: [E], of the batch's events. candidates: [R], their items.
     """
     users, which = np.unique(user, return_inverse=True)
@@ -48,21 +48,17 @@ def touched(
     np.minimum.at(low, which, starts)
     np.maximum.at(high, which, ends)
     counts = np.maximum(high - low, 0)
-    if counts.sum() >= len(place):
+    if counts.sum() >= items:
         return None
     begin = counts.cumsum() - counts
     position = np.arange(counts.sum()) + np.repeat(low - begin, counts)
     shift = (begin - low)[which]
 
     ids = np.concatenate([histories.item[position], candidates])
-    numbers = np.arange(len(ids))
-    place[ids] = numbers  # of each item one of its occurrences, which stands for all
-    stands = place[ids] == numbers
-    items = ids[stands]
-    place[items] = np.arange(len(items))
-    places = torch.from_numpy(place[ids].astype(np.int64))
+    different, inverse = np.unique(ids, return_inverse=True)
+    places = torch.from_numpy(inverse)
     return Touched(
-        torch.from_numpy(items),
+        torch.from_numpy(different),
         places[len(position) :],
         places[: len(position)],
         torch.from_numpy(position),
