@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.cuda_report import __main__ as making  # noqa: E402
-from bench.cuda_report import cubins, entries, gates, page, roofline, sass  # noqa: E402
+from bench.cuda_report import cubins, digests, entries, gates, page, roofline, sass  # noqa: E402
 from bench.cuda_report.entries import Gate  # noqa: E402
 from bench.cuda_report.occupancy import occupancy  # noqa: E402
 
@@ -285,3 +285,43 @@ def test_only_what_changed_is_compiled(monkeypatch):
     known["sources"]["block_topk"]["digest"] = "another"
     making.measure(making.EMULATED, known=known)
     assert compiled == ["block_topk"]
+
+
+def test_a_report_of_the_files_as_they_are_is_not_measured_again(monkeypatch, capsys):
+    committed = page.read()
+    assert committed is not None
+    monkeypatch.setattr(cubins, "release", lambda: committed["nvcc"])
+    known = copy.deepcopy(committed) | {"counted": digests.of_counts()}
+    for source in cubins.sources():
+        known["sources"][source.stem]["digest"] = cubins.digest(source)
+    assert digests.current(known)
+    measured = []
+    monkeypatch.setattr(page, "read", lambda: known)
+    monkeypatch.setattr(making, "measure", lambda *arguments: measured.append(1) or known)
+    making.main([])
+    assert not measured
+    assert "nothing is measured again" in capsys.readouterr().out
+    for changed in ({"counted": "another"}, {"nvcc": "another"}, {"sources": known["sources"] | {"new": {"digest": ""}}}):  # fmt: skip
+        assert not digests.current(known | changed)
+        monkeypatch.setattr(page, "read", lambda changed=changed: known | changed)
+        making.main([])
+        assert measured.pop()
+
+
+def test_what_counts_come_from(monkeypatch, tmp_path):
+    """Kernels, launches, the emulator, calls; not tests, bodies of CPU kernels, and benches without a workload."""
+    for name in ("kernels/op/op.cuh", "csrc/op.cpp", "tests/cuda_emulator/machine/m.cpp", "bench/op.py", "bench/other.py",
+                 "kernels/op/op_simd-inl.h", "kernels/op/op_test.cpp", "tests/cuda_emulator/tests/t.cpp"):  # fmt: skip
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("CUDA_CALLS = ()" if name == "bench/op.py" else "text")
+    monkeypatch.setattr(digests, "ROOT", tmp_path)
+    before = digests.of_counts()
+    found = set()
+    for path in tmp_path.rglob("*.*"):
+        text = path.read_text()
+        path.write_text(f"{text}#")
+        if digests.of_counts() != before:
+            found.add(path.relative_to(tmp_path).as_posix())
+        path.write_text(text)
+    assert found == {"kernels/op/op.cuh", "csrc/op.cpp", "tests/cuda_emulator/machine/m.cpp", "bench/op.py"}  # fmt: skip

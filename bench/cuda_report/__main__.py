@@ -3,7 +3,8 @@
 
 Fails where a gate is neither met nor explained, where an op has no kernels, and where a figure is
 worse than in bench/results/cuda.json. Sources whose text is that of the report there are not
-compiled again: their machine code is as it was. --update compiles all.
+compiled again: their machine code is as it was. Where that holds for all, and for all that counts come
+from, nothing is measured again. --update does all of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.cuda_report import cubins, gates, page, roofline, sass
+from bench.cuda_report import cubins, digests, gates, page, roofline, sass
 from bench.cuda_report.occupancy import Occupancy, occupancy
 
 COUNTS = "80"  # the profile whose counts are shown
@@ -116,12 +117,12 @@ def measure(
 ) -> dict[str, Any]:
     """The report; machine code of a source that ``known`` has with the same digest is taken from there."""
     of_known = {} if known is None else known.get("sources", {})
-    digests = {source.stem: cubins.digest(source) for source in cubins.sources()}
-    same = {x for x, digest in digests.items() if of_known.get(x, {}).get("digest") == digest}
+    own = {source.stem: cubins.digest(source) for source in cubins.sources()}
+    same = {x for x, digest in own.items() if of_known.get(x, {}).get("digest") == digest}
     built = cubins.build_all([x for x in cubins.sources() if x.stem not in same])
     counted = counts(library)
     kernels: dict[str, dict[str, Any]] = {}
-    of_source: dict[str, set[str]] = {stem: set() for stem in digests}
+    of_source: dict[str, set[str]] = {stem: set() for stem in own}
     lost = []
 
     def launches_on(sm: int) -> list[dict[str, Any]]:
@@ -152,14 +153,20 @@ def measure(
         workload.pop("ran", None)
     report: dict[str, Any] = {
         "nvcc": cubins.release(),
+        "counted": digests.of_counts(),
         "sources": {
             stem: {"digest": digest, "kernels": sorted(of_source[stem])}
-            for stem, digest in digests.items()
+            for stem, digest in own.items()
         },
         "kernels": dict(sorted(kernels.items())),
         "workloads": workloads,
         "hot_loops_not_found": lost,
     }
+    return judged(report)
+
+
+def judged(report: dict[str, Any]) -> dict[str, Any]:
+    """With what follows from its figures by today's gates and rates."""
     report["gates"] = gates.check(report)
     report["predictions"] = roofline.predict(report)
     return report
@@ -174,7 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     committed = page.read()
     try:
         known = None if args.update or args.lines else committed
-        report = measure(args.library, args.lines, known)
+        if known is not None and digests.current(known):
+            print(f"{page.RESULTS.name} is of these files: nothing is measured again.", end="\n\n")
+            report = judged(dict(known))
+        else:
+            report = measure(args.library, args.lines, known)
     except cubins.ToolError as error:
         print(error, file=sys.stderr)
         return 1
