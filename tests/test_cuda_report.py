@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from pathlib import Path
 
@@ -325,3 +326,15 @@ def test_what_counts_come_from(monkeypatch, tmp_path):
             found.add(path.relative_to(tmp_path).as_posix())
         path.write_text(text)
     assert found == {"kernels/op/op.cuh", "csrc/op.cpp", "tests/cuda_emulator/machine/m.cpp", "bench/op.py"}  # fmt: skip
+
+
+def test_the_emulator_has_every_code_that_kernels_have():
+    """By __CUDA_ARCH__ they tell the oldest from those with another PTX in the emulated library."""
+    cmake = (ROOT / "tests" / "cuda_emulator" / "CMakeLists.txt").read_text(encoding="utf-8")
+    (archs,) = re.findall(r"^set\(emulated_archs (.*)\)$", cmake, re.MULTILINE)
+    built = {10 * int(arch) for arch in re.findall(r"\d+", archs)}
+    sources = [*(ROOT / "kernels").rglob("*.cu"), *(ROOT / "kernels").rglob("*.cuh"), *(ROOT / "kernels").rglob("*.h")]  # fmt: skip
+    texts = (source.read_text(encoding="utf-8") for source in sources)
+    asked = {int(x) for text in texts for x in re.findall(r"__CUDA_ARCH__ *[<>=]+ *(\d+)", text)}
+    assert asked
+    assert asked <= built
