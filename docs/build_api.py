@@ -21,6 +21,7 @@ from longclock import (
     nn,
     ops,
     optim,
+    plot,
     serve,
     store,
 )
@@ -33,7 +34,7 @@ HEAD = """# API
 `import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
 padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op under the same name in plain
 PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`, optimizers of
-embeddings in `lc.optim`, searches of what lies on several ranks in `lc.distributed` ([scaling.md](scaling.md)), jagged tensors in `lc.jagged` and `lc.interop`, what serves a trained model in `longclock.serve` ([serving.md](serving.md)).
+embeddings in `lc.optim`, searches of what lies on several ranks in `lc.distributed` ([scaling.md](scaling.md)), jagged tensors in `lc.jagged` and `lc.interop`, what serves a trained model in `longclock.serve` ([serving.md](serving.md)), pictures in `longclock.plot`.
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`, which has clocks and units of its own; what is given besides must agree with them. `clocks` is a
 period in seconds, `lc.ELAPSED` (how long ago), or a tuple of up to four of them. `clocks=None` is a day, `unit=None` 3,600 seconds, of `lc.ELAPSED` 60. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
@@ -81,6 +82,18 @@ SECTIONS = (
         ),
     ),
     ("Training", (lc.parameter_groups, optim.RowWiseAdagrad, optim.LazyAdam)),
+    (
+        "Pictures",
+        (
+            plot.clock_face,
+            plot.hands,
+            plot.kept,
+            plot.points,
+            plot.quality_and_cost,
+            plot.shares_found,
+            plot.colours_of,
+        ),
+    ),
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk, lc.merge_topk, lc.quantize_rows)),
     ("Search across ranks", (distributed.clock_gsu, distributed.clock_gsu_at_rows)),
     ("Jagged tensors", (jagged.select, interop.torchrec.history)),
@@ -146,7 +159,7 @@ def public() -> dict[str, Any]:
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
     apart = (
         getattr(package, name)
-        for package in (distributed, jagged, interop.torchrec)
+        for package in (distributed, jagged, interop.torchrec, plot)
         for name in package.__all__
     )
     exported |= {name_of(thing): thing for thing in apart}
@@ -159,7 +172,7 @@ def public() -> dict[str, Any]:
 
 def name_of(thing: Any) -> str:
     """As it is called: what lies in a package of its own with the package's name."""
-    for package in (distributed, jagged, interop.torchrec):
+    for package in (distributed, jagged, interop.torchrec, plot):
         if thing.__module__.startswith(package.__name__):
             return f"{package.__name__.removeprefix('longclock.')}.{thing.__name__}"
     return str(thing.__name__)

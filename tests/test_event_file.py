@@ -214,7 +214,9 @@ def test_wrong_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match="event file not found"):
         read_events(tmp_path / "absent.csv")
     (tmp_path / "events.xlsx").write_text("")
-    with pytest.raises(EventFileError, match=r"must end in .parquet, .csv or .csv.gz"):
+    with pytest.raises(
+        EventFileError, match=r"must end in .parquet, or that of a text file in .csv"
+    ):
         read_events(tmp_path / "events.xlsx")
     (tmp_path / "empty.csv").write_text("")
     refused(tmp_path / "empty.csv", "cannot be read")

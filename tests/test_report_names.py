@@ -10,8 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 from streams import stream
 
+from longclock.plot import style
 from longclock.study import report as study_report
-from longclock.train import figures, report
+from longclock.train import report
 from longclock.train.cli import main
 from longclock.train.results import METRICS
 
@@ -39,30 +40,32 @@ def drawn(text, legend=True):
 def test_a_name_is_drawn_as_it_is(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # "No artists with labels", missing glyphs
-        texts = drawn(figures.plain(name))
+        texts = drawn(style.plain(name))
     assert len(texts) == 2  # none is left out of the legend
-    assert len(figures.plain(name)) <= 2 * 40
+    assert len(style.plain(name)) <= 2 * 40
 
 
 def test_what_is_shown_is_the_name():
-    assert figures.plain("Coffee Shop (12)") == "Coffee Shop (12)"
-    assert figures.plain("$5 \\$ 6$") == r"\$5 \\$ 6\$"  # each dollar escaped
-    assert figures.plain("_x").lstrip(figures.ZERO_WIDTH) == "_x"
-    assert figures.plain("a\n b") == "a b"
-    assert figures.plain("abcdef", 4) == "abc…"
+    assert style.plain("Coffee Shop (12)") == "Coffee Shop (12)"
+    assert style.plain("$5 \\$ 6$") == r"\$5 \\$ 6\$"  # each dollar escaped
+    assert style.plain("_x").lstrip(style.ZERO_WIDTH) == "_x"
+    assert style.plain("a\n b") == "a b"
+    assert style.plain("abcdef", 4) == "abc…"
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_a_report_takes_any_name(tmp_path, name):
     results = {
-        "command": f"train {name}", "seconds": 1.0, "threads": 1, "versions": {}, "config": {"protocol": name},
-        "data": {"name": name, "events": 9, "users": 2, "days": 1, "items": 3, "candidates": 9, "labels": "real", "negatives_repeated": 0.25, "counted_new_items": 0.1,
+        "command": f"train {name}", "seconds": 1.0, "threads": 1, "versions": {}, "config": {"protocol": name, "negatives_from": "both"},
+        "data": {"name": name, "events": 9, "users": 2, "days": 1, "items": 3, "candidates": 9, "labels": "real", "repeats": 0.5, "negatives_repeated": 0.25, "counted_new_items": 0.1,
                  "history_median": 1, "history_longest": 2, "counted_from_event": 3, "unused_columns": [name]},
         "models": {"m": {"title": name, **dict.fromkeys(METRICS, 0.5), "silent_units": 1.0, "s_fall": -1.0, "events_per_second": 1.0, "seconds": 1.0,
                          "seen_auc_over_stream": [0.5, None], "seen_auc_by_hour": [0.5] * 24, "diverged": None,
                          "similarity": {"hours": [0, 1], "s": [1.0, 0.5]}}},
         "interest": {"model": name, "user": 1, "hours": [0, 12],
                      "items": [{"name": name, "probability": [0.1, 0.2], "events_by_hour": [1] * 24}]},
+        "clock": {"user": 1, "item": name, "similarity": {"hours": [0, 12], "s": [1.0, 0.5]}, "hours": [8, 22], "kept": [[0], [1]],
+                  "times": [0, 3600], "groups": [0, 1], "names": [name, name]},
     }  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -70,7 +73,7 @@ def test_a_report_takes_any_name(tmp_path, name):
     assert json.loads((tmp_path / "results.json").read_text())["models"]["m"]["title"] == name
     page = paths[-1].read_text(encoding="utf-8")
     assert "<b>" not in page
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))

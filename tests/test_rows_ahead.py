@@ -105,9 +105,9 @@ def test_widths(device: str, emulated: bool, width: int, sm: int, dtype: torch.d
 def test_what_is_not_valid(
     device: str, dtype: torch.dtype, table: bool, dead: dict[str, Any]
 ) -> None:
-    for width in (16, 40, 128):
+    for width in (40, 128):
         case = make_case("dense", dtype, counts=COUNTS, width=width, table=table, **dead)
-        for k in (1, 100, 300):
+        for k in (1, 300):
             same_as_in_a_large_batch(case, k, device)
         check(case, 100, device)
 
@@ -144,7 +144,7 @@ def test_nan_and_infinity(device: str) -> None:
             for i, odd in enumerate((torch.nan, torch.inf, -torch.inf)):
                 keys[:, i::41, 3] = odd
             case.query[1, 2] = torch.inf
-            for k in (7, 100, 200):
+            for k in (7, 200):
                 same_as_in_a_large_batch(case, k, device)
 
 

@@ -248,8 +248,10 @@ def test_own_search_starts_as_the_shared_one_and_moves_the_selection_alone(devic
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_a_search_that_looks_for_the_wrong_learns(device: str, own: bool) -> None:
+def test_a_search_that_looks_for_the_wrong_learns(device: str, emulated: bool, own: bool) -> None:
     """The search of literal_scale sums over heads what the attention sees one by one; it is taught to find what counts."""
+    if emulated:
+        pytest.skip("150 steps: what they teach is the CPU's to show, loss and gradients are compared above")  # fmt: skip
     torch.manual_seed(11)
     if own:
         clock = build(device, literal_scale=True, own_search=True)

@@ -222,7 +222,7 @@ def _without(found, names):
         (["--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["--k", "0"], "--k must be at least 1, got 0"),
         (["--data", "none.csv"], "event file not found: none.csv"),
-        (["--categories", "genre"], "--categories names columns of a FILE"),
+        (["--categories", "genre"], "--categories is of a FILE"),
         (["--negatives-from", "others"], "argument --negatives-from: invalid choice: 'others'"),
         (["--history-delay", "-1"], "--history-delay must not be negative, got -1"),
         (["--max-events", "0"], "--max-events must be at least 1, got 0"),

@@ -48,10 +48,10 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
     assert len(results["interest"]["items"][0]["probability"]) == 96
 
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 7
     assert 'src="http' not in page
     assert sorted(path.stem for path in out.glob("*.png")) == [
-        "by_hour", "comparison", "interest", "over_stream", "recall", "similarity",
+        "by_hour", "clock", "comparison", "interest", "over_stream", "recall", "similarity",
     ]  # fmt: skip
     first = results["models"]["lic"]["seen_auc"]
     assert main([*arguments, "--resume", "--model", "lic"]) == 0
@@ -71,7 +71,7 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
         (["--max-events", "-5"], "--max-events must not be negative"),
         (["--days", "-1"], "--days must not be negative"),
         (["--k", "2049"], "--k must be at most 2048, got 2049"),
-        (["--categories", "genre"], "--categories names columns of a FILE"),
+        (["--categories", "genre"], "--categories is of a FILE"),
         (["--negatives-from", "others"], "argument --negatives-from: invalid choice: 'others'"),
         (["--history-delay", "-1"], "--history-delay must not be negative, got -1"),
         (["--data", "nyc", "--events", "mine.csv"], "--data and --events exclude each other"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,10 @@ UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 # milliseconds reach it in March 1973.
 UNITS_FROM = np.array([FARTHEST, 10**14, 10**17])
 FARTHEST_ZONE = 14 * 3600
+# A date, with or without a time of day; and its offset from UTC.
+ISO = re.compile(
+    r"(\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?) ?([Zz]|[+-]\d{2}(?::?\d{2})?)?"
+)
 # No zone is nearer to UTC: such an offset is in hours (to 14) or in minutes (to 14 * 60).
 NEAREST_ZONE = 900
 FIRST_CLOCK = -6_000_000_000  # in the year 1779
@@ -49,11 +54,48 @@ def numbers(table: EventTable, name: str, column: pd.Series | None = None) -> np
 
 def times_of(table: EventTable) -> tuple[IntArray, IntArray]:
     """Local seconds, and the seconds that events are ordered by, of every row."""
+    for name in ("time", "order_time"):
+        if name in table.frame:
+            _read_iso(table, name)
     seconds = seconds_of(table, "time")
     ordered = seconds_of(table, "order_time") if "order_time" in table.frame else seconds
     time = seconds + utc_offset(table, seconds)
     table.check("time", np.abs(time) >= FARTHEST, "must be before the year 5138")
     return time, ordered
+
+
+def _read_iso(table: EventTable, name: str) -> None:
+    """Texts such as ``2024-05-01 08:30:00`` or ``2024-05-01T08:30:00+02:00`` become timestamps; what the clock of ``time`` reads
+    beside UTC becomes its ``utc_offset``, where the file has none."""
+    import pandas as pd
+
+    column = table.frame[name]
+    first = column.iloc[0] if len(column) and column.dtype.kind == "O" else None
+    if not isinstance(first, str) or not ISO.fullmatch(first.strip()):
+        return
+    parts = column.astype(str).str.strip().str.extract(ISO, expand=True)
+    table.check(name, parts[0].isna().to_numpy(), "must be a date and time as the first row's")
+    zones = parts[1].notna().to_numpy()
+    table.check(
+        name,
+        zones != zones[0],
+        f"must have {'an' if zones[0] else 'no'} offset from UTC, as the first row's",
+    )
+    local = pd.to_datetime(parts[0], format="ISO8601", errors="coerce")
+    table.check(name, local.isna().to_numpy(), "must be a date and time of the calendar")
+    offset = np.array([_seconds_from_utc(zone) for zone in parts[1]], np.int64)
+    table.frame[name] = local - pd.to_timedelta(offset, unit="s")
+    if name == "time" and offset.any() and "utc_offset" not in table.frame:
+        table.frame["utc_offset"] = offset
+        table.tell("column 'time' has offsets from UTC: the clock reads its local time")
+
+
+def _seconds_from_utc(zone: object) -> int:
+    """Of ``Z``, ``+02:00``, ``-0530``, ``+02``; of nothing, 0."""
+    if not isinstance(zone, str) or zone in "Zz":
+        return 0
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    return (-1 if zone[0] == "-" else 1) * (3600 * int(digits[:2]) + 60 * int(digits[2:]))
 
 
 def seconds_of(table: EventTable, name: str) -> IntArray:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,23 @@ import numpy as np
 from longclock._extras import TRAIN_EXTRA
 from longclock.data.event_columns import OPTIONAL, REQUIRED, label_of, times_of
 from longclock.data.event_table import EventTable, read_table
-from longclock.data.file_columns import EventFileError
+from longclock.data.file_columns import EventFileError, FileForm
 from longclock.data.stream import EventStream, IntArray
 
 
-def read_events(path: str | Path, categories: Sequence[str] | None = None) -> EventStream:
-    """Read an event stream from Parquet or CSV with named columns.
+def read_events(
+    path: str | Path,
+    categories: Sequence[str] | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    separator: str | None = None,
+    header: bool = True,
+) -> EventStream:
+    """Read an event stream from Parquet or a text file such as CSV.
 
     Columns: ``user``, ``item`` (any values, in CSV any text: they are numbered in order of
     appearance), ``time`` (seconds; milliseconds, micro- and nanoseconds are noticed and converted,
-    with a message; Parquet timestamps and dates), optional ``order_time`` (default: ``time``),
+    with a message; Parquet timestamps and dates; texts as ``2024-05-01T08:30:00+02:00``), optional ``order_time`` (default: ``time``),
     ``utc_offset`` (seconds east of UTC, added to ``time`` for the clock only; without it timestamps
     with a time zone are read in that zone, with a message), ``label`` (0 or 1, or booleans; without
     it every event is a positive) and attributes of the item. What is not read stands in the stream's
@@ -29,8 +36,12 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
     Args:
         path: ``.parquet``, ``.csv`` or ``.csv.gz``, or a folder of such files, as Spark writes it: hidden
             files (``_SUCCESS``) do not count, folders within it called ``name=value`` are a column;
-            rows in any order.
+            rows in any order. Also a single ``.tsv``, ``.txt``, ``.dat`` or ``.data``, with ``.gz`` or without.
         categories: attribute columns; None takes the columns whose name holds "category".
+        columns: what the file calls a column of ours: ``{"user": "userId", "item": "movieId", "time": "timestamp"}``.
+        separator: of a text file's fields, of one letter or more, such as ``::``; None: of comma, tab, ``;``, ``|`` and ``::`` the one
+            of which the first line has most.
+        header: whether a text file's first line has the names; else they are "1", "2" and so on, for ``columns``.
     Raises:
         EventFileError: names the file, the column and the row, counted from 1 after the header; the
             blank lines of a CSV are left out, but counted.
@@ -46,7 +57,7 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
         >>> stream.name, stream.time.tolist(), stream.user.tolist()  # bob was first, so he is user 0
         ('plays', [60, 3600], [0, 1])
     """
-    path = Path(path)
+    path, form = Path(path), _form(columns, separator, header)
     _check_categories(path, categories)
     require_readers()
     attributes: list[str] = list(dict.fromkeys(categories or ()))
@@ -56,7 +67,7 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
             attributes.extend(name for name in names if "category" in name)
         return [*REQUIRED, *(name for name in OPTIONAL if name in names), *attributes]
 
-    table = read_table(path, wanted)
+    table = read_table(path, wanted, form)
     if len(table.frame) == 0:
         raise EventFileError(f"{path}: the file has no events")
     time, ordered = times_of(table)
@@ -79,6 +90,27 @@ def read_events(path: str | Path, categories: Sequence[str] | None = None) -> Ev
         category_names=names,
         unused_columns=table.unused,
     )
+
+
+def _form(columns: Mapping[str, str] | None, separator: str | None, header: bool) -> FileForm:
+    columns = dict(columns or {})
+    for own, theirs in columns.items():
+        if own not in (*REQUIRED, *OPTIONAL):
+            raise ValueError(
+                f"read_events: columns must name {', '.join((*REQUIRED, *OPTIONAL))}, got {own!r}; attributes are categories"
+            )
+        if list(columns.values()).count(theirs) > 1:
+            raise ValueError(
+                f"read_events: columns must be different ones of the file, got {theirs!r} twice"
+            )
+    if separator == "":
+        raise ValueError("read_events: separator must have a letter at least, got ''")
+    if not header and not set(REQUIRED) <= columns.keys():
+        raise ValueError(
+            "read_events: columns must say where user, item and time are without a header, such as {'user': '1', 'item': '2', 'time': '4'}, got "
+            f"{columns or 'none'}"
+        )
+    return FileForm(columns, separator, header)
 
 
 def require_readers() -> None:

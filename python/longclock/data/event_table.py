@@ -16,7 +16,10 @@ import numpy as np
 
 from longclock.data.file_columns import (
     KINDS,
+    SINGLE,
+    USUAL,
     EventFileError,
+    FileForm,
     header,
     is_parquet,
     one_line,
@@ -88,41 +91,48 @@ class EventFiles:
         files: one or more.
         columns: names of what is read, in this order.
         unused: names of what is not.
+        form: how the files are written.
     """
 
     path: Path
     files: list[Path]
     columns: list[str]
     unused: tuple[str, ...]
+    form: FileForm
     _headers: list[list[str]]
     _folders: list[dict[str, str | None]]
     # The kind of every column's values, and the file which has them first.
     _kinds: dict[str, tuple[str, Path]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, path: Path, wanted: Callable[[Sequence[str]], Sequence[str]]) -> EventFiles:
+    def of(
+        cls, path: Path, wanted: Callable[[Sequence[str]], Sequence[str]], form: FileForm = USUAL
+    ) -> EventFiles:
         """The columns that ``wanted`` chooses from the names of all.
 
         Raises:
             EventFileError: a file that is damaged, encrypted, of another kind or without one of the columns.
             FileNotFoundError: there is no such file or folder.
         """
-        files = _files(path)
-        headers = [read_as(file, header) for file in files]
+        files = _files(path, any_text=form != USUAL)
+        headers = [read_as(file, functools.partial(header, form=form)) for file in files]
         folders = [_folder_values(path, file) for file in files]
         given = (*headers, *folders)
         names = list(dict.fromkeys(name for names in given for name in names))
         columns = list(wanted(names))
         for name in columns:
             if name not in names:
-                raise EventFileError(f"{path}: column {name!r} is missing; {_listed(names)}")
+                theirs = form.columns.get(name, name)
+                raise EventFileError(
+                    f"{path}: column {theirs!r} is missing; {_listed(names, theirs)}"
+                )
         for file, own, values in zip(files, headers, folders, strict=True):
             for name in columns:
                 _once(file, name, own, values)
         unused = tuple(
             name for name in names if name not in columns and not re.fullmatch(NO_COLUMN, name)
         )
-        return cls(path, files, columns, unused, headers, folders)
+        return cls(path, files, columns, unused, form, headers, folders)
 
     def frame(
         self, place: int, group: int | None = None, columns: Sequence[str] | None = None
@@ -135,7 +145,9 @@ class EventFiles:
         file, present = self.files[place], self._headers[place]
         columns = self.columns if columns is None else list(columns)
         own = [name for name in columns if name in present]
-        frame = read_as(file, functools.partial(read_columns, columns=own, group=group))
+        frame = read_as(
+            file, functools.partial(read_columns, columns=own, group=group, form=self.form)
+        )
         for name in columns:
             if name not in present:
                 frame[name] = self._folders[place].get(name)
@@ -157,7 +169,9 @@ class EventFiles:
                 )
 
 
-def read_table(path: Path, wanted: Callable[[Sequence[str]], Sequence[str]]) -> EventTable:
+def read_table(
+    path: Path, wanted: Callable[[Sequence[str]], Sequence[str]], form: FileForm = USUAL
+) -> EventTable:
     """The columns that ``wanted`` chooses from the names of all, of all rows.
 
     Raises:
@@ -165,7 +179,7 @@ def read_table(path: Path, wanted: Callable[[Sequence[str]], Sequence[str]]) -> 
     """
     import pandas as pd
 
-    files = EventFiles.of(path, wanted)
+    files = EventFiles.of(path, wanted, form)
     frames = [files.frame(place) for place in range(len(files.files))]
     _same_units(frames)
     ends = np.cumsum([len(frame) for frame in frames])
@@ -174,11 +188,15 @@ def read_table(path: Path, wanted: Callable[[Sequence[str]], Sequence[str]]) -> 
     return EventTable(path, files.files, ends, frame, files.unused)
 
 
-def _files(path: Path) -> list[Path]:
-    """The file, or those below the folder: hidden ones (``_SUCCESS``, ``.part.crc``) do not count."""
+def _files(path: Path, any_text: bool = False) -> list[Path]:
+    """The file, of any ending where it was said how it is written, or those below the folder: hidden ones (``_SUCCESS``,
+    ``.part.crc``) do not count."""
     if path.is_file():
-        if not path.name.endswith(KINDS):
-            raise EventFileError(f"{path}: the name must end in .parquet, .csv or .csv.gz")
+        if not any_text and not path.name.endswith(SINGLE):
+            raise EventFileError(
+                f"{path}: the name must end in .parquet, or that of a text file in .csv, .tsv, .txt, .dat or .data, with .gz where it "
+                "is packed; of another one say how it is written (--columns, --separator)"
+            )
         return [path]
     if not path.exists():
         raise FileNotFoundError(f"event file not found: {path}")
@@ -224,10 +242,10 @@ def _once(file: Path, name: str, header: Sequence[str], values: dict[str, str | 
         )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], missing: str) -> str:
     text = f"the columns are: {one_line(', '.join(names))}"
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        text += " (columns must be separated by commas)"
+    if missing in ("user", "item", "time"):
+        text += f" (say which is the {missing}: --columns {missing}=NAME; without a line of names, --no-header)"
     return text
 
 

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import io
+import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,7 +19,43 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KINDS = (".parquet", ".csv", ".csv.gz")
+TEXTS = (".tsv", ".txt", ".dat", ".data")  # of a single file, as data sets are published
+SINGLE = (*KINDS, *(ending + packed for ending in TEXTS for packed in ("", ".gz")))
+SEPARATORS = (",", "\t", ";", "|", "::")
 LONGEST_REASON = 300  # letters of a reader's own words
+
+
+@dataclasses.dataclass(frozen=True)
+class FileForm:
+    """How the columns of a file are called, and how a text file is written.
+
+    Args:
+        columns: the file's names of ours, where they are others: ``{"item": "movieId"}``.
+        separator: between the fields of a text file; None: that of SEPARATORS of which the first line has most.
+        header: whether the first line of a text file has names; else they are ``1``, ``2``, ...
+    """
+
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    separator: str | None = None
+    header: bool = True
+
+    def ours(self, names: Sequence[str]) -> list[str]:
+        """What the file's columns are called here; one that has our name of another is ``name of the file``."""
+        found = {theirs: own for own, theirs in self.columns.items()}
+        return [
+            found.get(name, f"{name} of the file" if name in self.columns else name)
+            for name in names
+        ]
+
+    def separator_of(self, line: str) -> str:
+        """Of a text file with this first line."""
+        if self.separator is not None:
+            return self.separator
+        counts = [line.count(mark) for mark in SEPARATORS]
+        return SEPARATORS[counts.index(max(counts))]
+
+
+USUAL = FileForm()
 
 
 class EventFileError(ValueError):
@@ -37,22 +75,29 @@ class EventFileError(ValueError):
 
 
 def is_parquet(file: Path) -> bool:
-    if file.name.endswith(KINDS):
+    if file.name.endswith(SINGLE):
         return file.name.endswith(".parquet")
     with file.open("rb") as data:  # Hive's and Impala's parts have no ending
         return data.read(4) == b"PAR1"
 
 
-def header(file: Path) -> list[str]:
+def header(file: Path, form: FileForm = USUAL) -> list[str]:
+    """The names of the columns, as they are called here."""
     if not is_parquet(file):
-        return _csv_header(file)
+        return form.ours(_text_header(file, form)[0])
     with parquet(file) as data:
-        return list(data.schema_arrow.names)
+        return form.ours(data.schema_arrow.names)
 
 
-def read_columns(file: Path, columns: Sequence[str], group: int | None = None) -> pd.DataFrame:
+def read_columns(
+    file: Path, columns: Sequence[str], group: int | None = None, form: FileForm = USUAL
+) -> pd.DataFrame:
     """The columns of a file, or of one row group of a Parquet file; the index counts the rows of the file from 0."""
-    return _read_parquet(file, columns, group) if is_parquet(file) else _read_csv(file, columns)
+    theirs = [form.columns.get(name, name) for name in columns]
+    read = (
+        _read_parquet(file, theirs, group) if is_parquet(file) else _read_text(file, theirs, form)
+    )
+    return read.set_axis(list(columns), axis="columns")
 
 
 def parquet(file: Path) -> Any:
@@ -158,7 +203,8 @@ def _not_utf8(file: Path) -> str:
     )
 
 
-def _csv_header(file: Path) -> list[str]:
+def _text_header(file: Path, form: FileForm) -> tuple[list[str], str]:
+    """The file's own names of its columns, and what separates them."""
     with _open(file) as data:
         block = data.read(1 << 20)
         while block:
@@ -168,21 +214,31 @@ def _csv_header(file: Path) -> list[str]:
                 raise ValueError("it holds NUL bytes: save it as UTF-8 text (is it UTF-16?)")
             block = data.read(1 << 20)
     with _open(file) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as text:
-        for fields in csv.reader(text):
-            return fields
+        separator = form.separator_of(text.readline())
+    with _open(file) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as text:
+        lines = csv.reader(text, delimiter=separator) if len(separator) == 1 else (line.rstrip("\r\n").split(separator) for line in text)  # fmt: skip
+        for fields in lines:
+            names = fields if form.header else [str(place + 1) for place in range(len(fields))]
+            return names, separator
     raise ValueError("it is empty")
 
 
-def _read_csv(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_text(file: Path, columns: Sequence[str], form: FileForm) -> pd.DataFrame:
     """Every field as text: what looks like a number may be an id, and '01' is not '1'."""
     import pandas as pd
 
+    names, separator = _text_header(file, form)
+    how: dict[str, Any] = {"sep": separator, "low_memory": False}
+    if len(separator) > 1:  # which pandas' fast reader does not take
+        how = {"sep": re.escape(separator), "engine": "python"}
+    if not form.header:
+        how |= {"header": None, "names": names}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             frame = pd.read_csv(
-                file, dtype=str, keep_default_na=False, na_values=[""], low_memory=False,
-                index_col=False, skip_blank_lines=False,
+                file, dtype=str, keep_default_na=False, na_values=[""], index_col=False, skip_blank_lines=False,
+                encoding="utf-8-sig", **how,
             )  # fmt: skip
         except pd.errors.ParserWarning:
             raise ValueError("row 1 has more fields than the header") from None

@@ -11,7 +11,7 @@ from longclock._extras import TRAIN_EXTRA
 try:
     from longclock.data import EventStream
     from longclock.store import BehaviourStore, open_store
-    from longclock.train.arguments import Parser, data_of, stream_of
+    from longclock.train.arguments import Parser, add_file, stream_of, where_of
 except ImportError as error:
     if (error.name or "").startswith("longclock"):
         raise
@@ -45,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--store", required=True, metavar="URL", help="a file, or redis://host:port/0; made where there is none")  # fmt: skip
     p.add_argument("--data", metavar="NAME|FILE", help="an example, or your own events: Parquet or CSV (nyc)")  # fmt: skip
     p.add_argument("--events", metavar="FILE", help="your own events: as --data FILE")
-    p.add_argument("--categories", metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
+    add_file(p)
     p.add_argument("--data-dir", metavar="FOLDER", help="folder of the example data")
     p.add_argument("--days", metavar="N", type=int, help="only the first days (0: all)")
     args = p.parse_args(argv)
     try:
-        stream = stream_of(data_of(args), args.data_dir, args.categories).head(args.days or None)
+        stream = stream_of(where_of(args)).head(args.days or None)
         with open_store(args.store, columns=columns_of(stream)) as store:
             new = fill(store, stream)
         print(f"{args.store}: {new:,} new behaviours of {len(stream):,} events")

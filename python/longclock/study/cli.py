@@ -24,6 +24,7 @@ from longclock.study.workers import Stopped, die_with, killed, stoppable, undist
 from longclock.train import folder
 from longclock.train.arguments import (
     Parser,
+    Where,
     add_data,
     add_device,
     add_learning,
@@ -37,6 +38,7 @@ from longclock.train.arguments import (
     positive,
     stream_of,
     unused_columns,
+    where_of,
 )
 from longclock.train.config import MODELS, PRESETS, Config
 from longclock.train.console import Console
@@ -127,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = device_of(args)
         out = args.out or Path("longclock-out") / "study" / folder_name(data)
         folder.check_writable(out)
-        where = (data, args.data_dir, args.categories, args.days, args.max_events)
+        where = (where_of(args), args.days, args.max_events)
         stream = _stream(*where)
         if unused := unused_columns(stream):
             console.say(unused)
@@ -189,17 +191,11 @@ def _config(args: argparse.Namespace) -> Config:
 
 
 @functools.cache
-def _stream(
-    data: str,
-    data_dir: str | None,
-    categories: str | None,
-    days: int | None,
-    max_events: int | None,
-) -> EventStream:
+def _stream(where: Where, days: int | None, max_events: int | None) -> EventStream:
     """Read once in every process."""
     if max_events == 0:
         raise ValueError("--max-events must be at least 1, got 0")
-    return stream_of(data, data_dir, categories).head(days or None, max_events)
+    return stream_of(where).head(days or None, max_events)
 
 
 def _same(stream: EventStream, config: Config) -> Line:

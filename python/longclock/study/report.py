@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from longclock import plot
+from longclock.plot.models import Interval
+from longclock.plot.style import colours_of, figure_of, new_axes, numbers, plain
 from longclock.study.plan import Line
 from longclock.study.summary import (
     MOST_SEEDS,
@@ -22,7 +24,6 @@ from longclock.study.summary import (
     seeds_needed,
 )
 from longclock.train.config import MODELS
-from longclock.train.figures import COLOURS, figure_of, new_axes, numbers, plain
 from longclock.train.folder import write_whole
 from longclock.train.report import png, trouble
 
@@ -48,6 +49,7 @@ COLUMNS = {
     "jump": ("jump at the hour", 4),
     "mid_hour_change": ("mid-hour", 4),
 }
+Models = Mapping[str, Sequence[Line]]
 WIDE_SPREAD = 0.02  # of the seen AUC over seeds
 
 
@@ -167,18 +169,22 @@ def figures(lines: Sequence[Line], protocol: str) -> dict[str, Figure]:
 def auc(lines: Sequence[Line], protocol: str) -> Figure:
     """Seen AUC of every model with its confidence interval."""
     models = by_model(lines, protocol)
-    axes = new_axes(
-        "Seen AUC and its 95% confidence interval", "seen AUC", "", height=1.2 + 0.28 * len(models)
+    return plot.points(
+        _intervals(models), _titles(models), "Seen AUC and its 95% confidence interval", "seen AUC"
     )
-    for place, (runs, colour) in enumerate(zip(models.values(), itertools.cycle(COLOURS))):
-        mean = mean_of(runs, "seen_auc")
-        if mean is not None:
-            axes.errorbar(mean.value, -place, xerr=mean.half_width or 0, fmt="o", color=colour)
-    axes.set_yticks(
-        [-place for place in range(len(models))],
-        [plain(title_of(runs[0])) for runs in models.values()],
-    )
-    return figure_of(axes)
+
+
+def _intervals(models: Models) -> dict[str, Interval]:
+    means = {model: mean_of(runs, "seen_auc") for model, runs in models.items()}
+    return {
+        model: (mean.value, mean.half_width or 0)
+        for model, mean in means.items()
+        if mean is not None
+    }
+
+
+def _titles(models: Models) -> dict[str, str]:
+    return {model: title_of(runs[0]) for model, runs in models.items()}
 
 
 def by_hour(lines: Sequence[Line], protocol: str, figure: str, title: str, label: str) -> Figure:
@@ -188,7 +194,7 @@ def by_hour(lines: Sequence[Line], protocol: str, figure: str, title: str, label
     if BASE in models and BASE not in shown:
         shown[-1] = BASE
     axes = new_axes(title, "hour of the event", label)
-    for model, colour in zip(shown, COLOURS, strict=False):
+    for model, colour in zip(shown, colours_of(shown), strict=True):
         values = numbers(mean_by_hour(models[model], figure))
         axes.plot(
             range(24), values, color=colour, marker=".", label=plain(title_of(models[model][0]))
@@ -200,16 +206,9 @@ def by_hour(lines: Sequence[Line], protocol: str, figure: str, title: str, label
 
 def quality_and_cost(lines: Sequence[Line], protocol: str) -> Figure:
     """Seen AUC over the time that 1,000 candidates take."""
-    axes = new_axes(
-        "Quality and cost", "ms to score 1,000 candidates, one thread", "seen AUC", height=4.2
-    )
     models = by_model(lines, protocol)
-    for runs, colour in zip(models.values(), itertools.cycle(COLOURS)):
-        auc_mean, cost = mean_of(runs, "seen_auc"), mean_of(runs, "ms_per_1000")
-        if auc_mean is not None and cost is not None:
-            axes.plot(cost.value, auc_mean.value, "o", color=colour)
-            axes.annotate(plain(title_of(runs[0])), (cost.value, auc_mean.value), (4, 3),
-                          textcoords="offset points", fontsize=8)  # fmt: skip
-    axes.set_xscale("log")
-    axes.margins(x=0.2)
-    return figure_of(axes)
+    costs = {model: mean_of(runs, "ms_per_1000") for model, runs in models.items()}
+    return plot.quality_and_cost(
+        _intervals(models), {model: cost.value for model, cost in costs.items() if cost is not None}, _titles(models),
+        "ms to score 1,000 candidates, one thread", "seen AUC",
+    )  # fmt: skip

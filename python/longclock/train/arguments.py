@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
@@ -48,7 +48,7 @@ def add_data(group: argparse._ArgumentGroup, days: str = "0: all") -> None:
     examples = ", ".join(PRESETS)
     group.add_argument("--data", metavar="NAME|FILE", help=f"an example ({examples}), or your own events: Parquet or CSV (nyc)")  # fmt: skip
     group.add_argument("--events", metavar="FILE", help="your own events: as --data FILE")
-    group.add_argument("--categories", metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
+    add_file(group)
     group.add_argument("--data-dir", metavar="FOLDER", help="folder of the example data")
     group.add_argument("--days", metavar="N", type=int, help=f"only the first days ({days})")
     group.add_argument("--max-events", metavar="N", type=int, help="only the first events")
@@ -57,6 +57,14 @@ def add_data(group: argparse._ArgumentGroup, days: str = "0: all") -> None:
     group.add_argument("--history-delay", metavar="N", type=int, help="seconds before an event whose behaviours it does not see yet (0)")  # fmt: skip
     group.add_argument("--negatives", metavar="N", type=int, help="sampled for an event without labels (4)")  # fmt: skip
     group.add_argument("--negatives-from", choices=NEGATIVES_FROM, help="items by popularity, the user's own earlier ones, or half of each (both)")  # fmt: skip
+
+
+def add_file(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    """How a FILE of events is written."""
+    group.add_argument("--categories", metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
+    group.add_argument("--columns", metavar="OURS=THEIRS", help="what FILE calls user, item, time, label ...: user=userId,item=movieId,time=timestamp")  # fmt: skip
+    group.add_argument("--separator", metavar="TEXT", help="between fields of FILE, such as '::' or tab (told from the first line)")  # fmt: skip
+    group.add_argument("--no-header", action="store_true", help="FILE has no line of names: --columns user=1,item=2,time=4")  # fmt: skip
 
 
 def add_learning(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
@@ -156,14 +164,31 @@ def check_models(names: Iterable[str], config: Config) -> None:
             raise ValueError(f"--models {name}: {error}") from error
 
 
+class Where(NamedTuple):
+    """Where events come from, as the arguments say; the same in every process."""
+
+    data: str  # the name of an example, or a file
+    data_dir: str | None
+    categories: str | None
+    columns: str | None
+    separator: str | None
+    header: bool
+
+
 def data_of(args: argparse.Namespace) -> str:
     """The name of an example, or a file."""
     if args.data is not None and args.events is not None:
         raise ValueError("--data and --events exclude each other")
     name = args.events if args.events is not None else args.data or "nyc"
-    if args.categories is not None and name in PRESETS:
-        raise ValueError("--categories names columns of a FILE, not of the example data")
+    for argument in ("categories", "columns", "separator", "no_header"):
+        if getattr(args, argument) not in (None, False) and name in PRESETS:
+            shown = argument.replace("_", "-")
+            raise ValueError(f"--{shown} is of a FILE, not of the example data")
     return str(name)
+
+
+def where_of(args: argparse.Namespace) -> Where:
+    return Where(data_of(args), args.data_dir, args.categories, args.columns, args.separator, not args.no_header)  # fmt: skip
 
 
 def folder_name(data: str) -> str:
@@ -171,12 +196,19 @@ def folder_name(data: str) -> str:
     return data if data in PRESETS else Path(data).stem or Path(data).resolve().stem
 
 
-def stream_of(data: str, data_dir: str | None, categories: str | None) -> EventStream:
+def stream_of(where: Where) -> EventStream:
     """All events of an example or a file."""
-    if data in PRESETS:
-        return load(data, data_dir)
-    names = None if categories is None else listed("--categories", categories)
-    return read_events(data, names)
+    if where.data in PRESETS:
+        return load(where.data, where.data_dir)
+    names = None if where.categories is None else listed("--categories", where.categories)
+    columns = {}
+    for word in [] if where.columns is None else listed("--columns", where.columns):
+        own, equals, theirs = word.partition("=")
+        if not equals or not own or not theirs:
+            raise ValueError(f"--columns must be pairs such as user=userId with commas between them, got {word!r}")  # fmt: skip
+        columns[own] = theirs
+    separator = "\t" if where.separator in ("tab", "\\t") else where.separator
+    return read_events(where.data, names, columns=columns, separator=separator, header=where.header)
 
 
 def unused_columns(stream: EventStream) -> str:

@@ -30,6 +30,7 @@ from longclock.train.arguments import (
     positive,
     stream_of,
     unused_columns,
+    where_of,
 )
 from longclock.train.compare import Options, compare, console
 from longclock.train.config import MODELS, PRESETS, USUAL, Config
@@ -175,7 +176,7 @@ def _config(args: argparse.Namespace) -> Config:
 
 def _stream(data: str, args: argparse.Namespace) -> EventStream:
     days = 60 if args.days is None and data == "nyc" else args.days
-    stream = stream_of(data, args.data_dir, args.categories).head(days or None, args.max_events)
+    stream = stream_of(where_of(args)).head(days or None, args.max_events)
     if len(stream) == 0:
         raise ValueError("no events are left: raise --days or --max-events")
     return stream

@@ -69,6 +69,8 @@ def compare(
             interest = results.interest_over_a_day(run, data)
             if interest is not None:
                 found["interest"] = {"model": MODELS[name].title, **interest}
+        if name == "lic":
+            found["clock"] = results.clock_face(run, data)
     return {
         **found,
         "config": dataclasses.asdict(config),

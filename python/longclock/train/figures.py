@@ -3,66 +3,41 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOURS = ["#c1272d", "#8a8a8a", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7",
-           "#8c6d31", "#5e4fa2", "#000000"]  # fmt: skip
-ZERO_WIDTH = "\u200b"
+from longclock import plot
+from longclock.plot.style import COLOURS, colours_of, figure_of, new_axes, numbers, plain
+
 Results = dict[str, Any]
 
 
-def plain(name: str, most: int = 40) -> str:
-    """A name as matplotlib shows it as it is: no mathematics, no line break, in a legend even with ``_`` in front."""
-    shown = "".join(char if char.isprintable() else " " for char in name)
-    shown = " ".join(shown.split())
-    if len(shown) > most:
-        shown = shown[: most - 1] + "…"
-    return (ZERO_WIDTH * shown.startswith("_") + shown).replace("$", r"\$") or "(no name)"
-
-
-def new_axes(title: str, x: str, y: str, width: float = 7.2, height: float = 3.6) -> Axes:
-    axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    return axes
-
-
-def figure_of(axes: Axes) -> Figure:
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    return figure
-
-
-def numbers(values: list[float | None]) -> list[float]:
-    return [float("nan") if value is None else value for value in values]
+def coloured(results: Results) -> list[tuple[str, dict[str, Any]]]:
+    """Every model's colour, and what was found of it."""
+    models = results["models"]
+    return list(zip(colours_of(list(models)), models.values(), strict=True))
 
 
 def comparison(results: Results) -> Figure:
     """Seen AUC (filled) and seen UAUC (hollow) of every model."""
-    models = list(results["models"].values())
+    models = coloured(results)
     title = f"{plain(results['data']['name'])}: every event scored before it is learned from"
     axes = new_axes(
         title, "seen AUC (filled) and seen UAUC (hollow)", "", height=1.2 + 0.45 * len(models)
     )
     place = np.arange(len(models))[::-1]
     for metric, above in (("seen_auc", 9), ("seen_uauc", -15)):
-        values = numbers([model[metric] for model in models])
-        for y, value, colour in zip(place, values, itertools.cycle(COLOURS)):
+        values = numbers([model[metric] for _, model in models])
+        for y, value, (colour, _) in zip(place, values, models, strict=True):
             if np.isnan(value):
                 continue
             fill = colour if metric == "seen_auc" else "white"
             axes.plot(value, y, "o", markersize=9, color=colour, markerfacecolor=fill, zorder=3)
             axes.annotate(f"{value:.3f}", (value, y), (0, above), textcoords="offset points",
                           ha="center", fontsize=9)  # fmt: skip
-    axes.set_yticks(place, [plain(model["title"]) for model in models])
+    axes.set_yticks(place, [plain(model["title"]) for _, model in models])
     axes.margins(x=0.12, y=0.22)
     return figure_of(axes)
 
@@ -70,7 +45,7 @@ def comparison(results: Results) -> Figure:
 def over_stream(results: Results) -> Figure:
     """Seen AUC over the stream, everything scored before it was learned from."""
     axes = new_axes("Seen AUC over the stream", "share of the stream", "seen AUC")
-    for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
+    for colour, model in coloured(results):
         values = numbers(model["seen_auc_over_stream"])
         share = (np.arange(len(values)) + 0.5) / len(values)
         axes.plot(share, values, color=colour, label=plain(model["title"]), linewidth=1.6)
@@ -85,7 +60,7 @@ def over_stream(results: Results) -> Figure:
 def by_hour(results: Results) -> Figure:
     """Seen AUC by the hour of the event."""
     axes = new_axes("Seen AUC by hour of day", "hour of the event", "seen AUC")
-    for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
+    for colour, model in coloured(results):
         axes.plot(
             range(24), numbers(model["seen_auc_by_hour"]), color=colour, label=plain(model["title"]), marker=".",
         )  # fmt: skip
@@ -100,7 +75,7 @@ def similarity(results: Results) -> Figure | None:
         "Learned time similarity s", "difference on the clock, hours", "s(difference) - s(0)"
     )
     found = False
-    for colour, model in zip(itertools.cycle(COLOURS), results["models"].values()):
+    for colour, model in coloured(results):
         curve = model.get("similarity")
         if curve:
             found = True
@@ -116,23 +91,36 @@ def similarity(results: Results) -> Figure | None:
 
 def recall(results: Results) -> Figure | None:
     """The share of the attention that each model's search finds."""
-    models = [m for m in results["models"].values() if m.get("recall_of_attention") is not None]
+    models = {
+        name: model
+        for name, model in results["models"].items()
+        if model.get("recall_of_attention") is not None
+    }
     if not models:
         return None
-    axes = new_axes(
-        "What the search finds of the attention", "recall of attention at K (filled) and the best there is (hollow)", "", height=1.2 + 0.35 * len(models)
-    )  # fmt: skip
-    for place, (model, colour) in enumerate(zip(models, itertools.cycle(COLOURS))):
-        value = model["recall_of_attention"]
-        axes.plot(model["best_recall"], -place, "o", markersize=9, color=colour, markerfacecolor="white")  # fmt: skip
-        axes.plot(value, -place, "o", markersize=9, color=colour)
-        axes.annotate(f"{value:.3f}", (value, -place), (0, 9), textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
-    axes.set_yticks(
-        [-place for place in range(len(models))],
-        [f"{plain(model['title'])}, K = {model['recall_k']:,}" for model in models],
+    return plot.shares_found(
+        {name: model["recall_of_attention"] for name, model in models.items()},
+        {name: model["best_recall"] for name, model in models.items()},
+        {name: f"{model['title']}, K = {model['recall_k']:,}" for name, model in models.items()},
     )
-    axes.margins(x=0.12, y=0.22)
-    return figure_of(axes)
+
+
+def clock(results: Results) -> Figure | None:
+    """What the clock looks at: s as hands, and what its search keeps of one history at two hours."""
+    found = results.get("clock")
+    if found is None:
+        return None
+    curve, hours = (
+        found["similarity"],
+        {hour: np.array(own) for hour, own in zip(found["hours"], found["kept"], strict=True)},
+    )
+    return plot.clock_face(
+        (curve["hours"], curve["s"]),
+        np.array(found["times"]),
+        hours,
+        groups=np.array(found["groups"]),
+        names=found["names"],
+    )
 
 
 def interest(results: Results) -> Figure | None:
@@ -163,6 +151,7 @@ def interest(results: Results) -> Figure | None:
 def all_figures(results: Results) -> dict[str, Figure]:
     """Every figure that the results allow, by file stem."""
     figures = {
+        "clock": clock(results),
         "comparison": comparison(results),
         "over_stream": over_stream(results),
         "by_hour": by_hour(results),

@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from longclock.train.figures import all_figures
 from longclock.train.folder import write_whole
 
 CAPTIONS = {
+    "clock": "Left: how much a behaviour counts by when it was done, were the rest equal, asked at two hours; exp(s) over its largest "
+    "value. Beside it: the latest behaviours of the most active user, the newest outermost, and those that the search keeps for "
+    "{item} at these hours.",
     "comparison": "All models share data, negatives, embeddings, tower and order of events; only the "
     "interest module (or, for shuffled times, the behaviours' times) differs.",
     "over_stream": "Every event was scored before it was learned from; those of an item's first moment are left out.",
@@ -29,27 +33,36 @@ CAPTIONS = {
 }
 
 SILENT = 0.9  # share of the tower's units
+NO_LEAD = 0.001  # of seen AUC: less than seeds differ by
+FLAT = 0.1  # of s, over half the clock
+FEW_REPEATS = 0.3  # of the events
 FIGURES = ("seen_auc", "seen_uauc", "own_auc", "auc", "logloss")
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
+:root {{ color-scheme: light dark; --text: #222; --page: #fff; --faint: #555; --line: #ddd; --code: #f3f3f3 }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --text: #ddd; --page: #161618; --faint: #a2a2a6; --line: #3a3a3e; --code: #26262a }} }}
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; background: #fff; overflow-wrap: anywhere }}
-table {{ border-collapse: collapse }} td, th {{ padding: .25rem .8rem; text-align: right }}
-td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px solid #ddd }}
-img {{ max-width: 100% }} figure {{ margin: 1.5rem 0 }} figcaption, .note {{ color: #555 }}
-code {{ background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere }}
+       color: var(--text); background: var(--page); overflow-wrap: anywhere }}
+.wide {{ overflow-x: auto }} table {{ border-collapse: collapse; overflow-wrap: normal }}
+td, th {{ padding: .25rem .8rem; text-align: right }}
+td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px solid var(--line) }}
+figure {{ margin: 1.5rem 0 }} figcaption, .note {{ color: var(--faint) }}
+img {{ max-width: 100%; background: #fff; border-radius: 4px }}
+code {{ background: var(--code); padding: .1rem .3rem; overflow-wrap: anywhere }}
 </style></head><body>
 <h1>{title}</h1>
 <p class="note">{data}</p>
 <p><code>{command}</code></p>
-{table}
-{warnings}
+<div class="wide">{table}</div>
+<h2>What this says</h2>
+{verdict}
 {figures}
 <h2>Run</h2>
-<table>{settings}</table>
+<div class="wide"><table>{settings}</table></div>
 </body></html>
 """
 
@@ -84,6 +97,73 @@ def table(results: dict[str, Any]) -> list[list[str]]:
         speed = ["n/a" if per_second is None else f"{per_second:,.0f}", f"{model['seconds']:.1f}"]
         rows.append([model["title"], *figures, *speed])
     return rows
+
+
+def verdict(results: dict[str, Any]) -> list[str]:
+    """What the figures say, in sentences: the clock beside its control, what s learned, what the data are like."""
+    models, data = results["models"], results["data"]
+    return [*_worth(models), *_learned(models), *_likeness(data, results["config"])]
+
+
+def _worth(models: dict[str, Any]) -> list[str]:
+    """Of the time of day: LIC's lead over its control."""
+    auc = {
+        name: model["seen_auc"] for name, model in models.items() if model["seen_auc"] is not None
+    }
+    if "lic" not in auc:
+        return []
+    if "lic-shuffled" not in auc:
+        return [
+            "What the time of day is worth is not known without LIC's control: add lic-shuffled to --models."
+        ]
+    lead = auc["lic"] - auc["lic-shuffled"]
+    of_control = "its control, whose behaviours have the times of others of the same user"
+    if lead < NO_LEAD:
+        return [
+            f"LIC's seen AUC is {lead:+.4f} beside that of {of_control}: this run shows no gain from the time of day."
+        ]
+    return [
+        f"LIC's seen AUC is {lead:.4f} above that of {of_control}: that much came from the time of day, in one run. "
+        "How far seeds differ tells python -m longclock.study."
+    ]
+
+
+def _learned(models: dict[str, Any]) -> list[str]:
+    """Of LIC's s: how far it falls, and where a behaviour counts half."""
+    curve = models.get("lic", {}).get("similarity")
+    if not curve:
+        return []
+    fall = [curve["s"][0] - s for s in curve["s"]]
+    if fall[-1] <= 0:  # the warnings say so
+        return []
+    if fall[-1] < FLAT:
+        return [
+            f"s falls by {fall[-1]:.2f} over half the clock, next to nothing: LIC hardly tells times of day apart."
+        ]
+    half = next(
+        (hours for hours, down in zip(curve["hours"], fall, strict=True) if down >= math.log(2)),
+        None,
+    )
+    reach = "" if half is None else f", half as much from {half:g} hours apart"
+    return [
+        f"s falls by {fall[-1]:.1f} over half the clock: were the rest equal, a behaviour at the opposite hour counts "
+        f"{math.exp(-fall[-1]):.2%} of one at the same hour{reach}."
+    ]
+
+
+def _likeness(data: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Of the events: how many repeat what their user did before, and whether the negatives suit that."""
+    share = data["repeats"]
+    found = [f"{share:.0%} of the events are an item that their user took before."]
+    if (
+        data["labels"] == "sampled negatives"
+        and share < FEW_REPEATS
+        and config["negatives_from"] != "popularity"
+    ):
+        found.append(
+            "With so few, negatives from a user's own past are told by their having been taken: compare with --negatives-from popularity."
+        )
+    return found
 
 
 def warnings(results: dict[str, Any]) -> list[str]:
@@ -135,7 +215,7 @@ def _page(results: dict[str, Any], images: dict[str, bytes]) -> str:
     head, *rows = table(results)
     figures = "\n".join(
         f'<figure><img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
-        f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption></figure>"
+        f"<figcaption>{html.escape(_caption(name, results))}</figcaption></figure>"
         for name, image in images.items()
     )
     settings = {**results["config"], **results["versions"], "threads": results["threads"]}
@@ -149,11 +229,17 @@ def _page(results: dict[str, Any], images: dict[str, bytes]) -> str:
             f"{data['counted_from_event']:,} on, {data['counted_new_items']:.1%} of which are an item's first.{_unused(data)}"
         ),
         command=html.escape(results["command"]),
-        warnings="".join(f"<p>{html.escape(line)}</p>\n" for line in warnings(results)),
+        verdict="".join(
+            f"<p>{html.escape(line)}</p>\n" for line in [*verdict(results), *warnings(results)]
+        ),
         table=f"<table>{_row('th', head)}{''.join(_row('td', row) for row in rows)}</table>",
         figures=figures,
         settings="".join(_row("td", [key, str(value)]) for key, value in settings.items()),
     )
+
+
+def _caption(name: str, results: dict[str, Any]) -> str:
+    return CAPTIONS[name].replace("{item}", results["clock"]["item"] if name == "clock" else "")
 
 
 def _repeated(data: dict[str, Any]) -> str:

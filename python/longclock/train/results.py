@@ -25,6 +25,8 @@ from longclock.types import ELAPSED
 POINTS = 96  # of a clock's curve: every 15 minutes of a day
 PARTS = 40  # of the stream, for its AUC over time
 INTEREST_ITEMS = 4
+FACE_BEHAVIOURS = 2000  # of a history that a clock's face shows
+FAR_HOURS = 6
 LONG = 10_000  # behaviours of a long history
 ASKED = 256  # of the last events, to see which units of the tower are silent
 RECALL = ("recall_of_attention", "best_recall", "recall_k")
@@ -60,6 +62,7 @@ def describe(data: TrainingData, counted_from: int) -> dict[str, Any]:
         "days": len(np.unique(stream.day())),
         "candidates": len(candidates.item),
         "labels": "sampled negatives" if stream.label is None else "real",
+        "repeats": round(float(stream.pair_seen().mean()), 4),
         "negatives_repeated": None if stream.label is not None else round(candidates.repeated(), 4),
         "counted_new_items": round(float(1 - stream.item_seen()[counted].mean()), 4),
         "history_median": int(np.median(lengths)),
@@ -220,24 +223,10 @@ def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any] | None:
     event's window starts. None where the model diverged.
     """
     stream = data.stream
-    user = int(np.bincount(stream.user).argmax())
-    own = np.flatnonzero(stream.user == user)
+    user, own = _most_active(stream)
     items = np.argsort(-np.bincount(stream.item[own]), kind="stable")[:INTEREST_ITEMS]
     items = np.intersect1d(items, stream.item[own])
-    last_day = stream.time[own[-1]] // DAY * DAY
-    clock = (last_day + np.arange(POINTS) * (DAY // POINTS)) % data.period
-    many = torch.zeros(POINTS, dtype=torch.int64)
-    batch = Batch(
-        number=many + int(own[-1]),
-        user=many + user,
-        time=torch.from_numpy(clock.astype(np.int32)),
-        starts=many + int(data.histories.starts[own[-1]]),
-        ends=many + int((stream.user < user).sum()) + len(own),
-        event=torch.arange(POINTS).repeat_interleave(len(items)),
-        query_offsets=torch.arange(POINTS + 1) * len(items),
-        item=torch.from_numpy(items).repeat(POINTS),
-        label=torch.zeros(POINTS * len(items)),
-    )
+    batch = _on_the_last_day(data, own, np.arange(POINTS) * (DAY // POINTS), items)
     probability = torch.sigmoid(run.ranker(batch, data)).unflatten(0, (POINTS, len(items)))
     if not probability.isfinite().all():
         return None
@@ -258,6 +247,81 @@ def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any] | None:
         "hours": (np.arange(POINTS) * 24 / POINTS).tolist(),
         "items": curves,
     }
+
+
+@torch.no_grad()
+def clock_face(run: Run, data: TrainingData) -> dict[str, Any] | None:
+    """What the clock looks at: its learned s, and which behaviours of the most active user its search keeps for their most
+    frequent item at two hours, those of their most events. The latest ``FACE_BEHAVIOURS`` of the history are searched.
+
+    ``groups`` are the coarsest attribute of the behaviours' items, of which ``names`` are. None for a model without one such s,
+    or whose search kept nothing.
+    """
+    curve, interest = similarity_curve(run, data.period), run.ranker.interest
+    if curve is None or data.period != DAY or isinstance(run.ranker, CountingRanker):
+        return None
+    stream = data.stream
+    user, own = _most_active(stream)
+    item = np.array([np.bincount(stream.item[own]).argmax()])
+    hours = _busy_hours(stream.time[own])
+    batch = _on_the_last_day(data, own, 3600 * hours, item)
+    end = int(batch.ends[0])
+    batch = batch._replace(starts=batch.starts.clamp(min=end - FACE_BEHAVIOURS))
+    start = int(batch.starts[0])
+    inputs = Inputs(run.ranker, batch, data)
+    found = interest.search(*inputs.call, **inputs.reads)
+    if found is None or start == end:
+        return None
+    behaviours = data.histories.item[start:end]
+    tables = stream.item_categories()
+    field = min(tables, key=lambda name: stream.category_sizes[name], default="")
+    return {
+        "user": user,
+        "item": _item_name(stream, int(item[0])),
+        "similarity": curve,
+        "hours": hours.tolist(),
+        "kept": [own[own >= 0].tolist() for own in found.cpu()],
+        "times": data.histories.time[start:end].tolist(),
+        "groups": tables[field][behaviours].tolist() if field else [0] * len(behaviours),
+        "names": stream.category_names.get(field, []),
+    }
+
+
+def _busy_hours(time: IntArray) -> IntArray:
+    """The hour of the day with most of the events, and of those FAR_HOURS from it or farther that with most."""
+    counts = np.bincount(time % DAY // 3600, minlength=24)
+    first = int(counts.argmax())
+    apart = np.abs(np.arange(24) - first)
+    far = np.minimum(apart, 24 - apart) >= FAR_HOURS
+    return np.array([first, int(np.where(far, counts, -1).argmax())])
+
+
+def _most_active(stream: EventStream) -> tuple[int, IntArray]:
+    """The user with most events, and these."""
+    user = int(np.bincount(stream.user).argmax())
+    return user, np.flatnonzero(stream.user == user)
+
+
+def _on_the_last_day(
+    data: TrainingData, own: IntArray, seconds: IntArray, items: IntArray
+) -> Batch:
+    """A user is asked for items at times of the day of their last event, with all of their behaviours in view from where that
+    event's window starts; ``own``: all their events."""
+    stream, user = data.stream, int(data.stream.user[own[-1]])
+    last_day = stream.time[own[-1]] // DAY * DAY
+    count = len(seconds)
+    many = torch.zeros(count, dtype=torch.int64)
+    return Batch(
+        number=many + int(own[-1]),
+        user=many + user,
+        time=torch.from_numpy(((last_day + seconds) % data.period).astype(np.int32)),
+        starts=many + int(data.histories.starts[own[-1]]),
+        ends=many + int((stream.user < user).sum()) + len(own),
+        event=torch.arange(count).repeat_interleave(len(items)),
+        query_offsets=torch.arange(count + 1) * len(items),
+        item=torch.from_numpy(items).repeat(count),
+        label=torch.zeros(count * len(items)),
+    )
 
 
 def _item_name(stream: EventStream, item: int) -> str:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures show the numbers that they are given."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import longclock as lc
+from longclock import plot
+from longclock.plot.style import COLOURS, OF_MODEL
+
+DAY = 86400
+
+
+def curve(fall: float = 2.0) -> tuple[list[float], list[float]]:
+    """s falls by so much an hour."""
+    return list(range(13)), [-fall * hours for hours in range(13)]
+
+
+def test_hands_are_exp_of_s() -> None:
+    """At the hour itself 1; an hour beside it, on either side and across midnight, what s says."""
+    (axes,) = plot.hands(curve(), hours=(8, 23.5)).axes
+    for line, hour in zip(axes.lines, (8, 23.5), strict=True):
+        angle, weight = (np.asarray(values) for values in line.get_data())
+        day = angle / (2 * math.pi) * 24
+        for apart in (0, 1, 5, 12):
+            for other in ((hour + apart) % 24, (hour - apart) % 24):
+                found = weight[np.abs(day - other).argmin()]
+                assert found == pytest.approx(math.exp(-2 * apart), rel=1e-6)
+
+
+def test_hands_of_a_module_are_those_of_its_curve() -> None:
+    torch.manual_seed(0)
+    s = lc.TimeSimilarity()
+    delta = torch.arange(0, DAY // 2 + 1, 300)
+    with torch.no_grad():
+        given = (delta / 3600, s(delta))
+    (of_module,), (of_curve,) = plot.hands(s).axes, plot.hands(given).axes
+    for one, other in zip(of_module.lines, of_curve.lines, strict=True):
+        np.testing.assert_allclose(one.get_ydata(), other.get_ydata(), rtol=1e-5)
+
+
+def test_what_is_kept_lies_at_its_time() -> None:
+    times = np.array([0, 6 * 3600, DAY + 12 * 3600, 2 * DAY + 18 * 3600])
+    found = {6: [1, -1], 18: torch.tensor([3, 2])}
+    faces = plot.kept(times, found, groups=[0, 1, 1, 2], names=["tea", "jazz", "folk"]).axes
+    assert [axes.get_title() for axes in faces] == ["at 6:00: 1 of 4 kept", "at 18:00: 2 of 4 kept"]
+    for axes, own in zip(faces, ([1], [3, 2]), strict=True):
+        whole, kept = (np.asarray(points.get_offsets()) for points in axes.collections)
+        np.testing.assert_allclose(whole[:, 0], [0, math.pi / 2, math.pi, 3 * math.pi / 2])
+        assert (np.diff(whole[:, 1]) > 0).all()  # the latest outermost
+        np.testing.assert_array_equal(kept, whole[own])
+        colours = axes.collections[0].get_facecolors()[:, :3]
+        assert (colours[1] == colours[2]).all()
+        assert len(np.unique(colours, axis=0)) == 3
+
+
+def test_names_of_the_most_frequent_groups_are_shown() -> None:
+    groups = [group for group in range(12) for _ in range(20 - group)]
+    figure = plot.kept(np.arange(len(groups)), {1: []}, groups=groups, names=[f"$g_{group}$" for group in range(12)])  # fmt: skip
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == [rf"\$g_{group}\$" for group in range(8)]
+    rare = figure.axes[0].collections[0].get_facecolors()[groups.index(8) :, :3]
+    assert len(np.unique(rare, axis=0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plot.hands(curve(), hours=()), "hands: give at least one hour"),
+        (lambda: plot.hands(curve(), hours=(24,)), "hands: hours must be from 0 to below 24, got 24"),
+        (lambda: plot.hands(([0, 1], [0, 1, 2])), r"similarity must be two sequences of one length, got \[2\] and \[3\]"),
+        (lambda: plot.hands(([0, 6], [1, 0])), "differences that ascend from 0 to 12 hours, got 0 to 6"),
+        (lambda: plot.hands(lc.TimeSimilarity(clocks=lc.ELAPSED)), "clock of one day, 86400, got ELAPSED"),
+        (lambda: plot.hands(lc.TimeSimilarity(clocks=7 * DAY)), "got 604800"),
+        (lambda: plot.kept([3, 2], {8: [0]}), "kept: times must ascend"),
+        (lambda: plot.kept([2.5], {8: [0]}), "kept: times must be integers in one dimension, got float"),
+        (lambda: plot.kept([1, 2], {8: [2]}), r"kept: found\[8\] must be below 2, got 2"),
+        (lambda: plot.kept([1, 2], {8: [0]}, groups=[1]), r"kept: groups must have shape \[2\] to match times, got \[1\]"),
+        (lambda: plot.clock_face(curve(), [1, 2], {}), "clock_face: give at least one hour"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(call, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_model_has_one_colour_in_every_picture() -> None:
+    for models in itertools.permutations(["lic", "twin", "lic-month", "sdim"]):
+        found = dict(zip(models, plot.colours_of(models), strict=True))
+        assert (found["lic"], found["twin"]) == (OF_MODEL["lic"], OF_MODEL["twin"])
+        assert len(set(found.values())) == 4
+    assert len(plot.colours_of([f"m{number}" for number in range(30)])) == 30
+    assert set(OF_MODEL.values()) <= set(COLOURS)
+
+
+def test_names_do_not_lie_one_over_another() -> None:
+    """A dozen models at next to the same place."""
+    models = [f"model {number}" for number in range(12)]
+    quality = {model: (0.8 + 1e-5 * number, 0.001) for number, model in enumerate(models)}
+    cost = {model: 3 + 1e-3 * number for number, model in enumerate(models)}
+    figure = plot.quality_and_cost(quality, cost, {model: model for model in models}, "ms", "AUC")
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 12
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    bars = figure.axes[0].containers
+    assert len(bars) == 12  # each with its interval
+
+
+def test_points_and_shares_are_what_is_given() -> None:
+    titles = {"lic": "LIC", "twin": "TWIN"}
+    (axes,) = plot.points({"lic": (0.9, 0.01), "twin": (0.8, 0.02)}, titles, "Seen AUC", "AUC").axes
+    assert [bar.lines[0].get_xdata()[0] for bar in axes.containers] == [0.9, 0.8]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["LIC", "TWIN"]
+    (axes,) = plot.shares_found({"lic": 0.92}, {"lic": 0.93}, titles).axes
+    assert [line.get_xdata()[0] for line in axes.lines] == [0.93, 0.92]
