@@ -45,11 +45,17 @@ std::tuple<Tensor, Tensor> esu_attention_positions(LONGCLOCK_ESU_LAYOUT(LONGCLOC
   auto* to = static_cast<int64_t*>(positions.mutable_data_ptr());
   auto* time = static_cast<int64_t*>(times.mutable_data_ptr());
   const auto count = static_cast<int64_t>(groups.size());
+  const bool all_valid = in.behaviours.mask == nullptr && !in.behaviours.exclude_future;
   parallel_tasks(count, 4 * in.query_count * in.k, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s) {
       const Group& g = groups[s];
       for (int64_t q = g.query_begin; q < g.query_end; ++q) time[q] = g.query_time;
-      for (int64_t at = g.query_begin * in.k; at < g.query_end * in.k; ++at) {
+      const int64_t first = g.query_begin * in.k, last = g.query_end * in.k;
+      if (all_valid && all_between_cpu({{from, true}, -1, g.length - 1}, first, last)) {
+        for (int64_t at = first; at < last; ++at) to[at] = from[at] < 0 ? -1 : g.position + from[at];
+        continue;
+      }
+      for (int64_t at = first; at < last; ++at) {
         const int64_t index = from[at];
         if (index < -1 || index >= g.length) {  // only then is the text worth making
           check(false, op,
