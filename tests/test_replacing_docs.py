@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocks of docs/replacing-twin.md run in their order, and do what the page says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+PAGE = (Path(__file__).parents[1] / "docs" / "replacing-twin.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, Any]:
+    torch.manual_seed(0)
+    found: dict[str, Any] = {"__name__": "page"}
+    for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/replacing-twin.md", "exec"), found)
+    return found
+
+
+def test_both_models_answer(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert names["control"].shape == names["content_alone"].shape == (8,)
+    assert not torch.equal(names["control"], names["content_alone"])
+
+
+def test_gradients_reach_the_rows_that_were_found(names: dict[str, Any]) -> None:
+    given = [names[x] for x in ("item", "category", "played", "played_category", "when", "now", "lengths")]  # fmt: skip
+    model = names["After"](1_000, 20)
+    model(*given).sum().backward()
+    touched = model.item.weight.grad.any(1).nonzero().flatten().tolist()
+    known = {*names["item"].tolist(), *names["played"].flatten().tolist()}
+    assert set(touched) <= known
+    assert len(touched) > 8  # more than the candidates themselves
+    assert model.category.weight.grad.any()
+
+
+def test_padding_in_front_or_behind_is_the_same(names: dict[str, Any]) -> None:
+    """Ids of padding are no rows."""
+    import longclock as lc
+
+    model, lengths, size = names["After"](1_000, 20), names["lengths"], 500
+    place = torch.arange(size)
+    inside = place < lengths[:, None]
+    behind = [names[x].masked_fill(~inside, -1) for x in ("played", "played_category", "when")]
+    front = [x.gather(1, (place - (size - lengths[:, None])) % size) for x in behind]
+    in_front = place >= size - lengths[:, None]
+    candidate = torch.cat([model.item(names["item"]), model.category(names["category"])], -1)
+    tables = (model.item.weight, model.category.weight)
+    found = [
+        model.interest(candidate, lc.History.dense(lc.Lookup(tables, (a, b)), when, **how), names["now"])
+        for (a, b, when), how in ((behind, {"lengths": lengths}), (front, {"mask": in_front}))
+    ]  # fmt: skip
+    torch.testing.assert_close(*found)
