@@ -69,6 +69,7 @@ SECTIONS = (
     (
         "Sources of events",
         (
+            sources.open_source,
             sources.FolderSource,
             sources.ArrowSource,
             sources.KafkaSource,

@@ -32,6 +32,10 @@ BOUNDS = {
     "seed": (0, 2**63 - 1),
     "seeds": (1, 1000),
     "groups": (1, 2**16),
+    "popular": (1, 2**31 - 1),
+    "forget_days": (0, 10**6),
+    "user_rows": (0, 2**31 - 1),
+    "item_rows": (0, 2**31 - 1),
     "threads": (1, max(64, os.cpu_count() or 1)),
     "jobs": (1, max(64, os.cpu_count() or 1)),
 }

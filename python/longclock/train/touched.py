@@ -35,10 +35,12 @@ def touched(
     starts: IntArray,
     ends: IntArray,
     candidates: IntArray,
+    always: bool = False,
 ) -> Touched | None:
     """None where the windows have more behaviours than there are items: all items are then fewer.
 
     Args:
+        always: find them all the same.
         place: [items], to be written to.
         user, starts, ends: [E], of the batch's events. candidates: [R], their items.
     """
@@ -48,7 +50,7 @@ def touched(
     np.minimum.at(low, which, starts)
     np.maximum.at(high, which, ends)
     counts = np.maximum(high - low, 0)
-    if counts.sum() >= len(place):
+    if counts.sum() >= len(place) and not always:
         return None
     begin = counts.cumsum() - counts
     position = np.arange(counts.sum()) + np.repeat(low - begin, counts)
