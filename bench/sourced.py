@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m bench.sourced``: what memory a run over a source takes, and how fast it goes through its events.
 
-    python -m bench.sourced [--events 30000000] [--days 100] [--users 100000] [--items 100000] [--trained 100000] [--folder DIR] [--json FILE] [--quick]
+    python -m bench.sourced [--events 30000000] [--days 100] [--users 1000000] [--items 100000] [--trained 100000] [--folder DIR] [--json FILE] [--quick]
 
 Files are written first, a day each. One process goes through all of their events as a run does, with numbers of ids, histories, negatives and figures, but for the
 model's steps, whose scores are zeros; another trains LIC on the first ``--trained`` of them. Every event is counted, and what is kept of them.
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m bench.sourced", description=__doc__.split("\n")[0])
     p.add_argument("--events", type=int, default=30_000_000, metavar="N", help="(30000000)")
     p.add_argument("--days", type=int, default=100, metavar="N", help="files (100)")
-    p.add_argument("--users", type=int, default=100_000, metavar="N", help="(100000)")
+    p.add_argument("--users", type=int, default=1_000_000, metavar="N", help="(1000000)")
     p.add_argument("--items", type=int, default=100_000, metavar="N", help="(100000)")
     p.add_argument("--trained", type=int, default=100_000, metavar="N", help="events that LIC is trained on (100000)")  # fmt: skip
     p.add_argument("--folder", type=Path, metavar="DIR", help="for the files (a temporary one)")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from longclock.data._checks import check_column, check_count, check_ids, check_label
 from longclock.data.by_user import ByUser
-from longclock.data.stream import EventStream, IntArray, check_stream, stretches
+from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids, stretches
 
 TRIES = 16
 NEGATIVES_FROM = ("both", "own", "popularity")
@@ -93,8 +93,8 @@ class Candidates:
     def repeated(self) -> float:
         """Share of the rows of label 0 whose item stands in an earlier row of the same event; 0 where there are none."""
         row = np.flatnonzero(self.label == 0)
-        pairs = np.stack([self.event[row], self.item[row]], 1)
-        return 1 - len(np.unique(pairs, axis=0)) / len(row) if len(row) else 0.0
+        pairs = pair_ids(self.event[row], self.item[row])
+        return 1 - len(np.unique(pairs)) / len(row) if len(row) else 0.0
 
 
 def labelled_candidates(stream: EventStream) -> Candidates:

@@ -35,8 +35,7 @@ class Bins:
         """Candidates ``[R]`` with finite scores."""
         size = 1 << self.bits
         place = (np.zeros_like(label) + group) * 2 * size + label * size + self._bin(score)
-        different, count = np.unique(place, return_counts=True)
-        self.counts.reshape(-1)[different] += count
+        np.add.at(self.counts.reshape(-1), place, 1)
 
     def auc(self, group: int = 0) -> float | None:
         """The area under the ROC curve, scores of one bin being equal; None of one class alone."""
