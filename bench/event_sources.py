@@ -28,7 +28,14 @@ DAY = 86_400
 READERS = ("longclock", "Arrow alone")
 
 
-def write_days(folder: Path, events: int, days: int) -> int:
+def write_days(
+    folder: Path,
+    events: int,
+    days: int,
+    users: int = 1_000_000,
+    items: int = 10_000_000,
+    labels: bool = True,
+) -> int:
     """Files of a day each; returns the sum of all items."""
     import pyarrow as pa
     from pyarrow import parquet as pq
@@ -38,11 +45,12 @@ def write_days(folder: Path, events: int, days: int) -> int:
         draw = np.random.default_rng(day)
         count = events * (day + 1) // days - events * day // days
         columns: dict[str, Any] = {
-            "user": draw.integers(0, 1_000_000, count),
-            "item": draw.integers(0, 10_000_000, count),
+            "user": draw.integers(0, users, count),
+            "item": draw.integers(0, items, count),
             "time": np.sort(draw.integers(day * DAY, (day + 1) * DAY, count)),
-            "label": draw.integers(0, 2, count).astype(np.int8),
         }
+        if labels:
+            columns["label"] = draw.integers(0, 2, count).astype(np.int8)
         total += int(columns["item"].sum())
         pq.write_table(pa.table(columns), folder / f"day={day:04d}.parquet")
     return total

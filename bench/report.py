@@ -272,6 +272,15 @@ def sources_section(results: dict[str, Any]) -> str:
     return "\n\n".join([footer(results) + ".", "\n".join(markdown(head, rows, named=1))])
 
 
+def sourced_section(results: dict[str, Any]) -> str:
+    rows = []
+    for name, found in results["sourced"].items():
+        sizes = [f"{found[size]:,}" for size in ("events", "kept", "users", "items")]
+        rows.append([name, *sizes, f"{found['events_a_second']:,.0f}", f"{found['before_mb']:,.0f}", f"{found['peak_mb']:,.0f}"])  # fmt: skip
+    head = ["", "events", "behaviours kept", "users", "items", "events a second", "MB before", "MB at most"]  # fmt: skip
+    return "\n\n".join([footer(results) + ".", "\n".join(markdown(head, rows, named=1))])
+
+
 def line(op: str, result: dict[str, Any]) -> str:
     ours = result["timings"]["longclock"]
     low, high = ours["quartiles_ms"]
@@ -316,6 +325,8 @@ def section(results: dict[str, Any]) -> str:
         return request_section(results)
     if "sources" in results:
         return sources_section(results)
+    if "sourced" in results:
+        return sourced_section(results)
     if "settings" in results:
         return serving_section(results)
     if "curves" in results:

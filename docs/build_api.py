@@ -70,6 +70,7 @@ SECTIONS = (
     (
         "Sources of events",
         (
+            sources.open_source,
             sources.FolderSource,
             sources.ArrowSource,
             sources.KafkaSource,

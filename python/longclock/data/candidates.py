@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longclock.data._checks import check_column, check_count, check_ids, check_label
+from longclock.data.by_user import ByUser
 from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids, stretches
 
 TRIES = 16
@@ -82,11 +83,18 @@ class Candidates:
         first = self.first_row[events]
         return stretches(first, self.first_row[events + 1] - first)
 
+    def behind(self, events: int) -> Candidates:
+        """The same where so many events without candidates come before these."""
+        none = np.zeros(events, np.int64)
+        return Candidates(
+            self.event + events, self.item, self.label, np.concatenate([none, self.first_row])
+        )
+
     def repeated(self) -> float:
         """Share of the rows of label 0 whose item stands in an earlier row of the same event; 0 where there are none."""
         row = np.flatnonzero(self.label == 0)
-        pairs = np.stack([self.event[row], self.item[row]], 1)
-        return 1 - len(np.unique(pairs, axis=0)) / len(row) if len(row) else 0.0
+        pairs = pair_ids(self.event[row], self.item[row])
+        return 1 - len(np.unique(pairs)) / len(row) if len(row) else 0.0
 
 
 def labelled_candidates(stream: EventStream) -> Candidates:
@@ -150,22 +158,73 @@ def sampled_candidates(
         raise ValueError(
             f"sampled_candidates: negatives_from must be one of {', '.join(NEGATIVES_FROM)}, got {negatives_from!r}"
         )
+    return sampled(Past.of(stream), negatives, seed, negatives_from)
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """What happened before each of ``E`` events, to draw from.
+
+    Args:
+        item: int64 ``[E]``, of the events.
+        number: int64 ``[E]``, their places in the stream: a draw depends on them.
+        items: int64 ``[P]``, those of all users' events, in order.
+        first, count: int64 ``[E]``: an event draws from so many of these, from there on.
+        own_items, own_first, own_count: the same of items that its user took, each once.
+    """
+
+    item: IntArray
+    number: IntArray
+    items: IntArray
+    first: IntArray
+    count: IntArray
+    own_items: IntArray
+    own_first: IntArray
+    own_count: IntArray
+
+    @classmethod
+    def of(cls, stream: EventStream) -> Past:
+        """All that a stream has."""
+        count = np.searchsorted(stream.order_time, stream.order_time)
+        number = np.arange(len(stream))
+        own = own_items(ByUser.of(stream))
+        return cls(stream.item, number, stream.item, np.zeros_like(count), count, *own)
+
+    def drawn(self, seed: int, column: int, own_tries: int) -> IntArray:
+        """An item for every event, its own item where none other was drawn: the first tries take the user's own items."""
+        drawn = self.item.copy()  # equal to the positive: not found yet
+        for attempt in range(2 * TRIES):
+            own = attempt < own_tries
+            items, first, count = (
+                (self.own_items, self.own_first, self.own_count)
+                if own
+                else (self.items, self.first, self.count)
+            )
+            todo = np.flatnonzero(drawn == self.item)
+            todo = todo[count[todo] > 0]
+            u = _uniform(seed, self.number[todo], column * 2 * TRIES + attempt)
+            drawn[todo] = items[first[todo] + (u * count[todo]).astype(np.int64)]
+        return drawn
+
+
+def sampled(past: Past, negatives: int, seed: int, negatives_from: str) -> Candidates:
+    """:func:`sampled_candidates` of events whose past is known."""
+    positive = past.item
     try:
-        items = np.empty((len(stream), 1 + negatives), np.int64)
+        items = np.empty((len(positive), 1 + negatives), np.int64)
     except (MemoryError, ValueError):
         raise ValueError(
-            f"sampled_candidates: negatives = {negatives} for each of {len(stream)} events do not fit "
+            f"sampled_candidates: negatives = {negatives} for each of {len(positive)} events do not fit "
             "into memory; give fewer"
         ) from None
-    past = _Past(stream)
-    items[:, 0] = stream.item
+    items[:, 0] = positive
     for column in range(negatives):
         by_popularity = negatives_from == "popularity" or (
             negatives_from == "both" and column % 2 == 0
         )
         own_tries = 0 if by_popularity else 2 * TRIES if negatives_from == "own" else TRIES
         items[:, 1 + column] = past.drawn(seed, column, own_tries)
-    keep = items != stream.item[:, None]
+    keep = items != positive[:, None]
     keep[:, 0] = True
     label = np.zeros_like(items)
     label[:, 0] = 1
@@ -173,42 +232,13 @@ def sampled_candidates(
     return Candidates(np.nonzero(keep)[0], items[keep], label[keep], first_row)
 
 
-class _Past:
-    """What happened before each event of a stream, to draw from."""
-
-    def __init__(self, stream: EventStream) -> None:
-        self.item, self.events = stream.item, np.arange(len(stream))
-        self.earlier = np.searchsorted(stream.order_time, stream.order_time)
-        self.own_items, self.own_starts, self.own_counts = _items_so_far(stream)
-
-    def drawn(self, seed: int, column: int, own_tries: int) -> IntArray:
-        """An item for every event, its own item where none other was drawn: the first tries take the user's own items."""
-        drawn = self.item.copy()  # equal to the positive: not found yet
-        for attempt in range(2 * TRIES):
-            todo = np.flatnonzero(drawn == self.item)
-            of = self.own_counts if attempt < own_tries else self.earlier
-            todo = todo[of[todo] > 0]
-            u = _uniform(seed, self.events[todo], column * 2 * TRIES + attempt)
-            place = (u * of[todo]).astype(np.int64)
-            if attempt < own_tries:
-                drawn[todo] = self.own_items[self.own_starts[todo] + place]
-            else:
-                drawn[todo] = self.item[place]
-        return drawn
-
-
-def _items_so_far(stream: EventStream) -> tuple[IntArray, IntArray, IntArray]:
+def own_items(rows: ByUser) -> tuple[IntArray, IntArray, IntArray]:
     """Each user's different items in order of first event; where an event's user begins in it, and how
     many of the user's items came before the event's moment, both ``[E]``."""
-    _, first = np.unique(pair_ids(stream.user, stream.item), return_index=True)
-    new = np.zeros(len(stream), np.int64)
-    new[first] = 1
-    order, moment = stream.by_user()
-    before = np.cumsum(new[order]) - new[order]  # new items in earlier rows, users one by one
-    begin = before[np.searchsorted(stream.user[order], stream.user)]
-    so_far = np.empty_like(before)
-    so_far[order] = before[moment]
-    return stream.item[order][new[order] == 1], begin, so_far - begin
+    new = rows.first_of_pair == np.arange(len(rows.user))
+    before = np.cumsum(new) - new  # new items in earlier rows, users one by one
+    begin, so_far = (before[place[rows.row]] for place in (rows.first, rows.moment))
+    return rows.item[new], begin, so_far - begin
 
 
 def _uniform(seed: int, events: IntArray, draw: int) -> npt.NDArray[np.float64]:

@@ -8,7 +8,8 @@ import dataclasses
 import numpy as np
 
 from longclock.data._checks import check_column, check_count, check_ids, check_label, check_seconds
-from longclock.data.stream import DAY, EventStream, IntArray, check_stream
+from longclock.data.by_user import ByUser
+from longclock.data.stream import EventStream, IntArray, check_stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,20 +72,12 @@ class Histories:
             ValueError: a negative ``longest``, ``delay`` or ``days``.
         """
         check_stream("Histories.of", stream)
-        order, moment = stream.by_user()
-        first = starts = np.searchsorted(stream.user[order], stream.user)
-        if check_count("Histories.of", "delay", delay):
-            ends = starts + _earlier(stream, order, delay)
-        else:
-            ends = np.empty_like(moment)
-            ends[order] = moment
         if longest is not None:
-            starts = np.maximum(starts, ends - check_count("Histories.of", "longest", longest))
-        if check_count("Histories.of", "days", days):
-            forgotten = first + _earlier(stream, order, days * DAY)
-            starts = np.minimum(np.maximum(starts, forgotten), ends)
-        label = np.ones_like(stream.user) if stream.label is None else stream.label
-        return cls(stream.item[order], stream.time[order], label[order], starts, ends)
+            check_count("Histories.of", "longest", longest)
+        check_count("Histories.of", "delay", delay)
+        check_count("Histories.of", "days", days)
+        rows = ByUser.of(stream)
+        return cls(rows.item, rows.time, rows.label, *rows.windows(longest, delay, days))
 
     @property
     def lengths(self) -> IntArray:
@@ -113,12 +106,3 @@ class Histories:
         draw = np.random.default_rng([seed, 0x5117]).random(len(user))
         source = first_row + (draw * np.maximum(moment - first_row, 1)).astype(np.int64)
         return dataclasses.replace(self, time=self.time[source])
-
-
-def _earlier(stream: EventStream, order: IntArray, delay: int) -> IntArray:
-    """How many events of its user lie more than ``delay`` seconds before every event, [E]; ``order`` has users one by one."""
-    count = np.empty_like(order)
-    users, first = np.unique(stream.user[order], return_index=True)
-    for own in np.split(order, first[1:]) if len(users) else []:
-        count[own] = np.searchsorted(stream.order_time[own], stream.order_time[own] - delay)
-    return count

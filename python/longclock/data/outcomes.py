@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from longclock.data._checks import check_count
-from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids
+from longclock.data.by_user import ByUser
+from longclock.data.stream import (
+    EventStream,
+    IntArray,
+    check_stream,
+    order_of,
+    pair_ids,
+    run_starts,
+)
 
 FloatArray = npt.NDArray[np.float32]
 LAST = (1, 3, 10, 50)  # of the user's own events
@@ -46,27 +54,51 @@ def past_outcomes(stream: EventStream) -> FloatArray:
     check_stream("past_outcomes", stream)
     if stream.label is None:
         raise ValueError(f"past_outcomes: {stream.name} has no labels; without them nothing ended")
-    every = np.zeros(len(stream), np.int64)
-    count, positive = _before(stream, every)
+    rows = ByUser.of(stream)
+    fields = (stream.item, *stream.categories.values())
+    return outcomes_of(
+        rows, stream.label, stream.order_time, fields, [rows.sorted(ids) for ids in fields]
+    )
+
+
+def outcomes_of(
+    rows: ByUser,
+    label: IntArray,
+    order_time: IntArray,
+    fields: Sequence[IntArray],
+    of_rows: Sequence[IntArray],
+    counts: OutcomeCounts | None = None,
+) -> FloatArray:
+    """:func:`past_outcomes` of ``E`` events whose users' histories are known.
+
+    Args:
+        rows: the histories, with the events.
+        label, order_time: of the events, [E].
+        fields: item, then the id of each attribute: of the events, [E] each.
+        of_rows: the same of the histories' rows, [T] each.
+        counts: how the events before these ended; None: there are none.
+    """
+    count, positive = _before(np.zeros_like(label), order_time, label)
+    if counts is not None:
+        count, positive = count + counts.count[0].sum(), positive + counts.positive[0].sum()
     mean = _mean(count, positive)
     columns = []
-    for ids in (stream.item, *stream.categories.values()):
-        for group in (ids, pair_ids(stream.user, ids)):
-            columns += _of_group(*_before(stream, group), mean)
-    order, moment = stream.by_user()
-    first = np.searchsorted(stream.user[order], stream.user[order])
-    total = np.concatenate([[0], np.cumsum(stream.label[order])])
-    own = []
+    for number, (ids, ids_of_rows) in enumerate(zip(fields, of_rows, strict=True)):
+        count, positive = _before(ids, order_time, label)
+        if counts is not None:
+            count = count + counts.count[number][ids]
+            positive = positive + counts.positive[number][ids]
+        columns += _of_group(count, positive, mean)
+        own = _before(pair_ids(rows.user, ids_of_rows), rows.order_time, rows.label)
+        columns += _of_group(own[0][rows.row], own[1][rows.row], mean)
+    first, moment = rows.first[rows.row], rows.moment[rows.row]
+    total = np.concatenate([[0], np.cumsum(rows.label)])
     for last in LAST:
         begin = np.maximum(first, moment - last)
-        number = moment - begin
-        own.append(_share(number, total[moment] - total[begin]))
-    time = stream.order_time[order]
-    since = np.where(moment > first, time - time[np.maximum(moment - 1, 0)], 0)
-    own.append(_since(since))
-    by_event = np.empty((len(own), len(stream)))
-    by_event[:, order] = own
-    return np.stack([*columns, *by_event], 1).astype(np.float32)
+        columns.append(_share(moment - begin, total[moment] - total[begin]))
+    since = order_time - rows.order_time[np.maximum(moment - 1, 0)]
+    columns.append(_since(np.where(moment > first, since, 0)))
+    return np.stack(columns, 1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,17 +219,12 @@ def _since(seconds: IntArray) -> npt.NDArray[np.float64]:
     return np.log1p(seconds) / 8
 
 
-def _before(stream: EventStream, group: IntArray) -> tuple[IntArray, IntArray]:
-    """Events of the same group at an earlier ``order_time``, and those of them with label 1; both [E]."""
-    assert stream.label is not None
-    order = np.argsort(group, kind="stable")
-    sorted_group, time = group[order], stream.order_time[order]
-    place = np.arange(len(order))
-    new = np.ones(len(order), bool)
-    new[1:] = (sorted_group[1:] != sorted_group[:-1]) | (time[1:] != time[:-1])
-    moment = np.maximum.accumulate(np.where(new, place, 0))
-    first = np.searchsorted(sorted_group, sorted_group)
-    total = np.concatenate([[0], np.cumsum(stream.label[order])])
+def _before(group: IntArray, order_time: IntArray, label: IntArray) -> tuple[IntArray, IntArray]:
+    """Events of the same group at an earlier ``order_time``, and those of them with label 1, both [E]; a group's are in order of time."""
+    order = order_of(group)
+    sorted_group = group[order]
+    first, moment = run_starts(sorted_group), run_starts(sorted_group, order_time[order])
+    total = np.concatenate([[0], np.cumsum(label[order])])
     count, positive = np.empty_like(order), np.empty_like(order)
     count[order] = moment - first
     positive[order] = total[moment] - total[first]

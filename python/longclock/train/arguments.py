@@ -32,6 +32,10 @@ BOUNDS = {
     "seed": (0, 2**63 - 1),
     "seeds": (1, 1000),
     "groups": (1, 2**16),
+    "popular": (1, 2**31 - 1),
+    "forget_days": (0, 10**6),
+    "user_rows": (0, 2**31 - 1),
+    "item_rows": (0, 2**31 - 1),
     "threads": (1, max(64, os.cpu_count() or 1)),
     "jobs": (1, max(64, os.cpu_count() or 1)),
 }
@@ -64,7 +68,7 @@ def add_file(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     group.add_argument("--categories", metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
     group.add_argument("--columns", metavar="OURS=THEIRS", help="what FILE calls user, item, time, label ...: user=userId,item=movieId,time=timestamp")  # fmt: skip
     group.add_argument("--separator", metavar="TEXT", help="between fields of FILE, such as '::' or tab (told from the first line)")  # fmt: skip
-    group.add_argument("--no-header", action="store_true", help="FILE has no line of names: --columns user=1,item=2,time=4")  # fmt: skip
+    group.add_argument("--no-header", action="store_true", default=None, help="FILE has no line of names: --columns user=1,item=2,time=4")  # fmt: skip
 
 
 def add_learning(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
@@ -181,7 +185,7 @@ def data_of(args: argparse.Namespace) -> str:
         raise ValueError("--data and --events exclude each other")
     name = args.events if args.events is not None else args.data or "nyc"
     for argument in ("categories", "columns", "separator", "no_header"):
-        if getattr(args, argument) not in (None, False) and name in PRESETS:
+        if getattr(args, argument) is not None and name in PRESETS:
             shown = argument.replace("_", "-")
             raise ValueError(f"--{shown} is of a FILE, not of the example data")
     return str(name)

@@ -54,6 +54,7 @@ class TrainingData:
         behaviour: ``[T]``, every behaviour's row in the ranker's behaviour table of all items.
         behaviour_time: ``[T]`` int32, on the clock.
         device: where the models run, and all that they read of behaviours, items and events lies. Batches are cut on the CPU.
+        before: how many events of all came before the stream, where it is a stretch of them.
     """
 
     stream: EventStream
@@ -63,6 +64,7 @@ class TrainingData:
     behaviour: Tensor
     behaviour_time: Tensor
     device: torch.device = CPU
+    before: int = 0
 
     @classmethod
     def of(
@@ -90,7 +92,7 @@ class TrainingData:
             candidates,
             config.period,
             torch.from_numpy(behaviour).to(device),
-            _clock(histories.time, config.period).to(device),
+            on_clock(histories.time, config.period).to(device),
             device,
         )
 
@@ -179,10 +181,13 @@ class TrainingData:
 
     def touched(self, batch: Batch) -> Touched | None:
         """What a batch touches of items and histories; None where that may be all items."""
-        of_events = (
+        return self._touched(batch)
+
+    def _touched(self, batch: Batch, always: bool = False) -> Touched | None:
+        user, starts, ends, items = (
             column.numpy() for column in (batch.user, batch.starts, batch.ends, batch.item)
         )
-        return touched(self.histories, self.stream.items, *of_events)
+        return touched(self.histories, self.stream.items, user, starts, ends, items, always)
 
     def batch(self, events: IntArray) -> Batch:
         """All candidates of the given events, in that order."""
@@ -191,7 +196,7 @@ class TrainingData:
         return Batch(
             number=torch.from_numpy(events),
             user=torch.from_numpy(self.stream.user[events]),
-            time=_clock(self.stream.time[events], self.period),
+            time=on_clock(self.stream.time[events], self.period),
             starts=torch.from_numpy(self.histories.starts[events]),
             ends=torch.from_numpy(self.histories.ends[events]),
             event=torch.from_numpy(np.repeat(np.arange(len(events)), counts)),
@@ -201,5 +206,6 @@ class TrainingData:
         )
 
 
-def _clock(time: IntArray, period: int) -> Tensor:
+def on_clock(time: IntArray, period: int) -> Tensor:
+    """Seconds as the clock reads them, int32."""
     return torch.from_numpy((time % period).astype(np.int32))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,14 +20,19 @@ from longclock.train.batches import TrainingData
 from longclock.train.config import Config
 from longclock.train.folder import write_whole
 from longclock.train.loop import Run
+from longclock.train.tensor_file import (
+    NO_CHECKSUM,
+    hexadecimal,
+    new_digest,
+    parts_of,
+    place_of_checksum,
+    with_checksum,
+)
 
 # What reading and restoring raise where a file is torn, of another program or of other shapes.
 BROKEN = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError,
           RecursionError)  # fmt: skip
 OPTIMIZERS = ("optimizer", "embedding_optimizer")  # names of Run.optimizers in a file
-# The checksum of a file is that of its bytes with this in the checksum's place: every bit is covered.
-NO_CHECKSUM = b"0" * 64
-CHECKSUM = b'"checksum":"'
 
 
 def identity(name: str, stream: EventStream, config: Config) -> dict[str, Any]:
@@ -47,21 +51,27 @@ def save(
 ) -> None:
     """Write model, optimizer, RNG state, position and scores, and what an export takes besides; the old file stays until it is
     done. ``parts`` are the chunks of the stream."""
+    tensors = of_run(run)
+    tensors["scores"] = run.scores
+    learned = data.stream.head(max_events=sum(map(len, parts[: run.chunk])))
+    tensors |= _of_stream(data.catalogue, learned)
+    write_whole(path, packed(tensors, json.dumps(identity), json.dumps(sizes_of(data.catalogue))))
+
+
+def of_run(run: Run) -> dict[str, Tensor]:
+    """Model, optimizer, RNG state and position."""
     tensors = {f"model.{key}": value for key, value in run.ranker.state_dict().items()}
     for kind, optimizer in zip(OPTIMIZERS, run.optimizers, strict=False):
         for index, state in optimizer.state_dict()["state"].items():
             for key, value in state.items():  # some count their steps in an int
                 tensors[f"{kind}.{index}.{key}"] = torch.as_tensor(value)
     tensors["rng"] = torch.get_rng_state()
-    tensors["scores"] = run.scores
     tensors["chunk"] = torch.tensor(run.chunk)
     tensors["seconds"] = torch.tensor(run.seconds, dtype=torch.float64)
-    learned = data.stream.head(max_events=sum(map(len, parts[: run.chunk])))
-    tensors |= _of_stream(data.catalogue, learned)
-    write_whole(path, packed(tensors, json.dumps(identity), json.dumps(_sizes(data.catalogue))))
+    return tensors
 
 
-def _sizes(catalogue: Catalogue) -> dict[str, Any]:
+def sizes_of(catalogue: Catalogue) -> dict[str, Any]:
     """All of a catalogue but its categories, which are tensors."""
     kept = dataclasses.asdict(catalogue)
     return {name: value for name, value in kept.items() if name != "categories"}
@@ -77,12 +87,7 @@ def _of_stream(catalogue: Catalogue, learned: EventStream) -> dict[str, Tensor]:
 
 def packed(tensors: dict[str, Tensor], identity: str, sizes: str = "{}") -> bytes:
     """A safetensors file whose metadata hold the identity, the catalogue's sizes and the file's checksum."""
-    metadata = {"identity": identity, "sizes": sizes, "checksum": NO_CHECKSUM.decode()}
-    content = safetensors.torch.save(
-        {key: value.cpu().contiguous() for key, value in tensors.items()}, metadata
-    )
-    place = _place_of_checksum(content)
-    return _with_checksum(content, place, _checksum(content))
+    return b"".join(parts_of(tensors, {"identity": identity, "sizes": sizes}))
 
 
 def restore(
@@ -102,18 +107,26 @@ def restore(
         found = _metadata(content, "identity")
         tensors = safetensors.torch.load(content)
     except BROKEN as error:
-        raise _broken(name, error) from error
+        raise broken(name, error) from error
+    check_identity(name, found, identity)
+    try:
+        _check_position(tensors, data, parts)
+        put_back(run, tensors)
+        run.scores.copy_(tensors["scores"])
+    except BROKEN as error:
+        raise broken(name, error) from error
+
+
+def check_identity(name: str, found: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Raises:
+    ValueError: the file of this name is of another run.
+    """
     differing = sorted(key for key in identity if found.get(key) != identity[key])
     if differing:
         raise ValueError(
             f"{name} was written by a run with another {', '.join(differing)}: resume with the same "
             "arguments, or start anew without --resume or in another --out"
         )
-    try:
-        _check_position(tensors, data, parts)
-        _restore(run, tensors)
-    except BROKEN as error:
-        raise _broken(name, error) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +161,7 @@ def read(path: Path) -> Trained:
         outcomes = outcomes_of(tensors, len(categories)) if catalogue.labelled else None
         return Trained(known, catalogue, of_kind(tensors, "model"), outcomes)
     except BROKEN as error:
-        raise _broken(path.name, error) from error
+        raise broken(path.name, error) from error
 
 
 def of_kind(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
@@ -171,37 +184,19 @@ def outcomes_of(tensors: dict[str, Tensor], attributes: int) -> OutcomeCounts:
 
 def _metadata(content: bytes, name: str) -> dict[str, Any]:
     """What the file says of itself, once its checksum is known to be right."""
-    place = _place_of_checksum(content)
+    place = place_of_checksum(content)
     checksum = content[place : place + len(NO_CHECKSUM)]
-    if checksum != _checksum(_with_checksum(content, place, NO_CHECKSUM)):
+    if checksum != hexadecimal(new_digest(with_checksum(content, place, NO_CHECKSUM))):
         raise ValueError("its checksum is wrong: it is damaged, or was changed")
-    header = json.loads(content[8 : _end_of_header(content)])
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     found = json.loads(header["__metadata__"][name])
     if not isinstance(found, dict):
         raise ValueError(f"its {name} is no object")
     return found
 
 
-def _end_of_header(content: bytes) -> int:
-    return 8 + int.from_bytes(content[:8], "little")
-
-
-def _place_of_checksum(content: bytes) -> int:
-    place = content.find(CHECKSUM, 8, min(_end_of_header(content), len(content)))
-    if place < 0:
-        raise ValueError("it has no checksum")
-    return place + len(CHECKSUM)
-
-
-def _with_checksum(content: bytes, place: int, checksum: bytes) -> bytes:
-    return content[:place] + checksum + content[place + len(NO_CHECKSUM) :]
-
-
-def _checksum(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=len(NO_CHECKSUM) // 2).hexdigest().encode()
-
-
-def _broken(name: str, error: Exception) -> ValueError:
+def broken(name: str, error: Exception) -> ValueError:
+    """What is said of a file that is no checkpoint."""
     reason = str(error) if type(error) is ValueError else type(error).__name__
     return ValueError(
         f"{name} is not a checkpoint of longclock.train ({reason}): delete it, or "
@@ -219,7 +214,8 @@ def _check_position(tensors: dict[str, Tensor], data: TrainingData, parts: list[
         raise ValueError(f"it has scores behind chunk {chunk}, where it stands")
 
 
-def _restore(run: Run, tensors: dict[str, Tensor]) -> None:
+def put_back(run: Run, tensors: dict[str, Tensor]) -> None:
+    """Make a new run what :func:`of_run` was given."""
     model: dict[str, Tensor] = {}
     states: dict[str, dict[int, Any]] = {kind: {} for kind in OPTIMIZERS}
     for key, tensor in tensors.items():
@@ -233,7 +229,6 @@ def _restore(run: Run, tensors: dict[str, Tensor]) -> None:
     run.ranker.load_state_dict(model)
     for kind, optimizer in zip(OPTIMIZERS, run.optimizers, strict=False):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states[kind]})
-    run.scores.copy_(tensors["scores"])
     run.chunk = int(tensors["chunk"])
     run.seconds = float(tensors["seconds"])
     torch.set_rng_state(tensors["rng"])

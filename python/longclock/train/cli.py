@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import shlex
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from longclock.data import EventStream
-from longclock.train import folder, report
+from longclock.train import folder, report, sourced
 from longclock.train.arguments import (
     Parser,
     add_data,
@@ -35,6 +36,7 @@ from longclock.train.arguments import (
 from longclock.train.compare import Options, compare, console
 from longclock.train.config import MODELS, PRESETS, USUAL, Config
 from longclock.train.loop import SPANS
+from longclock.train.source_arguments import add_source, bounds_of, source_of, with_source
 from longclock.train.team import RankFault, Team
 
 
@@ -47,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     )
     data = p.add_argument_group("data")
     add_data(data, "nyc: 60; 0: all")
+    add_source(
+        p.add_argument_group("a source, whose events need not fit into memory: in place of --data")
+    )
     run = p.add_argument_group("run")
     run.add_argument("--protocol", choices=[*SPANS, "stream"], help="(daily; music: stream)")
     run.add_argument("--models", metavar="NAMES", help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}")  # fmt: skip
@@ -112,22 +117,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     started = time.monotonic()
     try:
-        data, names, config = data_of(args), _names(args), _config(args)
+        data, names, config = args.source or data_of(args), _names(args), _config(args)
+        bounds = bounds_of(args)
         check_models(names, config)
+        if args.source is not None:
+            sourced.check_models(names, args.follow)
         device = device_of(args)
         team = Team.started(config.groups, args.rank_timeout, device)
         out = args.out or Path("longclock-out") / folder_name(data)
         if team.first:
             folder.check_writable(out)
-        stream = _stream(data, args)
-        if team.first and (unused := unused_columns(stream)):
-            console.say(unused)
-        torch.set_num_threads(args.threads)
         options = Options(
             out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet, team, device
         )
+        torch.set_num_threads(args.threads)
+        if args.source is None:
+            stream = _stream(data, args)
+            if team.first and (unused := unused_columns(stream)):
+                console.say(unused)
+            comparison = functools.partial(compare, stream, names, config, options)
+        else:
+            comparison = functools.partial(
+                sourced.compare, source_of(args), data, names, config, bounds, options
+            )
         with folder.held(out, console.say) if team.first else contextlib.nullcontext():
-            found = compare(stream, names, config, options)
+            found = comparison()
             team.end()
             if not team.first:
                 return 0
@@ -136,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _reported({"command": command, "seconds": seconds, **found}, out)
     except RankFault as error:
         p.exit(1, f"longclock.train: {error}; the same command with --resume goes on\n")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         p.exit(2, f"longclock.train: {error}\n")
     except KeyboardInterrupt:
         p.exit(130, "\nlongclock.train: interrupted; the same command with --resume goes on\n")
@@ -160,11 +174,16 @@ def _names(args: argparse.Namespace) -> list[str]:
         raise ValueError("--model and --models exclude each other")
     if args.model is not None:
         return models_of("--model", args.model)
-    return models_of("--models", ",".join(USUAL) if args.models is None else args.models)
+    if args.models is not None:
+        return models_of("--models", args.models)
+    return [name for name in USUAL if args.source is None or sourced.possible(name)]
 
 
 def _config(args: argparse.Namespace) -> Config:
-    config = config_of(args, PRESETS.get(data_of(args), {}))
+    if args.source is None:
+        config = config_of(args, PRESETS.get(data_of(args), {}))
+    else:
+        config = with_source(config_of(args, {}), args)
     positive("--lr", config.learning_rate)
     positive("--rank-timeout", args.rank_timeout)
     if not 0 <= args.warmup < 1:

@@ -92,13 +92,18 @@ def _remove_partials(out: Path) -> None:
                 partial.unlink()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is the old or the new one, whatever happens meanwhile: a crash, a full disk, a power cut."""
+def write_whole(path: Path, *content: bytes | memoryview) -> None:
+    """Write a file that is the old or the new one, whatever happens meanwhile: a crash, a full disk, a power cut.
+
+    Args:
+        content: what it holds, one after the other.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.partial")
     try:
         with partial.open("xb") as file:
-            file.write(content)
+            for part in content:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

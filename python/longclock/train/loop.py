@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longclock.data import EventStream
+from longclock.data import Catalogue, EventStream
 from longclock.data.stream import DAY, IntArray
 from longclock.nn import parameter_groups
 from longclock.train.batches import TrainingData
@@ -51,20 +51,31 @@ class Run:
     @classmethod
     def start(cls, data: TrainingData, model: Model, config: Config) -> Run:
         """A new model at the start of the stream; its weights depend on the seed alone."""
+        return cls.new(data.catalogue, model, config, data.device, len(data.candidates.item))
+
+    @classmethod
+    def new(
+        cls,
+        catalogue: Catalogue,
+        model: Model,
+        config: Config,
+        device: torch.device,
+        rows: int = 0,
+    ) -> Run:
+        """The same for a catalogue, and so many candidates."""
         torch.manual_seed(config.seed)
         if model.counts is not None:
             ranker: Ranker | CountingRanker = CountingRanker(model.counts, config.period)
         else:
-            ranker = Ranker(data.catalogue, model, config)
-        ranker.to(data.device)
+            ranker = Ranker(catalogue, model, config)
+        ranker.to(device)
         groups = parameter_groups(ranker, config.learning_rate, config.dense_share)
         of_embeddings = None
         if config.embedding_optimizer and len(groups) == 2:
             kind, factor = EMBEDDING_OPTIMIZERS[config.embedding_optimizer]
             of_embeddings = kind(groups.pop(0)["params"], lr=factor * config.learning_rate)
         optimizer = OPTIMIZERS[config.optimizer](groups)
-        scores = torch.full((len(data.candidates.item),), torch.nan)
-        return cls(ranker, optimizer, scores, of_embeddings)
+        return cls(ranker, optimizer, torch.full((rows,), torch.nan), of_embeddings)
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
@@ -94,17 +105,19 @@ def chunks(stream: EventStream, config: Config) -> list[IntArray]:
 
     A day for the ``daily`` protocol, an hour for ``hourly``, one batch for ``stream``.
     """
-    events = np.arange(len(stream))
+    ends = chunk_ends(stream.order_time, config)
+    return [part for part in np.split(np.arange(len(stream)), ends) if len(part)]
+
+
+def chunk_ends(order_time: IntArray, config: Config) -> IntArray:
+    """Where the chunks of events end; where the last one does only if nothing can be added to it."""
     if config.protocol == "stream":
-        parts = np.split(events, events[config.batch :: config.batch])
-    elif config.protocol in SPANS:
-        span = stream.order_time // SPANS[config.protocol]
-        parts = np.split(events, np.flatnonzero(np.diff(span)) + 1)
-    else:
-        raise ValueError(
-            f"protocol must be one of {', '.join((*SPANS, 'stream'))}, got {config.protocol!r}"
-        )
-    return [part for part in parts if len(part)]
+        return np.arange(config.batch, len(order_time) + 1, config.batch)
+    if config.protocol in SPANS:
+        return np.flatnonzero(np.diff(order_time // SPANS[config.protocol])) + 1
+    raise ValueError(
+        f"protocol must be one of {', '.join((*SPANS, 'stream'))}, got {config.protocol!r}"
+    )
 
 
 def train(
@@ -126,23 +139,35 @@ def train(
     for events in parts[: run.chunk]:  # what a resumed run has seen
         observe(run.ranker, data, events)
     for events in parts[run.chunk :]:
-        started = time.perf_counter()
         learns = events[-1] < config.learn_until * len(data.stream)
-        if learns and config.protocol == "stream":
-            _keep(run, data, events, learn(run, data, events, config.seed, team), team)
-        else:
-            _keep(run, data, events, scored(run, data, events, team), team)
-        if learns and config.protocol != "stream":
-            shuffled = np.random.default_rng([config.seed, run.chunk]).permutation(events)
-            for batch in np.array_split(shuffled, -(-len(events) // config.batch)):
-                learn(run, data, batch, config.seed, team)
-        observe(run.ranker, data, events)
-        run.chunk += 1
-        run.seconds += time.perf_counter() - started
+        carry(run, data, events, config, learns, team)
         after_chunk(run, len(events))
-        first, end = data.candidates.first_row[[events[0], events[-1] + 1]]  # one behind the other
-        if not run.scores[first:end].isfinite().all():
+        if not finite(run, data, events):
             return
+
+
+def carry(
+    run: Run, data: TrainingData, events: IntArray, config: Config, learns: bool, team: Team
+) -> None:
+    """One chunk: its events are scored, and learned from if the run still learns."""
+    started = time.perf_counter()
+    if learns and config.protocol == "stream":
+        _keep(run, data, events, learn(run, data, events, config.seed, team), team)
+    else:
+        _keep(run, data, events, scored(run, data, events, team), team)
+    if learns and config.protocol != "stream":
+        shuffled = np.random.default_rng([config.seed, run.chunk]).permutation(events)
+        for batch in np.array_split(shuffled, -(-len(events) // config.batch)):
+            learn(run, data, batch, config.seed, team)
+    observe(run.ranker, data, events)
+    run.chunk += 1
+    run.seconds += time.perf_counter() - started
+
+
+def finite(run: Run, data: TrainingData, events: IntArray) -> bool:
+    """Whether all scores of a chunk are."""
+    first, end = data.candidates.first_row[[events[0], events[-1] + 1]]  # one behind the other
+    return bool(run.scores[first:end].isfinite().all())
 
 
 def observe(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArray) -> None:
@@ -182,7 +207,11 @@ def learn(run: Run, data: TrainingData, events: IntArray, seed: int, team: Team)
         for optimizer in run.optimizers:
             optimizer.zero_grad()
         if len(own):
-            with _draws(seed, int(events[0]), group) if drawn_anew else contextlib.nullcontext():
+            with (
+                _draws(seed, data.before + int(events[0]), group)
+                if drawn_anew
+                else contextlib.nullcontext()
+            ):
                 found.append((own, _backward(run, data, own, rows)))
         gradients.append([weight.grad for weight in weights])
     if not team.alone:

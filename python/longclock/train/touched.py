@@ -35,12 +35,14 @@ def touched(
     starts: IntArray,
     ends: IntArray,
     candidates: IntArray,
+    always: bool = False,
 ) -> Touched | None:
     """None where the windows have more behaviours than there are items: all items are then fewer.
 
     Args:
         items: how many there are.
         user, starts, ends: [E], of the batch's events. candidates: [R], their items.
+        always: find them all the same.
     """
     users, which = np.unique(user, return_inverse=True)
     low = np.full(len(users), len(histories.item))
@@ -48,7 +50,7 @@ def touched(
     np.minimum.at(low, which, starts)
     np.maximum.at(high, which, ends)
     counts = np.maximum(high - low, 0)
-    if counts.sum() >= items:
+    if counts.sum() >= items and not always:
         return None
     begin = counts.cumsum() - counts
     position = np.arange(counts.sum()) + np.repeat(low - begin, counts)

@@ -6,6 +6,7 @@ from longclock.data.sources.events import Events, text_ids
 from longclock.data.sources.folder import FolderSource
 from longclock.data.sources.kafka import KafkaSource
 from longclock.data.sources.messages import json_message
+from longclock.data.sources.opening import open_source
 from longclock.data.sources.redis_stream import RedisStreamSource
 from longclock.data.sources.source import Cursor, EventSource, Read
 
@@ -19,5 +20,6 @@ __all__ = [
     "Read",
     "RedisStreamSource",
     "json_message",
+    "open_source",
     "text_ids",
 ]

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The latest behaviours of every user, in one array that grows with what is kept and not with what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longclock.data.stream import IntArray, stretches
+
+COLUMNS = {"item": np.int32, "time": np.int64, "order_time": np.int64, "label": np.int8}
+ROOM = 8  # a user's stretch has room for an 8th more rows than it was made for, and the array for an 8th more stretches
+LEAST = 4  # rows of room besides
+AT_ONCE = 1 << 20  # rows that are moved at a time
+
+Column = npt.NDArray[Any]
+Rows = dict[str, Column]
+
+
+class KeptHistories:
+    """Rows of users, who are numbers from 0 on; each user's lie side by side, in a stretch with room for some more.
+
+    One that outgrows its stretch gets another at the end of the array; where that is full, all stretches are moved together, which
+    costs little for each row, since the array has then grown by an eighth.
+
+    Example::
+
+        >>> import numpy as np
+        >>> from longclock.data.kept_histories import KeptHistories
+        >>> kept, two = KeptHistories(), np.array([5, 6])
+        >>> kept.replace(np.array([3]), np.array([2]), dict(item=two, time=two, order_time=two, label=two * 0))
+        >>> counts, rows = kept.of(np.array([0, 3]))
+        >>> counts.tolist(), rows["item"].tolist()
+        ([0, 2], [5, 6])
+    """
+
+    def __init__(self) -> None:
+        self._first = self._count = self._room = np.zeros(0, np.int64)  # [users]
+        self._rows: Rows = {name: np.zeros(0, kind) for name, kind in COLUMNS.items()}
+        self._end = 0  # of the last stretch
+
+    def __len__(self) -> int:
+        """How many rows are kept."""
+        return int(self._count.sum())
+
+    def counts(self, users: IntArray) -> IntArray:
+        """How many rows each of some users has; ``[U]``."""
+        known = users < len(self._count)
+        return (
+            np.where(known, self._count[np.where(known, users, 0)], 0)
+            if len(self._count)
+            else users * 0
+        )
+
+    def of(self, users: IntArray) -> tuple[IntArray, Rows]:
+        """How many rows each of some users has, and these rows, user after user.
+
+        Args:
+            users: int64 ``[U]``, each once.
+        """
+        counts = self.counts(users)
+        some = users[counts > 0]
+        place = stretches(self._first[some], self._count[some])
+        return counts, {name: column[place] for name, column in self._rows.items()}
+
+    def replace(self, users: IntArray, counts: IntArray, rows: Mapping[str, Column]) -> None:
+        """Keep other rows of some users.
+
+        Args:
+            users: int64 ``[U]``, each once.
+            counts: int64 ``[U]``, how many rows each is to have.
+            rows: by column, user after user.
+        """
+        if not len(users):
+            return
+        more = int(users.max()) + 1 - len(self._count)
+        if more > 0:
+            none = np.zeros(more, np.int64)
+            self._first, self._count, self._room = (
+                np.concatenate([x, none]) for x in (self._first, self._count, self._room)
+            )
+        grown = counts > self._room[users]
+        if self._end + _room(counts[grown]).sum() > len(self._rows["item"]):
+            grown[:] = True  # what is moved together has no room for more than it has
+        moved, room = users[grown], _room(counts[grown])
+        self._count[moved] = self._room[moved] = 0  # their rows are among those that come
+        if self._end + room.sum() > len(self._rows["item"]):
+            self._move_together(int(room.sum()))
+        self._first[moved] = self._end + np.cumsum(room) - room
+        self._room[moved] = room
+        self._end += int(room.sum())
+        self._count[users] = counts
+        place = stretches(self._first[users], counts)
+        for name, column in self._rows.items():
+            column[place] = rows[name]
+
+    def forget(self, users: IntArray) -> None:
+        """Keep nothing of some users."""
+        users = users[users < len(self._count)]
+        self._count[users] = self._room[users] = 0
+
+    def arrays(self) -> Rows:
+        """Everything, by names as files have them: no copies, so they change with what is kept."""
+        rows = {name: column[: self._end] for name, column in self._rows.items()}
+        return {**rows, "first": self._first, "count": self._count, "room": self._room}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Column]) -> KeptHistories:
+        """Those whose :meth:`arrays` these are.
+
+        Raises:
+            KeyError: an array that is missing.
+        """
+        found = cls()
+        found._first, found._count, found._room = (
+            arrays[name] for name in ("first", "count", "room")
+        )
+        found._rows = {name: arrays[name] for name in COLUMNS}
+        found._end = len(arrays["item"])
+        return found
+
+    def _move_together(self, needed: int) -> None:
+        """Make room for stretches of so many rows more."""
+        users = np.flatnonzero(self._count)
+        users = users[np.argsort(self._first[users])]
+        count, room = self._count[users], _room(self._count[users])
+        ends = np.cumsum(room)
+        end = int(ends[-1]) if len(ends) else 0
+        size = end + needed + (end + needed) // ROOM
+        bounds = np.searchsorted(ends, np.arange(AT_ONCE, end + AT_ONCE, AT_ONCE)) + 1
+        for name, column in self._rows.items():
+            found = np.empty(size, column.dtype)
+            for some in np.split(np.arange(len(users)), bounds):
+                place = stretches(self._first[users[some]], count[some])
+                found[stretches(ends[some] - room[some], count[some])] = column[place]
+            self._rows[name] = found
+        self._room[:] = 0
+        self._first[users], self._room[users], self._end = ends - room, room, end
+
+
+def _room(counts: IntArray) -> IntArray:
+    return counts + counts // ROOM + LEAST
