@@ -22,6 +22,11 @@ from longclock.study.plan import read_lines
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INSTALL = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+HOW_TO = [
+    path.read_text(encoding="utf-8")
+    for name in ("from-*", "int8", "own-events", "own-script", "ranks", "tutorial", "without-gpu")
+    for path in sorted((ROOT / "docs").glob(f"{name}.md"))
+]
 PROTOCOLS = {"nyc-60-days": "daily", "music": "batches"}
 PAGES = sorted(
     [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *(ROOT / "docs").glob("*.md")]
@@ -47,7 +52,7 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 def commands() -> list[str]:
     """Lines of every shell block, without comments."""
-    texts = (README, INSTALL)
+    texts = (README, INSTALL, *HOW_TO)
     found = [line for text in texts for block in blocks("sh", text) for line in commands_of(block)]
     return list(dict.fromkeys(found))
 
@@ -157,11 +162,12 @@ def test_the_first_example_says_what_times_are():
 def test_commands_in_the_text_parse():
     from longclock.train.cli import parser
 
-    for text in re.findall(r"`python -m longclock\.train([^`]*)`", README):
-        parser().parse_args(shlex.split(text))
+    for page in (README, *HOW_TO):
+        for text in re.findall(r"`python -m longclock\.train([^`]*)`", page):
+            parser().parse_args(shlex.split(text))
     for text in re.findall(r"`(--models [^`]*)`", README):
         parser().parse_args(shlex.split(text))
-    for target in re.findall(r"`make ([\w-]+)`", README + INSTALL):
+    for target in re.findall(r"`make ([\w-]+)`", "".join([README, INSTALL, *HOW_TO])):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
 
 
