@@ -73,9 +73,13 @@ def page(cells: list[Cell]) -> str:
 
 def notebook(cells: list[Cell]) -> str:
     """The same for Jupyter: nbformat 4.5."""
-    found = []
+    found: list[dict[str, Any]] = []
     for number, cell in enumerate(cells):
-        common = {"id": f"cell-{number}", "metadata": {}, "source": cell.text.strip("\n")}
+        common: dict[str, Any] = {
+            "id": f"cell-{number}",
+            "metadata": {},
+            "source": cell.text.strip("\n"),
+        }
         if not cell.is_code:
             found.append({"cell_type": "markdown", **common})
             continue

@@ -34,8 +34,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting:
         page = waiting.pop()
         for uri in sorted(outside(page)):
-            if files.get_file_from_path(uri) is None:
-                found = brought_in(root / path_of(uri), uri, config)
+            path = root / path_of(uri)
+            if (
+                path.is_file() and files.get_file_from_path(uri) is None
+            ):  # mkdocs names the page of one that is not there
+                found = brought_in(path, uri, config)
                 files.append(found)
                 if found.src_uri.endswith(".md"):
                     waiting.append(found)
