@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | setup-distributed | redis | test | test-emulated | bench | serve-bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
+# make build | demo | docs | setup-distributed | redis | test | test-emulated | bench | serve-bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
 # make net | fuzz | fuzz-quick | test-asan | test-tsan | test-msan | torture | soak: what tests of single calls do not
 # find; `net` is all of it in the few minutes that CI has. Everything is installed into .venv/ and build/.
 #
@@ -49,7 +49,7 @@ SAY = @printf '\033[1m== %s\033[0m\n'
 CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: study build demo setup-distributed test test-cpp test-python test-emulated test-emulated-quick bench serve-bench cuda-report gpu-check lint format wheel wheel-check clean \
+.PHONY: study build demo docs setup-distributed test test-cpp test-python test-emulated test-emulated-quick bench serve-bench cuda-report gpu-check lint format wheel wheel-check clean \
   libraries emulated gtest clang redis redis-server net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
 
 $(BIN)/python:
@@ -95,6 +95,11 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.package
 	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation ruff mypy clang-format pre-commit
 	@touch $@
 
+$(VENV)/.docs: constraints.txt $(VENV)/.package
+	$(SAY) "installing MkDocs for the site"
+	@$(PIP) install -qq -c $(CONSTRAINTS) mkdocs-material
+	@touch $@
+
 # Rivals of the benchmarks that nothing else needs.
 $(VENV)/.bench: constraints.txt $(VENV)/.package
 	$(SAY) "installing faiss and ONNX Runtime for the benchmarks"
@@ -127,6 +132,11 @@ demo: libraries
 study: libraries
 	$(SAY) "the clock and its rivals in a stream of check-ins: models, protocols, seeds"
 	@$(BIN)/python -m longclock.study --out build/study
+
+# Any warning, as of a link or an anchor that leads nowhere, is an error. Notebooks are run.
+docs: libraries $(VENV)/.docs
+	$(SAY) "the site of docs/, notebooks run and links checked: build/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 
 gtest:
 	@if ! echo '#include <gtest/gtest.h>' | $${CXX:-c++} -E -x c++ - > /dev/null 2>&1; then \

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures as text: lines for the terminal, and the tables of docs/performance.md.
+"""Figures as text: lines for the terminal, and the tables of docs/measurements.md.
 
-``python -m bench.report`` puts the tables of bench/results into README.md and the pages of docs,
-and draws docs/scaling.svg and docs/serving.svg. Of a file that is not there, a page keeps what it has.
+``python -m bench.report`` puts the tables of bench/results into the pages of docs and draws docs/scaling.svg and docs/serving.svg. Of a file that is not there, a page keeps what it has.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from bench.figure import figure
 from bench.peers import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/performance.md", "docs/gpu.md", "docs/events.md")
+PAGES = ("docs/performance.md", "docs/measurements.md", "docs/gpu.md", "docs/events.md")
+SHORT = "docs/performance.md"
 SCALING = "bench/results/scaling.json"
 FIGURE = "docs/scaling.svg"
 SERVING = "bench/results/serve_load.json"
@@ -26,17 +26,20 @@ HEADER = [
     "op", "case", "ms", "fastest", "times reference", "times torch", "times compile",
     "of read bandwidth",
 ]  # fmt: skip
-HIGHLIGHTS = (
-    ("clock_gsu", "dense, fp32"),
-    ("clock_gsu", "dense, bf16"),
-    ("clock_gsu", "table, fp32"),
-    ("clock_gsu", "500 candidates, fp32"),
-    ("gsu_score", "500 candidates"),
-    ("block_topk", "random"),
-    ("esu_attention", "K = 100, forward and"),
-    ("esu_attention", "K = 10,000, forward and"),
-    ("long_term_interest_clock", ""),
-)
+# Of docs/performance.md: what a case is in words, and the peer beside it.
+HIGHLIGHTS = {
+    ("clock_gsu", "dense, fp32"): ("search, one candidate each of 32 users", ""),
+    ("clock_gsu", "table, fp32"): ("the same in a table of items", ""),
+    ("clock_gsu", "500 candidates, fp32"): ("search, 500 candidates of one user", "faiss.knn"),
+    ("gsu_score", "500 candidates, fp32"): ("all scores of 500 candidates", ""),
+    ("block_topk", "random"): ("the best 100 of given scores", ""),
+    ("hamming_gsu", "500 candidates"): ("ETA's search by hashes, 500 candidates", "faiss.knn_hamming"),
+    ("esu_attention", "K = 100, forward and backward"): ("attention over 100, trained", "sdpa"),
+    ("esu_attention", "K = 10,000, forward and backward"): ("attention over 10,000, trained", "sdpa"),
+    ("fuxictr_twin", "forward and backward"): ("the module over 64 histories of vectors, trained", "FuxiCTR TWIN"),
+    ("long_term_interest_clock", "training step"): ("a training step", ""),
+    ("long_term_interest_clock", "one request, 500 candidates"): ("a request of 500 candidates", ""),
+}  # fmt: skip
 LATENCIES = ("p50", "p90", "p99")
 TORCH = ("torch", "torch.topk")  # what stands for plain PyTorch
 PEERS = {
@@ -347,16 +350,17 @@ def section(results: dict[str, Any]) -> str:
 
 
 def highlights(results: dict[str, Any]) -> str:
-    """What the README shows."""
-    if "predicted" in results:
-        return "\n".join(prediction_table(results)) + f"\n\n{footer(results)}."
-    lines = table(results)
-    shown = lines[:2]
-    for result, text in zip(results["results"], lines[2:], strict=True):
-        if any(result["op"] == op and result["case"].startswith(case) for op, case in HIGHLIGHTS):
-            shown.append(text)
-    tables = [shown, peer_table(results)]
-    return "\n\n".join([*("\n".join(each) for each in tables if each), footer(results) + "."])
+    """A few cases in words, for whoever reads of them first."""
+    rows = []
+    for result in results["results"]:
+        words, peer = HIGHLIGHTS.get((result["op"], result["case"]), ("", ""))
+        if words:
+            times = ratio(result, *TORCH, "reference"), ratio(result, "torch.compile")
+            over = ratio(result, peer)
+            beside = f"{over} ({PEERS.get(peer, peer)})" if over else ""
+            rows.append([words, f"`{result['op']}`", name_and_ms(result)[2], *times, beside, share_of_reading(result)])  # fmt: skip
+    head = ["what", "op", "ms", "times plain PyTorch", "times torch.compile", "times a peer", "of read bandwidth"]  # fmt: skip
+    return "\n".join(markdown(head, rows)) + f"\n\n{footer(results)}."
 
 
 def updated(page: str, highlights_only: bool = False) -> str:
@@ -390,7 +394,7 @@ def drawn() -> dict[str, str]:
 def main() -> None:
     for name in PAGES:
         page = ROOT / name
-        text = updated(page.read_text(encoding="utf-8"), highlights_only=name == "README.md")
+        text = updated(page.read_text(encoding="utf-8"), highlights_only=name == SHORT)
         page.write_text(text, encoding="utf-8")
     for name, image in drawn().items():
         (ROOT / name).write_text(image, encoding="utf-8")

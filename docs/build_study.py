@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tables of docs/study.md and README.md, and their figure, from the committed lines: python docs/build_study.py.
+"""Writes the tables of docs/study.md, and its figure, from the committed lines: python docs/build_study.py.
 
 A table follows a comment that names it: ``<!-- rates -->``, ``<!-- own -->``, ``<!-- taught -->``, ``<!-- optimizers -->``, or ``<!-- data protocol kind -->`` with ``rivals`` (LIC among
 them), ``variants`` (of LIC), ``short`` or ``cost`` (rivals in a few columns).
@@ -19,7 +19,7 @@ from longclock.train.report import png
 
 ROOT = Path(__file__).parents[1]
 LINES = ROOT / "examples" / "results" / "study"
-PAGES = (ROOT / "docs" / "study.md", ROOT / "README.md")
+PAGE = ROOT / "docs" / "study.md"
 TABLE = re.compile(
     r"(<!-- (?:(rates|own|taught|optimizers)|([\w-]+) (\w+) (rivals|variants|short|cost)) -->\n)((?:\|.*\n)*)"
 )
@@ -133,7 +133,7 @@ def _text(mean: Mean | None, sign: str = "") -> str:
 SPECIAL = {"rates": rates, "own": own, "taught": taught, "optimizers": optimizers}
 
 
-def page(path: Path) -> str:
+def page() -> str:
     """The page with its tables as they should be."""
 
     def table(found: re.Match[str]) -> str:
@@ -141,11 +141,10 @@ def page(path: Path) -> str:
         rows = SPECIAL[special]() if special else compared(data, protocol, kind)
         return mark + report.markdown(rows)
 
-    return TABLE.sub(table, path.read_text(encoding="utf-8"))
+    return TABLE.sub(table, PAGE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    for path in PAGES:
-        path.write_text(page(path), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
     figure = report.auc(lines_of("nycflights", "rivals"), "daily")
     (LINES / "nycflights_daily_auc.png").write_bytes(png(figure))
