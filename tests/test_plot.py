@@ -12,7 +12,7 @@ import torch
 
 import longclock as lc
 from longclock import plot
-from longclock.plot.style import COLOURS, OF_MODEL
+from longclock._colours import COLOURS, OF_MODEL
 
 DAY = 86400
 

@@ -9,6 +9,7 @@ Example::
     >>> figure.savefig("hands.png")
 """
 
+from longclock._colours import colours_of
 from longclock._extras import TRAIN_EXTRA
 
 try:
@@ -20,7 +21,6 @@ except ImportError as error:
 
 from longclock.plot.clock_face import clock_face, hands, kept
 from longclock.plot.models import points, quality_and_cost, shares_found
-from longclock.plot.style import colours_of
 
 __all__ = [
     "clock_face", "colours_of", "hands", "kept", "points", "quality_and_cost", "shares_found",

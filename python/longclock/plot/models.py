@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from longclock.plot.style import colours_of, figure_of, new_axes, plain
+from longclock._colours import colours_of
+from longclock.plot.style import figure_of, new_axes, plain
 
 Interval = tuple[float, float]  # a mean, and half the width of its confidence interval
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from longclock import plot
+from longclock._colours import colours_of
 from longclock.plot.models import Interval
-from longclock.plot.style import colours_of, figure_of, new_axes, numbers, plain
+from longclock.plot.style import figure_of, new_axes, numbers, plain
 from longclock.study.plan import Line
 from longclock.study.summary import (
     MOST_SEEDS,
