@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import itertools
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,13 +30,28 @@ OF_MODEL = dict(
         strict=True,
     )
 )  # fmt: skip
+# Of all other models: no colour of those above.
+MORE = (
+    "#7f3c8d",
+    "#11a579",
+    "#3969ac",
+    "#f2b701",
+    "#e73f74",
+    "#80ba5a",
+    "#e68310",
+    "#008695",
+    "#cf1c90",
+    "#4b4b8f",
+)
 HAND = "#c1272d"
 OF_HOURS = ("#e69f00", "#0072b2", "#009e73", "#5e4fa2")
 MOST_GROUPS = 8  # that have a colour of their own
 
 
 def colours_of(models: Sequence[str]) -> list[str]:
-    """A colour for each model of a picture: its own wherever it is shown, where it has one, and else one that is not taken.
+    """A colour for each model: its own wherever it is shown, where it has one, and else one that is not taken.
+
+    Which one does not depend on the models' order. Pictures that show some of the same models take the colours of all.
 
     Example::
 
@@ -44,10 +59,14 @@ def colours_of(models: Sequence[str]) -> list[str]:
         >>> colours_of(["twin", "lic"]) == [colours_of(["twin"])[0], colours_of(["lic"])[0]]
         True
     """
-    own = [OF_MODEL.get(model) for model in models]
-    free = [colour for colour in COLOURS if colour not in own] or list(COLOURS)
-    others = itertools.cycle(free)
-    return [next(others) if colour is None else colour for colour in own]
+    others = sorted(set(models) - set(OF_MODEL))
+    found = dict(OF_MODEL)
+    for model in others:  # in an order that is not the picture's
+        first = zlib.crc32(model.encode(errors="surrogatepass")) % len(MORE)
+        by_preference = [*MORE[first:], *MORE[:first]]
+        taken = {found[other] for other in others if other in found}
+        found[model] = next((colour for colour in by_preference if colour not in taken), MORE[first])  # fmt: skip
+    return [found[model] for model in models]
 
 
 def colours_of_groups(groups: npt.NDArray[np.int64]) -> dict[int, str]:
