@@ -50,7 +50,7 @@ CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h
 
 .DEFAULT_GOAL := build
 .PHONY: study build demo docs setup-distributed test test-cpp test-python test-emulated test-emulated-quick bench serve-bench cuda-report gpu-check lint format wheel wheel-check clean \
-  libraries emulated gtest clang redis redis-server net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
+  libraries emulated gtest clang browser redis redis-server net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
 
 $(BIN)/python:
 	$(SAY) "making $(VENV) with $(PYTHON)"
@@ -167,13 +167,24 @@ redis-server:
 	  fi; \
 	fi
 
+# Tests of pages look at them in a browser.
+browser:
+	@if ! command -v chromium > /dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    printf '\033[1m== installing a browser (chromium)\033[0m\n'; \
+	    export DEBIAN_FRONTEND=noninteractive; apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium > /dev/null; \
+	  else \
+	    echo "chromium is missing, what needs it is left out: sudo apt-get install chromium" >&2; \
+	  fi; \
+	fi
+
 # A server that has on its disk what it acknowledges; its data are in build/redis. Ctrl-C ends it.
 redis: redis-server
 	$(SAY) "redis-server at redis://localhost:$(REDIS_PORT)"
 	@mkdir -p build/redis && exec redis-server --port $(REDIS_PORT) --bind 127.0.0.1 --dir build/redis \
 	  --appendonly yes --appendfsync always --save ""
 
-test-python: libraries redis-server
+test-python: libraries redis-server browser
 	$(SAY) "pytest: the ops, the modules, training"
 	@$(PYTEST) $(PYTEST_ARGS)
 

@@ -91,6 +91,7 @@ SECTIONS = (
             plot.kept,
             plot.points,
             plot.quality_and_cost,
+            plot.over_hours,
             plot.shares_found,
             plot.colours_of,
         ),

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "longclock"
 IMPORTED_AS = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client", "confluent-kafka": "confluent_kafka"}  # fmt: skip
 # Beside these parts, all of longclock is core; reading a file imports pandas and pyarrow when it is called, a store in Redis redis, a source of messages what it is of.
-EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "plot": "train", "serve": "serve", "export.py": "serve"}  # fmt: skip
+EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "plot": "train", "serve": "serve", "explore": "serve", "export.py": "serve"}  # fmt: skip
 FOUND_BY_UVICORN = {"httptools", "uvloop"}
 WHEN_CALLED = {"data": {"pandas", "pyarrow", "confluent_kafka", "orjson"}, "store": {"redis"}}
 
@@ -118,6 +118,7 @@ except ImportError as error:
         ("train", "matplotlib", TRAIN_EXTRA),
         ("serve", "uvicorn", SERVE_EXTRA),
         ("export", "safetensors", SERVE_EXTRA),
+        ("explore", "uvicorn", SERVE_EXTRA),
     ],
 )
 def test_a_missing_extra_is_named(module, missing, command):

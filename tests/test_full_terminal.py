@@ -17,7 +17,7 @@ PROGRAMS = {
     "longclock.study": ["--data", "plays.csv", "--models", "no-time", "--protocol", "daily", "--seeds", "1",
                         "--learning-rates", "0.01", "--jobs", "1", "--out", "out"],
 }  # fmt: skip
-REPORTS = {"longclock.train": "report.html", "longclock.study": "report.md"}
+REPORT = Path("out") / "report.html"
 
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason="the kernel has no /dev/full")
 
@@ -37,12 +37,11 @@ def run(program: str, folder: Path, **streams: object) -> subprocess.CompletedPr
 def test_figures_that_cannot_be_printed_are_in_the_report(tmp_path: Path, program: str) -> None:
     with FULL.open("w") as full:
         ended = run(program, tmp_path, stdout=full, stderr=subprocess.PIPE)
-    report = Path("out") / REPORTS[program]
     assert ended.returncode == 1
     assert ended.stderr.endswith(
-        f"{program}: the figures could not be printed: No space left on device\n{program}: report: {report}\n"
+        f"{program}: the figures could not be printed: No space left on device\n{program}: report: {REPORT}\n"
     )
-    assert "no time" in (tmp_path / report).read_text()
+    assert "no time" in (tmp_path / REPORT).read_text()
 
 
 def test_progress_that_cannot_be_shown_ends_no_run(tmp_path: Path, program: str) -> None:
@@ -50,7 +49,7 @@ def test_progress_that_cannot_be_shown_ends_no_run(tmp_path: Path, program: str)
         ended = run(program, tmp_path, stdout=subprocess.PIPE, stderr=full)
     assert ended.returncode == 0
     assert "no time" in ended.stdout
-    assert ended.stdout.endswith(f"report: {Path('out') / REPORTS[program]}\n")
+    assert ended.stdout.endswith(f"report: {REPORT}\n")
 
 
 def test_a_reader_that_has_gone_is_no_mistake_of_the_arguments(

@@ -12,7 +12,7 @@ import torch
 
 import longclock as lc
 from longclock import plot
-from longclock.plot.style import COLOURS, OF_MODEL
+from longclock._colours import COLOURS, OF_MODEL
 
 DAY = 86400
 
@@ -92,26 +92,57 @@ def test_what_does_not_fit_is_named(call, message) -> None:
 
 
 def test_a_model_has_one_colour_in_every_picture() -> None:
-    for models in itertools.permutations(["lic", "twin", "lic-month", "sdim"]):
-        found = dict(zip(models, plot.colours_of(models), strict=True))
-        assert (found["lic"], found["twin"]) == (OF_MODEL["lic"], OF_MODEL["twin"])
-        assert len(set(found.values())) == 4
+    wanted = dict(zip(("lic", "twin", "lic-month", "sdim"), plot.colours_of(["lic", "twin", "lic-month", "sdim"]), strict=True))  # fmt: skip
+    for models in itertools.permutations(wanted):
+        assert dict(zip(models, plot.colours_of(models), strict=True)) == wanted
+    assert (wanted["lic"], wanted["twin"]) == (OF_MODEL["lic"], OF_MODEL["twin"])
+    assert len(set(wanted.values())) == 4
     assert len(plot.colours_of([f"m{number}" for number in range(30)])) == 30
+    ten = [f"m{number}" for number in range(10)]
+    assert len({*plot.colours_of([*OF_MODEL, *ten])}) == 20  # so many can be told apart
     assert set(OF_MODEL.values()) <= set(COLOURS)
 
 
 def test_names_do_not_lie_one_over_another() -> None:
-    """A dozen models at next to the same place."""
+    """A dozen models at next to the same place: no name covers another, a mean or an interval, or leaves the picture."""
     models = [f"model {number}" for number in range(12)]
-    quality = {model: (0.8 + 1e-5 * number, 0.001) for number, model in enumerate(models)}
-    cost = {model: 3 + 1e-3 * number for number, model in enumerate(models)}
+    quality = {model: (0.8 + 1e-5 * number, 1e-5) for number, model in enumerate(models)}
+    cost = {model: (3 + 1e-3 * number, 1.0) for number, model in enumerate(models)}
     figure = plot.quality_and_cost(quality, cost, {model: model for model in models}, "ms", "AUC")
     figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) == 12
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    bars = figure.axes[0].containers
-    assert len(bars) == 12  # each with its interval
+    (axes,) = figure.axes
+    names = [text.get_window_extent() for text in axes.texts]
+    assert len(names) == 12
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(names, 2))
+    assert all(axes.bbox.contains(*corner) for box in names for corner in (box.min, box.max))
+    bars = axes.containers
+    assert len(bars) == 12
+    for bar in bars:
+        point, _, (wide, high) = bar.lines
+        (x,), (y,) = point.get_data()
+        for lines in (wide, high):  # each with its intervals
+            for ends in axes.transData.transform(lines.get_segments()[0]):
+                assert not any(box.contains(*ends) for box in names)
+        assert not any(box.contains(*axes.transData.transform((x, y))) for box in names)
+
+
+def test_intervals_are_drawn() -> None:
+    """Of a cost as well, which on an axis of logarithms does not reach 0."""
+    figure = plot.quality_and_cost({"lic": (0.8, 0.01)}, {"lic": (10.0, 12.0)}, {"lic": "LIC"}, "ms", "AUC")  # fmt: skip
+    _, _, (wide, high) = figure.axes[0].containers[0].lines
+    np.testing.assert_allclose(wide.get_segments()[0], [[1, 0.8], [22, 0.8]])
+    np.testing.assert_allclose(high.get_segments()[0], [[10, 0.79], [10, 0.81]])
+
+
+def test_hours_have_a_line_and_a_band() -> None:
+    values = {"lic": [None, *((0.8 + hour / 100, 0.01) for hour in range(1, 24))]}
+    (axes,) = plot.over_hours(values, {"lic": "LIC"}, "by hour", "AUC", {"lic": "#123456"}).axes
+    (line,), (band,) = axes.lines, axes.collections
+    assert (line.get_color(), line.get_label()) == ("#123456", "LIC")
+    assert np.isnan(line.get_ydata()[0])
+    np.testing.assert_allclose(line.get_ydata()[1:], 0.8 + np.arange(1, 24) / 100)
+    corners = band.get_paths()[0].vertices
+    assert (corners[:, 1].min(), corners[:, 1].max()) == pytest.approx((0.80, 1.04))
 
 
 def test_points_and_shares_are_what_is_given() -> None:

@@ -83,8 +83,11 @@ def test_a_study_takes_any_name(tmp_path, name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         study_report.write([line, {**line, "seed": 1, "diverged": 3, "seen_auc": None}], tmp_path)
-    page = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "<b>" not in page
+    page, whole = (
+        (tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html")
+    )
+    assert "<b>" not in page + whole
+    assert whole.count("data:image/png;base64,") == 4
     assert [row.count(" | ") for row in page.splitlines() if row.startswith("| ")] == [8, 8]
 
 

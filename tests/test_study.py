@@ -174,6 +174,9 @@ def test_the_command(tmp_path, capsys):
     for image in ("auc", "auc_by_hour", "bias_by_hour", "cost"):
         assert (out / f"streaming_{image}.png").stat().st_size > 0
         assert f"streaming_{image}.png" in page
+    whole = (out / "report.html").read_text()
+    assert f"report: {out / 'report.html'}" in printed
+    assert whole.count("data:image/png;base64,") == 4
 
     before = (out / "runs.jsonl").read_text()
     (out / "runs.jsonl").write_text("\n".join(before.splitlines()[:-1]) + "\n")

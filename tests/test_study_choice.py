@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 
 import pytest
@@ -127,11 +128,14 @@ def test_every_kind_of_warning(change, sentence):
 
 def test_a_page_holds_its_warnings(tmp_path):
     lines = [{"data": "x", **line} for line in runs(0.7, 0.8, silent_units=1.0)]
-    page = report.write(lines, tmp_path).read_text()
+    page = report.write(lines, tmp_path)
+    assert page == tmp_path / "report.html"
+    text, whole = (tmp_path / "report.md").read_text(), page.read_text()
     found = report.warnings(lines, "daily")
     assert len(found) == 3
     for sentence in found:
-        assert report.escaped(sentence) in page
+        assert report.escaped(sentence) in text
+        assert html.escape(sentence) in whole
 
 
 def model(title="LIC", **more):

@@ -9,6 +9,7 @@ Example::
     >>> figure.savefig("hands.png")
 """
 
+from longclock._colours import colours_of
 from longclock._extras import TRAIN_EXTRA
 
 try:
@@ -19,9 +20,8 @@ except ImportError as error:
     ) from error
 
 from longclock.plot.clock_face import clock_face, hands, kept
-from longclock.plot.models import points, quality_and_cost, shares_found
-from longclock.plot.style import colours_of
+from longclock.plot.models import over_hours, points, quality_and_cost, shares_found
 
 __all__ = [
-    "clock_face", "colours_of", "hands", "kept", "points", "quality_and_cost", "shares_found",
+    "clock_face", "colours_of", "hands", "kept", "over_hours", "points", "quality_and_cost", "shares_found",
 ]  # fmt: skip

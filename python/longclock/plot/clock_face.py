@@ -14,17 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.projections.polar import PolarAxes
 
+from longclock._colours import GREY, HAND, OF_HOURS, colours_of_groups
 from longclock.nn import TimeSimilarity
-from longclock.plot.style import COLOURS, plain
+from longclock.plot.style import plain
 from longclock.types import ELAPSED
 
 DAY = 86400
 STEPS = 288  # of a face: every 5 minutes
 FACE = 4.0  # inches
 BESIDE = 1.3  # for titles and legends
-HAND = "#c1272d"
-OF_HOURS = ("#e69f00", "#0072b2", "#009e73", "#5e4fa2")
-MOST_GROUPS = 8  # in a legend
 Similarity = TimeSimilarity | tuple[Any, Any]
 
 
@@ -173,12 +171,9 @@ class _History:
 
     def _colours(self) -> tuple[list[tuple[str, str]], npt.NDArray[Any]]:
         """Names with their colours, for the legend; the colour of every behaviour. Rarer groups share grey."""
-        counts = np.bincount(self.groups[self.groups >= 0], minlength=1)
-        most = np.argsort(-counts, kind="stable")[:MOST_GROUPS]
-        palette = [colour for colour in COLOURS if colour != "#8a8a8a"]
-        of_group = dict(zip(most.tolist(), palette, strict=False))
-        colours = np.array([of_group.get(group, "#8a8a8a") for group in self.groups.tolist()])
-        shown = [(self.names[group], colour) for group, colour in of_group.items() if group < len(self.names) and counts[group]]  # fmt: skip
+        of_group = colours_of_groups(self.groups)
+        colours = np.array([of_group.get(group, GREY) for group in self.groups.tolist()])
+        shown = [(self.names[group], colour) for group, colour in of_group.items() if group < len(self.names)]  # fmt: skip
         return shown, colours
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
+from longclock.serve.asked import Request
 from longclock.serve.model_folder import ModelFolderError
-from longclock.serve.recommender import Ranking, Recommender, Request
+from longclock.serve.recommender import Ranking, Recommender
 
 __all__ = ["ModelFolderError", "Ranking", "Recommender", "Request"]

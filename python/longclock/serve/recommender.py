@@ -3,48 +3,21 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from longclock.data.stream import DAY
 from longclock.ops._errors import check_size
 from longclock.serve import model_folder
+from longclock.serve.asked import Asked, Request, together
 from longclock.serve.ranking_model import DTYPES, QUERY_DTYPES, Scoring, Served
-from longclock.store import Behaviours, BehaviourStore
+from longclock.store import BehaviourStore
 from longclock.store.records import User
-
-OFFSET = "utc_offset"  # the column that says how far the clock of a behaviour's place is ahead
-
-
-class Request(NamedTuple):
-    """One request.
-
-    - ``user``: as the store knows the user.
-    - ``candidates``: int64 [C], items.
-    - ``now``: seconds; only behaviours before it count.
-    - ``utc_offset``: seconds by which the clock where the user is is ahead of ``now``; behaviours have theirs in the store's
-      column of this name.
-
-    Example::
-
-        >>> import torch
-        >>> from longclock.serve import Request
-        >>> Request("ada", torch.tensor([3, 5]), now=1_700_000_000).utc_offset
-        0
-    """
-
-    user: User
-    candidates: Tensor
-    now: int
-    utc_offset: int = 0
 
 
 class Ranking(NamedTuple):
@@ -136,6 +109,11 @@ class Recommender:
         return self._served.version
 
     @property
+    def served(self) -> Served:
+        """That version: what the next request is answered with."""
+        return self._served
+
+    @property
     def items(self) -> int:
         """How many items that one knows, by number from 0."""
         return self._served.catalogue.items
@@ -187,10 +165,14 @@ class Recommender:
             _check(request)
         if not requests:
             return []
-        asked = [_Asked(served, self.store, request) for request in requests]
-        logits = served.model(*_together(served, asked))
+        asked = [Asked(served, self.store, request) for request in requests]
+        logits = served.model(*together(served, asked))
         scores = logits.split([len(each.rows) for each in asked])
-        return [each.ranked(score.cpu(), top) for each, score in zip(asked, scores, strict=True)]
+        rankings = []
+        for each, of_known in zip(asked, scores, strict=True):
+            score, order = each.of_all(of_known.cpu()).sort(descending=True, stable=True)
+            rankings.append(Ranking(each.candidates[order[:top]], score[:top], served.version))
+        return rankings
 
     def _read(self, name: str | None) -> Served:
         served = Served.of(model_folder.read(self.folder, name), *self._of_version)
@@ -200,97 +182,6 @@ class Recommender:
                 f"{', '.join(self.store.columns) or 'none'}; make the store with columns={{'label': 'int8'}}"
             )
         return served
-
-
-class _Asked:
-    """What the model takes of one request."""
-
-    def __init__(self, served: Served, store: BehaviourStore, request: Request) -> None:
-        self._served, self.candidates = served, request.candidates.cpu()
-        catalogue, config = served.catalogue, served.config
-        self._now = request.now
-        self.known = _within(self.candidates, catalogue.items)
-        self.rows = self.candidates if self.known is None else self.candidates[self.known]
-        seen = store.get(request.user, before=request.now - config.history_delay)
-        seen = _newest(seen, config.history, config.history_days, request.now)
-        of_model = _within(seen.item, catalogue.items)
-        self.seen = seen if of_model is None else _some(seen, of_model)
-        user = request.user
-        row = user if isinstance(user, int) and 0 <= user < catalogue.users else catalogue.users
-        self.user, self.time = row, request.now + request.utc_offset
-        self.behaviour_time = self.seen.time
-        if OFFSET in self.seen.columns:
-            self.behaviour_time = self.seen.time + self.seen.columns[OFFSET]
-        self.behaviour = self.seen.item
-        if catalogue.labelled:
-            self.behaviour = self.behaviour + catalogue.items * self.seen.columns["label"].long()
-
-    def outcomes(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Of every candidate that the model knows."""
-        counts, categories = self._served.outcomes, self._served.catalogue.categories
-        assert counts is not None
-        candidates, items = self.rows.numpy(), self.seen.item.numpy()
-        fields = [(candidates, items)] + [
-            (ids[candidates], ids[items]) for ids in categories.values()
-        ]
-        of_candidates, of_user = zip(*fields, strict=True)
-        label = self.seen.columns["label"].numpy().astype(np.int64)
-        return counts.columns(of_candidates, of_user, label, self.seen.time.numpy(), self._now)
-
-    def ranked(self, scores: Tensor, top: int | None) -> Ranking:
-        if self.known is not None:
-            of_known, scores = scores, torch.full(self.candidates.shape, -torch.inf)
-            scores[self.known] = of_known
-        scores, order = scores.sort(descending=True, stable=True)
-        return Ranking(self.candidates[order[:top]], scores[:top], self._served.version)
-
-
-def _together(served: Served, asked: list[_Asked]) -> tuple[Tensor | None, ...]:
-    """The arguments of :class:`RankingModel` for all of them."""
-    device = served.model.items.device
-
-    def counted(sizes: list[int]) -> Tensor:
-        return torch.tensor(list(itertools.accumulate(sizes)))
-
-    outcomes = None
-    if served.outcomes is not None:
-        outcomes = torch.from_numpy(np.concatenate([each.outcomes() for each in asked]))
-    arguments = (
-        torch.tensor([each.user for each in asked]),
-        _joined([each.rows for each in asked]),
-        _joined([each.behaviour for each in asked]),
-        _joined([each.behaviour_time for each in asked]),
-        counted([len(each.behaviour) for each in asked]),
-        counted([0, *(len(each.rows) for each in asked)]),
-        torch.tensor([each.time for each in asked]),
-        outcomes,
-    )
-    return tuple(x if x is None else x.to(device) for x in arguments)
-
-
-def _within(items: Tensor, count: int) -> Tensor | None:
-    """Which are from 0 to ``count`` - 1; None: all."""
-    if not len(items):
-        return None
-    least, most = items.aminmax()
-    return None if least >= 0 and most < count else (items >= 0) & (items < count)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _newest(seen: Behaviours, longest: int | None, days: int, now: int) -> Behaviours:
-    """What the windows of training hold of it."""
-    first = 0 if not days else int(torch.searchsorted(seen.time, now - days * DAY))
-    if longest is not None:
-        first = max(first, len(seen.time) - longest)
-    return seen if first <= 0 else _some(seen, slice(first, None))
-
-
-def _some(seen: Behaviours, which: Any) -> Behaviours:
-    columns = {name: values[which] for name, values in seen.columns.items()}
-    return Behaviours(seen.item[which], seen.time[which], columns)
 
 
 def _check_dtypes(dtype: str, query_dtype: str | None, device: torch.device) -> None:

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A study's tables, in Markdown, and its figures."""
+"""A study's tables and figures, in Markdown and as one HTML page."""
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from longclock import plot
+from longclock import _pages, plot
+from longclock._colours import colours_of
 from longclock.plot.models import Interval
-from longclock.plot.style import colours_of, figure_of, new_axes, numbers, plain
 from longclock.study.plan import Line
 from longclock.study.summary import (
     MOST_SEEDS,
@@ -49,6 +50,13 @@ COLUMNS = {
     "jump": ("jump at the hour", 4),
     "mid_hour_change": ("mid-hour", 4),
 }
+CAPTIONS = {
+    "auc": "Means over seeds, and their 95% confidence intervals.",
+    "auc_by_hour": "Means over seeds by the local hour of the event, of the best models and of LIC; bands are 95% confidence intervals.",
+    "bias_by_hour": "How far the mean prediction of an hour is from the mean label; bands are 95% confidence intervals over seeds.",
+    "cost": "Towards the upper left is better. Bars are 95% confidence intervals over seeds, of both.",
+}
+STYLE = "td + td { white-space: nowrap } td:first-child { min-width: 8rem }"  # of the page, whose tables are wide
 Models = Mapping[str, Sequence[Line]]
 WIDE_SPREAD = 0.02  # of the seen AUC over seeds
 
@@ -67,7 +75,7 @@ def table(lines: Sequence[Line], protocol: str) -> list[list[str]]:
     head = ["model", *(COLUMNS[name][0] for name in shown), "ms / 1,000", "learning rate"]
     rows = [head]
     for model, runs in models.items():
-        cells = [escaped(title_of(runs[0]))]
+        cells = [title_of(runs[0])]
         for name in shown:
             mean = means[model].get(name)
             cells.append("" if mean is None else mean.text(COLUMNS[name][1]))
@@ -98,36 +106,50 @@ def escaped(name: str) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
+    head, *body = [[escaped(cell) for cell in row] for row in rows]
     ruler = "|---|" + "---:|" * (len(head) - 1)
     return "\n".join(["| " + " | ".join(head) + " |", ruler,
                       *("| " + " | ".join(row) + " |" for row in body)]) + "\n"  # fmt: skip
 
 
 def write(lines: Sequence[Line], out: Path, note: str = "") -> Path:
-    """``report.md`` and the figures that it shows; returns the page's path. ``note``: of the data, a sentence."""
-    name, seeds = lines[0]["data"], len({line["seed"] for line in lines})
-    page = [f"# Study on {escaped(name)}\n",
-            f"{seeds} seeds; ± is the half width of a 95% confidence interval. Every event is scored before it is "
-            "learned from, in the counted part of the stream; learning rates were chosen on what came before it. Seen: events "
-            "whose item occurred before. Seeds needed: to tell LIC's lead from 0. Long histories: 10,000 behaviours and more. Own AUC: within single events whose item "
-            "the user took before. Recall@K: the share of the attention over the whole history that falls on the K behaviours that the search "
-            "found, of histories longer than K; the best: that of the K behaviours that have most of it.\n"]  # fmt: skip
-    if note:
-        page.append(f"{escaped(note[0].upper() + note[1:])}.\n")
-    for protocol, title in PROTOCOLS.items():
+    """``report.html``, which holds all, and ``report.md`` with the figures beside it; returns the former's path.
+
+    Args:
+        note: of the data, a sentence.
+    """
+    title = f"Study on {lines[0]['data']}"
+    sentences = [about(lines)] + ([f"{note[0].upper()}{note[1:]}."] if note else [])
+    page = [f"# {escaped(title)}\n", *(f"{escaped(sentence)}\n" for sentence in sentences)]
+    html_page = [f"<h1>{html.escape(title)}</h1>\n", _pages.paragraphs(sentences)]
+    for protocol, words in PROTOCOLS.items():
         rows = table(lines, protocol)
         if len(rows) == 1:
             continue
-        page += [f"## {title}\n", markdown(rows)]
-        page += [f"{escaped(sentence)}\n" for sentence in warnings(lines, protocol)]
-        for figure_name, figure in figures(lines, protocol).items():
-            file = f"{protocol}_{figure_name}.png"
-            write_whole(out / file, png(figure))
-            page.append(f"![{figure_name}]({file})\n")
-    path = out / "report.md"
-    write_whole(path, "\n".join(page).encode(errors="backslashreplace"))
-    return path
+        troubles = warnings(lines, protocol)
+        page += [f"## {words}\n", markdown(rows), *(f"{escaped(each)}\n" for each in troubles)]
+        html_page += [f"<h2>{words}</h2>\n", _pages.table(rows), _pages.paragraphs(troubles)]
+        for name, figure in figures(lines, protocol).items():
+            file, picture = f"{protocol}_{name}.png", png(figure)
+            write_whole(out / file, picture)
+            page.append(f"![{name}]({file})\n")
+            html_page.append(_pages.figure(name, picture, CAPTIONS[name]))
+    whole = _pages.page(title, "\n".join(html_page), STYLE)
+    for file, text in (("report.md", "\n".join(page)), ("report.html", whole)):
+        write_whole(out / file, text.encode(errors="backslashreplace"))
+    return out / "report.html"
+
+
+def about(lines: Sequence[Line]) -> str:
+    """What the columns of the tables are."""
+    seeds = len({line["seed"] for line in lines})
+    return (
+        f"{seeds} seeds; ± is the half width of a 95% confidence interval. Every event is scored before it is "
+        "learned from, in the counted part of the stream; learning rates were chosen on what came before it. Seen: events "
+        "whose item occurred before. Seeds needed: to tell LIC's lead from 0. Long histories: 10,000 behaviours and more. Own AUC: within single events whose item "
+        "the user took before. Recall@K: the share of the attention over the whole history that falls on the K behaviours that the search "
+        "found, of histories longer than K; the best: that of the K behaviours that have most of it."
+    )
 
 
 def warnings(lines: Sequence[Line], protocol: str) -> list[str]:
@@ -166,21 +188,27 @@ def figures(lines: Sequence[Line], protocol: str) -> dict[str, Figure]:
     }  # fmt: skip
 
 
+def colours(lines: Sequence[Line]) -> dict[str, str]:
+    """Of all models of the study, whatever a figure shows of them."""
+    models = list({line["model"]: None for line in lines})
+    return dict(zip(models, colours_of(models), strict=True))
+
+
 def auc(lines: Sequence[Line], protocol: str) -> Figure:
     """Seen AUC of every model with its confidence interval."""
     models = by_model(lines, protocol)
-    return plot.points(
-        _intervals(models), _titles(models), "Seen AUC and its 95% confidence interval", "seen AUC"
-    )
+    means, title = _intervals(models, "seen_auc"), "Seen AUC and its 95% confidence interval"
+    return plot.points(means, _titles(models), title, "seen AUC", colours(lines))
 
 
-def _intervals(models: Models) -> dict[str, Interval]:
-    means = {model: mean_of(runs, "seen_auc") for model, runs in models.items()}
-    return {
-        model: (mean.value, mean.half_width or 0)
-        for model, mean in means.items()
-        if mean is not None
-    }
+def _intervals(models: Models, figure: str) -> dict[str, Interval]:
+    means = {model: mean_of(runs, figure) for model, runs in models.items()}
+    return {model: _interval(mean) for model, mean in means.items() if mean is not None}
+
+
+def _interval(mean: Mean) -> Interval:
+    """Of one seed, who says nothing of others, without a width."""
+    return mean.value, mean.half_width or 0.0
 
 
 def _titles(models: Models) -> dict[str, str]:
@@ -193,22 +221,17 @@ def by_hour(lines: Sequence[Line], protocol: str, figure: str, title: str, label
     shown = list(models)[:LINES_IN_FIGURE]
     if BASE in models and BASE not in shown:
         shown[-1] = BASE
-    axes = new_axes(title, "hour of the event", label)
-    for model, colour in zip(shown, colours_of(shown), strict=True):
-        values = numbers(mean_by_hour(models[model], figure))
-        axes.plot(
-            range(24), values, color=colour, marker=".", label=plain(title_of(models[model][0]))
-        )
-    axes.set_xticks(range(0, 24, 3))
-    axes.legend(fontsize=8, frameon=False, ncols=2)
-    return figure_of(axes)
+    values = {
+        model: [mean and _interval(mean) for mean in mean_by_hour(models[model], figure)]
+        for model in shown
+    }
+    return plot.over_hours(values, _titles(models), title, label, colours(lines))
 
 
 def quality_and_cost(lines: Sequence[Line], protocol: str) -> Figure:
     """Seen AUC over the time that 1,000 candidates take."""
     models = by_model(lines, protocol)
-    costs = {model: mean_of(runs, "ms_per_1000") for model, runs in models.items()}
     return plot.quality_and_cost(
-        _intervals(models), {model: cost.value for model, cost in costs.items() if cost is not None}, _titles(models),
-        "ms to score 1,000 candidates, one thread", "seen AUC",
+        _intervals(models, "seen_auc"), _intervals(models, "ms_per_1000"), _titles(models),
+        "ms to score 1,000 candidates, one thread", "seen AUC", colours(lines),
     )  # fmt: skip

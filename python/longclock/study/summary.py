@@ -83,10 +83,10 @@ def by_model(lines: Sequence[Line], protocol: str) -> dict[str, list[Line]]:
     return {model: models[model] for model in sorted(models, key=auc, reverse=True)}
 
 
-def mean_by_hour(lines: Sequence[Line], figure: str) -> list[float | None]:
-    """Mean over seeds of a figure that has a value an hour."""
+def mean_by_hour(lines: Sequence[Line], figure: str) -> list[Mean | None]:
+    """Means over seeds of a figure that has a value an hour."""
     hours: list[list[float]] = [
         [value for line in lines if figure in line and (value := line[figure][hour]) is not None]
         for hour in range(24)
     ]
-    return [statistics.mean(values) if values else None for values in hours]
+    return [Mean.of(values) if values else None for values in hours]

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from longclock import plot
-from longclock.plot.style import COLOURS, colours_of, figure_of, new_axes, numbers, plain
+from longclock._colours import COLOURS, colours_of
+from longclock.plot.style import figure_of, new_axes, numbers, plain
 
 Results = dict[str, Any]
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import json
@@ -13,6 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from longclock import _pages
 from longclock.train.figures import all_figures
 from longclock.train.folder import write_whole
 
@@ -37,34 +37,6 @@ NO_LEAD = 0.001  # of seen AUC: less than seeds differ by
 FLAT = 0.1  # of s, over half the clock
 FEW_REPEATS = 0.3  # of the events
 FIGURES = ("seen_auc", "seen_uauc", "own_auc", "auc", "logloss")
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root {{ color-scheme: light dark; --text: #222; --page: #fff; --faint: #555; --line: #ddd; --code: #f3f3f3 }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --text: #ddd; --page: #161618; --faint: #a2a2a6; --line: #3a3a3e; --code: #26262a }} }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: var(--text); background: var(--page); overflow-wrap: anywhere }}
-.wide {{ overflow-x: auto }} table {{ border-collapse: collapse; overflow-wrap: normal }}
-td, th {{ padding: .25rem .8rem; text-align: right }}
-td:first-child, th:first-child {{ text-align: left }} tr {{ border-bottom: 1px solid var(--line) }}
-figure {{ margin: 1.5rem 0 }} figcaption, .note {{ color: var(--faint) }}
-img {{ max-width: 100%; background: #fff; border-radius: 4px }}
-code {{ background: var(--code); padding: .1rem .3rem; overflow-wrap: anywhere }}
-</style></head><body>
-<h1>{title}</h1>
-<p class="note">{data}</p>
-<p><code>{command}</code></p>
-<div class="wide">{table}</div>
-<h2>What this says</h2>
-{verdict}
-{figures}
-<h2>Run</h2>
-<div class="wide"><table>{settings}</table></div>
-</body></html>
-"""
 
 
 def write(results: dict[str, Any], out: Path) -> list[Path]:
@@ -213,30 +185,24 @@ def png(figure: Figure) -> bytes:
 
 
 def _page(results: dict[str, Any], images: dict[str, bytes]) -> str:
-    data = results["data"]
-    head, *rows = table(results)
-    figures = "\n".join(
-        f'<figure><img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
-        f"<figcaption>{html.escape(_caption(name, results))}</figcaption></figure>"
-        for name, image in images.items()
-    )
+    data, title = results["data"], f"Long-term Interest Clock on {results['data']['name']}"
     settings = {**results["config"], **results["versions"], "threads": results["threads"]}
-    return PAGE.format(
-        title=html.escape(f"Long-term Interest Clock on {data['name']}"),
-        data=html.escape(
-            f"{data['events']:,} events of {data['users']:,} users over {data['days']} days, "
-            f"{data['items']:,} items, {data['candidates']:,} candidates ({data['labels']}{_repeated(data)}); histories: "
-            f"median {data['history_median']:,}, longest {data['history_longest']:,}. Protocol: "
-            f"{results['config']['protocol']}; metrics count from event "
-            f"{data['counted_from_event']:,} on, {data['counted_new_items']:.1%} of which are an item's first.{_unused(data)}"
-        ),
-        command=html.escape(results["command"]),
-        verdict="".join(
-            f"<p>{html.escape(line)}</p>\n" for line in [*verdict(results), *warnings(results)]
-        ),
-        table=f"<table>{_row('th', head)}{''.join(_row('td', row) for row in rows)}</table>",
-        figures=figures,
-        settings="".join(_row("td", [key, str(value)]) for key, value in settings.items()),
+    figures = "\n".join(
+        _pages.figure(name, image, _caption(name, results)) for name, image in images.items()
+    )
+    of_data = (
+        f"{data['events']:,} events of {data['users']:,} users over {data['days']} days, "
+        f"{data['items']:,} items, {data['candidates']:,} candidates ({data['labels']}{_repeated(data)}); histories: "
+        f"median {data['history_median']:,}, longest {data['history_longest']:,}. Protocol: "
+        f"{results['config']['protocol']}; metrics count from event "
+        f"{data['counted_from_event']:,} on, {data['counted_new_items']:.1%} of which are an item's first.{_unused(data)}"
+    )
+    return _pages.page(
+        title,
+        f'<h1>{html.escape(title)}</h1>\n<p class="note">{html.escape(of_data)}</p>\n'
+        f"<p><code>{html.escape(results['command'])}</code></p>\n{_pages.table(table(results))}\n"
+        f"<h2>What this says</h2>\n{_pages.paragraphs([*verdict(results), *warnings(results)])}{figures}\n<h2>Run</h2>\n"
+        + _pages.table([[key, str(value)] for key, value in settings.items()], header=False),
     )
 
 
@@ -252,7 +218,3 @@ def _repeated(data: dict[str, Any]) -> str:
 def _unused(data: dict[str, Any]) -> str:
     names = data.get("unused_columns")
     return f" Columns not used: {', '.join(names)} (--categories)." if names else ""
-
-
-def _row(tag: str, cells: list[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>\n"

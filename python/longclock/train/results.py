@@ -14,6 +14,7 @@ import torch
 import longclock
 from longclock import _native, metrics
 from longclock.data import EventStream
+from longclock.data.item_names import ItemNames
 from longclock.data.stream import DAY, IntArray
 from longclock.nn import LongTermInterestClock, TimeSimilarity
 from longclock.train.batches import Batch, TrainingData
@@ -230,13 +231,13 @@ def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any] | None:
     probability = torch.sigmoid(run.ranker(batch, data)).unflatten(0, (POINTS, len(items)))
     if not probability.isfinite().all():
         return None
-    curves = []
+    curves, names = [], ItemNames(stream)
     for item, curve in zip(items, probability.T.tolist(), strict=True):
         taken = own[stream.item[own] == item]
         hours = stream.time[taken] % DAY // 3600
         curves.append(
             {
-                "name": _item_name(stream, int(item)),
+                "name": names(int(item)),
                 "probability": curve,
                 "events_by_hour": np.bincount(hours, minlength=24).tolist(),
             }
@@ -277,7 +278,7 @@ def clock_face(run: Run, data: TrainingData) -> dict[str, Any] | None:
     field = min(tables, key=lambda name: stream.category_sizes[name], default="")
     return {
         "user": user,
-        "item": _item_name(stream, int(item[0])),
+        "item": ItemNames(stream)(int(item[0])),
         "similarity": curve,
         "hours": hours.tolist(),
         "kept": [own[own >= 0].tolist() for own in found.cpu()],
@@ -322,13 +323,3 @@ def _on_the_last_day(
         item=torch.from_numpy(items).repeat(count),
         label=torch.zeros(count * len(items)),
     )
-
-
-def _item_name(stream: EventStream, item: int) -> str:
-    """``Coffee Shop (12)``: the finest known attribute that has names, and the item's number."""
-    tables = stream.item_categories()
-    for name in reversed(list(tables)):
-        ids = int(tables[name][item])
-        if ids and name in stream.category_names:
-            return f"{stream.category_names[name][ids]} ({item})"
-    return f"item {item}"
