@@ -31,6 +31,7 @@ from longclock.ops._lists import (
 SetupContext = Callable[[Any, tuple[Any, ...], Any], None]
 Backward = Callable[..., Any]
 ByName = Mapping[str, Any]
+MAX_K = 2048  # that a selection keeps
 
 # How ops are called eagerly where a gradient is asked for; None: as where none is. Others by themselves.
 _with_gradient: dict[Any, Callable[..., Any] | None] = {}
@@ -225,8 +226,10 @@ def mlp_gradients(given: ByName, need: bool) -> list[Tensor]:
 def check_k(op: str, k: int) -> int:
     if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
         raise ValueError(f"{op}: k must be an int, got {type(k).__name__}")
-    if not 0 <= k <= 2048:
-        raise ValueError(f"{op}: k must be from 0 to 2048, got {k}; for more, score and sort")
+    if not 0 <= k <= MAX_K:
+        raise ValueError(
+            f"{op}: k must be from 0 to {MAX_K}, got {k}; for more, take the best of parts of {MAX_K} and join them with merge_topk"
+        )
     return k
 
 

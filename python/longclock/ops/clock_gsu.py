@@ -39,7 +39,8 @@ def clock_gsu(
             a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
             Or :class:`longclock.Int8Rows` of one table or a row a behaviour, on the CPU.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
-            [T] and [S] (windows).
+            [T] and [S] (windows). Keys (or ids) and key_time may be nested tensors of layout ``torch.jagged``: ragged,
+            by their offsets.
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity; of C > 1 clocks [C, h, 4], [C, h], [C, h] and [C].
         k: 0 to 2048.
         ids: [S, M] or [T], rows of the table; a tuple of them for several.

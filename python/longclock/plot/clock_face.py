@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.projections.polar import PolarAxes
 
+from longclock._constants import ELAPSED
 from longclock.nn import TimeSimilarity
 from longclock.plot.style import COLOURS, plain
-from longclock.types import ELAPSED
 
 DAY = 86400
 STEPS = 288  # of a face: every 5 minutes
