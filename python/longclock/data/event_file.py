@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from longclock._extras import TRAIN_EXTRA
+from longclock._extras import TRAIN_EXTRA, imported_for
 from longclock.data.event_columns import OPTIONAL, REQUIRED, label_of, times_of
 from longclock.data.event_table import EventTable, read_table
 from longclock.data.file_columns import EventFileError, FileForm
@@ -115,11 +115,9 @@ def _form(columns: Mapping[str, str] | None, separator: str | None, header: bool
 
 def require_readers() -> None:
     """Raises where pandas or Arrow is missing."""
-    try:
+    with imported_for("reading event files", TRAIN_EXTRA):
         import pandas  # noqa: F401
         import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"reading event files needs {error.name}: {TRAIN_EXTRA}") from error
 
 
 def _check_categories(path: Path, categories: Sequence[str] | None) -> None:
