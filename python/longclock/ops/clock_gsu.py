@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, check_k, fake, not_differentiable
+from longclock.ops._call import SCORE, call, check_k, fake, not_differentiable
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import SearchOptions, search_arguments
 from longclock.ops._shapes import check_search
@@ -79,7 +79,7 @@ def clock_gsu(
 
 @fake("clock_gsu")
 def _(k: int, **given: Any) -> tuple[Tensor, Tensor]:
-    check_k("clock_gsu", k)
+    check_k("clock_gsu", k, SCORE)
     check_search("clock_gsu", given)
     query = given["query"]
     shape = (*query.shape[:-1], k)

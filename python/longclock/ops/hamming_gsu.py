@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, check_k, fake
+from longclock.ops._call import SCORE, call, check_k, fake
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import Layout, flat_of_nested, layout_arguments, require_rows
 from longclock.ops._shapes import check_search
@@ -74,7 +74,7 @@ def hamming_gsu(
 
 @fake("hamming_gsu")
 def _(k: int, **given: Any) -> tuple[Tensor, Tensor]:
-    check_k("hamming_gsu", k)
+    check_k("hamming_gsu", k, SCORE)
     check_search("hamming_gsu", given)
     query = given["query"]
     shape = (*query.shape[:-1], k)
