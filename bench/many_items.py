@@ -28,8 +28,8 @@ from torch import Tensor
 from bench.harness import surroundings
 from longclock.data import EventStream
 from longclock.train.batches import TrainingData
-from longclock.train.config import EMBEDDING_OPTIMIZERS, MODELS, Config
-from longclock.train.loop import Run, learn
+from longclock.train.config import MODELS, Config
+from longclock.train.loop import EMBEDDING_OPTIMIZERS, Run, learn
 from longclock.train.ranker import Ranker
 from longclock.train.team import Team
 

@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from longclock._extras import SERVE_EXTRA, STREAM_EXTRA, TRAIN_EXTRA
+from longclock._extras import (
+    EXTRAS,
+    IMPORTED_AS,
+    SERVE_EXTRA,
+    STREAM_EXTRA,
+    TRAIN_EXTRA,
+    modules_of,
+)
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "longclock"
-IMPORTED_AS = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client", "confluent-kafka": "confluent_kafka"}  # fmt: skip
 # Beside these parts, all of longclock is core; reading a file imports pandas and pyarrow when it is called, a store in Redis redis, a source of messages what it is of.
 EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "plot": "train", "serve": "serve", "explore": "serve", "export.py": "serve"}  # fmt: skip
 FOUND_BY_UVICORN = {"httptools", "uvloop"}
@@ -79,7 +85,7 @@ def test_pictures_name_what_they_need():
     done = without({"matplotlib"}, "import longclock.plot")
     assert (
         done.stderr.splitlines()[-1]
-        == f"ImportError: longclock.plot needs matplotlib: {TRAIN_EXTRA}"
+        == f"ModuleNotFoundError: longclock.plot needs matplotlib: {TRAIN_EXTRA}"
     )
 
 
@@ -111,21 +117,51 @@ except ImportError as error:
 
 
 @pytest.mark.parametrize(
-    ("module", "missing", "command"),
+    ("program", "missing", "command"),
     [
         ("train", "sklearn", TRAIN_EXTRA),
-        ("study", "sklearn", TRAIN_EXTRA),
+        ("study --quiet", "sklearn", TRAIN_EXTRA),
         ("train", "matplotlib", TRAIN_EXTRA),
-        ("serve", "uvicorn", SERVE_EXTRA),
-        ("export", "safetensors", SERVE_EXTRA),
-        ("explore", "uvicorn", SERVE_EXTRA),
+        ("train", "tqdm", TRAIN_EXTRA),
+        ("serve --model a --store b", "uvicorn", SERVE_EXTRA),
+        ("serve --model a --store b", "orjson", SERVE_EXTRA),
+        ("explore --model a", "uvicorn", SERVE_EXTRA),
+        ("export --checkpoint a --out b", "safetensors", SERVE_EXTRA),
+        ("store --store b --events absent.parquet", "pandas", TRAIN_EXTRA),
     ],
 )
-def test_a_missing_extra_is_named(module, missing, command):
-    program = f"import runpy; runpy.run_module('longclock.{module}', run_name='__main__')"
-    done = without({missing}, program)
-    assert done.returncode == 1
-    assert done.stderr.strip() == f"longclock.{module} needs {missing}: {command}"
+def test_a_missing_extra_is_named(program, missing, command):
+    name, *arguments = program.split()
+    called = f"import runpy, sys; sys.argv = ['', *{arguments}]; runpy.run_module('longclock.{name}', run_name='__main__')"
+    done = without({missing}, called)
+    user = "longclock.store: reading event files" if name == "store" else f"longclock.{name}"
+    assert done.stderr.strip() == f"{user} needs {missing}: {command}"
+    assert done.returncode == (2 if name == "store" else 1)
+
+
+@pytest.mark.parametrize(
+    ("imported", "missing", "user", "command"),
+    [
+        ("import longclock.metrics", "scipy", "longclock.metrics", TRAIN_EXTRA),
+        ("from longclock.serve import Recommender", "safetensors", "longclock.serve", SERVE_EXTRA),
+        ("import longclock as lc; lc.plot", "matplotlib", "longclock.plot", TRAIN_EXTRA),
+        ("from longclock.export import export; export('a', 'b')", "safetensors", "longclock.export", SERVE_EXTRA),
+    ],
+)  # fmt: skip
+def test_an_import_names_what_it_needs(imported, missing, user, command):
+    done = without({missing}, imported)
+    assert done.stderr.splitlines()[-1] == f"ModuleNotFoundError: {user} needs {missing}: {command}"
+
+
+def test_info_says_what_is_missing_and_how_to_get_it():
+    done = without({"sklearn", "scipy", "redis"}, "from longclock.info import main; main([])")
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(maxsplit=2)[1:] for line in done.stdout.splitlines() if line.startswith("extra "))  # fmt: skip
+    assert said == {
+        "train": "missing: pip install scikit-learn scipy",
+        "serve": "missing: pip install redis",
+        "stream": "missing: pip install redis",
+    }
 
 
 def test_a_missing_kafka_is_named():
@@ -145,6 +181,6 @@ except ModuleNotFoundError as error:
     [("train", TRAIN_EXTRA), ("serve", SERVE_EXTRA), ("stream", STREAM_EXTRA)],
 )
 def test_the_command_installs_what_is_declared(extra, command):
-    words = command.split()
-    assert words[:2] == ["pip", "install"]
-    assert {IMPORTED_AS.get(word, word) for word in words[2:]} == declared(extra)
+    assert command.split()[:2] == ["pip", "install"]
+    assert set(modules_of(command).values()) == declared(extra)
+    assert EXTRAS[extra] == command

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C before a command has even been imported."""
+"""Ctrl-C before what a command needs has even been imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path, command: 
     (tmp_path / "scipy.py").write_text("raise KeyboardInterrupt\n")
     path = os.pathsep.join([str(tmp_path), *sys.path])
     run = subprocess.run(
-        [sys.executable, "-m", command, "--help"],
+        [sys.executable, "-m", command, "--max-events", "30"],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

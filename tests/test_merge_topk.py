@@ -152,7 +152,7 @@ def test_errors(device: str) -> None:
         torch.zeros(3, 20, dtype=torch.int64, device=device),
     )
     wrong = {
-        r"merge_topk: k must be from 0 to 2048, got 2049": (scores, indices, 2049),
+        r"merge_topk: k must be at least 0, got -1": (scores, indices, -1),
         r"merge_topk: scores must be .*, got float64; longclock.reference.merge_topk": (scores.double(), indices, 3),
         r"merge_topk: indices must be int32 or int64, got float32; convert": (scores, scores, 3),
         r"merge_topk: indices must have the shape of scores, \[3, 20\], got \[3, 19\]": (scores, indices[:, 1:], 3),
@@ -162,3 +162,45 @@ def test_errors(device: str) -> None:
     for text, arguments in wrong.items():
         with pytest.raises(ValueError, match=text):
             lc.merge_topk(*arguments)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("m", "k"), [(5_000, 2_049), (5_000, 5_000), (3_000, 4_000), (0, 2_050)])
+def test_more_than_a_selection_keeps(device: str, dtype: torch.dtype, m: int, k: int) -> None:
+    scores = torch.tensor(ODD)[torch.randint(0, len(ODD), (2, m))].to(dtype)
+    indices = torch.stack([torch.randperm(m) for _ in range(2)])
+    indices[:, ::7] = -1
+    merged = lc.merge_topk(scores.to(device), indices.to(device), k)
+    expected = lc.reference.merge_topk(scores, indices, k)
+    assert merged.scores.shape == (2, k)
+    assert torch.equal(merged.indices.cpu(), expected.indices)
+    assert_bitwise(merged.scores.cpu(), expected.scores)
+
+
+def test_a_gradient_of_many(device: str) -> None:
+    scores = torch.randn(4_000, device=device, requires_grad=True)
+    merged = lc.merge_topk(scores, torch.arange(4_000, device=device), 3_000)
+    merged.scores.sum().backward()
+    assert scores.grad is not None
+    assert scores.grad.nonzero().flatten().tolist() == sorted(merged.indices.tolist())
+
+
+def test_the_remedy_for_a_large_k(device: str) -> None:
+    """What the error of a search says: parts of 2,048, joined."""
+    keys, when = torch.randn(2, 5_000, 8, device=device), torch.randint(0, 10**6, (2, 5_000), device=device)  # fmt: skip
+    query, now = torch.randn(2, 8, device=device), torch.full((2,), 10**6, device=device)
+    s = lc.TimeSimilarity().to(device).requires_grad_(False)
+    with pytest.raises(ValueError, match="k must be from 0 to 2048, got 3000; for more, take the best of parts of 2048 and join them with merge_topk"):  # fmt: skip
+        lc.clock_gsu(query, keys, when, now, s, k=3_000)
+    scores, places = [], []
+    for i, (rows, times) in enumerate(zip(keys.split(2_048, 1), when.split(2_048, 1), strict=True)):
+        found = lc.clock_gsu(query, rows, times, now, s, k=2_048)
+        scores.append(found.scores)
+        places.append(found.indices.where(found.indices < 0, found.indices + 2_048 * i))
+    best = lc.merge_topk(torch.cat(scores, -1), torch.cat(places, -1), k=3_000)
+    every = lc.gsu_score(query, keys, when, now, s)
+    torch.testing.assert_close(best.scores, every.sort(descending=True).values[:, :3_000])
+    torch.testing.assert_close(best.scores, every.gather(1, best.indices))
+    lic = lc.LongTermInterestClock(8, 8, out_dim=3).to(device)  # attends to any number
+    history = lc.History.dense(keys, when)
+    assert lic(query, history, now, found=best.indices).shape == (2, 3)

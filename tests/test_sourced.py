@@ -19,9 +19,10 @@ from longclock.train.config import MODELS, USUAL
 from longclock.train.loop import Run
 from longclock.train.memory import Bounds
 from longclock.train.ranker import Ranker
+from longclock.train.source_arguments import check_possible, possible
 from longclock.train.sourced import SourcedRun
 
-POSSIBLE = [name for name in MODELS if sourced.possible(name)]
+POSSIBLE = [name for name in MODELS if possible(name)]
 SETTINGS = [
     {},
     {"protocol": "hourly"},
@@ -201,9 +202,9 @@ def test_models_and_settings_that_need_the_whole_past() -> None:
     assert set(USUAL) - set(POSSIBLE) == {"lic-shuffled"}
     for name in ("interest-clock", "graph", "lic-shuffled", "lic-frozen"):
         with pytest.raises(ValueError, match=f"--models {name}: it reads more of the past"):
-            sourced.check_models([name], follow=False)
+            check_possible([name], follow=False)
     with pytest.raises(ValueError, match="--follow: the first model never ends, got 2 models"):
-        sourced.check_models(["lic", "twin"], follow=True)
+        check_possible(["lic", "twin"], follow=True)
     with pytest.raises(ValueError, match="give --history"):
         memory_of(dataclasses.replace(SMALL, history=None), MANY)
     with pytest.raises(

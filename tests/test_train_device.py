@@ -16,7 +16,7 @@ from streams import stream
 from longclock import _native
 from longclock.study.plan import Task
 from longclock.study.run import run_task
-from longclock.train import arguments, checkpoint, cli, loop, results
+from longclock.train import checkpoint, cli, inputs, loop, results
 from longclock.train.batches import TrainingData
 from longclock.train.config import MODELS, Config
 from longclock.train.loop import Run, chunks, train
@@ -172,7 +172,7 @@ def test_devices_that_are_not_there(
     monkeypatch.setattr(_native, "build_info", lambda: {"cuda": "13.0"})
     assert "event file not found: absent.csv" in refusal(capsys)
     args = cli.parser().parse_args(["--device", "cuda"])
-    assert arguments.device_of(args) == torch.device("cuda", 0)
+    assert inputs.device_of(args) == torch.device("cuda", 0)
 
 
 def test_several_processes_are_refused_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from longclock.train import checkpoint, report, results
 from longclock.train.batches import TrainingData
 from longclock.train.cli import main
 from longclock.train.compare import Options, run_model
-from longclock.train.config import EMBEDDING_OPTIMIZERS, MODELS, Config
-from longclock.train.loop import Run, chunks, learn, train
+from longclock.train.config import MODELS, Config
+from longclock.train.loop import EMBEDDING_OPTIMIZERS, Run, chunks, learn, train
 from longclock.train.ranker import Inputs
 from longclock.train.team import Team
 

@@ -128,7 +128,7 @@ def test_with_hour_hands_on_what_its_module_keeps_and_makes():
 
 def test_a_trainer_tells_and_trains_the_module_of_with_hour():
     data = TrainingData.of(stream(events=48), SMALL)
-    graph = Run.start(data, Model("", partial(WithHour, PeriodGraph), kind="graph"), SMALL)
+    graph = Run.start(data, Model("", "PeriodGraph", with_hour=True, kind="graph"), SMALL)
     assert graph.ranker.interest.reads == ("user", "item", "item_vectors")
     train(graph, data, SMALL, lambda run, events: None)
     alone = PeriodGraph(L, H, users=data.stream.users)
@@ -137,7 +137,7 @@ def test_a_trainer_tells_and_trains_the_module_of_with_hour():
     assert all(torch.equal(a, b) for a, b in zip(observed, alone._edges, strict=True))
     assert sum(map(len, observed)) > 10
 
-    soft = Run.start(data, Model("", partial(WithHour, SIMSoft), kind="searches"), SMALL)
+    soft = Run.start(data, Model("", "SIMSoft", with_hour=True, kind="searches"), SMALL)
     search = soft.ranker.interest.interest
     weights = (search.search_b, search.search_q, *search.auxiliary.parameters())
     before = [weight.detach().clone() for weight in weights]

@@ -2,37 +2,32 @@
 """Kernels and PyTorch ops for the Long-term Interest Clock: time-of-day-aware search and attention
 over behaviour histories of 10,000 and more."""
 
-from longclock import distributed, interop, jagged, ops, optim, reference
-from longclock._library import version
-from longclock.history import History
-from longclock.nn import (
-    ClockAttentionStack,
-    LongTermInterestClock,
-    TimeSimilarity,
-    parameter_groups,
-)
-from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists them
-from longclock.quantize import quantize_rows
-from longclock.types import ELAPSED, Int8Rows, Lookup, TopK
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__version__ = version()
+from longclock import _programs
 
-__all__ = [
-    "ELAPSED",
-    "ClockAttentionStack",
-    "History",
-    "Int8Rows",
-    "LongTermInterestClock",
-    "Lookup",
-    "TimeSimilarity",
-    "TopK",
-    "distributed",
-    "interop",
-    "jagged",
-    "ops",
-    "optim",
-    "parameter_groups",
-    "quantize_rows",
-    "reference",
-]
-__all__ += ops.__all__
+if TYPE_CHECKING or not _programs.is_starting():
+    from longclock._everything import *  # noqa: F403
+    from longclock._everything import __all__, __version__  # noqa: F401
+
+if TYPE_CHECKING:
+    from longclock import baselines, data, metrics, plot, serve, store, study, train  # noqa: F401
+
+# What is imported when it is first used.
+PARTS = ("baselines", "data", "metrics", "plot", "serve", "store", "study", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in PARTS:
+        return importlib.import_module(f"longclock.{name}")
+    if name == "__version__" or not name.startswith("_"):
+        # Of a program, which has read its arguments by now.
+        everything = importlib.import_module("longclock._everything")
+        if hasattr(everything, name):
+            return getattr(everything, name)
+    raise AttributeError(f"module 'longclock' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PARTS})

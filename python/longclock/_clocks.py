@@ -9,16 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from longclock._mlp import (
-    DEFAULT_PERIOD,
-    DEFAULT_UNIT,
-    ELAPSED_UNIT,
-    MAX_PERIOD,
-    require_number,
-    resolve_mlp,
-    resolve_unit,
-)
-from longclock.types import ELAPSED, Clock, Clocks, Mlp
+from longclock._constants import DEFAULT_PERIOD, DEFAULT_UNIT, ELAPSED, ELAPSED_UNIT, MAX_PERIOD
+from longclock._mlp import require_number, resolve_mlp, resolve_unit
+from longclock.types import Clock, Clocks, Mlp
 
 MAX_CLOCKS = 4
 UNIT_OF_ALL = "a number, or one for each of the clocks"

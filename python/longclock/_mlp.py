@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from longclock._constants import DEFAULT_UNIT, MAX_PERIOD
 from longclock.types import Lookup
 
 if TYPE_CHECKING:
     from longclock.types import Mlp
-
-DEFAULT_PERIOD = 86400
-DEFAULT_UNIT = 3600.0
-ELAPSED_UNIT = 60.0
-FARTHEST = 10**11  # seconds: beyond lies the year 5138, or a finer unit
-MAX_PERIOD = 2**31 - 1
 
 
 def resolve_unit(op: str, unit: float | None, default: float = DEFAULT_UNIT) -> float:

@@ -8,19 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from longclock._extras import SERVE_EXTRA
-
-try:
-    from longclock.serve import model_folder
-    from longclock.serve.package import compile_package
-    from longclock.serve.ranking_model import Served, exported
-    from longclock.train import checkpoint
-except ImportError as error:
-    if (error.name or "").startswith("longclock"):
-        raise
-    sys.exit(f"longclock.export needs {error.name}: {SERVE_EXTRA}")
+from longclock._extras import SERVE_EXTRA, imported_by_program, imported_for
 
 
 def export(path: Path, folder: Path, keep: int = 2) -> str:
@@ -36,12 +24,16 @@ def export(path: Path, folder: Path, keep: int = 2) -> str:
     """
     if keep < 1:
         raise ValueError(f"longclock.export: keep must be at least 1, got {keep}")
+    with imported_for("longclock.export", SERVE_EXTRA):
+        from longclock.serve import model_folder
+        from longclock.serve.ranking_model import exported
+        from longclock.train import checkpoint
     about, tensors = exported(checkpoint.read(path))
     return model_folder.write(folder, about, tensors, keep)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m longclock.export", description=__doc__)
+    p = argparse.ArgumentParser(prog="python -m longclock.export", description="Adds a trained model to a folder that python -m longclock.serve serves, as its current version.")  # fmt: skip
     p.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of python -m longclock.train: <out>/checkpoints/<model>.safetensors")  # fmt: skip
     p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the model's versions")  # fmt: skip
     p.add_argument("--keep", type=int, default=2, metavar="N", help="versions that stay (2)")
@@ -55,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.package is not None and args.package.suffix != ".pt2":
             raise ValueError(f"--package must be a file that ends with .pt2, got {args.package}")
+        with imported_by_program("longclock.export", SERVE_EXTRA):
+            import torch
+
+            from longclock.serve import model_folder
+            from longclock.serve.package import compile_package
+            from longclock.serve.ranking_model import Served
         print(f"{args.out / export(args.checkpoint, args.out, args.keep)} is the current version")
         if args.package is not None:
             version = model_folder.read(args.out)

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m longclock.info``: what was built, what runs, and which PyTorch was found."""
+"""``python -m longclock.info``: what was built, what runs, what is missing, and how to get it."""
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib.util
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from longclock import _native
-from longclock._library import library_path
+from longclock._extras import EXTRAS, modules_of
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -36,9 +35,22 @@ def _driver() -> str:
 
 
 def describe() -> dict[str, str]:
-    """Everything worth quoting in a bug report, as text by name."""
+    """Everything worth quoting in a bug report, as text by name.
+
+    Raises:
+        ImportError: the compiled library is missing, or does not load; the message has the remedy.
+    """
+    import torch
+
+    from longclock import _native
+    from longclock._library import library_path  # loads the library, to which the next binds
+
     build = _native.build_info()
     cuda = f"{build['cuda']} for {', '.join(build['cuda_archs'])}" if build["cuda"] else "not built"
+    if not build["cuda"] and torch.cuda.is_available():
+        cuda += (
+            "; build them with LONGCLOCK_CUDA=1 where nvcc is: pip install --no-build-isolation ."
+        )
     if torch.cuda.is_available():
         torch_cuda = f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}"
     else:
@@ -53,16 +65,34 @@ def describe() -> dict[str, str]:
         "PyTorch": f"{torch.__version__} ({torch_cuda})",
         "built for": f"PyTorch {build['torch_target']} or newer, with {build['torch_built_with']}",
         "threads": str(torch.get_num_threads()),
+        **{f"extra {extra}": _extra(command) for extra, command in EXTRAS.items()},
     }
 
 
+def _extra(command: str) -> str:
+    """Whether everything that an extra installs is there; nothing is imported."""
+    missing = [package for package, module in modules_of(command).items() if not _is_there(module)]
+    return f"missing: pip install {' '.join(missing)}" if missing else "complete"
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of what looks for it
+        return False
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints :func:`describe`, one line an entry."""
+    """Prints :func:`describe`, one line an entry; exit status 1 where the library does not load."""
     argparse.ArgumentParser(
         prog="python -m longclock.info",
-        description="Prints what was built, what runs, and which PyTorch was found.",
+        description="Prints what was built, what runs, which PyTorch was found, and what is missing.",
     ).parse_args(argv)
-    for name, text in describe().items():
+    try:
+        found = describe()
+    except ImportError as error:
+        sys.exit(f"longclock.info: {error}")
+    for name, text in found.items():
         print(f"{name:<13} {text}")
 
 

@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
-from sklearn.metrics import log_loss, roc_auc_score
+
+from longclock._extras import TRAIN_EXTRA, imported_for
+
+with imported_for("longclock.metrics", TRAIN_EXTRA):
+    from scipy.stats import rankdata
+    from sklearn.metrics import log_loss, roc_auc_score
 
 __all__ = ["auc", "logloss", "recall_of_attention", "uauc"]
 

@@ -5,10 +5,12 @@ import torch
 from torch import Tensor
 
 from longclock._checks import dtype_of
+from longclock._keywords import named_keywords
 from longclock._mlp import require_tensor
 from longclock.types import Int8Rows
 
 
+@named_keywords("quantize_rows")
 @torch.no_grad()
 def quantize_rows(rows: Tensor) -> Int8Rows:
     """Rows in bytes, each with a scale of its own: what a search may read in their place.

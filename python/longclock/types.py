@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from longclock._constants import ELAPSED as ELAPSED
 from longclock._torch_state import register_for_saving
 
 if TYPE_CHECKING:
@@ -120,8 +121,6 @@ class TopK(NamedTuple):
     indices: Tensor
 
 
-# In place of a period: the time that has passed between two times, which no circle brings back.
-ELAPSED: Final = "elapsed"
 Clock: TypeAlias = int | Literal["elapsed"]  # a period in seconds, or ELAPSED
 Clocks: TypeAlias = Clock | tuple[Clock, ...]
 Mlp: TypeAlias = "tuple[Tensor, Tensor, Tensor, Tensor] | TimeSimilarity"

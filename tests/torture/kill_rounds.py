@@ -31,6 +31,7 @@ import torch
 from tests.torture.counted import counted
 
 from longclock.study import cli as study_cli
+from longclock.study import command as study_command
 from longclock.study.plan import read_lines
 from longclock.train import cli as train_cli
 
@@ -290,7 +291,7 @@ def main() -> int:
     for signum in STUDY_KILLS:  # what started this may ignore them
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)  # fmt: skip
-    study_cli.START = "fork"  # workers of a forked round need not import everything again
+    study_command.START = "fork"  # workers of a forked round need not import everything again
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     kinds = ("train", "study", "disk") if args.what == "all" else (args.what,)
     return counted(kinds, args.rounds, args.seed, rounds)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longclock._keywords import keywords_of, named_keywords, unexpected
 from longclock._mlp import resolve_period
 from longclock.baselines._checks import check_model_call, check_sizes, dtype_of
 from longclock.history import History
@@ -52,6 +53,7 @@ class Pooled(InterestModule):
         True  # the pooled vector depends on the candidate; ``reads`` is what ``beside`` takes
     )
 
+    @named_keywords()
     def __init__(
         self,
         behaviour_dim: int,
@@ -94,7 +96,7 @@ class Pooled(InterestModule):
     ) -> Tensor | tuple[Tensor, Tensor]:
         op = type(self).__name__
         for name in reads.keys() - set(self.reads):
-            raise TypeError(f"{op}: a call takes no keyword {name!r}")
+            raise unexpected(op, name, [*keywords_of(Pooled.forward), *self.reads])
         check_model_call(op, candidate, self.candidate_dim, self.behaviour_dim, history, query_time)
         queries, many = candidate.shape[:-1], candidate.dim() == 3
         rows = (*bounds_of(op, history), query_time, *self.beside(query_time, **reads))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from longclock._mlp import FARTHEST
+from longclock._constants import FARTHEST
 
 
 def check_column(owner: str, name: str, column: Any, shape: tuple[int, ...] | None = None) -> None:

@@ -8,12 +8,12 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from longclock._constants import NEGATIVES_FROM
 from longclock.data._checks import check_column, check_count, check_ids, check_label
 from longclock.data.by_user import ByUser
 from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids, stretches
 
 TRIES = 16
-NEGATIVES_FROM = ("both", "own", "popularity")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longclock._mlp import FARTHEST
+from longclock._constants import FARTHEST
 from longclock.data.event_table import EventTable
 from longclock.data.stream import IntArray
 

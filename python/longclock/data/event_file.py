@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from longclock._extras import TRAIN_EXTRA
+from longclock._extras import TRAIN_EXTRA, imported_for
+from longclock.data.arrow_stream import has_stream, read_stream
 from longclock.data.event_columns import OPTIONAL, REQUIRED, label_of, times_of
 from longclock.data.event_table import EventTable, read_table
 from longclock.data.file_columns import EventFileError, FileForm
@@ -16,14 +18,14 @@ from longclock.data.stream import EventStream, IntArray
 
 
 def read_events(
-    path: str | Path,
+    path: Any,
     categories: Sequence[str] | None = None,
     *,
     columns: Mapping[str, str] | None = None,
     separator: str | None = None,
     header: bool = True,
 ) -> EventStream:
-    """Read an event stream from Parquet or a text file such as CSV.
+    """Read an event stream from Parquet, a text file such as CSV, or a table of another library.
 
     Columns: ``user``, ``item`` (any values, in CSV any text: they are numbered in order of
     appearance), ``time`` (seconds; milliseconds, micro- and nanoseconds are noticed and converted,
@@ -36,7 +38,9 @@ def read_events(
     Args:
         path: ``.parquet``, ``.csv`` or ``.csv.gz``, or a folder of such files, as Spark writes it: hidden
             files (``_SUCCESS``) do not count, folders within it called ``name=value`` are a column;
-            rows in any order. Also a single ``.tsv``, ``.txt``, ``.dat`` or ``.data``, with ``.gz`` or without.
+            rows in any order. Also a single ``.tsv``, ``.txt``, ``.dat`` or ``.data``, with ``.gz`` or without. Or whatever has
+            an Arrow C stream (``__arrow_c_stream__``): a table of Arrow, a frame of polars or pandas, a relation of DuckDB, the
+            ``data`` of a Hugging Face dataset; its stream is called ``events``.
         categories: attribute columns; None takes the columns whose name holds "category".
         columns: what the file calls a column of ours: ``{"user": "userId", "item": "movieId", "time": "timestamp"}``.
         separator: of a text file's fields, of one letter or more, such as ``::``; None: of comma, tab, ``;``, ``|`` and ``::`` the one
@@ -57,8 +61,16 @@ def read_events(
         >>> stream.name, stream.time.tolist(), stream.user.tolist()  # bob was first, so he is user 0
         ('plays', [60, 3600], [0, 1])
     """
-    path, form = Path(path), _form(columns, separator, header)
-    _check_categories(path, categories)
+    form, name = _form(columns, separator, header), "events"
+    streamed = has_stream(path)
+    if streamed and (separator is not None or not header):
+        raise ValueError(
+            f"read_events: separator and header are of a text file, got a {type(path).__name__}"
+        )
+    if not streamed:
+        path = Path(path)
+        name = path.stem or path.resolve().stem
+    _check_categories(path if not streamed else type(path).__name__, categories)
     require_readers()
     attributes: list[str] = list(dict.fromkeys(categories or ()))
 
@@ -67,20 +79,20 @@ def read_events(
             attributes.extend(name for name in names if "category" in name)
         return [*REQUIRED, *(name for name in OPTIONAL if name in names), *attributes]
 
-    table = read_table(path, wanted, form)
+    table = read_stream(path, wanted, form) if streamed else read_table(path, wanted, form)
     if len(table.frame) == 0:
-        raise EventFileError(f"{path}: the file has no events")
+        raise EventFileError(f"{table.path}: the file has no events")
     time, ordered = times_of(table)
     order = np.argsort(ordered, kind="stable")
     label = label_of(table)[order] if "label" in table.frame else None
     names, ids = {}, {}
-    for name in attributes:
-        codes, values = _numbered(table, name, order)
-        ids[name], names[name] = codes + 1, ["unknown", *values]
-    for name in ("user", "item"):
-        table.check(name, table.frame[name].isna().to_numpy(), "must not be empty")
+    for column in attributes:
+        codes, values = _numbered(table, column, order)
+        ids[column], names[column] = codes + 1, ["unknown", *values]
+    for column in ("user", "item"):
+        table.check(column, table.frame[column].isna().to_numpy(), "must not be empty")
     return EventStream(
-        name=path.stem or path.resolve().stem,
+        name=name,
         user=_numbered(table, "user", order)[0],
         item=_numbered(table, "item", order)[0],
         time=time[order],
@@ -115,14 +127,12 @@ def _form(columns: Mapping[str, str] | None, separator: str | None, header: bool
 
 def require_readers() -> None:
     """Raises where pandas or Arrow is missing."""
-    try:
+    with imported_for("reading event files", TRAIN_EXTRA):
         import pandas  # noqa: F401
         import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"reading event files needs {error.name}: {TRAIN_EXTRA}") from error
 
 
-def _check_categories(path: Path, categories: Sequence[str] | None) -> None:
+def _check_categories(path: Path | str, categories: Sequence[str] | None) -> None:
     if isinstance(categories, str):
         raise ValueError(f"read_events: categories must be a list of names, got {categories!r}")
     for name in categories or ():

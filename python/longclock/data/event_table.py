@@ -124,7 +124,7 @@ class EventFiles:
             if name not in names:
                 theirs = form.columns.get(name, name)
                 raise EventFileError(
-                    f"{path}: column {theirs!r} is missing; {_listed(names, theirs)}"
+                    f"{path}: column {theirs!r} is missing; {listed_columns(names, theirs)}"
                 )
         for file, own, values in zip(files, headers, folders, strict=True):
             for name in columns:
@@ -242,7 +242,7 @@ def _once(file: Path, name: str, header: Sequence[str], values: dict[str, str | 
         )
 
 
-def _listed(names: Sequence[str], missing: str) -> str:
+def listed_columns(names: Sequence[str], missing: str) -> str:
     text = f"the columns are: {one_line(', '.join(names))}"
     if missing in ("user", "item", "time"):
         text += f" (say which is the {missing}: --columns {missing}=NAME; without a line of names, --no-header)"

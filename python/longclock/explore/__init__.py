@@ -2,5 +2,5 @@
 """A page on which one drags the hour and sees search, attention and ranking move: ``python -m longclock.explore``.
 
 Read in this order: ``explorer`` (a model and histories as plain numbers), ``page`` (these numbers and the files beside it as one
-page), ``app`` (a server that is asked for any user), ``cli``.
+page), ``app`` (a server that is asked for any user), ``command``, ``cli``.
 """

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from longclock.explore.explorer import CANDIDATES, Explorer
+from longclock.explore.explorer import Explorer
 from longclock.explore.page import html_of
+from longclock.explore.settings import CANDIDATES
 from longclock.serve.endpoint import user_of
 from longclock.store.records import User
 

@@ -21,6 +21,7 @@ from longclock import ops
 from longclock._colours import GREY, HAND, colours_of_groups
 from longclock.data.item_names import ItemNames
 from longclock.data.stream import DAY, EventStream
+from longclock.explore.settings import CANDIDATES, USERS
 from longclock.history import History
 from longclock.nn import LongTermInterestClock
 from longclock.nn.time_similarity import MlpWeights
@@ -30,8 +31,6 @@ from longclock.store import Behaviours
 from longclock.store.records import User
 
 STEP = 900  # seconds between two rankings
-CANDIDATES = 12
-USERS = 8
 LOOKED_AT = 10_000  # users of a store, for those with the longest histories
 
 

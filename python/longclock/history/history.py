@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from longclock._checks import check
+from longclock._keywords import named_keywords
 from longclock._torch_state import register_for_saving
 from longclock.history.checks import check_device, check_history
 from longclock.history.jagged import apart
@@ -43,6 +45,7 @@ class History(NamedTuple):
     mask: Tensor | None = None
 
     @classmethod
+    @named_keywords("History.dense")
     def dense(
         cls,
         rows: Tensor | Int8Rows | Lookup,
@@ -71,6 +74,7 @@ class History(NamedTuple):
         return _checked("History.dense", cls(rows, time, lengths, mask=mask))
 
     @classmethod
+    @named_keywords("History.ragged")
     def ragged(
         cls,
         rows: Any,
@@ -113,6 +117,7 @@ class History(NamedTuple):
         return _checked("History.ragged", history)
 
     @classmethod
+    @named_keywords("History.windows")
     def windows(
         cls,
         rows: Tensor | Int8Rows | Lookup,
@@ -252,6 +257,8 @@ def require_history(op: str, value: object) -> None:
 
 def _checked(op: str, history: History) -> History:
     for name, value in _parts(history):
+        if isinstance(value, Proxy):  # of torch.fx: the module that takes the history checks it
+            return history
         wanted = "a tensor, Int8Rows or a Lookup" if name == "rows" else "a tensor"
         check(op, isinstance(value, Tensor), lambda name=name, value=value, wanted=wanted:  # type: ignore[misc]
               f"{name} must be {wanted}, got {type(value).__name__}")  # fmt: skip

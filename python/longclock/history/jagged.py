@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Proxy
 
 from longclock._checks import INTEGERS, check, check_int, shape_of
 from longclock._torch_state import reads_values
@@ -28,14 +29,25 @@ class Apart(NamedTuple):
 
 
 def is_jagged(value: Any) -> bool:
-    own = not isinstance(value, Tensor) or value.is_nested
+    own = value.is_nested if isinstance(value, Tensor) else not isinstance(value, Proxy)
     return own and callable(getattr(value, "values", None)) and callable(getattr(value, "offsets", None))  # fmt: skip
 
 
-def apart(op: str, rows: Any, time: Any, offsets: Any, lengths: Any) -> Apart:
-    """What a ragged history is made of, where rows, ids or times may be jagged, and lengths stand for offsets."""
+def apart(
+    op: str,
+    rows: Any,
+    time: Any,
+    offsets: Any,
+    lengths: Any,
+    words: tuple[str, str] = ("rows", "time"),
+) -> Apart:
+    """What a ragged history is made of, where rows, ids or times may be jagged, and lengths stand for offsets.
+
+    Args:
+        words: what the caller calls rows and time.
+    """
     several = rows.ids if isinstance(rows, Lookup) and isinstance(rows.ids, tuple) else ()
-    given = {"rows": rows, **{f"ids[{i}]": ids for i, ids in enumerate(several)}, "time": time}
+    given = {words[0]: rows, **{f"ids[{i}]": ids for i, ids in enumerate(several)}, words[1]: time}
     if isinstance(rows, Lookup) and not several:
         given["ids"] = rows.ids
     jagged = {name: value for name, value in given.items() if is_jagged(value)}
@@ -67,6 +79,8 @@ def apart(op: str, rows: Any, time: Any, offsets: Any, lengths: Any) -> Apart:
 
 def offsets_of(op: str, lengths: Any) -> Tensor:
     """int64 [S + 1]."""
+    if isinstance(lengths, Proxy):  # of torch.fx, which records what is done with it
+        return F.pad(lengths.cumsum(0, dtype=torch.int64), (1, 0))
     check(
         op,
         isinstance(lengths, Tensor),

@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longclock._constants import DENSE_SHARE
+from longclock._keywords import named_keywords
 from longclock.history.history import History
 from longclock.history.windows import everything
 from longclock.nn.interest_module import InterestModule
 from longclock.nn.long_term_interest_clock import LongTermInterestClock
-from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
+from longclock.nn.parameter_groups import parameter_groups
 from longclock.ops._errors import check_size, named_method
 
 
@@ -65,6 +67,7 @@ class ClockAttentionStack(InterestModule):
         torch.Size([1, 64])
     """
 
+    @named_keywords()
     def __init__(
         self,
         behaviour_dim: int,

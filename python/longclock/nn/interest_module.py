@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
 from longclock.history import History
+from longclock.nn.recording import leaf, not_scriptable
 
 
 class InterestModule(nn.Module):
@@ -25,6 +26,14 @@ class InterestModule(nn.Module):
     """
 
     reads: tuple[str, ...] = ()  # the keyword arguments that a call takes besides, by name
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "forward" in cls.__dict__:
+            cls.forward = leaf(cls.forward)  # type: ignore[method-assign]
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        not_scriptable(self)
 
     def observe(self, user: Tensor, item: Tensor, time: Tensor) -> None:
         """Users took items: int32 or int64 [E] each, ``time`` in local seconds. Told once it has been scored."""

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from longclock._backend import Backend, check_backend
 from longclock._checks import dtype_of
 from longclock._clocks import resolve_clocks
-from longclock._mlp import DEFAULT_PERIOD
+from longclock._constants import DEFAULT_PERIOD, DENSE_SHARE
+from longclock._keywords import named_keywords
 from longclock.history.checks import check_candidate
 from longclock.history.history import History, require_history
 from longclock.history.windows import everything
 from longclock.nn.checks import check_behaviours, check_time_per, check_width
 from longclock.nn.head_similarities import HeadSimilarities
 from longclock.nn.keys import as_query, project_tables, query_of_projections
-from longclock.nn.parameter_groups import DENSE_SHARE, parameter_groups
+from longclock.nn.parameter_groups import parameter_groups
 from longclock.nn.time_similarity import MlpWeights, TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages
 from longclock.ops._errors import check_size, named_method
@@ -80,6 +81,7 @@ class LongTermInterestClock(TwoStages):
     search_sees_time = True
     attention_sees_time = True
 
+    @named_keywords()
     def __init__(
         self,
         behaviour_dim: int,
@@ -114,7 +116,12 @@ class LongTermInterestClock(TwoStages):
             check_size("LongTermInterestClock", name, size, 1)
         if k is not None:
             check_size(
-                "LongTermInterestClock", "k", k, 0, 2048, "; k=None attends to the whole sequence"
+                "LongTermInterestClock",
+                "k",
+                k,
+                0,
+                2048,
+                "; k=None attends to the whole sequence, found= of a call to what searches of its parts found",
             )
         for name, value in (("exclude_future", exclude_future), ("own_search", own_search)):
             if not isinstance(value, bool):

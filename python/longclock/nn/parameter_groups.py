@@ -9,9 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-DENSE_SHARE = 0.1  # of the embeddings' rate
+from longclock._constants import DENSE_SHARE
+from longclock._keywords import named_keywords
 
 
+@named_keywords("parameter_groups")
 def parameter_groups(
     model: nn.Module,
     lr: float,

@@ -2,18 +2,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from longclock._backend import Backend, backend_ops, check_backend
 from longclock._clocks import resolve_clocks, resolve_units
-from longclock._mlp import DEFAULT_PERIOD
+from longclock._constants import DEFAULT_PERIOD, ELAPSED, S_AT_START
+from longclock._keywords import named_keywords
+from longclock.nn.recording import leaf, not_scriptable
 from longclock.ops._errors import named_method
-from longclock.types import ELAPSED, Clock, Clocks
+from longclock.types import Clock, Clocks
 
-S_AT_START = 8.0  # s at difference 0 before anything is learned
 YEAR = 365 * 86400
 MlpWeights: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # w1, b1, w2 and b2
 
@@ -59,6 +60,7 @@ class TimeSimilarity(nn.Module):
         [8.0, 3.7, 1.4, 0.7]
     """
 
+    @named_keywords()
     def __init__(
         self,
         hidden: int = 8,
@@ -128,6 +130,10 @@ class TimeSimilarity(nn.Module):
             state_dict[f"{prefix}b2"] = b2.reshape(1)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        not_scriptable(self)
+
+    @leaf
     @named_method({"mlp w1": "the weights"})
     def forward(self, delta: Tensor, *others: Tensor) -> Tensor:
         deltas, count = (delta, *others), len(self.clocks)

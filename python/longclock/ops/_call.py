@@ -31,6 +31,9 @@ from longclock.ops._lists import (
 SetupContext = Callable[[Any, tuple[Any, ...], Any], None]
 Backward = Callable[..., Any]
 ByName = Mapping[str, Any]
+MAX_K = 2048  # that a selection keeps
+JOIN_PARTS = f"take the best of parts of {MAX_K} and join them with merge_topk"
+SCORE = "score and sort"
 
 # How ops are called eagerly where a gradient is asked for; None: as where none is. Others by themselves.
 _with_gradient: dict[Any, Callable[..., Any] | None] = {}
@@ -222,11 +225,12 @@ def mlp_gradients(given: ByName, need: bool) -> list[Tensor]:
     return [weight.new_empty(weight.shape if need else (0,)) for weight in weights]
 
 
-def check_k(op: str, k: int) -> int:
+def check_k(op: str, k: int, remedy: str = JOIN_PARTS) -> int:
+    """Of a public function; of a raw op, in the words of the compiled ones, the remedy is ``SCORE``."""
     if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
         raise ValueError(f"{op}: k must be an int, got {type(k).__name__}")
-    if not 0 <= k <= 2048:
-        raise ValueError(f"{op}: k must be from 0 to 2048, got {k}; for more, score and sort")
+    if not 0 <= k <= MAX_K:
+        raise ValueError(f"{op}: k must be from 0 to {MAX_K}, got {k}; for more, {remedy}")
     return k
 
 

@@ -7,7 +7,6 @@ said about them is replaced by a sentence that names the function and the argume
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
@@ -18,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from longclock._keywords import keywords_of, unexpected
 from longclock._library import raw
 from longclock._mlp import remedy
 from longclock.history.history import History, not_a_history
@@ -122,7 +122,7 @@ def explained(
     options = _options(hints)
     for keyword in kwargs:
         if keyword not in signature.parameters and keyword not in options:
-            return TypeError(_unexpected(name, keyword, [*signature.parameters, *options]))
+            return unexpected(name, keyword, [*keywords_of(function), *options])
     try:
         given = signature.bind(*args, **kwargs).arguments
     except TypeError as unbound:
@@ -153,13 +153,6 @@ def _options(hints: dict[str, Any]) -> dict[str, Any]:
             if hasattr(part, "__total__"):
                 return get_type_hints(part)
     return {}
-
-
-def _unexpected(name: str, keyword: str, known: list[str]) -> str:
-    known = [word for word in known if word not in ("self", "options", "layout")]
-    near = difflib.get_close_matches(keyword, known, 1)
-    meant = f"{near[0]} is near it, and " if near else ""
-    return f"{name}: unexpected keyword argument {keyword!r}; {meant}it takes {', '.join(known)}"
 
 
 def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
@@ -211,7 +204,7 @@ def _is_tables(kind: Any) -> bool:
 def wrong_tensor(argument: str, value: Tensor) -> Iterator[str]:
     """What no function takes for a tensor, whatever the argument."""
     if value.is_nested:
-        yield f"{argument} must be a tensor of one shape, got a nested one; give its values() and offsets() as a ragged layout"
+        yield f"{argument} must be a tensor of one shape, got a nested one; give the times as a nested one of layout torch.jagged as well, or its values() and offsets() as a ragged layout"
     elif value.layout is not torch.strided:
         layout = str(value.layout).removeprefix("torch.")
         yield f"{argument} must be a strided tensor, got one of layout {layout}; make it one with .to_dense()"

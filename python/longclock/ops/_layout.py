@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
 
 from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._clocks import resolve_time
 from longclock._mlp import require_number, require_tensor
+from longclock.history.jagged import apart
 from longclock.types import Clocks, Int8Rows, Lookup, Mlp
 
 
@@ -91,6 +93,24 @@ def require_rows(op: str, **arguments: Tensor) -> None:
         require_tensor(op, name, value)
 
 
+def flat_of_nested(
+    op: str, keys: Any, key_time: Tensor, ids: Any, layout: Mapping[str, Any], words: tuple[str, str] = ("keys", "key_time")
+) -> tuple[Any, Any, Any, dict[str, Any]]:  # fmt: skip
+    """Nested tensors of layout ``torch.jagged`` as keys, times, ids and layout of sequences one behind the other."""
+    for name in ("lengths", "offsets", "starts", "ends"):
+        if layout.get(name) is not None:
+            raise ValueError(f"{op}: {name} must be None where {words[1]} is nested and brings its own, got both")  # fmt: skip
+    rows = keys if ids is None else Lookup(keys, ids)
+    found = apart(op, rows, key_time, None, None, words)
+    places = {"offsets": found.offsets, "starts": found.starts, "ends": found.ends}
+    mask = layout.get("mask")
+    if isinstance(mask, Tensor) and mask.is_nested:
+        places["mask"] = mask.values()
+    if ids is None:
+        return found.rows, found.time, None, {**layout, **places}
+    return found.rows.table, found.time, found.rows.ids, {**layout, **places}
+
+
 def layout_arguments(
     key_time: Tensor,
     query_time: Tensor,
@@ -129,6 +149,9 @@ def search_arguments(
 ) -> dict[str, Any]:
     """The arguments of a search with s(), by the names that raw ops have for them."""
     require_rows(op, query=query)
+    if isinstance(key_time, Tensor) and key_time.is_nested:
+        keys, key_time, ids, places = flat_of_nested(op, keys, key_time, ids, layout)
+        layout = cast(Sequences, places)
     key_scale = None
     if isinstance(keys, Int8Rows):
         keys, key_scale = keys

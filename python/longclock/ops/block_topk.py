@@ -10,6 +10,7 @@ from torch import Tensor
 from longclock._checks import check, check_int, shape_of
 from longclock._library import raw
 from longclock.ops._call import (
+    SCORE,
     ByName,
     call,
     check_k,
@@ -58,7 +59,7 @@ def _(scores: Tensor, k: int, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     op = "block_topk"
     check_float(op, "scores", scores)
     check(op, scores.dim() >= 1, lambda: "scores must have at least one dimension, got a scalar")
-    shape = (*scores.shape[:-1], check_k(op, k))
+    shape = (*scores.shape[:-1], check_k(op, k, SCORE))
     if lengths is not None:
         check_int(op, "lengths", lengths)
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from longclock._checks import check, check_int, shape_of
+from longclock._constants import FARTHEST
 from longclock._library import raw
-from longclock._mlp import FARTHEST, require_integers, resolve_offset, resolve_period
+from longclock._mlp import require_integers, resolve_offset, resolve_period
 from longclock._torch_state import reads_values
 from longclock.ops._call import call, fake, require_one_device
 from longclock.ops._errors import named_errors, wrong_tensor

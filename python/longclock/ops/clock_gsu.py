@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, check_k, fake, not_differentiable
+from longclock.ops._call import SCORE, call, check_k, fake, not_differentiable
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import SearchOptions, search_arguments
 from longclock.ops._shapes import check_search
@@ -39,7 +39,8 @@ def clock_gsu(
             a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
             Or :class:`longclock.Int8Rows` of one table or a row a behaviour, on the CPU.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
-            [T] and [S] (windows).
+            [T] and [S] (windows). Keys (or ids) and key_time may be nested tensors of layout ``torch.jagged``: ragged,
+            by their offsets.
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity; of C > 1 clocks [C, h, 4], [C, h], [C, h] and [C].
         k: 0 to 2048.
         ids: [S, M] or [T], rows of the table; a tuple of them for several.
@@ -78,7 +79,7 @@ def clock_gsu(
 
 @fake("clock_gsu")
 def _(k: int, **given: Any) -> tuple[Tensor, Tensor]:
-    check_k("clock_gsu", k)
+    check_k("clock_gsu", k, SCORE)
     check_search("clock_gsu", given)
     query = given["query"]
     shape = (*query.shape[:-1], k)

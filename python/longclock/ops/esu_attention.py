@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ from longclock.ops._call import (
     not_differentiable,
 )
 from longclock.ops._errors import named_errors
-from longclock.ops._layout import Sequences, tables_apart
+from longclock.ops._layout import Sequences, flat_of_nested, tables_apart
 from longclock.ops._shapes import (
     OF_ATTENTION,
     check_attention,
@@ -80,7 +80,7 @@ def esu_attention(
         found: int64 [S, K], [S, C, K] or [Q, K], the indices of a search. z, z_time, query_time and the layout
             (``lengths`` .. ``exclude_future``) are then those of the search, and what it found is gathered
             in the kernel. An index outside its query's history is an error on the CPU, and nothing on CUDA, as is
-            -1; what the mask or ``exclude_future`` rules out does not count.
+            -1; what the mask or ``exclude_future`` rules out does not count. As there, z and z_time may be nested tensors.
     Returns:
         float32 [Q, n, L + 4 C]; exactly 0 where nothing is valid.
     Raises:
@@ -110,6 +110,9 @@ def esu_attention(
     check_keywords(found, valid, layout)
     s = time.arguments()
     if found is not None:
+        if isinstance(z_time, Tensor) and z_time.is_nested:
+            z, z_time, _, places = flat_of_nested("esu_attention", z, z_time, None, layout, ("z", "z_time"))  # fmt: skip
+            layout = cast(Sequences, places)
         return _attend_to_found(u, z, z_time, query_time, found, layout, s)
     return _attend(u, z, z_time, query_time, valid, s)
 

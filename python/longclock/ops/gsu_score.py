@@ -47,7 +47,8 @@ def gsu_score(
             a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
             Or :class:`longclock.Int8Rows` of one table or a row a behaviour, on the CPU.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
-            [T] and [S] (windows).
+            [T] and [S] (windows). Keys (or ids) and key_time may be nested tensors of layout ``torch.jagged``: ragged,
+            by their offsets.
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity; of C > 1 clocks [C, h, 4], [C, h], [C, h] and [C].
         total: elements of a flat result. None: T for ragged with one query a sequence, else
             counted, on the CPU only.

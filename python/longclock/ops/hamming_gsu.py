@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
 from longclock._library import raw
-from longclock.ops._call import call, check_k, fake
+from longclock.ops._call import SCORE, call, check_k, fake
 from longclock.ops._errors import named_errors
-from longclock.ops._layout import Layout, layout_arguments, require_rows
+from longclock.ops._layout import Layout, flat_of_nested, layout_arguments, require_rows
 from longclock.ops._shapes import check_search
 from longclock.types import TopK
 
@@ -35,7 +35,8 @@ def hamming_gsu(
         keys: int64, [S, M, W] or [T, W]; the table [N, W] where ``ids`` is given.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
             [T] and [S] (windows). They give the layout; the times themselves count only for
-            ``exclude_future``.
+            ``exclude_future``. Keys (or ids) and key_time may be nested tensors of layout ``torch.jagged``: ragged, by
+            their offsets.
         k: 0 to 2048.
         ids: [S, M] or [T], rows of the table.
         lengths: [S], behaviours that count in each dense row; None is M.
@@ -59,6 +60,9 @@ def hamming_gsu(
         >>> found.indices, found.scores  # itself, and what differs in one bit
         (tensor([[0, 2]]), tensor([[ 0., -1.]]))
     """
+    if isinstance(key_time, Tensor) and key_time.is_nested:
+        keys, key_time, ids, places = flat_of_nested("hamming_gsu", keys, key_time, layout.get("ids"), layout)  # fmt: skip
+        layout = cast(Layout, {**places, "ids": ids})
     require_rows("hamming_gsu", query=query, keys=keys)
     places = layout_arguments(key_time, query_time, **layout)
     return TopK(
@@ -70,7 +74,7 @@ def hamming_gsu(
 
 @fake("hamming_gsu")
 def _(k: int, **given: Any) -> tuple[Tensor, Tensor]:
-    check_k("hamming_gsu", k)
+    check_k("hamming_gsu", k, SCORE)
     check_search("hamming_gsu", given)
     query = given["query"]
     shape = (*query.shape[:-1], k)

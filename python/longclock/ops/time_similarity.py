@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from longclock._checks import check_int
+from longclock._constants import DEFAULT_UNIT, ELAPSED_UNIT
 from longclock._library import raw
-from longclock._mlp import DEFAULT_UNIT, ELAPSED_UNIT, resolve_unit
+from longclock._mlp import resolve_unit
 from longclock.ops._call import (
     call,
     differentiable,

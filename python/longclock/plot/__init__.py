@@ -10,14 +10,10 @@ Example::
 """
 
 from longclock._colours import colours_of
-from longclock._extras import TRAIN_EXTRA
+from longclock._extras import TRAIN_EXTRA, imported_for
 
-try:
+with imported_for("longclock.plot", TRAIN_EXTRA):
     import matplotlib  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"longclock.plot needs {error.name}: {TRAIN_EXTRA}", name=error.name
-    ) from error
 
 from longclock.plot.clock_face import clock_face, hands, kept
 from longclock.plot.models import over_hours, points, quality_and_cost, shares_found

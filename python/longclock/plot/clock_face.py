@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.projections.polar import PolarAxes
 
 from longclock._colours import GREY, HAND, OF_HOURS, colours_of_groups
+from longclock._constants import ELAPSED
 from longclock.nn import TimeSimilarity
 from longclock.plot.style import plain
-from longclock.types import ELAPSED
 
 DAY = 86400
 STEPS = 288  # of a face: every 5 minutes

@@ -6,7 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from longclock._mlp import DEFAULT_UNIT, ELAPSED_UNIT, require_integers, resolve_unit
+from longclock._constants import DEFAULT_UNIT, ELAPSED_UNIT
+from longclock._mlp import require_integers, resolve_unit
 from longclock.reference._named import named_as_op
 
 

@@ -3,14 +3,7 @@
 
 import sys
 
-from longclock._extras import SERVE_EXTRA
-
-try:
-    from longclock.serve.cli import main
-except ImportError as error:
-    if (error.name or "").startswith("longclock"):
-        raise
-    sys.exit(f"longclock.serve needs {error.name}: {SERVE_EXTRA}")
+from longclock.serve.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

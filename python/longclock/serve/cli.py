@@ -9,13 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-import uvicorn
-
-from longclock.serve.endpoint import Limits, create_app
-from longclock.serve.ranking_model import DTYPES, QUERY_DTYPES
-from longclock.serve.recommender import Recommender
-from longclock.store import open_store
+from longclock._extras import SERVE_EXTRA, imported_by_program
+from longclock.serve.settings import DTYPES, Limits
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "--scoring", choices=["folded", "precomputed"], default="folded", help="(folded)"
     )
     p.add_argument("--dtype", choices=[*DTYPES], default="fp32", help="of the table of behaviours; int8: of what the search reads (fp32)")  # fmt: skip
-    p.add_argument("--query-dtype", choices=[*QUERY_DTYPES], help="to what a search of int8 rounds its queries (int8)")  # fmt: skip
+    p.add_argument("--query-dtype", choices=[*DTYPES], help="to what a search of int8 rounds its queries (int8)")  # fmt: skip
     p.add_argument("--device", default="cpu", help="of the model (cpu)")
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="requests at one time (one a core)")  # fmt: skip
     p.add_argument("--queue", type=int, default=usual.queue, metavar="N", help=f"requests that wait; more get 429 ({usual.queue})")  # fmt: skip
@@ -54,6 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("threads", "queue", "max_body"):
         if getattr(args, name) < (0 if name == "queue" else 1):
             p.error(f"--{name.replace('_', '-')} must be positive, got {getattr(args, name)}")
+    with imported_by_program("longclock.serve", SERVE_EXTRA):
+        import torch
+        import uvicorn
+
+        from longclock.serve.endpoint import create_app
+        from longclock.serve.recommender import Recommender
+        from longclock.store import open_store
     torch.set_num_threads(1)  # a request takes one core
     try:
         store = open_store(args.store)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import re
 import time
@@ -26,6 +25,7 @@ import longclock
 from longclock.serve.inference_protocol import BadRequestError, Expected, answer, parse
 from longclock.serve.model_folder import ModelFolderError
 from longclock.serve.recommender import Ranking, Recommender
+from longclock.serve.settings import Limits
 from longclock.store import DamagedHistoryError
 from longclock.store.records import User
 
@@ -40,28 +40,6 @@ INPUTS = (
 )
 OUTPUTS = (Expected("items", ("INT64",), (-1,)), Expected("scores", ("FP32",), (-1,)))
 NUMBER = re.compile(r"-?\d{1,19}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What protects a server from more than it can do.
-
-    Args:
-        threads: requests that are ranked at one time. Each takes one core.
-        queue: requests that wait for one of them; more are answered with 429.
-        deadline: seconds that a request may wait before it is answered with 504 and not begun. A request may ask for less by
-            the protocol's parameter ``timeout``, in microseconds.
-        body: bytes of a request, else 413.
-        appending: calls that append at one time. They wait for the disk together.
-        refresh: seconds between two looks for a new version of the model.
-    """
-
-    threads: int = 1
-    queue: int = 64
-    deadline: float = 1.0
-    body: int = 1 << 20
-    appending: int = 64
-    refresh: float = 1.0
 
 
 class _AnswerError(Exception):

@@ -17,6 +17,7 @@ from longclock.nn import InterestModule, LongTermInterestClock
 from longclock.nn.pooling import mean_of_last
 from longclock.ops._shapes import MAX_INT8_DIM
 from longclock.quantize import quantize_rows
+from longclock.serve import settings
 from longclock.serve.model_folder import ModelFolderError, Version
 from longclock.train.checkpoint import Trained, categories_of, of_kind, outcomes_of
 from longclock.train.config import MODELS, Config
@@ -24,9 +25,8 @@ from longclock.train.ranker import Ranker, new_tower, tower_features
 from longclock.types import Int8Rows, Lookup
 
 Scoring = Literal["folded", "precomputed"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
-# To what queries of int8 rows are rounded, by the names that searches have for them.
-QUERY_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
+DTYPES = {name: getattr(torch, theirs) for name, theirs in settings.DTYPES.items()}
+QUERY_DTYPES = settings.DTYPES
 
 
 class RankingModel(nn.Module):

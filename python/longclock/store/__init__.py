@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
-from longclock.store.behaviour_store import BehaviourStore
-from longclock.store.opening import open_store
-from longclock.store.records import Behaviours, DamagedHistoryError
-from longclock.store.redis_store import RedisStore
-from longclock.store.sqlite_store import SQLiteStore
+from typing import TYPE_CHECKING
+
+from longclock._lazy import lazily
+
+if TYPE_CHECKING:
+    from longclock.store.behaviour_store import BehaviourStore
+    from longclock.store.opening import open_store
+    from longclock.store.records import Behaviours, DamagedHistoryError
+    from longclock.store.redis_store import RedisStore
+    from longclock.store.sqlite_store import SQLiteStore
 
 __all__ = [
     "BehaviourStore",
@@ -17,3 +22,15 @@ __all__ = [
     "SQLiteStore",
     "open_store",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "BehaviourStore": "longclock.store.behaviour_store",
+        "Behaviours": "longclock.store.records",
+        "DamagedHistoryError": "longclock.store.records",
+        "RedisStore": "longclock.store.redis_store",
+        "SQLiteStore": "longclock.store.sqlite_store",
+        "open_store": "longclock.store.opening",
+    },
+)

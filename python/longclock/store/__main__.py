@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from longclock._extras import TRAIN_EXTRA
+from longclock._extras import TRAIN_EXTRA, imported_by_program
+from longclock.train.arguments import Parser, add_file, data_of, where_of
 
-try:
+if TYPE_CHECKING:
     from longclock.data import EventStream
-    from longclock.store import BehaviourStore, open_store
-    from longclock.train.arguments import Parser, add_file, stream_of, where_of
-except ImportError as error:
-    if (error.name or "").startswith("longclock"):
-        raise
-    sys.exit(f"longclock.store needs {error.name}: {TRAIN_EXTRA}")
+    from longclock.store import BehaviourStore
 
 CALL = 10_000  # behaviours that are appended together
 
@@ -41,7 +38,7 @@ def fill(store: BehaviourStore, stream: EventStream) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    p = Parser(prog="python -m longclock.store", description=__doc__)
+    p = Parser(prog="python -m longclock.store", description="Puts the events of a file, or of an example, into a store of histories.")  # fmt: skip
     p.add_argument("--store", required=True, metavar="URL", help="a file, or redis://host:port/0; made where there is none")  # fmt: skip
     p.add_argument("--data", metavar="NAME|FILE", help="an example, or your own events: Parquet or CSV (nyc)")  # fmt: skip
     p.add_argument("--events", metavar="FILE", help="your own events: as --data FILE")
@@ -50,11 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--days", metavar="N", type=int, help="only the first days (0: all)")
     args = p.parse_args(argv)
     try:
+        data_of(args)
+        with imported_by_program("longclock.store", TRAIN_EXTRA):
+            from longclock.store import open_store
+            from longclock.train.inputs import stream_of
         stream = stream_of(where_of(args)).head(args.days or None)
         with open_store(args.store, columns=columns_of(stream)) as store:
             new = fill(store, stream)
         print(f"{args.store}: {new:,} new behaviours of {len(stream):,} events")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         p.exit(2, f"longclock.store: {error}\n")
     return 0
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from longclock._extras import SERVE_EXTRA
+from longclock._extras import SERVE_EXTRA, imported_for
 from longclock.store.forks import heed_forks
 
 Durability = Literal["verified", "trusted", "weak"]
@@ -28,12 +28,8 @@ Result = TypeVar("Result")
 
 
 def redis_module() -> Any:
-    try:
+    with imported_for("longclock.store.RedisStore", SERVE_EXTRA):
         import redis
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"longclock.store.RedisStore needs {error.name}: {SERVE_EXTRA}", name=error.name
-        ) from None
     return redis
 
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from longclock.train.config import MODELS
+from longclock.train.config import METRICS, MODELS
 from longclock.train.folder import append_line
-from longclock.train.results import METRICS
 
 Line = dict[str, Any]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that the trainer and the study share: their bounds, and one line for every mistake."""
+"""Arguments that the trainer and the study share: their bounds, and one line for every mistake. PyTorch is not needed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ import argparse
 import dataclasses
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import torch
-
-from longclock import _native
-from longclock.data import EventStream, load, read_events
-from longclock.data.candidates import NEGATIVES_FROM
+from longclock._constants import NEGATIVES_FROM
 from longclock.train.config import EMBEDDING_OPTIMIZERS, MODELS, PRESETS, Config
 
 # Whole numbers that are taken, by argument.
@@ -80,25 +75,6 @@ def add_device(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None
     group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models run (cpu)")  # fmt: skip
 
 
-def device_of(args: argparse.Namespace) -> torch.device:
-    """Where models run.
-
-    Raises:
-        ValueError: a GPU that is not there, or that the library was not built for.
-    """
-    if args.device == "cpu":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ValueError(
-            f"--device cuda: PyTorch {torch.__version__} finds no GPU; leave it out, or see what is missing by python -m longclock.info"
-        )
-    if not _native.build_info()["cuda"] and not getattr(args, "reference", False):
-        raise ValueError(
-            "--device cuda: the library was built without CUDA kernels; leave it out, or build it with LONGCLOCK_CUDA=1"
-        )
-    return torch.device("cuda", torch.cuda.current_device())
-
-
 def config_of(args: argparse.Namespace, preset: dict[str, Any]) -> Config:
     """The settings: of the arguments that bear a setting's name and are given, else of the preset."""
     check_bounds(args)
@@ -154,20 +130,6 @@ def models_of(argument: str, words: str) -> list[str]:
     return names
 
 
-def check_models(names: Iterable[str], config: Config) -> None:
-    """Build every model once, small: what it does not take it says before anything is read.
-
-    Raises:
-        ValueError: names the model, and the argument in the model's words.
-    """
-    for name in names:
-        settings = MODELS[name].settings(config)
-        try:
-            MODELS[name].build(settings, 16, 16, categories=0, users=1)
-        except ValueError as error:
-            raise ValueError(f"--models {name}: {error}") from error
-
-
 class Where(NamedTuple):
     """Where events come from, as the arguments say; the same in every process."""
 
@@ -198,26 +160,3 @@ def where_of(args: argparse.Namespace) -> Where:
 def folder_name(data: str) -> str:
     """Of the default ``--out``."""
     return data if data in PRESETS else Path(data).stem or Path(data).resolve().stem
-
-
-def stream_of(where: Where) -> EventStream:
-    """All events of an example or a file."""
-    if where.data in PRESETS:
-        return load(where.data, where.data_dir)
-    names = None if where.categories is None else listed("--categories", where.categories)
-    columns = {}
-    for word in [] if where.columns is None else listed("--columns", where.columns):
-        own, equals, theirs = word.partition("=")
-        if not equals or not own or not theirs:
-            raise ValueError(f"--columns must be pairs such as user=userId with commas between them, got {word!r}")  # fmt: skip
-        columns[own] = theirs
-    separator = "\t" if where.separator in ("tab", "\\t") else where.separator
-    return read_events(where.data, names, columns=columns, separator=separator, header=where.header)
-
-
-def unused_columns(stream: EventStream) -> str:
-    """A sentence on the columns of a file that nothing reads; empty where there are none."""
-    names = stream.unused_columns
-    if not names:
-        return ""
-    return f"columns not used: {', '.join(names)} (--categories {','.join(names)})"

@@ -4,40 +4,30 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import functools
-import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import torch
-
-from longclock.data import EventStream
-from longclock.train import folder, report, sourced
+from longclock._extras import TRAIN_EXTRA, imported_by_program
 from longclock.train.arguments import (
     Parser,
     add_data,
     add_device,
     add_learning,
-    check_models,
     config_of,
     data_of,
-    device_of,
-    folder_name,
     models_of,
     positive,
-    stream_of,
-    unused_columns,
-    where_of,
 )
-from longclock.train.compare import Options, compare, console
-from longclock.train.config import MODELS, PRESETS, USUAL, Config
-from longclock.train.loop import SPANS
-from longclock.train.source_arguments import add_source, bounds_of, source_of, with_source
-from longclock.train.team import RankFault, Team
+from longclock.train.config import MODELS, PRESETS, SPANS, USUAL, Bounds, Config
+from longclock.train.source_arguments import (
+    add_source,
+    bounds_of,
+    check_possible,
+    possible,
+    with_source,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,64 +99,41 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a comparison; returns the exit status. Mistakes in arguments or files get one line."""
-    console.open()
-    p = parser()
+class Asked(NamedTuple):
+    """What the arguments ask for."""
+
+    args: argparse.Namespace
+    words: list[str]  # the arguments as they were given
+    data: str  # the name of an example, a file, or the address of a source
+    names: list[str]  # of models
+    config: Config
+    bounds: Bounds
+
+
+def asked(p: argparse.ArgumentParser, argv: Sequence[str] | None) -> Asked:
+    """Raises:
+    ValueError: an argument that is wrong by itself, or beside another.
+    """
     args = p.parse_args(argv)
     words = list(sys.argv[1:] if argv is None else argv)
-    started = time.monotonic()
+    found = Asked(args, words, args.source or data_of(args), _names(args), _config(args), bounds_of(args))  # fmt: skip
+    if args.source is not None:
+        check_possible(found.names, args.follow)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a comparison; returns the exit status. Mistakes in arguments or files get one line."""
+    p = parser()
     try:
-        data, names, config = args.source or data_of(args), _names(args), _config(args)
-        bounds = bounds_of(args)
-        check_models(names, config)
-        if args.source is not None:
-            sourced.check_models(names, args.follow)
-        device = device_of(args)
-        team = Team.started(config.groups, args.rank_timeout, device)
-        out = args.out or Path("longclock-out") / folder_name(data)
-        if team.first:
-            folder.check_writable(out)
-        options = Options(
-            out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet, team, device
-        )
-        torch.set_num_threads(args.threads)
-        if args.source is None:
-            stream = _stream(data, args)
-            if team.first and (unused := unused_columns(stream)):
-                console.say(unused)
-            comparison = functools.partial(compare, stream, names, config, options)
-        else:
-            comparison = functools.partial(
-                sourced.compare, source_of(args), data, names, config, bounds, options
-            )
-        with folder.held(out, console.say) if team.first else contextlib.nullcontext():
-            found = comparison()
-            team.end()
-            if not team.first:
-                return 0
-            command = shlex.join(["python", "-m", "longclock.train", *words])
-            seconds = round(time.monotonic() - started, 1)
-            return _reported({"command": command, "seconds": seconds, **found}, out)
-    except RankFault as error:
-        p.exit(1, f"longclock.train: {error}; the same command with --resume goes on\n")
+        wanted = asked(p, argv)
+        with imported_by_program("longclock.train", TRAIN_EXTRA):
+            from longclock.train import command
+        return command.run(wanted)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         p.exit(2, f"longclock.train: {error}\n")
     except KeyboardInterrupt:
         p.exit(130, "\nlongclock.train: interrupted; the same command with --resume goes on\n")
-
-
-def _reported(results: dict[str, Any], out: Path) -> int:
-    """Print the table and write the report; the exit status, 1 where one of them could not be written."""
-    rows = [f"{row[0]:20}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in report.table(results)]  # fmt: skip
-    printed = console.put("\n".join([*rows, *report.warnings(results)]))
-    try:
-        written = report.write(results, out)[-1]
-    except OSError as error:
-        console.say(f"the report could not be written into {out}: {error.strerror}; the same command with --resume "
-                    "writes it once there is room")  # fmt: skip
-        return 1
-    return 0 if console.put_report(written, printed) else 1
 
 
 def _names(args: argparse.Namespace) -> list[str]:
@@ -176,7 +143,7 @@ def _names(args: argparse.Namespace) -> list[str]:
         return models_of("--model", args.model)
     if args.models is not None:
         return models_of("--models", args.models)
-    return [name for name in USUAL if args.source is None or sourced.possible(name)]
+    return [name for name in USUAL if args.source is None or possible(name)]
 
 
 def _config(args: argparse.Namespace) -> Config:
@@ -191,11 +158,3 @@ def _config(args: argparse.Namespace) -> Config:
     if not args.checkpoint_seconds >= 0:
         raise ValueError(f"--checkpoint-seconds must not be negative, got {args.checkpoint_seconds}")  # fmt: skip
     return config
-
-
-def _stream(data: str, args: argparse.Namespace) -> EventStream:
-    days = 60 if args.days is None and data == "nyc" else args.days
-    stream = stream_of(where_of(args)).head(days or None, args.max_events)
-    if len(stream) == 0:
-        raise ValueError("no events are left: raise --days or --max-events")
-    return stream

@@ -1,50 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run depends on, and the models that can be run."""
+"""What a run depends on, and the models that can be run. Command lines read it before PyTorch is imported."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from longclock._mlp import DEFAULT_UNIT, MAX_PERIOD
-from longclock.baselines import (
-    DIN,
-    ETA,
-    HSTU,
-    SDIM,
-    TWIN,
-    TWINV2,
-    ClockAttention,
-    ClockSearch,
-    DayAndWeek,
-    FullClock,
-    HourEmbedding,
-    InterestClock,
-    NoTime,
-    PeriodGraph,
-    SIMHard,
-    SIMSoft,
-    TransActV2,
-    WithHour,
+from longclock._constants import (
+    DEFAULT_PERIOD,
+    DEFAULT_UNIT,
+    DENSE_SHARE,
+    ELAPSED,
+    MAX_PERIOD,
+    S_AT_START,
 )
-from longclock.data.stream import DAY
-from longclock.nn import ClockAttentionStack, InterestModule, LongTermInterestClock, TimeSimilarity
-from longclock.nn.parameter_groups import DENSE_SHARE
-from longclock.nn.time_similarity import S_AT_START
-from longclock.optim import LazyAdam, RowWiseAdagrad
-from longclock.types import ELAPSED
+
+if TYPE_CHECKING:
+    import torch
+
+    from longclock.nn import InterestModule
 
 ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16  # widths of the ranker's embeddings
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, fused=True),
-    "adagrad": partial(torch.optim.Adagrad, fused=True),
-    "sgd": partial(torch.optim.SGD, fused=True),
-}
+OPTIMIZERS = ("adam", "adagrad", "sgd")
 # The arguments of a module by its kind, besides the widths and out_dim.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "": ("k", "period"),
@@ -56,11 +35,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "categories": ("k", "fields", "category_dim", "period"),
     "graph": ("k", "users", "period"),
 }
-# Of embeddings besides, and what they multiply the learning rate by: the steps of row-wise Adagrad shrink.
-EMBEDDING_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
-    "lazy-adam": (LazyAdam, 1.0),
-    "rowwise-adagrad": (RowWiseAdagrad, 10.0),
-}
+EMBEDDING_OPTIMIZERS = ("lazy-adam", "rowwise-adagrad")  # of embeddings besides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +83,30 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bounds:
+    """How much a run over a source keeps, besides ``Config.history`` behaviours a user."""
+
+    popular: int = 1 << 20  # latest events whose items are drawn as negatives by popularity
+    forget_days: int = (
+        0  # without events, after which a user's or item's row is another's; 0: never
+    )
+    user_rows: int = 0  # that users are hashed to; 0: a row a user
+    item_rows: int = 0  # that items are hashed to; 0: a row an item
+    events: int = 1 << 14  # of an excerpt, but for its last chunk
+    rows: int = 1 << 20  # behaviours of its users, but for its first chunk
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A model of the comparison: its name in reports, its interest module, and what is special about it.
 
     Args:
         title: in tables and figures.
-        interest: builds the module.
+        interest: its class, of ``longclock``, ``longclock.baselines`` or ``longclock.nn``; empty: it has none.
         kind: the arguments that the module takes, by ``ARGUMENTS``.
         options: arguments of the module besides.
         changes: fields of ``Config`` that are other for this model.
+        with_hour: the module is told the hour by :class:`longclock.baselines.WithHour`.
         own_search: the module takes ``own_search``, for ``Config.search_loss``.
         shuffled_times: see :meth:`longclock.data.Histories.with_shuffled_times`.
         counts: width of the kernel of a model that counts in place of learning (:class:`longclock.train.counting.CountingRanker`);
@@ -124,12 +114,13 @@ class Model:
     """
 
     title: str
-    interest: Callable[..., InterestModule]
+    interest: str
     kind: Literal[
         "searches", "day and week", "attends", "nearest", "latest", "categories", "graph", ""
     ] = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    with_hour: bool = False
     own_search: bool = False
     shuffled_times: bool = False
     counts: float | None = None
@@ -140,14 +131,18 @@ class Model:
 
     def place(self, device: torch.device) -> torch.device:
         """Where the model runs if models run on the device: one that counts, on the CPU."""
+        import torch
+
         return device if self.counts is None else torch.device("cpu")
 
     def build(
         self, config: Config, behaviour_dim: int, candidate_dim: int, categories: int, users: int
     ) -> InterestModule:
         """The interest module; ``out_dim`` is the candidate's, so that both can be multiplied."""
+        from longclock import baselines, nn
+
         if self.counts is not None:
-            return InterestModule()
+            return nn.InterestModule()
         values: dict[str, Any] = {
             "k": config.k,
             "period": config.period,
@@ -164,79 +159,82 @@ class Model:
         sizes |= {"out_dim": candidate_dim, **self.options}
         if self.own_search and config.search_loss:
             sizes.update(own_search=True)
-        module = self.interest(behaviour_dim, candidate_dim, **sizes)
+        kind: Any = getattr(nn, self.interest, None) or getattr(baselines, self.interest)
+        made = functools.partial(baselines.WithHour, kind) if self.with_hour else kind
+        module: InterestModule = made(behaviour_dim, candidate_dim, **sizes)
         for part in module.modules():
-            if isinstance(part, TimeSimilarity):
+            if isinstance(part, nn.TimeSimilarity):
                 part.w2.data.mul_(config.s_at_start / S_AT_START)
         return module
 
 
 def _clock(title: str, **options: Any) -> Model:
     """The clock itself, with something changed."""
-    return Model(title, LongTermInterestClock, kind="searches", own_search=True, **options)
+    return Model(title, "LongTermInterestClock", kind="searches", own_search=True, **options)
 
 
 def _counts(title: str, width: float) -> Model:
     """A model that learns nothing."""
-    return Model(title, InterestModule, changes={"learn_until": 0.0}, counts=width)
+    return Model(title, "", changes={"learn_until": 0.0}, counts=width)
 
 
 MODELS = {
     "lic": _clock("LIC"),
-    "no-time": Model("no time", NoTime),
-    "hour": Model("hour embedding", HourEmbedding),
-    "interest-clock": Model("Interest Clock", InterestClock, kind="categories"),
+    "no-time": Model("no time", "NoTime"),
+    "hour": Model("hour embedding", "HourEmbedding"),
+    "interest-clock": Model("Interest Clock", "InterestClock", kind="categories"),
     "interest-clock-naive": Model(
-        "Interest Clock, naive", InterestClock, kind="categories", options={"mode": "naive"}
+        "Interest Clock, naive", "InterestClock", kind="categories", options={"mode": "naive"}
     ),
     "interest-clock-adaptive": Model(
-        "Interest Clock, adaptive", InterestClock, kind="categories", options={"mode": "adaptive"}
+        "Interest Clock, adaptive", "InterestClock", kind="categories", options={"mode": "adaptive"}
     ),
     "interest-clock-positives": Model(
         "Interest Clock, positives only",
-        InterestClock,
+        "InterestClock",
         kind="categories",
         options={"preference": "positives"},
     ),
-    "period-graph": Model("period graph", PeriodGraph, kind="graph"),
+    "period-graph": Model("period graph", "PeriodGraph", kind="graph"),
     "graph": Model(
-        "one graph for the whole day", PeriodGraph, kind="graph", options={"periods": 1}
+        "one graph for the whole day", "PeriodGraph", kind="graph", options={"periods": 1}
     ),
-    "din": Model("DIN", DIN),
-    "sim-hard": Model("SIM, hard", SIMHard, kind="searches"),
-    "sim-soft": Model("SIM, soft", SIMSoft, kind="searches"),
-    "eta": Model("ETA", ETA, kind="searches"),
-    "sdim": Model("SDIM", SDIM),
-    "twin": Model("TWIN-like", TWIN, kind="searches", own_search=True),
-    "twin-hour": Model("TWIN + hour", partial(WithHour, TWIN), kind="searches", own_search=True),
-    "full-clock": Model("full clock", FullClock, kind="searches"),
-    "lic-stack": Model("LIC, stacked, over everything", ClockAttentionStack, kind="attends"),
-    "stca": Model("STCA-like", ClockAttentionStack, kind="attends", options={"clock": False}),
-    "transact-v2": Model("TransAct V2", TransActV2, kind="nearest"),
-    "twin-v2": Model("TWIN V2", TWINV2, kind="searches"),
-    "hstu": Model("HSTU", HSTU, kind="latest"),
+    "din": Model("DIN", "DIN"),
+    "sim-hard": Model("SIM, hard", "SIMHard", kind="searches"),
+    "sim-soft": Model("SIM, soft", "SIMSoft", kind="searches"),
+    "eta": Model("ETA", "ETA", kind="searches"),
+    "sdim": Model("SDIM", "SDIM"),
+    "twin": Model("TWIN-like", "TWIN", kind="searches", own_search=True),
+    "twin-hour": Model("TWIN + hour", "TWIN", with_hour=True, kind="searches", own_search=True),
+    "full-clock": Model("full clock", "FullClock", kind="searches"),
+    "lic-stack": Model("LIC, stacked, over everything", "ClockAttentionStack", kind="attends"),
+    "stca": Model("STCA-like", "ClockAttentionStack", kind="attends", options={"clock": False}),
+    "transact-v2": Model("TransAct V2", "TransActV2", kind="nearest"),
+    "twin-v2": Model("TWIN V2", "TWINV2", kind="searches"),
+    "hstu": Model("HSTU", "HSTU", kind="latest"),
     "counts": _counts("counts", math.inf),
     "clock-counts": _counts("counts around this time of day", 1200.0),
     # Controls and variants of the clock.
     "lic-shuffled": _clock("LIC, shuffled times", shuffled_times=True),
     "lic-hour": Model(
         "LIC + hour",
-        partial(WithHour, LongTermInterestClock),
+        "LongTermInterestClock",
+        with_hour=True,
         kind="searches",
         own_search=True,
     ),
     "lic-search": Model(
-        "LIC, time in the search only", ClockSearch, kind="searches", own_search=True
+        "LIC, time in the search only", "ClockSearch", kind="searches", own_search=True
     ),
     "lic-attention": Model(
-        "LIC, time in the attention only", ClockAttention, kind="searches", own_search=True
+        "LIC, time in the attention only", "ClockAttention", kind="searches", own_search=True
     ),
     # On a clock of two days, times of one day are as far apart as they are on a line.
     "lic-line": _clock("LIC, without the circle", options={"clocks": 2 * 86400}),
     "lic-week": _clock("LIC, week clock", changes={"period": 7 * 86400}),
     "lic-day-week": Model(
         "LIC, day and week clocks",
-        DayAndWeek,
+        "DayAndWeek",
         kind="day and week",
         own_search=True,
         changes={"period": 7 * 86400},
@@ -250,7 +248,7 @@ MODELS = {
     "lic-day-elapsed": _clock(
         "LIC, day and time elapsed",
         changes={"period": MAX_PERIOD},
-        options={"clocks": (DAY, ELAPSED), "unit": None},
+        options={"clocks": (DEFAULT_PERIOD, ELAPSED), "unit": None},
     ),
     "lic-minutes": _clock("LIC, x in minutes", changes={"unit": 60.0}),
     "lic-month": _clock("LIC, histories of 30 days", changes={"history_days": 30}),
@@ -272,7 +270,7 @@ MODELS = {
     "lic-hashed": _clock("LIC, 1,024 item rows", changes={"item_buckets": 1024}),
     "lic-frozen": _clock("LIC, frozen at 40%", changes={"learn_until": 0.4}),
     "hour-frozen": Model(
-        "hour embedding, frozen at 40%", HourEmbedding, changes={"learn_until": 0.4}
+        "hour embedding, frozen at 40%", "HourEmbedding", changes={"learn_until": 0.4}
     ),
     "lic-k20": _clock("LIC, K = 20", changes={"k": 20}),
     "lic-k50": _clock("LIC, K = 50", changes={"k": 50}),
@@ -281,6 +279,12 @@ MODELS = {
 }
 # What is compared where nothing is named: a model of each kind.
 USUAL = ("lic", "no-time", "hour", "twin", "lic-shuffled")
+
+# Seconds of the stream that are scored together, then learned from, by protocol; "stream": a batch.
+SPANS = {"daily": 86400, "hourly": 3600}
+
+# Of a model over the events that count, in reports; the first leads.
+METRICS = ("seen_auc", "seen_uauc", "seen_auc_long", "own_auc", "auc", "logloss")
 
 # Settings that suit a data set better than the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {

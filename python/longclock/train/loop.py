@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -15,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longclock.data import Catalogue, EventStream
-from longclock.data.stream import DAY, IntArray
+from longclock.data.stream import IntArray
 from longclock.nn import parameter_groups
+from longclock.optim import LazyAdam, RowWiseAdagrad
 from longclock.train.batches import TrainingData
-from longclock.train.config import EMBEDDING_OPTIMIZERS, OPTIMIZERS, Config, Model
+from longclock.train.config import SPANS, Config, Model
 from longclock.train.counting import CountingRanker
 from longclock.train.ranker import Ranker
 from longclock.train.team import Team
@@ -27,10 +29,16 @@ Found: TypeAlias = list[
     tuple[IntArray, Tensor]
 ]  # events of a group, and the logits of their candidates
 SCORING_EVENTS = 256  # events a forward pass when nothing is learned
-SPANS = {
-    "daily": DAY,
-    "hourly": 3600,
-}  # seconds of the stream that are scored together, then learned from
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adagrad": partial(torch.optim.Adagrad, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
+}
+# Of embeddings besides, and what they multiply the learning rate by: the steps of row-wise Adagrad shrink.
+EMBEDDING_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
+    "lazy-adam": (LazyAdam, 1.0),
+    "rowwise-adagrad": (RowWiseAdagrad, 10.0),
+}
 
 
 @dataclasses.dataclass

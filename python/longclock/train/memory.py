@@ -24,23 +24,9 @@ from longclock.data.stream import DAY, IntArray, stretches
 from longclock.train import tables
 from longclock.train.batches import on_clock
 from longclock.train.checkpoint import of_kind
-from longclock.train.config import Config
+from longclock.train.config import Bounds, Config
 from longclock.train.excerpt import Excerpt
 from longclock.train.loop import chunk_ends
-
-
-@dataclasses.dataclass(frozen=True)
-class Bounds:
-    """How much a run over a source keeps, besides ``Config.history`` behaviours a user."""
-
-    popular: int = 1 << 20  # latest events whose items are drawn as negatives by popularity
-    forget_days: int = (
-        0  # without events, after which a user's or item's row is another's; 0: never
-    )
-    user_rows: int = 0  # that users are hashed to; 0: a row a user
-    item_rows: int = 0  # that items are hashed to; 0: a row an item
-    events: int = 1 << 14  # of an excerpt, but for its last chunk
-    rows: int = 1 << 20  # behaviours of its users, but for its first chunk
 
 
 def capacity(numbering: Numbering) -> int:

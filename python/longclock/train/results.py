@@ -13,15 +13,16 @@ import torch
 
 import longclock
 from longclock import _native, metrics
+from longclock._constants import ELAPSED
 from longclock.data import EventStream
 from longclock.data.item_names import ItemNames
 from longclock.data.stream import DAY, IntArray
 from longclock.nn import LongTermInterestClock, TimeSimilarity
 from longclock.train.batches import Batch, TrainingData
+from longclock.train.config import METRICS
 from longclock.train.counting import CountingRanker
 from longclock.train.loop import Run
 from longclock.train.ranker import Inputs
-from longclock.types import ELAPSED
 
 POINTS = 96  # of a clock's curve: every 15 minutes of a day
 PARTS = 40  # of the stream, for its AUC over time
@@ -34,7 +35,6 @@ RECALL = ("recall_of_attention", "best_recall", "recall_k")
 RECALLED = 256  # events, for the share of the attention that the search finds
 RECALLED_AT_ONCE = 16  # of these: their whole histories are scored
 # In the order of :func:`measure`. ``own_auc``: within single events whose item the user took before.
-METRICS = ("seen_auc", "seen_uauc", "seen_auc_long", "own_auc", "auc", "logloss")
 
 
 def versions(device: torch.device) -> dict[str, str]:

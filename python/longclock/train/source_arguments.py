@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 
-from longclock.data.sources import EventSource, open_source
-from longclock.train.arguments import listed
-from longclock.train.config import Config
-from longclock.train.memory import Bounds
+from longclock.train.config import MODELS, Bounds, Config
 
 HISTORY = 10_000  # behaviours of a user that are kept where nothing is said
 # Arguments of events that are all in memory.
 WHOLE = ("data", "events", "data_dir", "columns", "separator", "no_header", "days", "max_events")
 # Those of a source alone.
 SOURCED = ("message_columns", "follow", "popular", "forget_days", "user_rows", "item_rows")
+# Kinds of models that read what is kept of all users since the beginning.
+UNBOUNDED = ("graph", "categories")
 
 
 def add_source(group: argparse._ArgumentGroup) -> None:
@@ -63,15 +63,23 @@ def bounds_of(args: argparse.Namespace) -> Bounds:
     )
 
 
-def source_of(args: argparse.Namespace) -> EventSource:
-    """Where the events come from."""
-    columns, categories = (
-        [] if names is None else listed(argument, names)
-        for argument, names in (
-            ("--message-columns", args.message_columns),
-            ("--categories", args.categories),
+def possible(name: str) -> bool:
+    """Whether a model reads no more of the past than a run over a source keeps, and needs not know how long the source is."""
+    model = MODELS[name]
+    a_share = 0 < model.changes.get("learn_until", 1.0) < 1
+    return not (model.kind in UNBOUNDED or model.shuffled_times or a_share)
+
+
+def check_possible(names: Sequence[str], follow: bool) -> None:
+    """Raises:
+    ValueError: names a model that cannot be run over a source; or there are several, and the source has no end.
+    """
+    for name in names:
+        if not possible(name):
+            raise ValueError(
+                f"--models {name}: it reads more of the past than a run over a source keeps; leave it out, or give --events"
+            )
+    if follow and len(names) > 1:
+        raise ValueError(
+            f"--follow: the first model never ends, got {len(names)} models; give one by --model"
         )
-    )
-    return open_source(
-        args.source, columns=columns, categories=categories, follow=bool(args.follow)
-    )

@@ -18,38 +18,13 @@ from longclock.data.sources import EventSource
 from longclock.data.sources.source import Cursor
 from longclock.train import checkpoint, results, tables, tensor_file
 from longclock.train.compare import SHOW_SECONDS, Options, console, save
-from longclock.train.config import MODELS, Config, Model
+from longclock.train.config import MODELS, Bounds, Config, Model
 from longclock.train.excerpt import Excerpt
 from longclock.train.folder import write_whole
 from longclock.train.loop import Run, carry, chunk_ends, finite
-from longclock.train.memory import Bounds, Memory
+from longclock.train.memory import Memory
 from longclock.train.ranker import Ranker
 from longclock.train.running import RunningFigures
-
-# Kinds of models that read what is kept of all users since the beginning.
-UNBOUNDED = ("graph", "categories")
-
-
-def possible(name: str) -> bool:
-    """Whether a model reads no more of the past than a run over a source keeps, and needs not know how long the source is."""
-    model = MODELS[name]
-    a_share = 0 < model.changes.get("learn_until", 1.0) < 1
-    return not (model.kind in UNBOUNDED or model.shuffled_times or a_share)
-
-
-def check_models(names: Sequence[str], follow: bool) -> None:
-    """Raises:
-    ValueError: names a model that cannot be run over a source; or there are several, and the source has no end.
-    """
-    for name in names:
-        if not possible(name):
-            raise ValueError(
-                f"--models {name}: it reads more of the past than a run over a source keeps; leave it out, or give --events"
-            )
-    if follow and len(names) > 1:
-        raise ValueError(
-            f"--follow: the first model never ends, got {len(names)} models; give one by --model"
-        )
 
 
 @dataclasses.dataclass

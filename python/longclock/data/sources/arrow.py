@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longclock._mlp import FARTHEST
+from longclock._constants import FARTHEST
+from longclock.data.arrow_stream import batches_of, has_stream
 from longclock.data.event_columns import OPTIONAL, REQUIRED
 from longclock.data.event_file import require_readers
 from longclock.data.event_table import EventTable
@@ -28,8 +29,9 @@ class ArrowSource(EventSource):
     of rows.
 
     Args:
-        open: gives the batches from the first one on, each time anew: ``pyarrow.RecordBatch`` or ``Table``. A
-            ``pyarrow.RecordBatchReader`` is such an iterable.
+        open: gives the batches from the first one on, each time anew: ``pyarrow.RecordBatch`` or ``Table``, or whatever has an
+            Arrow C stream (``__arrow_c_stream__``), such as a relation of DuckDB. Or such a table itself, which can be read anew: a frame of polars
+            or pandas, a table of Arrow.
         name: what errors call it.
         categories: attribute columns.
     Raises:
@@ -50,13 +52,14 @@ class ArrowSource(EventSource):
 
     def __init__(
         self,
-        open: Callable[[], Iterable[pa.RecordBatch | pa.Table]],
+        open: Callable[[], Iterable[pa.RecordBatch | pa.Table] | Any] | Any,
         name: str = "Arrow stream",
         categories: Sequence[str] = (),
     ) -> None:
         super().__init__(categories)
         require_readers()
-        self.open, self.name = open, name
+        self.open = (lambda: open) if has_stream(open) and not callable(open) else open
+        self.name = name
         self._told: set[str] = set()
 
     def _read(self, cursor: Cursor | None, batch: int) -> Iterator[tuple[Events, Cursor]]:
@@ -64,7 +67,7 @@ class ArrowSource(EventSource):
         waiting: list[Events] = []
         seen = count = 0
         latest = -FARTHEST
-        for found in self.open():
+        for found in batches_of(self.open()):
             first, seen = max(seen, done), seen + found.num_rows
             if seen <= done:
                 continue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longclock._mlp import FARTHEST
+from longclock._constants import FARTHEST
 from longclock.data.event_columns import OPTIONAL, REQUIRED, seconds_of
 from longclock.data.event_file import require_readers
 from longclock.data.event_table import EventFiles, EventTable

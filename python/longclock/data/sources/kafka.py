@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from longclock._extras import STREAM_EXTRA
+from longclock._extras import STREAM_EXTRA, imported_for
 from longclock.data.sources.events import Events
 from longclock.data.sources.messages import Decode, Messages, OnDamage, json_message
 from longclock.data.sources.source import Cursor, EventSource
@@ -67,12 +67,8 @@ class KafkaSource(EventSource):
         wait_seconds: float = 30.0,
     ) -> None:
         super().__init__(categories)
-        try:
+        with imported_for(self.op, STREAM_EXTRA):
             import confluent_kafka
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"{self.op} needs {error.name}: {STREAM_EXTRA}", name=error.name
-            ) from None
         self._kafka = confluent_kafka
         self.topic, self.follow, self.wait_seconds = topic, follow, wait_seconds
         self.messages = Messages(

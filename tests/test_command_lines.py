@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Help and mistakes in arguments come before anything heavy is imported; the programs then run as if it had been."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+PROGRAMS = ("train", "study", "serve", "explore", "export", "store", "info")
+HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "starlette", "uvicorn", "safetensors"}  # fmt: skip
+MISTAKES = [
+    ("train", "--k 0", "longclock.train: --k must be at least 1, got 0"),
+    ("train", "--models lic,clock", "longclock.train: --models: unknown model 'clock'; choose from lic, no-time"),
+    ("train", "--source folder:x --events a.csv", "longclock.train: --events is of events that are all in memory"),
+    ("train", "--source folder:x --models graph", "longclock.train: --models graph: it reads more of the past"),
+    ("train", "--negatives-from others", "longclock.train: argument --negatives-from: invalid choice: 'others'"),
+    ("study", "--learning-rates fast", "longclock.study: --learning-rates must be numbers"),
+    ("study", "--seeds 0", "longclock.study: --seeds must be at least 1, got 0"),
+    ("store", "--store a.db --data nyc --categories x", "longclock.store: --categories is of a FILE"),
+    ("export", "--checkpoint a --out b --package c", "longclock.export: --package must be a file that ends with .pt2"),
+    ("serve", "--model a --store b --threads 0", "python -m longclock.serve: error: --threads must be positive"),
+]  # fmt: skip
+
+
+def run(program: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """A program as it is typed, and the packages that it imported."""
+    command = [sys.executable, "-X", "importtime", "-m", f"longclock.{program}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE)
+    assert "longclock" in lines
+    return done, {line.partition(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_is_quick_and_plain(program: str) -> None:
+    done, imported = run(program, "--help")
+    assert done.returncode == 0
+    assert imported & HEAVY == set()
+    assert done.stdout.startswith(f"usage: python -m longclock.{program} ")
+    assert "%%" not in done.stdout
+    assert "``" not in done.stdout
+    assert "no_time" not in done.stdout
+    lists = done.stdout.count("transact-v2")  # of all models
+    assert lists == (1 if program in ("train", "study") else 0)
+
+
+@pytest.mark.parametrize(("program", "arguments", "message"), MISTAKES)
+def test_mistakes_in_arguments_are_quick(program: str, arguments: str, message: str) -> None:
+    done, imported = run(program, *arguments.split())
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert imported & HEAVY == set()
+
+
+def test_what_is_imported_in_the_end() -> None:
+    """The list above is of what the programs do import."""
+    done, imported = run("train", "--events", "absent.csv")
+    assert done.returncode == 2
+    assert "longclock.train: event file not found: absent.csv" in done.stderr
+    assert imported >= HEAVY - {"starlette", "uvicorn"}
+
+
+def test_a_library_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGCLOCK_LIBRARY", "absent.so")
+    for program in ("train", "info"):
+        command = [sys.executable, "-m", f"longclock.{program}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        line = "longclock: the compiled library absent.so does not exist; LONGCLOCK_LIBRARY names it: correct or unset that variable\n"
+        assert done.stderr.removeprefix("longclock.info: ") == line
+
+
+def test_only_programs_of_this_package_are_lazy(tmp_path) -> None:
+    """Whoever imports longclock has its ops, also from a package that Python is looking for a module in."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import longclock, sys\nassert sys.argv[0] == '-m'\n")  # fmt: skip
+    (tmp_path / "mine" / "go.py").write_text("import torch\nprint(torch.ops.longclock.clock_gsu)\n")
+    done = subprocess.run([sys.executable, "-m", "mine.go"], cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.stdout == "longclock.clock_gsu\n", done.stderr
+
+
+def test_parts_are_reached_by_their_names() -> None:
+    program = """
+import sys
+import longclock as lc
+assert "scipy" not in sys.modules and "longclock.train" not in sys.modules
+print(lc.baselines.TWIN.__name__, lc.data.EventStream.__name__, lc.metrics.auc.__name__, lc.plot.hands.__name__)
+print(lc.serve.Recommender.__name__, lc.store.open_store.__name__, lc.study.__name__, lc.train.__name__)
+assert {"train", "baselines", "clock_gsu"} <= set(dir(lc))
+for name in ("trains", "_train"):
+    try:
+        getattr(lc, name)
+    except AttributeError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "TWIN EventStream auc hands",
+        "Recommender open_store longclock.study longclock.train",
+        "module 'longclock' has no attribute 'trains'",
+        "module 'longclock' has no attribute '_train'",
+    ], done.stderr
