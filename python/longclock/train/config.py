@@ -37,11 +37,12 @@ from longclock.nn import ClockAttentionStack, InterestModule, LongTermInterestCl
 from longclock.nn.parameter_groups import DENSE_SHARE
 from longclock.nn.time_similarity import S_AT_START
 from longclock.optim import LazyAdam, RowWiseAdagrad
+from longclock.train.adam import Adam
 from longclock.types import ELAPSED
 
 ITEM_DIM, CATEGORY_DIM, USER_DIM = 16, 8, 16  # widths of the ranker's embeddings
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, fused=True),
+    "adam": Adam,
     "adagrad": partial(torch.optim.Adagrad, fused=True),
     "sgd": partial(torch.optim.SGD, fused=True),
 }
