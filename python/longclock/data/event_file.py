@@ -76,18 +76,22 @@ def read_events(
     names, ids = {}, {}
     for name in attributes:
         codes, values = _numbered(table, name, order)
-        ids[name], names[name] = codes + 1, ["unknown", *values]
+        ids[name], names[name] = codes + 1, ["unknown", *map(str, values)]
     for name in ("user", "item"):
         table.check(name, table.frame[name].isna().to_numpy(), "must not be empty")
+    user, users = _numbered(table, "user", order)
+    item, items = _numbered(table, "item", order)
     return EventStream(
         name=path.stem or path.resolve().stem,
-        user=_numbered(table, "user", order)[0],
-        item=_numbered(table, "item", order)[0],
+        user=user,
+        item=item,
         time=time[order],
         order_time=ordered[order],
         label=label,
         categories=ids,
         category_names=names,
+        user_names=users,
+        item_names=items,
         unused_columns=table.unused,
     )
 
@@ -133,8 +137,8 @@ def _check_categories(path: Path, categories: Sequence[str] | None) -> None:
             )
 
 
-def _numbered(table: EventTable, name: str, order: IntArray) -> tuple[IntArray, list[str]]:
-    """Ids in order of appearance (so that later rows change no earlier id), and their names."""
+def _numbered(table: EventTable, name: str, order: IntArray) -> tuple[IntArray, list[int | str]]:
+    """Ids in order of appearance (so that later rows change no earlier id), and their names: integers, or else texts."""
     import pandas as pd
 
     column = table.frame[name]
@@ -144,4 +148,5 @@ def _numbered(table: EventTable, name: str, order: IntArray) -> tuple[IntArray, 
         compound = ~column.map(lambda value: isinstance(value, Hashable)).to_numpy(dtype=bool)
         table.check(name, compound, "must be a single value")
     codes, values = pd.factorize(column.iloc[order])  # missing values: -1
-    return codes.astype(np.int64), [str(value) for value in values]
+    whole = pd.api.types.is_integer_dtype(values.dtype)
+    return codes.astype(np.int64), [int(value) if whole else str(value) for value in values]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longclock.data.ids import ids_of
 from longclock.data.stream import DAY
 from longclock.ops._errors import check_size
 from longclock.serve import model_folder
@@ -28,7 +29,8 @@ class Request(NamedTuple):
     """One request.
 
     - ``user``: as the store knows the user.
-    - ``candidates``: int64 [C], items.
+    - ``candidates``: int64 [C], ids of items: as the events that the model was trained on have them, of texts what
+      :func:`longclock.data.sources.text_ids` makes of them.
     - ``now``: seconds; only behaviours before it count.
     - ``utc_offset``: seconds by which the clock where the user is is ahead of ``now``; behaviours have theirs in the store's
       column of this name.
@@ -75,7 +77,7 @@ class Recommender:
 
     Args:
         folder: of :mod:`longclock.export`.
-        store: of histories; with a column ``label`` for a model of a stream with labels, and ``utc_offset`` where times of
+        store: of histories, whose items are the same ids; with a column ``label`` for a model of a stream with labels, and ``utc_offset`` where times of
             day are local.
         scoring: "folded", or "precomputed": projections of all items' rows are made once a version, and the search compares
             them. The same ranking, of int8 all but the same.
@@ -137,7 +139,7 @@ class Recommender:
 
     @property
     def items(self) -> int:
-        """How many items that one knows, by number from 0."""
+        """Rows of that one's table of items."""
         return self._served.catalogue.items
 
     def refresh(self) -> bool:
@@ -166,7 +168,7 @@ class Recommender:
 
         Args:
             user, now, utc_offset: as of :class:`Request`.
-            candidates: items, int64 [C].
+            candidates: ids of items, int64 [C], as of :class:`Request`.
             top: how many are wanted; None: all.
         Raises:
             ValueError: an argument that does not fit; the message names it.
@@ -209,15 +211,14 @@ class _Asked:
         self._served, self.candidates = served, request.candidates.cpu()
         catalogue, config = served.catalogue, served.config
         self._now = request.now
-        self.known = _within(self.candidates, catalogue.items)
-        self.rows = self.candidates if self.known is None else self.candidates[self.known]
+        self.rows, self.known = _known(served, self.candidates)
         seen = store.get(request.user, before=request.now - config.history_delay)
         seen = _newest(seen, config.history, config.history_days, request.now)
-        of_model = _within(seen.item, catalogue.items)
-        self.seen = seen if of_model is None else _some(seen, of_model)
-        user = request.user
-        row = user if isinstance(user, int) and 0 <= user < catalogue.users else catalogue.users
-        self.user, self.time = row, request.now + request.utc_offset
+        items, of_model = _known(served, seen.item)
+        self.seen = (seen if of_model is None else _some(seen, of_model))._replace(item=items)
+        row = int(served.numbers("users", torch.from_numpy(ids_of([request.user]))))
+        self.user = catalogue.users if row < 0 else row
+        self.time = request.now + request.utc_offset
         self.behaviour_time = self.seen.time
         if OFFSET in self.seen.columns:
             self.behaviour_time = self.seen.time + self.seen.columns[OFFSET]
@@ -268,12 +269,11 @@ def _together(served: Served, asked: list[_Asked]) -> tuple[Tensor | None, ...]:
     return tuple(x if x is None else x.to(device) for x in arguments)
 
 
-def _within(items: Tensor, count: int) -> Tensor | None:
-    """Which are from 0 to ``count`` - 1; None: all."""
-    if not len(items):
-        return None
-    least, most = items.aminmax()
-    return None if least >= 0 and most < count else (items >= 0) & (items < count)
+def _known(served: Served, items: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The rows of the items that the model knows, and which those are; None: all."""
+    rows = served.numbers("items", items)
+    known = rows >= 0
+    return (rows, None) if known.all() else (rows[known], known)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

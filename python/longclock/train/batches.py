@@ -21,6 +21,8 @@ from longclock.data import (
     past_outcomes,
 )
 from longclock.data.candidates import labelled_candidates, sampled_candidates
+from longclock.data.ids import ids_of
+from longclock.data.numbering import Numbering
 from longclock.data.stream import IntArray
 from longclock.train.config import Config
 from longclock.train.touched import Places, Touched, touched
@@ -100,6 +102,12 @@ class TrainingData:
     def catalogue(self) -> Catalogue:
         """What a model of this stream has rows for."""
         return Catalogue.of(self.stream)
+
+    @functools.cached_property
+    def numberings(self) -> dict[str, Numbering]:
+        """Which ids the numbers of users and items stand for; those that are left out are ids themselves."""
+        names = {"users": self.stream.user_names, "items": self.stream.item_names}
+        return {kind: Numbering.known_as(ids_of(given)) for kind, given in names.items() if given is not None}  # fmt: skip
 
     @functools.cached_property
     def seen(self) -> npt.NDArray[np.bool_]:
