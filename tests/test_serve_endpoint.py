@@ -150,7 +150,7 @@ def changed(place, value):
     [
         (changed("name", "items"), "inputs must be user, candidates, now, utc_offset, each once, got 'items'"),
         (changed("name", "user"), "each once, got 'user'"),
-        (changed("datatype", "FP32"), "candidates: datatype must be INT64, got 'FP32'"),
+        (changed("datatype", "FP32"), "candidates: datatype must be INT64 or BYTES, got 'FP32'"),
         (changed("shape", [2]), "candidates: shape must be ['any number'] and fit the data, got [2] and 3 values"),
         (changed("shape", [3, 1]), "candidates: shape must be"),
         (changed("data", [1, 2, 0.5]), "candidates: data must be integers"),
@@ -178,7 +178,7 @@ def test_mistakes_are_answered(model, client, change, words):
         (b"{", "the body must be JSON"),
         (b"3", "a behaviour must be an object of item, time, utc_offset"),
         (b'{"item": 1, "time": 2}', "a behaviour must be an object of item, time, utc_offset"),
-        (b'{"item": "a", "time": 2, "utc_offset": 0}', "item must be integers of 64 bits"),
+        (b'{"item": 1.5, "time": 2, "utc_offset": 0}', "item must be integers of 64 bits"),
         (b'{"item": 1, "time": 2, "utc_offset": 1e12}', "column 'utc_offset' must be int32"),
     ],
 )

@@ -20,7 +20,9 @@ from torch.utils import _pytree
 
 def _private(name: str, works: Callable[[Any], bool]) -> Any:
     """``torch._C``'s function of that name; None where there is none that does what is expected."""
-    found = getattr(torch._C, name, None)
+    found: Any = torch._C
+    for part in name.split("."):
+        found = getattr(found, part, None)
     with contextlib.suppress(Exception):
         if found is not None and works(found):
             return found
@@ -42,6 +44,17 @@ _below_autograd = _private("_AutoDispatchBelowAutograd", _skips_autograd)
 _transforms_active = _private("_are_functorch_transforms_active", lambda f: f() is False)
 _tracing_state = _private("_get_tracing_state", lambda f: f() is None)
 _knows_level = isinstance(getattr(forward_ad, "_current_level", None), int)
+
+
+def _fuses_adam(fused_adam: Any) -> bool:
+    """The first step of Adam moves a weight by the rate, against its gradient."""
+    weight, grad, *state = (torch.tensor([x]) for x in (2.0, 3.0, 0.0, 0.0, 1.0))
+    fused_adam([weight], [grad], *([each] for each in state[:2]), [], state[2:], lr=0.5, beta1=0.9, beta2=0.999,
+               weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False)  # fmt: skip
+    return abs(float(weight) - 1.5) < 1e-4
+
+
+fused_adam = _private("_VariableFunctions._fused_adam_", _fuses_adam)
 
 
 def is_traced() -> bool:

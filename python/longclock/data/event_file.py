@@ -88,18 +88,22 @@ def read_events(
     names, ids = {}, {}
     for column in attributes:
         codes, values = _numbered(table, column, order)
-        ids[column], names[column] = codes + 1, ["unknown", *values]
+        ids[column], names[column] = codes + 1, ["unknown", *map(str, values)]
     for column in ("user", "item"):
         table.check(column, table.frame[column].isna().to_numpy(), "must not be empty")
+    user, users = _numbered(table, "user", order)
+    item, items = _numbered(table, "item", order)
     return EventStream(
         name=name,
-        user=_numbered(table, "user", order)[0],
-        item=_numbered(table, "item", order)[0],
+        user=user,
+        item=item,
         time=time[order],
         order_time=ordered[order],
         label=label,
         categories=ids,
         category_names=names,
+        user_names=users,
+        item_names=items,
         unused_columns=table.unused,
     )
 
@@ -143,8 +147,8 @@ def _check_categories(path: Path | str, categories: Sequence[str] | None) -> Non
             )
 
 
-def _numbered(table: EventTable, name: str, order: IntArray) -> tuple[IntArray, list[str]]:
-    """Ids in order of appearance (so that later rows change no earlier id), and their names."""
+def _numbered(table: EventTable, name: str, order: IntArray) -> tuple[IntArray, list[int | str]]:
+    """Ids in order of appearance (so that later rows change no earlier id), and their names: integers, or else texts."""
     import pandas as pd
 
     column = table.frame[name]
@@ -154,4 +158,5 @@ def _numbered(table: EventTable, name: str, order: IntArray) -> tuple[IntArray, 
         compound = ~column.map(lambda value: isinstance(value, Hashable)).to_numpy(dtype=bool)
         table.check(name, compound, "must be a single value")
     codes, values = pd.factorize(column.iloc[order])  # missing values: -1
-    return codes.astype(np.int64), [str(value) for value in values]
+    whole = pd.api.types.is_integer_dtype(values.dtype)
+    return codes.astype(np.int64), [int(value) if whole else str(value) for value in values]

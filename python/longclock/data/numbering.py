@@ -39,6 +39,23 @@ class Numbering:
         self._ids = self._numbers = self._free = np.zeros(0, np.int64)  # ids ascend
         self.born, self.latest = np.full(rows, NEVER), np.full(rows, NEVER)
 
+    @classmethod
+    def known_as(cls, ids: IntArray) -> Numbering:
+        """That in which number i stands for ``ids[i]``, and others for none; of numbers with one id, the first is found."""
+        return cls.of_pairs(*np.unique(ids, return_index=True), rows=0)
+
+    @classmethod
+    def of_pairs(cls, ids: IntArray, numbers: IntArray, rows: int) -> Numbering:
+        """That whose :attr:`pairs` these are: it finds numbers, and gives no new ones."""
+        found = cls(rows)
+        found._ids, found._numbers = ids, numbers
+        return found
+
+    @property
+    def pairs(self) -> tuple[IntArray, IntArray]:
+        """The ids that have a number, ascending, and the number of each; none where numbers are hashes."""
+        return self._ids, self._numbers
+
     @property
     def size(self) -> int:
         """One more than the largest number that there may be."""

@@ -35,6 +35,7 @@ class EventStream:
         categories: attributes of the events' items, name to ids, int64 ``[E]``; 0 means unknown.
         users, items, category_sizes: number of ids, at least that of the column, which is taken when left out.
         category_names: for reports only, name to the text of every id.
+        user_names, item_names: what every number stands for, an integer or a text; None: the numbers are the users and items.
         unused_columns: columns of the file behind the stream that were not read.
     Raises:
         ValueError: names the column, the row counted from 0 and the value that does not fit: another
@@ -62,6 +63,8 @@ class EventStream:
     items: int = 0
     category_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     category_names: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    user_names: list[int | str] | None = None
+    item_names: list[int | str] | None = None
     unused_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -85,6 +88,12 @@ class EventStream:
             for name, ids in self.categories.items()
         }
         object.__setattr__(self, "category_sizes", sizes)
+        for argument, count in (("user_names", self.users), ("item_names", self.items)):
+            given = getattr(self, argument)
+            if given is not None and len(given) < count:
+                raise ValueError(
+                    f"EventStream: {argument} must have a name for each of the {count} ids, got {len(given)}"
+                )
         for name, names in self.category_names.items():
             if len(names) < _count(self.categories[name]):
                 raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longclock.data.ids import ids_of
 from longclock.data.stream import DAY
 from longclock.serve.ranking_model import Served
 from longclock.store import Behaviours, BehaviourStore
@@ -22,7 +23,8 @@ class Request(NamedTuple):
     """One request.
 
     - ``user``: as the store knows the user.
-    - ``candidates``: int64 [C], items.
+    - ``candidates``: int64 [C], ids of items: as the events that the model was trained on have them, of texts what
+      :func:`longclock.data.sources.text_ids` makes of them.
     - ``now``: seconds; only behaviours before it count.
     - ``utc_offset``: seconds by which the clock where the user is is ahead of ``now``; behaviours have theirs in the store's
       column of this name.
@@ -48,15 +50,14 @@ class Asked:
         self._served, self.candidates = served, request.candidates.cpu()
         catalogue, config = served.catalogue, served.config
         self._now = request.now
-        self.known = _within(self.candidates, catalogue.items)
-        self.rows = self.candidates if self.known is None else self.candidates[self.known]
+        self.rows, self.known = _known(served, self.candidates)
         seen = store.get(request.user, before=request.now - config.history_delay)
         seen = _newest(seen, config.history, config.history_days, request.now)
-        of_model = _within(seen.item, catalogue.items)
-        self.seen = seen if of_model is None else _some(seen, of_model)
-        user = request.user
-        row = user if isinstance(user, int) and 0 <= user < catalogue.users else catalogue.users
-        self.user, self.time = row, request.now + request.utc_offset
+        items, of_model = _known(served, seen.item)
+        self.seen = (seen if of_model is None else _some(seen, of_model))._replace(item=items)
+        row = int(served.numbers("users", torch.from_numpy(ids_of([request.user]))))
+        self.user = catalogue.users if row < 0 else row
+        self.time = request.now + request.utc_offset
         self.behaviour_time = self.seen.time
         if OFFSET in self.seen.columns:
             self.behaviour_time = self.seen.time + self.seen.columns[OFFSET]
@@ -108,12 +109,11 @@ def together(served: Served, asked: list[Asked]) -> tuple[Tensor | None, ...]:
     return tuple(x if x is None else x.to(device) for x in arguments)
 
 
-def _within(items: Tensor, count: int) -> Tensor | None:
-    """Which are from 0 to ``count`` - 1; None: all."""
-    if not len(items):
-        return None
-    least, most = items.aminmax()
-    return None if least >= 0 and most < count else (items >= 0) & (items < count)
+def _known(served: Served, items: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The rows of the items that the model knows, and which those are; None: all."""
+    rows = served.numbers("items", items)
+    known = rows >= 0
+    return (rows, None) if known.all() else (rows[known], known)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import longclock
+from longclock.data.ids import called, ids_of, text_ids
+from longclock.data.stream import IntArray
 from longclock.serve.inference_protocol import BadRequestError, Expected, answer, parse
 from longclock.serve.model_folder import ModelFolderError
 from longclock.serve.recommender import Ranking, Recommender
@@ -34,12 +35,11 @@ log = logging.getLogger("longclock.serve")
 MODEL = "longclock"  # its name in the protocol's paths
 INPUTS = (
     Expected("user", ("INT64", "BYTES"), (1,)),
-    Expected("candidates", ("INT64",), (-1,)),
+    Expected("candidates", ("INT64", "BYTES"), (-1,)),
     Expected("now", ("INT64",), (1,), optional=True),
     Expected("utc_offset", ("INT64",), (1,), optional=True),
 )
-OUTPUTS = (Expected("items", ("INT64",), (-1,)), Expected("scores", ("FP32",), (-1,)))
-NUMBER = re.compile(r"-?\d{1,19}")
+OUTPUTS = (Expected("items", ("INT64", "BYTES"), (-1,)), Expected("scores", ("FP32",), (-1,)))
 
 
 class _AnswerError(Exception):
@@ -143,7 +143,8 @@ class Endpoint:
         given = asked.inputs
         now = int(given["now"][0]) if "now" in given else int(time.time())
         offset = int(given["utc_offset"][0]) if "utc_offset" in given else 0
-        candidates = torch.from_numpy(np.array(given["candidates"], np.int64))
+        ids, texts = _items(given["candidates"])
+        candidates = torch.from_numpy(ids)
 
         def rank() -> Ranking:
             return self.recommender.rank(
@@ -154,7 +155,9 @@ class Endpoint:
         head: dict[str, Any] = {"model_name": MODEL, "model_version": found.version}
         if asked.id is not None:
             head["id"] = asked.id
-        outputs = {"items": found.items.numpy(), "scores": found.scores.numpy()}
+        outputs: dict[str, Any] = {"items": found.items.numpy(), "scores": found.scores.numpy()}
+        if texts is not None:
+            outputs["items"] = [texts[item] for item in found.items.tolist()]
         body, headers = answer(head, outputs, asked.outputs)
         return Response(body, headers=headers)
 
@@ -211,6 +214,7 @@ class Endpoint:
                 )
         columns = {name: [each[name] for each in behaviours] for name in names}
         items, times = columns.pop("item"), columns.pop("time")
+        items = [ids_of([item])[0] if isinstance(item, str) else item for item in items]
 
         def append() -> int:
             return self.recommender.store.append_many(
@@ -328,10 +332,16 @@ def create_app(recommender: Recommender, limits: Limits | None = None) -> Starle
 
 
 def user_of(given: Any) -> User:
-    """A text of digits alone is a number, however it came: paths have no types."""
-    if isinstance(given, str):
-        return int(given) if NUMBER.fullmatch(given) else given
-    return int(given)
+    """A text that spells a number is that number, however it came: paths have no types."""
+    return called(given) if isinstance(given, str) else int(given)
+
+
+def _items(given: Any) -> tuple[IntArray, dict[int, str] | None]:
+    """The ids of candidates, and where they came as texts the text of each."""
+    if not isinstance(given, list):
+        return np.array(given, np.int64), None
+    ids = text_ids(given)
+    return ids, dict(zip(ids.tolist(), given, strict=True))
 
 
 def _positive(parameters: dict[str, Any], name: str) -> int | None:

@@ -109,25 +109,34 @@ def parse(
 
 
 def answer(
-    head: dict[str, Any], outputs: Mapping[str, Array], wanted: Mapping[str, bool]
+    head: dict[str, Any], outputs: Mapping[str, Array | list[str]], wanted: Mapping[str, bool]
 ) -> tuple[bytes, dict[str, str]]:
     """A body with the outputs that are wanted, and its headers. JSON has no infinity: it is null there."""
     tensors, contents = [], []
     for name, binary in wanted.items():
-        array = outputs[name]
-        datatype = "INT64" if array.dtype.kind == "i" else "FP32"
-        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(array.shape)}
+        values = outputs[name]
+        kind = "O" if isinstance(values, list) else values.dtype.kind
+        datatype = {"O": "BYTES", "i": "INT64"}.get(kind, "FP32")
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values)]}
         if binary:
-            contents.append(np.ascontiguousarray(array, DTYPES[datatype]).tobytes())
+            contents.append(_content(values, datatype))
             tensor["parameters"] = {"binary_data_size": len(contents[-1])}
         else:
-            tensor["data"] = np.ascontiguousarray(array).reshape(-1)
+            tensor["data"] = values if kind == "O" else np.ascontiguousarray(values)
         tensors.append(tensor)
     body = orjson.dumps({**head, "outputs": tensors}, option=orjson.OPT_SERIALIZE_NUMPY)
     if not contents:
         return body, {"content-type": "application/json"}
     headers = {"content-type": "application/octet-stream", JSON_LENGTH: str(len(body))}
     return b"".join([body, *contents]), headers
+
+
+def _content(values: Array | list[str], datatype: str) -> bytes:
+    """A tensor in binary; of texts, each behind its length in four bytes."""
+    if isinstance(values, list):
+        texts = [text.encode() for text in values]
+        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    return np.ascontiguousarray(values, DTYPES[datatype]).tobytes()
 
 
 def _list_of_objects(asked: Any, name: str) -> list[dict[str, Any]]:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import longclock
 from longclock.data import Catalogue, OutcomeCounts
+from longclock.data.numbering import Numbering
 from longclock.history import History
 from longclock.nn import InterestModule, LongTermInterestClock
 from longclock.nn.pooling import mean_of_last
@@ -19,7 +21,15 @@ from longclock.ops._shapes import MAX_INT8_DIM
 from longclock.quantize import quantize_rows
 from longclock.serve import settings
 from longclock.serve.model_folder import ModelFolderError, Version
-from longclock.train.checkpoint import Trained, categories_of, of_kind, outcomes_of
+from longclock.train.checkpoint import (
+    ROWS,
+    Trained,
+    categories_of,
+    numberings_of,
+    of_kind,
+    outcomes_of,
+    tensors_of_ids,
+)
 from longclock.train.config import MODELS, Config
 from longclock.train.ranker import Ranker, new_tower, tower_features
 from longclock.types import Int8Rows, Lookup
@@ -160,16 +170,19 @@ def exported(trained: Trained) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{', '.join(ranker.interest.reads)}; train lic, or another model that does"
         )
     items = ranker.item_table()
-    users = ranker.user.weight
+    users, of_ids = ranker.user.weight, trained.numberings
+    known = np.sort(of_ids["users"].pairs[1]) if "users" in of_ids else np.arange(0)
+    mean = users[torch.from_numpy(known)] if len(known) else users  # other rows are nobody's yet
     tensors = {
         "items": items,
-        "users": torch.cat([users, users.mean(0, keepdim=True)]),
+        "users": torch.cat([users, mean.mean(0, keepdim=True)]),
         **{f"interest.{key}": value for key, value in ranker.interest.state_dict().items()},
         **{f"tower.{key}": value for key, value in ranker.tower.state_dict().items()},
         **{
             f"category.{key}": torch.from_numpy(ids)
             for key, ids in trained.catalogue.categories.items()
         },
+        **{f"numbered.{key}": value for key, value in tensors_of_ids(of_ids).items()},
     }
     if trained.catalogue.labelled:  # else they are the items
         tensors["behaviours"] = ranker.behaviour_table(items)
@@ -186,6 +199,7 @@ def exported(trained: Trained) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "category_sizes": catalogue.category_sizes,
         "labelled": catalogue.labelled,
         "reads_outcomes": ranker.reads_outcomes,
+        **{rows: trained.identity.get(rows, 0) for rows in ROWS.values()},
     }
     return about, tensors
 
@@ -199,6 +213,14 @@ class Served:
     config: Config
     catalogue: Catalogue
     outcomes: OutcomeCounts | None
+    numberings: dict[str, Numbering]
+
+    def numbers(self, kind: str, ids: Tensor) -> Tensor:
+        """The rows of ids, of "users" or of "items", int64 of their shape [N]; -1 where the model does not know one."""
+        if kind in self.numberings:
+            return torch.from_numpy(self.numberings[kind].find(ids.numpy()))
+        count = self.catalogue.users if kind == "users" else self.catalogue.items
+        return ids.where((ids >= 0) & (ids < count), -1)
 
     @classmethod
     @torch.no_grad()
@@ -241,8 +263,9 @@ class Served:
                 f"version {version.name} is not a model of this longclock ({error}); export again"
             ) from error
         return cls(
-            version.name, model.requires_grad_(False).eval().to(device), config, catalogue, outcomes
-        )
+            version.name, model.requires_grad_(False).eval().to(device), config, catalogue, outcomes,
+            numberings_of(of_kind(tensors, "numbered"), about),
+        )  # fmt: skip
 
 
 def _config(known: dict[str, Any]) -> Config:

@@ -48,7 +48,7 @@ class Recommender:
 
     Args:
         folder: of :mod:`longclock.export`.
-        store: of histories; with a column ``label`` for a model of a stream with labels, and ``utc_offset`` where times of
+        store: of histories, whose items are the same ids; with a column ``label`` for a model of a stream with labels, and ``utc_offset`` where times of
             day are local.
         scoring: "folded", or "precomputed": projections of all items' rows are made once a version, and the search compares
             them. The same ranking, of int8 all but the same.
@@ -115,7 +115,7 @@ class Recommender:
 
     @property
     def items(self) -> int:
-        """How many items that one knows, by number from 0."""
+        """Rows of that one's table of items."""
         return self._served.catalogue.items
 
     def refresh(self) -> bool:
@@ -144,7 +144,7 @@ class Recommender:
 
         Args:
             user, now, utc_offset: as of :class:`Request`.
-            candidates: items, int64 [C].
+            candidates: ids of items, int64 [C], as of :class:`Request`.
             top: how many are wanted; None: all.
         Raises:
             ValueError: an argument that does not fit; the message names it.

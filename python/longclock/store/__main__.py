@@ -12,7 +12,9 @@ from longclock.train.arguments import Parser, add_file, data_of, where_of
 
 if TYPE_CHECKING:
     from longclock.data import EventStream
+    from longclock.data.stream import IntArray
     from longclock.store import BehaviourStore
+    from longclock.store.records import User
 
 CALL = 10_000  # behaviours that are appended together
 
@@ -23,7 +25,18 @@ def columns_of(stream: EventStream) -> dict[str, str]:
 
 
 def fill(store: BehaviourStore, stream: EventStream) -> int:
-    """Append all events of a stream; returns how many were not there yet."""
+    """Append all events of a stream, by the ids that it has them from; returns how many were not there yet."""
+    import numpy as np
+
+    from longclock.data.ids import called, ids_of
+
+    names = stream.user_names
+    keys = None if names is None else [called(name) if isinstance(name, str) else name for name in names]  # fmt: skip
+    items = np.arange(stream.items) if stream.item_names is None else ids_of(stream.item_names)
+
+    def users(numbers: IntArray) -> list[User]:
+        return numbers.tolist() if keys is None else [keys[number] for number in numbers]
+
     given = {"utc_offset": stream.time - stream.order_time}
     if stream.label is not None:
         given["label"] = stream.label
@@ -32,7 +45,7 @@ def fill(store: BehaviourStore, stream: EventStream) -> int:
         part = slice(first, first + CALL)
         columns = {name: values[part] for name, values in given.items()}
         new += store.append_many(
-            stream.user[part].tolist(), stream.item[part], stream.order_time[part], **columns
+            users(stream.user[part]), items[stream.item[part]], stream.order_time[part], **columns
         )
     return new
 

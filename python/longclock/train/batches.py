@@ -21,9 +21,11 @@ from longclock.data import (
     past_outcomes,
 )
 from longclock.data.candidates import labelled_candidates, sampled_candidates
+from longclock.data.ids import ids_of
+from longclock.data.numbering import Numbering
 from longclock.data.stream import IntArray
 from longclock.train.config import Config
-from longclock.train.touched import Touched, touched
+from longclock.train.touched import Places, Touched, touched
 
 CPU = torch.device("cpu")
 
@@ -100,6 +102,12 @@ class TrainingData:
     def catalogue(self) -> Catalogue:
         """What a model of this stream has rows for."""
         return Catalogue.of(self.stream)
+
+    @functools.cached_property
+    def numberings(self) -> dict[str, Numbering]:
+        """Which ids the numbers of users and items stand for; those that are left out are ids themselves."""
+        names = {"users": self.stream.user_names, "items": self.stream.item_names}
+        return {kind: Numbering.known_as(ids_of(given)) for kind, given in names.items() if given is not None}  # fmt: skip
 
     @functools.cached_property
     def seen(self) -> npt.NDArray[np.bool_]:
@@ -179,15 +187,19 @@ class TrainingData:
     def _there(self, values: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self.device)
 
+    @functools.cached_property
+    def _places(self) -> tuple[Places, Places | None]:
+        """Of items, and of items by label."""
+        items = self.stream.items
+        return Places(items), None if self.stream.label is None else Places(2 * items)
+
     def touched(self, batch: Batch) -> Touched | None:
         """What a batch touches of items and histories; None where that may be all items."""
         return self._touched(batch)
 
     def _touched(self, batch: Batch, always: bool = False) -> Touched | None:
-        user, starts, ends, items = (
-            column.numpy() for column in (batch.user, batch.starts, batch.ends, batch.item)
-        )
-        return touched(self.histories, self.stream.items, user, starts, ends, items, always)
+        starts, ends, items = (x.numpy() for x in (batch.starts, batch.ends, batch.item))
+        return touched(self.histories, *self._places, starts, ends, items, always)
 
     def batch(self, events: IntArray) -> Batch:
         """All candidates of the given events, in that order."""

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from longclock.data import Catalogue, EventStream, OutcomeCounts
+from longclock.data.numbering import Numbering
 from longclock.data.stream import IntArray
 from longclock.train.batches import TrainingData
 from longclock.train.config import Config
@@ -33,6 +34,11 @@ from longclock.train.tensor_file import (
 BROKEN = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError,
           RecursionError)  # fmt: skip
 Value = TypeVar("Value")
+PAIR = ("ids", "numbers")  # of a numbering in a file
+ROWS = {
+    "users": "user_rows",
+    "items": "item_rows",
+}  # kinds of numberings, and the bounds that hash their ids
 OPTIMIZERS = ("optimizer", "embedding_optimizer")  # names of Run.optimizers in a file
 
 
@@ -55,7 +61,7 @@ def save(
     tensors = of_run(run)
     tensors["scores"] = run.scores
     learned = data.stream.head(max_events=sum(map(len, parts[: run.chunk])))
-    tensors |= _of_stream(data.catalogue, learned)
+    tensors |= _of_stream(data.catalogue, learned) | tensors_of_ids(data.numberings)
     write_whole(path, packed(tensors, json.dumps(identity), json.dumps(sizes_of(data.catalogue))))
 
 
@@ -84,6 +90,23 @@ def _of_stream(catalogue: Catalogue, learned: EventStream) -> dict[str, Tensor]:
     if catalogue.labelled:
         found |= OutcomeCounts.of(learned).arrays()
     return {name: torch.from_numpy(values) for name, values in found.items()}
+
+
+def tensors_of_ids(numberings: Mapping[str, Numbering]) -> dict[str, Tensor]:
+    """The ids that have numbers, and the numbers, by kind: of users and of items."""
+    found = {kind: dict(zip(PAIR, numbering.pairs, strict=True)) for kind, numbering in numberings.items()}  # fmt: skip
+    return {f"{kind}.{name}": torch.from_numpy(x) for kind, pair in found.items() for name, x in pair.items()}  # fmt: skip
+
+
+def numberings_of(tensors: Mapping[str, Tensor], known: Mapping[str, Any]) -> dict[str, Numbering]:
+    """The numberings of :func:`tensors_of_ids`; ``known`` says how many rows ids are hashed to, where they are."""
+    found = {}
+    for kind, rows in ROWS.items():
+        pair = of_kind(tensors, kind)
+        if pair:
+            ids, numbers = (pair[name].numpy() for name in PAIR)
+            found[kind] = Numbering.of_pairs(ids, numbers, known.get(rows, 0))
+    return found
 
 
 def packed(tensors: dict[str, Tensor], identity: str, sizes: str = "{}") -> bytes:
@@ -138,12 +161,14 @@ class Trained:
         identity: see :func:`identity`.
         weights: of the ranker.
         outcomes: how the events that it has learned from ended; None without labels.
+        numberings: of ids of users and items, by kind; where there is none, ids are numbers.
     """
 
     identity: dict[str, Any]
     catalogue: Catalogue
     weights: dict[str, Tensor]
     outcomes: OutcomeCounts | None
+    numberings: dict[str, Numbering]
 
 
 def read(path: Path) -> Trained:
@@ -160,7 +185,8 @@ def read(path: Path) -> Trained:
         categories = categories_of(tensors, sizes["category_sizes"])
         catalogue = Catalogue(categories=categories, **sizes)
         outcomes = outcomes_of(tensors, len(categories)) if catalogue.labelled else None
-        return Trained(known, catalogue, of_kind(tensors, "model"), outcomes)
+        numberings = numberings_of(tensors, known)
+        return Trained(known, catalogue, of_kind(tensors, "model"), outcomes, numberings)
     except BROKEN as error:
         raise broken(path.name, error) from error
 

@@ -19,6 +19,7 @@ from longclock.data import Catalogue, EventStream
 from longclock.data.stream import IntArray
 from longclock.nn import parameter_groups
 from longclock.optim import LazyAdam, RowWiseAdagrad
+from longclock.train.adam import Adam
 from longclock.train.batches import TrainingData
 from longclock.train.config import SPANS, Config, Model
 from longclock.train.counting import CountingRanker
@@ -30,7 +31,7 @@ Found: TypeAlias = list[
 ]  # events of a group, and the logits of their candidates
 SCORING_EVENTS = 256  # events a forward pass when nothing is learned
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, fused=True),
+    "adam": Adam,
     "adagrad": partial(torch.optim.Adagrad, fused=True),
     "sgd": partial(torch.optim.SGD, fused=True),
 }

@@ -96,6 +96,12 @@ class Ranker(nn.Module):
         ended = self.outcome.weight.repeat_interleave(len(items), 0)
         return torch.cat([items.repeat(2, 1), ended], 1)
 
+    def behaviour_rows(self, items: Tensor, item: Tensor | None, label: Tensor | None) -> Tensor:
+        """The vectors of some behaviours: of some items' vectors each, in a labelled stream by its label."""
+        if self.outcome is None or item is None or label is None:
+            return items
+        return torch.cat([F.embedding(item, items), self.outcome(label)], 1)
+
     def forward(self, batch: Batch, data: TrainingData) -> Tensor:
         """Logit of every candidate, ``[R]``."""
         return self.with_auxiliary(batch, data, wanted=False)[0]
@@ -109,11 +115,10 @@ class Ranker(nn.Module):
         recent = mean_of_last("Ranker", self.recent, inputs.history)
         call, reads = inputs.call, inputs.reads
         v, context = self.interest(*call, **reads, **inputs.longest, return_context=True)
-        features = tower_features(
-            self.user(batch.user)[batch.event], candidate, recent[batch.event], v, context
-        )
+        of_user, recent = (x.index_select(0, batch.event) for x in (self.user(batch.user), recent))
+        features = tower_features(of_user, candidate, recent, v, context)
         if self.reads_outcomes:
-            features.append(data.outcomes[batch.number][batch.event])
+            features.append(data.outcomes[batch.number[batch.event]])
         logits = self.tower(torch.cat(features, 1)).squeeze(1)
         if not wanted:
             return logits, None, None
@@ -148,19 +153,17 @@ class Inputs:
         if self.touched is None:
             self.item_vectors = ranker.item_table()
             self.candidate = F.embedding(batch.item, self.item_vectors)
-            behaviour, time, windows = (
-                data.behaviour,
-                data.behaviour_time,
-                (batch.starts, batch.ends),
-            )
+            table = ranker.behaviour_table(self.item_vectors)
+            time, behaviour = data.behaviour_time, data.behaviour
+            windows = batch.starts, batch.ends
         else:
-            items, candidate, behaviour, position, *windows = self.touched  # type: ignore[assignment]
-            self.item_vectors = ranker.item_table(items)
-            self.candidate = F.embedding(candidate, self.item_vectors)
-            time = data.behaviour_time[position]
-            if ranker.outcome is not None:
-                behaviour = behaviour + len(items) * data.behaviour_label[position]
-        rows = Lookup(ranker.behaviour_table(self.item_vectors), behaviour)
+            found = self.touched
+            self.item_vectors = ranker.item_table(found.items)
+            self.candidate = F.embedding(found.candidate, self.item_vectors)
+            table = ranker.behaviour_rows(self.item_vectors, found.kind_item, found.kind_label)
+            time, behaviour = data.behaviour_time[found.position], found.behaviour
+            windows = found.starts, found.ends
+        rows = Lookup(table, behaviour)
         self.history = History.windows(rows, time, *windows, batch.query_offsets)
 
     def _of_behaviours(self, values: Tensor) -> Tensor:

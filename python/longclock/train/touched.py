@@ -10,28 +10,51 @@ import torch
 from torch import Tensor
 
 from longclock.data import Histories
-from longclock.data.stream import IntArray
+from longclock.data.stream import IntArray, stretches
+
+
+class Places:
+    """Finds the different ones among some items by a place for every item there is, which takes no sorting of them all.
+
+    Args:
+        items: how many there are.
+    """
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+        self._place = np.empty(items, np.int64)
+
+    def distinct(self, ids: IntArray) -> tuple[IntArray, IntArray]:
+        """The different ones, ascending, and the place of each id among them."""
+        place, numbers = self._place, np.arange(len(ids))
+        place[ids] = numbers  # of an item that is there several times, the last
+        different = ids[place[ids] == numbers]
+        different.sort()
+        place[different] = numbers[: len(different)]
+        return different, place[ids]
 
 
 class Touched(NamedTuple):
-    """Behaviours of a batch's windows, those of a user once, and the different items among them and the candidates."""
+    """Behaviours of a batch's windows, each once, and the different items among them and the candidates."""
 
     items: Tensor  # [U], each once, ascending
     candidate: Tensor  # [R], the candidates' places among them
-    behaviour: Tensor  # [B], the behaviours' places among them
+    behaviour: Tensor  # [B], the behaviours' places among them, or, with labels, among the kinds
     position: Tensor  # [B], the behaviours' rows of the histories
     starts: Tensor  # [E], windows of these behaviours
     ends: Tensor  # [E]
+    kind_item: Tensor | None = None  # [P], of each item and label that occur together: the place
+    kind_label: Tensor | None = None  # [P], and the label, ascending
 
     def to(self, device: torch.device) -> Touched:
         """The same elsewhere."""
-        return Touched(*(column.to(device) for column in self))
+        return Touched(*(None if column is None else column.to(device) for column in self))  # type: ignore[arg-type]
 
 
 def touched(
     histories: Histories,
-    items: int,
-    user: IntArray,
+    places: Places,
+    kinds: Places | None,
     starts: IntArray,
     ends: IntArray,
     candidates: IntArray,
@@ -40,30 +63,32 @@ def touched(
     """None where the windows have more behaviours than there are items: all items are then fewer.
 
     Args:
-        items: how many there are.
-        user, starts, ends: [E], of the batch's events. candidates: [R], their items.
+        places: of all items.
+        kinds: of a labelled stream, of all items with label 0, then of all with label 1.
+        starts, ends: [E], windows of the batch's events. candidates: [R], their items.
         always: find them all the same.
     """
-    users, which = np.unique(user, return_inverse=True)
-    low = np.full(len(users), len(histories.item))
-    high = np.zeros_like(low)
-    np.minimum.at(low, which, starts)
-    np.maximum.at(high, which, ends)
-    counts = np.maximum(high - low, 0)
-    if counts.sum() >= items and not always:
+    order = starts.argsort(kind="stable")
+    low, high = starts[order], np.maximum.accumulate(ends[order])
+    apart = np.ones(len(order), bool)  # from the windows before it
+    apart[1:] = low[1:] > high[:-1]
+    first = apart.nonzero()[0]
+    size = np.diff(first, append=len(order))  # windows of a stretch
+    begin = low[first]
+    counts = high[first + size - 1] - begin
+    if counts.sum() >= places.items and not always:
         return None
-    begin = counts.cumsum() - counts
-    position = np.arange(counts.sum()) + np.repeat(low - begin, counts)
-    shift = (begin - low)[which]
+    position = stretches(begin, counts)
+    shift = np.empty_like(order)
+    shift[order] = (counts.cumsum() - counts - begin).repeat(size)
 
-    ids = np.concatenate([histories.item[position], candidates])
-    different, inverse = np.unique(ids, return_inverse=True)
-    places = torch.from_numpy(inverse)
-    return Touched(
-        torch.from_numpy(different),
-        places[len(position) :],
-        places[: len(position)],
-        torch.from_numpy(position),
-        torch.from_numpy(starts + shift),
-        torch.from_numpy(ends + shift),
-    )
+    items = histories.item[position]
+    if kinds is not None:
+        pairs, behaviour = kinds.distinct(items + places.items * histories.label[position])
+        labels, items = np.divmod(pairs, places.items)
+    different, place = places.distinct(np.concatenate([items, candidates]))
+    candidate, place = place[len(items) :], place[: len(items)]
+    columns = [different, candidate, place, position, starts + shift, ends + shift]
+    if kinds is not None:
+        columns = [*columns[:2], behaviour, *columns[3:], place, labels]
+    return Touched(*map(torch.from_numpy, columns))

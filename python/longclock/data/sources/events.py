@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +11,8 @@ import numpy as np
 
 from longclock.data.event_columns import label_of, times_of
 from longclock.data.event_table import EventTable
+from longclock.data.ids import text_ids
 from longclock.data.stream import IntArray
-
-# An integer as Python prints it, which int64 holds whatever its digits are.
-WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,17})\Z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,39 +98,6 @@ def events_of(table: EventTable, categories: Sequence[str]) -> Events:
         label_of(table) if "label" in table.frame else None,
         {name: _ids(table, name) for name in categories},
     )
-
-
-def text_ids(texts: Sequence[str] | np.ndarray) -> IntArray:
-    """The ids of texts, int64 of their shape ``[E]``: the same in every process, and without a table of all texts.
-
-    A text that spells an integer as Python prints it is that integer, so that ``7`` of one source is ``"7"`` of another; any
-    other is a hash of 63 bits: the first eight bytes of BLAKE2b of its UTF-8, as a little-endian number, without its lowest bit.
-    Of ten million texts, two have one id with a chance of 5 in a million.
-
-    Args:
-        texts: strings, one dimension.
-    Raises:
-        ValueError: something else than strings.
-
-    Example::
-
-        >>> from longclock.data.sources import text_ids
-        >>> text_ids(["7", "07", "ann"]).tolist()
-        [7, 4480223417405806358, 5978970370318769478]
-    """
-    given = np.asarray(texts, dtype=object)
-    if given.ndim != 1 or not all(isinstance(text, str) for text in given):
-        raise ValueError(f"text_ids: texts must be strings in one dimension, got {texts!r:.100}")
-    known: dict[str, int] = {}
-    for text in given:
-        if text not in known:
-            known[text] = int(text) if WHOLE.match(text) else _hash(text)
-    return np.fromiter((known[text] for text in given), np.int64, len(given))
-
-
-def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 def _ids(table: EventTable, name: str) -> IntArray:
