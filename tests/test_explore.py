@@ -13,15 +13,18 @@ import torch
 from explored import DAY, STEP, Right, Shown, explorer_of
 from starlette.testclient import TestClient
 from streams import stream
-from test_serve import distinct, trained
+from test_serve import SMALL, distinct, trained
 
 from longclock._colours import COLOURS
+from longclock.data.sources import text_ids
 from longclock.explore.app import create_app
 from longclock.explore.cli import main
 from longclock.explore.explorer import Explorer
 from longclock.explore.page import html_of
 from longclock.export import export
+from longclock.serve import Recommender
 from longclock.store import SQLiteStore
+from longclock.store.__main__ import columns_of, fill
 
 SECONDS = (0, 1, 8 * 3600 + 1234, 12 * 3600, 17 * 3600 + 59, DAY - 1)
 
@@ -183,3 +186,25 @@ def test_mistakes_get_one_line(files, monkeypatch, capsys, arguments, message):
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"longclock.explore: {message}\n"
     assert not (files / "none.db").exists()
+
+
+def test_items_that_have_texts_as_ids(tmp_path):
+    """Rows of the page are those of the model, and its ranking is asked by ids."""
+    events = distinct(stream())
+    events = dataclasses.replace(
+        events, item_names=[f"song {i}" for i in range(events.items)], user_names=[f"ann {i}" for i in range(events.users)]
+    )  # fmt: skip
+    export(trained(tmp_path, events, "lic", SMALL)[2], tmp_path / "model")
+    store = SQLiteStore(tmp_path / "histories.db", columns=columns_of(events))
+    fill(store, events)
+    explorer = Explorer(Recommender(tmp_path / "model", store), events)
+    user = explorer.of_user("ann 1")
+    names = [events.item_names[each["item"]] for each in user["candidates"]]
+    first = Shown(explorer.of_model(), user).ranking[0]
+    ids = torch.from_numpy(text_ids(names))
+    right = explorer.recommender.rank("ann 1", ids, user["midnight"])
+    assert len(names) > 3
+    assert [right.items.tolist().index(i) for i in ids.tolist()] == (-first).argsort(
+        kind="stable"
+    ).argsort().tolist()
+    assert right.scores.tolist() == sorted(first.tolist(), reverse=True)

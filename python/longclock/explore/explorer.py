@@ -87,7 +87,7 @@ class Explorer:
         """A user's behaviours, and candidates compared with them, over the day after the user's last behaviour.
 
         Args:
-            items: the candidates; None: the ``count`` items that the user took most often.
+            items: the candidates, as rows of the model's table; None: the ``count`` items that the user took most often.
         Raises:
             ValueError: a user without behaviours that the model knows, an item that it does not know.
         """
@@ -147,7 +147,7 @@ class Explorer:
 
     def _ranking(self, user: User, candidates: list[int], midnight: int, offset: int) -> Tensor:
         """Scores of the candidates by time of day, [DAY / STEP, C]."""
-        given = torch.tensor(candidates)
+        given = self.recommender.served.ids("items", torch.tensor(candidates))
         moments = range(midnight, midnight + DAY, STEP)
         rankings = [self.recommender.rank(user, given, now, utc_offset=offset) for now in moments]
         order = given.argsort()  # items differ, so that both orders name the same
