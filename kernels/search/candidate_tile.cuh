@@ -121,7 +121,14 @@ class CandidateTile {
   // With the keys of step `step` of a warp's keys. row: their start in swizzled shared memory, at a
   // multiple of kRowBytes, and lane_place().
   __device__ void multiply(uint32_t row, int step, Products& out) const {
-    float c[kGroups][kStepKeys / 8][4] = {};
+    Sums sums = {};
+    add_products(row, step, sums);
+    arrange(sums, out);
+  }
+
+  // The same in two steps, for rows that come some columns after the others.
+  using Sums = float[kGroups][kStepKeys / 8][4];
+  __device__ void add_products(uint32_t row, int step, Sums& c) const {
     if constexpr (sizeof(T) == 2) {
 #pragma unroll
       for (int k = 0; k < kColumnSteps; ++k) {
@@ -135,8 +142,10 @@ class CandidateTile {
         }
       }
     } else {
-      multiply_fp32(row, c);
+      add_products_fp32(row, c);
     }
+  }
+  __device__ static void arrange(const Sums& c, Products& out) {
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
 #pragma unroll
@@ -153,7 +162,7 @@ class CandidateTile {
   // Three products of TF32: x y = X Y + X y' + x' Y with X the nearest TF32 to x and x' the rest,
   // which leaves out 2^-21 of it: x' y', and what TF32 cuts off the rests. The small ones first.
   // TF32 is the upper 19 bits of a float on all hardware so far.
-  __device__ void multiply_fp32(uint32_t row, float (&c)[kGroups][kStepKeys / 8][4]) const {
+  __device__ void add_products_fp32(uint32_t row, Sums& c) const {
 #pragma unroll
     for (int pair = 0; pair < kColumnSteps / 2; ++pair) {
       uint32_t loaded[kStepKeys / 8][4];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The best of few candidates of one request, on CUDA: a block reads each key once for up to 16 of
 // them, and keeps the k best of each in shared memory. The scores of a candidate have the bits that
-// it has alone. Also for many candidates whose rows the sweeps of many_candidates.h cannot read.
+// it has alone. Also for many candidates where the sweeps of many_candidates.h cannot run.
 #pragma once
 
 #include "longclock/common/cuda.h"

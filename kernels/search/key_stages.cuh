@@ -109,7 +109,7 @@ class KeyStages {
     return shared_->valid[pair_of(tile)][key_in_pair(tile) / kWarp + warp_keys];
   }
 
- private:
+ protected:
   // Whether registers suffice for what is the same for every tile.
   static constexpr bool kKeepsKeys = !kReadsTimes && kRowBytes <= 256;
   static constexpr uint32_t kNoRow = 0xffffffffu;  // zeros: not valid, or of an unknown id
