@@ -215,7 +215,7 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
   const bool many = search.layout == SearchLayout::kDense ? search.candidates >= kMinCandidates
                                                           : static_cast<bool>(search.query_offsets);
   *supported = false;
-  if (!many || search.sequences == 0 || search.queries == 0 || !search_is_aligned(search) ||
+  if (!many || b.dtype == DType::kInt8 || search.sequences == 0 || search.queries == 0 || !search_is_aligned(search) ||
       search.query_dim == 0 ||
       search.query_dim * size_of(b.dtype) >
           (b.feature_count > 0 ? kMaxFeatureRowBytes : kMaxRowBytes) ||
