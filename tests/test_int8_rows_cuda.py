@@ -84,7 +84,7 @@ def test_what_is_not_valid(
 def test_many_candidates(
     device: str, emulated: bool, sm: int, query_dtype: str, table: bool, width: int
 ) -> None:
-    """By sixteens."""
+    """By sweeps where they read such rows."""
     with profile(emulated, sm=sm):
         for layout in ("candidates", "ragged_many", "windows_many"):
             candidates = 20 if layout == "candidates" else 3
@@ -134,7 +134,12 @@ def test_rows_copied_ahead(
         (lambda: make_case("dense", counts=(40,) * MANY, width=64), None, ["gsu_score"]),
         (lambda: make_case("candidates", candidates=5, width=64), 20, ["few_candidates"]),
         (lambda: make_case("candidates", candidates=5, width=64), None, ["gsu_score_few"]),
-        (lambda: make_case("candidates", candidates=16, width=128), 20, ["few_candidates"]),
+        (
+            lambda: make_case("candidates", candidates=16, width=128),
+            20,
+            ["sweep", "choose_by_warp", "sweep", "select_by_warp"],
+        ),
+        (lambda: make_case("candidates", candidates=16, width=128), None, ["sweep"]),
         (lambda: make_case("candidates", candidates=16, width=40), 20, ["few_candidates"]),
     ],
 )

@@ -3,7 +3,7 @@
 // and the launches.
 #include "longclock/common/launch.cuh"
 #include "longclock/common/second_level_cache.h"
-#include "longclock/search/candidate_tile.cuh"
+#include "longclock/search/int8_candidate_tile.cuh"
 #include "longclock/search/key_stages.cuh"
 #include "longclock/search/many_candidates.h"
 #include "longclock/search/row_form.cuh"
@@ -16,7 +16,6 @@ namespace {
 
 // Fewer candidates a sequence fill so little of a tile that a block for each of them is faster.
 constexpr int64_t kMinCandidates = 16;
-constexpr int kMaxRowBytes = 512;
 // The sweeps know rows of a table by 32 bits, of which one value is none.
 constexpr int64_t kMaxTableRows = 0xffffffff;
 constexpr int64_t kWorkspaceWords = int64_t{64} << 20;  // 256 MB, or one query's where that is more
@@ -208,6 +207,14 @@ int64_t longest_of(const DeviceSearchParams& search) {
   return longest < kMaxBehaviours ? longest : kMaxBehaviours;
 }
 
+// Of rows, with their features.
+int most_row_bytes(const Behaviours& b) {
+  if (b.feature_count > 0) return kMaxFeatureRowBytes;
+  if (b.dtype != DType::kInt8 || b.query_dtype == DType::kInt8) return kMostRowBytes<float>;
+  return b.query_dtype == DType::kBFloat16 ? kMostRowBytes<Int8By<BFloat16>>
+                                           : kMostRowBytes<Int8By<float>>;
+}
+
 // Whether a search is for sweeps, and they can read it, on this device. Of a flat one the host
 // does not know the counts; and what is scored how must not depend on the rest of the batch.
 cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
@@ -215,10 +222,8 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
   const bool many = search.layout == SearchLayout::kDense ? search.candidates >= kMinCandidates
                                                           : static_cast<bool>(search.query_offsets);
   *supported = false;
-  if (!many || b.dtype == DType::kInt8 || search.sequences == 0 || search.queries == 0 || !search_is_aligned(search) ||
-      search.query_dim == 0 ||
-      search.query_dim * size_of(b.dtype) >
-          (b.feature_count > 0 ? kMaxFeatureRowBytes : kMaxRowBytes) ||
+  if (!many || search.sequences == 0 || search.queries == 0 || !search_is_aligned(search) ||
+      search.query_dim == 0 || search.query_dim * size_of(b.dtype) > most_row_bytes(b) ||
       search.table_rows > kMaxTableRows) {
     return cudaSuccess;
   }
@@ -244,6 +249,10 @@ int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
       return launch_sweep_fp32(p, sweep, stream);
     case DType::kFloat16:
       return launch_sweep_fp16(p, sweep, stream);
+    case DType::kInt8:
+      return p.search.behaviours.query_dtype == DType::kInt8
+                 ? launch_sweep_int8(p, sweep, stream)
+                 : launch_sweep_int8_floats(p, sweep, stream);
     default:
       return launch_sweep_bf16(p, sweep, stream);
   }

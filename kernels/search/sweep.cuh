@@ -19,14 +19,20 @@ class CandidateSweep {
  public:
   using Tile = CandidateTile<T, kRowBytes>;
 
+  // scales: of the candidates, where their elements are int8.
   __device__ CandidateSweep(const SweepParams& p, const CandidateRange& candidates,
-                            const SequenceView& view, uint32_t candidate_rows)
+                            const SequenceView& view, uint32_t candidate_rows, const float* scales)
       : p_(p),
         view_(view),
         row_(static_cast<unsigned>(candidates.query - p.task.begin) + first_candidate()),
         count_(candidates.count - first_candidate()),
         row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())) {
-    tile_.load(candidate_rows + warp_index() / 2 * Tile::kWarpCandidates * kRowBytes);
+    tile_.load(candidate_rows + warp_index() / 2 * Tile::kWarpCandidates * Tile::kCandidateBytes);
+    if constexpr (kIsInt8<T>) {
+      Tile::for_each_candidate([&](int group, int half, int at) {
+        scales_[group][half] = scales[first_candidate() + at];
+      });
+    }
   }
 
   // Whether this warp has any candidates.
@@ -63,6 +69,7 @@ class CandidateSweep {
 
   // Scores of the lane's keys of a step.
   __device__ void add_times(const float* s, typename Tile::Products& scores) const {
+    if constexpr (kIsInt8<T>) multiply_by_scales(s + KeyStages<kRowBytes>::kScalesAfter, scores);
     float times[Tile::kLaneKeys];
 #pragma unroll
     for (int i = 0; i < Tile::kLaneKeys; i += 4) {
@@ -75,9 +82,21 @@ class CandidateSweep {
     Tile::for_each_candidate([&](int group, int half, int) {
 #pragma unroll
       for (int i = 0; i < Tile::kLaneKeys; ++i) {
-        scores[group][half][i] = fmaf(p_.search.scale, scores[group][half][i], times[i]);
+        const float scale = kIsInt8<T> ? scales_[group][half] : p_.search.scale;
+        scores[group][half][i] = fmaf(scale, scores[group][half][i], times[i]);
       }
     });
+  }
+
+  // Products with rows of int8, whose scales are given.
+  __device__ static void multiply_by_scales(const float* of_rows, typename Tile::Products& scores) {
+#pragma unroll
+    for (int i = 0; i < Tile::kLaneKeys; ++i) {
+      const float scale = of_rows[i];
+      Tile::for_each_candidate([&](int group, int half, int) {
+        scores[group][half][i] = __fmul_rn(scores[group][half][i], scale);
+      });
+    }
   }
 
   // -inf where none is valid.
@@ -95,6 +114,7 @@ class CandidateSweep {
   unsigned row_;        // of the lane's first candidate in the task: past the last as well
   int count_;           // candidates from the lane's first on
   uint32_t row_place_;  // of this lane's keys in a tile
+  float scales_[kIsInt8<T> ? Tile::kGroups : 1][2];  // of the lane's candidates of int8
   Tile tile_;
 };
 
@@ -131,7 +151,7 @@ __device__ __forceinline__ float* times_of(const SweepParams& p, const Candidate
 template <class T, int kRowBytes, Sweep kSweep>
 __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_tile,
                                            unsigned tiles, unsigned parts, int stages) {
-  using Stages = KeyStages<kRowBytes, kSweep == Sweep::kScores>;
+  using Stages = KeyStages<kRowBytes, kSweep == Sweep::kScores, kIsInt8<T>>;
   extern __shared__ __align__(1024) char memory[];
   __shared__ typename Stages::Shared shared;
   // Tiles of candidates are neighbours: they read the same keys at about the same time.
@@ -146,7 +166,12 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   }
   load_time_mlps(p.search.behaviours.time.clock[0].mlp, p.search.behaviours.time.clocks,
                  &shared.time);
-  load_candidates<T, kRowBytes>(p.search, candidates, memory);
+  float* const scales = shared.s[0];  // pass through it, as candidates do through the rest
+  if constexpr (kIsInt8<T>) {
+    load_int8_candidates<T, kRowBytes>(p.search, candidates, memory, scales);
+  } else {
+    load_candidates<T, kRowBytes>(p.search, candidates, memory);
+  }
   __syncthreads();
   if constexpr (kSweep == Sweep::kAll) {
     fill_past(p, candidates, shared.view, blockIdx.x / tiles, parts);
@@ -157,7 +182,7 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   if (begin == end) return;
 
   const uint32_t rows = shared_address(memory);
-  CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view, rows);
+  CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view, rows, scales);
   __syncthreads();
   Stages keys(p.search, begin, end, &shared, memory, stages);
   keys.start();
@@ -195,9 +220,10 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
 template <class T, int kRowBytes, Sweep kSweep>
 cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   constexpr int kCandidates = kBlockCandidates<T, kRowBytes>;
-  using Stages = KeyStages<kRowBytes>;
+  using Stages = KeyStages<kRowBytes, false, kIsInt8<T>>;
   // Candidates pass through the stages' memory.
-  static_assert(kCandidates * kRowBytes <= Stages::kFewestStages * Stages::kTileBytes);
+  static_assert(kCandidates * CandidateTile<T, kRowBytes>::kCandidateBytes <=
+                Stages::kFewestStages * Stages::kTileBytes);
   const DeviceSearchParams& search = p.search;
   const int64_t queries = p.task.end - p.task.begin;
   const int64_t tiles = queries / kCandidates + p.task.sequences;
@@ -230,13 +256,15 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   }));
 }
 
-// For rows of any whole number of 16-byte pieces up to 512 bytes.
+// For rows of any whole number of 16-byte pieces up to kMostRowBytes.
 template <class T, Sweep kSweep>
 cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   const int64_t bytes = p.search.query_dim * static_cast<int64_t>(sizeof(T));
-  if (bytes <= 128) return launch_sweep<T, 128, kSweep>(p, stream);
-  if (bytes <= 256) return launch_sweep<T, 256, kSweep>(p, stream);
-  return launch_sweep<T, 512, kSweep>(p, stream);
+  if constexpr (kMostRowBytes<T> > 128) {
+    if (bytes > 256) return launch_sweep<T, kMostRowBytes<T>, kSweep>(p, stream);
+    if (bytes > 128) return launch_sweep<T, 256, kSweep>(p, stream);
+  }
+  return launch_sweep<T, 128, kSweep>(p, stream);
 }
 
 template <class T>
