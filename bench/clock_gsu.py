@@ -102,6 +102,24 @@ def cuda_tables(equal: bool) -> Call:
     return Call(lambda: several.run(lc.clock_gsu, K), inputs, case.keys)
 
 
+def cuda_bytes(
+    query_dtype: str, s: int = 4, candidates: int | None = None
+) -> Callable[[bool], Call]:
+    """Of rows in bytes."""
+
+    def make(equal: bool) -> Call:
+        case = make_search(s, M, D, torch.float32, candidates=candidates)
+        if equal:
+            case.keys.zero_()
+            case.key_time.fill_(1_700_000_000)
+        rows: Any = lc.quantize_rows(case.keys)
+        inputs = (case.query, *rows, case.key_time, case.query_time, *case.mlp)
+        in_bytes = dataclasses.replace(case, keys=rows, layout={"query_dtype": query_dtype})
+        return Call(lambda: in_bytes.run(lc.clock_gsu, K), inputs, rows.values)
+
+    return make
+
+
 CARDS = (58, 82, 108, 132, 142, 148, 188)  # multiprocessors
 CUDA_CALLS = (
     *(Workload(f"clock_gsu {each}", 4 * M, cuda_call(each), True) for each in DTYPES),
@@ -123,6 +141,20 @@ CUDA_CALLS = (
     Workload("clock_gsu of two tables", 4 * M, cuda_tables),
     Workload("clock_gsu fp16 1000 candidates", 1000 * M, cuda_call("fp16", 1, M, 1000), True),
     Workload("clock_gsu fp32 500 candidates", 500 * M, cuda_call("fp32", 1, M, 500), True),
+    # Rows in bytes: loaded, copied ahead, for few candidates and by sweeps.
+    Workload("clock_gsu of bytes, float32 query", 4 * M, cuda_bytes("float32"), True),
+    Workload("clock_gsu of bytes, int8 query", 4 * M, cuda_bytes("int8"), True),
+    Workload("clock_gsu of bytes, int8 query S=512", 512 * M, cuda_bytes("int8", 512)),
+    *(
+        Workload(f"clock_gsu of bytes, {each} query S=32 C=5", 32 * M, cuda_bytes(each, 32, 5))
+        for each in ("float32", "int8")
+    ),
+    *(
+        Workload(
+            f"clock_gsu of bytes, {each} query, 128 candidates", 128 * M, cuda_bytes(each, 1, 128)
+        )
+        for each in ("float32", "bfloat16", "int8")
+    ),
     # What the multiprocessors of real cards have to do; narrow rows are cut as wide ones are.
     *(
         Workload(f"clock_gsu {c} candidates on {n}", 0, cuda_call("fp16", 1, M, c, d=8), False, n)

@@ -39,6 +39,7 @@ DEVICES_OF = {
     "test_esu_attention_cuda.py": {"emulated", "cuda"},
     "test_few_candidates_cuda.py": {"emulated", "cuda"},
     "test_gsu_score_few_cuda.py": {"emulated", "cuda"},
+    "test_int8_rows_cuda.py": {"emulated", "cuda"},
     "test_many_candidates_cuda.py": {"emulated", "cuda"},
     "test_query_offsets_cuda.py": {"emulated", "cuda"},
 }

@@ -20,12 +20,6 @@ QUERY_DTYPES = (None, "float32", "bfloat16", "int8")
 NO_S = torch.zeros(1, 4), torch.zeros(1), torch.zeros(1), torch.zeros(())
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu(checks_data: bool) -> None:
-    if not checks_data:
-        pytest.skip("int8 keys are searched on the CPU alone")
-
-
 def request(candidates: int, m: int = 700, width: int = 33, rows: int | None = None) -> Case:
     """One user's, with random bytes and no time term: products alone, scaled. rows: of a table, in place of one a behaviour."""
     count = m if rows is None else rows
@@ -85,7 +79,7 @@ def test_what_is_no_matrix_of_floats_is_refused(rows: Any) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("candidates", [3, 17])
 def test_scores_in_every_layout(
-    level: str, layout: str, table: bool, query_dtype: str | None, candidates: int
+    level: str, device: str, layout: str, table: bool, query_dtype: str | None, candidates: int
 ) -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         made = make_case(layout, table=table, mask=True, exclude_future=True, candidates=candidates)
@@ -96,9 +90,10 @@ def test_scores_in_every_layout(
         if query_dtype == "int8":  # rounded as the query is
             exact.query = case.query.float().double()
         right, rival = exact.run(lc.reference.gsu_score), case.run(lc.reference.gsu_score)
-        assert_close(case.run(lc.gsu_score), right, rival)
+        there = case.to(device)
+        assert_close(there.score(lc.gsu_score), right, rival)
         k = 10
-        found = case.run(lc.clock_gsu, k)
+        found = lc.TopK(*(part.cpu() for part in there.run(lc.clock_gsu, k)))
         if case.key_time.dim() == 2:
             rows = zip(found.scores.view(-1, k), found.indices.view(-1, k), right.flatten(0, -2), rival.flatten(0, -2), strict=True)  # fmt: skip
             for scores, indices, of_query, of_rival in rows:
@@ -107,12 +102,15 @@ def test_scores_in_every_layout(
 
 @pytest.mark.parametrize("rows", [None, 40, 699])
 @pytest.mark.parametrize("candidates", [1, 15, 16, 70])
-def test_products_of_bytes_are_exact(level: str, candidates: int, rows: int | None) -> None:
-    """The same bits on every SIMD level, for few candidates and for many, and for rows that repeat."""
-    case = request(candidates, rows=rows)
-    right = by_hand(case)
-    assert torch.equal(case.run(lc.gsu_score)[0], right)
-    found = case.run(lc.clock_gsu, 700)
+@pytest.mark.parametrize("width", [33, 48, 130, 256])
+def test_products_of_bytes_are_exact(
+    level: str, device: str, candidates: int, rows: int | None, width: int
+) -> None:
+    """The same bits on every SIMD level and on CUDA, for few candidates and for many, and for rows that repeat."""
+    case = request(candidates, 700, width, rows)
+    right, case = by_hand(case), case.to(device)
+    assert torch.equal(case.run(lc.gsu_score)[0].cpu(), right)
+    found = lc.TopK(*(part.cpu() for part in case.run(lc.clock_gsu, 700)))
     assert torch.equal(found.scores[0], right.sort(descending=True, stable=True).values)
     assert torch.equal(right.gather(1, found.indices[0]), found.scores[0])
 
@@ -133,13 +131,13 @@ def test_levels_that_fuse_have_the_same_bits_with_a_time_term() -> None:
 
 
 @pytest.mark.parametrize("candidates", [1, 40])
-def test_rows_in_one_place_keep_their_scales(level: str, candidates: int) -> None:
-    case = request(candidates, rows=50)
+def test_rows_in_one_place_keep_their_scales(level: str, device: str, candidates: int) -> None:
+    case = request(candidates, rows=50).to(device)
     values, scale = case.keys
     case.keys = lc.Int8Rows(values[:1].expand(50, -1), scale)
     copied = Case(**(vars(case) | {"keys": lc.Int8Rows(values[:1].repeat(50, 1), scale)}))
     assert_bitwise(case.run(lc.clock_gsu, 50), copied.run(lc.clock_gsu, 50))
-    wide = torch.zeros(50, 66, dtype=torch.int8)
+    wide = torch.zeros(50, 66, dtype=torch.int8, device=device)
     wide[:, ::2] = values
     strided = Case(**(vars(case) | {"keys": lc.Int8Rows(wide[:, ::2], scale)}))
     packed = Case(**(vars(case) | {"keys": lc.Int8Rows(values, scale)}))
@@ -148,8 +146,11 @@ def test_rows_in_one_place_keep_their_scales(level: str, candidates: int) -> Non
 
 @pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("candidates", [1, 20])
-def test_queries_that_are_not_finite(level: str, candidates: int, odd: float) -> None:
-    case = request(candidates)
+@pytest.mark.parametrize("width", [33, 64])
+def test_queries_that_are_not_finite(
+    level: str, device: str, width: int, candidates: int, odd: float
+) -> None:
+    case = request(candidates, width=width).to(device)
     case.query[0, 0, 32] = odd
     found = case.run(lc.clock_gsu, 5)
     assert found.scores[0, 0].isnan().all()
@@ -165,17 +166,21 @@ def test_queries_that_are_not_finite(level: str, candidates: int, odd: float) ->
 
 @pytest.mark.parametrize("candidates", [1, 20])
 @pytest.mark.parametrize("query_dtype", QUERY_DTYPES)
-def test_scales_that_are_not_finite(level: str, candidates: int, query_dtype: str | None) -> None:
-    case = request(candidates)
+@pytest.mark.parametrize("width", [33, 64])
+def test_scales_that_are_not_finite(
+    level: str, device: str, width: int, candidates: int, query_dtype: str | None
+) -> None:
+    case = request(candidates, width=width).to(device)
     case.keys.scale[0, 600], case.keys.scale[0, 3], case.keys.scale[0, 7] = torch.nan, torch.inf, 0
     case.keys.values[0, 3] = 0
     found = case.run(lc.clock_gsu, 10, query_dtype=query_dtype)
-    assert (found.indices[0, :, :2] == torch.tensor([3, 600])).all()  # 0 times inf is NaN
+    first = found.indices[0, :, :2].cpu()
+    assert (first == torch.tensor([3, 600])).all()  # 0 times inf is NaN
     assert (case.run(lc.gsu_score, query_dtype=query_dtype)[0, :, 7] == 0).all()
 
 
-def test_a_query_of_zeros_scores_zero(level: str) -> None:
-    case = request(2)
+def test_a_query_of_zeros_scores_zero(level: str, device: str) -> None:
+    case = request(2).to(device)
     case.query[0, 0] = 0
     assert not case.run(lc.gsu_score)[0, 0].any()
 
@@ -213,25 +218,27 @@ WRONG = {
 
 @pytest.mark.parametrize("op", [lc.clock_gsu, lc.gsu_score])
 @pytest.mark.parametrize("text", WRONG)
-def test_what_does_not_fit_is_refused_by_name(op: Any, text: str) -> None:
+def test_what_does_not_fit_is_refused_by_name(device: str, op: Any, text: str) -> None:
     given = {"query": torch.zeros(1, 4), "keys": lc.quantize_rows(torch.zeros(1, 9, 4)), "key_time": torch.zeros(1, 9).long(),
              "query_time": torch.zeros(1).long(), "mlp": NO_S, "query_dtype": "int8"}  # fmt: skip
+    there = tree_map_only(torch.Tensor, lambda x: x.to(device), given | WRONG[text])
     with pytest.raises(ValueError) as refusal:
-        op(**(given | WRONG[text]))
+        op(**there)
     assert str(refusal.value).startswith(f"{op.__name__}: {text}")
 
 
-def test_features_are_refused() -> None:
-    case = make_case("dense", poison=False)
+def test_features_are_refused(device: str) -> None:
+    case = make_case("dense", poison=False).to(device)
     arguments = list(int8_keys(case).raw(3))
-    arguments[-5:-3] = [torch.zeros(4, 2, dtype=torch.int8)], [torch.zeros_like(case.key_time)]
-    arguments[0] = torch.zeros(4, 9)
+    feature = torch.zeros(4, 2, dtype=torch.int8, device=device)
+    arguments[-5:-3] = [feature], [torch.zeros_like(case.key_time)]
+    arguments[0] = torch.zeros(4, 9, device=device)
     with pytest.raises((ValueError, RuntimeError), match="keys must be one table where they are int8, got 2"):  # fmt: skip
         torch.ops.longclock.clock_gsu(*arguments)
 
 
-def test_a_gradient_through_bytes_is_refused_where_it_is_asked_for() -> None:
-    case = int8_keys(make_case("dense"))
+def test_a_gradient_through_bytes_is_refused_where_it_is_asked_for(device: str) -> None:
+    case = int8_keys(make_case("dense")).to(device)
     case.query.requires_grad_()
     scores = case.run(lc.gsu_score)
     assert scores.requires_grad
@@ -240,15 +247,15 @@ def test_a_gradient_through_bytes_is_refused_where_it_is_asked_for() -> None:
     assert not case.run(lc.clock_gsu, 3).scores.requires_grad
 
 
-def test_pytorch_takes_the_ops() -> None:
+def test_pytorch_takes_the_ops(device: str) -> None:
     for op, extra in (("clock_gsu", 3), ("gsu_score", None)):
         for dtype in QUERY_DTYPES:
-            arguments = int8_keys(make_case("dense"), dtype).raw(extra)
+            arguments = int8_keys(make_case("dense"), dtype).to(device).raw(extra)
             torch.library.opcheck(getattr(torch.ops.longclock, op).default, arguments)
 
 
-def test_compiled_exported_and_saved() -> None:
-    case = int8_keys(make_case("dense", table=True), "int8")
+def test_compiled_exported_and_saved(device: str) -> None:
+    case = int8_keys(make_case("dense", table=True), "int8").to(device)
 
     class Search(torch.nn.Module):
         def forward(self, query: torch.Tensor, history: lc.History) -> torch.Tensor:
@@ -273,9 +280,9 @@ def test_compiled_exported_and_saved() -> None:
     assert isinstance(torch.load(file).rows.table, lc.Int8Rows)
 
 
-def test_vmap_over_queries() -> None:
-    case = int8_keys(make_case("dense"), "int8")
-    queries = torch.randn(3, *case.query.shape)
+def test_vmap_over_queries(device: str) -> None:
+    case = int8_keys(make_case("dense"), "int8").to(device)
+    queries = torch.randn(3, *case.query.shape, device=device)
 
     def search(query: torch.Tensor) -> torch.Tensor:
         return Case(**(vars(case) | {"query": query})).run(lc.gsu_score)
@@ -308,11 +315,13 @@ def test_a_history_of_bytes() -> None:
 
 @pytest.mark.parametrize("backend", ["compiled", "reference"])
 @pytest.mark.parametrize("scoring", ["folded", "precomputed"])
-def test_a_module_searches_bytes_and_attends_to_rows(scoring: Any, backend: Any) -> None:
-    module = lc.LongTermInterestClock(8, 6, k=5, scoring=scoring, backend=backend)
-    table, ids = torch.randn(40, 8), torch.randint(40, (2, 30))
-    history = lc.History.dense(lc.Lookup(table, ids), torch.randint(10**6, (2, 30)))
-    candidate, now = torch.randn(2, 3, 6), torch.tensor([10**6, 10**6])
+def test_a_module_searches_bytes_and_attends_to_rows(
+    device: str, scoring: Any, backend: Any
+) -> None:
+    module = lc.LongTermInterestClock(8, 6, k=5, scoring=scoring, backend=backend).to(device)
+    table, ids = torch.randn(40, 8, device=device), torch.randint(40, (2, 30), device=device)
+    history = lc.History.dense(lc.Lookup(table, ids), torch.randint(10**6, (2, 30), device=device))
+    candidate, now = torch.randn(2, 3, 6, device=device), torch.full((2,), 10**6, device=device)
     read = table if scoring == "folded" else module.project(table).detach()
     keys = lc.quantize_rows(read)
     for dtype in QUERY_DTYPES:
@@ -356,13 +365,16 @@ def test_what_reads_rows_does_not_take_bytes() -> None:
         lc.distributed.clock_gsu_at_rows(torch.randn(1, 8), lc.History.dense(table, time), now, mlp)
 
 
-@pytest.mark.parametrize("op", ["clock_gsu", "gsu_score"])
-def test_cuda_refuses_bytes_by_name(op: str) -> None:
-    """As a graph is traced, without a GPU."""
-    arguments = int8_keys(make_case("dense"), "int8").raw(3 if op == "clock_gsu" else None)
-    with FakeTensorMode():
-        there = tree_map_only(torch.Tensor, lambda x: torch.empty(x.shape, dtype=x.dtype, device="cuda"), arguments)  # fmt: skip
-        with pytest.raises(ValueError) as refusal:
-            getattr(torch.ops.longclock, op)(*there)
-    text = "keys must be float32, float16 or bfloat16 on CUDA, got int8; search them on the CPU, or give Int8Rows.float()"
-    assert str(refusal.value) == f"{op}: {text}"
+@pytest.mark.parametrize("query_dtype", QUERY_DTYPES)
+def test_a_graph_of_cuda_takes_bytes(query_dtype: str | None) -> None:
+    """As it is traced, without a GPU."""
+    case = int8_keys(make_case("dense"), query_dtype)
+    for op, extra in (("clock_gsu", 3), ("gsu_score", None)):
+        with FakeTensorMode():
+            there = tree_map_only(torch.Tensor, lambda x: torch.empty(x.shape, dtype=x.dtype, device="cuda"), case.raw(extra))  # fmt: skip
+            found = getattr(torch.ops.longclock, op)(*there)
+            here = tree_map_only(torch.Tensor, lambda x: torch.empty_like(x, device="cpu"), there)
+            with pytest.raises(ValueError, match=rf"^{op}: key_scale must be on the device of query, cuda"):  # fmt: skip
+                getattr(torch.ops.longclock, op)(*there[:-3], here[-3], *there[-2:])
+        shapes = [x.shape[-1] for x in found] if op == "clock_gsu" else [found.shape[-1]]
+        assert shapes == ([3, 3] if op == "clock_gsu" else [case.key_time.shape[1]])

@@ -3,9 +3,10 @@
 // and the launches.
 #include "longclock/common/launch.cuh"
 #include "longclock/common/second_level_cache.h"
-#include "longclock/search/candidate_tile.cuh"
+#include "longclock/search/int8_candidate_tile.cuh"
 #include "longclock/search/key_stages.cuh"
 #include "longclock/search/many_candidates.h"
+#include "longclock/search/row_form.cuh"
 #include "longclock/search/sequence_view.cuh"
 #include "longclock/selection/block_selector.cuh"
 #include "longclock/selection/warp_selector.cuh"
@@ -214,6 +215,15 @@ int give_candidates(SweepParams& p, void* packed, CudaStream stream) {
   return launch_pack_candidates(p.search, p.task, p.rows, packed, stream);
 }
 
+// Rows of int8 come whole alone, and not too wide for candidates in registers.
+bool fit_registers(const DeviceSearchParams& search) {
+  const DType by = search.behaviours.query_dtype;
+  const int most = by == DType::kInt8       ? kMostRowBytes<Int8By<int8_t>>
+                   : by == DType::kBFloat16 ? kMostRowBytes<Int8By<BFloat16>>
+                                            : kMostRowBytes<Int8By<float>>;
+  return search_is_aligned(search) && search.query_dim <= most;
+}
+
 // Whether a search is for sweeps on this device. Of a flat one the host does not know the counts;
 // and what is scored how must not depend on the rest of the batch.
 cudaError_t plan_sweeps(const DeviceSearchParams& search, SweepPlan* plan) {
@@ -222,6 +232,7 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, SweepPlan* plan) {
                                                           : static_cast<bool>(search.query_offsets);
   *plan = {};
   if (!many || search.sequences == 0 || search.queries == 0 || search.query_dim == 0 ||
+      (b.dtype == DType::kInt8 && !fit_registers(search)) ||
       search.table_rows > kMaxTableRows) {
     return cudaSuccess;
   }
@@ -248,6 +259,10 @@ int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
       return launch_sweep_fp32(p, sweep, stream);
     case DType::kFloat16:
       return launch_sweep_fp16(p, sweep, stream);
+    case DType::kInt8:
+      return p.search.behaviours.query_dtype == DType::kInt8
+                 ? launch_sweep_int8(p, sweep, stream)
+                 : launch_sweep_int8_floats(p, sweep, stream);
     default:
       return launch_sweep_bf16(p, sweep, stream);
   }

@@ -21,17 +21,24 @@ class CandidateSweep {
  public:
   using Tile = CandidateTile<T, kRowBytes>;
 
+  // scales: of the candidates, where their elements are int8.
   __device__ CandidateSweep(const SweepParams& p, const CandidateRange& candidates,
-                            const SequenceView& view)
+                            const SequenceView& view, const float* scales)
       : p_(p),
         view_(view),
         row_(static_cast<unsigned>(candidates.query - p.task.begin) + first_candidate()),
         count_(candidates.count - first_candidate()),
-        row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())) {}
+        row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())) {
+    if constexpr (kIsInt8<T>) {
+      Tile::for_each_candidate([&](int group, int half, int at) {
+        scales_[group][half] = scales[first_candidate() + at];
+      });
+    }
+  }
 
   // The candidates of this warp, of those whose rows of shared memory begin at `rows`.
   __device__ void load(uint32_t rows) {
-    tile_.load(rows + warp_index() / 2 * Tile::kWarpCandidates * kRowBytes);
+    tile_.load(rows + warp_index() / 2 * Tile::kWarpCandidates * Tile::kCandidateBytes);
   }
 
   // Whether this warp has any candidates.
@@ -126,6 +133,7 @@ class CandidateSweep {
 
   // Scores of the lane's keys of a step.
   __device__ void add_times(const float* s, typename Tile::Products& scores) const {
+    if constexpr (kIsInt8<T>) multiply_by_scales(s + KeyStages<kRowBytes>::kScalesAfter, scores);
     float times[Tile::kLaneKeys];
 #pragma unroll
     for (int i = 0; i < Tile::kLaneKeys; i += 4) {
@@ -138,9 +146,21 @@ class CandidateSweep {
     Tile::for_each_candidate([&](int group, int half, int) {
 #pragma unroll
       for (int i = 0; i < Tile::kLaneKeys; ++i) {
-        scores[group][half][i] = fmaf(p_.search.scale, scores[group][half][i], times[i]);
+        const float scale = kIsInt8<T> ? scales_[group][half] : p_.search.scale;
+        scores[group][half][i] = fmaf(scale, scores[group][half][i], times[i]);
       }
     });
+  }
+
+  // Products with rows of int8, whose scales are given.
+  __device__ static void multiply_by_scales(const float* of_rows, typename Tile::Products& scores) {
+#pragma unroll
+    for (int i = 0; i < Tile::kLaneKeys; ++i) {
+      const float scale = of_rows[i];
+      Tile::for_each_candidate([&](int group, int half, int) {
+        scores[group][half][i] = __fmul_rn(scores[group][half][i], scale);
+      });
+    }
   }
 
   // -inf where none is valid.
@@ -158,6 +178,7 @@ class CandidateSweep {
   unsigned row_;        // of the lane's first candidate in the task: past the last as well
   int count_;           // candidates from the lane's first on
   uint32_t row_place_;  // of this lane's keys in a tile
+  float scales_[kIsInt8<T> ? Tile::kGroups : 1][2];  // of the lane's candidates of int8
   Tile tile_;
 };
 
@@ -194,7 +215,7 @@ __device__ __forceinline__ float* times_of(const SweepParams& p, const Candidate
 // kPanels: rows come in panels, and kRowBytes is what a row has of one.
 template <class T, int kRowBytes, Sweep kSweep, bool kPanels>
 using SweepStages = std::conditional_t<kPanels, PanelStages<T, kSweep == Sweep::kScores>,
-                                       KeyStages<kRowBytes, kSweep == Sweep::kScores>>;
+                                       KeyStages<kRowBytes, kSweep == Sweep::kScores, kIsInt8<T>>>;
 
 template <class T, int kRowBytes, Sweep kSweep, bool kPanels = false>
 __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_tile,
@@ -214,7 +235,13 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   }
   load_time_mlps(p.search.behaviours.time.clock[0].mlp, p.search.behaviours.time.clocks,
                  &shared.time);
-  if constexpr (!kPanels) load_candidates<T, kRowBytes>(p.search, candidates, memory);
+  const float* scales = nullptr;
+  if constexpr (kIsInt8<T>) {
+    scales = shared.s[0];  // which they pass through, as candidates do through the rest
+    load_int8_candidates<T, kRowBytes>(p.search, candidates, memory, shared.s[0]);
+  } else if constexpr (!kPanels) {
+    load_candidates<T, kRowBytes>(p.search, candidates, memory);
+  }
   __syncthreads();
   if constexpr (kSweep == Sweep::kAll) {
     fill_past(p, candidates, shared.view, blockIdx.x / tiles, parts);
@@ -224,7 +251,7 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   const unsigned end = part_begin(length, part + 1, parts);
   if (begin == end) return;
 
-  CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view);
+  CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view, scales);
   if constexpr (!kPanels) {
     sweep.load(shared_address(memory));
     __syncthreads();
@@ -288,7 +315,8 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   constexpr int kCandidates = kBlockCandidates<T, kRowBytes>;
   using Stages = SweepStages<T, kRowBytes, kSweep, kPanels>;
   // Candidates pass through the stages' memory.
-  static_assert(kCandidates * kRowBytes <= Stages::kFewestStages * Stages::kTileBytes);
+  static_assert(kCandidates * CandidateTile<T, kRowBytes>::kCandidateBytes <=
+                Stages::kFewestStages * Stages::kTileBytes);
   const DeviceSearchParams& search = p.search;
   const int64_t queries = p.task.end - p.task.begin;
   const int64_t tiles = queries / kCandidates + p.task.sequences;
@@ -326,13 +354,18 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   }));
 }
 
+// For rows that come in panels, or of any whole number of 16-byte pieces up to kMostRowBytes.
 template <class T, Sweep kSweep>
 cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
-  if (p.rows.panels > 0) return launch_sweep<T, kPanelBytes, kSweep, true>(p, stream);
+  if constexpr (!kIsInt8<T>) {
+    if (p.rows.panels > 0) return launch_sweep<T, kPanelBytes, kSweep, true>(p, stream);
+  }
   const int64_t bytes = p.search.query_dim * static_cast<int64_t>(sizeof(T));
-  if (bytes <= 128) return launch_sweep<T, 128, kSweep>(p, stream);
-  if (bytes <= 256) return launch_sweep<T, 256, kSweep>(p, stream);
-  return launch_sweep<T, 512, kSweep>(p, stream);
+  if constexpr (kMostRowBytes<T> > 128) {
+    if (bytes > 256) return launch_sweep<T, kMostRowBytes<T>, kSweep>(p, stream);
+    if (bytes > 128) return launch_sweep<T, 256, kSweep>(p, stream);
+  }
+  return launch_sweep<T, 128, kSweep>(p, stream);
 }
 
 template <class T>

@@ -174,7 +174,6 @@ class Search(Spec):
 
     def check_rows(self, rules: Rules) -> None:
         if self.has_int8_keys(rules.a):
-            rules.need(not rules.emulated, "int8 keys on CUDA")
             rules.need(rules.a["key_scale"] is not None, "key_scale is None")
             rules.dtype("query", *FLOATS)
             rules.dtype("key_scale", torch.float32)

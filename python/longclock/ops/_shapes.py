@@ -175,8 +175,6 @@ def _check_dtypes(op: str, a: Given) -> None:
         check(op, dtype is None, lambda: f"query_dtype must be None for {dtype_of(keys)} keys, got {dtype!r}; a query is rounded to "
               "its keys' dtype")  # fmt: skip
         return
-    check(op, not keys.is_cuda, lambda: "keys must be float32, float16 or bfloat16 on CUDA, got int8; search them on the CPU, or "
-          "give Int8Rows.float()")  # fmt: skip
     check(op, a["key_scale"] is not None, lambda: "key_scale must be a tensor for int8 keys, got None; quantize_rows makes both")  # fmt: skip
     check_float(op, "query", query)
     names = ", ".join(map(repr, QUERY_DTYPES))

@@ -37,7 +37,7 @@ def clock_gsu(
         keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
             given. Table rows are gathered in the kernel. A tuple of up to eight tables, with a tuple of ids (None: a row
             a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
-            Or :class:`longclock.Int8Rows` of one table or a row a behaviour, on the CPU.
+            Or :class:`longclock.Int8Rows` of one table or a row a behaviour.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
             [T] and [S] (windows).
         mlp: (w1, b1, w2, b2), float32, or a TimeSimilarity; of C > 1 clocks [C, h, 4], [C, h], [C, h] and [C].
