@@ -162,7 +162,6 @@ CUDA_LOOPS = (
 )
 
 NEWER = ARCHITECTURES[1:]
-OF_FEW_16 = r"few_candidates_kernel<(BFloat16|Float16), \(RowForm\)2>"
 FEW, OF_FEW = r"clock_gsu \w+ S=32 C=5", r"few_candidates_kernel<\w+, \(RowForm\)[012]>"
 LONG = r"clock_gsu fp16 S=16 C=5 K=1000"
 ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], false>"
@@ -234,15 +233,6 @@ CUDA_GATES = (
     Gate(r"clock_gsu fp32 S=32", "ptx_instructions_a_unit", 32.5),
     # Five candidates of a request: each key once, and half of the instructions that five calls take.
     Gate(OF_FEW, "registers", 128, ARCHITECTURES),
-    Gate(OF_FEW_16, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 120)),
-    Gate(
-        OF_FEW_16,
-        "spills",
-        0,
-        (120,),
-        reason="a position, stored before the loops and read twice outside that of products; one block fits there "
-        "whatever its registers",
-    ),
     Gate(FEW, "launches", 2),
     Gate(FEW, "distinct_bytes_over_minimum", 1.02),
     Gate(FEW, "bytes_over_minimum", 1.1),
