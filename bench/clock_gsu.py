@@ -139,6 +139,10 @@ CUDA_CALLS = (
     # A tile of candidates, which shows that each sweep reads the keys once, and a whole request.
     Workload("clock_gsu fp16 128 candidates", 128 * M, cuda_call("fp16", 1, M, 128), True),
     Workload("clock_gsu of two tables", 4 * M, cuda_tables),
+    # Rows in panels, in whole pieces and in words.
+    Workload("clock_gsu fp16 128 candidates D=512", 128 * M, cuda_call("fp16", 1, M, 128, d=512)),
+    Workload("clock_gsu fp32 64 candidates D=256", 64 * M, cuda_call("fp32", 1, M, 64, d=256)),
+    Workload("clock_gsu fp16 128 candidates D=50", 128 * M, cuda_call("fp16", 1, M, 128, d=50)),
     Workload("clock_gsu fp16 1000 candidates", 1000 * M, cuda_call("fp16", 1, M, 1000), True),
     Workload("clock_gsu fp32 500 candidates", 500 * M, cuda_call("fp32", 1, M, 500), True),
     # Rows in bytes: loaded, copied ahead, for few candidates and by sweeps.
@@ -164,6 +168,8 @@ CUDA_CALLS = (
 )
 
 KEYS = r"LDG\.E\b.*\b128\b"
+WIDE_16, WIDE_32 = "clock_gsu fp16 128 candidates D=512", "clock_gsu fp32 64 candidates D=256"
+WORDS = "clock_gsu fp16 128 candidates D=50"
 REQUEST, OF_REQUEST = "clock_gsu fp16 1000 candidates", Work(64, {"HMMA": 128})
 OF_DTYPES = (("Float16", "fp16", 16), ("BFloat16", "bf16", 16), ("float", "fp32", 32))
 CUDA_LOOPS = (
@@ -179,10 +185,15 @@ CUDA_LOOPS = (
     # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
     HotLoop("sweep_kernel<Float16, 256, (Sweep)0>", REQUEST, OF_REQUEST),
     HotLoop("sweep_kernel<Float16, 256, (Sweep)1>", REQUEST, OF_REQUEST),
+    # A panel of a tile: 32 keys, 64 candidates (32 in fp32), 128 bytes of columns.
+    *(
+        HotLoop(f"sweep_panels_kernel<Float16, (Sweep){sweep}>", WIDE_16, Work(64, {"HMMA": 64}))
+        for sweep in (0, 1)
+    ),
+    HotLoop("sweep_panels_kernel<float, (Sweep)3>", WIDE_32, Work(64, {"HMMA": 96})),
 )
 
 NEWER = ARCHITECTURES[1:]
-OF_FEW_16 = r"few_candidates_kernel<(BFloat16|Float16), \(RowForm\)2>"
 FEW, OF_FEW = r"clock_gsu \w+ S=32 C=5", r"few_candidates_kernel<\w+, \(RowForm\)[012]>"
 LONG = r"clock_gsu fp16 S=16 C=5 K=1000"
 ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], false>"
@@ -191,6 +202,21 @@ OF_SMALL = {
     "launches": 2, "share_of_a_tile_in_flight": 1 / 3, "times_rows_are_copied": 1.0, "sectors_of_copies": 1.0,
     "rows_in_narrow_loads": 0, "bytes_over_minimum": 1.02, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
 }  # fmt: skip
+WIDE, PANELS = rf"{WIDE_16}|{WIDE_32}|{WORDS}", r"sweep_panels_kernel<Float16, \(Sweep\)[01]>"
+OF_WIDE = {
+    "rows_in_narrow_loads": 0, "sectors_of_copies": 1.0, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
+    "global_atomics": 0,
+}  # fmt: skip
+OF_WIDE_16 = {
+    "launches": 4, "times_rows_are_copied": 6.05, "distinct_bytes_over_minimum": 2.3, "tensor_instructions_a_unit": 0.51,
+    "ptx_instructions_a_unit": 3.9, "survivors_a_result": 8, "evaluations_of_s_a_key_by_second_sweep": 0,
+}  # fmt: skip
+OF_WIDE_32 = {
+    "launches": 3, "times_rows_are_copied": 2.02, "distinct_bytes_over_minimum": 1.35, "tensor_instructions_a_unit": 0.76,
+    "ptx_instructions_a_unit": 7.4,
+}  # fmt: skip
+# One launch packs the candidates.
+OF_WORDS = {"launches": 5, "ptx_instructions_a_unit": 2.0, "survivors_a_result": 8}
 BUSIEST = "busiest_multiprocessor_over_mean"
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lanes read
 SMALL, AHEAD = r"clock_gsu \w+( table)? S=32", r"clock_gsu_ahead_kernel<\w+, \(RowForm\)[12]>"
@@ -239,15 +265,6 @@ CUDA_GATES = (
     Gate(r"clock_gsu fp32 S=32", "ptx_instructions_a_unit", 32.5),
     # Five candidates of a request: each key once, and half of the instructions that five calls take.
     Gate(OF_FEW, "registers", 128, ARCHITECTURES),
-    Gate(OF_FEW_16, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 120)),
-    Gate(
-        OF_FEW_16,
-        "spills",
-        0,
-        (120,),
-        reason="a position, stored before the loops and read twice outside that of products; one block fits there "
-        "whatever its registers",
-    ),
     Gate(FEW, "launches", 2),
     Gate(FEW, "distinct_bytes_over_minimum", 1.02),
     Gate(FEW, "bytes_over_minimum", 1.1),
@@ -306,6 +323,17 @@ CUDA_GATES = (
     Gate(r"clock_gsu fp32 500 candidates", "tensor_instructions_a_unit", 0.4),
     Gate(r"clock_gsu fp32 500 candidates", "ptx_instructions_a_unit", 3.5),
     Gate(r"clock_gsu fp32 500 candidates", "sectors_of_wide_accesses", 1.0),
+    # In panels a stage has those of 128 candidates as well, 16 KB beside 8 KB of keys: so a sweep copies three times what it
+    # reads of memory, and of fp32, with 64 candidates, twice.
+    *(Gate(WIDE, figure, bound) for figure, bound in OF_WIDE.items()),
+    *(Gate(WIDE_16, figure, bound) for figure, bound in OF_WIDE_16.items()),
+    *(Gate(WIDE_32, figure, bound) for figure, bound in OF_WIDE_32.items()),
+    *(Gate(WORDS, figure, bound) for figure, bound in OF_WORDS.items()),
+    # Tensor cores take 8 clocks for a product of sm_80, in which a scheduler issues 8.
+    Gate(PANELS, "instructions_a_product", 5.5, NEWER[:-1]),
+    Gate(PANELS, "instructions_a_product", 5.9, NEWER[-1:]),  # of them 0.8 are NOPs
+    Gate(PANELS, "matrix_loads_a_product", 3 / 8, NEWER),
+    Gate(PANELS, "barriers_in_hot_loop", 1, NEWER),
     # The longest path of the first sweep, on cards of any size.
     Gate(r"clock_gsu (1000 .*|500 .*(?<! 188))", BUSIEST, 1.15),
     Gate(

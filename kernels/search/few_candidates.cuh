@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kFewThreads, 2)
   __shared__ FewShared shared;
   const FewMemory memory(dynamic, plan);
   if (!begin_few<T>(p.search, plan.tiles, &shared, memory.queries)) return;
-  const CandidateRange candidates = shared.candidates;
+  const CandidateRange& candidates = shared.candidates;  // read again: registers are short
   const unsigned length = static_cast<unsigned>(shared.view.length), part = few_part(plan.tiles);
   const unsigned parts = static_cast<unsigned>(p.parts), step = (length + parts - 1) / parts;
   const unsigned begin = min(length, part * step), end = min(length, (part + 1) * step);
