@@ -103,12 +103,12 @@ def cuda_tables(equal: bool) -> Call:
 
 
 def cuda_bytes(
-    query_dtype: str, s: int = 4, candidates: int | None = None
+    query_dtype: str, s: int = 4, candidates: int | None = None, m: int = M
 ) -> Callable[[bool], Call]:
     """Of rows in bytes."""
 
     def make(equal: bool) -> Call:
-        case = make_search(s, M, D, torch.float32, candidates=candidates)
+        case = make_search(s, m, D, torch.float32, candidates=candidates)
         if equal:
             case.keys.zero_()
             case.key_time.fill_(1_700_000_000)
@@ -148,7 +148,10 @@ CUDA_CALLS = (
     # Rows in bytes: loaded, copied ahead, for few candidates and by sweeps.
     Workload("clock_gsu of bytes, float32 query", 4 * M, cuda_bytes("float32"), True),
     Workload("clock_gsu of bytes, int8 query", 4 * M, cuda_bytes("int8"), True),
-    Workload("clock_gsu of bytes, int8 query S=512", 512 * M, cuda_bytes("int8", 512)),
+    *(
+        Workload(f"clock_gsu of bytes, {each} query S=512", 512_000, cuda_bytes(each, 512, m=1000))
+        for each in ("float32", "int8")
+    ),
     *(
         Workload(f"clock_gsu of bytes, {each} query S=32 C=5", 32 * M, cuda_bytes(each, 32, 5))
         for each in ("float32", "int8")
@@ -221,6 +224,9 @@ BUSIEST = "busiest_multiprocessor_over_mean"
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lanes read
 SMALL, AHEAD = r"clock_gsu \w+( table)? S=32", r"clock_gsu_ahead_kernel<\w+, \(RowForm\)[12]>"
 TABLES, OF_TABLES = r"clock_gsu of two tables", r"clock_gsu_kernel<\w+, \(RowForm\)[12], true>"
+# Rows in bytes, for queries of both kinds that are multiplied.
+BYTES, OF_BYTES = r"clock_gsu of bytes, \w+ query( S=512)?", r"Int8By<(float|signed char)>, \(RowForm\)"
+FEW_BYTES, MANY_BYTES = r"clock_gsu of bytes, \w+ query S=32 C=5", r"clock_gsu of bytes, .* candidates"
 WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2, false>"
 CUDA_GATES = (
     Gate(WIDEST, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 90)),
@@ -343,6 +349,27 @@ CUDA_GATES = (
         reason="4 tiles of candidates times 157 of keys are 3.34 for each, and with whole tiles one has 4 however they are dealt: "
         "1.197. Half a tile of keys takes a block as long as a whole one, for two of its four warps have no keys then",
     ),
+    Gate(rf"clock_gsu_kernel<{OF_BYTES}[12], false>", "registers", 80, NEWER),
+    Gate(rf"(clock_gsu_ahead|few_candidates)_kernel<{OF_BYTES}[12]>", "registers", 128, NEWER),
+    # The merge of four sequences' parts weighs more where rows are a quarter as long.
+    Gate(BYTES, "bytes_over_minimum", 1.04),
+    Gate(BYTES, "rows_in_narrow_loads", 0),
+    Gate(BYTES, "sectors_of_wide_accesses", 1.0),
+    Gate(BYTES, "bank_replays_stream", 1.0),
+    Gate(BYTES, "bank_replays_select", 1.25),
+    Gate(r"clock_gsu of bytes, int8 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 27),
+    Gate(r"clock_gsu of bytes, float32 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 47),
+    Gate(FEW_BYTES, "launches", 2),
+    Gate(FEW_BYTES, "distinct_bytes_over_minimum", 1.04),
+    Gate(FEW_BYTES, "bytes_over_minimum", 1.15),
+    Gate(FEW_BYTES, "rows_in_narrow_loads", 0),
+    Gate(FEW_BYTES, "bank_replays_stream", 1.05),
+    Gate(FEW_BYTES, "bank_replays_select", 1.25),
+    Gate(MANY_BYTES, "launches", 4),
+    # Half of fp16's for bytes by bytes; two of fp16 for an element of fp32.
+    Gate(r"clock_gsu of bytes, int8 .* candidates", "tensor_instructions_a_unit", 0.063),
+    Gate(r"clock_gsu of bytes, bfloat16 .* candidates", "tensor_instructions_a_unit", 0.126),
+    Gate(r"clock_gsu of bytes, float32 .* candidates", "tensor_instructions_a_unit", 0.251),
     Gate(MANY, "ptx_instructions_of_selections_a_query", 4_500),
     Gate(MANY, "ptx_instructions_of_selections_a_query_of_equals", 9_000),
     Gate(MANY, "barriers_a_warp_of_selections", 4),

@@ -48,7 +48,12 @@ constexpr int kQueryScaleBytes = 16;  // behind a query of int8
 // pieces of the query, one after the other: eight lanes meet no bank twice.
 __device__ __forceinline__ int int8_query_place(int d) { return d ^ (d / 32 % 4 * 4); }
 
-// Element `at` of all queries, rounded to what they are multiplied as where that is a float.
+// An element of a query of fp32, rounded to what it is multiplied as where that is a float.
+__device__ __forceinline__ float rounded_element(const DeviceSearchParams& p, float value) {
+  return p.behaviours.query_dtype == DType::kBFloat16 ? widen(narrow<BFloat16>(value)) : value;
+}
+
+// Element `at` of all queries, rounded as well.
 __device__ __forceinline__ float query_element(const DeviceSearchParams& p, int64_t at) {
   float value;
   if (p.given_query == DType::kFloat32) {
@@ -58,7 +63,7 @@ __device__ __forceinline__ float query_element(const DeviceSearchParams& p, int6
   } else {
     value = widen(static_cast<const BFloat16*>(p.query)[at]);
   }
-  return p.behaviours.query_dtype == DType::kBFloat16 ? widen(narrow<BFloat16>(value)) : value;
+  return rounded_element(p, value);
 }
 
 // Copies a query to shared memory, padded with zeros: columns `first`, first + step and so on.

@@ -80,13 +80,18 @@ __device__ __forceinline__ void load_int8_candidates(const DeviceSearchParams& p
                                                      const CandidateRange& candidates, char* rows,
                                                      float* scales) {
   const int dim = static_cast<int>(p.query_dim), column = lane_index() % 4 * 4;
+  const bool whole = p.query_is_float && reinterpret_cast<uintptr_t>(p.query) % 16 == 0;
 #pragma unroll 1
   for (int row = threadIdx.x / 4; row < kBlockCandidates<T, kRowBytes>; row += kSweepThreads / 4) {
     const auto four = [&](int d, float (&out)[4]) {
       const int64_t at = (candidates.query + row) * dim + d;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        out[i] = row < candidates.count && d < dim ? query_element(p, at + i) : 0.0f;
+      if (row >= candidates.count || d >= dim) {
+        for (float& value : out) value = 0.0f;
+      } else if (whole) {
+        widen16<float>(load16<float, true>(static_cast<const float*>(p.query), at, at + 4), out);
+        for (float& value : out) value = rounded_element(p, value);
+      } else {
+        for (int i = 0; i < 4; ++i) out[i] = query_element(p, at + i);
       }
     };
     float values[4];

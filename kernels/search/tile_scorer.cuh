@@ -201,8 +201,9 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
       for (int j = 0; j < kTileGroups; ++j) pieces[j] += columns;
     };
     int d = lane_index() % kRowLanes * kPiece;
-    if constexpr (kAligned) {
-      // Two steps at a time: eight loads a lane are in flight.
+    if constexpr (kAligned && !kIsInt8Query<T>) {
+      // Two steps at a time: eight loads a lane are in flight. (Registers are short for sums of
+      // bytes, whose rows seldom have two steps.)
 #pragma unroll 1
       for (int left = dim / (2 * kStep); left > 0; --left, d += 2 * kStep) {
         Keys keys, next;
