@@ -225,8 +225,14 @@ LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lan
 SMALL, AHEAD = r"clock_gsu \w+( table)? S=32", r"clock_gsu_ahead_kernel<\w+, \(RowForm\)[12]>"
 TABLES, OF_TABLES = r"clock_gsu of two tables", r"clock_gsu_kernel<\w+, \(RowForm\)[12], true>"
 # Rows in bytes, for queries of both kinds that are multiplied.
-BYTES, OF_BYTES = r"clock_gsu of bytes, \w+ query( S=512)?", r"Int8By<(float|signed char)>, \(RowForm\)"
-FEW_BYTES, MANY_BYTES = r"clock_gsu of bytes, \w+ query S=32 C=5", r"clock_gsu of bytes, .* candidates"
+BYTES, OF_BYTES = (
+    r"clock_gsu of bytes, \w+ query( S=512)?",
+    r"Int8By<(float|signed char)>, \(RowForm\)",
+)
+FEW_BYTES, MANY_BYTES = (
+    r"clock_gsu of bytes, \w+ query S=32 C=5",
+    r"clock_gsu of bytes, .* candidates",
+)
 WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2, false>"
 CUDA_GATES = (
     Gate(WIDEST, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 90)),
@@ -358,7 +364,9 @@ CUDA_GATES = (
     Gate(BYTES, "bank_replays_stream", 1.0),
     Gate(BYTES, "bank_replays_select", 1.25),
     Gate(r"clock_gsu of bytes, int8 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 27),
-    Gate(r"clock_gsu of bytes, float32 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 47),
+    Gate(
+        r"clock_gsu of bytes, float32 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 47
+    ),
     Gate(FEW_BYTES, "launches", 2),
     Gate(FEW_BYTES, "distinct_bytes_over_minimum", 1.04),
     Gate(FEW_BYTES, "bytes_over_minimum", 1.15),

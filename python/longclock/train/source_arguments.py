@@ -67,7 +67,10 @@ def source_of(args: argparse.Namespace) -> EventSource:
     """Where the events come from."""
     columns, categories = (
         [] if names is None else listed(argument, names)
-        for argument, names in (("--message-columns", args.message_columns), ("--categories", args.categories))
+        for argument, names in (
+            ("--message-columns", args.message_columns),
+            ("--categories", args.categories),
+        )
     )
     return open_source(
         args.source, columns=columns, categories=categories, follow=bool(args.follow)
