@@ -4,6 +4,7 @@
 #include "common/dispatch.h"
 #include "common/parallel.h"
 #include "esu_attention_call.h"
+#include "longclock/common/range.h"
 
 namespace longclock {
 
