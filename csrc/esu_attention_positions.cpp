@@ -53,7 +53,8 @@ std::tuple<Tensor, Tensor> esu_attention_positions(LONGCLOCK_ESU_LAYOUT(LONGCLOC
       for (int64_t q = g.query_begin; q < g.query_end; ++q) time[q] = g.query_time;
       const int64_t first = g.query_begin * in.k, last = g.query_end * in.k;
       if (all_valid && all_between_cpu({{from, true}, -1, g.length - 1}, first, last)) {
-        for (int64_t at = first; at < last; ++at) to[at] = from[at] < 0 ? -1 : g.position + from[at];
+        for (int64_t at = first; at < last; ++at)
+          to[at] = from[at] < 0 ? -1 : g.position + from[at];
         continue;
       }
       for (int64_t at = first; at < last; ++at) {

@@ -251,6 +251,8 @@ def signature(thing: Callable[..., Any], owner: str = "") -> str:
     package = "lc.optim" if thing.__module__ == optim.__name__ else "lc"
     if thing.__module__.startswith(store.__name__):
         package = "longclock.store"
+    if thing.__module__.startswith(plot.__name__):  # is not imported with longclock
+        package = "longclock"
     return f"{package}.{owner}.{call}" if owner else f"{package}.{call}"
 
 

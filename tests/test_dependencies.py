@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "longclock"
 IMPORTED_AS = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client", "confluent-kafka": "confluent_kafka"}  # fmt: skip
 # Beside these parts, all of longclock is core; reading a file imports pandas and pyarrow when it is called, a store in Redis redis, a source of messages what it is of.
-EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "serve": "serve", "export.py": "serve"}  # fmt: skip
+EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "plot": "train", "serve": "serve", "export.py": "serve"}  # fmt: skip
 FOUND_BY_UVICORN = {"httptools", "uvloop"}
 WHEN_CALLED = {"data": {"pandas", "pyarrow", "confluent_kafka", "orjson"}, "store": {"redis"}}
 
@@ -75,6 +75,14 @@ sys.meta_path.insert(0, Refused())
     return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
+def test_pictures_name_what_they_need():
+    done = without({"matplotlib"}, "import longclock.plot")
+    assert (
+        done.stderr.splitlines()[-1]
+        == f"ImportError: longclock.plot needs matplotlib: {TRAIN_EXTRA}"
+    )
+
+
 def test_the_core_needs_no_extra():
     """Every module outside training and serving can be imported with the core's dependencies alone."""
     files = [
@@ -107,6 +115,7 @@ except ImportError as error:
     [
         ("train", "sklearn", TRAIN_EXTRA),
         ("study", "sklearn", TRAIN_EXTRA),
+        ("train", "matplotlib", TRAIN_EXTRA),
         ("serve", "uvicorn", SERVE_EXTRA),
         ("export", "safetensors", SERVE_EXTRA),
     ],

@@ -51,6 +51,11 @@ def test_repeats(repeats: float, negatives_from: str, advice: bool) -> None:
     assert any("--negatives-from popularity" in each for each in said) == advice
 
 
+def test_a_run_over_a_source_knows_no_repeats() -> None:
+    results = {"models": {}, "data": {"labels": "real"}, "config": {"negatives_from": "both"}}
+    assert report.verdict(results) == []
+
+
 def test_the_clock_s_face_is_of_the_search() -> None:
     """Of the most active user's history what the model's own search finds for their item, asked at two hours."""
     config = Config(batch=16, k=3, heads=2, head_dim=4, recent=5)

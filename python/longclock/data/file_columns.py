@@ -84,7 +84,8 @@ def is_parquet(file: Path) -> bool:
 def header(file: Path, form: FileForm = USUAL) -> list[str]:
     """The names of the columns, as they are called here."""
     if not is_parquet(file):
-        return form.ours(_text_header(file, form)[0])
+        _check_text(file)
+        return form.ours(_text_names(file, form)[0])
     with parquet(file) as data:
         return form.ours(data.schema_arrow.names)
 
@@ -203,8 +204,8 @@ def _not_utf8(file: Path) -> str:
     )
 
 
-def _text_header(file: Path, form: FileForm) -> tuple[list[str], str]:
-    """The file's own names of its columns, and what separates them."""
+def _check_text(file: Path) -> None:
+    """Raises where a byte of the file is none of a text."""
     with _open(file) as data:
         block = data.read(1 << 20)
         while block:
@@ -213,6 +214,10 @@ def _text_header(file: Path, form: FileForm) -> tuple[list[str], str]:
                     block.decode()  # says so as of any other text that is no UTF-8
                 raise ValueError("it holds NUL bytes: save it as UTF-8 text (is it UTF-16?)")
             block = data.read(1 << 20)
+
+
+def _text_names(file: Path, form: FileForm) -> tuple[list[str], str]:
+    """The file's own names of its columns, and what separates them."""
     with _open(file) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as text:
         separator = form.separator_of(text.readline())
     with _open(file) as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as text:
@@ -227,7 +232,7 @@ def _read_text(file: Path, columns: Sequence[str], form: FileForm) -> pd.DataFra
     """Every field as text: what looks like a number may be an id, and '01' is not '1'."""
     import pandas as pd
 
-    names, separator = _text_header(file, form)
+    names, separator = _text_names(file, form)
     how: dict[str, Any] = {"sep": separator, "low_memory": False}
     if len(separator) > 1:  # which pandas' fast reader does not take
         how = {"sep": re.escape(separator), "engine": "python"}

@@ -14,7 +14,9 @@ from longclock._extras import TRAIN_EXTRA
 try:
     import matplotlib  # noqa: F401
 except ImportError as error:
-    raise ImportError(f"longclock.plot needs {error.name}: {TRAIN_EXTRA}") from error
+    raise ImportError(
+        f"longclock.plot needs {error.name}: {TRAIN_EXTRA}", name=error.name
+    ) from error
 
 from longclock.plot.clock_face import clock_face, hands, kept
 from longclock.plot.models import points, quality_and_cost, shares_found

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -32,6 +32,7 @@ from longclock.train.tensor_file import (
 # What reading and restoring raise where a file is torn, of another program or of other shapes.
 BROKEN = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, IndexError, OverflowError,
           RecursionError)  # fmt: skip
+Value = TypeVar("Value")
 OPTIMIZERS = ("optimizer", "embedding_optimizer")  # names of Run.optimizers in a file
 
 
@@ -164,8 +165,8 @@ def read(path: Path) -> Trained:
         raise broken(path.name, error) from error
 
 
-def of_kind(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
-    """The tensors of a file whose names begin with the kind, by what follows it."""
+def of_kind(tensors: Mapping[str, Value], kind: str) -> dict[str, Value]:
+    """The tensors, or arrays, of a file whose names begin with the kind, by what follows it."""
     start = f"{kind}."
     return {key.removeprefix(start): x for key, x in tensors.items() if key.startswith(start)}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import torch
 
 from longclock import metrics
 from longclock.data import EventStream
-from longclock.data.stream import IntArray
 from longclock.train import checkpoint, results
 from longclock.train.batches import CPU, TrainingData
 from longclock.train.config import MODELS, Config
@@ -112,24 +112,17 @@ def run_model(
                 bar.set_postfix(_so_far(run, data, bar.n, counted_from))
                 shown = now
             if last or now - saved >= options.checkpoint_seconds:
-                _save(path, run, identity, data, parts, options)
+                save(path, partial(checkpoint.save, path, run, identity, data, parts), options)
                 saved = now
 
         train(run, data, config, after_chunk, team)
     return run
 
 
-def _save(
-    path: Path,
-    run: Run,
-    identity: dict[str, Any],
-    data: TrainingData,
-    parts: list[IntArray],
-    options: Options,
-) -> None:
-    """A checkpoint, or a word why there is none: training goes on, and the next one is tried all the same."""
+def save(path: Path, write: Callable[[], None], options: Options) -> None:
+    """A checkpoint, which ``write`` writes, or a word why there is none: training goes on, and the next one is tried all the same."""
     try:
-        checkpoint.save(path, run, identity, data, parts)
+        write()
         options.unsaved.discard(path)
     except OSError as error:
         if path not in options.unsaved:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from longclock.data.sources.source import Cursor, Read
 from longclock.data.stream import DAY, IntArray, stretches
 from longclock.train import tables
 from longclock.train.batches import on_clock
+from longclock.train.checkpoint import of_kind
 from longclock.train.config import Config
 from longclock.train.excerpt import Excerpt
 from longclock.train.loop import chunk_ends
@@ -325,10 +327,7 @@ class Memory:
         """
         arrays = {key: x.numpy() for key, x in tensors.items()}
 
-        def of(kind: str) -> dict[str, IntArray]:
-            start = f"{kind}."
-            return {key.removeprefix(start): x for key, x in arrays.items() if key.startswith(start)}  # fmt: skip
-
+        of = functools.partial(of_kind, arrays)
         self.users = Numbering.from_arrays(of("users"), self.bounds.user_rows)
         self.items = Numbering.from_arrays(of("items"), self.bounds.item_rows)
         for name in self.attributes:
@@ -364,5 +363,4 @@ def _events(columns: dict[str, IntArray]) -> Events | None:
     user, item, time, order_time = (
         columns[name] for name in ("user", "item", "time", "order_time")
     )
-    categories = {key.removeprefix("category."): x for key, x in columns.items() if key.startswith("category.")}  # fmt: skip
-    return Events(user, item, time, order_time, columns.get("label"), categories)
+    return Events(user, item, time, order_time, columns.get("label"), of_kind(columns, "category"))

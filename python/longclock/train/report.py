@@ -153,7 +153,9 @@ def _learned(models: dict[str, Any]) -> list[str]:
 
 def _likeness(data: dict[str, Any], config: dict[str, Any]) -> list[str]:
     """Of the events: how many repeat what their user did before, and whether the negatives suit that."""
-    share = data["repeats"]
+    share = data.get("repeats")
+    if share is None:  # a run over a source does not hold what it would be counted of
+        return []
     found = [f"{share:.0%} of the events are an item that their user took before."]
     if (
         data["labels"] == "sampled negatives"

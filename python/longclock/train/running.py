@@ -13,6 +13,7 @@ from torch import Tensor
 
 from longclock import metrics
 from longclock.data.stream import DAY, IntArray
+from longclock.train.checkpoint import of_kind
 from longclock.train.excerpt import Excerpt
 from longclock.train.results import LONG
 
@@ -181,7 +182,7 @@ class RunningFigures:
         Raises:
             KeyError: something is missing.
         """
-        arrays = {key.removeprefix("figures."): x.numpy() for key, x in tensors.items() if key.startswith("figures.")}  # fmt: skip
+        arrays = {name: x.numpy() for name, x in of_kind(tensors, "figures").items()}
         for name, bins in self.bins.items():
             bins.counts = arrays[f"bins.{name}"]
         self.lengths, self.of_days, self.sums = (

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from longclock.data.sources import EventSource
 from longclock.data.sources.source import Cursor
 from longclock.train import checkpoint, results, tables, tensor_file
-from longclock.train.compare import SHOW_SECONDS, Options, console
+from longclock.train.compare import SHOW_SECONDS, Options, console, save
 from longclock.train.config import MODELS, Config, Model
 from longclock.train.excerpt import Excerpt
 from longclock.train.folder import write_whole
@@ -176,12 +177,12 @@ def run_model(
                 if figures.diverged >= 0:
                     break
                 if team.first and now - saved >= options.checkpoint_seconds:
-                    _save(found, path, identity, options)
+                    save(path, partial(found.save, path, identity), options)
                     saved = time.monotonic()
     if found is None:
         raise ValueError("no events came")
     if team.first:
-        _save(found, path, identity, options)
+        save(path, partial(found.save, path, identity), options)
     return found
 
 
@@ -291,16 +292,3 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         return tensor_file.read(path)
     except checkpoint.BROKEN as error:
         raise checkpoint.broken(path.name, error) from error
-
-
-def _save(found: SourcedRun, path: Path, identity: dict[str, Any], options: Options) -> None:
-    """A checkpoint, or a word why there is none: training goes on, and the next one is tried all the same."""
-    try:
-        found.save(path, identity)
-        options.unsaved.discard(path)
-    except OSError as error:
-        if path not in options.unsaved:
-            options.unsaved.add(path)
-            console.say(
-                f"{path} cannot be written: {error.strerror}; training goes on and tries again"
-            )
