@@ -103,7 +103,11 @@ def cuda_tables(equal: bool) -> Call:
 
 
 def cuda_bytes(
-    query_dtype: str, s: int = 4, candidates: int | None = None, m: int = M
+    query_dtype: str,
+    s: int = 4,
+    candidates: int | None = None,
+    m: int = M,
+    dtype: torch.dtype = torch.int8,
 ) -> Callable[[bool], Call]:
     """Of rows in bytes."""
 
@@ -112,7 +116,7 @@ def cuda_bytes(
         if equal:
             case.keys.zero_()
             case.key_time.fill_(1_700_000_000)
-        rows: Any = lc.quantize_rows(case.keys)
+        rows: Any = lc.quantize_rows(case.keys, dtype)
         inputs = (case.query, *rows, case.key_time, case.query_time, *case.mlp)
         in_bytes = dataclasses.replace(case, keys=rows, layout={"query_dtype": query_dtype})
         return Call(lambda: in_bytes.run(lc.clock_gsu, K), inputs, rows.values)
@@ -161,6 +165,17 @@ CUDA_CALLS = (
             f"clock_gsu of bytes, {each} query, 128 candidates", 128 * M, cuda_bytes(each, 1, 128)
         )
         for each in ("float32", "bfloat16", "int8")
+    ),
+    Workload("clock_gsu of float8", 4 * M, cuda_bytes("float32", dtype=torch.float8_e4m3fn)),
+    Workload(
+        "clock_gsu of float8 S=32 C=5",
+        32 * M,
+        cuda_bytes("float32", 32, 5, dtype=torch.float8_e4m3fn),
+    ),
+    Workload(
+        "clock_gsu of float8, 128 candidates",
+        128 * M,
+        cuda_bytes("bfloat16", 1, 128, dtype=torch.float8_e4m3fn),
     ),
     # What the multiprocessors of real cards have to do; narrow rows are cut as wide ones are.
     *(
@@ -227,7 +242,7 @@ TABLES, OF_TABLES = r"clock_gsu of two tables", r"clock_gsu_kernel<\w+, \(RowFor
 # Rows in bytes, for queries of both kinds that are multiplied.
 BYTES, OF_BYTES = (
     r"clock_gsu of bytes, \w+ query( S=512)?",
-    r"Int8By<(float|signed char)>, \(RowForm\)",
+    r"(Int8By<(float|signed char)>|Float8By<float>), \(RowForm\)",
 )
 FEW_BYTES, MANY_BYTES = (
     r"clock_gsu of bytes, \w+ query S=32 C=5",

@@ -80,6 +80,7 @@ int launch_gsu_score(const DeviceSearchParams& p, float* scores, CudaStream stre
   const bool only_alone = left == Left::kAlone;
   const DType dtype = p.behaviours.dtype;
   if (dtype == DType::kInt8) return launch_gsu_score_int8(p, only_alone, scores, stream);
+  if (dtype == DType::kFloat8) return launch_gsu_score_float8(p, only_alone, scores, stream);
   return launch_gsu_score_alone(p, only_alone, scores, stream, [&](const auto& launch) {
     LONGCLOCK_WITH_DTYPE(
         dtype, T, with_row_form(p, [&](auto form, auto features) { launch(T{}, form, features); }));

@@ -19,6 +19,7 @@ int launch_gsu_score_few(const DeviceSearchParams& search, float* scores, Left* 
   *left = tiles.windows ? Left::kAlone : Left::kNone;
   const DType dtype = search.behaviours.dtype;
   if (dtype == DType::kInt8) return launch_gsu_score_few_int8(search, tiles, scores, stream);
+  if (dtype == DType::kFloat8) return launch_gsu_score_few_float8(search, tiles, scores, stream);
   return launch_gsu_score_tiles(search, tiles, scores, stream, [&](const auto& launch) {
     LONGCLOCK_WITH_DTYPE(dtype, T, with_form(search, [&](auto form) { launch(T{}, form); }));
   });

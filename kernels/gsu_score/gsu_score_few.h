@@ -16,10 +16,15 @@ enum class Left { kNone, kAlone, kAll };
 int launch_gsu_score_few(const DeviceSearchParams& search, float* scores, Left* left,
                          CudaStream stream);
 
-// Of rows of int8, which are compiled on their own: the tiles, and queries one by one.
+// Of rows of int8, and of float8, which are compiled on their own: the tiles, and queries one by
+// one.
 int launch_gsu_score_few_int8(const DeviceSearchParams& search, const FewTiles& tiles,
                               float* scores, CudaStream stream);
+int launch_gsu_score_few_float8(const DeviceSearchParams& search, const FewTiles& tiles,
+                                float* scores, CudaStream stream);
 int launch_gsu_score_int8(const DeviceSearchParams& search, bool only_alone, float* scores,
                           CudaStream stream);
+int launch_gsu_score_float8(const DeviceSearchParams& search, bool only_alone, float* scores,
+                            CudaStream stream);
 
 }  // namespace longclock

@@ -83,7 +83,7 @@ class AheadScorer : TileScorer<T, kForm, false> {
     const bool valid = is_valid(first);
     const bool any = plain_ || __any_sync(kAllLanes, valid);
     float row_scale = 0.0f;
-    if constexpr (kIsInt8<T>) {
+    if constexpr (kInBytes<T>) {
       if (valid && is_known(first)) row_scale = p_.behaviours.key_scale[scale_at_];
     }
     const float product = Base::scaled(dot_rows(first, any), row_scale);
@@ -112,7 +112,7 @@ class AheadScorer : TileScorer<T, kForm, false> {
   __device__ void load_time(unsigned first) {
     const bool valid = is_valid(first);
     time_ = valid ? time_of(p_, view_, behaviour(first)) : 0;
-    if constexpr (kIsInt8<T>) scale_at_ = valid ? Base::scale_at(behaviour(first)) : 0;
+    if constexpr (kInBytes<T>) scale_at_ = valid ? Base::scale_at(behaviour(first)) : 0;
   }
 
   // Loads what says which row this lane's behaviour of a tile has, and whether it is valid.

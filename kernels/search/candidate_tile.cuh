@@ -14,7 +14,7 @@
 #include "longclock/common/mma.cuh"
 #include "longclock/common/vector16.cuh"
 #include "longclock/common/warp.cuh"
-#include "longclock/search/int8_rows.cuh"
+#include "longclock/search/byte_rows.cuh"
 #include "longclock/search/sweep_parts.h"
 
 namespace longclock {

@@ -59,8 +59,9 @@ int launch_few_topk(const DeviceSearchTopKParams& p, const FewPlan& plan, CudaSt
   const auto with_elements = [&](const auto& launch) {
     LONGCLOCK_WITH_DTYPE(dtype, T, with_form(search, [&](auto form) { launch(T{}, form); }));
   };
-  const int error = dtype == DType::kInt8 ? launch_few_tiles_int8(p, plan, stream)
-                                          : launch_few_tiles(p, plan, stream, with_elements);
+  const int error = dtype == DType::kInt8     ? launch_few_tiles_int8(p, plan, stream)
+                    : dtype == DType::kFloat8 ? launch_few_tiles_float8(p, plan, stream)
+                                              : launch_few_tiles(p, plan, stream, with_elements);
   if (error != cudaSuccess || p.parts == 1 || plan.tiles.windows) return error;
   return launch_topk_merge(
       {DType::kFloat32, p.entries, search.queries, p.parts, p.k, p.scores, p.indices}, stream);

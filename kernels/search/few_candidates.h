@@ -28,8 +28,10 @@ int plan_few_topk(const DeviceSearchParams& search, int64_t k, FewPlan* plan);
 // params.only_alone. Returns a cudaError_t: 0 is success. Allocates nothing and waits for nothing.
 int launch_few_topk(const DeviceSearchTopKParams& params, const FewPlan& plan, CudaStream stream);
 
-// The tiles of rows of int8, which are compiled on their own.
+// The tiles of rows of int8, and of float8, which are compiled on their own.
 int launch_few_tiles_int8(const DeviceSearchTopKParams& params, const FewPlan& plan,
                           CudaStream stream);
+int launch_few_tiles_float8(const DeviceSearchTopKParams& params, const FewPlan& plan,
+                            CudaStream stream);
 
 }  // namespace longclock

@@ -42,16 +42,16 @@ __device__ __forceinline__ void load_few_queries(const DeviceSearchParams& p, in
   for (int f = 0; f < p.behaviours.feature_count; ++f) load(p.behaviours.features[f].dim);
 }
 
-// The same of queries of int8 rows, a warp each.
+// The same of queries of rows in bytes, a warp each.
 template <class Query>
-__device__ __forceinline__ void load_few_int8_queries(const DeviceSearchParams& p, int64_t begin,
+__device__ __forceinline__ void load_few_byte_queries(const DeviceSearchParams& p, int64_t begin,
                                                       int count, int row_bytes, char* rows) {
   for (int q = warp_index(); q < count; q += static_cast<int>(blockDim.x) / kWarp) {
     Query* const row = reinterpret_cast<Query*>(rows + q * row_bytes);
     if constexpr (std::is_same_v<Query, int8_t>) {
       load_int8_query(p, begin + q, row);
     } else {
-      load_int8_query(p, begin + q, lane_index(), kWarp, row);
+      load_byte_query(p, begin + q, lane_index(), kWarp, row);
     }
   }
 }
@@ -94,7 +94,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
       own.s = known ? time_similarity(time_, p_.clocks, b.time.clocks, b.time.clock[0].mlp.hidden,
                                       time_of(p_, view_, m), view_.query_time)
                     : __int_as_float(0x7fc00000);
-      if constexpr (kIsInt8<T>) {
+      if constexpr (kInBytes<T>) {
         const int64_t position = view_.position + m;
         if (known) own.scale = b.key_scale[b.ids ? b.ids[position] : position];
       }
@@ -118,7 +118,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
   using PlainSums = SumOf<T>[kFewGroups][kTileQueries];
   using Sums = std::conditional_t<kHasMma<T>, TensorSums, PlainSums>;
 
-  // What a score has of its row besides the dot product: s, and of int8 rows the scale.
+  // What a score has of its row besides the dot product: s, and of rows in bytes the scale.
   struct OfFloats {
     float s;
     __device__ OfFloats from(int lane) const { return {__shfl_sync(kAllLanes, s, lane)}; }
@@ -129,10 +129,10 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
       return {__shfl_sync(kAllLanes, s, lane), __shfl_sync(kAllLanes, scale, lane)};
     }
   };
-  using OfRow = std::conditional_t<kIsInt8<T>, OfBytes, OfFloats>;
+  using OfRow = std::conditional_t<kInBytes<T>, OfBytes, OfFloats>;
 
   __device__ float score_of(int query, float dot, const OfRow& row) const {
-    if constexpr (kIsInt8<T>) dot = __fmul_rn(dot, row.scale);
+    if constexpr (kInBytes<T>) dot = __fmul_rn(dot, row.scale);
     return fmaf(query_scale<T>(p_, rows_ + query * row_stride_), dot, row.s);
   }
 
@@ -180,7 +180,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
 
   // Adds the products of a step, whose columns begin at column `at` of the queries.
   __device__ void multiply(const Keys& keys, int at, Sums& sums) const {
-    if constexpr (kIsInt8<T>) {
+    if constexpr (kInBytes<T>) {
       multiply_bytes(keys, at + lane_index() % kRowLanes * kPiece, sums);
     } else if constexpr (kHasMma<T>) {
       multiply_by_tensor_cores(keys, at + lane_index() % 4 * kPiece, sums);
@@ -226,7 +226,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
     }
   }
 
-  // A piece of a row of int8 with as many of each query's elements, four at a time where these are
+  // A piece of a row in bytes with as many of each query's elements, four at a time where these are
   // floats.
   __device__ void multiply_bytes(const Keys& keys, int at, PlainSums& sums) const {
     if constexpr (kIsInt8Query<T>) {
@@ -240,10 +240,10 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
     } else {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int place = int8_query_place(at + 4 * i);
+        const int place = byte_query_place(at + 4 * i);
         float values[kFewGroups][4];
 #pragma unroll
-        for (int j = 0; j < kFewGroups; ++j) widen_bytes(word_of(keys[j], i), values[j]);
+        for (int j = 0; j < kFewGroups; ++j) widen_bytes<T>(word_of(keys[j], i), values[j]);
 #pragma unroll
         for (int q = 0; q < kTileQueries; ++q) {
           if (q >= queries_) break;

@@ -53,8 +53,8 @@ __device__ __forceinline__ bool begin_few(const DeviceSearchParams& p, const Few
   const CandidateRange candidates = shared->candidates;
   if (candidates.count == 0) return false;
   load_view(p, [&] { return candidates.sequence; }, &shared->view, &shared->time);
-  if constexpr (kIsInt8<T>) {
-    load_few_int8_queries<QueryOf<T>>(p, candidates.query, candidates.count, tiles.row_bytes,
+  if constexpr (kInBytes<T>) {
+    load_few_byte_queries<QueryOf<T>>(p, candidates.query, candidates.count, tiles.row_bytes,
                                       queries);
   } else {
     load_few_queries<T>(p, candidates.query, candidates.count, tiles.row_bytes, queries);

@@ -3,7 +3,7 @@
 // and the launches.
 #include "longclock/common/launch.cuh"
 #include "longclock/common/second_level_cache.h"
-#include "longclock/search/int8_candidate_tile.cuh"
+#include "longclock/search/byte_candidate_tile.cuh"
 #include "longclock/search/key_stages.cuh"
 #include "longclock/search/many_candidates.h"
 #include "longclock/search/row_form.cuh"
@@ -215,12 +215,12 @@ int give_candidates(SweepParams& p, void* packed, CudaStream stream) {
   return launch_pack_candidates(p.search, p.task, p.rows, packed, stream);
 }
 
-// Rows of int8 come whole alone, and not too wide for candidates in registers.
+// Rows in bytes come whole alone, and not too wide for candidates in registers.
 bool fit_registers(const DeviceSearchParams& search) {
   const DType by = search.behaviours.query_dtype;
-  const int most = by == DType::kInt8       ? kMostRowBytes<Int8By<int8_t>>
-                   : by == DType::kBFloat16 ? kMostRowBytes<Int8By<BFloat16>>
-                                            : kMostRowBytes<Int8By<float>>;
+  const int most = by == DType::kInt8       ? kMostColumns<int8_t>
+                   : by == DType::kBFloat16 ? kMostColumns<BFloat16>
+                                            : kMostColumns<float>;
   return search_is_aligned(search) && search.query_dim <= most;
 }
 
@@ -232,8 +232,7 @@ cudaError_t plan_sweeps(const DeviceSearchParams& search, SweepPlan* plan) {
                                                           : static_cast<bool>(search.query_offsets);
   *plan = {};
   if (!many || search.sequences == 0 || search.queries == 0 || search.query_dim == 0 ||
-      (b.dtype == DType::kInt8 && !fit_registers(search)) ||
-      search.table_rows > kMaxTableRows) {
+      (is_byte(b.dtype) && !fit_registers(search)) || search.table_rows > kMaxTableRows) {
     return cudaSuccess;
   }
   for (int f = 0; f < b.feature_count; ++f) {
@@ -263,6 +262,8 @@ int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
       return p.search.behaviours.query_dtype == DType::kInt8
                  ? launch_sweep_int8(p, sweep, stream)
                  : launch_sweep_int8_floats(p, sweep, stream);
+    case DType::kFloat8:
+      return launch_sweep_float8(p, sweep, stream);
     default:
       return launch_sweep_bf16(p, sweep, stream);
   }

@@ -79,5 +79,6 @@ int launch_sweep_fp16(const SweepParams& params, Sweep sweep, CudaStream stream)
 int launch_sweep_bf16(const SweepParams& params, Sweep sweep, CudaStream stream);
 int launch_sweep_int8(const SweepParams& params, Sweep sweep, CudaStream stream);  // int8 queries
 int launch_sweep_int8_floats(const SweepParams& params, Sweep sweep, CudaStream stream);
+int launch_sweep_float8(const SweepParams& params, Sweep sweep, CudaStream stream);
 
 }  // namespace longclock

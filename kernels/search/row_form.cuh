@@ -6,8 +6,8 @@
 
 #include "longclock/common/mma.cuh"
 #include "longclock/common/vector16.cuh"
+#include "longclock/search/byte_rows.cuh"
 #include "longclock/search/device_search.h"
-#include "longclock/search/int8_rows.cuh"
 
 namespace longclock {
 
@@ -56,8 +56,8 @@ __device__ __forceinline__ void load_query(const DeviceSearchParams& p, int64_t 
                                            QueryOf<T>* shared) {
   if constexpr (kIsInt8Query<T>) {
     if (warp_index() == 0) load_int8_query(p, q, shared);
-  } else if constexpr (kIsInt8<T>) {
-    load_int8_query(p, q, threadIdx.x, blockDim.x, shared);
+  } else if constexpr (kInBytes<T>) {
+    load_byte_query(p, q, threadIdx.x, blockDim.x, shared);
   } else {
     int64_t begin = 0;
     const auto load = [&](int64_t dim) {
@@ -85,7 +85,7 @@ inline bool search_is_aligned(const DeviceSearchParams& p) {
 // Bytes of a query in shared memory.
 inline int64_t padded_query_bytes(const DeviceSearchParams& p) {
   const Behaviours& b = p.behaviours;
-  if (b.dtype == DType::kInt8) return int8_query_bytes(b);
+  if (is_byte(b.dtype)) return byte_query_bytes(b);
   int64_t bytes = step_bytes(b.dim, size_of(b.dtype));
   for (int i = 0; i < b.feature_count; ++i) {
     bytes += step_bytes(b.features[i].dim, size_of(b.dtype));
@@ -121,8 +121,8 @@ void with_row_form(const DeviceSearchParams& p, const F& f) {
   });
 }
 
-// Calls f(an element of rows of int8, with_form()'s), of rows that have no features. Queries that
-// are rounded to bfloat16 are multiplied as floats.
+// Calls f(an element of rows of int8, or of float8, with_form()'s), of rows that have no features.
+// Queries that are rounded to bfloat16 are multiplied as floats.
 template <class F>
 void with_int8_rows(const DeviceSearchParams& p, const F& f) {
   with_form(p, [&](auto form) {
@@ -130,11 +130,15 @@ void with_int8_rows(const DeviceSearchParams& p, const F& f) {
     f(Int8By<float>{}, form);
   });
 }
+template <class F>
+void with_float8_rows(const DeviceSearchParams& p, const F& f) {
+  with_form(p, [&](auto form) { f(Float8By<float>{}, form); });
+}
 
 // Bytes of shared memory that load_query needs.
 inline int query_bytes(const DeviceSearchParams& p) {
   const Behaviours& b = p.behaviours;
-  const bool scaled = b.dtype == DType::kInt8 && b.query_dtype == DType::kInt8;
+  const bool scaled = is_byte(b.dtype) && b.query_dtype == DType::kInt8;
   if (scaled) return static_cast<int>(padded_query_bytes(p)) + kQueryScaleBytes;
   return row_form(p) == RowForm::kElements ? 0 : static_cast<int>(padded_query_bytes(p));
 }

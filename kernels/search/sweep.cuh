@@ -29,7 +29,7 @@ class CandidateSweep {
         row_(static_cast<unsigned>(candidates.query - p.task.begin) + first_candidate()),
         count_(candidates.count - first_candidate()),
         row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())) {
-    if constexpr (kIsInt8<T>) {
+    if constexpr (kInBytes<T>) {
       Tile::for_each_candidate([&](int group, int half, int at) {
         scales_[group][half] = scales[first_candidate() + at];
       });
@@ -133,7 +133,7 @@ class CandidateSweep {
 
   // Scores of the lane's keys of a step.
   __device__ void add_times(const float* s, typename Tile::Products& scores) const {
-    if constexpr (kIsInt8<T>) multiply_by_scales(s + KeyStages<kRowBytes>::kScalesAfter, scores);
+    if constexpr (kInBytes<T>) multiply_by_scales(s + KeyStages<kRowBytes>::kScalesAfter, scores);
     float times[Tile::kLaneKeys];
 #pragma unroll
     for (int i = 0; i < Tile::kLaneKeys; i += 4) {
@@ -146,7 +146,7 @@ class CandidateSweep {
     Tile::for_each_candidate([&](int group, int half, int) {
 #pragma unroll
       for (int i = 0; i < Tile::kLaneKeys; ++i) {
-        const float scale = kIsInt8<T> ? scales_[group][half] : p_.search.scale;
+        const float scale = kInBytes<T> ? scales_[group][half] : p_.search.scale;
         scores[group][half][i] = fmaf(scale, scores[group][half][i], times[i]);
       }
     });
@@ -178,7 +178,7 @@ class CandidateSweep {
   unsigned row_;        // of the lane's first candidate in the task: past the last as well
   int count_;           // candidates from the lane's first on
   uint32_t row_place_;  // of this lane's keys in a tile
-  float scales_[kIsInt8<T> ? Tile::kGroups : 1][2];  // of the lane's candidates of int8
+  float scales_[kInBytes<T> ? Tile::kGroups : 1][2];  // of the lane's candidates of int8
   Tile tile_;
 };
 
@@ -215,7 +215,7 @@ __device__ __forceinline__ float* times_of(const SweepParams& p, const Candidate
 // kPanels: rows come in panels, and kRowBytes is what a row has of one.
 template <class T, int kRowBytes, Sweep kSweep, bool kPanels>
 using SweepStages = std::conditional_t<kPanels, PanelStages<T, kSweep == Sweep::kScores>,
-                                       KeyStages<kRowBytes, kSweep == Sweep::kScores, kIsInt8<T>>>;
+                                       KeyStages<kRowBytes, kSweep == Sweep::kScores, kInBytes<T>>>;
 
 template <class T, int kRowBytes, Sweep kSweep, bool kPanels = false>
 __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_tile,
@@ -236,9 +236,9 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   load_time_mlps(p.search.behaviours.time.clock[0].mlp, p.search.behaviours.time.clocks,
                  &shared.time);
   const float* scales = nullptr;
-  if constexpr (kIsInt8<T>) {
+  if constexpr (kInBytes<T>) {
     scales = shared.s[0];  // which they pass through, as candidates do through the rest
-    load_int8_candidates<T, kRowBytes>(p.search, candidates, memory, shared.s[0]);
+    load_byte_candidates<T, kRowBytes>(p.search, candidates, memory, shared.s[0]);
   } else if constexpr (!kPanels) {
     load_candidates<T, kRowBytes>(p.search, candidates, memory);
   }
@@ -357,7 +357,7 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
 // For rows that come in panels, or of any whole number of 16-byte pieces up to kMostRowBytes.
 template <class T, Sweep kSweep>
 cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
-  if constexpr (!kIsInt8<T>) {
+  if constexpr (!kInBytes<T>) {
     if (p.rows.panels > 0) return launch_sweep<T, kPanelBytes, kSweep, true>(p, stream);
   }
   const int64_t bytes = p.search.query_dim * static_cast<int64_t>(sizeof(T));

@@ -2,9 +2,9 @@
 // The candidates of a block of a sweep, and how they come to shared memory.
 #pragma once
 
+#include "longclock/search/byte_candidate_tile.cuh"
 #include "longclock/search/candidate_range.cuh"
 #include "longclock/search/candidate_tile.cuh"
-#include "longclock/search/int8_candidate_tile.cuh"
 #include "longclock/search/key_stages.cuh"
 
 namespace longclock {
@@ -44,7 +44,7 @@ __device__ __forceinline__ void load_candidates(const DeviceSearchParams& p,
   }
 }
 
-// Four columns of a query of rows of int8, from column d on, which has a row of the block's: as
+// Four columns of a query of rows in bytes, from column d on, which has a row of the block's: as
 // int8, or in slices, at a multiple of four.
 template <class T, int kRowBytes>
 __device__ __forceinline__ void store_four(const float (&values)[4], float scale, int row, int d,
@@ -74,9 +74,9 @@ __device__ __forceinline__ void store_four(const float (&values)[4], float scale
   }
 }
 
-// The same of queries of rows of int8, a quad each; and what their products are multiplied by.
+// The same of queries of rows in bytes, a quad each; and what their products are multiplied by.
 template <class T, int kRowBytes>
-__device__ __forceinline__ void load_int8_candidates(const DeviceSearchParams& p,
+__device__ __forceinline__ void load_byte_candidates(const DeviceSearchParams& p,
                                                      const CandidateRange& candidates, char* rows,
                                                      float* scales) {
   const int dim = static_cast<int>(p.query_dim), column = lane_index() % 4 * 4;
@@ -113,7 +113,7 @@ __device__ __forceinline__ void load_int8_candidates(const DeviceSearchParams& p
       four(d, values);
       store_four<T, kRowBytes>(values, scale, row, d, rows);
     }
-    const float inverse = kIsInt8Query<T> ? scale : inverse_of_power(scale);
+    const float inverse = kIsInt8Query<T> ? scale : inverse_of_power(scale) * kKeyFactor<T>;
     if (column == 0) scales[row] = __fmul_rn(p.scale, inverse);
   }
 }

@@ -71,7 +71,7 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
     }
     const float dot = known && readable ? 0.0f : __int_as_float(0x7fc00000);
     float row_scale = 0.0f;
-    if constexpr (kIsInt8<T>) {
+    if constexpr (kInBytes<T>) {
       if (valid && known) row_scale = b.key_scale[scale_at(m)];
     }
     const float product = readable ? scaled(dot_rows(first, end), row_scale) : 0.0f;
@@ -92,7 +92,7 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
     return p_.behaviours.ids ? p_.behaviours.ids[position] : position;
   }
   __device__ static float scaled(float product, float row_scale) {
-    if constexpr (kIsInt8<T>) return __fmul_rn(product, row_scale);
+    if constexpr (kInBytes<T>) return __fmul_rn(product, row_scale);
     return product;
   }
 
@@ -105,7 +105,7 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
   // Adds the products of pieces with column d of the query, in shared memory or where it lies; its
   // columns from `end` on count as zeros.
   __device__ void multiply(const Keys& key, int d, int64_t end, Sums& sums) const {
-    if constexpr (kIsInt8<T>) {
+    if constexpr (kInBytes<T>) {
       multiply_bytes(key, d, end, sums);
     } else if constexpr (kHasMma<T>) {
       const int column = lane_index() / 4;  // of B
@@ -137,7 +137,7 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
     }
   }
 
-  // The same of rows of int8, with four of a query's elements at a time where these are floats.
+  // The same of rows in bytes, with four of a query's elements at a time where these are floats.
   __device__ void multiply_bytes(const Keys& key, int d, int64_t end, Sums& sums) const {
     if constexpr (kIsInt8Query<T>) {
       const uint4 query = *reinterpret_cast<const uint4*>(shared_query_ + d);
@@ -150,7 +150,7 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
 #pragma unroll
         for (int j = 0; j < kTileGroups; ++j) {
           float values[4];
-          widen_bytes(word_of(key[j], i), values);
+          widen_bytes<T>(word_of(key[j], i), values);
           sums[j][0] = add_four(values, query, sums[j][0]);
         }
       }
@@ -160,7 +160,7 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
   // Columns d to d + 3 of a query of floats.
   __device__ float4 four_of_query(int d, int64_t end) const {
     if constexpr (kAligned) {
-      return *reinterpret_cast<const float4*>(shared_query_ + int8_query_place(d));
+      return *reinterpret_cast<const float4*>(shared_query_ + byte_query_place(d));
     } else {
       const auto column = [&](int i) {
         return d + i < end ? query_element(p_, q_ * p_.query_dim + d + i) : 0.0f;
@@ -201,9 +201,9 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
       for (int j = 0; j < kTileGroups; ++j) pieces[j] += columns;
     };
     int d = lane_index() % kRowLanes * kPiece;
-    if constexpr (kAligned && !kIsInt8Query<T>) {
+    if constexpr (kAligned && !kIsInt8Query<T> && !kIsFloat8<T>) {
       // Two steps at a time: eight loads a lane are in flight. (Registers are short for sums of
-      // bytes, whose rows seldom have two steps.)
+      // bytes and where float8 is decoded, whose rows seldom have two steps.)
 #pragma unroll 1
       for (int left = dim / (2 * kStep); left > 0; --left, d += 2 * kStep) {
         Keys keys, next;

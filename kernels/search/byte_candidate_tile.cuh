@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of candidates of floats with keys of int8 on tensor cores. Keys lie in shared memory as
+// Products of candidates of floats with keys in bytes on tensor cores. Keys lie in shared memory as
 // bytes and become fp16, which holds them exactly, as they are read: a word of four is two words of
 // B. Candidates are multiplied by a power of two that brings the largest element to 2^14, and are
 // one number of fp16 an element, which all of bfloat16's bits fit, or for fp32 two, whose sum is
@@ -13,13 +13,12 @@ namespace longclock {
 // Numbers of fp16 that an element of a query is.
 template <class Query>
 inline constexpr int kSlices = sizeof(Query) == 2 ? 1 : 2;
-// Columns of rows of T that a sweep takes at most.
+// Columns of rows in bytes that a sweep takes at most.
+template <class Query>
+inline constexpr int kMostColumns = sizeof(Query) == 1 ? 512 : 256 / kSlices<Query>;
+// Bytes of rows of T that it takes at most.
 template <class T>
-inline constexpr int kMostRowBytes = 512;
-template <>
-inline constexpr int kMostRowBytes<Int8By<BFloat16>> = 256;
-template <>
-inline constexpr int kMostRowBytes<Int8By<float>> = 128;
+inline constexpr int kMostRowBytes = kInBytes<T> ? kMostColumns<QueryOf<T>> : 512;
 
 // Where column c of a candidate lies among the columns of each slice: of every 16 the first two of
 // each four come before the last two, as the words of B have them.
@@ -44,7 +43,30 @@ __device__ __forceinline__ void slice(float value, __half (&out)[kCount]) {
   if constexpr (kCount == 2) out[1] = __float2half_rn(finite ? value - __half2float(out[0]) : 0.0f);
 }
 
-// Four elements of int8 as fp16: 128 more than each are the lowest bits of 1,024 and as much.
+// What keys are multiplied by once they are fp16, and sums of products are to be: the exponent of
+// fp16 is 8 less than what that of float8 is in its place.
+template <class T>
+inline constexpr float kKeyFactor = kIsFloat8<T> ? 256.0f : 1.0f;
+
+// Four elements as fp16, over kKeyFactor.
+template <class T>
+__device__ __forceinline__ uint2 halves_of_bytes(uint32_t word)
+  requires kIsFloat8<T>
+{
+  const auto half2 = [&](uint32_t selector) {
+    const uint32_t bits = __byte_perm(word, 0, selector);  // the upper bytes of two halves
+    return (bits & 0x80008000u) | (bits >> 1 & 0x3f803f80u);
+  };
+  uint2 halves = make_uint2(half2(0x1404), half2(0x3424));
+  if (const uint32_t nans = nans_of_float8(word)) {
+    halves.x |= (nans >> 7 & 1) * 0x7fffu | (nans >> 15 & 1) * 0x7fff0000u;
+    halves.y |= (nans >> 23 & 1) * 0x7fffu | (nans >> 31 & 1) * 0x7fff0000u;
+  }
+  return halves;
+}
+
+// Of int8: 128 more than each are the lowest bits of 1,024 and as much.
+template <class T>
 __device__ __forceinline__ uint2 halves_of_bytes(uint32_t word) {
   const uint32_t moved = word ^ 0x80808080u;
   const auto half2 = [&](uint32_t selector) {
@@ -57,12 +79,12 @@ __device__ __forceinline__ uint2 halves_of_bytes(uint32_t word) {
 }
 
 // kRowBytes: of a key's row.
-template <class Query, int kRowBytes>
-  requires(sizeof(Query) > 1)
-class CandidateTile<Int8By<Query>, kRowBytes>
+template <template <class> class KeyBy, class Query, int kRowBytes>
+  requires(kInBytes<KeyBy<Query>> && sizeof(Query) > 1)
+class CandidateTile<KeyBy<Query>, kRowBytes>
     : public CandidateTile<Float16, kRowBytes * 2 * kSlices<Query>> {
   using Candidates = CandidateTile<Float16, kRowBytes * 2 * kSlices<Query>>;
-  using Key = Int8By<Query>;
+  using Key = KeyBy<Query>;
   using Candidates::a_;
 
  public:
@@ -82,7 +104,8 @@ class CandidateTile<Int8By<Query>, kRowBytes>
       load_matrices(b, moved(row, 2 * k) + step * kStepKeys * kRowBytes);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const uint2 first = halves_of_bytes(b[half]), second = halves_of_bytes(b[2 + half]);
+        const uint2 first = halves_of_bytes<Key>(b[half]),
+                    second = halves_of_bytes<Key>(b[2 + half]);
 #pragma unroll
         for (int s = 0; s < kSlices<Query>; ++s) {
 #pragma unroll

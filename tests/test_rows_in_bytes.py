@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LAYOUTS, Case, int8_keys, make_case
+from cases import LAYOUTS, Case, keys_in_bytes, make_case
 from tolerance import assert_bitwise, assert_close, assert_selection
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
@@ -25,7 +25,9 @@ def request(candidates: int, m: int = 700, width: int = 33, rows: int | None = N
     count = m if rows is None else rows
     keys = torch.randint(-128, 128, (count, width), dtype=torch.int8), torch.rand(count) + 0.01
     given: dict[str, Any] = {"scale": 0.37, "query_dtype": "int8"}
-    of_rows = lc.Int8Rows(*(x[None] for x in keys)) if rows is None else lc.Int8Rows(*keys)
+    of_rows = (
+        lc.QuantizedRows(*(x[None] for x in keys)) if rows is None else lc.QuantizedRows(*keys)
+    )
     if rows is not None:
         given["ids"] = torch.randint(rows, (1, m))
     query, time = torch.randn(1, candidates, width), torch.zeros(1, m, dtype=torch.int64)
@@ -35,7 +37,7 @@ def request(candidates: int, m: int = 700, width: int = 33, rows: int | None = N
 def by_hand(case: Case) -> torch.Tensor:
     """Of a request with a query of int8: [C, M], each operation rounded once."""
     query, keys = lc.quantize_rows(case.query[0]), case.keys
-    assert isinstance(keys, lc.Int8Rows)
+    assert isinstance(keys, lc.QuantizedRows)
     ids = case.layout.get("ids")
     keys = keys.mapped(lambda x: x[0] if ids is None else x[ids[0]])
     products = (query.values.long() @ keys.values.long().T).float()
@@ -51,20 +53,35 @@ def test_quantized_rows_by_hand() -> None:
     torch.testing.assert_close(lc.quantize_rows(rows).float(), rows, rtol=0, atol=0.51)
 
 
+def test_quantized_rows_of_float8_by_hand() -> None:
+    rows = torch.tensor([[448.0, -448.0, 17.0, 0.4375, 1e-4], [0.875, -0.4375, 0.0, 0.0, 0.03]])
+    values, scale = lc.quantize_rows(rows, torch.float8_e4m3fn)
+    assert (values.dtype, scale.dtype) == (torch.float8_e4m3fn, torch.float32)
+    assert values.float().tolist() == [[448, -448, 16, 0.4375, 0], [448, -224, 0, 0, 15]]
+    assert scale.tolist() == [1.0, torch.tensor(0.875).div(torch.tensor(448.0)).item()]
+    rows = torch.randn(50, 64)
+    found = lc.quantize_rows(rows, torch.float8_e4m3fn)
+    normal = found.values.float().abs() >= 2.0**-6
+    error = (found.float() - rows).abs()
+    assert bool((error <= rows.abs() / 16 * 1.001)[normal].all())
+    assert bool((error <= found.scale[:, None] * 2.0**-10 * 1.001)[~normal].all())
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_rows_are_rounded_to_float32_first(dtype: torch.dtype) -> None:
     rows = torch.randn(3, 5, 16).to(dtype)
     assert_bitwise(lc.quantize_rows(rows), lc.quantize_rows(rows.float()))
 
 
-def test_odd_rows() -> None:
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_odd_rows(dtype: torch.dtype) -> None:
     rows = torch.tensor([[0.0, -0.0], [1e-45, 0.0], [torch.inf, 1.0], [torch.nan, 1.0]])
-    values, scale = lc.quantize_rows(rows)
-    assert not values.any()
+    values, scale = lc.quantize_rows(rows, dtype)
+    assert not values.float().any()
     assert scale[:2].tolist() == [0.0, 0.0]
     assert scale[2:].isnan().all()
     for shape in ((3, 0), (0, 4), (0,)):
-        values, scale = lc.quantize_rows(torch.zeros(shape))
+        values, scale = lc.quantize_rows(torch.zeros(shape), dtype)
         assert (values.shape, scale.shape) == (shape, shape[:-1])
 
 
@@ -72,6 +89,23 @@ def test_odd_rows() -> None:
 def test_what_is_no_matrix_of_floats_is_refused(rows: Any) -> None:
     with pytest.raises(ValueError, match=r"^quantize_rows: rows must be"):
         lc.quantize_rows(rows)
+
+
+def test_other_dtypes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^quantize_rows: dtype must be torch.int8 or .*, got torch.uint8"):  # fmt: skip
+        lc.quantize_rows(torch.zeros(3, 2), torch.uint8)
+
+
+@pytest.mark.parametrize("op", [lc.clock_gsu, lc.gsu_score])
+def test_float8_is_of_cuda(checks_data: bool, op: Any) -> None:
+    if not checks_data:
+        pytest.skip("only the CPU refuses float8 keys: tests/test_rows_in_bytes_cuda.py")
+    case = keys_in_bytes(make_case("dense"), None, torch.float8_e4m3fn)
+    text = (
+        f"{op.__name__}: keys must be int8 or floats of 16 or 32 bits on the CPU, got float8_e4m3fn"
+    )
+    with pytest.raises(ValueError, match=text):
+        case.run(op, 3)
 
 
 @pytest.mark.parametrize("query_dtype", QUERY_DTYPES)
@@ -83,9 +117,9 @@ def test_scores_in_every_layout(
 ) -> None:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         made = make_case(layout, table=table, mask=True, exclude_future=True, candidates=candidates)
-        case = int8_keys(made, query_dtype)
+        case = keys_in_bytes(made, query_dtype)
         case.query = case.query.to(dtype)
-        exact = int8_keys(made.double(), query_dtype)
+        exact = keys_in_bytes(made.double(), query_dtype)
         exact.query = case.query.double()
         if query_dtype == "int8":  # rounded as the query is
             exact.query = case.query.float().double()
@@ -121,7 +155,7 @@ def test_levels_that_fuse_have_the_same_bits_with_a_time_term() -> None:
     found = []
     before = _native.simd_level()
     for candidates in (1, 40):
-        case = int8_keys(make_case("candidates", candidates=candidates, counts=(500,)), "int8")
+        case = keys_in_bytes(make_case("candidates", candidates=candidates, counts=(500,)), "int8")
         for level in _native.simd_levels()[1:]:
             _native.set_simd_level(level)
             found.append(case.run(lc.clock_gsu, 500))
@@ -134,13 +168,13 @@ def test_levels_that_fuse_have_the_same_bits_with_a_time_term() -> None:
 def test_rows_in_one_place_keep_their_scales(level: str, device: str, candidates: int) -> None:
     case = request(candidates, rows=50).to(device)
     values, scale = case.keys
-    case.keys = lc.Int8Rows(values[:1].expand(50, -1), scale)
-    copied = Case(**(vars(case) | {"keys": lc.Int8Rows(values[:1].repeat(50, 1), scale)}))
+    case.keys = lc.QuantizedRows(values[:1].expand(50, -1), scale)
+    copied = Case(**(vars(case) | {"keys": lc.QuantizedRows(values[:1].repeat(50, 1), scale)}))
     assert_bitwise(case.run(lc.clock_gsu, 50), copied.run(lc.clock_gsu, 50))
     wide = torch.zeros(50, 66, dtype=torch.int8, device=device)
     wide[:, ::2] = values
-    strided = Case(**(vars(case) | {"keys": lc.Int8Rows(wide[:, ::2], scale)}))
-    packed = Case(**(vars(case) | {"keys": lc.Int8Rows(values, scale)}))
+    strided = Case(**(vars(case) | {"keys": lc.QuantizedRows(wide[:, ::2], scale)}))
+    packed = Case(**(vars(case) | {"keys": lc.QuantizedRows(values, scale)}))
     assert_bitwise(strided.run(lc.clock_gsu, 50), packed.run(lc.clock_gsu, 50))
 
 
@@ -202,17 +236,17 @@ WRONG = {
     "keys must be float32, float16 or bfloat16, got int64; convert it with .float()": {"keys": torch.zeros(1, 9, 4).long()},
     "key_scale must be a tensor for int8 keys, got None; quantize_rows makes both": {"keys": torch.zeros(1, 9, 4).char()},
     "key_scale must be float32, got float64; convert it with .float()": {
-        "keys": lc.Int8Rows(torch.zeros(1, 9, 4).char(), torch.zeros(1, 9).double())},
+        "keys": lc.QuantizedRows(torch.zeros(1, 9, 4).char(), torch.zeros(1, 9).double())},
     "key_scale must have key_time's shape [1, 9], got [1, 8]": {
-        "keys": lc.Int8Rows(torch.zeros(1, 9, 4).char(), torch.zeros(1, 8))},
+        "keys": lc.QuantizedRows(torch.zeros(1, 9, 4).char(), torch.zeros(1, 8))},
     "key_scale must have shape [N] = [5] to match keys, got [4]": {
-        "keys": lc.Int8Rows(torch.zeros(5, 4).char(), torch.zeros(4)), "ids": torch.zeros(1, 9).long()},
-    "key_scale must be None for float32 keys; int8 ones have it": {
-        "keys": lc.Int8Rows(torch.zeros(1, 9, 4), torch.zeros(1, 9)), "query_dtype": None},
+        "keys": lc.QuantizedRows(torch.zeros(5, 4).char(), torch.zeros(4)), "ids": torch.zeros(1, 9).long()},
+    "key_scale must be None for float32 keys; rows in bytes have it": {
+        "keys": lc.QuantizedRows(torch.zeros(1, 9, 4), torch.zeros(1, 9)), "query_dtype": None},
     "query must be float32, float16 or bfloat16, got int8; convert it with .float()": {"query": torch.zeros(1, 4).char()},
-    "keys[0] must be a tensor, got Int8Rows": {
+    "keys[0] must be a tensor, got QuantizedRows": {
         "keys": (lc.quantize_rows(torch.zeros(5, 4)), torch.zeros(5, 4)), "ids": (torch.zeros(1, 9).long(),) * 2},
-    "keys.scale must be a tensor, got None": {"keys": lc.Int8Rows(torch.zeros(1, 9, 4).char(), None)},
+    "keys.scale must be a tensor, got None": {"keys": lc.QuantizedRows(torch.zeros(1, 9, 4).char(), None)},
 }  # fmt: skip
 
 
@@ -229,7 +263,7 @@ def test_what_does_not_fit_is_refused_by_name(device: str, op: Any, text: str) -
 
 def test_features_are_refused(device: str) -> None:
     case = make_case("dense", poison=False).to(device)
-    arguments = list(int8_keys(case).raw(3))
+    arguments = list(keys_in_bytes(case).raw(3))
     feature = torch.zeros(4, 2, dtype=torch.int8, device=device)
     arguments[-5:-3] = [feature], [torch.zeros_like(case.key_time)]
     arguments[0] = torch.zeros(4, 9, device=device)
@@ -238,11 +272,11 @@ def test_features_are_refused(device: str) -> None:
 
 
 def test_a_gradient_through_bytes_is_refused_where_it_is_asked_for(device: str) -> None:
-    case = int8_keys(make_case("dense")).to(device)
+    case = keys_in_bytes(make_case("dense")).to(device)
     case.query.requires_grad_()
     scores = case.run(lc.gsu_score)
     assert scores.requires_grad
-    with pytest.raises(RuntimeError, match="gsu_score: gradients through int8 keys are not"):
+    with pytest.raises(RuntimeError, match="gsu_score: gradients through keys in bytes are not"):
         scores[scores.isfinite()].sum().backward()
     assert not case.run(lc.clock_gsu, 3).scores.requires_grad
 
@@ -250,12 +284,12 @@ def test_a_gradient_through_bytes_is_refused_where_it_is_asked_for(device: str) 
 def test_pytorch_takes_the_ops(device: str) -> None:
     for op, extra in (("clock_gsu", 3), ("gsu_score", None)):
         for dtype in QUERY_DTYPES:
-            arguments = int8_keys(make_case("dense"), dtype).to(device).raw(extra)
+            arguments = keys_in_bytes(make_case("dense"), dtype).to(device).raw(extra)
             torch.library.opcheck(getattr(torch.ops.longclock, op).default, arguments)
 
 
 def test_compiled_exported_and_saved(device: str) -> None:
-    case = int8_keys(make_case("dense", table=True), "int8").to(device)
+    case = keys_in_bytes(make_case("dense", table=True), "int8").to(device)
 
     class Search(torch.nn.Module):
         def forward(self, query: torch.Tensor, history: lc.History) -> torch.Tensor:
@@ -277,11 +311,11 @@ def test_compiled_exported_and_saved(device: str) -> None:
     file = io.BytesIO()
     torch.save(history, file)
     file.seek(0)
-    assert isinstance(torch.load(file).rows.table, lc.Int8Rows)
+    assert isinstance(torch.load(file).rows.table, lc.QuantizedRows)
 
 
 def test_vmap_over_queries(device: str) -> None:
-    case = int8_keys(make_case("dense"), "int8").to(device)
+    case = keys_in_bytes(make_case("dense"), "int8").to(device)
     queries = torch.randn(3, *case.query.shape, device=device)
 
     def search(query: torch.Tensor) -> torch.Tensor:
@@ -300,14 +334,20 @@ def test_a_history_of_bytes() -> None:
     assert_bitwise(moved, rows)
     table = lc.History.dense(lc.Lookup(lc.quantize_rows(torch.randn(9, 8)), time), time)
     assert [part.dtype for part in table.tables] == [torch.int8]
-    assert isinstance(table.arguments()["keys"], lc.Int8Rows)
+    assert isinstance(table.arguments()["keys"], lc.QuantizedRows)
     flat = lc.quantize_rows(torch.randn(5, 8))
     assert lc.History.ragged(flat, time[0], torch.tensor([0, 5])).width == 8
     for wrong, text in (
-        (lc.Int8Rows(rows.values, rows.scale[:, :4]), "rows.scale must have time's shape"),
-        (lc.Int8Rows(rows.values.float(), rows.scale), "rows.values must be int8, got float32"),
-        (lc.Int8Rows(rows.values, rows.scale.double()), "rows.scale must be float32, got float64"),
-        (lc.Int8Rows(rows.values, None), "rows.scale must be a tensor, got None"),
+        (lc.QuantizedRows(rows.values, rows.scale[:, :4]), "rows.scale must have time's shape"),
+        (
+            lc.QuantizedRows(rows.values.float(), rows.scale),
+            "rows.values must be int8 or float8_e4m3fn, got float32",
+        ),
+        (
+            lc.QuantizedRows(rows.values, rows.scale.double()),
+            "rows.scale must be float32, got float64",
+        ),
+        (lc.QuantizedRows(rows.values, None), "rows.scale must be a tensor, got None"),
     ):
         with pytest.raises(ValueError, match=f"History.dense: {text}"):
             lc.History.dense(wrong, time)
@@ -352,15 +392,19 @@ def test_what_reads_rows_does_not_take_bytes() -> None:
     u, mlp, found = torch.randn(1, 2, 8), lc.TimeSimilarity(), torch.zeros(1, 3).long()
     for package in (lc, lc.reference):
         for z in (rows, table):
-            with pytest.raises(ValueError, match=r"^esu_attention: z.* must be .*, got Int8Rows"):
+            with pytest.raises(
+                ValueError, match=r"^esu_attention: z.* must be .*, got QuantizedRows"
+            ):
                 package.esu_attention(u, z, time, now, mlp, found=found)
-        with pytest.raises(ValueError, match=r"^hamming_gsu: keys must be a tensor, got Int8Rows"):
+        with pytest.raises(
+            ValueError, match=r"^hamming_gsu: keys must be a tensor, got QuantizedRows"
+        ):
             package.hamming_gsu(torch.zeros(1, 8).long(), rows, time, now)
     floats = lc.History.dense(rows.float(), time)
     with pytest.raises(ValueError, match=r"^ETA: query_dtype must be None, .*, got 'int8'"):
         baselines.ETA(8, 8)(torch.randn(1, 8), floats, now, query_dtype="int8")
     with pytest.raises(
-        ValueError, match=r"history\.rows must be a Lookup of one table, got Int8Rows"
+        ValueError, match=r"history\.rows must be a Lookup of one table, got QuantizedRows"
     ):
         lc.distributed.clock_gsu_at_rows(torch.randn(1, 8), lc.History.dense(table, time), now, mlp)
 
@@ -368,7 +412,7 @@ def test_what_reads_rows_does_not_take_bytes() -> None:
 @pytest.mark.parametrize("query_dtype", QUERY_DTYPES)
 def test_a_graph_of_cuda_takes_bytes(query_dtype: str | None) -> None:
     """As it is traced, without a GPU."""
-    case = int8_keys(make_case("dense"), query_dtype)
+    case = keys_in_bytes(make_case("dense"), query_dtype)
     for op, extra in (("clock_gsu", 3), ("gsu_score", None)):
         with FakeTensorMode():
             there = tree_map_only(torch.Tensor, lambda x: torch.empty(x.shape, dtype=x.dtype, device="cuda"), case.raw(extra))  # fmt: skip
