@@ -241,13 +241,15 @@ SMALL, AHEAD = r"clock_gsu \w+( table)? S=32", r"clock_gsu_ahead_kernel<\w+, \(R
 TABLES, OF_TABLES = r"clock_gsu of two tables", r"clock_gsu_kernel<\w+, \(RowForm\)[12], true>"
 # Rows in bytes, for queries of both kinds that are multiplied.
 BYTES, OF_BYTES = (
-    r"clock_gsu of bytes, \w+ query( S=512)?",
+    r"clock_gsu of (bytes, \w+ query( S=512)?|float8)",
     r"(Int8By<(float|signed char)>|Float8By<float>), \(RowForm\)",
 )
 FEW_BYTES, MANY_BYTES = (
     r"clock_gsu of bytes, \w+ query S=32 C=5",
     r"clock_gsu of bytes, .* candidates",
 )
+# The sweep of all int8 queries with rows of 256 columns.
+ONE_WORD = r"sweep_kernel<Int8By<signed char>, 256, \(Sweep\)1>"
 WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2, false>"
 CUDA_GATES = (
     Gate(WIDEST, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 90)),
@@ -371,6 +373,19 @@ CUDA_GATES = (
         "1.197. Half a tile of keys takes a block as long as a whole one, for two of its four warps have no keys then",
     ),
     Gate(rf"clock_gsu_kernel<{OF_BYTES}[12], false>", "registers", 80, NEWER),
+    *(
+        Gate(ONE_WORD, figure, bound, (100,), reason="one word, with one store and one load")
+        for figure, bound in (("spills", 0), ("stack", 0))
+    ),
+    *(
+        Gate(ONE_WORD, figure, 0, tuple(sm for sm in ARCHITECTURES if sm != 100))
+        for figure in ("spills", "stack")
+    ),
+    # Ten instructions a key more than int8: to decode it.
+    Gate(r"clock_gsu of float8", "ptx_instructions_a_unit", 58),
+    Gate(r"clock_gsu of float8 S=32 C=5", "ptx_instructions_a_unit", 132),
+    Gate(r"clock_gsu of float8, 128 candidates", "tensor_instructions_a_unit", 0.126),
+    Gate(r"clock_gsu of float8.*", "rows_in_narrow_loads", 0),
     Gate(rf"(clock_gsu_ahead|few_candidates)_kernel<{OF_BYTES}[12]>", "registers", 128, NEWER),
     # The merge of four sequences' parts weighs more where rows are a quarter as long.
     Gate(BYTES, "bytes_over_minimum", 1.04),

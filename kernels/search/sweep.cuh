@@ -21,20 +21,15 @@ class CandidateSweep {
  public:
   using Tile = CandidateTile<T, kRowBytes>;
 
-  // scales: of the candidates, where their elements are int8.
+  // scales: of the block's candidates, where keys are in bytes.
   __device__ CandidateSweep(const SweepParams& p, const CandidateRange& candidates,
                             const SequenceView& view, const float* scales)
       : p_(p),
         view_(view),
         row_(static_cast<unsigned>(candidates.query - p.task.begin) + first_candidate()),
         count_(candidates.count - first_candidate()),
-        row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())) {
-    if constexpr (kInBytes<T>) {
-      Tile::for_each_candidate([&](int group, int half, int at) {
-        scales_[group][half] = scales[first_candidate() + at];
-      });
-    }
-  }
+        row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())),
+        scales_(scales) {}
 
   // The candidates of this warp, of those whose rows of shared memory begin at `rows`.
   __device__ void load(uint32_t rows) {
@@ -53,7 +48,7 @@ class CandidateSweep {
     SweepOutput<T, kRowBytes, kSweep, kFull> output(lane);
     if (!output.wanted()) return;
     // One step after the other where registers are short.
-#pragma unroll(kFull&& kSweep == Sweep::kScores ? Tile::kSteps : 1)
+#pragma unroll(kFull&& kSweep == Sweep::kScores && !kInBytes<T> ? Tile::kSteps : 1)
     for (int step = 0; step < Tile::kSteps; ++step) {
       typename Tile::Products scores;
       tile_.multiply(rows + row_place_, step, scores);
@@ -126,14 +121,18 @@ class CandidateSweep {
   template <bool kFull, class Output>
   __device__ void hand_over(const LaneBlock& lane, int step, typename Tile::Products& scores,
                             Output& output) const {
-    add_times(lane.s + step * Tile::kLaneKeys, scores);
+    const float* const s = lane.s + step * Tile::kLaneKeys;
+    if constexpr (kInBytes<T>) {
+      add_times_of_bytes(s, scores);
+    } else {
+      add_times(s, scores);
+    }
     if (!kFull) hide_invalid(lane.valid >> (step * Tile::kLaneKeys), scores);
     output.add(step, scores);
   }
 
   // Scores of the lane's keys of a step.
   __device__ void add_times(const float* s, typename Tile::Products& scores) const {
-    if constexpr (kInBytes<T>) multiply_by_scales(s + KeyStages<kRowBytes>::kScalesAfter, scores);
     float times[Tile::kLaneKeys];
 #pragma unroll
     for (int i = 0; i < Tile::kLaneKeys; i += 4) {
@@ -146,19 +145,20 @@ class CandidateSweep {
     Tile::for_each_candidate([&](int group, int half, int) {
 #pragma unroll
       for (int i = 0; i < Tile::kLaneKeys; ++i) {
-        const float scale = kInBytes<T> ? scales_[group][half] : p_.search.scale;
-        scores[group][half][i] = fmaf(scale, scores[group][half][i], times[i]);
+        scores[group][half][i] = fmaf(p_.search.scale, scores[group][half][i], times[i]);
       }
     });
   }
 
-  // Products with rows of int8, whose scales are given.
-  __device__ static void multiply_by_scales(const float* of_rows, typename Tile::Products& scores) {
+  // The same of keys in bytes, whose rows have a scale, as candidates do: read where they are
+  // needed, for registers are short.
+  __device__ void add_times_of_bytes(const float* s, typename Tile::Products& scores) const {
 #pragma unroll
     for (int i = 0; i < Tile::kLaneKeys; ++i) {
-      const float scale = of_rows[i];
-      Tile::for_each_candidate([&](int group, int half, int) {
-        scores[group][half][i] = __fmul_rn(scores[group][half][i], scale);
+      const float time = s[i], of_row = s[KeyStages<kRowBytes>::kScalesAfter + i];
+      Tile::for_each_candidate([&](int group, int half, int at) {
+        float& score = scores[group][half][i];
+        score = fmaf(scales_[first_candidate() + at], __fmul_rn(score, of_row), time);
       });
     }
   }
@@ -175,10 +175,10 @@ class CandidateSweep {
 
   const SweepParams& p_;
   const SequenceView& view_;
-  unsigned row_;        // of the lane's first candidate in the task: past the last as well
-  int count_;           // candidates from the lane's first on
-  uint32_t row_place_;  // of this lane's keys in a tile
-  float scales_[kInBytes<T> ? Tile::kGroups : 1][2];  // of the lane's candidates of int8
+  unsigned row_;         // of the lane's first candidate in the task: past the last as well
+  int count_;            // candidates from the lane's first on
+  uint32_t row_place_;   // of this lane's keys in a tile
+  const float* scales_;  // of the block's candidates in shared memory, where keys are in bytes
   Tile tile_;
 };
 
@@ -235,10 +235,9 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   }
   load_time_mlps(p.search.behaviours.time.clock[0].mlp, p.search.behaviours.time.clocks,
                  &shared.time);
-  const float* scales = nullptr;
+  __shared__ float scales[kInBytes<T> ? kBlockCandidates<T, kRowBytes> : 1];
   if constexpr (kInBytes<T>) {
-    scales = shared.s[0];  // which they pass through, as candidates do through the rest
-    load_byte_candidates<T, kRowBytes>(p.search, candidates, memory, shared.s[0]);
+    load_byte_candidates<T, kRowBytes>(p.search, candidates, memory, scales);
   } else if constexpr (!kPanels) {
     load_candidates<T, kRowBytes>(p.search, candidates, memory);
   }
