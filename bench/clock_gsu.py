@@ -102,6 +102,28 @@ def cuda_tables(equal: bool) -> Call:
     return Call(lambda: several.run(lc.clock_gsu, K), inputs, case.keys)
 
 
+def cuda_bytes(
+    query_dtype: str,
+    s: int = 4,
+    candidates: int | None = None,
+    m: int = M,
+    dtype: torch.dtype = torch.int8,
+) -> Callable[[bool], Call]:
+    """Of rows in bytes."""
+
+    def make(equal: bool) -> Call:
+        case = make_search(s, m, D, torch.float32, candidates=candidates)
+        if equal:
+            case.keys.zero_()
+            case.key_time.fill_(1_700_000_000)
+        rows: Any = lc.quantize_rows(case.keys, dtype)
+        inputs = (case.query, *rows, case.key_time, case.query_time, *case.mlp)
+        in_bytes = dataclasses.replace(case, keys=rows, layout={"query_dtype": query_dtype})
+        return Call(lambda: in_bytes.run(lc.clock_gsu, K), inputs, rows.values)
+
+    return make
+
+
 CARDS = (58, 82, 108, 132, 142, 148, 188)  # multiprocessors
 CUDA_CALLS = (
     *(Workload(f"clock_gsu {each}", 4 * M, cuda_call(each), True) for each in DTYPES),
@@ -121,8 +143,40 @@ CUDA_CALLS = (
     # A tile of candidates, which shows that each sweep reads the keys once, and a whole request.
     Workload("clock_gsu fp16 128 candidates", 128 * M, cuda_call("fp16", 1, M, 128), True),
     Workload("clock_gsu of two tables", 4 * M, cuda_tables),
+    # Rows in panels, in whole pieces and in words.
+    Workload("clock_gsu fp16 128 candidates D=512", 128 * M, cuda_call("fp16", 1, M, 128, d=512)),
+    Workload("clock_gsu fp32 64 candidates D=256", 64 * M, cuda_call("fp32", 1, M, 64, d=256)),
+    Workload("clock_gsu fp16 128 candidates D=50", 128 * M, cuda_call("fp16", 1, M, 128, d=50)),
     Workload("clock_gsu fp16 1000 candidates", 1000 * M, cuda_call("fp16", 1, M, 1000), True),
     Workload("clock_gsu fp32 500 candidates", 500 * M, cuda_call("fp32", 1, M, 500), True),
+    # Rows in bytes: loaded, copied ahead, for few candidates and by sweeps.
+    Workload("clock_gsu of bytes, float32 query", 4 * M, cuda_bytes("float32"), True),
+    Workload("clock_gsu of bytes, int8 query", 4 * M, cuda_bytes("int8"), True),
+    *(
+        Workload(f"clock_gsu of bytes, {each} query S=512", 512_000, cuda_bytes(each, 512, m=1000))
+        for each in ("float32", "int8")
+    ),
+    *(
+        Workload(f"clock_gsu of bytes, {each} query S=32 C=5", 32 * M, cuda_bytes(each, 32, 5))
+        for each in ("float32", "int8")
+    ),
+    *(
+        Workload(
+            f"clock_gsu of bytes, {each} query, 128 candidates", 128 * M, cuda_bytes(each, 1, 128)
+        )
+        for each in ("float32", "bfloat16", "int8")
+    ),
+    Workload("clock_gsu of float8", 4 * M, cuda_bytes("float32", dtype=torch.float8_e4m3fn)),
+    Workload(
+        "clock_gsu of float8 S=32 C=5",
+        32 * M,
+        cuda_bytes("float32", 32, 5, dtype=torch.float8_e4m3fn),
+    ),
+    Workload(
+        "clock_gsu of float8, 128 candidates",
+        128 * M,
+        cuda_bytes("bfloat16", 1, 128, dtype=torch.float8_e4m3fn),
+    ),
     # What the multiprocessors of real cards have to do; narrow rows are cut as wide ones are.
     *(
         Workload(f"clock_gsu {c} candidates on {n}", 0, cuda_call("fp16", 1, M, c, d=8), False, n)
@@ -132,6 +186,8 @@ CUDA_CALLS = (
 )
 
 KEYS = r"LDG\.E\b.*\b128\b"
+WIDE_16, WIDE_32 = "clock_gsu fp16 128 candidates D=512", "clock_gsu fp32 64 candidates D=256"
+WORDS = "clock_gsu fp16 128 candidates D=50"
 REQUEST, OF_REQUEST = "clock_gsu fp16 1000 candidates", Work(64, {"HMMA": 128})
 OF_DTYPES = (("Float16", "fp16", 16), ("BFloat16", "bf16", 16), ("float", "fp32", 32))
 CUDA_LOOPS = (
@@ -147,10 +203,15 @@ CUDA_LOOPS = (
     # A tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64 candidates.
     HotLoop("sweep_kernel<Float16, 256, (Sweep)0>", REQUEST, OF_REQUEST),
     HotLoop("sweep_kernel<Float16, 256, (Sweep)1>", REQUEST, OF_REQUEST),
+    # A panel of a tile: 32 keys, 64 candidates (32 in fp32), 128 bytes of columns.
+    *(
+        HotLoop(f"sweep_panels_kernel<Float16, (Sweep){sweep}>", WIDE_16, Work(64, {"HMMA": 64}))
+        for sweep in (0, 1)
+    ),
+    HotLoop("sweep_panels_kernel<float, (Sweep)3>", WIDE_32, Work(64, {"HMMA": 96})),
 )
 
 NEWER = ARCHITECTURES[1:]
-OF_FEW_16 = r"few_candidates_kernel<(BFloat16|Float16), \(RowForm\)2>"
 FEW, OF_FEW = r"clock_gsu \w+ S=32 C=5", r"few_candidates_kernel<\w+, \(RowForm\)[012]>"
 LONG = r"clock_gsu fp16 S=16 C=5 K=1000"
 ONE, KERNEL = r"clock_gsu \w+", r"clock_gsu_kernel<\w+, \(RowForm\)[12], false>"
@@ -159,10 +220,36 @@ OF_SMALL = {
     "launches": 2, "share_of_a_tile_in_flight": 1 / 3, "times_rows_are_copied": 1.0, "sectors_of_copies": 1.0,
     "rows_in_narrow_loads": 0, "bytes_over_minimum": 1.02, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
 }  # fmt: skip
+WIDE, PANELS = rf"{WIDE_16}|{WIDE_32}|{WORDS}", r"sweep_panels_kernel<Float16, \(Sweep\)[01]>"
+OF_WIDE = {
+    "rows_in_narrow_loads": 0, "sectors_of_copies": 1.0, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
+    "global_atomics": 0,
+}  # fmt: skip
+OF_WIDE_16 = {
+    "launches": 4, "times_rows_are_copied": 6.05, "distinct_bytes_over_minimum": 2.3, "tensor_instructions_a_unit": 0.51,
+    "ptx_instructions_a_unit": 3.9, "survivors_a_result": 8, "evaluations_of_s_a_key_by_second_sweep": 0,
+}  # fmt: skip
+OF_WIDE_32 = {
+    "launches": 3, "times_rows_are_copied": 2.02, "distinct_bytes_over_minimum": 1.35, "tensor_instructions_a_unit": 0.76,
+    "ptx_instructions_a_unit": 7.4,
+}  # fmt: skip
+# One launch packs the candidates.
+OF_WORDS = {"launches": 5, "ptx_instructions_a_unit": 2.0, "survivors_a_result": 8}
 BUSIEST = "busiest_multiprocessor_over_mean"
 LINES = r"clock_gsu_kernel<Float16, \(RowForm\)2, false>"  # rows that eight lanes read
 SMALL, AHEAD = r"clock_gsu \w+( table)? S=32", r"clock_gsu_ahead_kernel<\w+, \(RowForm\)[12]>"
 TABLES, OF_TABLES = r"clock_gsu of two tables", r"clock_gsu_kernel<\w+, \(RowForm\)[12], true>"
+# Rows in bytes, for queries of both kinds that are multiplied.
+BYTES, OF_BYTES = (
+    r"clock_gsu of (bytes, \w+ query( S=512)?|float8)",
+    r"(Int8By<(float|signed char)>|Float8By<float>), \(RowForm\)",
+)
+FEW_BYTES, MANY_BYTES = (
+    r"clock_gsu of bytes, \w+ query S=32 C=5",
+    r"clock_gsu of bytes, .* candidates",
+)
+# The sweep of all int8 queries with rows of 256 columns.
+ONE_WORD = r"sweep_kernel<Int8By<signed char>, 256, \(Sweep\)1>"
 WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2, false>"
 CUDA_GATES = (
     Gate(WIDEST, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 90)),
@@ -207,15 +294,6 @@ CUDA_GATES = (
     Gate(r"clock_gsu fp32 S=32", "ptx_instructions_a_unit", 32.5),
     # Five candidates of a request: each key once, and half of the instructions that five calls take.
     Gate(OF_FEW, "registers", 128, ARCHITECTURES),
-    Gate(OF_FEW_16, "spills", 0, tuple(sm for sm in ARCHITECTURES if sm != 120)),
-    Gate(
-        OF_FEW_16,
-        "spills",
-        0,
-        (120,),
-        reason="a position, stored before the loops and read twice outside that of products; one block fits there "
-        "whatever its registers",
-    ),
     Gate(FEW, "launches", 2),
     Gate(FEW, "distinct_bytes_over_minimum", 1.02),
     Gate(FEW, "bytes_over_minimum", 1.1),
@@ -274,6 +352,17 @@ CUDA_GATES = (
     Gate(r"clock_gsu fp32 500 candidates", "tensor_instructions_a_unit", 0.4),
     Gate(r"clock_gsu fp32 500 candidates", "ptx_instructions_a_unit", 3.5),
     Gate(r"clock_gsu fp32 500 candidates", "sectors_of_wide_accesses", 1.0),
+    # In panels a stage has those of 128 candidates as well, 16 KB beside 8 KB of keys: so a sweep copies three times what it
+    # reads of memory, and of fp32, with 64 candidates, twice.
+    *(Gate(WIDE, figure, bound) for figure, bound in OF_WIDE.items()),
+    *(Gate(WIDE_16, figure, bound) for figure, bound in OF_WIDE_16.items()),
+    *(Gate(WIDE_32, figure, bound) for figure, bound in OF_WIDE_32.items()),
+    *(Gate(WORDS, figure, bound) for figure, bound in OF_WORDS.items()),
+    # Tensor cores take 8 clocks for a product of sm_80, in which a scheduler issues 8.
+    Gate(PANELS, "instructions_a_product", 5.5, NEWER[:-1]),
+    Gate(PANELS, "instructions_a_product", 5.9, NEWER[-1:]),  # of them 0.8 are NOPs
+    Gate(PANELS, "matrix_loads_a_product", 3 / 8, NEWER),
+    Gate(PANELS, "barriers_in_hot_loop", 1, NEWER),
     # The longest path of the first sweep, on cards of any size.
     Gate(r"clock_gsu (1000 .*|500 .*(?<! 188))", BUSIEST, 1.15),
     Gate(
@@ -283,6 +372,42 @@ CUDA_GATES = (
         reason="4 tiles of candidates times 157 of keys are 3.34 for each, and with whole tiles one has 4 however they are dealt: "
         "1.197. Half a tile of keys takes a block as long as a whole one, for two of its four warps have no keys then",
     ),
+    Gate(rf"clock_gsu_kernel<{OF_BYTES}[12], false>", "registers", 80, NEWER),
+    *(
+        Gate(ONE_WORD, figure, bound, (100,), reason="one word, with one store and one load")
+        for figure, bound in (("spills", 0), ("stack", 0))
+    ),
+    *(
+        Gate(ONE_WORD, figure, 0, tuple(sm for sm in ARCHITECTURES if sm != 100))
+        for figure in ("spills", "stack")
+    ),
+    # Ten instructions a key more than int8: to decode it.
+    Gate(r"clock_gsu of float8", "ptx_instructions_a_unit", 58),
+    Gate(r"clock_gsu of float8 S=32 C=5", "ptx_instructions_a_unit", 132),
+    Gate(r"clock_gsu of float8, 128 candidates", "tensor_instructions_a_unit", 0.126),
+    Gate(r"clock_gsu of float8.*", "rows_in_narrow_loads", 0),
+    Gate(rf"(clock_gsu_ahead|few_candidates)_kernel<{OF_BYTES}[12]>", "registers", 128, NEWER),
+    # The merge of four sequences' parts weighs more where rows are a quarter as long.
+    Gate(BYTES, "bytes_over_minimum", 1.04),
+    Gate(BYTES, "rows_in_narrow_loads", 0),
+    Gate(BYTES, "sectors_of_wide_accesses", 1.0),
+    Gate(BYTES, "bank_replays_stream", 1.0),
+    Gate(BYTES, "bank_replays_select", 1.25),
+    Gate(r"clock_gsu of bytes, int8 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 27),
+    Gate(
+        r"clock_gsu of bytes, float32 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 47
+    ),
+    Gate(FEW_BYTES, "launches", 2),
+    Gate(FEW_BYTES, "distinct_bytes_over_minimum", 1.04),
+    Gate(FEW_BYTES, "bytes_over_minimum", 1.15),
+    Gate(FEW_BYTES, "rows_in_narrow_loads", 0),
+    Gate(FEW_BYTES, "bank_replays_stream", 1.05),
+    Gate(FEW_BYTES, "bank_replays_select", 1.25),
+    Gate(MANY_BYTES, "launches", 4),
+    # Half of fp16's for bytes by bytes; two of fp16 for an element of fp32.
+    Gate(r"clock_gsu of bytes, int8 .* candidates", "tensor_instructions_a_unit", 0.063),
+    Gate(r"clock_gsu of bytes, bfloat16 .* candidates", "tensor_instructions_a_unit", 0.126),
+    Gate(r"clock_gsu of bytes, float32 .* candidates", "tensor_instructions_a_unit", 0.251),
     Gate(MANY, "ptx_instructions_of_selections_a_query", 4_500),
     Gate(MANY, "ptx_instructions_of_selections_a_query_of_equals", 9_000),
     Gate(MANY, "barriers_a_warp_of_selections", 4),

@@ -95,9 +95,10 @@ def cuda_call(
     s: int = 4,
     candidates: int | None = None,
     dtype: torch.dtype = torch.float16,
+    d: int = D,
 ) -> Callable[[bool], Call]:
     def make(equal: bool) -> Call:
-        case = make_search(s, M, D, dtype, candidates=candidates)
+        case = make_search(s, M, d, dtype, candidates=candidates)
         others = (case.key_time, case.query_time)
         leaves = (case.query, case.keys, *case.mlp)
         if not with_backward:
@@ -160,6 +161,7 @@ CANDIDATES = 200
 CUDA_CALLS = (
     Workload("gsu_score fp16", 4 * M, cuda_call()),
     Workload("gsu_score fp16 1000 candidates", 1000 * M, cuda_call(s=1, candidates=1000)),
+    Workload("gsu_score fp16 128 candidates D=512", 128 * M, cuda_call(s=1, candidates=128, d=512)),
     *(
         Workload(
             f"gsu_score {each} S=16 C=5",
@@ -179,6 +181,11 @@ CUDA_CALLS = (
     Workload("gsu_score backward to keys of windows", WINDOWS * LENGTH, cuda_windows),
 )
 MANY, FEW = r"gsu_score .* candidates", r"gsu_score \w+ S=16 C=5"
+WIDE = r"gsu_score fp16 128 candidates D=512"
+OF_WIDE = {
+    "launches": 1, "times_rows_are_copied": 3.02, "distinct_bytes_over_minimum": 1.01, "rows_in_narrow_loads": 0,
+    "sectors_of_copies": 1.0, "bank_replays_stream": 1.0, "ptx_instructions_a_unit": 1.65,
+}  # fmt: skip
 OF_FEW = r"gsu_score_few_kernel<\w+, \(RowForm\)[012]>"
 # The sweep that stores each product: a tile of 64 keys of 128 elements, by one of the four warps: 32 keys, 64
 # candidates.
@@ -210,6 +217,8 @@ CUDA_GATES = (
     Gate(MANY, "sectors_of_copies", 1.0),
     Gate(MANY, "bank_replays_stream", 1.0),
     Gate(MANY, "launches", 1),
+    # In panels: the keys, and twice as much of the candidates.
+    *(Gate(WIDE, figure, bound) for figure, bound in OF_WIDE.items()),
     # Both products by tensor cores; on CUDA cores they took 40 and 37 instructions, and read 22 and 30 times as much.
     Gate(r"gsu_score fp16 200 candidates backward", "ptx_instructions_a_unit", 5),
     Gate(r"gsu_score fp32 200 candidates backward", "ptx_instructions_a_unit", 7),

@@ -43,10 +43,15 @@ Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) LONGCLOCK_FEATURES(LONGCL
   const DeviceScores scores(op, cuda, inputs, scale, total);
   const Tensor out =
       output(cuda, keys, inputs.score_shape(scores.search.score_count), ScalarType::Float);
-  bool many = false;
+  SweepPlan many;
   cuda.check_launch(plan_sweep_scores(scores.search, &many));
-  const auto launch = many ? launch_sweep_scores : launch_gsu_score;
-  cuda.check_launch(launch(scores.search, data<float>(out), cuda.stream()));
+  if (!many.supported) {
+    cuda.check_launch(launch_gsu_score(scores.search, data<float>(out), cuda.stream()));
+    return out;
+  }
+  const Tensor workspace = output(cuda, out, {many.workspace_words}, ScalarType::Int);
+  cuda.check_launch(launch_sweep_scores(scores.search, many, workspace.mutable_data_ptr(),
+                                        data<float>(out), cuda.stream()));
   return out;
 }
 
@@ -107,8 +112,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
   }
   if (!need_mlp) return {query_grad, key_grad, none(w1), none(b1), none(w2), none(b2)};
 
-  params.s_count =
-      inputs.layout == SearchLayout::kWindows ? params.search.score_count : inputs.positions;
+  params.s_count = inputs.positions;
+  if (inputs.layout == SearchLayout::kWindows) {
+    // Their lengths, of which the host knows the sum over queries, and that each is at most T.
+    const int64_t most = params.search.score_count;
+    params.s_of_windows = inputs.sequences > 0 && inputs.positions <= most / inputs.sequences;
+    params.s_count = params.s_of_windows ? inputs.sequences * inputs.positions : most;
+  }
   // Zeros: flat sequences need not cover every position.
   const Tensor s_grad = torch::stable::new_zeros(keys, {params.s_count}, ScalarType::Float);
   const Tensor s_delta = torch::stable::new_zeros(

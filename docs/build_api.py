@@ -102,7 +102,7 @@ SECTIONS = (
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
-    ("Types", (lc.Lookup, lc.Int8Rows, lc.TopK)),
+    ("Types", (lc.Lookup, lc.QuantizedRows, lc.TopK)),
     ("Serving", (serve.Recommender, serve.Request, serve.Ranking)),
     ("Interest modules", (nn.InterestModule,)),
     ("Rivals", tuple(getattr(baselines, name) for name in RIVALS)),
@@ -121,7 +121,7 @@ METHODS = {
         "search_loss",
     ),
     lc.ClockAttentionStack: ("forward",),
-    lc.Int8Rows: ("float",),
+    lc.QuantizedRows: ("float",),
     lc.History: ("dense", "ragged", "windows", "layout", "arguments", "to"),
     store.BehaviourStore: (
         "append",

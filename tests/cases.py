@@ -48,7 +48,7 @@ class Mapped:
 @dataclass
 class Case(Mapped):
     query: Tensor
-    keys: Tensor | lc.Int8Rows | tuple[Tensor, ...]
+    keys: Tensor | lc.QuantizedRows | tuple[Tensor, ...]
     key_time: Tensor
     query_time: Tensor
     mlp: tuple[Tensor, ...]
@@ -56,7 +56,7 @@ class Case(Mapped):
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Case:
         def visit(value: Any) -> Any:
-            if isinstance(value, lc.Int8Rows):
+            if isinstance(value, lc.QuantizedRows):
                 return value.mapped(change)
             if isinstance(value, tuple):
                 return tuple(map(visit, value))
@@ -70,7 +70,7 @@ class Case(Mapped):
 
     def leaves(self) -> dict[str, Tensor]:
         tables = {"keys": self.keys}
-        if isinstance(self.keys, lc.Int8Rows):
+        if isinstance(self.keys, lc.QuantizedRows):
             tables = {}
         elif isinstance(self.keys, tuple):
             tables = {f"keys[{i}]": table for i, table in enumerate(self.keys)}
@@ -104,7 +104,7 @@ class Case(Mapped):
         """The positional arguments of the raw op."""
         given, keys, features, feature_ids = self.layout | options, self.keys, [], []
         key_scale = None
-        if isinstance(keys, lc.Int8Rows):
+        if isinstance(keys, lc.QuantizedRows):
             keys, key_scale = keys
         elif isinstance(keys, tuple):
             first, *others = given["ids"]
@@ -140,11 +140,13 @@ def several_tables(case: Case, widths: tuple[int, ...] = (3, 2, 2)) -> Case:
     return replace(case, keys=(table, own.contiguous(), small), layout={**case.layout, "ids": (ids[0], None, ids[1])})  # fmt: skip
 
 
-def int8_keys(case: Case, query_dtype: str | None = None) -> Case:
+def keys_in_bytes(
+    case: Case, query_dtype: str | None = None, dtype: torch.dtype = torch.int8
+) -> Case:
     """The case with its rows in bytes, NaN where they were."""
     assert isinstance(case.keys, Tensor)
     layout = {**case.layout, "query_dtype": query_dtype}
-    return replace(case, keys=lc.quantize_rows(case.keys), layout=layout)
+    return replace(case, keys=lc.quantize_rows(case.keys, dtype), layout=layout)
 
 
 def make_mlp(hidden: int = 8, reach: float = 12.0) -> tuple[Tensor, ...]:

@@ -29,19 +29,18 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--device emulated: LONGCLOCK_LIBRARY must name its library")
 
 
-# Files whose tests make sense on some devices only.
+# Files whose tests make sense on some devices only; those named after CUDA, wherever its kernels run.
 DEVICES_OF = {
     "test_emulator.py": {"emulated"},
     "test_cuda_captures.py": {"emulated", "cuda"},
     "test_cuda_devices.py": {"emulated", "cuda"},
     "test_cuda_kernels.py": {"emulated", "cuda"},
     "test_cuda_portions.py": {"emulated"},
-    "test_esu_attention_cuda.py": {"emulated", "cuda"},
-    "test_few_candidates_cuda.py": {"emulated", "cuda"},
-    "test_gsu_score_few_cuda.py": {"emulated", "cuda"},
-    "test_many_candidates_cuda.py": {"emulated", "cuda"},
-    "test_query_offsets_cuda.py": {"emulated", "cuda"},
 }
+
+
+def devices_of(name: str) -> set[str]:
+    return {"emulated", "cuda"} if name.endswith("_cuda.py") else DEVICES_OF.get(name, set())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,8 +48,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     device = config.getoption("--device")
 
     def runs(item: pytest.Item) -> bool:
-        if item.path.name in DEVICES_OF:
-            return device in DEVICES_OF[item.path.name]
+        if devices := devices_of(item.path.name):
+            return device in devices
         return device != "emulated" or "device" in getattr(item, "fixturenames", ())
 
     dropped = [item for item in items if not runs(item)]

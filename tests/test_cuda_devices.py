@@ -16,9 +16,7 @@ from tolerance import assert_bitwise
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-EVERY = raw_calls()
-IN_BYTES = [call for call, (_, given) in EVERY.items() if given.get("key_scale") is not None]
-RAW = {call: of for call, of in EVERY.items() if call not in IN_BYTES}
+RAW = raw_calls()
 NAMES = {"mlp w1": "w1", "mlp b1": "b1", "mlp w2": "w2", "mlp b2": "b2"}
 
 
@@ -63,14 +61,6 @@ def test_one_argument_on_the_cpu(emulated: bool, device: str, call: str) -> None
         mixed = moved(given, device) | {name: given[name]}
         with pytest.raises(RAW_ERROR, match=rf"{re.escape(called[0])} must be on the device"):
             run_raw(op, mixed)
-
-
-@pytest.mark.parametrize("call", IN_BYTES)
-def test_rows_in_bytes_are_refused(device: str, call: str) -> None:
-    op, given = EVERY[call]
-    text = "keys must be float32, float16 or bfloat16 on CUDA, got int8; search them on the CPU, or give Int8Rows.float()"
-    with pytest.raises(RAW_ERROR, match=re.escape(f"{op}: {text}")):
-        run_raw(op, moved(given, device))
 
 
 @pytest.fixture

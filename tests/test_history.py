@@ -91,8 +91,8 @@ def test_parts_that_were_not_given_are_none() -> None:
 LONG = torch.int64
 DEVICE = "must be on the device of time, cpu, got meta; move it there with .to()"
 MISTAKES: list[tuple[str, dict[str, Any], str]] = [
-    ("dense", {"rows": [[1.0]]}, "rows must be a tensor, Int8Rows or a Lookup, got list"),
-    ("dense", {"rows": None}, "rows must be a tensor, Int8Rows or a Lookup, got NoneType"),
+    ("dense", {"rows": [[1.0]]}, "rows must be a tensor, QuantizedRows or a Lookup, got list"),
+    ("dense", {"rows": None}, "rows must be a tensor, QuantizedRows or a Lookup, got NoneType"),
     ("dense", {"time": [[1]]}, "time must be a tensor, got list"),
     ("dense", {"time": None}, "time must be a tensor, got NoneType"),
     ("dense", {"lengths": [5, 5]}, "lengths must be a tensor, got list"),

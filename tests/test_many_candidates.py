@@ -141,7 +141,7 @@ def test_minus_infinity_behind_nobody(level: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("width", [8, 24, 40, 64, 72, 128, 136, 256, 264])
+@pytest.mark.parametrize("width", [7, 8, 24, 33, 40, 64, 72, 128, 136, 256, 264, 520])
 def test_widths(level: str, device: str, width: int, dtype: torch.dtype) -> None:
     case = make_case("candidates", dtype, width=width, counts=(200, 40), candidates=18)
     check(case, 30, device)

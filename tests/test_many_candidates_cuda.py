@@ -77,7 +77,11 @@ def test_a_selection_by_a_warp_is_short_whatever_the_data(
         (make_case("candidates", candidates=16, width=8), 80, True),
         (make_case("candidates", torch.float16, candidates=16, width=8), 75, False),
         (make_case("candidates", candidates=15, width=8), 80, False),
-        (make_case("candidates", candidates=16, width=7), 80, False),  # rows are not whole pieces
+        (
+            make_case("candidates", candidates=16, width=7),
+            80,
+            False,
+        ),  # in panels, test_panels_cuda.py
         (make_case("candidates", candidates=16, width=128), 80, True),
         (make_case("candidates", candidates=16, width=132), 80, False),  # longer than 512 bytes
         (make_case("candidates", torch.bfloat16, candidates=16, width=256), 80, True),

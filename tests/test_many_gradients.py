@@ -139,3 +139,29 @@ def test_portions_give_the_bits_of_the_whole(device: str, emulator_only: None) -
     for kernel in ("many_query_grad_kernel", "many_key_grad_kernel"):
         once, parts = (sum(kernel in name for name in each) for each in launches)
         assert once == 1 < parts
+
+
+@pytest.mark.parametrize("queries", [1, 40])
+def test_windows_of_many_queries_take_the_room_of_few(
+    device: str, emulated: bool, queries: int
+) -> None:
+    """Of s a window has as many gradients as behaviours, and of one query each as many as scores."""
+    case = make_case("windows", counts=(300,), width=8, mask=True)
+    starts, ends = torch.tensor([0, 100]), torch.tensor([300, 280])
+    case.query, case.query_time = torch.randn(2 * queries, 8), case.query_time[:2]
+    offsets = torch.tensor([0, queries, 2 * queries])
+    case = case.with_layout(starts=starts, ends=ends, query_offsets=offsets)
+    check_gradients(case, device)
+    if not emulated:
+        return
+    trained = case.trained()
+    scores = trained.score(lc.gsu_score)
+    with emulator.options(counters=1):
+        emulator.take_counters()
+        torch.autograd.grad(scores.sum(), list(trained.mlp))
+        launches = emulator.take_counters()
+    (read,) = [
+        x["global_loads"]["bytes"] for x in launches if "similarity_backward_kernel" in x["kernel"]
+    ]
+    of_s = 8 * (480 if queries == 1 else 2 * 300)  # gradients and deltas
+    assert of_s <= read <= of_s + 1_000

@@ -125,10 +125,8 @@ def test_weights_on_another_device(call: str, place: int) -> None:
 
 
 @pytest.mark.parametrize("call", RAW)
-def test_raw_ops_name_none(call: str, device: str, emulated: bool) -> None:
+def test_raw_ops_name_none(call: str, device: str) -> None:
     op, given = RAW[call]
-    if given.get("key_scale") is not None and (emulated or device != "cpu"):
-        pytest.skip("CUDA refuses rows in bytes whatever else is given: see test_cuda_devices.py")
     given = tree_map_only(torch.Tensor, lambda x: x.to(device), given)
     required = [name for name, kind in OPS[op].kinds.items() if kind == "Tensor"]
     for name in required if len(required) > 1 else []:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import FLOATS, LAYOUTS, Case, make_case
+from test_cuda_kernels import profile
 from test_few_candidates import laid_out
 from test_hamming_gsu import hashed
 from test_hamming_gsu import run as nearest
@@ -26,7 +27,8 @@ OFFSETS = {
     "leave some out": ([2, 5, 9, 20, 21], [0, 5, 9, 20, 24]),
     "fit": ([0, 5, 9, 9, 24], [0, 5, 9, 9, 24]),
 }
-WIDTHS = [7, 8]  # rows that few candidates share, and rows that the sweeps of many read
+# Rows in panels and whole ones, of the sweeps; and rows that few candidates share where there are none.
+ROWS = [(7, 80), (8, 80), (8, 75)]
 
 
 def of_layout(layout: str, dtype: torch.dtype, width: int) -> Case:
@@ -39,13 +41,18 @@ def of_layout(layout: str, dtype: torch.dtype, width: int) -> Case:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "sm"), ROWS)
 @pytest.mark.parametrize("layout", ["ragged", "windows"])
 @pytest.mark.parametrize("name", list(OFFSETS))
 def test_each_query_has_the_result_of_one_sequence(
-    device: str, name: str, layout: str, width: int, dtype: torch.dtype
+    device: str, emulated: bool, name: str, layout: str, width: int, sm: int, dtype: torch.dtype
 ) -> None:
     """The same one in every op, and in the gradients of queries and s."""
+    with profile(emulated, sm=sm):
+        check_results(device, name, layout, width, dtype)
+
+
+def check_results(device: str, name: str, layout: str, width: int, dtype: torch.dtype) -> None:
     case, given, as_fits = of_layout(layout, dtype, width), *map(torch.tensor, OFFSETS[name])
     total, hashes = case.with_layout(query_offsets=as_fits).total(), hashed(case, 1)
     results = []
@@ -61,11 +68,21 @@ def test_each_query_has_the_result_of_one_sequence(
     assert_bitwise(ours, expected)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "sm"), ROWS)
 @pytest.mark.parametrize("layout", [*LAYOUTS, "equal windows", "many candidates"])
 def test_checks_accept_what_fits(
-    device: str, layout: str, width: int, monkeypatch: pytest.MonkeyPatch
+    device: str,
+    emulated: bool,
+    layout: str,
+    width: int,
+    sm: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    with profile(emulated, sm=sm):
+        check_checks(device, layout, width, monkeypatch)
+
+
+def check_checks(device: str, layout: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     if layout in LAYOUTS:
         case = make_case(layout, width=width)
     else:

@@ -97,7 +97,6 @@ def test_models_that_compare_no_rows_have_none_in_bytes(tmp_path, name):
         ({"dtype": "fp8"}, "dtype must be fp32, bf16, int8, got 'fp8'"),
         ({"dtype": "int8", "query_dtype": "fp16"}, "query_dtype must be fp32, bf16, int8 or None, got 'fp16'"),
         ({"dtype": "bf16", "query_dtype": "int8"}, "query_dtype must be None for dtype 'bf16', got 'int8'"),
-        ({"dtype": "int8", "device": "cuda"}, "dtype must be fp32 or bf16 on CUDA, got 'int8'; serve int8 on the CPU"),
         ({"scoring": "both"}, "scoring must be 'folded' or 'precomputed', got 'both'"),
     ],
 )  # fmt: skip

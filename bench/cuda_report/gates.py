@@ -19,7 +19,7 @@ OF_OPS: tuple[Gate, ...] = of_ops("CUDA_GATES")
 NEWER = ARCHITECTURES[1:]
 SMALL = (86, 89, 120)  # 100 KB of shared memory
 LARGE = tuple(sm for sm in NEWER if sm not in SMALL)
-SWEEP, FP16_SWEEP = r"sweep_kernel<.*>", r"sweep_kernel<Float16, 256, .*>"
+SWEEP, FP16_SWEEP = r"sweep_(panels_)?kernel<.*>", r"sweep_kernel<Float16, 256, .*>"
 # All but those whose op says something of their spills.
 OTHERS = rf"(?!({'|'.join(dict.fromkeys(x.subject for x in OF_OPS if x.figure == 'spills'))})$).*"
 

@@ -32,7 +32,7 @@ TILE = 64 * 256  # bytes: 64 rows of 128 elements of 16 bits
 COPIES = "common/async_copy.cuh"  # of rows to shared memory
 TIME_TERM = "time/time_term.cuh"
 SELECTIONS = r"sweep_(choose|select)\w*_kernel"  # of many candidates
-SECOND_SWEEP = r"sweep_kernel<.*\(Sweep\)1>"  # writes the scores that survive
+SECOND_SWEEP = r"sweep_(panels_)?kernel<.*\(Sweep\)1>"  # writes the scores that survive
 Launch = dict[str, Any]
 
 

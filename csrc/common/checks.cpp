@@ -152,15 +152,11 @@ Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to) {
   return padded_rows(tensor, rounded_to, {tensor.size(tensor.dim() - 1)});
 }
 
-namespace {
-
 DType float_type(ScalarType type) {
   return type == ScalarType::Half       ? DType::kFloat16
          : type == ScalarType::BFloat16 ? DType::kBFloat16
                                         : DType::kFloat32;
 }
-
-}  // namespace
 
 Tensor padded_rows(const Tensor& tensor, ScalarType rounded_to, Sizes widths) {
   const Tensor rows = as_contiguous(tensor);

@@ -43,6 +43,8 @@ void check_shape(const char* op, const char* argument, const Tensor& tensor,
 void check_defined(const char* op, const char* argument, const Tensor& tensor);
 // float32, float16 or bfloat16; float64 is pointed to the reference.
 DType check_float(const char* op, const char* argument, const Tensor& tensor);
+// Of float32, float16 or bfloat16.
+DType float_type(ScalarType type);
 // The dtype of `rows`, or float32.
 void check_matches(const char* op, const char* argument, const Tensor& tensor,
                    const char* rows_name, const Tensor& rows);

@@ -43,38 +43,41 @@ void SearchInputs::read_dtypes(const char* op, const SearchArguments& a) {
     }
     return;
   }
-  if (!a.has_int8_keys()) {
+  if (!a.has_keys_in_bytes()) {
     behaviours.dtype = check_float(op, "keys", a.keys);
     check_matches(op, "query", a.query, "keys", a.keys);
     const bool scaled = a.key_scale != nullptr && *a.key_scale;
     check(!scaled, op, ": key_scale must be None for ", dtype_of(a.keys),
-          " keys; int8 ones have it");
+          " keys; rows in bytes have it");
     const bool rounded = a.query_dtype != nullptr && *a.query_dtype;
     check(!rounded, op, ": query_dtype must be None for ", dtype_of(a.keys), " keys, got '",
           rounded ? **a.query_dtype : "", "'; a query is rounded to its keys' dtype");
     return;
   }
-  behaviours.dtype = DType::kInt8;
-  check(a.key_scale->has_value(), op, ": key_scale must be a tensor for int8 keys, got None; ",
-        "quantize_rows makes both");
+  behaviours.dtype = a.keys.scalar_type() == ScalarType::Char ? DType::kInt8 : DType::kFloat8;
+  check(a.key_scale->has_value(), op, ": key_scale must be a tensor for ", dtype_of(a.keys),
+        " keys, got None; quantize_rows makes both");
   behaviours.query_dtype = check_float(op, "query", a.query);
   if (behaviours.query_dtype == DType::kFloat16) behaviours.query_dtype = DType::kFloat32;
   if (!*a.query_dtype) return;
   const std::string& dtype = **a.query_dtype;
   check(dtype == "float32" || dtype == "bfloat16" || dtype == "int8", op,
         ": query_dtype must be 'float32', 'bfloat16', 'int8' or None, got '", dtype, "'");
+  check(dtype != "int8" || behaviours.dtype == DType::kInt8, op,
+        ": query_dtype must not be 'int8' for ", dtype_of(a.keys), " keys; take 'bfloat16'");
   behaviours.query_dtype = dtype == "int8"       ? DType::kInt8
                            : dtype == "bfloat16" ? DType::kBFloat16
                                                  : DType::kFloat32;
 }
 
 void SearchInputs::read_key_scale(const char* op, const SearchArguments& a) {
-  if (behaviours.dtype != DType::kInt8) return;
+  if (!is_byte(behaviours.dtype)) return;
   check(behaviours.query_dtype != DType::kInt8 || widths[0] <= kMaxInt8Dim, op,
         ": query_dtype must not be 'int8' for keys of more than ", kMaxInt8Dim,
         " columns, got D = ", widths[0], "; take 'bfloat16'");
-  check(all_of(*a.features).empty(), op, ": keys must be one table where they are int8, got ",
-        all_of(*a.features).size() + 1, "; widen them, or put the rows side by side");
+  check(all_of(*a.features).empty(), op, ": keys must be one table where they are ",
+        dtype_of(a.keys), ", got ", all_of(*a.features).size() + 1,
+        "; widen them, or put the rows side by side");
   const Tensor& given = **a.key_scale;
   check(given.scalar_type() == ScalarType::Float, op, ": key_scale must be float32, got ",
         dtype_of(given), "; convert it with .float()");
@@ -123,8 +126,21 @@ void SearchInputs::check_query(const char* op, const SearchArguments& a) const {
         " in its last dimension to match keys, got ", shape_of(a.query));
 }
 
+namespace {
+
+// Rows whose dtype the CPU's kernels take.
+const SearchArguments& without_float8_keys(const char* op, const SearchArguments& a) {
+  check(!a.has_keys_in_bytes() || a.keys.scalar_type() == ScalarType::Char, op,
+        ": keys must be int8 or floats of 16 or 32 bits on the CPU, got ", dtype_of(a.keys),
+        ", which CUDA alone reads; quantize_rows makes int8");
+  return a;
+}
+
+}  // namespace
+
 Search::Search(const char* op, const SearchArguments& a)
-    : SearchInputs(op, a), SearchWork(group_queries(op), query_count, full_width(behaviours)) {
+    : SearchInputs(op, without_float8_keys(op, a)),
+      SearchWork(group_queries(op), query_count, full_width(behaviours)) {
   const bool int8 = behaviours.dtype == DType::kInt8;
   queries = int8  ? scaled_queries(a)
             : mlp ? padded_rows(a.query, a.keys.scalar_type(), widths)

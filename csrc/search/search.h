@@ -19,8 +19,8 @@ namespace longclock {
   LONGCLOCK_ROWS(X)         \
   LONGCLOCK_MLP(X) LONGCLOCK_LAYOUT(X) X(double, scale) LONGCLOCK_CLOCKS(X)
 #define LONGCLOCK_HASH_SEARCH(X) LONGCLOCK_ROWS(X) LONGCLOCK_LAYOUT(X)
-// Keys of int8 have a scale a row, [S, M] or [T], or [N] of a table; and the query's elements are
-// rounded to a dtype, none: they are not.
+// Keys in bytes, int8 or float8, have a scale a row, [S, M] or [T], or [N] of a table; and the
+// query's elements are rounded to a dtype, none: they are not.
 #define LONGCLOCK_INT8(X) X(OptionalTensor, key_scale) X(OptionalString, query_dtype)
 
 // s() of a search, and what products are multiplied by.
@@ -39,8 +39,10 @@ struct SearchArguments {
   const OptionalTensor* key_scale = nullptr;
   const OptionalString* query_dtype = nullptr;
 
-  bool has_int8_keys() const {
-    return key_scale != nullptr && keys.defined() && keys.scalar_type() == ScalarType::Char;
+  bool has_keys_in_bytes() const {
+    return key_scale != nullptr && keys.defined() &&
+           (keys.scalar_type() == ScalarType::Char ||
+            keys.scalar_type() == ScalarType::Float8_e4m3fn);
   }
   LayoutArguments layout() const { return LONGCLOCK_LAYOUT_ARGUMENTS; }
 };
@@ -104,7 +106,7 @@ class Search : public SearchInputs, public SearchWork {
   int64_t score_count;  // elements of gsu_score's output
 
  private:
-  // Queries of int8 keys, each with its scale behind it, see DotSearchParams.
+  // Queries of keys in bytes, each with its scale behind it, see DotSearchParams.
   Tensor scaled_queries(const SearchArguments& a) const;
 
   TimeTables tables_;

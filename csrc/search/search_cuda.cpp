@@ -11,17 +11,10 @@ namespace {
 
 const SearchArguments& on_one_device(const CudaCall& call, const SearchArguments& a) {
   LONGCLOCK_HASH_SEARCH(LONGCLOCK_CHECK_DEVICE)
+  if (a.key_scale != nullptr) call.check_device("key_scale", *a.key_scale);
   if (a.features != nullptr) {
     check_feature_devices(call, kSearchWords, *a.features, *a.feature_ids);
   }
-  return a;
-}
-
-// Rows whose dtype the kernels of CUDA take.
-const SearchArguments& with_float_keys(const char* op, const SearchArguments& a) {
-  check(!a.has_int8_keys(), op,
-        ": keys must be float32, float16 or bfloat16 on CUDA, got int8; search them on the CPU, or "
-        "give Int8Rows.float()");
   return a;
 }
 
@@ -79,7 +72,7 @@ DeviceSearchParams layout_params(const LayoutInputs& in) {
 }
 
 DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const SearchArguments& a)
-    : SearchInputs(op, few_enough(op, with_float_keys(op, on_one_device(call, a)))) {
+    : SearchInputs(op, few_enough(op, on_one_device(call, a))) {
   // Kernels step over rows in 32 bits.
   if (behaviours.key_row_stride * size_of(behaviours.dtype) > 0x7fffffff) {
     keys = as_contiguous(a.keys);
@@ -93,6 +86,7 @@ DeviceSearchInputs::DeviceSearchInputs(const char* op, CudaCall& call, const Sea
   if (mlp) read_mlp(call, *mlp);
   announce_layout(call, *this);
   call.reads(keys);
+  if (key_scale) call.reads(*key_scale);
   if (ids) call.reads(*ids);
   announce_features(call, features);
 }
@@ -105,6 +99,7 @@ DeviceSearchParams DeviceSearchInputs::params(double scale) const {
   p.query = query_.const_data_ptr();
   p.query_dim = full_width(behaviours);
   p.query_is_float = query_.scalar_type() == ScalarType::Float;
+  p.given_query = float_type(query_.scalar_type());
   p.scale = static_cast<float>(scale);
   return p;
 }

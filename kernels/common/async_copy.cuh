@@ -27,6 +27,11 @@ __device__ __forceinline__ void copy16_async(uint32_t to, const void* from, int 
                "r"(size), "n"(kTo), "n"(kFrom)
                : "memory");
 }
+// The same of 4 bytes, through the first-level cache.
+__device__ __forceinline__ void copy4_async(uint32_t to, const void* from, int size) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(size)
+               : "memory");
+}
 // What they brought, kAt bytes behind an address.
 template <int kAt>
 __device__ __forceinline__ uint4 load16_shared(uint32_t from) {

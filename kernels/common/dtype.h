@@ -8,9 +8,14 @@
 namespace longclock {
 
 // Element types of keys, tables and z. Storage only: all arithmetic is fp32, but for products of
-// int8 rows with int8 queries. int8 is for rows that have a scale each, which only searches take,
-// int64 for the words of hashes, which only hamming_gsu takes.
-enum class DType : int8_t { kFloat32, kFloat16, kBFloat16, kInt8, kInt64 };
+// int8 rows with int8 queries. int8 and float8, which is e4m3 without infinities, are for rows that
+// have a scale each, which only searches take, int64 for the words of hashes, which only
+// hamming_gsu takes.
+enum class DType : int8_t { kFloat32, kFloat16, kBFloat16, kInt8, kFloat8, kInt64 };
+
+LONGCLOCK_INLINE constexpr bool is_byte(DType type) {
+  return type == DType::kInt8 || type == DType::kFloat8;
+}
 
 struct Float16 {
   uint16_t bits;
@@ -24,9 +29,14 @@ template <class Query>
 struct Int8By {
   int8_t value;
 };
+// The same of float8, with queries of float or BFloat16.
+template <class Query>
+struct Float8By {
+  uint8_t bits;
+};
 
 LONGCLOCK_INLINE constexpr int64_t size_of(DType type) {
-  return type == DType::kInt64 ? 8 : type == DType::kFloat32 ? 4 : type == DType::kInt8 ? 1 : 2;
+  return type == DType::kInt64 ? 8 : type == DType::kFloat32 ? 4 : is_byte(type) ? 1 : 2;
 }
 
 // Runs the statements with `T` naming the element type of `dtype`, which is one of floats.
@@ -48,6 +58,7 @@ LONGCLOCK_INLINE constexpr int64_t size_of(DType type) {
       break;                                \
     }                                       \
     case ::longclock::DType::kInt8:         \
+    case ::longclock::DType::kFloat8:       \
     case ::longclock::DType::kInt64:        \
       break;                                \
   }

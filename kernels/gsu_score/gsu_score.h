@@ -84,9 +84,10 @@ struct DeviceGsuScoreBackwardParams {
   void* query_grad;      // [Q, D], the query's dtype
   void* key_grad;        // [rows, D], contiguous, the keys' dtype
   WindowTree windows;    // for the gradient of keys that windows see
-  int64_t s_count;       // S * M; T for ragged; score_count for windows
+  int64_t s_count;       // S * M; T for ragged; for windows T each, or score_count
   float* s_grad;         // [s_count], zeros where no sequence has a behaviour
   int32_t* s_delta;      // [clocks, s_count]
+  bool s_of_windows;     // whether s_count is T for each window
 };
 
 // On the device of the stream. Each returns a cudaError_t: 0 is success. The launchers allocate

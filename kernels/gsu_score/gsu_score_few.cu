@@ -1,69 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory-bound: warps take tiles of 32 behaviours in turn and score them for all candidates of the
-// block. Scores pass through shared memory, a piece of it each warp's own, so that each candidate's
-// are written as one line.
-#include "longclock/common/launch.cuh"
-#include "longclock/gsu_score/gsu_score_few.h"
-#include "longclock/search/few_tiles.cuh"
+#include "longclock/gsu_score/gsu_score_few.cuh"
 
 namespace longclock {
-namespace {
-
-constexpr int kWarps = kFewThreads / kWarp;
-constexpr int kScoreStride = kWarpRows + kScoresApart;
-constexpr int kScoreBytes = kWarps * kScoreStride * 4;  // of a candidate
-
-// -inf past the last behaviour: of dense rows; of a flat result that is too long.
-__device__ __forceinline__ void fill_past(const DeviceSearchParams& p, const FewShared& shared,
-                                          int64_t q, int64_t begin, unsigned first, unsigned step,
-                                          float* scores) {
-  const int64_t end = p.layout == SearchLayout::kDense ? begin + p.columns
-                      : q == p.queries - 1             ? p.score_count
-                                                       : 0;
-  for (int64_t at = begin + shared.view.length + first; at < end; at += step) {
-    scores[at] = -INFINITY;
-  }
-}
-
-template <class T, RowForm kForm>
-__global__ void __launch_bounds__(kFewThreads, 2)
-    gsu_score_few_kernel(const __grid_constant__ DeviceSearchParams p,
-                         const __grid_constant__ FewTiles tiles, float* __restrict__ scores) {
-  extern __shared__ uint4 memory[];  // queries, and scores of each warp
-  __shared__ FewShared shared;
-  __shared__ int64_t begins[kTileQueries];  // of each candidate's scores
-  char* const queries = reinterpret_cast<char*>(memory);
-  if (!begin_few<T>(p, tiles, &shared, queries)) return;
-  const int64_t query = shared.candidates.query;
-  const int count = shared.candidates.count;
-  if (static_cast<int>(threadIdx.x) < count) {
-    begins[threadIdx.x] = scores_of(p, query + threadIdx.x, shared.view);
-  }
-  __syncthreads();
-  float* const own = reinterpret_cast<float*>(queries + tiles.most * tiles.row_bytes) +
-                     warp_index() * tiles.most * kScoreStride;
-  const unsigned length = static_cast<unsigned>(shared.view.length);
-  const unsigned first = few_part(tiles) * kFewThreads;
-  const unsigned step = static_cast<unsigned>(tiles.parts) * kFewThreads;
-  const FewScorer<T, kForm> scorer(p, shared.view, shared.time, queries, tiles.row_bytes, count);
-  for (int64_t at = first + warp_index() * kWarpRows; at < length; at += step) {
-    const unsigned tile = static_cast<unsigned>(at), m = tile + lane_index();
-    scorer.score(tile, length, [&](int candidate, int row, float score, bool valid) {
-      own[candidate * kScoreStride + row] = valid ? score : -INFINITY;
-    });
-    __syncwarp();
-    for (int i = 0; i < count; ++i) {
-      const int64_t place = begins[i] + m;
-      if (m < length && place < p.score_count) scores[place] = own[i * kScoreStride + lane_index()];
-    }
-    __syncwarp();
-  }
-  for (int i = 0; i < count; ++i) {
-    fill_past(p, shared, query + i, begins[i], first + threadIdx.x, step, scores);
-  }
-}
-
-}  // namespace
 
 int launch_gsu_score_few(const DeviceSearchParams& search, float* scores, Left* left,
                          CudaStream stream) {
@@ -73,25 +11,18 @@ int launch_gsu_score_few(const DeviceSearchParams& search, float* scores, Left* 
   if (const int error = current_device_limits(&device)) return error;
   const int64_t room = device.shared_optin - static_cast<int64_t>(sizeof(FewShared)) -
                        kTileQueries * static_cast<int64_t>(sizeof(int64_t));
-  const int64_t fits = room / (few_row_bytes(search) + kScoreBytes);
+  const int64_t fits = room / (few_row_bytes(search) + kFewScoreBytes);
   if (fits < 2) return cudaSuccess;
   FewTiles tiles = few_tiles(search, fits < kTileQueries ? fits : kTileQueries);
   tiles.parts = balanced_parts(tiles.count, search.score_count / search.queries,
                                {kFewStart, kFewThreads}, device.multiprocessors);
   *left = tiles.windows ? Left::kAlone : Left::kNone;
-  const int bytes = tiles.most * (tiles.row_bytes + kScoreBytes);
-  const unsigned blocks = grid_of(tiles.count * tiles.parts);
-  cudaError_t error = cudaSuccess;
-  const auto launch = [&](auto* kernel) {
-    error = allow_all_shared(kernel, device);
-    if (error != cudaSuccess) return;
-    kernel<<<blocks, kFewThreads, bytes, stream>>>(search, tiles, scores);
-    error = cudaGetLastError();
-  };
-  LONGCLOCK_WITH_DTYPE(search.behaviours.dtype, T, with_row_form(search, [&](auto form, auto) {
-                         launch(gsu_score_few_kernel<T, form>);
-                       }));
-  return error;
+  const DType dtype = search.behaviours.dtype;
+  if (dtype == DType::kInt8) return launch_gsu_score_few_int8(search, tiles, scores, stream);
+  if (dtype == DType::kFloat8) return launch_gsu_score_few_float8(search, tiles, scores, stream);
+  return launch_gsu_score_tiles(search, tiles, scores, stream, [&](const auto& launch) {
+    LONGCLOCK_WITH_DTYPE(dtype, T, with_form(search, [&](auto form) { launch(T{}, form); }));
+  });
 }
 
 }  // namespace longclock

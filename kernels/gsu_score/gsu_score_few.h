@@ -4,7 +4,7 @@
 #pragma once
 
 #include "longclock/common/cuda.h"
-#include "longclock/search/device_search.h"
+#include "longclock/search/few_tiles.h"
 
 namespace longclock {
 
@@ -15,5 +15,16 @@ enum class Left { kNone, kAlone, kAll };
 // Returns a cudaError_t: 0 is success. Allocates nothing and waits for nothing.
 int launch_gsu_score_few(const DeviceSearchParams& search, float* scores, Left* left,
                          CudaStream stream);
+
+// Of rows of int8, and of float8, which are compiled on their own: the tiles, and queries one by
+// one.
+int launch_gsu_score_few_int8(const DeviceSearchParams& search, const FewTiles& tiles,
+                              float* scores, CudaStream stream);
+int launch_gsu_score_few_float8(const DeviceSearchParams& search, const FewTiles& tiles,
+                                float* scores, CudaStream stream);
+int launch_gsu_score_int8(const DeviceSearchParams& search, bool only_alone, float* scores,
+                          CudaStream stream);
+int launch_gsu_score_float8(const DeviceSearchParams& search, bool only_alone, float* scores,
+                            CudaStream stream);
 
 }  // namespace longclock

@@ -31,7 +31,9 @@ __global__ void __launch_bounds__(kBlockThreads, 3)
   const bool dense = p.layout == SearchLayout::kDense;
   const bool windows = p.layout == SearchLayout::kWindows;
   if (windows && queries.begin == queries.end) return;  // no place of its own among the scores
-  const int64_t begin = windows ? p.score_begin[queries.begin] : view.position;
+  const int64_t begin = !windows              ? view.position
+                        : params.s_of_windows ? s * p.positions
+                                              : p.score_begin[queries.begin];
   const int64_t row =
       dense ? p.columns : int64_t{view.length};  // from a query's scores to the next's
   const int64_t room = min(row, params.s_count - begin);

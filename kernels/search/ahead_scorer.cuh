@@ -43,7 +43,7 @@ class AheadScorer : TileScorer<T, kForm, false> {
 
   // memory: ahead_warp_bytes() of the warp's own.
   __device__ AheadScorer(const DeviceSearchParams& p, int64_t q, const SequenceView& view,
-                         const T* shared_query, const SharedTimeTerm& time, char* memory)
+                         const QueryOf<T>* shared_query, const SharedTimeTerm& time, char* memory)
       : Base(p, q, view, shared_query, time),
         row_in_tile_(opaque(Base::row())),
         column_(opaque(lane_index() % kRowLanes * kPiece)),
@@ -82,14 +82,17 @@ class AheadScorer : TileScorer<T, kForm, false> {
   __device__ bool score(unsigned first, float* out) {
     const bool valid = is_valid(first);
     const bool any = plain_ || __any_sync(kAllLanes, valid);
-    const float product = dot_rows(first, any);
+    float row_scale = 0.0f;
+    if constexpr (kInBytes<T>) {
+      if (valid && is_known(first)) row_scale = p_.behaviours.key_scale[scale_at_];
+    }
+    const float product = Base::scaled(dot_rows(first, any), row_scale);
     const int64_t time = time_;
     load_time(first + kStride);
     if (!any) return false;
     const Behaviours& b = p_.behaviours;
-    const bool known = plain_ || (known_ & bit(first)) != 0;
-    const float dot = known ? 0.0f : __int_as_float(0x7fc00000);
-    *out = fmaf(p_.scale, dot + product,
+    const float dot = is_known(first) ? 0.0f : __int_as_float(0x7fc00000);
+    *out = fmaf(query_scale<T>(p_, Base::shared_query_), dot + product,
                 time_similarity(Base::time_term_, p_.clocks, b.time.clocks,
                                 b.time.clock[0].mlp.hidden, time, view_.query_time));
     return valid;
@@ -103,9 +106,13 @@ class AheadScorer : TileScorer<T, kForm, false> {
     return plain_ ? behaviour(first) < end_ : (valid_ & bit(first)) != 0;
   }
 
-  // Loads the time of this lane's behaviour of a tile.
+  __device__ bool is_known(unsigned first) const { return plain_ || (known_ & bit(first)) != 0; }
+
+  // Loads the time of this lane's behaviour of a tile, and where its row's scale lies.
   __device__ void load_time(unsigned first) {
-    time_ = is_valid(first) ? time_of(p_, view_, behaviour(first)) : 0;
+    const bool valid = is_valid(first);
+    time_ = valid ? time_of(p_, view_, behaviour(first)) : 0;
+    if constexpr (kInBytes<T>) scale_at_ = valid ? Base::scale_at(behaviour(first)) : 0;
   }
 
   // Loads what says which row this lane's behaviour of a tile has, and whether it is valid.
@@ -275,6 +282,7 @@ class AheadScorer : TileScorer<T, kForm, false> {
   unsigned end_ = 0;                    // behaviours
   uint32_t memory_, memory_end_, now_;  // of this lane, and its current pass
   int64_t time_ = 0;                    // of the next tile
+  int64_t scale_at_ = 0;
   // Where rows are not plain, of the tile that is being copied; and of the tile after it.
   bool some_ = false;  // behaviours are valid,
   uint32_t read_ = 0;  // and of these lanes rows are read

@@ -33,8 +33,8 @@ struct Behaviours {
   TimeTerm time;           // without clocks where nothing sees the time
   Feature features[kMaxFeatures];
   int feature_count;
-  // Of int8 rows, which have no features: what an element stands for is itself times its row's
-  // scale. The queries' elements are float32, bfloat16 or int8.
+  // Of rows of int8 and float8, which have no features: what an element stands for is itself times
+  // its row's scale. The queries' elements are float32, bfloat16 or, of int8 rows, int8.
   const float* key_scale;  // [positions], or [N] where ids are given
   DType query_dtype;
 };

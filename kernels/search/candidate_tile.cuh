@@ -14,6 +14,7 @@
 #include "longclock/common/mma.cuh"
 #include "longclock/common/vector16.cuh"
 #include "longclock/common/warp.cuh"
+#include "longclock/search/byte_rows.cuh"
 #include "longclock/search/sweep_parts.h"
 
 namespace longclock {
@@ -29,14 +30,14 @@ struct Fragments {
   // that a lane names. A: 16 candidates, a step of two pieces.
   LONGCLOCK_INLINE static constexpr int a_row(int lane) { return lane % 16; }
   LONGCLOCK_INLINE static constexpr int a_piece(int lane) { return lane / 16; }
-  // B, 16 bits: 16 keys, a step of two pieces. B, 32 bits: 8 keys, two steps of two pieces.
+  // B, 8 and 16 bits: 16 keys, a step of two pieces. B, 32 bits: 8 keys, two steps of two pieces.
   template <class T>
   LONGCLOCK_INLINE static constexpr int b_row(int lane) {
-    return sizeof(T) == 2 ? lane / 16 * 8 + lane % 8 : lane % 8;
+    return sizeof(T) <= 2 ? lane / 16 * 8 + lane % 8 : lane % 8;
   }
   template <class T>
   LONGCLOCK_INLINE static constexpr int b_piece(int lane) {
-    return sizeof(T) == 2 ? lane / 8 % 2 : lane / 8;
+    return sizeof(T) <= 2 ? lane / 8 % 2 : lane / 8;
   }
   // C: the candidate and the column of register i.
   LONGCLOCK_INLINE static constexpr int c_candidate(int lane, int i) {
@@ -71,10 +72,20 @@ __device__ __forceinline__ uint32_t to_tf32(float value) {
   return (__float_as_uint(value) + 0x1000u) & 0xffffe000u;
 }
 
+// mma_16x8x16() of elements of int8, four to a register, with sums of int32: 16 x 32 by 32 x 8.
+__device__ __forceinline__ void mma_16x8x32_int8(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
+                                                 uint32_t a3, uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
 // kRowBytes: of a row in shared memory, 128, 256 or 512.
 template <class T, int kRowBytes>
 class CandidateTile {
  public:
+  static constexpr int kCandidateBytes = kRowBytes;  // of a candidate in shared memory
   // Groups of 16 candidates of a warp: as many as 128 registers hold, and four at most.
   static constexpr int kGroups = sizeof(T) == 4 ? 2 : kRowBytes == 512 ? 2 : 4;
   static constexpr int kWarpCandidates = 16 * kGroups;
@@ -121,8 +132,15 @@ class CandidateTile {
   // With the keys of step `step` of a warp's keys. row: their start in swizzled shared memory, at a
   // multiple of kRowBytes, and lane_place().
   __device__ void multiply(uint32_t row, int step, Products& out) const {
-    float c[kGroups][kStepKeys / 8][4] = {};
-    if constexpr (sizeof(T) == 2) {
+    Sums sums = {};
+    add_products(row, step, sums);
+    arrange(sums, out);
+  }
+
+  // The same in two steps, for rows that come some columns after the others.
+  using Sums = SumOf<T>[kGroups][kStepKeys / 8][4];
+  __device__ void add_products(uint32_t row, int step, Sums& c) const {
+    if constexpr (sizeof(T) <= 2) {
 #pragma unroll
       for (int k = 0; k < kColumnSteps; ++k) {
         uint32_t b[4];
@@ -130,19 +148,22 @@ class CandidateTile {
 #pragma unroll
         for (int group = 0; group < kGroups; ++group) {
           const uint32_t (&a)[4] = a_[group][k];
-          mma_16x8x16<T>(c[group][0], a[0], a[1], a[2], a[3], b[0], b[1]);
-          mma_16x8x16<T>(c[group][1], a[0], a[1], a[2], a[3], b[2], b[3]);
+          add(c[group][0], a, b[0], b[1]);
+          add(c[group][1], a, b[2], b[3]);
         }
       }
     } else {
-      multiply_fp32(row, c);
+      add_products_fp32(row, c);
     }
+  }
+  // Sums as registers of C have them, by candidates and keys.
+  __device__ static void arrange(const Sums& c, Products& out) {
 #pragma unroll
     for (int group = 0; group < kGroups; ++group) {
 #pragma unroll
       for (int i = 0; i < kLaneKeys; ++i) {
-        out[group][0][i] = c[group][i / 2][i % 2];
-        out[group][1][i] = c[group][i / 2][2 + i % 2];
+        out[group][0][i] = static_cast<float>(c[group][i / 2][i % 2]);
+        out[group][1][i] = static_cast<float>(c[group][i / 2][2 + i % 2]);
       }
     }
   }
@@ -150,10 +171,17 @@ class CandidateTile {
  private:
   static constexpr int kColumnSteps = kRowBytes / 32;  // of an mma
 
+  __device__ static void add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    mma_16x8x16<T>(c, a[0], a[1], a[2], a[3], b0, b1);
+  }
+  __device__ static void add(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    mma_16x8x32_int8(c, a[0], a[1], a[2], a[3], b0, b1);
+  }
+
   // Three products of TF32: x y = X Y + X y' + x' Y with X the nearest TF32 to x and x' the rest,
   // which leaves out 2^-21 of it: x' y', and what TF32 cuts off the rests. The small ones first.
   // TF32 is the upper 19 bits of a float on all hardware so far.
-  __device__ void multiply_fp32(uint32_t row, float (&c)[kGroups][kStepKeys / 8][4]) const {
+  __device__ void add_products_fp32(uint32_t row, Sums& c) const {
 #pragma unroll
     for (int pair = 0; pair < kColumnSteps / 2; ++pair) {
       uint32_t loaded[kStepKeys / 8][4];
@@ -197,6 +225,7 @@ class CandidateTile {
     }
   }
 
+ protected:
   uint32_t a_[kGroups][kColumnSteps][4];
 };
 

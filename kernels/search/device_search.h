@@ -20,6 +20,7 @@ struct DeviceSearchParams {
   const void* query;    // [Q, query_dim], contiguous
   int64_t query_dim;    // D and the columns of all features
   bool query_is_float;  // else the keys' dtype, to which an fp32 query is rounded when it is read
+  DType given_query;    // of int8 keys: before it is rounded to behaviours.query_dtype
   IntArray query_time;  // [S], seconds
   DeviceClock clocks[kMaxClocks];  // of behaviours.time
   float scale;

@@ -1,118 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory-bound: a block's warps score rounds of 256 behaviours for all of its candidates, 32 each;
-// then each warp selects for one or two of the candidates, from what lies in shared memory, while
-// others begin the next round.
-#include "longclock/common/launch.cuh"
-#include "longclock/search/few_candidates.h"
-#include "longclock/search/few_tiles.cuh"
-#include "longclock/selection/round_selector.cuh"
+#include "longclock/search/few_candidates.cuh"
 #include "longclock/selection/topk_merge.h"
 
 namespace longclock {
 namespace {
 
-constexpr int kWarps = kFewThreads / kWarp;
-static_assert(RoundSelector::kRound == kWarps * kWarpRows);
-static_assert(kFewThreads == kSelectorThreads);  // of a sort
-constexpr int kScoreStride = RoundSelector::kRound + kScoresApart;
-constexpr int kScoreBytes = 2 * kScoreStride * 4;  // of two rounds
-
-// Shared memory of a block: queries, scores of two rounds, lists of what was taken, and where they
-// are long, what each warp counts in.
-struct Memory {
-  char* queries;     // [most, row_bytes]
-  uint32_t* scores;  // [2, most, kScoreStride]
-  char* lists;       // [most, list_bytes]
-  int list_bytes;
-  RoundSelector::Digits* digits;  // [kWarps]
-  __device__ Memory(uint4* memory, const FewPlan& plan)
-      : queries(reinterpret_cast<char*>(memory)),
-        scores(reinterpret_cast<uint32_t*>(queries + plan.tiles.most * plan.tiles.row_bytes)),
-        lists(queries + plan.front_bytes),
-        list_bytes(plan.list_bytes),
-        digits(reinterpret_cast<RoundSelector::Digits*>(lists + plan.tiles.most * list_bytes)) {}
-  __device__ RoundSelector::State* list(int candidate) const {
-    return reinterpret_cast<RoundSelector::State*>(lists + candidate * list_bytes);
-  }
-};
-
-// Sorts what a candidate's list holds, in memory for as many and more, and writes it. By the block.
-__device__ __forceinline__ void write_list(const DeviceSearchTopKParams& p, int64_t q,
-                                           const RoundSelector::State* list, TopKEntry* memory) {
-  const TopKEntry* const entries = reinterpret_cast<const TopKEntry*>(list + 1);
-  const int count = list->count;
-  for (int i = threadIdx.x; i < count; i += kFewThreads) memory[i] = entries[i];
-  sort_entries(memory, count);
-  for (int64_t i = threadIdx.x; i < p.k; i += kFewThreads) {
-    const TopKEntry entry = i < count ? memory[i] : 0;
-    p.scores[q * p.k + i] = entry == 0 ? -INFINITY : entry_score(entry);
-    p.indices[q * p.k + i] = entry == 0 ? -1 : entry_index(entry);
-  }
-  __syncthreads();
-}
-
-template <class T, RowForm kForm>
-__global__ void __launch_bounds__(kFewThreads, 2)
-    few_candidates_kernel(const __grid_constant__ DeviceSearchTopKParams p,
-                          const __grid_constant__ FewPlan plan) {
-  extern __shared__ uint4 dynamic[];
-  __shared__ FewShared shared;
-  const Memory memory(dynamic, plan);
-  if (!begin_few<T>(p.search, plan.tiles, &shared, memory.queries)) return;
-  const CandidateRange candidates = shared.candidates;
-  const unsigned length = static_cast<unsigned>(shared.view.length), part = few_part(plan.tiles);
-  const unsigned parts = static_cast<unsigned>(p.parts), step = (length + parts - 1) / parts;
-  const unsigned begin = min(length, part * step), end = min(length, (part + 1) * step);
-  const FewScorer<T, kForm> scorer(p.search, shared.view, shared.time, memory.queries,
-                                   plan.tiles.row_bytes, candidates.count);
-  // Calls f(selector, candidate) for the candidates whose best this warp selects.
-  const auto for_each_own = [&](const auto& f) {
-#pragma unroll 1
-    for (int i = warp_index(); i < candidates.count; i += kWarps) {
-      RoundSelector own(memory.list(i), memory.digits + warp_index(), static_cast<int>(p.k),
-                        plan.room);
-      f(own, i);
-    }
-  };
-  for (int i = warp_index(); i < candidates.count; i += kWarps)
-    RoundSelector::begin(memory.list(i));
-  uint32_t *scores = memory.scores, *next = scores + plan.tiles.most * kScoreStride;
-  for (unsigned at = begin; at < end; at += RoundSelector::kRound) {
-    const int first = warp_index() * kWarpRows;
-    scorer.score(at + first, end, [&](int candidate, int row, float score, bool valid) {
-      scores[candidate * kScoreStride + first + row] = valid ? ordered_score(score) : 0;
-    });
-    __syncthreads();
-    for_each_own([&](RoundSelector& own, int candidate) {
-      own.take(scores + candidate * kScoreStride, at);
-    });
-    uint32_t* const done = scores;
-    scores = next;
-    next = done;
-  }
-  const bool by_block = parts == 1 && p.k > kMaxWarpK;  // puts in order
-  for_each_own([&](RoundSelector& own, int candidate) {
-    const int64_t q = candidates.query + candidate;
-    if (parts > 1) {
-      TopKEntry* const entries = p.entries + (q * parts + part) * p.k;
-      own.for_each_entry([&](int i, TopKEntry entry) { entries[i] = entry; });
-    } else if (by_block) {
-      own.leave_best();
-    } else {
-      own.write_sorted(p.scores + q * p.k, p.indices + q * p.k, [](int index) { return index; });
-    }
-  });
-  if (!by_block) return;
-  __syncthreads();
-#pragma unroll 1
-  for (int i = 0; i < candidates.count; ++i) {
-    write_list(p, candidates.query + i, memory.list(i), reinterpret_cast<TopKEntry*>(dynamic));
-  }
-}
-
 // Shared memory of tiles of `most` candidates: what comes before the lists.
 int64_t front_bytes(const DeviceSearchParams& search, int64_t k, int64_t most) {
-  const int64_t bytes = most * (few_row_bytes(search) + kScoreBytes);
+  const int64_t bytes = most * (few_row_bytes(search) + kRoundBytes);
   if (k <= kMaxWarpK) return bytes;
   int64_t sorted = kMaxWarpK;
   while (sorted < k) sorted *= 2;
@@ -131,7 +26,8 @@ int plan_few_topk(const DeviceSearchParams& search, int64_t k, FewPlan* plan) {
   const auto bytes = [&](int64_t most) {
     return front_bytes(search, k, most) + most * RoundSelector::bytes(least);
   };
-  plan->digit_bytes = k <= kMaxWarpK ? 0 : kWarps * static_cast<int>(sizeof(RoundSelector::Digits));
+  plan->digit_bytes =
+      k <= kMaxWarpK ? 0 : kFewWarps * static_cast<int>(sizeof(RoundSelector::Digits));
   const int64_t fixed = static_cast<int64_t>(sizeof(FewShared)) + plan->digit_bytes;
   const int64_t half = device.shared_per_multiprocessor / 2 - device.shared_reserved - fixed;
   const int64_t whole = device.shared_optin - fixed;
@@ -159,20 +55,13 @@ int plan_few_topk(const DeviceSearchParams& search, int64_t k, FewPlan* plan) {
 
 int launch_few_topk(const DeviceSearchTopKParams& p, const FewPlan& plan, CudaStream stream) {
   const DeviceSearchParams& search = p.search;
-  DeviceLimits device;
-  if (const int error = current_device_limits(&device)) return error;
-  const int bytes = plan.front_bytes + plan.tiles.most * plan.list_bytes + plan.digit_bytes;
-  const unsigned blocks = grid_of(plan.tiles.count * p.parts);
-  cudaError_t error = cudaSuccess;
-  const auto launch = [&](auto* kernel) {
-    error = allow_all_shared(kernel, device);
-    if (error != cudaSuccess) return;
-    kernel<<<blocks, kFewThreads, bytes, stream>>>(p, plan);
-    error = cudaGetLastError();
+  const DType dtype = search.behaviours.dtype;
+  const auto with_elements = [&](const auto& launch) {
+    LONGCLOCK_WITH_DTYPE(dtype, T, with_form(search, [&](auto form) { launch(T{}, form); }));
   };
-  LONGCLOCK_WITH_DTYPE(search.behaviours.dtype, T, with_row_form(search, [&](auto form, auto) {
-                         launch(few_candidates_kernel<T, form>);
-                       }));
+  const int error = dtype == DType::kInt8     ? launch_few_tiles_int8(p, plan, stream)
+                    : dtype == DType::kFloat8 ? launch_few_tiles_float8(p, plan, stream)
+                                              : launch_few_tiles(p, plan, stream, with_elements);
   if (error != cudaSuccess || p.parts == 1 || plan.tiles.windows) return error;
   return launch_topk_merge(
       {DType::kFloat32, p.entries, search.queries, p.parts, p.k, p.scores, p.indices}, stream);

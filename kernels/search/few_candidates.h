@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The best of few candidates of one request, on CUDA: a block reads each key once for up to 16 of
 // them, and keeps the k best of each in shared memory. The scores of a candidate have the bits that
-// it has alone. Also for many candidates whose rows the sweeps of many_candidates.h cannot read.
+// it has alone. Also for many candidates where the sweeps of many_candidates.h cannot run.
 #pragma once
 
 #include "longclock/common/cuda.h"
@@ -27,5 +27,11 @@ int plan_few_topk(const DeviceSearchParams& search, int64_t k, FewPlan* plan);
 // a neighbour sees, whose parts are left to be merged: launch_clock_gsu() does so, with
 // params.only_alone. Returns a cudaError_t: 0 is success. Allocates nothing and waits for nothing.
 int launch_few_topk(const DeviceSearchTopKParams& params, const FewPlan& plan, CudaStream stream);
+
+// The tiles of rows of int8, and of float8, which are compiled on their own.
+int launch_few_tiles_int8(const DeviceSearchTopKParams& params, const FewPlan& plan,
+                          CudaStream stream);
+int launch_few_tiles_float8(const DeviceSearchTopKParams& params, const FewPlan& plan,
+                            CudaStream stream);
 
 }  // namespace longclock

@@ -42,6 +42,20 @@ __device__ __forceinline__ void load_few_queries(const DeviceSearchParams& p, in
   for (int f = 0; f < p.behaviours.feature_count; ++f) load(p.behaviours.features[f].dim);
 }
 
+// The same of queries of rows in bytes, a warp each.
+template <class Query>
+__device__ __forceinline__ void load_few_byte_queries(const DeviceSearchParams& p, int64_t begin,
+                                                      int count, int row_bytes, char* rows) {
+  for (int q = warp_index(); q < count; q += static_cast<int>(blockDim.x) / kWarp) {
+    Query* const row = reinterpret_cast<Query*>(rows + q * row_bytes);
+    if constexpr (std::is_same_v<Query, int8_t>) {
+      load_int8_query(p, begin + q, row);
+    } else {
+      load_byte_query(p, begin + q, lane_index(), kWarp, row);
+    }
+  }
+}
+
 template <class T, RowForm kForm>
 class FewScorer : TileRows<T, kForm, kFewGroups> {
   using Rows = TileRows<T, kForm, kFewGroups>;
@@ -55,8 +69,8 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
                        const SharedTimeTerm& time, const char* rows, int row_bytes, int queries)
       : Rows(p, view),
         time_(time),
-        rows_(reinterpret_cast<const T*>(rows)),
-        row_stride_(row_bytes / static_cast<int>(sizeof(T))),
+        rows_(reinterpret_cast<const QueryOf<T>*>(rows)),
+        row_stride_(row_bytes / static_cast<int>(sizeof(QueryOf<T>))),
         queries_(queries) {}
 
   // Calls out(query, i, score, valid) for behaviours first + i, i < 32; one is not valid either
@@ -72,14 +86,18 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
       return;
     }
     const bool readable = has_rows();
-    float s = 0.0f;
+    OfRow own = {};
     if (valid) {
       bool known = readable && knows_features(p_, view_, m);
       if (b.ids) known = is_row(p_, b.ids[view_.position + m]) && known;
       if (p_.check) device_check(known, "ids must be from 0 to N - 1", "search");
-      s = known ? time_similarity(time_, p_.clocks, b.time.clocks, b.time.clock[0].mlp.hidden,
-                                  time_of(p_, view_, m), view_.query_time)
-                : __int_as_float(0x7fc00000);
+      own.s = known ? time_similarity(time_, p_.clocks, b.time.clocks, b.time.clock[0].mlp.hidden,
+                                      time_of(p_, view_, m), view_.query_time)
+                    : __int_as_float(0x7fc00000);
+      if constexpr (kInBytes<T>) {
+        const int64_t position = view_.position + m;
+        if (known) own.scale = b.key_scale[b.ids ? b.ids[position] : position];
+      }
     }
 #pragma unroll 1
     for (int pass = 0; pass < kPasses; ++pass) {
@@ -87,18 +105,36 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
       if (readable) add_rows(pass, first, end, sums);
       for_each_dot(
           pass, sums,
-          [&](int query, int row, float dot, float of_row) {
-            out(query, row, fmaf(p_.scale, dot, of_row), (all_valid >> row & 1) != 0);
+          [&](int query, int row, float dot, const OfRow& of_row) {
+            out(query, row, score_of(query, dot, of_row), (all_valid >> row & 1) != 0);
           },
-          s);
+          own);
     }
   }
 
  private:
   static constexpr int kHalves = kRowLanes / 4;  // of a row in a step, a quad each
   using TensorSums = float[kFewGroups][kHalves][2][4];
-  using PlainSums = float[kFewGroups][kTileQueries];
+  using PlainSums = SumOf<T>[kFewGroups][kTileQueries];
   using Sums = std::conditional_t<kHasMma<T>, TensorSums, PlainSums>;
+
+  // What a score has of its row besides the dot product: s, and of rows in bytes the scale.
+  struct OfFloats {
+    float s;
+    __device__ OfFloats from(int lane) const { return {__shfl_sync(kAllLanes, s, lane)}; }
+  };
+  struct OfBytes {
+    float s, scale;
+    __device__ OfBytes from(int lane) const {
+      return {__shfl_sync(kAllLanes, s, lane), __shfl_sync(kAllLanes, scale, lane)};
+    }
+  };
+  using OfRow = std::conditional_t<kInBytes<T>, OfBytes, OfFloats>;
+
+  __device__ float score_of(int query, float dot, const OfRow& row) const {
+    if constexpr (kInBytes<T>) dot = __fmul_rn(dot, row.scale);
+    return fmaf(query_scale<T>(p_, rows_ + query * row_stride_), dot, row.s);
+  }
 
   // Whether there are rows to read: a table may have none.
   __device__ bool has_rows() const {
@@ -144,7 +180,9 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
 
   // Adds the products of a step, whose columns begin at column `at` of the queries.
   __device__ void multiply(const Keys& keys, int at, Sums& sums) const {
-    if constexpr (kHasMma<T>) {
+    if constexpr (kInBytes<T>) {
+      multiply_bytes(keys, at + lane_index() % kRowLanes * kPiece, sums);
+    } else if constexpr (kHasMma<T>) {
       multiply_by_tensor_cores(keys, at + lane_index() % 4 * kPiece, sums);
     } else {
       multiply_plainly(keys, at + lane_index() % kRowLanes * kPiece, sums);
@@ -188,23 +226,53 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
     }
   }
 
-  // Calls f(query, row, dot product, s) for those of a pass that this lane ends with. s: of row
-  // lane_index().
-  template <class F>
-  __device__ void for_each_dot(int pass, const Sums& sums, const F& f, float s) const {
-    if constexpr (kHasMma<T>) {
-      for_each_tensor_dot(pass, sums, f, s);
-    } else if constexpr (kRowLanes == 8) {
-      for_each_dot_of_lines(pass, sums, f, s);
+  // A piece of a row in bytes with as many of each query's elements, four at a time where these are
+  // floats.
+  __device__ void multiply_bytes(const Keys& keys, int at, PlainSums& sums) const {
+    if constexpr (kIsInt8Query<T>) {
+#pragma unroll
+      for (int q = 0; q < kTileQueries; ++q) {
+        if (q >= queries_) break;
+        const uint4 query = query_words(q, at);
+#pragma unroll
+        for (int j = 0; j < kFewGroups; ++j) sums[j][q] = add_bytes(keys[j], query, sums[j][q]);
+      }
     } else {
-      for_each_dot_of_quads(pass, sums, f, s);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int place = byte_query_place(at + 4 * i);
+        float values[kFewGroups][4];
+#pragma unroll
+        for (int j = 0; j < kFewGroups; ++j) widen_bytes<T>(word_of(keys[j], i), values[j]);
+#pragma unroll
+        for (int q = 0; q < kTileQueries; ++q) {
+          if (q >= queries_) break;
+          const float4 query = *reinterpret_cast<const float4*>(rows_ + q * row_stride_ + place);
+#pragma unroll
+          for (int j = 0; j < kFewGroups; ++j) sums[j][q] = add_four(values[j], query, sums[j][q]);
+        }
+      }
+    }
+  }
+
+  // Calls f(query, row, dot product, OfRow) for those of a pass that this lane ends with. own: of
+  // row lane_index().
+  template <class F>
+  __device__ void for_each_dot(int pass, const Sums& sums, const F& f, const OfRow& own) const {
+    if constexpr (kHasMma<T>) {
+      for_each_tensor_dot(pass, sums, f, own);
+    } else if constexpr (kRowLanes == 8) {
+      for_each_dot_of_lines(pass, sums, f, own);
+    } else {
+      for_each_dot_of_quads(pass, sums, f, own);
     }
   }
 
   // A lane of C has two columns of rows lane / 4 and lane / 4 + 8: of halves of one row, or of two
   // rows.
   template <class F>
-  __device__ void for_each_tensor_dot(int pass, const TensorSums& sums, const F& f, float s) const {
+  __device__ void for_each_tensor_dot(int pass, const TensorSums& sums, const F& f,
+                                      const OfRow& own) const {
     constexpr int kColumns = kHalves == 2 ? 1 : 2;  // of results
     const int query = lane_index() / 4;
 #pragma unroll
@@ -213,7 +281,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
       for (int column = 0; column < kColumns; ++column) {
         const int row =
             (pass * kFewGroups + j) * Rows::kGroupRows + lane_index() % 4 * kColumns + column;
-        const float of_row = __shfl_sync(kAllLanes, s, row);
+        const OfRow of_row = own.from(row);
 #pragma unroll
         for (int upper = 0; upper < 2; ++upper) {
           const int c = 2 * upper + column;
@@ -225,6 +293,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
     }
   }
 
+  __device__ static float of(SumOf<T> sum) { return static_cast<float>(sum); }
   // Keeps one of two sums, of this lane and the one `mask` away.
   __device__ static float exchange(bool second, float a, float b, int mask) {
     return (second ? b : a) + __shfl_xor_sync(kAllLanes, second ? a : b, mask);
@@ -233,12 +302,12 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
   // Eight lanes a row: each ends with one row, for one of every four queries.
   template <class F>
   __device__ void for_each_dot_of_lines(int pass, const PlainSums& sums, const F& f,
-                                        float s) const {
+                                        const OfRow& own) const {
     const int lane = lane_index();
     const bool odd = lane % 2 == 1, upper = lane / 2 % 2 == 1, second = lane / 4 % 2 == 1;
     const int row = (pass * kFewGroups + second) * Rows::kGroupRows + lane / 8;
-    const float of_row = __shfl_sync(kAllLanes, s, row);
-    const auto part = [&](int q) { return exchange(second, sums[0][q], sums[1][q], 4); };
+    const OfRow of_row = own.from(row);
+    const auto part = [&](int q) { return exchange(second, of(sums[0][q]), of(sums[1][q]), 4); };
 #pragma unroll
     for (int q = 0; q < kTileQueries; q += 4) {
       if (q >= queries_) break;
@@ -252,12 +321,12 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
   // Four lanes a row: each ends with one row, for every other query.
   template <class F>
   __device__ void for_each_dot_of_quads(int pass, const PlainSums& sums, const F& f,
-                                        float s) const {
+                                        const OfRow& own) const {
     const int lane = lane_index();
     const bool odd = lane % 2 == 1, upper = lane / 2 % 2 == 1;
     const int row = (pass * kFewGroups + odd) * Rows::kGroupRows + lane / 4;
-    const float of_row = __shfl_sync(kAllLanes, s, row);
-    const auto part = [&](int q) { return exchange(odd, sums[0][q], sums[1][q], 1); };
+    const OfRow of_row = own.from(row);
+    const auto part = [&](int q) { return exchange(odd, of(sums[0][q]), of(sums[1][q]), 1); };
 #pragma unroll
     for (int q = 0; q < kTileQueries; q += 2) {
       if (q >= queries_) break;
@@ -267,7 +336,7 @@ class FewScorer : TileRows<T, kForm, kFewGroups> {
   }
 
   const SharedTimeTerm& time_;
-  const T* rows_;
+  const QueryOf<T>* rows_;
   int row_stride_;  // elements
   int queries_;
 };

@@ -53,7 +53,12 @@ __device__ __forceinline__ bool begin_few(const DeviceSearchParams& p, const Few
   const CandidateRange candidates = shared->candidates;
   if (candidates.count == 0) return false;
   load_view(p, [&] { return candidates.sequence; }, &shared->view, &shared->time);
-  load_few_queries<T>(p, candidates.query, candidates.count, tiles.row_bytes, queries);
+  if constexpr (kInBytes<T>) {
+    load_few_byte_queries<QueryOf<T>>(p, candidates.query, candidates.count, tiles.row_bytes,
+                                      queries);
+  } else {
+    load_few_queries<T>(p, candidates.query, candidates.count, tiles.row_bytes, queries);
+  }
   __syncthreads();
   return true;
 }
@@ -65,7 +70,8 @@ inline bool shares_sequences(const DeviceSearchParams& search) {
   return search.query_offsets || search.layout == SearchLayout::kWindows;
 }
 
-// Bytes from a query to the next in shared memory, such that those of two quads meet no bank twice.
+// Bytes from a query to the next in shared memory, such that those of two quads meet no bank twice;
+// what is left holds the scale of one of int8.
 inline int64_t few_row_bytes(const DeviceSearchParams& search) {
   return padded_query_bytes(search) + 64;
 }

@@ -21,7 +21,8 @@ constexpr int kMaxFeatureRowBytes = 256;  // of a row with its features
 // padded with zeros from the dimension to kRowBytes.
 //
 // kReadsTimes: s and what is valid are read where an earlier launch left them, if it did.
-template <int kRowBytes, bool kReadsTimes = false>
+// kScaled: rows have a scale each.
+template <int kRowBytes, bool kReadsTimes = false, bool kScaled = false>
 class KeyStages {
  public:
   static constexpr int kTileBytes = kTileKeys * kRowBytes;
@@ -39,8 +40,10 @@ class KeyStages {
   // Chunks, evaluated two ahead; a warp that is late may still read the one before.
   static constexpr int kPairs = 4;
   static_assert(kMostStages - 1 <= 2 * kPairTiles);
+  static constexpr int kScalesAfter = kPairs * kPairKeys;
   struct Shared {
-    float s[kPairs][kPairKeys];  // NaN for an unknown id
+    // NaN for an unknown id; and kScalesAfter elements behind each the scale of its row.
+    float s[kScaled ? 2 * kPairs : kPairs][kPairKeys];
     uint32_t rows[kPairs][kPairKeys];
     uint32_t valid[kPairs][kPairKeys / kWarp];
     // The caller's to fill, with a barrier behind it.
@@ -109,7 +112,7 @@ class KeyStages {
     return shared_->valid[pair_of(tile)][key_in_pair(tile) / kWarp + warp_keys];
   }
 
- private:
+ protected:
   // Whether registers suffice for what is the same for every tile.
   static constexpr bool kKeepsKeys = !kReadsTimes && kRowBytes <= 256;
   static constexpr uint32_t kNoRow = 0xffffffffu;  // zeros: not valid, or of an unknown id
@@ -156,6 +159,11 @@ class KeyStages {
     }
     shared_->s[at][threadIdx.x] = value;
     shared_->rows[at][threadIdx.x] = row;
+    if constexpr (kScaled) {
+      const int64_t place = p_.behaviours.ids ? row : shared_->view.position + row;
+      const float scale = row == kNoRow ? 0.0f : p_.behaviours.key_scale[place];
+      shared_->s[kPairs + at][threadIdx.x] = scale;
+    }
     const uint32_t word = __ballot_sync(kAllLanes, is);
     if (lane_index() == 0) shared_->valid[at][warp_index()] = word;
   }

@@ -3,7 +3,7 @@
 // and the launches.
 #include "longclock/common/launch.cuh"
 #include "longclock/common/second_level_cache.h"
-#include "longclock/search/candidate_tile.cuh"
+#include "longclock/search/byte_candidate_tile.cuh"
 #include "longclock/search/key_stages.cuh"
 #include "longclock/search/many_candidates.h"
 #include "longclock/search/row_form.cuh"
@@ -16,7 +16,6 @@ namespace {
 
 // Fewer candidates a sequence fill so little of a tile that a block for each of them is faster.
 constexpr int64_t kMinCandidates = 16;
-constexpr int kMaxRowBytes = 512;
 // The sweeps know rows of a table by 32 bits, of which one value is none.
 constexpr int64_t kMaxTableRows = 0xffffffff;
 constexpr int64_t kWorkspaceWords = int64_t{64} << 20;  // 256 MB, or one query's where that is more
@@ -208,25 +207,40 @@ int64_t longest_of(const DeviceSearchParams& search) {
   return longest < kMaxBehaviours ? longest : kMaxBehaviours;
 }
 
-// Whether a search is for sweeps, and they can read it, on this device. Of a flat one the host
-// does not know the counts; and what is scored how must not depend on the rest of the batch.
-cudaError_t plan_sweeps(const DeviceSearchParams& search, bool* supported) {
+// Puts the candidates of the task where the sweeps find them; packed: room for them, if they are.
+int give_candidates(SweepParams& p, void* packed, CudaStream stream) {
+  p.candidates = static_cast<const char*>(p.search.query) + p.task.begin * p.rows.candidate_bytes;
+  if (!p.rows.packed) return cudaSuccess;
+  p.candidates = static_cast<const char*>(packed);
+  return launch_pack_candidates(p.search, p.task, p.rows, packed, stream);
+}
+
+// Rows in bytes come whole alone, and not too wide for candidates in registers.
+bool fit_registers(const DeviceSearchParams& search) {
+  const DType by = search.behaviours.query_dtype;
+  const int most = by == DType::kInt8       ? kMostColumns<int8_t>
+                   : by == DType::kBFloat16 ? kMostColumns<BFloat16>
+                                            : kMostColumns<float>;
+  return search_is_aligned(search) && search.query_dim <= most;
+}
+
+// Whether a search is for sweeps on this device. Of a flat one the host does not know the counts;
+// and what is scored how must not depend on the rest of the batch.
+cudaError_t plan_sweeps(const DeviceSearchParams& search, SweepPlan* plan) {
   const Behaviours& b = search.behaviours;
   const bool many = search.layout == SearchLayout::kDense ? search.candidates >= kMinCandidates
                                                           : static_cast<bool>(search.query_offsets);
-  *supported = false;
-  if (!many || search.sequences == 0 || search.queries == 0 || !search_is_aligned(search) ||
-      search.query_dim == 0 ||
-      search.query_dim * size_of(b.dtype) >
-          (b.feature_count > 0 ? kMaxFeatureRowBytes : kMaxRowBytes) ||
-      search.table_rows > kMaxTableRows) {
+  *plan = {};
+  if (!many || search.sequences == 0 || search.queries == 0 || search.query_dim == 0 ||
+      (is_byte(b.dtype) && !fit_registers(search)) || search.table_rows > kMaxTableRows) {
     return cudaSuccess;
   }
   for (int f = 0; f < b.feature_count; ++f) {
     const int64_t rows = b.features[f].ids ? b.features[f].table_rows : search.positions;
     if (rows > kMaxTableRows) return cudaSuccess;
   }
-  return static_cast<cudaError_t>(has_async_copy(sweep_choose_kernel, supported));
+  plan->rows = plan_sweep_rows(search);
+  return static_cast<cudaError_t>(has_async_copy(sweep_choose_kernel, &plan->supported));
 }
 
 // Whether all scores of a search stay in the second-level cache, beside what is read meanwhile.
@@ -244,6 +258,12 @@ int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
       return launch_sweep_fp32(p, sweep, stream);
     case DType::kFloat16:
       return launch_sweep_fp16(p, sweep, stream);
+    case DType::kInt8:
+      return p.search.behaviours.query_dtype == DType::kInt8
+                 ? launch_sweep_int8(p, sweep, stream)
+                 : launch_sweep_int8_floats(p, sweep, stream);
+    case DType::kFloat8:
+      return launch_sweep_float8(p, sweep, stream);
     default:
       return launch_sweep_bf16(p, sweep, stream);
   }
@@ -254,7 +274,7 @@ int launch_sweep(const SweepParams& p, Sweep sweep, CudaStream stream) {
 int plan_sweep_topk(const DeviceSearchParams& search, int64_t k, SweepPlan* plan) {
   *plan = {};
   if (k == 0) return cudaSuccess;
-  if (const int error = plan_sweeps(search, &plan->supported)) return error;
+  if (const int error = plan_sweeps(search, plan)) return error;
   plan->supported &= longest_of(search) > 0;
   if (!plan->supported) return cudaSuccess;
   plan->blocks = (longest_of(search) + kTileKeys - 1) / kTileKeys * kTileDelegates;
@@ -262,8 +282,9 @@ int plan_sweep_topk(const DeviceSearchParams& search, int64_t k, SweepPlan* plan
   if (search.behaviours.dtype == DType::kFloat32) {
     if (const int error = are_cached(search, plan->blocks, &plan->stored)) return error;
   }
-  const int64_t words =
-      plan->blocks + plan->kept + (plan->stored ? plan->blocks : plan->kept) * kDelegateKeys;
+  const int64_t words = plan->blocks + plan->kept +
+                        (plan->stored ? plan->blocks : plan->kept) * kDelegateKeys +
+                        plan->rows.packed_bytes() / 4;
   const auto task_queries = [&] {
     const int64_t fit = (kWorkspaceWords - plan->times) / words, most = fit < 1 ? 1 : fit;
     return search.queries < most ? search.queries : most;
@@ -287,6 +308,7 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
   const DeviceSearchParams& search = params.search;
   SweepParams p{};
   p.search = search;
+  p.rows = plan.rows;
   p.k = params.k;
   p.multiprocessors = device.multiprocessors;
   p.blocks = static_cast<unsigned>(plan.blocks);
@@ -294,7 +316,8 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
   // Whole sectors first.
   float* const times = static_cast<float*>(workspace);
   p.times = plan.times > 0 ? times : nullptr;
-  p.delegates = reinterpret_cast<uint32_t*>(times + plan.times);
+  char* const packed = reinterpret_cast<char*>(times + plan.times);
+  p.delegates = reinterpret_cast<uint32_t*>(packed + plan.task_queries * plan.rows.packed_bytes());
   float* const kept_scores =
       reinterpret_cast<float*>(p.delegates + plan.task_queries * plan.blocks);
   (plan.stored ? p.stored : p.block_scores) = kept_scores;
@@ -307,7 +330,10 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
     p.task =
         query_task(search, begin, begin + (left < plan.task_queries ? left : plan.task_queries));
     p.places = static_cast<uint32_t>((p.task.end - begin) * plan.kept);
-    int error = launch_sweep(p, plan.stored ? Sweep::kStored : Sweep::kDelegates, stream);
+    int error = give_candidates(p, packed, stream);
+    if (error == 0) {
+      error = launch_sweep(p, plan.stored ? Sweep::kStored : Sweep::kDelegates, stream);
+    }
     if (error == 0) {
       error = launch_selection(sweep_choose_by_warp_kernel, sweep_choose_kernel, plan.blocks,
                                plan.kept, p, device, stream);
@@ -322,21 +348,26 @@ int launch_sweep_topk(const DeviceSearchTopKParams& params, const SweepPlan& pla
   return cudaSuccess;
 }
 
-int plan_sweep_scores(const DeviceSearchParams& search, bool* supported) {
-  const cudaError_t error = plan_sweeps(search, supported);
-  *supported &= search.queries <= kMaxBehaviours;
+int plan_sweep_scores(const DeviceSearchParams& search, SweepPlan* plan) {
+  const cudaError_t error = plan_sweeps(search, plan);
+  plan->supported &= search.queries <= kMaxBehaviours;
+  plan->task_queries = search.queries;
+  plan->workspace_words = plan->task_queries * plan->rows.packed_bytes() / 4;
   return error;
 }
 
-int launch_sweep_scores(const DeviceSearchParams& search, float* scores, CudaStream stream) {
+int launch_sweep_scores(const DeviceSearchParams& search, const SweepPlan& plan, void* workspace,
+                        float* scores, CudaStream stream) {
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return error;
   SweepParams p{};
   p.search = search;
+  p.rows = plan.rows;
   p.multiprocessors = device.multiprocessors;
   p.scores = scores;
   p.task = query_task(search, 0, search.queries);
-  return launch_sweep(p, Sweep::kAll, stream);
+  const int error = give_candidates(p, workspace, stream);
+  return error == 0 ? launch_sweep(p, Sweep::kAll, stream) : error;
 }
 
 }  // namespace longclock

@@ -6,6 +6,7 @@
 
 #include "longclock/common/mma.cuh"
 #include "longclock/common/vector16.cuh"
+#include "longclock/search/byte_rows.cuh"
 #include "longclock/search/device_search.h"
 
 namespace longclock {
@@ -45,18 +46,29 @@ __device__ __forceinline__ void load_columns(const DeviceSearchParams& p, int64_
   }
 }
 
+// Whether queries of rows of T are copied to shared memory.
+template <class T, RowForm kForm>
+inline constexpr bool kSharesQuery = kForm != RowForm::kElements || kIsInt8Query<T>;
+
 // Copies a query to shared memory, query_bytes() of it.
 template <class T>
-__device__ __forceinline__ void load_query(const DeviceSearchParams& p, int64_t q, T* shared) {
-  int64_t begin = 0;
-  const auto load = [&](int64_t dim) {
-    load_columns(p, q, begin, dim, shared);
-    begin += dim;
-    shared += step_bytes(dim, sizeof(T)) / static_cast<int>(sizeof(T));
-  };
-  load(p.behaviours.dim);
+__device__ __forceinline__ void load_query(const DeviceSearchParams& p, int64_t q,
+                                           QueryOf<T>* shared) {
+  if constexpr (kIsInt8Query<T>) {
+    if (warp_index() == 0) load_int8_query(p, q, shared);
+  } else if constexpr (kInBytes<T>) {
+    load_byte_query(p, q, threadIdx.x, blockDim.x, shared);
+  } else {
+    int64_t begin = 0;
+    const auto load = [&](int64_t dim) {
+      load_columns(p, q, begin, dim, shared);
+      begin += dim;
+      shared += step_bytes(dim, sizeof(T)) / static_cast<int>(sizeof(T));
+    };
+    load(p.behaviours.dim);
 #pragma unroll 1
-  for (int f = 0; f < p.behaviours.feature_count; ++f) load(p.behaviours.features[f].dim);
+    for (int f = 0; f < p.behaviours.feature_count; ++f) load(p.behaviours.features[f].dim);
+  }
 }
 
 // Whether rows lie in whole aligned pieces of 16 bytes.
@@ -70,9 +82,10 @@ inline bool search_is_aligned(const DeviceSearchParams& p) {
   return aligned;
 }
 
-// Bytes of shared memory that load_query needs.
+// Bytes of a query in shared memory.
 inline int64_t padded_query_bytes(const DeviceSearchParams& p) {
   const Behaviours& b = p.behaviours;
+  if (is_byte(b.dtype)) return byte_query_bytes(b);
   int64_t bytes = step_bytes(b.dim, size_of(b.dtype));
   for (int i = 0; i < b.feature_count; ++i) {
     bytes += step_bytes(b.features[i].dim, size_of(b.dtype));
@@ -86,25 +99,47 @@ inline RowForm row_form(const DeviceSearchParams& p) {
   return b.dim * size_of(b.dtype) <= 64 ? RowForm::kQuads : RowForm::kLines;
 }
 
-// Calls f(std::integral_constant<RowForm, ...>, std::bool_constant<whether there are features>).
+// Calls f(std::integral_constant<RowForm, ...>).
 template <class F>
-void with_row_form(const DeviceSearchParams& p, const F& f) {
-  const auto with = [&](auto form) {
-    if (p.behaviours.feature_count > 0) return f(form, std::true_type());
-    return f(form, std::false_type());
-  };
+void with_form(const DeviceSearchParams& p, const F& f) {
   switch (row_form(p)) {
     case RowForm::kElements:
-      return with(std::integral_constant<RowForm, RowForm::kElements>());
+      return f(std::integral_constant<RowForm, RowForm::kElements>());
     case RowForm::kQuads:
-      return with(std::integral_constant<RowForm, RowForm::kQuads>());
+      return f(std::integral_constant<RowForm, RowForm::kQuads>());
     case RowForm::kLines:
-      return with(std::integral_constant<RowForm, RowForm::kLines>());
+      return f(std::integral_constant<RowForm, RowForm::kLines>());
   }
+}
+
+// Calls f(that, std::bool_constant<whether there are features>).
+template <class F>
+void with_row_form(const DeviceSearchParams& p, const F& f) {
+  with_form(p, [&](auto form) {
+    if (p.behaviours.feature_count > 0) return f(form, std::true_type());
+    return f(form, std::false_type());
+  });
+}
+
+// Calls f(an element of rows of int8, or of float8, with_form()'s), of rows that have no features.
+// Queries that are rounded to bfloat16 are multiplied as floats.
+template <class F>
+void with_int8_rows(const DeviceSearchParams& p, const F& f) {
+  with_form(p, [&](auto form) {
+    if (p.behaviours.query_dtype == DType::kInt8) return f(Int8By<int8_t>{}, form);
+    f(Int8By<float>{}, form);
+  });
+}
+template <class F>
+void with_float8_rows(const DeviceSearchParams& p, const F& f) {
+  with_form(p, [&](auto form) { f(Float8By<float>{}, form); });
 }
 
 // Bytes of shared memory that load_query needs.
 inline int query_bytes(const DeviceSearchParams& p) {
+  const Behaviours& b = p.behaviours;
+  const bool scaled = is_byte(b.dtype) && b.query_dtype == DType::kInt8;
+  if (scaled) return static_cast<int>(padded_query_bytes(p)) + kQueryScaleBytes;
   return row_form(p) == RowForm::kElements ? 0 : static_cast<int>(padded_query_bytes(p));
 }
 

@@ -3,11 +3,13 @@
 // each 64 or 128 candidates and part. Tensor-core-bound: candidates stay in registers, tiles of 64
 // keys come through shared memory once for all of them, and of a search's sweeps what is written is
 // an eighth of the scores, or less. Of a block's four warps two share the candidates, two the keys.
+// Where rows come in panels, the sums of a tile stay in registers, and of the candidates a panel.
 #pragma once
 
 #include "longclock/common/launch.cuh"
 #include "longclock/search/key_stages.cuh"
 #include "longclock/search/many_candidates.h"
+#include "longclock/search/panel_stages.cuh"
 #include "longclock/search/sweep_candidates.cuh"
 #include "longclock/search/sweep_output.cuh"
 #include "longclock/search/sweep_parts.h"
@@ -19,14 +21,19 @@ class CandidateSweep {
  public:
   using Tile = CandidateTile<T, kRowBytes>;
 
+  // scales: of the block's candidates, where keys are in bytes.
   __device__ CandidateSweep(const SweepParams& p, const CandidateRange& candidates,
-                            const SequenceView& view, uint32_t candidate_rows)
+                            const SequenceView& view, const float* scales)
       : p_(p),
         view_(view),
         row_(static_cast<unsigned>(candidates.query - p.task.begin) + first_candidate()),
         count_(candidates.count - first_candidate()),
-        row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())) {
-    tile_.load(candidate_rows + warp_index() / 2 * Tile::kWarpCandidates * kRowBytes);
+        row_place_(opaque(warp_index() % 2 * kWarpKeys * kRowBytes + Tile::lane_place())),
+        scales_(scales) {}
+
+  // The candidates of this warp, of those whose rows of shared memory begin at `rows`.
+  __device__ void load(uint32_t rows) {
+    tile_.load(rows + warp_index() / 2 * Tile::kWarpCandidates * Tile::kCandidateBytes);
   }
 
   // Whether this warp has any candidates.
@@ -37,20 +44,43 @@ class CandidateSweep {
   // bytes.
   template <bool kFull>
   __device__ void tile(uint32_t rows, unsigned first_block, const float* s, uint32_t valid) {
-    const int quad_lane = Fragments::c_column(lane_index(), 0) / 2;
-    const uint32_t mine = kFull ? 0xff : valid >> (quad_lane * kDelegateKeys) & 0xff;
-    const LaneBlock lane{
-        p_, view_, row_, count_, first_block + quad_lane, mine, s + quad_lane * kDelegateKeys};
+    const LaneBlock lane = lane_block<kFull>(first_block, s, valid);
     SweepOutput<T, kRowBytes, kSweep, kFull> output(lane);
     if (!output.wanted()) return;
     // One step after the other where registers are short.
-#pragma unroll(kFull&& kSweep == Sweep::kScores ? Tile::kSteps : 1)
+#pragma unroll(kFull&& kSweep == Sweep::kScores && !kInBytes<T> ? Tile::kSteps : 1)
     for (int step = 0; step < Tile::kSteps; ++step) {
       typename Tile::Products scores;
       tile_.multiply(rows + row_place_, step, scores);
-      add_times(lane.s + step * Tile::kLaneKeys, scores);
-      if (!kFull) hide_invalid(mine >> (step * Tile::kLaneKeys), scores);
-      output.add(step, scores);
+      hand_over<kFull>(lane, step, scores, output);
+    }
+    output.end();
+  }
+
+  // The same of a tile whose panels are the next ones of `keys`. All threads.
+  template <bool kFull, class Stages>
+  __device__ void tile_of_panels(Stages& keys, unsigned first_block, const float* s,
+                                 uint32_t valid) {
+    const LaneBlock lane = lane_block<kFull>(first_block, s, valid);
+    SweepOutput<T, kRowBytes, kSweep, kFull> output(lane);
+    const bool wanted = has_work() && output.wanted();
+    typename Tile::Sums sums[Tile::kSteps] = {};
+#pragma unroll 1
+    for (int panel = 0; panel < p_.rows.panels; ++panel) {
+      const uint32_t rows = keys.wait();
+      if (!wanted) continue;
+      load(rows + Stages::kKeyBytes);
+#pragma unroll
+      for (int step = 0; step < Tile::kSteps; ++step) {
+        add_panel(rows + row_place_, step, sums[step]);
+      }
+    }
+    if (!wanted) return;
+#pragma unroll
+    for (int step = 0; step < Tile::kSteps; ++step) {
+      typename Tile::Products scores;
+      Tile::arrange(sums[step], scores);
+      hand_over<kFull>(lane, step, scores, output);
     }
     output.end();
   }
@@ -59,6 +89,46 @@ class CandidateSweep {
   // The lane's first, of those of the thread block.
   __device__ static int first_candidate() {
     return warp_index() / 2 * Tile::kWarpCandidates + Fragments::c_candidate(lane_index(), 0);
+  }
+
+  // Of this warp's keys of a tile.
+  template <bool kFull>
+  __device__ LaneBlock lane_block(unsigned first_block, const float* s, uint32_t valid) const {
+    const int quad_lane = Fragments::c_column(lane_index(), 0) / 2;
+    const uint32_t mine = kFull ? 0xff : valid >> (quad_lane * kDelegateKeys) & 0xff;
+    return {p_, view_, row_, count_, first_block + quad_lane, mine, s + quad_lane * kDelegateKeys};
+  }
+
+  // Adds the products of the panel that is loaded. In fp32 panels are added up by themselves: sums
+  // of tensor cores are cut off, not rounded, which shows where there are many.
+  __device__ void add_panel(uint32_t row, int step, typename Tile::Sums& sums) const {
+    if constexpr (sizeof(T) == 2) {
+      tile_.add_products(row, step, sums);
+    } else {
+      typename Tile::Sums of_panel = {};
+      tile_.add_products(row, step, of_panel);
+#pragma unroll
+      for (int group = 0; group < Tile::kGroups; ++group) {
+#pragma unroll
+        for (int i = 0; i < Tile::kStepKeys / 8 * 4; ++i) {
+          sums[group][i / 4][i % 4] += of_panel[group][i / 4][i % 4];
+        }
+      }
+    }
+  }
+
+  // Makes scores of the products of a step, for the output.
+  template <bool kFull, class Output>
+  __device__ void hand_over(const LaneBlock& lane, int step, typename Tile::Products& scores,
+                            Output& output) const {
+    const float* const s = lane.s + step * Tile::kLaneKeys;
+    if constexpr (kInBytes<T>) {
+      add_times_of_bytes(s, scores);
+    } else {
+      add_times(s, scores);
+    }
+    if (!kFull) hide_invalid(lane.valid >> (step * Tile::kLaneKeys), scores);
+    output.add(step, scores);
   }
 
   // Scores of the lane's keys of a step.
@@ -80,6 +150,19 @@ class CandidateSweep {
     });
   }
 
+  // The same of keys in bytes, whose rows have a scale, as candidates do: read where they are
+  // needed, for registers are short.
+  __device__ void add_times_of_bytes(const float* s, typename Tile::Products& scores) const {
+#pragma unroll
+    for (int i = 0; i < Tile::kLaneKeys; ++i) {
+      const float time = s[i], of_row = s[KeyStages<kRowBytes>::kScalesAfter + i];
+      Tile::for_each_candidate([&](int group, int half, int at) {
+        float& score = scores[group][half][i];
+        score = fmaf(scales_[first_candidate() + at], __fmul_rn(score, of_row), time);
+      });
+    }
+  }
+
   // -inf where none is valid.
   __device__ static void hide_invalid(uint32_t valid, typename Tile::Products& scores) {
     Tile::for_each_candidate([&](int group, int half, int) {
@@ -92,9 +175,10 @@ class CandidateSweep {
 
   const SweepParams& p_;
   const SequenceView& view_;
-  unsigned row_;        // of the lane's first candidate in the task: past the last as well
-  int count_;           // candidates from the lane's first on
-  uint32_t row_place_;  // of this lane's keys in a tile
+  unsigned row_;         // of the lane's first candidate in the task: past the last as well
+  int count_;            // candidates from the lane's first on
+  uint32_t row_place_;   // of this lane's keys in a tile
+  const float* scales_;  // of the block's candidates in shared memory, where keys are in bytes
   Tile tile_;
 };
 
@@ -128,10 +212,15 @@ __device__ __forceinline__ float* times_of(const SweepParams& p, const Candidate
   return p.times + (candidates.sequence - p.task.first_sequence) * p.search.columns;
 }
 
-template <class T, int kRowBytes, Sweep kSweep>
+// kPanels: rows come in panels, and kRowBytes is what a row has of one.
+template <class T, int kRowBytes, Sweep kSweep, bool kPanels>
+using SweepStages = std::conditional_t<kPanels, PanelStages<T, kSweep == Sweep::kScores>,
+                                       KeyStages<kRowBytes, kSweep == Sweep::kScores, kInBytes<T>>>;
+
+template <class T, int kRowBytes, Sweep kSweep, bool kPanels = false>
 __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_tile,
                                            unsigned tiles, unsigned parts, int stages) {
-  using Stages = KeyStages<kRowBytes, kSweep == Sweep::kScores>;
+  using Stages = SweepStages<T, kRowBytes, kSweep, kPanels>;
   extern __shared__ __align__(1024) char memory[];
   __shared__ typename Stages::Shared shared;
   // Tiles of candidates are neighbours: they read the same keys at about the same time.
@@ -146,7 +235,12 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   }
   load_time_mlps(p.search.behaviours.time.clock[0].mlp, p.search.behaviours.time.clocks,
                  &shared.time);
-  load_candidates<T, kRowBytes>(p.search, candidates, memory);
+  __shared__ float scales[kInBytes<T> ? kBlockCandidates<T, kRowBytes> : 1];
+  if constexpr (kInBytes<T>) {
+    load_byte_candidates<T, kRowBytes>(p.search, candidates, memory, scales);
+  } else if constexpr (!kPanels) {
+    load_candidates<T, kRowBytes>(p.search, candidates, memory);
+  }
   __syncthreads();
   if constexpr (kSweep == Sweep::kAll) {
     fill_past(p, candidates, shared.view, blockIdx.x / tiles, parts);
@@ -156,17 +250,30 @@ __device__ __forceinline__ void sweep_part(const SweepParams& p, unsigned first_
   const unsigned end = part_begin(length, part + 1, parts);
   if (begin == end) return;
 
-  const uint32_t rows = shared_address(memory);
-  CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view, rows);
-  __syncthreads();
-  Stages keys(p.search, begin, end, &shared, memory, stages);
+  CandidateSweep<T, kRowBytes, kSweep> sweep(p, candidates, shared.view, scales);
+  if constexpr (!kPanels) {
+    sweep.load(shared_address(memory));
+    __syncthreads();
+  }
+  Stages keys = [&] {
+    if constexpr (kPanels) {
+      return Stages(p, candidates, begin, end, &shared, memory, stages);
+    } else {
+      return Stages(p.search, begin, end, &shared, memory, stages);
+    }
+  }();
   keys.start();
   const int half = warp_index() % 2;
   const auto sweep_tile = [&]<bool kFull>(int tile) {
-    const uint32_t stage = keys.wait(tile);
-    if (!sweep.has_work()) return;
     const unsigned first_block = (begin + tile * kTileKeys + half * kWarpKeys) / kDelegateKeys;
-    sweep.template tile<kFull>(stage, first_block, keys.s(tile, half), keys.valid(tile, half));
+    if constexpr (kPanels) {
+      sweep.template tile_of_panels<kFull>(keys, first_block, keys.s(tile, half),
+                                           keys.valid(tile, half));
+    } else {
+      const uint32_t stage = keys.wait(tile);
+      if (!sweep.has_work()) return;
+      sweep.template tile<kFull>(stage, first_block, keys.s(tile, half), keys.valid(tile, half));
+    }
   };
   const int all = keys.tiles();
   const bool pieces = p.search.layout == SearchLayout::kDense && p.search.columns % 4 == 0;
@@ -192,12 +299,23 @@ __global__ void __launch_bounds__(kSweepThreads, 2)
   }
 }
 
-template <class T, int kRowBytes, Sweep kSweep>
+// The same of rows that come in panels.
+template <class T, Sweep kSweep>
+__global__ void __launch_bounds__(kSweepThreads, 2)
+    sweep_panels_kernel(const __grid_constant__ SweepParams p, const unsigned first_tile,
+                        const unsigned tiles, const unsigned parts, const int stages) {
+  if constexpr (kHasAsyncCopy) {
+    sweep_part<T, kPanelBytes, kSweep, true>(p, first_tile, tiles, parts, stages);
+  }
+}
+
+template <class T, int kRowBytes, Sweep kSweep, bool kPanels = false>
 cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   constexpr int kCandidates = kBlockCandidates<T, kRowBytes>;
-  using Stages = KeyStages<kRowBytes>;
+  using Stages = SweepStages<T, kRowBytes, kSweep, kPanels>;
   // Candidates pass through the stages' memory.
-  static_assert(kCandidates * kRowBytes <= Stages::kFewestStages * Stages::kTileBytes);
+  static_assert(kCandidates * CandidateTile<T, kRowBytes>::kCandidateBytes <=
+                Stages::kFewestStages * Stages::kTileBytes);
   const DeviceSearchParams& search = p.search;
   const int64_t queries = p.task.end - p.task.begin;
   const int64_t tiles = queries / kCandidates + p.task.sequences;
@@ -211,16 +329,21 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   }
   const unsigned parts = sweep_parts(queries / kCandidates + sequences, longest, p.multiprocessors);
   auto* kernel = sweep_kernel<T, kRowBytes, kSweep>;
+  if constexpr (kPanels) kernel = sweep_panels_kernel<T, kSweep>;
   DeviceLimits device;
   if (const int error = current_device_limits(&device)) return static_cast<cudaError_t>(error);
   const cudaError_t error = allow_all_shared(kernel, device);
   if (error != cudaSuccess) return error;
   const int more = Stages::feature_bytes(search);
-  const int most = Stages::kMostStages * Stages::kTileBytes + more;
-  const int each =
-      most + static_cast<int>(sizeof(typename Stages::Shared)) + device.shared_reserved;
-  const bool fit = 2 * each <= device.shared_per_multiprocessor;
-  const int stages = fit ? Stages::kMostStages : Stages::kFewestStages;
+  // Whether two blocks with so many stages fit a multiprocessor.
+  const auto fit = [&](int stages) {
+    const int each = stages * Stages::kTileBytes + more +
+                     static_cast<int>(sizeof(typename Stages::Shared)) + device.shared_reserved;
+    return 2 * each <= device.shared_per_multiprocessor;
+  };
+  // Where not even few do, many need not either.
+  const bool most = fit(Stages::kMostStages) || !fit(Stages::kFewestStages);
+  const int stages = most ? Stages::kMostStages : Stages::kFewestStages;
   const int bytes = stages * Stages::kTileBytes + more;
   // Queries and sequences are fewer than 2^31 each, so that tiles fit 32 bits.
   return static_cast<cudaError_t>(for_each_part(tiles, parts, [&](int64_t first, int64_t count) {
@@ -230,13 +353,18 @@ cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
   }));
 }
 
-// For rows of any whole number of 16-byte pieces up to 512 bytes.
+// For rows that come in panels, or of any whole number of 16-byte pieces up to kMostRowBytes.
 template <class T, Sweep kSweep>
 cudaError_t launch_sweep(const SweepParams& p, CudaStream stream) {
+  if constexpr (!kInBytes<T>) {
+    if (p.rows.panels > 0) return launch_sweep<T, kPanelBytes, kSweep, true>(p, stream);
+  }
   const int64_t bytes = p.search.query_dim * static_cast<int64_t>(sizeof(T));
-  if (bytes <= 128) return launch_sweep<T, 128, kSweep>(p, stream);
-  if (bytes <= 256) return launch_sweep<T, 256, kSweep>(p, stream);
-  return launch_sweep<T, 512, kSweep>(p, stream);
+  if constexpr (kMostRowBytes<T> > 128) {
+    if (bytes > 256) return launch_sweep<T, kMostRowBytes<T>, kSweep>(p, stream);
+    if (bytes > 128) return launch_sweep<T, 256, kSweep>(p, stream);
+  }
+  return launch_sweep<T, 128, kSweep>(p, stream);
 }
 
 template <class T>

@@ -68,6 +68,10 @@ class TileRows {
   __device__ void load(const Pieces& pieces, int columns, int64_t left, Keys& keys) const {
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
+      if constexpr (!kAligned && sizeof(T) == 1) {
+        keys[j] = load_bytes(pieces[j] + columns, left);
+        continue;
+      }
       keys[j] = kWhole ? __ldg(reinterpret_cast<const uint4*>(pieces[j] + columns))
                        : load16<T, kAligned>(pieces[j] + columns, 0, left);
     }

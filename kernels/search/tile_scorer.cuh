@@ -34,7 +34,7 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
 
  public:
   __device__ TileScorer(const DeviceSearchParams& p, int64_t q, const SequenceView& view,
-                        const T* shared_query, const SharedTimeTerm& time)
+                        const QueryOf<T>* shared_query, const SharedTimeTerm& time)
       : Rows(p, view), time_term_(time), shared_query_(shared_query), q_(q) {}
 
   // The behaviour of a tile that this lane scores.
@@ -70,17 +70,31 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
       }
     }
     const float dot = known && readable ? 0.0f : __int_as_float(0x7fc00000);
-    const float product = readable ? dot_rows(first, end) : 0.0f;
+    float row_scale = 0.0f;
+    if constexpr (kInBytes<T>) {
+      if (valid && known) row_scale = b.key_scale[scale_at(m)];
+    }
+    const float product = readable ? scaled(dot_rows(first, end), row_scale) : 0.0f;
     // Read late, for the sake of registers: other warps hide what it takes.
     const int64_t time = valid ? time_of(p_, view_, m) : 0;
-    *out = fmaf(p_.scale, dot + product,
+    *out = fmaf(query_scale<T>(p_, shared_query_), dot + product,
                 time_similarity(time_term_, p_.clocks, b.time.clocks, b.time.clock[0].mlp.hidden,
                                 time, view_.query_time));
     return valid;
   }
 
  protected:
-  using Sums = float[kTileGroups][kHasMma<T> ? 4 : 1];
+  using Sums = SumOf<T>[kTileGroups][kHasMma<T> ? 4 : 1];
+
+  // Where the scale of the row of behaviour m lies.
+  __device__ int64_t scale_at(unsigned m) const {
+    const int64_t position = view_.position + m;
+    return p_.behaviours.ids ? p_.behaviours.ids[position] : position;
+  }
+  __device__ static float scaled(float product, float row_scale) {
+    if constexpr (kInBytes<T>) return __fmul_rn(product, row_scale);
+    return product;
+  }
 
   // Of the eight lanes of a row, lane 4 h + 2 i + j ends with the dot product of its row of group
   // 2 i + h, in the first pass where j is h.
@@ -91,7 +105,9 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
   // Adds the products of pieces with column d of the query, in shared memory or where it lies; its
   // columns from `end` on count as zeros.
   __device__ void multiply(const Keys& key, int d, int64_t end, Sums& sums) const {
-    if constexpr (kHasMma<T>) {
+    if constexpr (kInBytes<T>) {
+      multiply_bytes(key, d, end, sums);
+    } else if constexpr (kHasMma<T>) {
       const int column = lane_index() / 4;  // of B
       const bool odd = column % 2 == 1;
       uint2 query;
@@ -118,6 +134,38 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
 #pragma unroll
         for (int i = 0; i < kPiece; ++i) sums[j][0] = fmaf(values[i], query[i], sums[j][0]);
       }
+    }
+  }
+
+  // The same of rows in bytes, with four of a query's elements at a time where these are floats.
+  __device__ void multiply_bytes(const Keys& key, int d, int64_t end, Sums& sums) const {
+    if constexpr (kIsInt8Query<T>) {
+      const uint4 query = *reinterpret_cast<const uint4*>(shared_query_ + d);
+#pragma unroll
+      for (int j = 0; j < kTileGroups; ++j) sums[j][0] = add_bytes(key[j], query, sums[j][0]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float4 query = four_of_query(d + 4 * i, end);
+#pragma unroll
+        for (int j = 0; j < kTileGroups; ++j) {
+          float values[4];
+          widen_bytes<T>(word_of(key[j], i), values);
+          sums[j][0] = add_four(values, query, sums[j][0]);
+        }
+      }
+    }
+  }
+
+  // Columns d to d + 3 of a query of floats.
+  __device__ float4 four_of_query(int d, int64_t end) const {
+    if constexpr (kAligned) {
+      return *reinterpret_cast<const float4*>(shared_query_ + byte_query_place(d));
+    } else {
+      const auto column = [&](int i) {
+        return d + i < end ? query_element(p_, q_ * p_.query_dim + d + i) : 0.0f;
+      };
+      return make_float4(column(0), column(1), column(2), column(3));
     }
   }
 
@@ -153,8 +201,9 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
       for (int j = 0; j < kTileGroups; ++j) pieces[j] += columns;
     };
     int d = lane_index() % kRowLanes * kPiece;
-    if constexpr (kAligned) {
-      // Two steps at a time: eight loads a lane are in flight.
+    if constexpr (kAligned && !kIsInt8Query<T> && !kIsFloat8<T>) {
+      // Two steps at a time: eight loads a lane are in flight. (Registers are short for sums of
+      // bytes and where float8 is decoded, whose rows seldom have two steps.)
 #pragma unroll 1
       for (int left = dim / (2 * kStep); left > 0; --left, d += 2 * kStep) {
         Keys keys, next;
@@ -232,6 +281,7 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
     const auto exchange = [](bool second, float a, float b, int mask) {
       return (second ? b : a) + __shfl_xor_sync(kAllLanes, second ? a : b, mask);
     };
+    const auto sum = [&](int j) { return static_cast<float>(sums[j][0]); };
     if constexpr (kHasMma<T>) {
       float dots[kTileGroups];
 #pragma unroll
@@ -244,19 +294,18 @@ class TileScorer : protected TileRows<T, kForm, kTileGroups> {
       }
     } else if constexpr (kPasses == 1) {
       // Each step halves what a lane holds.
-      return exchange(upper, exchange(odd, sums[0][0], sums[1][0], 1),
-                      exchange(odd, sums[2][0], sums[3][0], 1), 2);
+      return exchange(upper, exchange(odd, sum(0), sum(1), 1), exchange(odd, sum(2), sum(3), 1), 2);
     } else {
       const bool second = half() == 1;
-      return exchange(upper, exchange(second, sums[0][0], sums[1][0], 4),
-                      exchange(second, sums[2][0], sums[3][0], 4), 2);
+      return exchange(upper, exchange(second, sum(0), sum(1), 4),
+                      exchange(second, sum(2), sum(3), 4), 2);
     }
   }
 
   const SharedTimeTerm& time_term_;
+  const QueryOf<T>* shared_query_;
 
  private:
-  const T* shared_query_;
   int64_t q_;
 };
 

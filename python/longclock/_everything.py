@@ -13,7 +13,7 @@ from longclock.nn import (
 )
 from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists them
 from longclock.quantize import quantize_rows
-from longclock.types import Int8Rows, Lookup, TopK
+from longclock.types import Lookup, QuantizedRows, TopK
 
 __version__ = version()
 
@@ -21,9 +21,9 @@ __all__ = [
     "ELAPSED",
     "ClockAttentionStack",
     "History",
-    "Int8Rows",
     "LongTermInterestClock",
     "Lookup",
+    "QuantizedRows",
     "TimeSimilarity",
     "TopK",
     "distributed",

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from longclock.nn.time_similarity import TimeSimilarity
 
 
-class Int8Rows(NamedTuple):
+class QuantizedRows(NamedTuple):
     """Rows in bytes, for a search: row m is ``scale[m] values[m]``.
 
     A quarter of the bytes of fp32. :func:`longclock.quantize_rows` makes them, and the searches by dot products take them wherever
     they take rows: as ``keys``, in a :class:`History`, and as the one table of a :class:`Lookup`. They have no gradient, and the attention
-    does not read them. ``values`` is int8 [..., D], ``scale`` float32 [...].
+    does not read them. ``values`` is int8 [..., D], or float8_e4m3fn, which CUDA alone reads; ``scale`` is float32 [...].
 
     Example::
 
@@ -37,12 +37,12 @@ class Int8Rows(NamedTuple):
         """The rows that they stand for, float32 [..., D]."""
         return self.values.float() * self.scale[..., None]
 
-    def mapped(self, function: Callable[[Tensor], Tensor]) -> Int8Rows:
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> QuantizedRows:
         """``function`` of both."""
-        return Int8Rows(function(self.values), function(self.scale))
+        return QuantizedRows(function(self.values), function(self.scale))
 
 
-register_for_saving(Int8Rows)
+register_for_saving(QuantizedRows)
 
 
 class Lookup(NamedTuple):
@@ -74,18 +74,18 @@ class Lookup(NamedTuple):
         12
     """
 
-    table: Tensor | Int8Rows | tuple[Tensor, ...]
+    table: Tensor | QuantizedRows | tuple[Tensor, ...]
     ids: Tensor | tuple[Tensor | None, ...]
     sparse: bool = False
 
     @property
     def has_several(self) -> bool:
         """Whether it is of a tuple of tables."""
-        return isinstance(self.table, tuple) and not isinstance(self.table, Int8Rows)
+        return isinstance(self.table, tuple) and not isinstance(self.table, QuantizedRows)
 
     def parts(self) -> list[tuple[Tensor, Tensor | None]]:
-        """Each table, of int8 its values, and its ids, None where it has a row for every behaviour."""
-        if isinstance(self.table, Int8Rows):
+        """Each table, of rows in bytes the values, and its ids, None where it has a row for every behaviour."""
+        if isinstance(self.table, QuantizedRows):
             return [(self.table.values, self.ids)]  # type: ignore[list-item]
         if isinstance(self.table, tuple) and isinstance(self.ids, tuple):
             return list(zip(self.table, self.ids, strict=True))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from cases import LAYOUTS, int8_keys, make_case, several_tables
+from cases import LAYOUTS, keys_in_bytes, make_case, several_tables
 from torch import Tensor
 
 import longclock as lc
@@ -27,6 +27,8 @@ from .spec import MLP, Given, Spec, schema_of
 
 ROWS = ("query", "keys", "key_time", "query_time")
 TWO_CLOCKS: Clocks = (86400, lc.ELAPSED)
+
+IN_BYTES = (torch.int8, torch.float8_e4m3fn)  # what rows are that have a scale each
 
 
 class Search(Spec):
@@ -51,7 +53,7 @@ class Search(Spec):
         made, names = {}, schema_of("clock_gsu")
         cases = layouts.good_cases(self.row_dtypes[0])
         if "key_scale" in self.kinds:
-            cases["int8"] = int8_keys(make_case("dense", counts=(5, 0, 3)), "int8")
+            cases["int8"] = keys_in_bytes(make_case("dense", counts=(5, 0, 3)), "int8")
         if "features" in self.kinds:
             cases["features"] = several_tables(make_case("dense", counts=(5, 0, 3)))
         if "periods" in self.kinds:
@@ -94,8 +96,8 @@ class Search(Spec):
         count = draw.size(most) if table else 0
         keys = self.rows(draw, (count, width) if table else (*shape, width), dtype)
         features = self.features(draw, shape, most, dtype) if "features" in self.kinds else {}
-        int8 = "key_scale" in self.kinds and not draw.tiny and draw.chance(0.2)
-        if int8:
+        in_bytes = "key_scale" in self.kinds and draw.chance(0.2)
+        if in_bytes:
             features = {"features": [], "feature_ids": []}
         width += sum(rows.shape[1] for rows in features.get("features", ()))
         query = self.query_of(draw, self.rows(draw, (*lead, width), dtype))
@@ -113,7 +115,7 @@ class Search(Spec):
             a |= {"scale": float(scale), **clocks}
         a |= features
         if "key_scale" in self.kinds:
-            a |= self.int8(draw, keys) if int8 else {"key_scale": None, "query_dtype": None}
+            a |= self.in_bytes(draw, keys) if in_bytes else {"key_scale": None, "query_dtype": None}
         poison(draw, a, count if table else None)
         a = draw.dressed_all(
             a,
@@ -123,18 +125,21 @@ class Search(Spec):
             "query_time",
             "ids",
             "mask",
-            *(["key_scale"] if int8 else []),
+            *(["key_scale"] if in_bytes else []),
         )
         return a | ({"k": draw.count()} if "k" in self.kinds else {})
 
-    def int8(self, draw: Draw, keys: Tensor) -> Given:
+    def in_bytes(self, draw: Draw, keys: Tensor) -> Given:
         """Rows of those sizes in bytes, their scales, and what queries are rounded to."""
+        float8 = draw.chance(0.5 if draw.tiny else 0.05)  # which the CPU refuses
         low, high = (-3, 4) if draw.exact else (-128, 128)
         values = draw.ints(keys.shape, low, high, torch.int8)
+        if float8:
+            values = values.to(torch.float8_e4m3fn)
         scale = draw.floats(keys.shape[:-1], torch.float32)
         if draw.exact:
             scale = 2.0 ** draw.ints(keys.shape[:-1], -2, 3, torch.float32)
-        dtypes = (None, "float32", "bfloat16", *(() if draw.exact else ("int8", "int8")))
+        dtypes = (None, "float32", "bfloat16", *(() if draw.exact or float8 else ("int8", "int8")))
         return {"keys": values, "key_scale": scale, "query_dtype": draw.pick(*dtypes)}
 
     def features(
@@ -155,7 +160,7 @@ class Search(Spec):
         features, feature_ids = given.pop("features", []), given.pop("feature_ids", [])
         key_scale = given.pop("key_scale", None)
         if key_scale is not None:
-            given["keys"] = lc.Int8Rows(given["keys"], key_scale)
+            given["keys"] = lc.QuantizedRows(given["keys"], key_scale)
         if features:
             given["keys"] = (given["keys"], *features)
             given["ids"] = (given["ids"], *(ids if ids.numel() else None for ids in feature_ids))
@@ -169,16 +174,17 @@ class Search(Spec):
 
     # What is refused.
 
-    def has_int8_keys(self, a: Given) -> bool:
-        return "key_scale" in self.kinds and bool(a["keys"].dtype == torch.int8)
+    def has_quantized_keys(self, a: Given) -> bool:
+        return "key_scale" in self.kinds and a["keys"].dtype in IN_BYTES
 
     def check_rows(self, rules: Rules) -> None:
-        if self.has_int8_keys(rules.a):
-            rules.need(not rules.emulated, "int8 keys on CUDA")
+        if self.has_quantized_keys(rules.a):
             rules.need(rules.a["key_scale"] is not None, "key_scale is None")
             rules.dtype("query", *FLOATS)
             rules.dtype("key_scale", torch.float32)
-            dtypes = (None, "float32", "bfloat16", "int8")
+            float8 = rules.a["keys"].dtype != torch.int8
+            rules.need(rules.emulated or not float8, "float8 on the CPU")
+            dtypes = (None, "float32", "bfloat16", *(() if float8 else ("int8",)))
             rules.need(rules.a["query_dtype"] in dtypes, "query_dtype")
         else:
             rules.matches("query", "keys")
@@ -206,8 +212,8 @@ class Search(Spec):
         rules.need(all(rows.dtype == a["keys"].dtype for rows in features), "dtype of features")
         width = a["keys"].shape[-1] + sum(rows.shape[1] for rows in features)
         rules.need(width == a["query"].shape[-1], "D of query and keys")
-        if self.has_int8_keys(a):
-            rules.need(not features, "int8 keys with features")
+        if self.has_quantized_keys(a):
+            rules.need(not features, "keys in bytes with features")
             rows = a["keys"].shape[:1] if a["ids"] is not None else leading
             rules.shape("key_scale", *rows)
         layouts.check_places(rules, "query")

@@ -50,7 +50,7 @@ class ETA(TWIN):
         True
     """
 
-    takes_int8_keys = False
+    takes_quantized_keys = False
     rotations: Tensor
 
     def __init__(self, *args: Any, hash_bits: int = 64, **kwargs: Any) -> None:

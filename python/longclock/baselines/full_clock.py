@@ -26,7 +26,7 @@ class FullClock(LongTermInterestClock):
         True
     """
 
-    takes_int8_keys = False
+    takes_quantized_keys = False
 
     def __init__(
         self,

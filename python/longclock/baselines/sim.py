@@ -54,7 +54,7 @@ class SIMHard(TWIN):
     """
 
     reads = ("candidate_category", "behaviour_category")
-    takes_int8_keys = False
+    takes_quantized_keys = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         check_no_own_search("SIMHard", kwargs, "the search is by categories")

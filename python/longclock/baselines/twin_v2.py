@@ -61,7 +61,7 @@ class TWINV2(TWIN):
         ([[0.0, 1.0], [1.0, 0.0]], [2.0, 4.0])
     """
 
-    takes_int8_keys = False
+    takes_quantized_keys = False
 
     def __init__(self, *args: Any, cluster_size: int = 20, **kwargs: Any) -> None:
         op = type(self).__name__

@@ -17,7 +17,7 @@ from longclock.history.history import History
 from longclock.history.windows import bounds_of, each_query, within
 from longclock.ops._call import check_k
 from longclock.ops._errors import named_as
-from longclock.types import Clocks, Int8Rows, Lookup, Mlp, TopK
+from longclock.types import Clocks, Lookup, Mlp, QuantizedRows, TopK
 
 NAME = "distributed.clock_gsu_at_rows"
 WORDS = {"keys": "history.rows", "key_time": "history.time"}
@@ -209,9 +209,9 @@ def _share(history: History) -> Tensor:
     return rows.table
 
 
-def _kind(rows: Tensor | Int8Rows | tuple[Tensor, ...]) -> str:
-    if isinstance(rows, Int8Rows):
-        return "Int8Rows"
+def _kind(rows: Tensor | QuantizedRows | tuple[Tensor, ...]) -> str:
+    if isinstance(rows, QuantizedRows):
+        return "QuantizedRows"
     return "a tensor" if isinstance(rows, Tensor) else f"{len(rows)} tables"
 
 

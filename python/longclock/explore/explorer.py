@@ -185,7 +185,7 @@ def _clock_of(recommender: Recommender) -> LongTermInterestClock:
     """
     clock = recommender.served.model.interest
     what = type(clock).__name__
-    if not isinstance(clock, LongTermInterestClock) or not clock.takes_int8_keys:
+    if not isinstance(clock, LongTermInterestClock) or not clock.takes_quantized_keys:
         raise ValueError(f"the model must search by products and a clock, as lic and twin do, got {what}")  # fmt: skip
     if clock.clocks != (DAY,) or clock.exclude_future:
         raise ValueError(f"the model must have one clock of a day, {DAY} seconds, got {what} with clocks {clock.clocks}")  # fmt: skip

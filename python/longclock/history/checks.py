@@ -18,7 +18,8 @@ from longclock._checks import (
     dtype_of,
     shape_of,
 )
-from longclock.types import Int8Rows, Lookup
+from longclock.quantize import LARGEST
+from longclock.types import Lookup, QuantizedRows
 
 if TYPE_CHECKING:
     from longclock.history.history import History
@@ -67,7 +68,7 @@ def check_rows(op: str, h: History, words: Words = WORDS) -> None:
         looked_up = isinstance(rows, Lookup)
         _check_part(op, h, h.table, looked_up, words.rows, words)
         table = rows.table if isinstance(rows, Lookup) else rows
-        if isinstance(table, Int8Rows):
+        if isinstance(table, QuantizedRows):
             check_key_scale(op, f"{words.rows}.scale", table, h.time, looked_up, words)
         return
     assert isinstance(rows.table, tuple)
@@ -82,11 +83,11 @@ def check_rows(op: str, h: History, words: Words = WORDS) -> None:
 
 
 def check_key_scale(
-    op: str, name: str, rows: Int8Rows, time: Tensor, looked_up: bool, words: Words
+    op: str, name: str, rows: QuantizedRows, time: Tensor, looked_up: bool, words: Words
 ) -> None:
     """A scale for every row in bytes."""
     values, scale = rows
-    check(op, values.dtype == torch.int8, lambda: f"{words.rows}.values must be int8, got {dtype_of(values)}")  # fmt: skip
+    check(op, values.dtype in LARGEST, lambda: f"{words.rows}.values must be int8 or float8_e4m3fn, got {dtype_of(values)}")  # fmt: skip
     check(op, scale.dtype == torch.float32, lambda: f"{name} must be float32, got {dtype_of(scale)}; convert it with .float()")  # fmt: skip
     if looked_up:
         check_shape(op, name, scale, {"N": values.shape[0]}, f"to match {words.rows}")

@@ -12,7 +12,7 @@ from longclock._keywords import named_keywords
 from longclock._torch_state import register_for_saving
 from longclock.history.checks import check_device, check_history
 from longclock.history.jagged import apart
-from longclock.types import Int8Rows, Lookup
+from longclock.types import Lookup, QuantizedRows
 
 
 class History(NamedTuple):
@@ -35,7 +35,7 @@ class History(NamedTuple):
         torch.Size([100, 64])
     """
 
-    rows: Tensor | Int8Rows | Lookup
+    rows: Tensor | QuantizedRows | Lookup
     time: Tensor
     lengths: Tensor | None = None
     offsets: Tensor | None = None
@@ -48,7 +48,7 @@ class History(NamedTuple):
     @named_keywords("History.dense")
     def dense(
         cls,
-        rows: Tensor | Int8Rows | Lookup,
+        rows: Tensor | QuantizedRows | Lookup,
         time: Tensor,
         lengths: Tensor | None = None,
         mask: Tensor | None = None,
@@ -56,7 +56,7 @@ class History(NamedTuple):
         """Rows of one length, the same number of queries for each.
 
         Args:
-            rows: [S, M, L], or a Lookup with ids [S, M], of one table or several; for a search also Int8Rows.
+            rows: [S, M, L], or a Lookup with ids [S, M], of one table or several; for a search also QuantizedRows.
             time: int32 or int64 [S, M], seconds.
             lengths: [S], how many behaviours of each row count; None: M.
             mask: bool [S, M]; False is as if the behaviour were not there.
@@ -88,7 +88,7 @@ class History(NamedTuple):
         """Sequences one behind the other: that of user s begins at ``offsets[s]`` and ends before ``offsets[s + 1]``.
 
         Args:
-            rows: [T, L], or a Lookup with ids [T]; for a search also Int8Rows. Rows, ids and time may be jagged: anything with ``values()`` and ``offsets()``,
+            rows: [T, L], or a Lookup with ids [T]; for a search also QuantizedRows. Rows, ids and time may be jagged: anything with ``values()`` and ``offsets()``,
                 as TorchRec's JaggedTensor or a nested tensor of layout ``torch.jagged``, whose offsets then hold.
             time: int32 or int64 [T], seconds.
             offsets: [S + 1], never falling: from 0 to T, or some of such offsets, as those of a feature of a KeyedJaggedTensor
@@ -120,7 +120,7 @@ class History(NamedTuple):
     @named_keywords("History.windows")
     def windows(
         cls,
-        rows: Tensor | Int8Rows | Lookup,
+        rows: Tensor | QuantizedRows | Lookup,
         time: Tensor,
         starts: Tensor,
         ends: Tensor,
@@ -130,7 +130,7 @@ class History(NamedTuple):
         """Stretches of one list: window s holds the rows from ``starts[s]`` to ``ends[s] - 1``.
 
         Args:
-            rows: [T, L], or a Lookup with ids [T]; for a search also Int8Rows.
+            rows: [T, L], or a Lookup with ids [T]; for a search also QuantizedRows.
             time: int32 or int64 [T], seconds.
             starts, ends: [S], with 0 <= start <= end <= T.
             query_offsets: [S + 1], from 0 to Q: queries ``query_offsets[s]`` to ``query_offsets[s + 1] - 1`` see window s. None:
@@ -199,7 +199,7 @@ class History(NamedTuple):
             )
 
         def moved(value: Any, dtype: torch.dtype | None = None) -> Any:
-            if isinstance(value, Int8Rows):
+            if isinstance(value, QuantizedRows):
                 return value.mapped(moved)
             if isinstance(value, tuple):
                 return tuple(moved(each, dtype) for each in value)
@@ -217,11 +217,11 @@ class History(NamedTuple):
 
     @property
     def tables(self) -> tuple[Tensor, ...]:
-        """The rows as they lie in memory: [S, M, L], [T, L], or a Lookup's tables [N, L_i]; of int8 rows their values."""
+        """The rows as they lie in memory: [S, M, L], [T, L], or a Lookup's tables [N, L_i]; of rows in bytes their values."""
         rows = self.rows
         if isinstance(rows, Lookup):
             return tuple(table for table, _ in rows.parts())
-        return (rows.values if isinstance(rows, Int8Rows) else rows,)
+        return (rows.values if isinstance(rows, QuantizedRows) else rows,)
 
     @property
     def table(self) -> Tensor:
@@ -259,7 +259,7 @@ def _checked(op: str, history: History) -> History:
     for name, value in _parts(history):
         if isinstance(value, Proxy):  # of torch.fx: the module that takes the history checks it
             return history
-        wanted = "a tensor, Int8Rows or a Lookup" if name == "rows" else "a tensor"
+        wanted = "a tensor, QuantizedRows or a Lookup" if name == "rows" else "a tensor"
         check(op, isinstance(value, Tensor), lambda name=name, value=value, wanted=wanted:  # type: ignore[misc]
               f"{name} must be {wanted}, got {type(value).__name__}")  # fmt: skip
     check_history(op, history)
@@ -274,7 +274,7 @@ def _parts(history: History) -> list[tuple[str, Any]]:
     looked_up = isinstance(rows, Lookup)
     name, table = ("rows' table", rows.table) if looked_up else ("rows", rows)  # type: ignore[union-attr]
     parts: list[tuple[str, Any]] = [(name, table)]
-    if isinstance(table, Int8Rows):
+    if isinstance(table, QuantizedRows):
         parts = [(f"{name}.values", table.values), (f"{name}.scale", table.scale)]
     if looked_up:
         parts.append(("ids", rows.ids))  # type: ignore[union-attr]

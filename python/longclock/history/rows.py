@@ -10,7 +10,7 @@ from torch import Tensor
 from longclock._checks import OUTSIDE, check_ids
 from longclock._torch_state import reads_values
 from longclock.history.history import History
-from longclock.types import Int8Rows, Lookup
+from longclock.types import Lookup, QuantizedRows
 
 
 def floating_rows(op: str, history: History, name: str = "history.rows") -> Tensor | Lookup:
@@ -20,10 +20,10 @@ def floating_rows(op: str, history: History, name: str = "history.rows") -> Tens
         op, name: who asks, and what it calls the rows, for the error.
     """
     rows = history.rows
-    in_bytes = isinstance(rows, Lookup) and isinstance(rows.table, Int8Rows)
-    if isinstance(rows, Int8Rows) or in_bytes:
+    in_bytes = isinstance(rows, Lookup) and isinstance(rows.table, QuantizedRows)
+    if isinstance(rows, QuantizedRows) or in_bytes:
         raise ValueError(
-            f"{op}: {name} must be floating, got Int8Rows, which searches alone read; give the rows that they were made of"
+            f"{op}: {name} must be floating, got QuantizedRows, which searches alone read; give the rows that they were made of"
         )
     return rows
 

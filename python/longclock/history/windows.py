@@ -13,7 +13,7 @@ from longclock._checks import check
 from longclock._torch_state import has_values, reads_values
 from longclock.history.checks import OF_MODULE, check_history, check_queries
 from longclock.history.history import History, require_history
-from longclock.types import Int8Rows, Lookup
+from longclock.types import Lookup, QuantizedRows
 
 
 def check_call(
@@ -122,7 +122,7 @@ def flattened(h: History) -> History:
     """The same behaviours in one list, their layout left out."""
     rows = h.rows
     if h.is_dense:
-        rows = rows.mapped(_flat) if isinstance(rows, (Int8Rows, Lookup)) else _flat(rows)
+        rows = rows.mapped(_flat) if isinstance(rows, (QuantizedRows, Lookup)) else _flat(rows)
     return History(rows, h.time.flatten(), mask=None if h.mask is None else h.mask.flatten())
 
 

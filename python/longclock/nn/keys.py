@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longclock.types import Int8Rows
+from longclock.types import QuantizedRows
 
 
 def project_tables(rows: Any, weight: Tensor) -> Any:
@@ -21,7 +21,9 @@ def project_tables(rows: Any, weight: Tensor) -> Any:
 
 def query_of_projections(query: Tensor, keys: Any) -> Tensor:
     """The query of keys that are projections: of several tables, the same for each table's share."""
-    return query if isinstance(keys, (Tensor, Int8Rows)) else torch.cat([query] * len(keys), -1)
+    return (
+        query if isinstance(keys, (Tensor, QuantizedRows)) else torch.cat([query] * len(keys), -1)
+    )
 
 
 def detached(rows: Any) -> Any:

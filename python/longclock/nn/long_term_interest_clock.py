@@ -23,7 +23,8 @@ from longclock.nn.parameter_groups import parameter_groups
 from longclock.nn.time_similarity import MlpWeights, TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages
 from longclock.ops._errors import check_size, named_method
-from longclock.types import Clocks, Int8Rows, TopK
+from longclock.quantize import LARGEST
+from longclock.types import Clocks, QuantizedRows, TopK
 
 
 def _each_head(x: Tensor, weight: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class LongTermInterestClock(TwoStages):
         torch.Size([1, 64])
     """
 
-    takes_int8_keys = True  # whether the search compares keys by their dot products
+    takes_quantized_keys = True  # whether the search compares keys by their dot products
     # What ablations turn off: a stage that sees no time has a clock of one second, on which all times are the same.
     search_sees_time = True
     attention_sees_time = True
@@ -218,7 +219,7 @@ class LongTermInterestClock(TwoStages):
         history: History,
         query_time: Tensor,
         *,
-        keys: Tensor | Int8Rows | tuple[Tensor, ...] | None = None,
+        keys: Tensor | QuantizedRows | tuple[Tensor, ...] | None = None,
         query: Tensor | None = None,
         query_dtype: str | None = None,
         found: Tensor | None = None,
@@ -232,10 +233,10 @@ class LongTermInterestClock(TwoStages):
                 windows.
             history: rows of width L, or a Lookup of them, with their times; only the k selected rows get gradient.
             query_time: integer seconds, [S], one for each sequence or window.
-            keys: ``project(history.rows)`` (of the table, or tables, of a Lookup), stored ahead of time; or int8 rows that the
+            keys: ``project(history.rows)`` (of the table, or tables, of a Lookup), stored ahead of time; or rows in bytes that the
                 search reads in place of these, or, of folded scoring, in place of the history's own.
             query: ``project_query(candidate)``, stored ahead of time.
-            query_dtype: of int8 keys: "float32", "bfloat16" or "int8", see :func:`longclock.clock_gsu`.
+            query_dtype: of keys in bytes: "float32", "bfloat16" or "int8", see :func:`longclock.clock_gsu`.
             found: int64 [..., K], what a search made elsewhere found, as indices of ``clock_gsu``: counted from
                 the start of the sequence or window, -1 for nothing. Nothing is searched then; a mask and
                 exclude_future hold for them as well. What lies outside its query's history is an error on the CPU,
@@ -278,9 +279,13 @@ class LongTermInterestClock(TwoStages):
     def _check(self, candidate: Tensor, history: History, keys: Any, longest: int | None) -> None:
         """What PyTorch's own operations would take although the ops refuse it, or refuse in their own words."""
         op = "LongTermInterestClock"
-        if keys is not None and self.scoring != "precomputed" and not isinstance(keys, Int8Rows):
+        if (
+            keys is not None
+            and self.scoring != "precomputed"
+            and not isinstance(keys, QuantizedRows)
+        ):
             raise ValueError(
-                f"{op}: keys must be None for folded scoring; build the module with scoring='precomputed', or give Int8Rows"
+                f"{op}: keys must be None for folded scoring; build the module with scoring='precomputed', or give QuantizedRows"
             )
         if longest is not None:
             check_size(op, "longest", longest, 0)
@@ -293,9 +298,10 @@ class LongTermInterestClock(TwoStages):
             )
         check_candidate(op, history, candidate, self.candidate_dim)
         check_behaviours(history, self.behaviour_dim)
-        if history.table.dtype == torch.int8:
+        if history.table.dtype in LARGEST:
             raise ValueError(
-                f"{op}: history.rows must be floating, got int8; the attention reads them: give int8 rows as keys, beside these"
+                f"{op}: history.rows must be floating, got {dtype_of(history.table)}; the attention reads them: give rows in bytes as "
+                "keys, beside these"
             )
         own = self.w_q.dtype
         if self.backend == "reference" and not history.table.is_floating_point():

@@ -21,7 +21,7 @@ from longclock._keywords import keywords_of, unexpected
 from longclock._library import raw
 from longclock._mlp import remedy
 from longclock.history.history import History, not_a_history
-from longclock.types import Int8Rows, Lookup
+from longclock.types import Lookup, QuantizedRows
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -168,10 +168,10 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
         yield f"{argument} {not_a_history(value)}"
     elif isinstance(value, Lookup) and Lookup in kinds:
         name = argument if value.has_several else f"{argument}'s table"
-        yield from _wrong(name, value.table, Tensor | Int8Rows | Tables)
+        yield from _wrong(name, value.table, Tensor | QuantizedRows | Tables)
         yield from _wrong(f"{argument}'s ids", value.ids, Tensor | Ids)
         yield from _wrong(f"{argument}'s sparse", value.sparse, bool)
-    elif isinstance(value, Int8Rows) and Int8Rows in kinds:
+    elif isinstance(value, QuantizedRows) and QuantizedRows in kinds:
         for name, part in value._asdict().items():
             yield from _wrong(f"{argument}.{name}", part, Tensor)
     elif type(value) in (tuple, list) and any(_is_tables(kind) for kind in kinds):

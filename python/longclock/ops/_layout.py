@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from longclock._clocks import resolve_time
 from longclock._mlp import require_number, require_tensor
 from longclock.history.jagged import apart
-from longclock.types import Clocks, Int8Rows, Lookup, Mlp
+from longclock.types import Clocks, Lookup, Mlp, QuantizedRows
 
 
 class Sequences(TypedDict, total=False):
@@ -135,7 +135,7 @@ def layout_arguments(
 def search_arguments(
     op: str,
     query: Tensor,
-    keys: Tensor | Int8Rows | tuple[Tensor, ...],
+    keys: Tensor | QuantizedRows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -153,7 +153,7 @@ def search_arguments(
         keys, key_time, ids, places = flat_of_nested(op, keys, key_time, ids, layout)
         layout = cast(Sequences, places)
     key_scale = None
-    if isinstance(keys, Int8Rows):
+    if isinstance(keys, QuantizedRows):
         keys, key_scale = keys
         require_rows(op, **{"keys.values": keys, "keys.scale": key_scale})
     rows = tables_apart(op, keys, key_time, ids)

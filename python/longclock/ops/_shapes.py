@@ -33,6 +33,7 @@ from longclock.history.checks import (
     check_rows,
 )
 from longclock.history.history import LAYOUT, History, from_arguments
+from longclock.quantize import LARGEST
 
 Given = Mapping[str, Any]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -155,39 +156,39 @@ def check_search(op: str, a: Given) -> None:
           f"keys, got {shape_of(query)}")  # fmt: skip
     check_queries(op, history, query.shape[:-1], a["query_time"], "query", OF_SEARCH, query.shape)
     check_places(op, history, OF_SEARCH)
-    if _has_int8_keys(a):
+    if _has_quantized_keys(a):
         _check_key_scale(op, a, features)
     _check_features(op, OF_SEARCH, keys, history.time, features, feature_ids)
 
 
-def _has_int8_keys(a: Given) -> bool:
+def _has_quantized_keys(a: Given) -> bool:
     """Of an op that takes them."""
-    return "key_scale" in a and a["keys"].dtype == torch.int8
+    return "key_scale" in a and a["keys"].dtype in LARGEST
 
 
 def _check_dtypes(op: str, a: Given) -> None:
     query, keys = a["query"], a["keys"]
     dtype = a.get("query_dtype")
-    if not _has_int8_keys(a):
+    if not _has_quantized_keys(a):
         check_float(op, "keys", keys)
         check_matches(op, "query", query, "keys", keys)
-        check(op, a.get("key_scale") is None, lambda: f"key_scale must be None for {dtype_of(keys)} keys; int8 ones have it")  # fmt: skip
+        check(op, a.get("key_scale") is None, lambda: f"key_scale must be None for {dtype_of(keys)} keys; rows in bytes have it")  # fmt: skip
         check(op, dtype is None, lambda: f"query_dtype must be None for {dtype_of(keys)} keys, got {dtype!r}; a query is rounded to "
               "its keys' dtype")  # fmt: skip
         return
-    check(op, not keys.is_cuda, lambda: "keys must be float32, float16 or bfloat16 on CUDA, got int8; search them on the CPU, or "
-          "give Int8Rows.float()")  # fmt: skip
-    check(op, a["key_scale"] is not None, lambda: "key_scale must be a tensor for int8 keys, got None; quantize_rows makes both")  # fmt: skip
+    check(op, a["key_scale"] is not None, lambda: f"key_scale must be a tensor for {dtype_of(keys)} keys, got None; quantize_rows makes both")  # fmt: skip
     check_float(op, "query", query)
     names = ", ".join(map(repr, QUERY_DTYPES))
     check(op, dtype is None or dtype in QUERY_DTYPES, lambda: f"query_dtype must be {names} or None, got {dtype!r}")  # fmt: skip
+    check(op, dtype != "int8" or keys.dtype == torch.int8, lambda: f"query_dtype must not be 'int8' for {dtype_of(keys)} keys; take "
+          "'bfloat16'")  # fmt: skip
 
 
 def _check_key_scale(op: str, a: Given, features: Sequence[Tensor]) -> None:
     keys, scale, key_time, width = a["keys"], a["key_scale"], a["key_time"], a["keys"].shape[-1]
     check(op, a["query_dtype"] != "int8" or width <= MAX_INT8_DIM, lambda: "query_dtype must not be 'int8' for keys of more than "
           f"{MAX_INT8_DIM} columns, got D = {width}; take 'bfloat16'")  # fmt: skip
-    check(op, not features, lambda: f"keys must be one table where they are int8, got {len(features) + 1}; widen them, or put the "
+    check(op, not features, lambda: f"keys must be one table where they are {dtype_of(keys)}, got {len(features) + 1}; widen them, or put the "
           "rows side by side")  # fmt: skip
     check(op, scale.dtype == torch.float32, lambda: f"key_scale must be float32, got {dtype_of(scale)}; convert it with .float()")  # fmt: skip
     if a["ids"] is not None:

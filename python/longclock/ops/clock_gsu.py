@@ -12,13 +12,13 @@ from longclock.ops._call import SCORE, call, check_k, fake, not_differentiable
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import SearchOptions, search_arguments
 from longclock.ops._shapes import check_search
-from longclock.types import Int8Rows, Mlp, TopK
+from longclock.types import Mlp, QuantizedRows, TopK
 
 
 @named_errors
 def clock_gsu(
     query: Tensor,
-    keys: Tensor | Int8Rows | tuple[Tensor, ...],
+    keys: Tensor | QuantizedRows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -37,7 +37,7 @@ def clock_gsu(
         keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
             given. Table rows are gathered in the kernel. A tuple of up to eight tables, with a tuple of ids (None: a row
             a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
-            Or :class:`longclock.Int8Rows` of one table or a row a behaviour, on the CPU.
+            Or :class:`longclock.QuantizedRows` of one table or a row a behaviour.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
             [T] and [S] (windows). Keys (or ids) and key_time may be nested tensors of layout ``torch.jagged``: ragged,
             by their offsets.
@@ -53,8 +53,8 @@ def clock_gsu(
         scale: None is 1 / sqrt(D), right for one head; 1 / (n sqrt(d)) for n heads of width d.
         clocks: a period in seconds, ``ELAPSED``, or a tuple of up to 4 of them, whose s add up; None: the module's, else a day.
         unit: seconds of one x, one number or one a clock; None: the module's, else 3,600, of ``ELAPSED`` 60.
-        query_dtype: of int8 keys, to what a query is rounded: "float32", "bfloat16", or "int8" as ``quantize_rows`` does, D up to
-            1,024; None: nothing, it may be of any of the float dtypes.
+        query_dtype: of keys in bytes, to what a query is rounded: "float32", "bfloat16", or of int8 keys "int8" as ``quantize_rows``
+            does, D up to 1,024; None: nothing, it may be of any of the float dtypes.
     Returns:
         TopK(scores float32, indices int64), [S, k], [S, C, k] or [Q, k]; indices count from the
         start of the sequence or window; padded with -inf and -1.

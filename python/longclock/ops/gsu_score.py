@@ -21,13 +21,13 @@ from longclock.ops._call import (
 from longclock.ops._errors import named_errors
 from longclock.ops._layout import SearchOptions, search_arguments
 from longclock.ops._shapes import check_search
-from longclock.types import Int8Rows, Mlp
+from longclock.types import Mlp, QuantizedRows
 
 
 @named_errors
 def gsu_score(
     query: Tensor,
-    keys: Tensor | Int8Rows | tuple[Tensor, ...],
+    keys: Tensor | QuantizedRows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,
@@ -37,7 +37,7 @@ def gsu_score(
     """Scores of Clock-GSU: how much each behaviour matters to each query, now.
 
     ``scale key_m . query + s(delta(t_m, t_now) / unit)``; -inf where a behaviour does not count.
-    Differentiable in query, keys (or the table) and mlp; not with int8 keys.
+    Differentiable in query, keys (or the table) and mlp; not with keys in bytes.
     Source: Long-term Interest Clock, arXiv 2501.15817.
 
     Args:
@@ -45,7 +45,7 @@ def gsu_score(
         keys: [S, M, D] or [T, D], float32, float16 or bfloat16; the table [N, D] where ``ids`` is
             given. Table rows are gathered in the kernel. A tuple of up to eight tables, with a tuple of ids (None: a row
             a behaviour), is their rows side by side, which are never made, see :class:`longclock.Lookup`; D is the sum.
-            Or :class:`longclock.Int8Rows` of one table or a row a behaviour, on the CPU.
+            Or :class:`longclock.QuantizedRows` of one table or a row a behaviour.
         key_time, query_time: int32 or int64, seconds; [S, M] and [S]; [T] and [S] (ragged);
             [T] and [S] (windows). Keys (or ids) and key_time may be nested tensors of layout ``torch.jagged``: ragged,
             by their offsets.
@@ -62,8 +62,8 @@ def gsu_score(
         scale: None is 1 / sqrt(D), right for one head; 1 / (n sqrt(d)) for n heads of width d.
         clocks: a period in seconds, ``ELAPSED``, or a tuple of up to 4 of them, whose s add up; None: the module's, else a day.
         unit: seconds of one x, one number or one a clock; None: the module's, else 3,600, of ``ELAPSED`` 60.
-        query_dtype: of int8 keys, to what a query is rounded: "float32", "bfloat16", or "int8" as ``quantize_rows`` does, D up to
-            1,024; None: nothing, it may be of any of the float dtypes.
+        query_dtype: of keys in bytes, to what a query is rounded: "float32", "bfloat16", or of int8 keys "int8" as ``quantize_rows``
+            does, D up to 1,024; None: nothing, it may be of any of the float dtypes.
     Returns:
         float32 [S, M] or [S, C, M]; flat [total], query after query, for ragged and windows.
     Raises:
@@ -125,7 +125,7 @@ def _gradients(kept: ByName, grad: Tensor, needs: Mapping[str, Any]) -> ByName:
     op = raw.gsu_score_backward.default
     if kept["key_scale"] is not None:
         raise RuntimeError(
-            "gsu_score: gradients through int8 keys are not implemented; train on the rows that they were made of, or score under "
+            "gsu_score: gradients through keys in bytes are not implemented; train on the rows that they were made of, or score under "
             "torch.no_grad()"
         )
     features, feature_ids = kept["features"] or [], kept["feature_ids"] or []

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from longclock import ops
 from longclock.ops._errors import FAILURES, explained
-from longclock.types import Int8Rows, Lookup
+from longclock.types import Lookup, QuantizedRows
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,7 +55,7 @@ def _told_by_op(
 
 def _narrow(value: Any) -> Any:
     """The dtypes that the op takes; the others' errors would be about the dtype alone."""
-    if isinstance(value, Int8Rows):
+    if isinstance(value, QuantizedRows):
         return value
     if isinstance(value, Lookup):
         return value._replace(table=_narrow(value.table))  # of one table or several

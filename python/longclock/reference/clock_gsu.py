@@ -10,14 +10,14 @@ from longclock._clocks import resolve_time
 from longclock.reference._named import named_as_op
 from longclock.reference.block_topk import select
 from longclock.reference.gsu_score import accumulate, blocks, first_of, score
-from longclock.types import Clocks, Int8Rows, Mlp, TopK
+from longclock.types import Clocks, Mlp, QuantizedRows, TopK
 
 
 @named_as_op
 @torch.no_grad()
 def clock_gsu(
     query: Tensor,
-    keys: Tensor | Int8Rows | tuple[Tensor, ...],
+    keys: Tensor | QuantizedRows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,

@@ -21,14 +21,14 @@ from longclock.ops._shapes import OF_SEARCH
 from longclock.quantize import quantize_rows
 from longclock.reference._named import named_as_op
 from longclock.reference.time_term import features_of, similarity_of
-from longclock.types import Clocks, Int8Rows, Lookup, Mlp
+from longclock.types import Clocks, Lookup, Mlp, QuantizedRows
 
 
 class Block(NamedTuple):
     """A dense piece of a layout: B sequences, C queries each, M behaviours each."""
 
     query: Tensor  # [B, C, D]
-    keys: Tensor | Int8Rows  # [B, M, D]
+    keys: Tensor | QuantizedRows  # [B, M, D]
     key_time: Tensor  # [B, M]
     query_time: Tensor  # [B]
     valid: Tensor | None  # bool [B, M]; None: all are
@@ -38,9 +38,9 @@ def rows_of(rows: Any, valid: Tensor | None) -> Any:
     """The rows of behaviours, those of several tables side by side; int8 ones as they are."""
     if not isinstance(rows, Lookup):
         return rows
-    if isinstance(rows.table, Int8Rows):
+    if isinstance(rows.table, QuantizedRows):
         values, scale = rows.table
-        return Int8Rows(
+        return QuantizedRows(
             rows_of(Lookup(values, rows.ids), valid),
             rows_of(Lookup(scale[:, None], rows.ids), valid)[..., 0],
         )
@@ -63,7 +63,7 @@ def gather_rows(table: Tensor, ids: Tensor, valid: Tensor | None) -> Tensor:
 def blocks(
     op: str,
     query: Tensor,
-    keys: Tensor | Int8Rows | tuple[Tensor, ...],
+    keys: Tensor | QuantizedRows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     *,
@@ -119,12 +119,12 @@ def stretch(history: History, start: int, end: int) -> History:
         return values if values is None else values[None, start:end]
 
     rows = history.rows
-    rows = rows.mapped(take) if isinstance(rows, (Lookup, Int8Rows)) else take(rows)
+    rows = rows.mapped(take) if isinstance(rows, (Lookup, QuantizedRows)) else take(rows)
     return History(rows, take(history.time), mask=take(history.mask))
 
 
-def first_of(tables: Tensor | Int8Rows | tuple[Tensor, ...]) -> Tensor:
-    """The table whose dtype all have; of int8 rows their values."""
+def first_of(tables: Tensor | QuantizedRows | tuple[Tensor, ...]) -> Tensor:
+    """The table whose dtype all have; of rows in bytes their values."""
     return tables if isinstance(tables, Tensor) else tables[0]
 
 
@@ -136,10 +136,10 @@ def accumulate(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return query.to(dtype), rows.to(dtype)
 
 
-def score_int8(
-    block: Block, keys: Int8Rows, time: TimeTerm, scale: float, query_dtype: str | None
+def score_quantized(
+    block: Block, keys: QuantizedRows, time: TimeTerm, scale: float, query_dtype: str | None
 ) -> Tensor:
-    """Of int8 keys: ``(scale query_scale) (key_scale (key . query)) + s``, where a query of int8 alone has a scale other than 1."""
+    """Of keys in bytes: ``(scale query_scale) (key_scale (key . query)) + s``, where a query of int8 alone has a scale other than 1."""
     (values, key_scale), query = keys, block.query
     dtype = torch.promote_types(query.dtype, torch.float32)
     own: Tensor | float = 1.0
@@ -159,8 +159,8 @@ def score(
 ) -> Tensor:
     """``scale key_m . query + s(delta(t_m, t_now) / unit)`` of one block, [B, C, M]."""
     scale = max(block.query.shape[-1], 1) ** -0.5 if scale is None else scale
-    if isinstance(block.keys, Int8Rows):
-        scores = score_int8(block, block.keys, time, scale, query_dtype)
+    if isinstance(block.keys, QuantizedRows):
+        scores = score_quantized(block, block.keys, time, scale, query_dtype)
     elif query_dtype is not None:
         raise ValueError(
             "query_dtype must be None for floating keys"
@@ -183,7 +183,7 @@ def _score_floats(block: Block, keys: Tensor, time: TimeTerm, scale: float) -> T
 @named_as_op
 def gsu_score(
     query: Tensor,
-    keys: Tensor | Int8Rows | tuple[Tensor, ...],
+    keys: Tensor | QuantizedRows | tuple[Tensor, ...],
     key_time: Tensor,
     query_time: Tensor,
     mlp: Mlp,

@@ -32,7 +32,7 @@ from longclock.train.checkpoint import (
 )
 from longclock.train.config import MODELS, Config
 from longclock.train.ranker import Ranker, new_tower, tower_features
-from longclock.types import Int8Rows, Lookup
+from longclock.types import Lookup, QuantizedRows
 
 Scoring = Literal["folded", "precomputed"]
 DTYPES = {name: getattr(torch, theirs) for name, theirs in settings.DTYPES.items()}
@@ -91,7 +91,7 @@ class RankingModel(nn.Module):
             return {}
         if self.key_scale is None:
             return {"keys": self.keys}
-        return {"keys": Int8Rows(self.keys, self.key_scale), "query_dtype": self.query_dtype}
+        return {"keys": QuantizedRows(self.keys, self.key_scale), "query_dtype": self.query_dtype}
 
     def forward(
         self,
@@ -133,9 +133,9 @@ class RankingModel(nn.Module):
         return logits
 
 
-def _in_bytes(interest: InterestModule, behaviours: Tensor, query_dtype: str) -> Int8Rows:
+def _in_bytes(interest: InterestModule, behaviours: Tensor, query_dtype: str) -> QuantizedRows:
     """The rows that the module's search compares."""
-    if not isinstance(interest, LongTermInterestClock) or not interest.takes_int8_keys:
+    if not isinstance(interest, LongTermInterestClock) or not interest.takes_quantized_keys:
         raise ValueError(
             f"RankingModel: dtype must be fp32 or bf16 for {type(interest).__name__}, got int8, which a search by dot products "
             "alone reads"

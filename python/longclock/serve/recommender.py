@@ -53,8 +53,8 @@ class Recommender:
         scoring: "folded", or "precomputed": projections of all items' rows are made once a version, and the search compares
             them. The same ranking, of int8 all but the same.
         dtype: "fp32" or "bf16", of the table of behaviours that search and attention read; or "int8": the search reads rows in
-            bytes (:func:`longclock.quantize_rows`), made once a version beside the table in fp32, which the attention reads. On a
-            CPU, for models that search by dot products.
+            bytes (:func:`longclock.quantize_rows`), made once a version beside the table in fp32, which the attention reads. For
+            models that search by dot products.
         query_dtype: of int8, to what the search rounds its queries: "fp32", "bf16" or "int8"; None: "int8", the fastest.
         device: of the model.
     Raises:
@@ -96,7 +96,7 @@ class Recommender:
             raise ValueError(
                 f"Recommender: scoring must be 'folded' or 'precomputed', got {scoring!r}"
             )
-        _check_dtypes(dtype, query_dtype, torch.device(device))
+        _check_dtypes(dtype, query_dtype)
         self.folder, self.store = Path(folder), store
         rounded = QUERY_DTYPES[query_dtype or "int8"]
         self._of_version = scoring, DTYPES[dtype], torch.device(device), rounded
@@ -184,14 +184,10 @@ class Recommender:
         return served
 
 
-def _check_dtypes(dtype: str, query_dtype: str | None, device: torch.device) -> None:
+def _check_dtypes(dtype: str, query_dtype: str | None) -> None:
     op = "Recommender"
     if dtype not in DTYPES:
         raise ValueError(f"{op}: dtype must be {', '.join(DTYPES)}, got {dtype!r}")
-    if dtype == "int8" and device.type == "cuda":
-        raise ValueError(
-            f"{op}: dtype must be fp32 or bf16 on CUDA, got 'int8'; serve int8 on the CPU"
-        )
     if query_dtype is not None and dtype != "int8":
         raise ValueError(
             f"{op}: query_dtype must be None for dtype {dtype!r}, got {query_dtype!r}; a query is rounded to its rows' dtype"

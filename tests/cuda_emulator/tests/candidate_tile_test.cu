@@ -2,6 +2,7 @@
 // Needs: nvidia-cutlass
 // The registers of the many-candidate sweeps against CuTe's layouts of the same instructions, and
 // the products of a tile against a plain loop.
+#include <algorithm>
 #include <cute/atom/mma_traits_sm80.hpp>
 #include <random>
 
@@ -51,12 +52,13 @@ void check_operands() {
       EXPECT_EQ(place_in(a, 16, lane, i), (Place{Fragments::a_row(namer), column}))
           << "A, lane " << lane << ", element " << i;
     }
-    // The two mma that one load of B feeds: 16 bits, of two times eight keys; 32 bits, two steps.
+    // The two mma that one load of B feeds: 8 and 16 bits, of two times eight keys; 32 bits, two
+    // steps.
     for (int mma = 0; mma < 2; ++mma) {
       for (int i = 0; i < kElements / 2; ++i) {
         const Loaded from = loaded(lane, mma * kElements / 2 + i, kSize);
         const int namer = 8 * from.matrix + from.word_lane;
-        const int row = Fragments::b_row<T>(namer) - (kSize == 2 ? 8 * mma : 0);
+        const int row = Fragments::b_row<T>(namer) - (kSize <= 2 ? 8 * mma : 0);
         const int column = Fragments::b_piece<T>(namer) * kPiece + lane % 4 * (4 / kSize) +
                            from.sub - (kSize == 4 ? 8 * mma : 0);
         EXPECT_EQ(place_in(b, 8, lane, i), (Place{row, column}))
@@ -75,6 +77,7 @@ TEST(CandidateTile, FragmentsAreThoseOfCute) {
   check_operands<Float16, cute::SM80_16x8x16_F32F16F16F32_TN>();
   check_operands<BFloat16, cute::SM80_16x8x16_F32BF16BF16F32_TN>();
   check_operands<float, cute::SM80_16x8x8_F32TF32TF32F32_TN>();
+  check_operands<Int8By<int8_t>, cute::SM80_16x8x32_S32S8S8S32_TN>();
 }
 
 TEST(CandidateTile, KeysOfALaneFollowEachOther) {
@@ -123,12 +126,15 @@ __global__ void tile_kernel(const T* candidates, const T* keys, float* products)
 }
 
 float widened(float x) { return x; }
+float widened(Int8By<int8_t> x) { return x.value; }
 float widened(Float16 x) { return __half2float(__ushort_as_half(x.bits)); }
 float widened(BFloat16 x) { return __bfloat162float(__ushort_as_bfloat16(x.bits)); }
 template <class T>
 T narrowed(float x) {
   if constexpr (sizeof(T) == 4) {
     return x;
+  } else if constexpr (sizeof(T) == 1) {
+    return {static_cast<int8_t>(std::clamp(40.0f * x, -128.0f, 127.0f))};
   } else if constexpr (std::is_same_v<T, Float16>) {
     return {__half_as_ushort(__float2half_rn(x))};
   } else {
@@ -174,6 +180,9 @@ TEST(CandidateTile, ProductsAreThoseOfAPlainLoop) {
   check_products<float, 128>();
   check_products<float, 256>();
   check_products<float, 512>();
+  check_products<Int8By<int8_t>, 128>();
+  check_products<Int8By<int8_t>, 256>();
+  check_products<Int8By<int8_t>, 512>();
 }
 
 }  // namespace

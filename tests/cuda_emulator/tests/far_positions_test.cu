@@ -94,7 +94,7 @@ __global__ void tile_kernel(const __grid_constant__ DeviceSearchParams p, const 
   __shared__ uint4 memory[64];
   __shared__ SharedTimeTerm time;
   T* const query = reinterpret_cast<T*>(memory);
-  if (kForm != RowForm::kElements) load_query(p, 0, query);
+  if (kForm != RowForm::kElements) load_query<T>(p, 0, query);
   load_clock(p, &time);
   __syncthreads();
   const TileScorer<T, kForm, false> scorer(p, 0, view, query, time);
