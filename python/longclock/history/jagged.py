@@ -80,7 +80,8 @@ def apart(
 def offsets_of(op: str, lengths: Any) -> Tensor:
     """int64 [S + 1]."""
     if isinstance(lengths, Proxy):  # of torch.fx, which records what is done with it
-        return F.pad(lengths.cumsum(0, dtype=torch.int64), (1, 0))
+        recorded: Any = lengths.cumsum(0, dtype=torch.int64)
+        return F.pad(recorded, (1, 0))
     check(
         op,
         isinstance(lengths, Tensor),

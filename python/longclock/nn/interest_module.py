@@ -30,7 +30,7 @@ class InterestModule(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "forward" in cls.__dict__:
-            cls.forward = leaf(cls.forward)  # type: ignore[method-assign]
+            cls.forward = leaf(cls.forward)
 
     def __prepare_scriptable__(self) -> NoReturn:
         not_scriptable(self)
