@@ -140,11 +140,12 @@ def layers_of(model: RankingModel, vectors: torch.Tensor) -> Callable[[], Any]:
     """The matrix products that whoever has this model makes beside its two ops: of queries, of values, and the tower's."""
     lic: Any = model.interest
     context = torch.randn(len(vectors), lic.heads, lic.w_v.shape[1])
-    features = torch.randn(len(vectors), model.tower[0].in_features)
+    tower: Any = model.tower
+    features = torch.randn(len(vectors), tower[0].in_features)
 
     def layers() -> Any:
         _, u = lic._folded(vectors, lic.w_q, lic.w_b)
-        return u, lic.head(_each_head(context, lic.w_v).flatten(1)), model.tower(features)
+        return u, lic.head(_each_head(context, lic.w_v).flatten(1)), tower(features)
 
     return layers
 
