@@ -130,7 +130,8 @@ namespace {
 
 // Rows whose dtype the CPU's kernels take.
 const SearchArguments& without_float8_keys(const char* op, const SearchArguments& a) {
-  check(!a.has_keys_in_bytes() || a.keys.scalar_type() == ScalarType::Char, op,
+  if (!a.has_keys_in_bytes()) return a;
+  check(a.keys.scalar_type() == ScalarType::Char, op,
         ": keys must be int8 or floats of 16 or 32 bits on the CPU, got ", dtype_of(a.keys),
         ", which CUDA alone reads; quantize_rows makes int8");
   return a;
