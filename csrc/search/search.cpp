@@ -126,22 +126,11 @@ void SearchInputs::check_query(const char* op, const SearchArguments& a) const {
         " in its last dimension to match keys, got ", shape_of(a.query));
 }
 
-namespace {
-
-// Rows whose dtype the CPU's kernels take.
-const SearchArguments& without_float8_keys(const char* op, const SearchArguments& a) {
-  if (!a.has_keys_in_bytes()) return a;
-  check(a.keys.scalar_type() == ScalarType::Char, op,
-        ": keys must be int8 or floats of 16 or 32 bits on the CPU, got ", dtype_of(a.keys),
-        ", which CUDA alone reads; quantize_rows makes int8");
-  return a;
-}
-
-}  // namespace
-
 Search::Search(const char* op, const SearchArguments& a)
-    : SearchInputs(op, without_float8_keys(op, a)),
-      SearchWork(group_queries(op), query_count, full_width(behaviours)) {
+    : SearchInputs(op, a), SearchWork(group_queries(op), query_count, full_width(behaviours)) {
+  check(behaviours.dtype != DType::kFloat8, op,
+        ": keys must be int8 or floats of 16 or 32 bits on the CPU, got float8_e4m3fn, which CUDA "
+        "alone reads; quantize_rows makes int8");
   const bool int8 = behaviours.dtype == DType::kInt8;
   queries = int8  ? scaled_queries(a)
             : mlp ? padded_rows(a.query, a.keys.scalar_type(), widths)

@@ -159,6 +159,8 @@ def check_search(op: str, a: Given) -> None:
     if _has_quantized_keys(a):
         _check_key_scale(op, a, features)
     _check_features(op, OF_SEARCH, keys, history.time, features, feature_ids)
+    check(op, keys.dtype != torch.float8_e4m3fn or keys.device.type != "cpu", lambda: "keys must be int8 or floats of 16 or 32 bits on "
+          "the CPU, got float8_e4m3fn, which CUDA alone reads; quantize_rows makes int8")  # fmt: skip
 
 
 def _has_quantized_keys(a: Given) -> bool:
