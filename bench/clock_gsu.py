@@ -103,12 +103,8 @@ def cuda_tables(equal: bool) -> Call:
 
 
 def cuda_bytes(
-    query_dtype: str,
-    s: int = 4,
-    candidates: int | None = None,
-    m: int = M,
-    dtype: torch.dtype = torch.int8,
-) -> Callable[[bool], Call]:
+    query_dtype: str, s: int = 4, candidates: int | None = None, m: int = M, dtype: torch.dtype = torch.int8
+) -> Callable[[bool], Call]:  # fmt: skip
     """Of rows in bytes."""
 
     def make(equal: bool) -> Call:
@@ -124,6 +120,7 @@ def cuda_bytes(
     return make
 
 
+F8 = torch.float8_e4m3fn
 CARDS = (58, 82, 108, 132, 142, 148, 188)  # multiprocessors
 CUDA_CALLS = (
     *(Workload(f"clock_gsu {each}", 4 * M, cuda_call(each), True) for each in DTYPES),
@@ -166,17 +163,9 @@ CUDA_CALLS = (
         )
         for each in ("float32", "bfloat16", "int8")
     ),
-    Workload("clock_gsu of float8", 4 * M, cuda_bytes("float32", dtype=torch.float8_e4m3fn)),
-    Workload(
-        "clock_gsu of float8 S=32 C=5",
-        32 * M,
-        cuda_bytes("float32", 32, 5, dtype=torch.float8_e4m3fn),
-    ),
-    Workload(
-        "clock_gsu of float8, 128 candidates",
-        128 * M,
-        cuda_bytes("bfloat16", 1, 128, dtype=torch.float8_e4m3fn),
-    ),
+    Workload("clock_gsu of float8", 4 * M, cuda_bytes("float32", dtype=F8)),
+    Workload("clock_gsu of float8 S=32 C=5", 32 * M, cuda_bytes("float32", 32, 5, M, F8)),
+    Workload("clock_gsu of float8, 128 candidates", 128 * M, cuda_bytes("bfloat16", 1, 128, M, F8)),
     # What the multiprocessors of real cards have to do; narrow rows are cut as wide ones are.
     *(
         Workload(f"clock_gsu {c} candidates on {n}", 0, cuda_call("fp16", 1, M, c, d=8), False, n)
@@ -244,10 +233,7 @@ BYTES, OF_BYTES = (
     r"clock_gsu of (bytes, \w+ query( S=512)?|float8)",
     r"(Int8By<(float|signed char)>|Float8By<float>), \(RowForm\)",
 )
-FEW_BYTES, MANY_BYTES = (
-    r"clock_gsu of bytes, \w+ query S=32 C=5",
-    r"clock_gsu of bytes, .* candidates",
-)
+FEW_BYTES, MANY_BYTES = r"clock_gsu of bytes, \w+ query S=32 C=5", r"clock_gsu of bytes, .* candidates"  # fmt: skip
 # The sweep of all int8 queries with rows of 256 columns.
 ONE_WORD = r"sweep_kernel<Int8By<signed char>, 256, \(Sweep\)1>"
 WIDEST = r"clock_gsu_kernel<float, \(RowForm\)2, false>"
