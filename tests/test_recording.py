@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's ranker in 16 bits, and as torch.fx and TorchScript see it."""
+"""The ranker of docs/own-script.md in 16 bits, and as torch.fx and TorchScript see it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 import longclock as lc
 from longclock import baselines
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs/own-script.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the README's example defines."""
+    """What the example of the page defines."""
     torch.manual_seed(0)
     found: dict[str, Any] = {"__name__": "page"}
-    (block,) = [b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "(nn.Module)" in b]  # fmt: skip
-    exec(compile(block, "README.md", "exec"), found)
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "(nn.Module)" in b]  # fmt: skip
+    exec(compile(block, "docs/own-script.md", "exec"), found)
     return found
 
 

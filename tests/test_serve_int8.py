@@ -108,9 +108,11 @@ def test_wrong_options_are_named(served, options, words):
 def test_the_command_takes_the_types(served, monkeypatch, capsys):
     folder = served[0]
     made = []
-    monkeypatch.setattr(cli, "create_app", lambda recommender, limits: made.append(recommender))
-    monkeypatch.setattr(cli.uvicorn, "run", lambda *given, **options: None)
-    monkeypatch.setattr(cli.torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(
+        "longclock.serve.endpoint.create_app", lambda recommender, limits: made.append(recommender)
+    )
+    monkeypatch.setattr("uvicorn.run", lambda *given, **options: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     given = ["--model", str(folder / "model"), "--store", str(folder / "histories.db")]
     for more, wanted in (
         (["--dtype", "int8"], "int8"),
