@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -132,6 +133,16 @@ def test_intervals_are_drawn() -> None:
     _, _, (wide, high) = figure.axes[0].containers[0].lines
     np.testing.assert_allclose(wide.get_segments()[0], [[1, 0.8], [22, 0.8]])
     np.testing.assert_allclose(high.get_segments()[0], [[10, 0.79], [10, 0.81]])
+
+
+@pytest.mark.parametrize("cost", [0.01, 1.0, 3.7, 10.0, 25.34, 99.0, 317.2, 1000.0])
+@pytest.mark.parametrize("half", [0.0, 2.0])
+def test_one_model_alone_has_an_axis(cost, half) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (axes,) = plot.quality_and_cost({"lic": (0.8, 0.0)}, {"lic": (cost, half)}, {"lic": "LIC"}, "ms", "AUC").axes  # fmt: skip
+    least, most = axes.get_xlim()
+    assert 0 < least < cost <= cost + half < most
 
 
 def test_hours_have_a_line_and_a_band() -> None:

@@ -17,6 +17,7 @@ from longclock.plot.style import figure_of, new_axes, numbers, plain
 
 Interval = tuple[float, float]  # a mean, and half the width of its confidence interval
 MOST_BELOW = 0.9  # of a cost, that its interval reaches down
+LEAST_SPAN = 10.0  # of costs, the largest over the least, that an axis has room for
 MARK = 5  # pixels around a mean
 ROWS = 60  # halves of a name's height that it may be moved
 FAR = 1.6  # of its height: what a line leads back from
@@ -71,9 +72,15 @@ def quality_and_cost(
     axes = new_axes("Quality and cost", x, y, height=4.8)
     colours = _all(quality, colours)
     axes.set_xscale("log")
+    shown = {model: cost[model] for model in quality if model in cost}
+    if shown:  # one cost alone is no span for an axis of logarithms
+        least = min(at - min(wide, at * MOST_BELOW) for at, wide in shown.values())
+        most = max(at + wide for at, wide in shown.values())
+        room = max(most / least, LEAST_SPAN) ** 0.3
+        axes.set_xlim(least / room, most * room)
     names = []
-    for model in (model for model in quality if model in cost):
-        (value, half), (at, wide) = quality[model], cost[model]
+    for model, (at, wide) in shown.items():
+        value, half = quality[model]
         lower = min(wide, at * MOST_BELOW)  # an axis of logarithms has no 0
         axes.errorbar(
             at,
@@ -87,7 +94,7 @@ def quality_and_cost(
         names.append(
             axes.annotate(plain(titles[model]), (at, value), (6, 4), textcoords="offset points", fontsize=8, color=colours[model])
         )  # fmt: skip
-    axes.margins(x=0.3, y=0.15)
+    axes.margins(y=0.15)
     _apart(axes, names)
     return figure_of(axes)
 
