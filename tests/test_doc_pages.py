@@ -24,6 +24,7 @@ ELSEWHERE = {
     "api.md": "test_docstring_examples.py",
     "events.md": "test_event_sources.py",
     "gpu.md": "test_graph_recipe.py",
+    "integrations.md": "test_integrations_docs.py",
     "replacing-twin.md": "test_replacing_docs.py",
     "scaling.md": "test_offline.py",
     "serving.md": "test_serving_docs.py",

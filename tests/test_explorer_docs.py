@@ -4,29 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "explorer.md").read_text(encoding="utf-8")
-INSTALL = re.compile(r"^pip install '\.\[train,serve\]'.*\n", re.MULTILINE)
+from pages import DOCS, blocks, text_of, walk
+
 LARGEST = 150_000  # bytes of a picture
 
 
 def test_the_page(tmp_path):
-    (tmp_path / "examples").symlink_to(ROOT / "examples")  # of the clone
-    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    whole, installs = INSTALL.subn("", "".join(blocks))
-    assert installs == 1  # it is installed where tests run
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", f"trap 'kill $(jobs -p); wait' EXIT\n{whole}"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = walk("".join(text for _, text in blocks("explorer.md", "sh")), tmp_path, timeout=300)
     size = (tmp_path / "day.html").stat().st_size
     assert 100_000 < size < 1_000_000  # "some hundred kilobytes"
     assert f"day.html: 8 users, {size / 1e6:.1f} MB, needs no server" in done.stdout
@@ -35,7 +21,7 @@ def test_the_page(tmp_path):
 
 
 def test_the_pictures_are_small():
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", PAGE)
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text_of("explorer.md"))
     assert len(pictures) == 2
     for picture in pictures:
-        assert 10_000 < (ROOT / "docs" / picture).stat().st_size < LARGEST
+        assert 10_000 < (DOCS / picture).stat().st_size < LARGEST

@@ -3,23 +3,16 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-PAGE = (Path(__file__).parents[1] / "docs" / "integrations.md").read_text(encoding="utf-8")
+from pages import names_of, text_of
 
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    torch.manual_seed(0)
-    found: dict[str, Any] = {"__name__": "page"}
-    for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
-        exec(compile(block, "docs/integrations.md", "exec"), found)
-    return found
+    return names_of("integrations.md")
 
 
 def test_events_of_another_library(names: dict[str, Any]) -> None:
@@ -74,4 +67,4 @@ def test_onnx_is_refused_as_the_page_says(backend: Any, missing: str) -> None:
     given = torch.randn(2, 8), torch.randn(2, 20, 8), torch.arange(40).view(2, 20), torch.tensor([90, 91])  # fmt: skip
     with pytest.raises(Exception, match=rf"No ONNX function found for .*{missing}"):
         torch.onnx.export(Model().eval(), given, dynamo=True)
-    assert missing in PAGE
+    assert missing in text_of("integrations.md")

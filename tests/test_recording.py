@@ -3,27 +3,20 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pages import names_of
 
 import longclock as lc
 from longclock import baselines
 
-PAGE = (Path(__file__).parents[1] / "docs/own-script.md").read_text(encoding="utf-8")
-
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the example of the page defines."""
-    torch.manual_seed(0)
-    found: dict[str, Any] = {"__name__": "page"}
-    (block,) = [b for b in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "(nn.Module)" in b]  # fmt: skip
-    exec(compile(block, "docs/own-script.md", "exec"), found)
-    return found
+    """What the example of a ranker defines."""
+    return names_of("own-script.md", holds="(nn.Module)")
 
 
 def batch(names: dict[str, Any]) -> list[Any]:

@@ -3,23 +3,16 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-PAGE = (Path(__file__).parents[1] / "docs" / "replacing-twin.md").read_text(encoding="utf-8")
+from pages import names_of
 
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    torch.manual_seed(0)
-    found: dict[str, Any] = {"__name__": "page"}
-    for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
-        exec(compile(block, "docs/replacing-twin.md", "exec"), found)
-    return found
+    return names_of("replacing-twin.md")
 
 
 def test_both_models_answer(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
