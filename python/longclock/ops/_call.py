@@ -225,10 +225,15 @@ def mlp_gradients(given: ByName, need: bool) -> list[Tensor]:
     return [weight.new_empty(weight.shape if need else (0,)) for weight in weights]
 
 
-def check_k(op: str, k: int, remedy: str = JOIN_PARTS) -> int:
-    """Of a public function; of a raw op, in the words of the compiled ones, the remedy is ``SCORE``."""
+def check_int_k(op: str, k: int) -> int:
     if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
         raise ValueError(f"{op}: k must be an int, got {type(k).__name__}")
+    return k
+
+
+def check_k(op: str, k: int, remedy: str = JOIN_PARTS) -> int:
+    """Of a public function; of a raw op, in the words of the compiled ones, the remedy is ``SCORE``."""
+    check_int_k(op, k)
     if not 0 <= k <= MAX_K:
         raise ValueError(f"{op}: k must be from 0 to {MAX_K}, got {k}; for more, {remedy}")
     return k

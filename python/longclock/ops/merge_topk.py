@@ -7,7 +7,7 @@ from torch import Tensor
 
 from longclock._checks import check, check_int, check_same_shape, shape_of
 from longclock._mlp import require_tensor
-from longclock.ops._call import MAX_K, require_one_device
+from longclock.ops._call import MAX_K, check_int_k, require_one_device
 from longclock.ops._errors import named_errors, wrong_tensor
 from longclock.ops._shapes import check_float
 from longclock.ops.block_topk import block_topk
@@ -64,8 +64,7 @@ def merge_topk(scores: Tensor, indices: Tensor, k: int) -> TopK:
     check_same_shape(op, indices, scores, lambda: f"indices must have the shape of scores, {shape_of(scores)}, got "
                      f"{shape_of(indices)}")  # fmt: skip
     require_one_device(op, {"scores": scores, "indices": indices})
-    if isinstance(k, bool) or not isinstance(k, (int, torch.SymInt)):
-        raise ValueError(f"{op}: k must be an int, got {type(k).__name__}")
+    k = check_int_k(op, k)
     check(op, k >= 0, lambda: f"k must be at least 0, got {k}")
     indices = indices.long()
     order = (indices ^ NEGATIVE_LAST).argsort(dim=-1, stable=True)

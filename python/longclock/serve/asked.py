@@ -112,8 +112,10 @@ def together(served: Served, asked: list[Asked]) -> tuple[Tensor | None, ...]:
 def _known(served: Served, items: Tensor) -> tuple[Tensor, Tensor | None]:
     """The rows of the items that the model knows, and which those are; None: all."""
     rows = served.numbers("items", items)
+    if not len(rows) or rows.min() >= 0:
+        return rows, None
     known = rows >= 0
-    return (rows, None) if known.all() else (rows[known], known)
+    return rows[known], known
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

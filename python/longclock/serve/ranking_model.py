@@ -220,7 +220,10 @@ class Served:
         if kind in self.numberings:
             return torch.from_numpy(self.numberings[kind].find(ids.numpy()))
         count = self.catalogue.users if kind == "users" else self.catalogue.items
-        return ids.where((ids >= 0) & (ids < count), -1)
+        if not len(ids):
+            return ids
+        least, most = ids.aminmax()
+        return ids if least >= 0 and most < count else ids.where((ids >= 0) & (ids < count), -1)
 
     def ids(self, kind: str, rows: Tensor) -> Tensor:
         """The ids of rows that have some, int64 of their shape [N]: what :meth:`numbers` finds the rows by.
