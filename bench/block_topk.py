@@ -9,7 +9,7 @@ from torch import Tensor
 import longclock as lc
 from bench.checks import same_selection
 from bench.cuda_report.cubins import ARCHITECTURES
-from bench.cuda_report.entries import Call, Gate, K, M, Workload, backward
+from bench.cuda_report.entries import Call, Gate, K, M, Workload, backward, gates_of
 from bench.harness import Case
 
 
@@ -66,11 +66,14 @@ CUDA_GATES = (
         0.1,
         reason="equal scores take fewer instructions than random ones: a warp takes the first of them and is done",
     ),
-    Gate(r"block_topk fp32( 700 rows)?", "bytes_over_minimum", 1.01),
-    Gate(r"block_topk fp32( 700 rows)?", "ptx_instructions_a_unit", 2),
-    Gate(r"block_topk fp32( 700 rows)?", "barriers_a_warp", 4),
-    Gate(r"block_topk fp32( 700 rows)?", "launches", 1),
-    Gate(r"block_topk fp32( 700 rows)?", "bank_replays_select", 1.25),
+    *gates_of(
+        r"block_topk fp32( 700 rows)?",
+        bytes_over_minimum=1.01,
+        ptx_instructions_a_unit=2,
+        barriers_a_warp=4,
+        launches=1,
+        bank_replays_select=1.25,
+    ),
     Gate(r"block_topk fp32 backward", "instructions_of_busiest_warps", 150),  # 964 by a block a row
     Gate(r"block_topk fp32 backward", "sectors_of_wide_accesses", 1.0),
     Gate(r"block_topk fp32 backward", "launches", 1),

@@ -9,7 +9,7 @@ import torch
 
 import longclock as lc
 from bench.cuda_report.cubins import ARCHITECTURES
-from bench.cuda_report.entries import RELU, Call, D, Gate, HotLoop, K, M, Workload
+from bench.cuda_report.entries import RELU, Call, D, Gate, HotLoop, K, M, Workload, gates_of
 from bench.cuda_report.sass import Work
 from bench.harness import Case
 from bench.inputs import (
@@ -209,8 +209,15 @@ OF_SMALL = {
     "launches": 2, "share_of_a_tile_in_flight": 1 / 3, "times_rows_are_copied": 1.0, "sectors_of_copies": 1.0,
     "rows_in_narrow_loads": 0, "bytes_over_minimum": 1.02, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
 }  # fmt: skip
+# Rows are read once, in whole pieces.
+OF_ONE = {
+    "rows_in_narrow_loads": 0, "sectors_of_wide_accesses": 1.0, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
+}  # fmt: skip
+OF_FEW_CALLS = {
+    "launches": 2, "rows_in_narrow_loads": 0, "sectors_of_wide_accesses": 1.0, "bank_replays_stream": 1.02, "global_atomics": 0,
+}  # fmt: skip
 WIDE, PANELS = rf"{WIDE_16}|{WIDE_32}|{WORDS}", r"sweep_panels_kernel<Float16, \(Sweep\)[01]>"
-OF_WIDE = {
+OF_MANY = {
     "rows_in_narrow_loads": 0, "sectors_of_copies": 1.0, "bank_replays_stream": 1.0, "bank_replays_select": 1.25,
     "global_atomics": 0,
 }  # fmt: skip
@@ -266,38 +273,21 @@ CUDA_GATES = (
         1.01,
         reason="1.0103: a merge of parts reads what is near its bound again, in sectors of 32 bytes",
     ),
-    Gate(ONE, "rows_in_narrow_loads", 0),
-    Gate(ONE, "sectors_of_wide_accesses", 1.0),
-    Gate(ONE, "bank_replays_stream", 1.0),
-    Gate(ONE, "bank_replays_select", 1.25),
-    Gate(ONE, "data_dependence", 0.05),
+    *gates_of(ONE, **OF_ONE, data_dependence=0.05),
     Gate(r"clock_gsu fp16 S=512 .*", "launches", 1),
     # Small batches: three tiles of 16 KB are on their way to a block, and each row is copied once.
     Gate(AHEAD, "registers", 128, ARCHITECTURES),
-    *(Gate(SMALL, figure, bound) for figure, bound in OF_SMALL.items()),
+    *gates_of(SMALL, **OF_SMALL),
     # 21.6 and 30.5 where rows are loaded to registers.
     Gate(r"clock_gsu (fp|bf)16 S=32", "ptx_instructions_a_unit", 23.5),
     Gate(r"clock_gsu fp32 S=32", "ptx_instructions_a_unit", 32.5),
     # Five candidates of a request: each key once, and half of the instructions that five calls take.
     Gate(OF_FEW, "registers", 128, ARCHITECTURES),
-    Gate(FEW, "launches", 2),
-    Gate(FEW, "distinct_bytes_over_minimum", 1.02),
-    Gate(FEW, "bytes_over_minimum", 1.1),
-    Gate(FEW, "rows_in_narrow_loads", 0),
-    Gate(FEW, "sectors_of_wide_accesses", 1.0),
-    Gate(FEW, "bank_replays_stream", 1.02),
-    Gate(FEW, "bank_replays_select", 1.25),
-    Gate(FEW, "global_atomics", 0),
+    *gates_of(FEW, distinct_bytes_over_minimum=1.02, bytes_over_minimum=1.1, **OF_FEW_CALLS),
+    *gates_of(FEW, bank_replays_select=1.25),
     # Of lists that a warp's registers do not hold: half again of what 100 take.
-    Gate(LONG, "launches", 2),
-    Gate(LONG, "distinct_bytes_over_minimum", 1.06),
-    Gate(LONG, "bytes_over_minimum", 1.15),
-    Gate(LONG, "rows_in_narrow_loads", 0),
-    Gate(LONG, "sectors_of_wide_accesses", 1.0),
-    Gate(LONG, "bank_replays_stream", 1.02),
-    Gate(LONG, "bank_replays_select", 1.3),
-    Gate(LONG, "global_atomics", 0),
-    Gate(LONG, "ptx_instructions_a_unit", 90),
+    *gates_of(LONG, distinct_bytes_over_minimum=1.06, bytes_over_minimum=1.15, **OF_FEW_CALLS),
+    *gates_of(LONG, bank_replays_select=1.3, ptx_instructions_a_unit=90),
     Gate(r"clock_gsu fp16 S=32 C=5", "ptx_instructions_a_unit", 60),
     Gate(r"clock_gsu fp32 S=32 C=5", "ptx_instructions_a_unit", 115),
     Gate(
@@ -325,25 +315,22 @@ CUDA_GATES = (
     ),
     # A first sweep evaluates s once for each tile of candidates, and for whole pairs of tiles of keys.
     Gate(r"clock_gsu fp16 128 candidates", "evaluations_of_s_a_key", 1.3),
-    Gate(MANY, "evaluations_of_s_a_key_by_second_sweep", 0),
-    Gate(MANY, "rows_in_narrow_loads", 0),
-    Gate(MANY, "sectors_of_copies", 1.0),
-    Gate(MANY, "bank_replays_stream", 1.0),
-    Gate(MANY, "bank_replays_select", 1.25),
-    Gate(MANY, "survivors_a_result", 8),
-    Gate(MANY, "global_atomics", 0),
+    *gates_of(MANY, **OF_MANY, survivors_a_result=8, evaluations_of_s_a_key_by_second_sweep=0),
     Gate(r"clock_gsu fp16 .* candidates", "launches", 4),
     # One sweep, which stores its scores: 0.77 of tensor cores and 5.93 in all where two computed each product.
-    Gate(r"clock_gsu fp32 500 candidates", "launches", 3),
-    Gate(r"clock_gsu fp32 500 candidates", "tensor_instructions_a_unit", 0.4),
-    Gate(r"clock_gsu fp32 500 candidates", "ptx_instructions_a_unit", 3.5),
-    Gate(r"clock_gsu fp32 500 candidates", "sectors_of_wide_accesses", 1.0),
+    *gates_of(
+        r"clock_gsu fp32 500 candidates",
+        launches=3,
+        tensor_instructions_a_unit=0.4,
+        ptx_instructions_a_unit=3.5,
+        sectors_of_wide_accesses=1.0,
+    ),
     # In panels a stage has those of 128 candidates as well, 16 KB beside 8 KB of keys: so a sweep copies three times what it
     # reads of memory, and of fp32, with 64 candidates, twice.
-    *(Gate(WIDE, figure, bound) for figure, bound in OF_WIDE.items()),
-    *(Gate(WIDE_16, figure, bound) for figure, bound in OF_WIDE_16.items()),
-    *(Gate(WIDE_32, figure, bound) for figure, bound in OF_WIDE_32.items()),
-    *(Gate(WORDS, figure, bound) for figure, bound in OF_WORDS.items()),
+    *gates_of(WIDE, **OF_MANY),
+    *gates_of(WIDE_16, **OF_WIDE_16),
+    *gates_of(WIDE_32, **OF_WIDE_32),
+    *gates_of(WORDS, **OF_WORDS),
     # Tensor cores take 8 clocks for a product of sm_80, in which a scheduler issues 8.
     Gate(PANELS, "instructions_a_product", 5.5, NEWER[:-1]),
     Gate(PANELS, "instructions_a_product", 5.9, NEWER[-1:]),  # of them 0.8 are NOPs
@@ -374,27 +361,29 @@ CUDA_GATES = (
     Gate(r"clock_gsu of float8.*", "rows_in_narrow_loads", 0),
     Gate(rf"(clock_gsu_ahead|few_candidates)_kernel<{OF_BYTES}[12]>", "registers", 128, NEWER),
     # The merge of four sequences' parts weighs more where rows are a quarter as long.
-    Gate(BYTES, "bytes_over_minimum", 1.04),
-    Gate(BYTES, "rows_in_narrow_loads", 0),
-    Gate(BYTES, "sectors_of_wide_accesses", 1.0),
-    Gate(BYTES, "bank_replays_stream", 1.0),
-    Gate(BYTES, "bank_replays_select", 1.25),
+    *gates_of(BYTES, **OF_ONE, bytes_over_minimum=1.04),
     Gate(r"clock_gsu of bytes, int8 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 27),
     Gate(
         r"clock_gsu of bytes, float32 query.*(?<!C=5)(?<!candidates)", "ptx_instructions_a_unit", 47
     ),
-    Gate(FEW_BYTES, "launches", 2),
-    Gate(FEW_BYTES, "distinct_bytes_over_minimum", 1.04),
-    Gate(FEW_BYTES, "bytes_over_minimum", 1.15),
-    Gate(FEW_BYTES, "rows_in_narrow_loads", 0),
-    Gate(FEW_BYTES, "bank_replays_stream", 1.05),
-    Gate(FEW_BYTES, "bank_replays_select", 1.25),
+    *gates_of(
+        FEW_BYTES,
+        launches=2,
+        distinct_bytes_over_minimum=1.04,
+        bytes_over_minimum=1.15,
+        rows_in_narrow_loads=0,
+        bank_replays_stream=1.05,
+        bank_replays_select=1.25,
+    ),
     Gate(MANY_BYTES, "launches", 4),
     # Half of fp16's for bytes by bytes; two of fp16 for an element of fp32.
     Gate(r"clock_gsu of bytes, int8 .* candidates", "tensor_instructions_a_unit", 0.063),
     Gate(r"clock_gsu of bytes, bfloat16 .* candidates", "tensor_instructions_a_unit", 0.126),
     Gate(r"clock_gsu of bytes, float32 .* candidates", "tensor_instructions_a_unit", 0.251),
-    Gate(MANY, "ptx_instructions_of_selections_a_query", 4_500),
-    Gate(MANY, "ptx_instructions_of_selections_a_query_of_equals", 9_000),
-    Gate(MANY, "barriers_a_warp_of_selections", 4),
+    *gates_of(
+        MANY,
+        ptx_instructions_of_selections_a_query=4_500,
+        ptx_instructions_of_selections_a_query_of_equals=9_000,
+        barriers_a_warp_of_selections=4,
+    ),
 )

@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 import longclock as lc
 from bench.checks import close
 from bench.cuda_report.cubins import ARCHITECTURES
-from bench.cuda_report.entries import Call, Gate, K, M, Workload, backward
+from bench.cuda_report.entries import Call, Gate, K, M, Workload, backward, gates_of
 from bench.harness import Case, Check, Step
 from bench.inputs import DTYPES, check_step, make_mlp, times, trained, wide
 
@@ -228,9 +228,7 @@ CUDA_GATES = (
         1.05,
         reason="as for one table, to the byte",
     ),
-    Gate(ALL, "rows_in_narrow_loads", 0),
-    Gate(ALL, "bank_replays_stream", 1.1),
-    Gate(ALL, "global_atomics", 0),
+    *gates_of(ALL, rows_in_narrow_loads=0, bank_replays_stream=1.1, global_atomics=0),
     Gate(r"esu_attention (fp16|of two tables)", "launches", 1),
     Gate(
         r"esu_attention (fp16|of two tables) backward",

@@ -10,7 +10,7 @@ from torch import Tensor
 import longclock as lc
 from bench.checks import close
 from bench.cuda_report.cubins import ARCHITECTURES
-from bench.cuda_report.entries import Call, D, Gate, HotLoop, M, Workload, backward
+from bench.cuda_report.entries import Call, D, Gate, HotLoop, M, Workload, backward, gates_of
 from bench.cuda_report.sass import Work
 from bench.harness import Case, Step
 from bench.inputs import DTYPES, Search, check_step, make_mlp, make_search, times, trained
@@ -204,27 +204,32 @@ CUDA_GATES = (
         ARCHITECTURES[1:],
     ),
     # Five candidates of a request, whose keys are read once: a block reads queries and weights besides.
-    Gate(FEW, "launches", 1),
-    Gate(FEW, "distinct_bytes_over_minimum", 1.01),
-    Gate(FEW, "bytes_over_minimum", 1.06),
-    Gate(FEW, "rows_in_narrow_loads", 0),
-    Gate(FEW, "sectors_of_wide_accesses", 1.0),
-    Gate(FEW, "bank_replays_stream", 1.02),
+    *gates_of(
+        FEW,
+        launches=1,
+        distinct_bytes_over_minimum=1.01,
+        bytes_over_minimum=1.06,
+        rows_in_narrow_loads=0,
+        sectors_of_wide_accesses=1.0,
+        bank_replays_stream=1.02,
+    ),
     Gate(r"gsu_score fp16 S=16 C=5", "ptx_instructions_a_unit", 41),
     Gate(r"gsu_score fp32 S=16 C=5", "ptx_instructions_a_unit", 95),
     Gate(OF_FEW, "registers", 128, ARCHITECTURES),
-    Gate(MANY, "rows_in_narrow_loads", 0),
-    Gate(MANY, "sectors_of_copies", 1.0),
-    Gate(MANY, "bank_replays_stream", 1.0),
-    Gate(MANY, "launches", 1),
+    *gates_of(
+        MANY, rows_in_narrow_loads=0, sectors_of_copies=1.0, bank_replays_stream=1.0, launches=1
+    ),
     # In panels: the keys, and twice as much of the candidates.
-    *(Gate(WIDE, figure, bound) for figure, bound in OF_WIDE.items()),
+    *gates_of(WIDE, **OF_WIDE),
     # Both products by tensor cores; on CUDA cores they took 40 and 37 instructions, and read 22 and 30 times as much.
     Gate(r"gsu_score fp16 200 candidates backward", "ptx_instructions_a_unit", 5),
     Gate(r"gsu_score fp32 200 candidates backward", "ptx_instructions_a_unit", 7),
-    Gate(r"gsu_score \w+ 200 candidates backward", "bytes_over_minimum", 5),
-    Gate(r"gsu_score \w+ 200 candidates backward", "bank_replays_stream", 1.0),
-    Gate(r"gsu_score \w+ 200 candidates backward", "launches", 3),
+    *gates_of(
+        r"gsu_score \w+ 200 candidates backward",
+        bytes_over_minimum=5,
+        bank_replays_stream=1.0,
+        launches=3,
+    ),
     # 800 positions of one row: 86,449 where one warp added them up.
     Gate(r"gsu_score backward to a popular row", "instructions_of_busiest_warps", 8_000),
     # 221, and 30,403, where every position asked every window, and one block scanned all lengths.

@@ -12,7 +12,7 @@ import longclock as lc
 from bench import peers
 from bench.checks import same_selection
 from bench.cuda_report.cubins import ARCHITECTURES
-from bench.cuda_report.entries import Call, Gate, K, M, Workload
+from bench.cuda_report.entries import Call, Gate, K, M, Workload, gates_of
 from bench.harness import Case
 from bench.inputs import Search, make_search, times
 
@@ -112,7 +112,5 @@ CUDA_GATES = (
     Gate(r"hamming_gsu_by_team_kernel<\d>", "registers", 128, ARCHITECTURES),
     Gate(r"hamming_gsu .*", "bytes_over_minimum", 1.05),
     Gate(r"hamming_gsu 64 bits", "ptx_instructions_a_unit", 2),
-    Gate(r"hamming_gsu .*", "barriers_a_warp", 4),
-    Gate(r"hamming_gsu .*", "bank_replays_select", 1.25),
-    Gate(r"hamming_gsu .*", "launches", 1),
+    *gates_of(r"hamming_gsu .*", barriers_a_warp=4, bank_replays_select=1.25, launches=1),
 )

@@ -61,6 +61,11 @@ class Gate:
     reason: str = ""  # why it is not met, where it is not
 
 
+def gates_of(workloads: str, **bounds: float) -> tuple[Gate, ...]:
+    """A gate for each of these figures of workloads."""
+    return tuple(Gate(workloads, figure, bound) for figure, bound in bounds.items())
+
+
 def backward(
     forward: Callable[..., Tensor],
     leaves: tuple[Tensor, ...],
