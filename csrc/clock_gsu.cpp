@@ -11,7 +11,7 @@ namespace {
 
 std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
                                          LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
-                                             LONGCLOCK_INT8(LONGCLOCK_PARAMETER) int64_t k) {
+                                             LONGCLOCK_IN_BYTES(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "clock_gsu";
   check_k(op, k);
   Search search(op, LONGCLOCK_ANY_SEARCH_ARGUMENTS);
@@ -27,7 +27,7 @@ std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
   m.def("clock_gsu(" LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA) LONGCLOCK_FEATURES(LONGCLOCK_SCHEMA)
-            LONGCLOCK_INT8(LONGCLOCK_SCHEMA) "int k) -> (Tensor scores, Tensor indices)");
+            LONGCLOCK_IN_BYTES(LONGCLOCK_SCHEMA) "int k) -> (Tensor scores, Tensor indices)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(longclock, LONGCLOCK_CPU_KEY, m) {

@@ -11,7 +11,7 @@ namespace {
 
 std::tuple<Tensor, Tensor> clock_gsu(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER)
                                          LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
-                                             LONGCLOCK_INT8(LONGCLOCK_PARAMETER) int64_t k) {
+                                             LONGCLOCK_IN_BYTES(LONGCLOCK_PARAMETER) int64_t k) {
   constexpr const char* op = "clock_gsu";
   check_k(op, k);
   CudaCall cuda(op, "query", query);

@@ -41,7 +41,7 @@ struct GroupsByPart {
 };
 
 Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
-                     LONGCLOCK_INT8(LONGCLOCK_PARAMETER) std::optional<int64_t>
+                     LONGCLOCK_IN_BYTES(LONGCLOCK_PARAMETER) std::optional<int64_t>
                          total) {
   constexpr const char* op = "gsu_score";
   Search search(op, LONGCLOCK_ANY_SEARCH_ARGUMENTS);
@@ -155,7 +155,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> gsu_score_backward(
 
 STABLE_TORCH_LIBRARY_FRAGMENT(longclock, m) {
   m.def("gsu_score(" LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA) LONGCLOCK_FEATURES(LONGCLOCK_SCHEMA)
-            LONGCLOCK_INT8(LONGCLOCK_SCHEMA) "int? total) -> Tensor");
+            LONGCLOCK_IN_BYTES(LONGCLOCK_SCHEMA) "int? total) -> Tensor");
   m.def(
       "gsu_score_backward(Tensor grad, " LONGCLOCK_SEARCH(LONGCLOCK_SCHEMA)
       "bool need_query, bool need_keys, bool need_mlp) -> (Tensor query, Tensor keys, Tensor w1, "

@@ -35,7 +35,7 @@ struct DeviceScores {
 };
 
 Tensor gsu_score(LONGCLOCK_SEARCH(LONGCLOCK_PARAMETER) LONGCLOCK_FEATURES(LONGCLOCK_PARAMETER)
-                     LONGCLOCK_INT8(LONGCLOCK_PARAMETER) std::optional<int64_t>
+                     LONGCLOCK_IN_BYTES(LONGCLOCK_PARAMETER) std::optional<int64_t>
                          total) {
   constexpr const char* op = "gsu_score";
   CudaCall cuda(op, "query", query);

@@ -21,7 +21,7 @@ namespace longclock {
 #define LONGCLOCK_HASH_SEARCH(X) LONGCLOCK_ROWS(X) LONGCLOCK_LAYOUT(X)
 // Keys in bytes, int8 or float8, have a scale a row, [S, M] or [T], or [N] of a table; and the
 // query's elements are rounded to a dtype, none: they are not.
-#define LONGCLOCK_INT8(X) X(OptionalTensor, key_scale) X(OptionalString, query_dtype)
+#define LONGCLOCK_IN_BYTES(X) X(OptionalTensor, key_scale) X(OptionalString, query_dtype)
 
 // s() of a search, and what products are multiplied by.
 struct SearchTimeTerm {
