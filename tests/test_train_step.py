@@ -18,7 +18,7 @@ from longclock import _torch_state
 from longclock.data import Histories
 from longclock.nn.pooling import last_of
 from longclock.train import adam
-from longclock.train.touched import Places, touched
+from longclock.train.touched import MOST_PLACES, Places, touched
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,11 +67,12 @@ def test_adam_calls_the_kernel_at_once(monkeypatch):
     assert calls == [1, 2] * 3
 
 
+@pytest.mark.parametrize("items", [300, MOST_PLACES, MOST_PLACES + 1])
 @pytest.mark.parametrize("count", [0, 1, 50, 4000])
-def test_different_items_are_found_as_by_sorting(count):
-    rng, places = np.random.default_rng(count), Places(300)
+def test_different_items_are_found_as_by_sorting(count, items):
+    rng, places = np.random.default_rng(count), Places(items)
     for _ in range(3):  # what an earlier call left behind does not matter
-        ids = rng.integers(0, 300, count)
+        ids = rng.integers(items - 300, items, count)
         different, place = places.distinct(ids)
         wanted, inverse = np.unique(ids, return_inverse=True)
         np.testing.assert_array_equal(different, wanted)

@@ -12,9 +12,13 @@ from torch import Tensor
 from longclock.data import Histories
 from longclock.data.stream import IntArray, stretches
 
+MOST_PLACES = (
+    1 << 20
+)  # 8 MB; of more items looking up their places takes longer than sorting those of a batch
+
 
 class Places:
-    """Finds the different ones among some items by a place for every item there is, which takes no sorting of them all.
+    """Finds the different ones among some items: by a place for every item there is, where these are not very many, else by sorting.
 
     Args:
         items: how many there are.
@@ -22,10 +26,12 @@ class Places:
 
     def __init__(self, items: int) -> None:
         self.items = items
-        self._place = np.empty(items, np.int64)
+        self._place = np.empty(items, np.int64) if items <= MOST_PLACES else None
 
     def distinct(self, ids: IntArray) -> tuple[IntArray, IntArray]:
         """The different ones, ascending, and the place of each id among them."""
+        if self._place is None:
+            return np.unique(ids, return_inverse=True)
         place, numbers = self._place, np.arange(len(ids))
         place[ids] = numbers  # of an item that is there several times, the last
         different = ids[place[ids] == numbers]
