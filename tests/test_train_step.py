@@ -67,6 +67,20 @@ def test_adam_calls_the_kernel_at_once(monkeypatch):
     assert calls == [1, 2] * 3
 
 
+def test_a_step_of_adam_is_hooked_once():
+    """Also where PyTorch takes it, whose own step is hooked too once somebody has made an optimizer of it."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    torch.optim.Adam([weight])
+    optimizer = adam.Adam([weight])
+    seen = []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+    for _ in range(3):  # the first makes the state
+        weight.grad = torch.ones(3)
+        optimizer.step()
+    assert seen == ["before", "after"] * 3
+
+
 @pytest.mark.parametrize("items", [300, MOST_PLACES, MOST_PLACES + 1])
 @pytest.mark.parametrize("count", [0, 1, 50, 4000])
 def test_different_items_are_found_as_by_sorting(count, items):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from longclock._torch_state import fused_adam
+
+# PyTorch wraps the step of a class in its hooks as soon as one is made; those of a step here are called around ours.
+_plain_step = inspect.unwrap(torch.optim.Adam.step)
 
 
 class Adam(torch.optim.Adam):
@@ -27,7 +31,7 @@ class Adam(torch.optim.Adam):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step, as of any optimizer."""
         if fused_adam is None or closure is not None or not all(map(self._is_plain, self.param_groups)):  # fmt: skip
-            return super().step(closure)
+            return _plain_step(self, closure)
         for group in self.param_groups:
             weights = group["params"]
             first, second, steps = (
