@@ -224,9 +224,13 @@ def request_table(results: dict[str, Any]) -> list[str]:
     for name, found in results["results"].items():
         if name.startswith("one request, "):
             kind = name.removeprefix("one request, ")
-            ms = [f"{found['ms'][part]:.2f}" for part in ("rank", "search", "attention", "store")]
-            rows.append([kind, *ms, f"{found['over its two ops']:.2f}", f"{found['share of the store']:.1%}"])  # fmt: skip
-    head = ["dtype, scoring", "rank", "search", "attention", "store", "rank over both ops", "share of the store"]  # fmt: skip
+            ms = [
+                f"{found['ms'][part]:.2f}"
+                for part in ("rank", "search", "attention", "layers", "store")
+            ]
+            over = (f"{found[f'over its {parts}']:.2f}" for parts in ("two ops", "parts"))
+            rows.append([kind, *ms, *over, f"{found['share of the store']:.1%}"])
+    head = ["dtype, scoring", "rank", "search", "attention", "layers", "store", "rank over both ops", "over all parts", "share of the store"]  # fmt: skip
     return markdown(head, rows, named=1)
 
 

@@ -31,8 +31,9 @@ import longclock as lc
 from bench.harness import OURS, load, surroundings
 from bench.plain_request import rivals_of
 from longclock.nn.keys import as_query
+from longclock.nn.long_term_interest_clock import _each_head
 from longclock.serve import Recommender, model_folder
-from longclock.serve.ranking_model import Scoring
+from longclock.serve.ranking_model import RankingModel, Scoring
 from longclock.store import SQLiteStore
 from longclock.train.config import MODELS, USER_DIM, Config
 from longclock.train.ranker import new_tower
@@ -95,7 +96,7 @@ class Request:
         return self.recommender.rank(user, self.candidates, NOW, top=50)
 
     def parts(self) -> dict[str, Callable[[], Any]]:
-        """The whole, the store, and the two ops on tensors that are there already."""
+        """The whole, the store, and the two ops and the model's layers on tensors that are there already."""
         model, seen = self.recommender._served.model, self.store.get(3, before=NOW)
         lic: Any = model.interest
         offsets = torch.tensor([0, len(self.candidates)])
@@ -117,6 +118,7 @@ class Request:
             return lc.clock_gsu(query, k=lic.k, scale=scale, **given).indices
 
         found = search()
+        layers = layers_of(model, vectors)
         attended: dict[str, Any] = {
             "z": history.rows,
             "z_time": seen.time,
@@ -129,8 +131,22 @@ class Request:
             "rank": self.rank,
             "search": search,
             "attention": lambda: lc.esu_attention(u, **attended),
+            "layers": layers,
             "store": lambda: self.store.get(3, before=NOW),
         }
+
+
+def layers_of(model: RankingModel, vectors: torch.Tensor) -> Callable[[], Any]:
+    """The matrix products that whoever has this model makes beside its two ops: of queries, of values, and the tower's."""
+    lic: Any = model.interest
+    context = torch.randn(len(vectors), lic.heads, lic.w_v.shape[1])
+    features = torch.randn(len(vectors), model.tower[0].in_features)
+
+    def layers() -> Any:
+        _, u = lic._folded(vectors, lic.w_q, lic.w_b)
+        return u, lic.head(_each_head(context, lic.w_v).flatten(1)), model.tower(features)
+
+    return layers
 
 
 def in_turns(calls: dict[Name, Callable[[], Any]], repetitions: int) -> dict[Name, list[float]]:
@@ -218,11 +234,13 @@ def measured(folder: Path, sizes: Sizes, repetitions: int) -> Iterator[tuple[str
     with torch.inference_mode():
         times = in_turns(calls, repetitions)
     for dtype, scoring in KINDS:
-        parts = ("rank", "search", "attention", "store")
+        parts = ("rank", "search", "attention", "layers", "store")
         least = {part: min(times[dtype, scoring, part]) for part in parts}
         ops = least["search"] + least["attention"]
         yield f"one request, {dtype}, {scoring}", {
-            "ms": least, "over its two ops": least["rank"] / ops, "share of the store": least["store"] / least["rank"]
+            "ms": least, "over its two ops": least["rank"] / ops,
+            "over its parts": least["rank"] / (ops + least["layers"] + least["store"]),
+            "share of the store": least["store"] / least["rank"],
         }  # fmt: skip
     yield (
         "beside rivals, fp32",
