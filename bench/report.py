@@ -220,17 +220,13 @@ def load_table(results: dict[str, Any]) -> list[str]:
 
 def request_table(results: dict[str, Any]) -> list[str]:
     """A request and its parts in milliseconds of processor time, by dtype and scoring."""
-    rows = []
+    rows, parts = [], ("rank", "search", "attention", "layers", "store")
     for name, found in results["results"].items():
         if name.startswith("one request, "):
             kind = name.removeprefix("one request, ")
-            ms = [
-                f"{found['ms'][part]:.2f}"
-                for part in ("rank", "search", "attention", "layers", "store")
-            ]
-            over = (f"{found[f'over its {parts}']:.2f}" for parts in ("two ops", "parts"))
-            rows.append([kind, *ms, *over, f"{found['share of the store']:.1%}"])
-    head = ["dtype, scoring", "rank", "search", "attention", "layers", "store", "rank over both ops", "over all parts", "share of the store"]  # fmt: skip
+            figures = [found["ms"][part] for part in parts] + [found["over its two ops"], found["over its parts"]]  # fmt: skip
+            rows.append([kind, *(f"{figure:.2f}" for figure in figures), f"{found['share of the store']:.1%}"])  # fmt: skip
+    head = ["dtype, scoring", *parts, "rank over both ops", "over all parts", "share of the store"]  # fmt: skip
     return markdown(head, rows, named=1)
 
 
