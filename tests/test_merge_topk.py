@@ -153,6 +153,7 @@ def test_errors(device: str) -> None:
     )
     wrong = {
         r"merge_topk: k must be at least 0, got -1": (scores, indices, -1),
+        r"merge_topk: k must be at most 1048576, or P = 20, got 2147483647; behind the P": (scores, indices, 2**31 - 1),
         r"merge_topk: scores must be .*, got float64; longclock.reference.merge_topk": (scores.double(), indices, 3),
         r"merge_topk: indices must be int32 or int64, got float32; convert": (scores, scores, 3),
         r"merge_topk: indices must have the shape of scores, \[3, 20\], got \[3, 19\]": (scores, indices[:, 1:], 3),
@@ -162,6 +163,16 @@ def test_errors(device: str) -> None:
     for text, arguments in wrong.items():
         with pytest.raises(ValueError, match=text):
             lc.merge_topk(*arguments)
+
+
+def test_all_of_very_long_rows(device: str) -> None:
+    """As many as there are, however many, but no more."""
+    scores = torch.arange(2**20 + 3, dtype=torch.float32, device=device)
+    indices = torch.arange(len(scores), device=device)
+    merged = lc.merge_topk(scores, indices, len(scores))
+    assert torch.equal(merged.indices, indices.flip(0))
+    with pytest.raises(ValueError, match=r"k must be at most 1048576, or P = 1048579, got 1048580"):
+        lc.merge_topk(scores, indices, len(scores) + 1)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -213,8 +213,8 @@ class Rules:
     def period(self) -> None:
         self.need(1 <= self.a["period"] <= 2**31 - 1, "period")
 
-    def k(self) -> None:
-        self.need(0 <= self.a["k"] <= 2048, "k")
+    def k(self, most: int = 2048) -> None:
+        self.need(0 <= self.a["k"] <= most, "k")
 
     # Values.
 

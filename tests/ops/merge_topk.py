@@ -44,8 +44,8 @@ class MergeTopk(Spec):
     def contract(self, rules: Rules) -> None:
         rules.dtype("scores", *FLOATS)
         rules.ints("indices")
-        rules.k()
         if rules.need(rules.a["scores"].dim() > 0, "scores is a scalar"):
+            rules.k(max(2**20, rules.a["scores"].shape[-1]))
             rules.shape("indices", *rules.a["scores"].shape)
 
     def answer(self, a: Given) -> tuple[Array, Array]:

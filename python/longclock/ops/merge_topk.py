@@ -13,6 +13,7 @@ from longclock.ops._shapes import check_float
 from longclock.ops.block_topk import block_topk
 from longclock.types import TopK
 
+MOST_PADDED = 1 << 20  # of a row's results; a k by mistake would otherwise be all the memory there is
 NEGATIVE_LAST = -(2**63)  # an index xor this: those below 0 come behind all others
 
 
@@ -28,7 +29,7 @@ def merge_topk(scores: Tensor, indices: Tensor, k: int) -> TopK:
         scores: float32, float16 or bfloat16, [..., P]: the lists of a row side by side, in any order.
         indices: int32 or int64, of scores' shape; below 0 for nothing. Each index from 0 on comes once in a row; one that comes
             twice is two results.
-        k: any number; more than there are is padded.
+        k: any number up to P; more is padded, up to 1,048,576.
     Returns:
         TopK(scores [..., k] in the input's dtype, indices [..., k] int64); padded with -inf and -1.
     Raises:
@@ -66,6 +67,8 @@ def merge_topk(scores: Tensor, indices: Tensor, k: int) -> TopK:
     require_one_device(op, {"scores": scores, "indices": indices})
     k = check_int_k(op, k)
     check(op, k >= 0, lambda: f"k must be at least 0, got {k}")
+    check(op, k <= MOST_PADDED or k <= scores.shape[-1], lambda: f"k must be at most {MOST_PADDED}, or P = {scores.shape[-1]}, got "
+          f"{k}; behind the P results of a row there is padding alone")  # fmt: skip
     indices = indices.long()
     order = (indices ^ NEGATIVE_LAST).argsort(dim=-1, stable=True)
     best = _best(scores.gather(-1, order), k, (indices >= 0).sum(-1))
