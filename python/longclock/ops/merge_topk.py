@@ -13,7 +13,9 @@ from longclock.ops._shapes import check_float
 from longclock.ops.block_topk import block_topk
 from longclock.types import TopK
 
-MOST_PADDED = 1 << 20  # of a row's results; a k by mistake would otherwise be all the memory there is
+MOST_PADDED = (
+    1 << 20
+)  # of a row's results; a k by mistake would otherwise be all the memory there is
 NEGATIVE_LAST = -(2**63)  # an index xor this: those below 0 come behind all others
 
 
