@@ -282,5 +282,5 @@ def test_the_example_reaches_its_auc() -> None:
         assert found is not None, done.stdout
         return float(found.group(1))
 
-    assert auc("--models", "LIC") > 0.81
+    assert auc("--models", "LIC") > 0.84  # 0.81 with shuffled times
     assert auc("--models", "DIN", "--days", "7") > 0.5

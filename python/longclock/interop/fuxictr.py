@@ -23,16 +23,15 @@ with imported_for("longclock.interop.fuxictr", FUXICTR_EXTRA):
 __all__ = ["LIC", "TimedDataLoader"]
 
 
-class LIC(BaseModel):  # type: ignore[misc]
+class LIC(BaseModel):
     """The interest vector of the target item in a tower of FuxiCTR, trained as its DIN and TWIN are.
 
     It takes the batches of :class:`TimedDataLoader`. A behaviour is the features with ``source: item``: tables are read where they lie,
-    a feature with an encoder, or of pretrained vectors, is gathered first.
+    a feature with an encoder, or of pretrained vectors, is gathered first. Arguments that are not listed are those of FuxiCTR's models.
 
     Args:
         topk, num_heads, attention_dim: behaviours kept, heads, and the width of all heads together.
         clocks, unit: as of :class:`longclock.LongTermInterestClock`; a list is a tuple.
-        others: as of FuxiCTR's models.
 
     Example::
 
