@@ -86,8 +86,7 @@ $(CUDA_TOOLS)/.installed: constraints.txt $(VENV)/.tools
 
 $(VENV)/.package: pyproject.toml setup.py $(VENV)/.tools
 	$(SAY) "building and installing longclock and what training, serving and tests need"
-	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation -e '.[train,test,serve]'
-	@$(PIP) install -qq -c $(CONSTRAINTS) --no-deps fuxictr  # single classes are used, without its dependencies
+	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation -e '.[train,test,serve,fuxictr,torch-rechub]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.package

@@ -99,6 +99,14 @@ SECTIONS = (
     ("Search", (lc.clock_gsu, lc.gsu_score, lc.block_topk, lc.merge_topk, lc.quantize_rows)),
     ("Search across ranks", (distributed.clock_gsu, distributed.clock_gsu_at_rows)),
     ("Jagged tensors", (jagged.select, interop.torchrec.history)),
+    (
+        "Models of other libraries",
+        (
+            interop.fuxictr.LIC,
+            interop.fuxictr.TimedDataLoader,
+            interop.torch_rechub.LIC,
+        ),
+    ),
     ("Search by hashes", (lc.hamming_gsu, lc.pack_signs)),
     ("Attention", (lc.esu_attention,)),
     ("Time", (lc.clock_time, lc.circular_delta, lc.time_features, lc.time_similarity)),
@@ -107,6 +115,8 @@ SECTIONS = (
     ("Interest modules", (nn.InterestModule,)),
     ("Rivals", tuple(getattr(baselines, name) for name in RIVALS)),
 )
+# Packages whose names are shown with theirs.
+APART = (distributed, jagged, interop.torchrec, interop.fuxictr, interop.torch_rechub, plot)
 LISTED = [thing for _, things in SECTIONS for thing in things]
 MORE = [op for op in (getattr(ops, name) for name in ops.__all__) if op not in LISTED]
 # What is shown of a class besides its docstring.
@@ -159,11 +169,7 @@ def public() -> dict[str, Any]:
     shown = {name_of(thing): thing for thing in LISTED}
     packages = (lc, ops, nn, optim, data, metrics, serve, store)
     exported = {name: getattr(package, name) for package in packages for name in package.__all__}
-    apart = (
-        getattr(package, name)
-        for package in (distributed, jagged, interop.torchrec, plot)
-        for name in package.__all__
-    )
+    apart = (getattr(package, name) for package in APART for name in package.__all__)
     exported |= {name_of(thing): thing for thing in apart}
     return {
         name: thing
@@ -174,7 +180,7 @@ def public() -> dict[str, Any]:
 
 def name_of(thing: Any) -> str:
     """As it is called: what lies in a package of its own with the package's name."""
-    for package in (distributed, jagged, interop.torchrec, plot):
+    for package in APART:
         if thing.__module__.startswith(package.__name__):
             return f"{package.__name__.removeprefix('longclock.')}.{thing.__name__}"
     return str(thing.__name__)

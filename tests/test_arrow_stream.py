@@ -45,7 +45,7 @@ def of_duckdb() -> Any:
 
 
 def of_datasets() -> Any:
-    return pytest.importorskip("datasets", reason="optional: pip install datasets").Dataset.from_dict(ROWS).data.table  # fmt: skip
+    return pytest.importorskip("datasets", reason="the extra test has datasets").Dataset.from_dict(ROWS).data.table  # fmt: skip
 
 
 KINDS = {

@@ -13,7 +13,9 @@ import pytest
 
 from longclock._extras import (
     EXTRAS,
+    FUXICTR_EXTRA,
     IMPORTED_AS,
+    RECHUB_EXTRA,
     SERVE_EXTRA,
     STREAM_EXTRA,
     TRAIN_EXTRA,
@@ -23,9 +25,16 @@ from longclock._extras import (
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "longclock"
 # Beside these parts, all of longclock is core; reading a file imports pandas and pyarrow when it is called, a store in Redis redis, a source of messages what it is of.
-EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "plot": "train", "serve": "serve", "explore": "serve", "export.py": "serve"}  # fmt: skip
+EXTRA_OF = {"train": "train", "study": "train", "metrics.py": "train", "plot": "train", "serve": "serve", "explore": "serve", "export.py": "serve",
+            "interop/fuxictr.py": "fuxictr", "interop/fuxictr_batches.py": "fuxictr", "interop/torch_rechub.py": "torch-rechub"}  # fmt: skip
 FOUND_BY_UVICORN = {"httptools", "uvloop"}
 WHEN_CALLED = {"data": {"pandas", "pyarrow", "confluent_kafka", "orjson"}, "store": {"redis"}}
+
+
+def extra_of(path: Path) -> str | None:
+    """The extra of a file, or of the part that it lies in."""
+    inside = path.relative_to(PACKAGE)
+    return EXTRA_OF.get(inside.as_posix(), EXTRA_OF.get(inside.parts[0]))
 
 
 def declared(name: str) -> set[str]:
@@ -54,14 +63,15 @@ def test_imports_are_declared(path):
         return
     part = path.relative_to(PACKAGE).parts[0]
     allowed = declared("dependencies")
-    if part in EXTRA_OF:
-        allowed |= declared(EXTRA_OF[part])
+    extra = extra_of(path)
+    if extra is not None:
+        allowed |= declared(extra)
     assert imported(path) - allowed - WHEN_CALLED.get(part, set()) == set()
 
 
 def test_nothing_is_declared_that_is_not_imported():
     everything = set().union(*(imported(path) for path in PACKAGE.rglob("*.py")))
-    all_declared = set().union(*map(declared, ("dependencies", "train", "serve", "stream")))
+    all_declared = set().union(*map(declared, ("dependencies", *EXTRAS)))
     assert all_declared == everything | FOUND_BY_UVICORN
 
 
@@ -92,9 +102,7 @@ def test_pictures_name_what_they_need():
 def test_the_core_needs_no_extra():
     """Every module outside training and serving can be imported with the core's dependencies alone."""
     files = [
-        path
-        for path in PACKAGE.rglob("*.py")
-        if path.relative_to(PACKAGE).parts[0] not in EXTRA_OF and path.stem != "__main__"
+        path for path in PACKAGE.rglob("*.py") if extra_of(path) is None and path.stem != "__main__"
     ]
     names = [
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -111,7 +119,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = without(declared("train") | declared("serve") | declared("stream"), program)
+    done = without(set().union(*map(declared, EXTRAS)), program)
     assert done.stderr == ""
     assert done.stdout.strip() == f"reading event files needs pandas: {TRAIN_EXTRA}"
 
@@ -146,6 +154,9 @@ def test_a_missing_extra_is_named(program, missing, command):
         ("from longclock.serve import Recommender", "safetensors", "longclock.serve", SERVE_EXTRA),
         ("import longclock as lc; lc.plot", "matplotlib", "longclock.plot", TRAIN_EXTRA),
         ("from longclock.export import export; export('a', 'b')", "safetensors", "longclock.export", SERVE_EXTRA),
+        ("import longclock as lc; lc.interop.fuxictr", "fuxictr", "longclock.interop.fuxictr", FUXICTR_EXTRA),
+        ("from longclock.interop.fuxictr import LIC", "ray", "longclock.interop.fuxictr", FUXICTR_EXTRA),
+        ("from longclock.interop.torch_rechub import LIC", "torch_rechub", "longclock.interop.torch_rechub", RECHUB_EXTRA),
     ],
 )  # fmt: skip
 def test_an_import_names_what_it_needs(imported, missing, user, command):
@@ -161,6 +172,8 @@ def test_info_says_what_is_missing_and_how_to_get_it():
         "train": "missing: pip install scikit-learn scipy",
         "serve": "missing: pip install redis",
         "stream": "missing: pip install redis",
+        "fuxictr": "complete",
+        "torch-rechub": "complete",
     }
 
 
@@ -176,11 +189,8 @@ except ModuleNotFoundError as error:
     assert done.stdout.strip() == f"KafkaSource needs confluent_kafka: {STREAM_EXTRA}"
 
 
-@pytest.mark.parametrize(
-    ("extra", "command"),
-    [("train", TRAIN_EXTRA), ("serve", SERVE_EXTRA), ("stream", STREAM_EXTRA)],
-)
-def test_the_command_installs_what_is_declared(extra, command):
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_command_installs_what_is_declared(extra):
+    command = EXTRAS[extra]
     assert command.split()[:2] == ["pip", "install"]
     assert set(modules_of(command).values()) == declared(extra)
-    assert EXTRAS[extra] == command

@@ -13,9 +13,14 @@ STREAM_EXTRA = "pip install confluent-kafka redis orjson pandas pyarrow"
 SERVE_EXTRA = (
     "pip install redis safetensors starlette uvicorn httptools uvloop orjson prometheus-client"
 )
-EXTRAS = {"train": TRAIN_EXTRA, "serve": SERVE_EXTRA, "stream": STREAM_EXTRA}
+FUXICTR_EXTRA = "pip install fuxictr pyarrow"
+RECHUB_EXTRA = "pip install torch-rechub"
+EXTRAS = {
+    "train": TRAIN_EXTRA, "serve": SERVE_EXTRA, "stream": STREAM_EXTRA, "fuxictr": FUXICTR_EXTRA, "torch-rechub": RECHUB_EXTRA,
+}  # fmt: skip
 IMPORTED_AS = {
     "confluent-kafka": "confluent_kafka", "prometheus-client": "prometheus_client", "scikit-learn": "sklearn",
+    "torch-rechub": "torch_rechub",
 }  # fmt: skip
 
 
