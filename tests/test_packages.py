@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import email
 import os
 import re
@@ -31,6 +32,16 @@ LEFT_BY_A_BUILD = [
 ]  # fmt: skip
 LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s]+)\)")
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+
+
+def test_the_changelog_is_ready_for_the_tag():
+    """The version of pyproject.toml is the newest that is released, with its day."""
+    sections = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert sections[0] == "[Unreleased]"
+    named = re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d{2}-\d{2})", sections[1])
+    assert named is not None, sections[1]
+    assert named[1] == VERSION
+    assert datetime.date.fromisoformat(named[2])
 
 
 @pytest.fixture(scope="module")
