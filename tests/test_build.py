@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 import longclock
 from longclock import _native, info
-from longclock._library import PACKAGED
+from longclock._library import PACKAGED, library_path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "cmake"
@@ -52,10 +53,29 @@ def test_library_exports_only_its_c_functions():
     assert [name for name in symbols if not name.startswith("longclock_")] == []
 
 
-def test_module_binds_to_the_loaded_library():
-    """By its SONAME, so that a library named by LONGCLOCK_LIBRARY takes the packaged one's place."""
-    assert "liblongclock.so" in needed(Path(_native.__file__))
-    assert re.search(r"SONAME.*\[liblongclock\.so\]", run("readelf", "-d", PACKAGED))
+def test_the_named_library_takes_the_place_of_the_packaged_one(tmp_path):
+    """Both for the ops and for what is asked of it beside them: a process has one of them."""
+    other = tmp_path / "other.so"
+    shutil.copy(library_path(), other)
+    script = """
+from longclock import _native
+import longclock
+_native.set_simd_level("scalar")
+print(longclock.__version__, _native.simd_level())
+print(*{line.split()[-1] for line in open("/proc/self/maps") if line.rstrip().endswith(".so") and "/torch/" not in line})
+"""
+    said = run(sys.executable, "-c", script, env=os.environ | {"LONGCLOCK_LIBRARY": str(other)})
+    first, loaded = said.splitlines()
+    assert first == f"{longclock.__version__} scalar"
+    assert str(other) in loaded.split()
+    assert "liblongclock" not in loaded
+
+
+def test_the_library_knows_nothing_of_python():
+    """What lets one wheel serve every version."""
+    undefined = run("nm", "-D", "--undefined-only", PACKAGED)
+    assert "aoti_torch_" in undefined
+    assert not re.search(r"\b_?Py[A-Z_]", undefined)
 
 
 @pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512_bf16"])

@@ -16,6 +16,7 @@ from longclock.data import (
     past_outcomes,
     sampled_candidates,
 )
+from longclock.data.builtin import find_data
 from longclock.data.outcomes import outcome_columns
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +172,8 @@ def test_a_home_is_known_and_is_no_station():
 def test_missing_example_data_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nyc_checkins.npz was not found .* --data-dir"):
         data.nyc(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"nycflights.npz was not found .* from a clone"):
+        data.nycflights(tmp_path)
     with pytest.raises(
         ValueError,
         match="must be one of nyc, music, nycflights, bikeshare14, bikeshare14-home, got 'paris'",
@@ -181,7 +184,7 @@ def test_missing_example_data_says_what_to_do(tmp_path):
 @pytest.mark.parametrize("name", ["nyc", "music", "nycflights", "bikeshare14", "bikeshare14-home"])
 def test_damaged_example_data_says_what_to_do(tmp_path, name):
     names = {"nyc": "nyc_checkins", "music": "music_plays", "bikeshare14-home": "bikeshare14"}
-    file = ROOT / "examples" / "data" / f"{names.get(name, name)}.npz"
+    file = find_data(f"{names.get(name, name)}.npz")
     whole = file.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2], whole[:9000] + b"xxxx" + whole[9004:]):
         (tmp_path / file.name).write_bytes(content)

@@ -3,7 +3,7 @@
 
 from longclock import distributed, interop, jagged, ops, optim, reference
 from longclock._constants import ELAPSED
-from longclock._library import version
+from longclock._native import build_info
 from longclock.history import History
 from longclock.nn import (
     ClockAttentionStack,
@@ -15,7 +15,7 @@ from longclock.ops import *  # noqa: F403 - every op, as ops/__init__.py lists t
 from longclock.quantize import quantize_rows
 from longclock.types import Lookup, QuantizedRows, TopK
 
-__version__ = version()
+__version__ = build_info()["version"]  # what pyproject.toml said when the library was built
 
 __all__ = [
     "ELAPSED",

@@ -39,10 +39,3 @@ def load() -> Path:
 
 LOADED = load()
 raw = torch.ops.longclock
-
-
-def version() -> str:
-    """What pyproject.toml said when the library was built."""
-    from longclock import _native  # which binds to the library that was loaded above
-
-    return _native.build_info()["version"]

@@ -43,7 +43,7 @@ def describe() -> dict[str, str]:
     import torch
 
     from longclock import _native
-    from longclock._library import library_path  # loads the library, to which the next binds
+    from longclock._library import library_path
 
     build = _native.build_info()
     cuda = f"{build['cuda']} for {', '.join(build['cuda_archs'])}" if build["cuda"] else "not built"

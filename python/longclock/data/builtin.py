@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data sets of ``examples/data``, whose README states their sources and licences."""
+"""The example data sets: check-ins lie beside this module, the larger ones in ``examples/data`` of the source tree.
+
+``nyc_checkins.md`` and the README there state their sources and licences.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ BIKES_FILE = "bikeshare14.npz"
 
 
 def find_data(file: str, data_dir: str | Path | None = None) -> Path:
-    """Where ``file`` lies: in ``data_dir``, else in ``examples/data`` of the source tree.
+    """Where ``file`` lies: in ``data_dir``, else beside this module or in ``examples/data`` of the source tree.
 
     Without ``data_dir`` the folders above this module and above the working directory are tried.
 
@@ -31,15 +34,16 @@ def find_data(file: str, data_dir: str | Path | None = None) -> Path:
     if data_dir is not None:
         folders = [Path(data_dir)]
     else:
-        roots = [*Path(__file__).resolve().parents, Path.cwd(), *Path.cwd().parents]
-        folders = [root / "examples" / "data" for root in roots]
+        here = Path(__file__).resolve().parent
+        roots = [*here.parents, Path.cwd(), *Path.cwd().parents]
+        folders = [here, *(root / "examples" / "data" for root in roots)]
     for folder in folders:
         if (folder / file).is_file():
             return folder / file
     tried = str(folders[0]) if data_dir is not None else "examples/data of the source tree"
     raise FileNotFoundError(
-        f"{file} was not found in {tried}: installed packages do not carry the example data; run from a "
-        "clone of the source, or name the folder that holds it with --data-dir"
+        f"{file} was not found in {tried}: an installed package carries nyc alone, which needs no --data-dir; run the "
+        "others from a clone of the source, or name the folder that holds them with --data-dir"
     )
 
 
