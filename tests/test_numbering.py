@@ -47,10 +47,12 @@ def test_numbers_are_given_by_appearance_and_given_again(seed: int) -> None:
             else:
                 known[one], size = size, size + 1
         expected = [known[one] for one in ids.tolist()]
+        firsts = [at for at, n in enumerate(expected) if n not in latest and n not in expected[:at]]
         for number, second in zip(expected, time.tolist(), strict=True):
             born.setdefault(number, second)
             latest[number] = second
-        assert numbering.of(ids, time).tolist() == expected
+        found = numbering.of_events(ids, time)
+        assert [column.tolist() for column in found] == [expected, firsts]
         assert numbering.size == size
         assert numbering.known == len(known)
         assert {n: numbering.born[n] for n in born} == born

@@ -124,11 +124,11 @@ class Memory:
             ends = np.append(ends, len(waiting))
         if not len(ends):
             return 0
-        users, first = np.unique(self.users.find(waiting.user), return_index=True)
-        kept = np.zeros(len(waiting), np.int64)
+        ends = ends[: max(int((ends <= self.bounds.events).sum()), 1)]
+        users, first = np.unique(self.users.find(waiting.user[: ends[-1]]), return_index=True)
+        kept = np.zeros(int(ends[-1]), np.int64)
         kept[first[users >= 0]] = self.kept.counts(users[users >= 0])
-        rows = np.cumsum(kept + 1)[ends - 1]
-        fits = (ends <= self.bounds.events) & (rows <= self.bounds.rows)
+        fits = np.cumsum(kept + 1)[ends - 1] <= self.bounds.rows
         return int(ends[max(int(fits.sum()) - 1, 0)])
 
     def _excerpt(self, events: Events) -> Excerpt:
@@ -162,11 +162,7 @@ class Memory:
 
     def _numbered_items(self, events: Events) -> IntArray:
         """The items' numbers; the attributes of new ones are those of their first event."""
-        known = self.items.find(events.item)
-        new = (known < 0) | (self.items.born[known] == NEVER) if self.items.size else known < 0
-        item = self.items.of(events.item, events.order_time)
-        new_events = np.flatnonzero(new)
-        born = np.sort(new_events[np.unique(item[new_events], return_index=True)[1]])
+        item, born = self.items.of_events(events.item, events.order_time)
         more = capacity(self.items) - self._item_attributes.shape[1]
         self._item_attributes = np.pad(self._item_attributes, ((0, 0), (0, more)))
         for of_items, (name, numbers) in zip(
