@@ -246,9 +246,12 @@ class Memory:
         left = np.maximum(older(latest - config.history_delay) - _longest(config), 0)
         if config.history_days:
             left = np.maximum(left, older(latest - config.history_days * DAY))
-        stay = stretches(begin + left, past - left)
-        columns = {name: getattr(rows, name)[stay] for name in COLUMNS}
-        self.kept.replace(rows.user[begin], past - left, columns)
+        # What is kept already stays where it lies, and the events that are over come behind it.
+        over = np.sort(rows.row[:done])
+        size = np.diff(begin, append=len(rows.user))
+        new = np.bincount(np.repeat(np.arange(len(begin)), size)[over], minlength=len(begin))
+        columns = {name: getattr(rows, name)[over] for name in COLUMNS}
+        self.kept.add(rows.user[begin], past - left, new, columns)
         self._count(excerpt, done)
 
     def _count(self, excerpt: Excerpt, done: int) -> None:
@@ -314,7 +317,7 @@ class Memory:
         self.items = Numbering.from_arrays(of("items"), self.bounds.item_rows)
         for name in self.attributes:
             self.attributes[name] = Numbering.from_arrays(of(f"attribute.{name}"), 0)
-        self.kept = KeptHistories.from_arrays(of("kept"))
+        self.kept.put_back(of("kept"))
         categories = of("category")
         self._item_attributes = np.zeros((len(self.attributes), capacity(self.items)), np.int64)
         for row, name in zip(self._item_attributes, self.attributes, strict=True):
