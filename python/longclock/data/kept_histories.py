@@ -69,7 +69,14 @@ class KeptHistories:
         place = stretches(self._first[some], self._count[some])
         return counts, {name: column[place] for name, column in self._rows.items()}
 
-    def add(self, users: IntArray, counts: IntArray, new: IntArray, rows: Mapping[str, Column]) -> None:
+    def add(
+        self,
+        users: IntArray,
+        counts: IntArray,
+        new: IntArray,
+        rows: Mapping[str, Column],
+        number: IntArray | None = None,
+    ) -> None:
         """Put rows behind those of some users, and keep the newest of each.
 
         Args:
@@ -77,6 +84,7 @@ class KeptHistories:
             counts: int64 ``[U]``, how many rows each is to have.
             new: int64 ``[U]``, how many rows of each come.
             rows: what comes, by column, user after user.
+            number: of every row, that of its event, which makes no difference here.
         """
         if not len(users):
             return
@@ -93,7 +101,8 @@ class KeptHistories:
         self._count[users] = old
         self._make_room(users, counts)
         new_kept = counts - old
-        place, come = stretches(self._first[users] + old, new_kept), stretches(np.cumsum(new) - new_kept, new_kept)
+        place = stretches(self._first[users] + old, new_kept)
+        come = stretches(np.cumsum(new) - new_kept, new_kept)
         for name, column in self._rows.items():
             column[place] = rows[name][come]
         self._count[users] = counts

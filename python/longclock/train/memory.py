@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from longclock.train.config import Bounds, Config
 from longclock.train.excerpt import Excerpt
 from longclock.train.loop import chunk_ends
 
+if TYPE_CHECKING:
+    from longclock.train.stored_histories import StoredHistories
+
 
 def capacity(numbering: Numbering) -> int:
     """Rows of a table for these numbers: a power of two, or what they are hashed to."""
@@ -39,6 +42,7 @@ class Memory:
 
     Args:
         categories: attributes of the source's events.
+        kept: what holds the histories; None: this process.
     Attributes:
         recent: items of the latest events, for negatives by popularity.
         counts: how all events but the tail ended, in a labelled source.
@@ -51,7 +55,13 @@ class Memory:
         ValueError: settings that do not bound what is kept.
     """
 
-    def __init__(self, config: Config, bounds: Bounds, categories: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        bounds: Bounds,
+        categories: Sequence[str],
+        kept: StoredHistories | None = None,
+    ) -> None:
         if config.history is None:
             raise ValueError(
                 "a run over a source keeps the latest behaviours of a user: give --history"
@@ -66,7 +76,7 @@ class Memory:
         self.attributes = {name: Numbering() for name in categories}
         for attribute in self.attributes.values():
             attribute.of(np.zeros(1, np.int64), np.zeros(1, np.int64))  # 0 is unknown, everywhere
-        self.kept = KeptHistories()
+        self.kept: KeptHistories | StoredHistories = KeptHistories() if kept is None else kept
         self.recent: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.counts: OutcomeCounts | None = None
         self.tail: Events | None = None
@@ -247,11 +257,12 @@ class Memory:
         if config.history_days:
             left = np.maximum(left, older(latest - config.history_days * DAY))
         # What is kept already stays where it lies, and the events that are over come behind it.
-        over = np.sort(rows.row[:done])
+        order = rows.row[:done].argsort()
+        over = rows.row[:done][order]
         size = np.diff(begin, append=len(rows.user))
         new = np.bincount(np.repeat(np.arange(len(begin)), size)[over], minlength=len(begin))
         columns = {name: getattr(rows, name)[over] for name in COLUMNS}
-        self.kept.add(rows.user[begin], past - left, new, columns)
+        self.kept.add(rows.user[begin], past - left, new, columns, excerpt.before + order)
         self._count(excerpt, done)
 
     def _count(self, excerpt: Excerpt, done: int) -> None:
