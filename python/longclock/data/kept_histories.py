@@ -117,9 +117,11 @@ class KeptHistories:
         rows = {name: column[: self._end] for name, column in self._rows.items()}
         return {**rows, "first": self._first, "count": self._count, "room": self._room}
 
-    def put_back(self, arrays: Mapping[str, Column]) -> None:
+    def put_back(self, arrays: Mapping[str, Column], before: int = 0) -> None:
         """Make this what :meth:`arrays` was asked of.
 
+        Args:
+            before: how many events of all users came before, which makes no difference here.
         Raises:
             KeyError: an array that is missing.
         """

@@ -37,8 +37,6 @@ def run(asked: Asked) -> int:
     device = device_of(args)
     try:
         team = Team.started(config.groups, args.rank_timeout, device)
-        if args.histories is not None and team.world > 1:
-            raise ValueError(f"--histories is for one process, got {team.world} ranks, each of which keeps the histories of all users; leave it out, or start one process")  # fmt: skip
         out = args.out or Path("longclock-out") / folder_name(asked.data)
         if team.first:
             folder.check_writable(out)

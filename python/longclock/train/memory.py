@@ -25,8 +25,9 @@ from longclock.train import tables
 from longclock.train.batches import on_clock
 from longclock.train.checkpoint import of_kind
 from longclock.train.config import Bounds, Config
-from longclock.train.excerpt import Excerpt
+from longclock.train.excerpt import Excerpt, of_all_ranks
 from longclock.train.loop import chunk_ends
+from longclock.train.team import Team
 
 if TYPE_CHECKING:
     from longclock.train.stored_histories import StoredHistories
@@ -43,6 +44,7 @@ class Memory:
     Args:
         categories: attributes of the source's events.
         kept: what holds the histories; None: this process.
+        team: the processes among which histories in a store are divided, user by user; None: this one alone.
     Attributes:
         recent: items of the latest events, for negatives by popularity.
         counts: how all events but the tail ended, in a labelled source.
@@ -61,6 +63,7 @@ class Memory:
         bounds: Bounds,
         categories: Sequence[str],
         kept: StoredHistories | None = None,
+        team: Team | None = None,
     ) -> None:
         if config.history is None:
             raise ValueError(
@@ -77,6 +80,7 @@ class Memory:
         for attribute in self.attributes.values():
             attribute.of(np.zeros(1, np.int64), np.zeros(1, np.int64))  # 0 is unknown, everywhere
         self.kept: KeptHistories | StoredHistories = KeptHistories() if kept is None else kept
+        self.team = Team() if kept is None or team is None else team
         self.recent: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.counts: OutcomeCounts | None = None
         self.tail: Events | None = None
@@ -153,12 +157,17 @@ class Memory:
         config, rows = self.config, self._rows(local, first)
         windows = rows.windows(config.history, config.history_delay, config.history_days)
         histories = Histories(rows.item, rows.time, rows.label, *windows)
+        found = self._candidates(local, first, rows)
+        width = 1 + config.negatives if local.label is None else 0
+        candidates, lengths, pair_seen = of_all_ranks(
+            self.team, local.user, width, found, histories.lengths, rows.pair_seen()
+        )
         catalogue = self.catalogue
         columns = (local.user, local.item, local.time, local.order_time, local.label)
         return Excerpt(
             EventStream("excerpt", *columns, users=catalogue.users, items=catalogue.items),
             histories,
-            self._candidates(local, first, rows),
+            candidates,
             config.period,
             torch.from_numpy(histories.item),
             on_clock(histories.time, config.period),
@@ -168,6 +177,8 @@ class Memory:
             rows=rows,
             item_seen=np.concatenate([np.zeros(first, bool), seen]),
             counts=self._counted(),
+            lengths=lengths,
+            pair_seen=pair_seen,
         )
 
     def _numbered_items(self, events: Events) -> IntArray:
@@ -186,7 +197,8 @@ class Memory:
     def _rows(self, local: Events, first: int) -> ByUser:
         """What is kept of the users' past, as far as events from ``first`` on see it, and the events."""
         users, owner = np.unique(local.user, return_inverse=True)
-        counts, kept = self.kept.of(users)
+        counts, mine = np.zeros_like(users), self.team.has(users)
+        counts[mine], kept = self.kept.of(users[mine])
         if self.config.history_days:
             young = kept["order_time"] >= local.order_time[first] - self.config.history_days * DAY
             counts = np.bincount(np.repeat(np.arange(len(users)), counts)[young], minlength=len(users))  # fmt: skip
@@ -262,8 +274,20 @@ class Memory:
         size = np.diff(begin, append=len(rows.user))
         new = np.bincount(np.repeat(np.arange(len(begin)), size)[over], minlength=len(begin))
         columns = {name: getattr(rows, name)[over] for name in COLUMNS}
-        self.kept.add(rows.user[begin], past - left, new, columns, excerpt.before + order)
+        self._add(rows.user[begin], past - left, new, columns, excerpt.before + order)
         self._count(excerpt, done)
+
+    def _add(self, users: IntArray, counts: IntArray, new: IntArray, rows: dict[str, IntArray], number: IntArray) -> None:  # fmt: skip
+        """What came of the histories of this rank's users, and how long all are by now; then all ranks are done."""
+        mine = self.team.has(users)
+        come = np.repeat(mine, new)
+        own = {name: column[come] for name, column in rows.items()}
+        self.kept.add(users[mine], counts[mine], new[mine], own, number[come])
+        if self.team.world > 1:
+            assert not isinstance(self.kept, KeptHistories)
+            of_all = torch.from_numpy(counts)
+            self.team.exchange(of_all, self.team.places_of(users))
+            self.kept.count(users, of_all.numpy())
 
     def _count(self, excerpt: Excerpt, done: int) -> None:
         """How the first events of an excerpt ended."""
@@ -328,13 +352,13 @@ class Memory:
         self.items = Numbering.from_arrays(of("items"), self.bounds.item_rows)
         for name in self.attributes:
             self.attributes[name] = Numbering.from_arrays(of(f"attribute.{name}"), 0)
-        self.kept.put_back(of("kept"))
         categories = of("category")
         self._item_attributes = np.zeros((len(self.attributes), capacity(self.items)), np.int64)
         for row, name in zip(self._item_attributes, self.attributes, strict=True):
             row[:] = categories[name]
         self.recent = arrays["recent"].astype(np.int32)
         self.before, self.latest, self.swept = arrays["place"].tolist()
+        self.kept.put_back(of("kept"), self.before)
         self.tail, self.waiting = _events(of("tail")), _events(of("waiting"))
         if self.labelled and "count.0" in arrays:
             self.counts = OutcomeCounts.from_arrays(arrays, len(self.attributes))

@@ -131,9 +131,11 @@ def run_model(
         stored = None
         if options.histories is not None:
             assert config.history is not None
-            stored = StoredHistories(options.histories, config.history, options.resume)
+            stored = StoredHistories(
+                options.histories, config.history, options.resume, options.team
+            )
             used.callback(stored.close)
-        memory = Memory(config, bounds, source.categories, stored)
+        memory = Memory(config, bounds, source.categories, stored, options.team)
         return _run_model(name, source, config, bounds, options, memory)
 
 

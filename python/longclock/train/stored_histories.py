@@ -11,6 +11,7 @@ import numpy as np
 from longclock.data.kept_histories import COLUMNS, Column, KeptHistories, Rows
 from longclock.data.stream import IntArray, stretches
 from longclock.store import BehaviourStore, open_store
+from longclock.train.team import Team
 
 MARK = "longclock.train"  # a user of the store, whose behaviours are the sessions of the run
 IN_STORE = {"local_time": "int64", "order_time": "int64", "label": "int8"}
@@ -34,20 +35,20 @@ class StoredHistories:
         url: of the store, see :func:`longclock.store.open_store`.
         longest: how many rows of a user are read at most.
         resume: whether the store may be that of an earlier session.
+        team: the processes of the session, each of which has the histories of its own users; None: this one alone.
     Raises:
         ValueError: it may not, and has something; or it is of something else.
     """
 
-    def __init__(self, url: str, longest: int, resume: bool) -> None:
+    def __init__(self, url: str, longest: int, resume: bool, team: Team | None = None) -> None:
         self.url = url
         self.store: BehaviourStore = open_store(url, capacity=longest + SPARE, columns=IN_STORE)
         try:
-            self.run, session = self._begun(resume)
+            self.run, session = (team or Team()).from_first(lambda: self._begun(resume))
         except BaseException:
             self.store.close()
             raise
         self._sessions = np.array([[session, 0]])  # and the number of the first event of each
-        self._next = 0  # number behind that of the last event that was added
         self._count = self._used = np.zeros(
             0, np.int64
         )  # [users]; the turn in which a user was last asked for
@@ -121,13 +122,16 @@ class StoredHistories:
         item, label = rows["item"][come], rows["label"][come]
         time, order_time = rows["time"][come], rows["order_time"][come]
         self.store.append_many(
-            users.repeat(stay), item, session * NUMBERS + number[come], local_time=time, order_time=order_time, label=label
+            users.repeat(stay).tolist(), item, session * NUMBERS + number[come], local_time=time, order_time=order_time, label=label
         )  # fmt: skip
         self._cache.add(users, counts, new, rows)
+        self.count(users, counts)
+        self._let_go()
+
+    def count(self, users: IntArray, counts: IntArray) -> None:
+        """That some users have so many rows, whose histories another rank puts into the store."""
         self._know(users)
         self._count[users] = counts
-        self._next = max(self._next, int(number.max(initial=-1)) + 1)
-        self._let_go()
 
     def forget(self, users: IntArray) -> None:
         """Keep nothing of some users."""
@@ -137,16 +141,17 @@ class StoredHistories:
 
     def arrays(self) -> dict[str, Column]:
         """All but the rows, by names as files have them."""
-        return {"count": self._count, "sessions": self._sessions, "next": np.array([self._next])}
+        return {"count": self._count, "sessions": self._sessions}
 
-    def put_back(self, arrays: Mapping[str, Column]) -> None:
+    def put_back(self, arrays: Mapping[str, Column], before: int) -> None:
         """Make this what :meth:`arrays` was asked of, in a session that begins now.
 
+        Args:
+            before: the number of the first event that comes.
         Raises:
             KeyError: an array that is missing.
         """
-        (self._next,) = arrays["next"].tolist()
-        session = np.array([[self._sessions[-1, 0], self._next]])
+        session = np.array([[self._sessions[-1, 0], before]])
         self._sessions = np.concatenate([arrays["sessions"], session])
         self._count = arrays["count"]
         self._used = np.zeros_like(self._count)
