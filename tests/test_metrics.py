@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from longclock import metrics
 
@@ -68,6 +68,14 @@ def test_log_loss():
         (np.log(2) + np.log(4)) / 2
     )
     assert np.isnan(metrics.logloss(np.array([]), np.array([])))
+
+
+def test_log_loss_is_scikit_learns():
+    draw = np.random.default_rng(0)
+    label = draw.integers(0, 2, 1000)
+    probability = np.concatenate([[0, 1, 0, 1, 1e-300, 1 - 1e-16], draw.random(994)])
+    expected = log_loss(label, probability, labels=[0, 1])
+    assert metrics.logloss(label, probability) == pytest.approx(expected, rel=1e-14)
 
 
 def test_uauc_of_500k_scores_is_quick():

@@ -47,10 +47,12 @@ def test_numbers_are_given_by_appearance_and_given_again(seed: int) -> None:
             else:
                 known[one], size = size, size + 1
         expected = [known[one] for one in ids.tolist()]
+        firsts = [at for at, n in enumerate(expected) if n not in latest and n not in expected[:at]]
         for number, second in zip(expected, time.tolist(), strict=True):
             born.setdefault(number, second)
             latest[number] = second
-        assert numbering.of(ids, time).tolist() == expected
+        found = numbering.of_events(ids, time)
+        assert [column.tolist() for column in found] == [expected, firsts]
         assert numbering.size == size
         assert numbering.known == len(known)
         assert {n: numbering.born[n] for n in born} == born
@@ -85,6 +87,7 @@ def test_kept_rows_are_what_was_kept(seed: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("longclock.data.kept_histories.AT_ONCE", 7)
     draw = np.random.default_rng(seed)
     kept, expected = KeptHistories(), {}
+    nothing: dict[str, list[int]] = {name: [] for name in COLUMNS}
     for _ in range(60):
         users = draw.permutation(30)[: draw.integers(0, 8)]
         if draw.random() < 0.2:
@@ -92,17 +95,21 @@ def test_kept_rows_are_what_was_kept(seed: int, monkeypatch: pytest.MonkeyPatch)
             for user in users.tolist():
                 expected.pop(user, None)
         else:
-            counts = draw.integers(0, 20, len(users))
-            rows = {name: draw.integers(0, 100, counts.sum()).astype(kind) for name, kind in COLUMNS.items()}  # fmt: skip
-            kept.replace(users, counts, rows)
-            ends = np.cumsum(counts)
-            for user, begin, end in zip(users.tolist(), ends - counts, ends, strict=True):
-                expected[user] = {name: column[begin:end].tolist() for name, column in rows.items()}
+            new = draw.integers(0, 12, len(users))
+            counts = np.minimum(kept.counts(users) + new, draw.integers(0, 20, len(users)))
+            rows = {name: draw.integers(0, 100, new.sum()).astype(kind) for name, kind in COLUMNS.items()}  # fmt: skip
+            kept.add(users, counts, new, rows)
+            ends = np.cumsum(new)
+            for user, count, begin, end in zip(users.tolist(), counts, ends - new, ends, strict=True):  # fmt: skip
+                before = expected.get(user, nothing)
+                of_user = {name: before[name] + column[begin:end].tolist() for name, column in rows.items()}  # fmt: skip
+                expected[user] = {name: column[len(column) - count :] for name, column in of_user.items()}  # fmt: skip
         if draw.random() < 0.2:
-            kept = KeptHistories.from_arrays({key: x.copy() for key, x in kept.arrays().items()})
+            arrays = {key: x.copy() for key, x in kept.arrays().items()}
+            kept = KeptHistories()
+            kept.put_back(arrays)
         asked = draw.permutation(33)
         counts, rows = kept.of(asked)
-        nothing: dict[str, list[int]] = {name: [] for name in COLUMNS}
         of_users = [expected.get(user, nothing) for user in asked.tolist()]
         assert counts.tolist() == kept.counts(asked).tolist() == [len(one["item"]) for one in of_users]  # fmt: skip
         for name, column in rows.items():

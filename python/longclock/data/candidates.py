@@ -93,8 +93,8 @@ class Candidates:
     def repeated(self) -> float:
         """Share of the rows of label 0 whose item stands in an earlier row of the same event; 0 where there are none."""
         row = np.flatnonzero(self.label == 0)
-        pairs = pair_ids(self.event[row], self.item[row])
-        return 1 - len(np.unique(pairs)) / len(row) if len(row) else 0.0
+        pairs = np.sort(pair_ids(self.event[row], self.item[row]))
+        return float((pairs[1:] == pairs[:-1]).sum() / len(row)) if len(row) else 0.0
 
 
 def labelled_candidates(stream: EventStream) -> Candidates:
@@ -193,6 +193,7 @@ class Past:
     def drawn(self, seed: int, column: int, own_tries: int) -> IntArray:
         """An item for every event, its own item where none other was drawn: the first tries take the user's own items."""
         drawn = self.item.copy()  # equal to the positive: not found yet
+        left = np.arange(len(drawn))
         for attempt in range(2 * TRIES):
             own = attempt < own_tries
             items, first, count = (
@@ -200,10 +201,10 @@ class Past:
                 if own
                 else (self.items, self.first, self.count)
             )
-            todo = np.flatnonzero(drawn == self.item)
-            todo = todo[count[todo] > 0]
+            todo = left[count[left] > 0]
             u = _uniform(seed, self.number[todo], column * 2 * TRIES + attempt)
             drawn[todo] = items[first[todo] + (u * count[todo]).astype(np.int64)]
+            left = left[drawn[left] == self.item[left]]
         return drawn
 
 

@@ -31,10 +31,13 @@ class KeptHistories:
         >>> import numpy as np
         >>> from longclock.data.kept_histories import KeptHistories
         >>> kept, two = KeptHistories(), np.array([5, 6])
-        >>> kept.replace(np.array([3]), np.array([2]), dict(item=two, time=two, order_time=two, label=two * 0))
+        >>> three, most = np.array([3]), np.array([3])
+        >>> for _ in range(2):
+        ...     rows = dict(item=two, time=two, order_time=two, label=two * 0)
+        ...     kept.add(three, np.minimum(kept.counts(three) + 2, most), np.array([2]), rows)
         >>> counts, rows = kept.of(np.array([0, 3]))
         >>> counts.tolist(), rows["item"].tolist()
-        ([0, 2], [5, 6])
+        ([0, 3], [6, 5, 6])
     """
 
     def __init__(self) -> None:
@@ -66,13 +69,22 @@ class KeptHistories:
         place = stretches(self._first[some], self._count[some])
         return counts, {name: column[place] for name, column in self._rows.items()}
 
-    def replace(self, users: IntArray, counts: IntArray, rows: Mapping[str, Column]) -> None:
-        """Keep other rows of some users.
+    def add(
+        self,
+        users: IntArray,
+        counts: IntArray,
+        new: IntArray,
+        rows: Mapping[str, Column],
+        number: IntArray | None = None,
+    ) -> None:
+        """Put rows behind those of some users, and keep the newest of each.
 
         Args:
             users: int64 ``[U]``, each once.
             counts: int64 ``[U]``, how many rows each is to have.
-            rows: by column, user after user.
+            new: int64 ``[U]``, how many rows of each come.
+            rows: what comes, by column, user after user.
+            number: of every row, that of its event, which makes no difference here.
         """
         if not len(users):
             return
@@ -82,20 +94,18 @@ class KeptHistories:
             self._first, self._count, self._room = (
                 np.concatenate([x, none]) for x in (self._first, self._count, self._room)
             )
-        grown = counts > self._room[users]
-        if self._end + _room(counts[grown]).sum() > len(self._rows["item"]):
-            grown[:] = True  # what is moved together has no room for more than it has
-        moved, room = users[grown], _room(counts[grown])
-        self._count[moved] = self._room[moved] = 0  # their rows are among those that come
-        if self._end + room.sum() > len(self._rows["item"]):
-            self._move_together(int(room.sum()))
-        self._first[moved] = self._end + np.cumsum(room) - room
-        self._room[moved] = room
-        self._end += int(room.sum())
-        self._count[users] = counts
-        place = stretches(self._first[users], counts)
+        old = np.maximum(counts - new, 0)  # how many of those that are kept stay
+        dropped = self._count[users] - old
+        self._first[users] += dropped
+        self._room[users] -= dropped
+        self._count[users] = old
+        self._make_room(users, counts)
+        new_kept = counts - old
+        place = stretches(self._first[users] + old, new_kept)
+        come = stretches(np.cumsum(new) - new_kept, new_kept)
         for name, column in self._rows.items():
-            column[place] = rows[name]
+            column[place] = rows[name][come]
+        self._count[users] = counts
 
     def forget(self, users: IntArray) -> None:
         """Keep nothing of some users."""
@@ -107,20 +117,34 @@ class KeptHistories:
         rows = {name: column[: self._end] for name, column in self._rows.items()}
         return {**rows, "first": self._first, "count": self._count, "room": self._room}
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Column]) -> KeptHistories:
-        """Those whose :meth:`arrays` these are.
+    def put_back(self, arrays: Mapping[str, Column], before: int = 0) -> None:
+        """Make this what :meth:`arrays` was asked of.
 
+        Args:
+            before: how many events of all users came before, which makes no difference here.
         Raises:
             KeyError: an array that is missing.
         """
-        found = cls()
-        found._first, found._count, found._room = (
-            arrays[name] for name in ("first", "count", "room")
-        )
-        found._rows = {name: arrays[name] for name in COLUMNS}
-        found._end = len(arrays["item"])
-        return found
+        self._first, self._count, self._room = (arrays[name] for name in ("first", "count", "room"))
+        self._rows = {name: arrays[name] for name in COLUMNS}
+        self._end = len(arrays["item"])
+
+    def _make_room(self, users: IntArray, counts: IntArray) -> None:
+        """Stretches of which each has room for so many rows; what is kept stays."""
+        grown = counts > self._room[users]
+        if self._end + _room(counts[grown]).sum() > len(self._rows["item"]):
+            grown[:] = True  # what is moved together has no room for more than it has
+        moved, room = users[grown], _room(counts[grown])
+        old, rows = self.of(moved)
+        self._count[moved] = self._room[moved] = 0
+        if self._end + room.sum() > len(self._rows["item"]):
+            self._move_together(int(room.sum()))
+        self._first[moved] = self._end + np.cumsum(room) - room
+        self._room[moved], self._count[moved] = room, old
+        self._end += int(room.sum())
+        place = stretches(self._first[moved], old)
+        for name, column in self._rows.items():
+            column[place] = rows[name]
 
     def _move_together(self, needed: int) -> None:
         """Make room for stretches of so many rows more."""

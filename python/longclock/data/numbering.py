@@ -83,17 +83,23 @@ class Numbering:
             ids: int64 ``[E]``.
             time: int64 ``[E]``, of the events, never decreasing.
         """
-        if not self.rows:
-            different, first = np.unique(ids, return_index=True)
-            new = self.find(different) < 0
-            self._add(different[new], first[new])
-        numbers = self.find(ids)
-        unborn = np.flatnonzero(self.born[numbers] == NEVER)[::-1]
-        self.born[numbers[unborn]] = time[
-            unborn
-        ]  # of those with one number the last assignment, the first event, stays
+        return self.of_events(ids, time)[0]
+
+    def of_events(self, ids: IntArray, time: IntArray) -> tuple[IntArray, IntArray]:
+        """The same, and which events are the first of their number, ascending."""
+        if self.rows:
+            numbers = self.find(ids)
+        else:
+            different, first, place = np.unique(ids, return_index=True, return_inverse=True)
+            of_different = self.find(different)
+            new = of_different < 0
+            of_different[new] = self._add(different[new], first[new])
+            numbers = of_different[place]
+        unborn = np.flatnonzero(self.born[numbers] == NEVER)
+        firsts = np.sort(unborn[np.unique(numbers[unborn], return_index=True)[1]])
+        self.born[numbers[firsts]] = time[firsts]
         self.latest[numbers] = time
-        return numbers
+        return numbers, firsts
 
     def forget(self, before: int) -> IntArray:
         """Take their numbers from ids that had no event since ``before``; returns these numbers, ascending."""
@@ -125,8 +131,10 @@ class Numbering:
         found.born, found.latest = arrays["born"], arrays["latest"]
         return found
 
-    def _add(self, ids: IntArray, first: IntArray) -> None:
+    def _add(self, ids: IntArray, first: IntArray) -> IntArray:
         """Numbers for ids that have none, in the order of their first events: those that are free, then others."""
+        if not len(ids):
+            return ids
         used, self._free = np.split(self._free, [len(ids)])
         more = len(ids) - len(used)
         numbers = np.empty_like(ids)
@@ -136,3 +144,4 @@ class Numbering:
         place = np.searchsorted(self._ids, ids)
         self._ids = np.insert(self._ids, place, ids)
         self._numbers = np.insert(self._numbers, place, numbers)
+        return numbers

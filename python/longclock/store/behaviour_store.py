@@ -168,6 +168,14 @@ class BehaviourStore(abc.ABC):
         """
         return self._flat("read_many", users, before)
 
+    def read_columns(
+        self, users: Sequence[User], before: int | Sequence[int] | None = None
+    ) -> tuple[Behaviours, Tensor]:
+        """As :meth:`read_many`, with the columns of the store: behaviours [T], and where each user's begin, [S + 1]."""
+        found = self._read_all("read_columns", users, before)
+        lengths = torch.tensor([0, *(len(records) for records in found)])
+        return self._records.behaviours(self._records.join(found)), lengths.cumsum(0)
+
     def _flat(self, method: str, users: Any, before: Any) -> tuple[Tensor, Tensor, Tensor]:
         found = self._read_all(method, users, before)
         of_all = self._records.join(found)

@@ -118,7 +118,7 @@ def asked(p: argparse.ArgumentParser, argv: Sequence[str] | None) -> Asked:
     words = list(sys.argv[1:] if argv is None else argv)
     found = Asked(args, words, args.source or data_of(args), _names(args), _config(args), bounds_of(args))  # fmt: skip
     if args.source is not None:
-        check_possible(found.names, args.follow)
+        check_possible(found.names, args.follow, args.histories)
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from longclock.data import EventStream
+from longclock.store import DamagedHistoryError
 from longclock.train import folder, report, sourced
 from longclock.train.arguments import folder_name, where_of
 from longclock.train.cli import Asked
@@ -40,8 +41,8 @@ def run(asked: Asked) -> int:
         if team.first:
             folder.check_writable(out)
         options = Options(
-            out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet, team, device
-        )
+            out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet, team, device, args.histories
+        )  # fmt: skip
         torch.set_num_threads(args.threads)
         if args.source is None:
             stream = _stream(asked.data, args)
@@ -60,7 +61,7 @@ def run(asked: Asked) -> int:
             command = shlex.join(["python", "-m", "longclock.train", *asked.words])
             seconds = round(time.monotonic() - started, 1)
             return _reported({"command": command, "seconds": seconds, **found}, out)
-    except RankFault as error:
+    except (RankFault, DamagedHistoryError) as error:
         print(f"longclock.train: {error}; the same command with --resume goes on", file=sys.stderr)
         return 1
 

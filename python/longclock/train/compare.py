@@ -37,6 +37,9 @@ class Options:
     quiet: bool = False
     team: Team = dataclasses.field(default_factory=Team)
     device: torch.device = CPU
+    histories: str | None = (
+        None  # URL of a store in which a run over a source keeps them; None: in memory
+    )
     unsaved: set[Path] = dataclasses.field(default_factory=set)  # checkpoints that are behind
 
 

@@ -11,10 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longclock.data import Catalogue, OutcomeCounts
+from longclock.data import Candidates, Catalogue, OutcomeCounts
 from longclock.data.by_user import ByUser
 from longclock.data.outcomes import outcomes_of
+from longclock.data.stream import IntArray
 from longclock.train.batches import Batch, TrainingData
+from longclock.train.team import Team
 from longclock.train.touched import Touched
 
 
@@ -28,6 +30,8 @@ class Excerpt(TrainingData):
         rows: the histories with the events.
         item_seen: bool [E], whether an event's item occurred before.
         counts: how the events before the stream ended; None without labels.
+        lengths: int64 [E], of the events' windows.
+        pair_seen: bool [E], whether an event's item is among what is kept of its user's past.
     """
 
     first: int
@@ -35,6 +39,8 @@ class Excerpt(TrainingData):
     rows: ByUser
     item_seen: npt.NDArray[np.bool_]
     counts: OutcomeCounts | None
+    lengths: IntArray
+    pair_seen: npt.NDArray[np.bool_]
 
     @property
     def catalogue(self) -> Catalogue:
@@ -45,11 +51,6 @@ class Excerpt(TrainingData):
     def seen(self) -> npt.NDArray[np.bool_]:
         """As of any training data, over the whole source."""
         return self.item_seen[self.candidates.event]
-
-    @functools.cached_property
-    def pair_seen(self) -> npt.NDArray[np.bool_]:
-        """Whether an event's item is among what is kept of its user's past, [E]."""
-        return self.rows.pair_seen()
 
     @functools.cached_property
     def outcomes(self) -> Tensor:
@@ -69,3 +70,34 @@ class Excerpt(TrainingData):
         found = self._touched(batch, always=True)
         assert found is not None
         return found
+
+
+def of_all_ranks(
+    team: Team,
+    user: IntArray,
+    width: int,
+    found: Candidates,
+    lengths: IntArray,
+    pair_seen: npt.NDArray[np.bool_],
+) -> tuple[Candidates, IntArray, npt.NDArray[np.bool_]]:
+    """What every rank has found of the events of its own users, whose histories it has: the same on every rank.
+
+    Args:
+        user: of the events, [E].
+        width: candidates of an event at most, the first of which is its own item; 0: every rank has found them all.
+        found, lengths, pair_seen: candidates, lengths of windows and so on, of all events, of which those of other ranks' do not count.
+    """
+    if team.world == 1:
+        return found, lengths, pair_seen
+    items = np.full((len(user), width), -1)
+    if width:
+        column = np.arange(len(found.event)) - found.first_row[found.event]
+        items[found.event, column] = found.item
+    values = torch.from_numpy(np.column_stack([items, lengths, pair_seen]))
+    team.exchange(values, team.places_of(user))
+    items, (lengths, seen) = values[:, :width].numpy(), values[:, width:].T.numpy()
+    if width:
+        event, column = np.nonzero(items >= 0)
+        first_row = np.searchsorted(event, np.arange(len(user) + 1))
+        found = Candidates(event, items[event, column], (column == 0).astype(np.int64), first_row)
+    return found, lengths, seen == 1

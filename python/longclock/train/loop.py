@@ -264,7 +264,5 @@ def _keep(run: Run, data: TrainingData, events: IntArray, found: Found, team: Te
     for own, logits in found:
         run.scores[rows(own)] = logits.cpu()
     if team.world > 1:
-        of_ranks = [team.events_of(data.stream.user[events], rank) for rank in range(team.world)]
-        team.exchange(
-            run.scores, [rows(events[np.concatenate([*each.values()])]) for each in of_ranks]
-        )
+        places = team.places_of(data.stream.user[events])
+        team.exchange(run.scores, [rows(events[place.numpy()]) for place in places])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,12 @@ from longclock.train import tables
 from longclock.train.batches import on_clock
 from longclock.train.checkpoint import of_kind
 from longclock.train.config import Bounds, Config
-from longclock.train.excerpt import Excerpt
+from longclock.train.excerpt import Excerpt, of_all_ranks
 from longclock.train.loop import chunk_ends
+from longclock.train.team import Team
+
+if TYPE_CHECKING:
+    from longclock.train.stored_histories import StoredHistories
 
 
 def capacity(numbering: Numbering) -> int:
@@ -39,6 +43,8 @@ class Memory:
 
     Args:
         categories: attributes of the source's events.
+        kept: what holds the histories; None: this process.
+        team: the processes among which histories in a store are divided, user by user; None: this one alone.
     Attributes:
         recent: items of the latest events, for negatives by popularity.
         counts: how all events but the tail ended, in a labelled source.
@@ -51,7 +57,14 @@ class Memory:
         ValueError: settings that do not bound what is kept.
     """
 
-    def __init__(self, config: Config, bounds: Bounds, categories: Sequence[str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        bounds: Bounds,
+        categories: Sequence[str],
+        kept: StoredHistories | None = None,
+        team: Team | None = None,
+    ) -> None:
         if config.history is None:
             raise ValueError(
                 "a run over a source keeps the latest behaviours of a user: give --history"
@@ -66,7 +79,8 @@ class Memory:
         self.attributes = {name: Numbering() for name in categories}
         for attribute in self.attributes.values():
             attribute.of(np.zeros(1, np.int64), np.zeros(1, np.int64))  # 0 is unknown, everywhere
-        self.kept = KeptHistories()
+        self.kept: KeptHistories | StoredHistories = KeptHistories() if kept is None else kept
+        self.team = Team() if kept is None or team is None else team
         self.recent: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.counts: OutcomeCounts | None = None
         self.tail: Events | None = None
@@ -124,11 +138,11 @@ class Memory:
             ends = np.append(ends, len(waiting))
         if not len(ends):
             return 0
-        users, first = np.unique(self.users.find(waiting.user), return_index=True)
-        kept = np.zeros(len(waiting), np.int64)
+        ends = ends[: max(int((ends <= self.bounds.events).sum()), 1)]
+        users, first = np.unique(self.users.find(waiting.user[: ends[-1]]), return_index=True)
+        kept = np.zeros(int(ends[-1]), np.int64)
         kept[first[users >= 0]] = self.kept.counts(users[users >= 0])
-        rows = np.cumsum(kept + 1)[ends - 1]
-        fits = (ends <= self.bounds.events) & (rows <= self.bounds.rows)
+        fits = np.cumsum(kept + 1)[ends - 1] <= self.bounds.rows
         return int(ends[max(int(fits.sum()) - 1, 0)])
 
     def _excerpt(self, events: Events) -> Excerpt:
@@ -143,12 +157,17 @@ class Memory:
         config, rows = self.config, self._rows(local, first)
         windows = rows.windows(config.history, config.history_delay, config.history_days)
         histories = Histories(rows.item, rows.time, rows.label, *windows)
+        found = self._candidates(local, first, rows)
+        width = 1 + config.negatives if local.label is None else 0
+        candidates, lengths, pair_seen = of_all_ranks(
+            self.team, local.user, width, found, histories.lengths, rows.pair_seen()
+        )
         catalogue = self.catalogue
         columns = (local.user, local.item, local.time, local.order_time, local.label)
         return Excerpt(
             EventStream("excerpt", *columns, users=catalogue.users, items=catalogue.items),
             histories,
-            self._candidates(local, first, rows),
+            candidates,
             config.period,
             torch.from_numpy(histories.item),
             on_clock(histories.time, config.period),
@@ -158,15 +177,13 @@ class Memory:
             rows=rows,
             item_seen=np.concatenate([np.zeros(first, bool), seen]),
             counts=self._counted(),
+            lengths=lengths,
+            pair_seen=pair_seen,
         )
 
     def _numbered_items(self, events: Events) -> IntArray:
         """The items' numbers; the attributes of new ones are those of their first event."""
-        known = self.items.find(events.item)
-        new = (known < 0) | (self.items.born[known] == NEVER) if self.items.size else known < 0
-        item = self.items.of(events.item, events.order_time)
-        new_events = np.flatnonzero(new)
-        born = np.sort(new_events[np.unique(item[new_events], return_index=True)[1]])
+        item, born = self.items.of_events(events.item, events.order_time)
         more = capacity(self.items) - self._item_attributes.shape[1]
         self._item_attributes = np.pad(self._item_attributes, ((0, 0), (0, more)))
         for of_items, (name, numbers) in zip(
@@ -180,7 +197,8 @@ class Memory:
     def _rows(self, local: Events, first: int) -> ByUser:
         """What is kept of the users' past, as far as events from ``first`` on see it, and the events."""
         users, owner = np.unique(local.user, return_inverse=True)
-        counts, kept = self.kept.of(users)
+        counts, mine = np.zeros_like(users), self.team.has(users)
+        counts[mine], kept = self.kept.of(users[mine])
         if self.config.history_days:
             young = kept["order_time"] >= local.order_time[first] - self.config.history_days * DAY
             counts = np.bincount(np.repeat(np.arange(len(users)), counts)[young], minlength=len(users))  # fmt: skip
@@ -250,10 +268,26 @@ class Memory:
         left = np.maximum(older(latest - config.history_delay) - _longest(config), 0)
         if config.history_days:
             left = np.maximum(left, older(latest - config.history_days * DAY))
-        stay = stretches(begin + left, past - left)
-        columns = {name: getattr(rows, name)[stay] for name in COLUMNS}
-        self.kept.replace(rows.user[begin], past - left, columns)
+        # What is kept already stays where it lies, and the events that are over come behind it.
+        order = rows.row[:done].argsort()
+        over = rows.row[:done][order]
+        size = np.diff(begin, append=len(rows.user))
+        new = np.bincount(np.repeat(np.arange(len(begin)), size)[over], minlength=len(begin))
+        columns = {name: getattr(rows, name)[over] for name in COLUMNS}
+        self._add(rows.user[begin], past - left, new, columns, excerpt.before + order)
         self._count(excerpt, done)
+
+    def _add(self, users: IntArray, counts: IntArray, new: IntArray, rows: dict[str, IntArray], number: IntArray) -> None:  # fmt: skip
+        """What came of the histories of this rank's users, and how long all are by now; then all ranks are done."""
+        mine = self.team.has(users)
+        come = np.repeat(mine, new)
+        own = {name: column[come] for name, column in rows.items()}
+        self.kept.add(users[mine], counts[mine], new[mine], own, number[come])
+        if self.team.world > 1:
+            assert not isinstance(self.kept, KeptHistories)
+            of_all = torch.from_numpy(counts)
+            self.team.exchange(of_all, self.team.places_of(users))
+            self.kept.count(users, of_all.numpy())
 
     def _count(self, excerpt: Excerpt, done: int) -> None:
         """How the first events of an excerpt ended."""
@@ -318,13 +352,13 @@ class Memory:
         self.items = Numbering.from_arrays(of("items"), self.bounds.item_rows)
         for name in self.attributes:
             self.attributes[name] = Numbering.from_arrays(of(f"attribute.{name}"), 0)
-        self.kept = KeptHistories.from_arrays(of("kept"))
         categories = of("category")
         self._item_attributes = np.zeros((len(self.attributes), capacity(self.items)), np.int64)
         for row, name in zip(self._item_attributes, self.attributes, strict=True):
             row[:] = categories[name]
         self.recent = arrays["recent"].astype(np.int32)
         self.before, self.latest, self.swept = arrays["place"].tolist()
+        self.kept.put_back(of("kept"), self.before)
         self.tail, self.waiting = _events(of("tail")), _events(of("waiting"))
         if self.labelled and "count.0" in arrays:
             self.counts = OutcomeCounts.from_arrays(arrays, len(self.attributes))

@@ -93,7 +93,7 @@ class RunningFigures:
         negatives = int((label == 0).sum())
         self.count["negatives"] += negatives
         self.count["repeated"] += round(candidates.repeated() * negatives)
-        lengths = excerpt.histories.lengths
+        lengths = excerpt.lengths
         self.lengths += np.bincount(lengths[new], minlength=len(self.lengths))
         scored = counted & seen
         hour = stream.time[event] % DAY // 3600

@@ -13,7 +13,7 @@ HISTORY = 10_000  # behaviours of a user that are kept where nothing is said
 # Arguments of events that are all in memory.
 WHOLE = ("data", "events", "data_dir", "columns", "separator", "no_header", "days", "max_events")
 # Those of a source alone.
-SOURCED = ("message_columns", "follow", "popular", "forget_days", "user_rows", "item_rows")
+SOURCED = ("message_columns", "follow", "histories", "popular", "forget_days", "user_rows", "item_rows")  # fmt: skip
 # Kinds of models that read what is kept of all users since the beginning.
 UNBOUNDED = ("graph", "categories")
 
@@ -22,6 +22,7 @@ def add_source(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--source", metavar="ADDRESS", help="folder:PATH, kafka://HOST:PORT/TOPIC or redis://HOST:PORT?stream=KEY")  # fmt: skip
     group.add_argument("--message-columns", metavar="NAMES", help="of label, order_time and utc_offset, those that every message has, comma-separated")  # fmt: skip
     group.add_argument("--follow", action="store_true", default=None, help="wait for more where a topic or a stream ends")  # fmt: skip
+    group.add_argument("--histories", metavar="URL", help="sqlite:///PATH or redis://HOST:PORT, a store of its own for the histories of a run of one model (in memory)")  # fmt: skip
     group.add_argument("--popular", metavar="N", type=int, help="latest events whose items are drawn as negatives by popularity (1048576)")  # fmt: skip
     group.add_argument("--forget-days", metavar="N", type=int, help="days after which rows of users and items without events are given to new ones; 0: never (0)")  # fmt: skip
     group.add_argument("--user-rows", metavar="N", type=int, help="rows that users are hashed to; 0: a row a user, and more as they come (0)")  # fmt: skip
@@ -42,6 +43,10 @@ def with_source(config: Config, args: argparse.Namespace) -> Config:
     if args.device != "cpu":
         raise ValueError(
             "--device cuda is for events that are all in memory: leave it out, or --source"
+        )
+    if args.histories is not None and config.history_delay:
+        raise ValueError(
+            "--history-delay keeps more than the latest --history behaviours of a user, and is for histories in memory: leave it out, or --histories"
         )
     days = config.history_days or args.forget_days or 0
     return dataclasses.replace(config, history=config.history or HISTORY, history_days=days)
@@ -70,9 +75,9 @@ def possible(name: str) -> bool:
     return not (model.kind in UNBOUNDED or model.shuffled_times or a_share)
 
 
-def check_possible(names: Sequence[str], follow: bool) -> None:
+def check_possible(names: Sequence[str], follow: bool, histories: str | None = None) -> None:
     """Raises:
-    ValueError: names a model that cannot be run over a source; or there are several, and the source has no end.
+    ValueError: names a model that cannot be run over a source; or there are several, and the source has no end, or histories a store.
     """
     for name in names:
         if not possible(name):
@@ -82,4 +87,8 @@ def check_possible(names: Sequence[str], follow: bool) -> None:
     if follow and len(names) > 1:
         raise ValueError(
             f"--follow: the first model never ends, got {len(names)} models; give one by --model"
+        )
+    if histories is not None and len(names) > 1:
+        raise ValueError(
+            f"--histories: a store has the histories of one model's run, got {len(names)} models; give one by --model"
         )

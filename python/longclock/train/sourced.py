@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -25,6 +26,7 @@ from longclock.train.loop import Run, carry, chunk_ends, finite
 from longclock.train.memory import Memory
 from longclock.train.ranker import Ranker
 from longclock.train.running import RunningFigures
+from longclock.train.stored_histories import StoredHistories
 
 
 @dataclasses.dataclass
@@ -125,12 +127,31 @@ def run_model(
     name: str, source: EventSource, config: Config, bounds: Bounds, options: Options
 ) -> SourcedRun:
     """One model over all events of a source, from its checkpoint where that is asked for and there."""
+    with contextlib.ExitStack() as used:
+        stored = None
+        if options.histories is not None:
+            assert config.history is not None
+            stored = StoredHistories(
+                options.histories, config.history, options.resume, options.team
+            )
+            used.callback(stored.close)
+        memory = Memory(config, bounds, source.categories, stored, options.team)
+        return _run_model(name, source, config, bounds, options, memory)
+
+
+def _run_model(
+    name: str,
+    source: EventSource,
+    config: Config,
+    bounds: Bounds,
+    options: Options,
+    memory: Memory,
+) -> SourcedRun:
     model, team = MODELS[name], options.team
-    memory = Memory(config, bounds, source.categories)
     length = _length(source)
     figures = RunningFigures(int(options.warmup * (length or 0)), config.history or 0)
     path = options.out / "checkpoints" / f"{name}.safetensors"
-    identity = _identity(name, source, config, bounds)
+    identity = _identity(name, source, config, bounds, memory)
     kept = team.from_first(lambda: _read(path) if options.resume and path.exists() else None)
     found = None
     if kept is not None:
@@ -243,12 +264,15 @@ def _described(found: SourcedRun, origin: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _identity(name: str, source: EventSource, config: Config, bounds: Bounds) -> dict[str, Any]:
+def _identity(
+    name: str, source: EventSource, config: Config, bounds: Bounds, memory: Memory
+) -> dict[str, Any]:
     """What must be equal for a checkpoint to be gone on from; the cursor says whether it is of this source."""
     return {
         "model": name,
         "source": source.kind,
         "categories": source.categories,
+        "histories": memory.kept.run if isinstance(memory.kept, StoredHistories) else None,
         **dataclasses.asdict(config),
         **dataclasses.asdict(bounds),
     }

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -98,11 +99,22 @@ class Team:
         first = each * (self.rank if rank is None else rank)
         return {number: np.flatnonzero(group == number) for number in range(first, first + each)}
 
+    def places_of(self, user: IntArray) -> list[Tensor]:
+        """Of every rank, which of the events of these users it has."""
+        of_ranks = [self.events_of(user, rank) for rank in range(self.world)]
+        return [torch.from_numpy(np.concatenate([*each.values()])) for each in of_ranks]
+
+    def has(self, user: IntArray) -> npt.NDArray[np.bool_]:
+        """Of each of these users, whether it is this rank's."""
+        found = np.zeros(len(user), bool)
+        found[self.places_of(user)[self.rank].numpy()] = True
+        return found
+
     def exchange(self, values: Tensor, places: Sequence[Tensor]) -> None:
         """Fill in what others have found: ``values[places[r]]`` is rank r's."""
         if self.world == 1:
             return
-        own = values.new_zeros(max(map(len, places)))
+        own = values.new_zeros(max(map(len, places)), *values.shape[1:])
         own[: len(places[self.rank])] = values[places[self.rank]]
         for place, found in zip(places, self._gathered(own), strict=True):
             values[place] = found[: len(place)]
