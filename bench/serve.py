@@ -140,7 +140,7 @@ def layers_of(model: RankingModel, vectors: torch.Tensor) -> Callable[[], Any]:
     """The matrix products that whoever has this model makes beside its two ops: of queries, of values, and the tower's."""
     lic: Any = model.interest
     context = torch.randn(len(vectors), lic.heads, lic.w_v.shape[1])
-    features = torch.randn(len(vectors), model.tower[0].in_features)
+    features = torch.randn(len(vectors), next(model.tower.parameters()).shape[1])
 
     def layers() -> Any:
         _, u = lic._folded(vectors, lic.w_q, lic.w_b)
