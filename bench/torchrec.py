@@ -3,7 +3,7 @@
 
     python -m bench.torchrec [--ranks 2] [--seeds 3] [--days 60] [--json FILE]
 
-Both go through the same stream, with the same optimizers and rates; their first weights are drawn alike, but are not the same.
+Both go through the same stream, with the same optimizers and rates, from the same first weights: those that the example draws.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 import torch.nn.functional as F
 from examples.train_torchrec import DIM, OPTIMIZERS, SPREAD, auc
 from torch import Tensor, nn
@@ -88,6 +90,12 @@ class PlainTrainer:
         ]
         self.scores = torch.zeros(len(data.candidates.item))
 
+    def start_from(self, folder: Path) -> None:
+        """Take the weights that ranks have saved."""
+        own = self.model.state_dict()
+        state = {"model": {re.sub("^tables", "tables.embeddings", name): weight for name, weight in own.items()}}  # fmt: skip
+        dcp.load(state, checkpoint_id=folder, no_dist=True)  # into the weights themselves
+
     def step(self, events: IntArray) -> float:
         """Score the events, then learn from them; the mean loss over their candidates."""
         batch = self.data.batch(events)
@@ -102,21 +110,26 @@ class PlainTrainer:
         return float(loss.detach())
 
 
-def plain(data: TrainingData, config: Config) -> float:
+def plain(data: TrainingData, config: Config, first: Path) -> float:
     """Seen AUC of one process."""
     trainer = PlainTrainer(data, OPTIMIZER, RATE, config)
+    trainer.start_from(first)
     for events in chunks(data.stream, config):
         trainer.step(events)
     return auc(data, trainer.scores, WARMUP)
 
 
-def sharded(ranks: int, seed: int, days: int) -> float:
-    """Seen AUC of the example, as it prints it."""
+def sharded(ranks: int, seed: int, days: int, *more: str) -> str:
+    """What the example prints."""
     command = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), str(EXAMPLE), "--seed", str(seed)]  # fmt: skip
-    command += ["--days", str(days), "--optimizer", OPTIMIZER, "--rate", str(RATE)]
-    done = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True)
-    found = re.search(r"seen AUC (\S+)", done.stdout)
-    assert found is not None, done.stdout
+    command += ["--days", str(days), "--optimizer", OPTIMIZER, "--rate", str(RATE), *more]
+    done = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+
+def sharded_auc(printed: str) -> float:
+    found = re.search(r"seen AUC (\S+)", printed)
+    assert found is not None, printed
     return float(found.group(1))
 
 
@@ -126,14 +139,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for seed in range(args.seeds):
         config = Config(protocol="stream", k=20, seed=seed)
         data = TrainingData.of(nyc().head(args.days), config)
-        calls = {
-            "nn.Embedding": partial(plain, data, config),
-            "TorchRec": partial(sharded, args.ranks, seed, args.days),
-        }
-        for name, call in calls.items():
-            started = time.perf_counter()
-            found[name]["auc"].append(call())
-            found[name]["seconds"].append(round(time.perf_counter() - started, 1))
+        with tempfile.TemporaryDirectory() as first:
+            sharded(args.ranks, seed, args.days, "--until", "0", "--save", first)
+            calls = {
+                "nn.Embedding": partial(plain, data, config, Path(first)),
+                "TorchRec": lambda: sharded_auc(sharded(args.ranks, seed, args.days)),  # noqa: B023
+            }
+            for name, call in calls.items():
+                started = time.perf_counter()
+                found[name]["auc"].append(call())
+                found[name]["seconds"].append(round(time.perf_counter() - started, 1))
     sizes = {"ranks": args.ranks, "seeds": args.seeds, "days": args.days, "optimizer": OPTIMIZER, "rate": RATE}  # fmt: skip
     return {**surroundings(), "sizes": sizes, "rankers": found}
 
