@@ -278,9 +278,9 @@ def sources_section(results: dict[str, Any]) -> str:
 def sourced_section(results: dict[str, Any]) -> str:
     rows = []
     for name, found in results["sourced"].items():
-        sizes = [f"{found[size]:,}" for size in ("events", "kept", "users", "items")]
-        rows.append([name, *sizes, f"{found['events_a_second']:,.0f}", f"{found['before_mb']:,.0f}", f"{found['peak_mb']:,.0f}"])  # fmt: skip
-    head = ["", "events", "behaviours kept", "users", "items", "events a second", "MB before", "MB at most"]  # fmt: skip
+        figures = ("events", "kept", "users", "items", "events_a_second", "events_a_processor_second", "before_mb", "peak_mb")  # fmt: skip
+        rows.append([name, *(f"{found[figure]:,.0f}" for figure in figures)])
+    head = ["", "events", "behaviours kept", "users", "items", "events a second", "a second of processor time", "MB before", "MB at most"]  # fmt: skip
     return "\n\n".join([footer(results) + ".", "\n".join(markdown(head, rows, named=1))])
 
 

@@ -37,6 +37,7 @@ BUILD_NEEDS = re.findall(
     re.search(r"^requires = (.*)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1],
 )
 
+OTHERS = ("fuxictr", "pyarrow")  # what people come from, and what its example writes files with
 EXTRAS = set(
     re.findall(
         r"^(\w+) = \[",
@@ -98,12 +99,15 @@ def test_command_is_known(command):
             [sys.executable, *words[1:]], check=True, capture_output=True, text=True
         )
         assert "SIMD level" in done.stdout
+    elif words[0] == "python" and (example := ROOT / words[1]).is_file():
+        others = [path for path in (ROOT / "tests").glob("test_*.py") if path != Path(__file__)]
+        assert any(example.name in path.read_text(encoding="utf-8") for path in others)
     elif words[:2] == ["pip", "install"]:
         assert (ROOT / "setup.py").exists()
         for word in words[2:]:
             word, _, extras = word.rstrip("]").partition("[")
             assert set(extras.split(",")) - {""} <= EXTRAS
-            known = word in (".", "-U", "--no-build-isolation", "dist/longclock-*.whl")
+            known = word in (".", "-U", "--no-build-isolation", "dist/longclock-*.whl", *OTHERS)
             assert known or any(need.startswith(word.partition(">")[0]) for need in BUILD_NEEDS)
     else:
         pytest.fail(f"the README shows a command that no test knows: {command}")
