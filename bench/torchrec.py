@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         data = TrainingData.of(nyc().head(args.days), config)
         with tempfile.TemporaryDirectory() as first:
             sharded(args.ranks, seed, args.days, "--until", "0", "--save", first)
-            calls = {
+            calls: dict[str, Callable[[], float]] = {
                 "nn.Embedding": partial(plain, data, config, Path(first)),
                 "TorchRec": lambda: sharded_auc(sharded(args.ranks, seed, args.days)),  # noqa: B023
             }
