@@ -34,24 +34,29 @@ def work(data_name: str, sizes: argparse.Namespace) -> None:
     from longclock.data import load
     from longclock.train.batches import TrainingData
     from longclock.train.config import MODELS, PRESETS, Config
-    from longclock.train.loop import Run, carry, chunks
-    from longclock.train.team import Team
+    from longclock.train.loop import Run, chunks, train
 
     torch.set_num_threads(sizes.threads)
     config = MODELS[sizes.model].settings(Config(**PRESETS[data_name]))
     stream = load(data_name).head(max_events=sizes.events)
     data = TrainingData.of(stream, config)
     run = Run.start(data, MODELS[sizes.model], config)
-    events, team = 0, Team()
-    for part in chunks(stream, config):
-        if events == 0:
-            _ = sys.stdin.readline()
-            begun = time.process_time()
-        carry(run, data, part, config, True, team)
-        events += len(part)
-        if events >= sizes.turn or run.chunk == len(chunks(stream, config)):
-            print(json.dumps([events, time.process_time() - begun]), flush=True)
-            events = 0
+    last = len(chunks(stream, config))
+
+    def begin() -> list[float]:
+        _ = sys.stdin.readline()
+        return [0, time.process_time()]
+
+    turn = begin()
+
+    def after_chunk(run: Any, learned: int) -> None:
+        turn[0] += learned
+        if turn[0] >= sizes.turn or run.chunk == last:
+            print(json.dumps([turn[0], time.process_time() - turn[1]]), flush=True)
+            if run.chunk < last:
+                turn[:] = begin()
+
+    train(run, data, config, after_chunk)
     weights = b"".join(weight.detach().numpy().tobytes() for weight in run.ranker.parameters())
     scores = run.scores.numpy()
     found = {"scores": _digest(scores.tobytes()), "weights": _digest(weights), "sum": float(scores.sum())}  # fmt: skip
