@@ -20,6 +20,20 @@ Column = npt.NDArray[Any]
 Rows = dict[str, Column]
 
 
+def counts_of(users: IntArray, count: IntArray) -> IntArray:
+    """How many rows each of some users has, 0 of those beyond the last that ``count`` knows; ``[U]``."""
+    known = users < len(count)
+    found = np.zeros(len(users), np.int64)
+    found[known] = count[users[known]]
+    return found
+
+
+def long_enough(users: IntArray, of_users: IntArray) -> IntArray:
+    """A number of every user, with zeros behind it up to the last of some users."""
+    more = int(users.max(initial=-1)) + 1 - len(of_users)
+    return np.pad(of_users, (0, more)) if more > 0 else of_users
+
+
 class KeptHistories:
     """Rows of users, who are numbers from 0 on; each user's lie side by side, in a stretch with room for some more.
 
@@ -51,12 +65,7 @@ class KeptHistories:
 
     def counts(self, users: IntArray) -> IntArray:
         """How many rows each of some users has; ``[U]``."""
-        known = users < len(self._count)
-        return (
-            np.where(known, self._count[np.where(known, users, 0)], 0)
-            if len(self._count)
-            else users * 0
-        )
+        return counts_of(users, self._count)
 
     def of(self, users: IntArray) -> tuple[IntArray, Rows]:
         """How many rows each of some users has, and these rows, user after user.
@@ -88,12 +97,9 @@ class KeptHistories:
         """
         if not len(users):
             return
-        more = int(users.max()) + 1 - len(self._count)
-        if more > 0:
-            none = np.zeros(more, np.int64)
-            self._first, self._count, self._room = (
-                np.concatenate([x, none]) for x in (self._first, self._count, self._room)
-            )
+        self._first, self._count, self._room = (
+            long_enough(users, x) for x in (self._first, self._count, self._room)
+        )
         old = np.maximum(counts - new, 0)  # how many of those that are kept stay
         dropped = self._count[users] - old
         self._first[users] += dropped

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from longclock.data.kept_histories import COLUMNS, Column, KeptHistories, Rows
+from longclock.data.kept_histories import (
+    COLUMNS,
+    Column,
+    KeptHistories,
+    Rows,
+    counts_of,
+    long_enough,
+)
 from longclock.data.stream import IntArray, stretches
 from longclock.store import BehaviourStore, open_store
 from longclock.train.team import Team
@@ -76,10 +83,7 @@ class StoredHistories:
 
     def counts(self, users: IntArray) -> IntArray:
         """How many rows each of some users has; ``[U]``."""
-        known = users < len(self._count)
-        found = np.zeros(len(users), np.int64)
-        found[known] = self._count[users[known]]
-        return found
+        return counts_of(users, self._count)
 
     def of(self, users: IntArray) -> tuple[IntArray, Rows]:
         """How many rows each of some users has, and these rows, user after user.
@@ -157,9 +161,7 @@ class StoredHistories:
         self._used = np.zeros_like(self._count)
 
     def _know(self, users: IntArray) -> None:
-        more = int(users.max(initial=-1)) + 1 - len(self._count)
-        if more > 0:
-            self._count, self._used = (np.pad(x, (0, more)) for x in (self._count, self._used))
+        self._count, self._used = (long_enough(users, x) for x in (self._count, self._used))
 
     def _read(self, users: IntArray) -> Rows:
         """All rows of some users, user after user."""

@@ -107,7 +107,8 @@ class Team:
     def has(self, user: IntArray) -> npt.NDArray[np.bool_]:
         """Of each of these users, whether it is this rank's."""
         found = np.zeros(len(user), bool)
-        found[self.places_of(user)[self.rank].numpy()] = True
+        for places in self.events_of(user).values():
+            found[places] = True
         return found
 
     def exchange(self, values: Tensor, places: Sequence[Tensor]) -> None:
