@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from stores import NO_REDIS, REDIS_SERVER, RedisProcess
 
 from longclock.store import RedisStore, open_store
+from longclock.store.redis_server import RedisServer
 from longclock.store.redis_store import SCRIPT_NAME
 
 pytestmark = pytest.mark.skipif(REDIS_SERVER is None, reason=NO_REDIS)
@@ -52,6 +54,20 @@ def test_a_server_that_may_lose_what_it_acknowledged_is_refused(server, words, s
     with open_store(url, durability="weak") as store:
         assert store.durable is False
         assert store.append(1, 2, 3)
+
+
+def test_a_server_that_writes_scripts_as_transactions_is_refused(server, monkeypatch):
+    asked = RedisServer._asked
+
+    def of_an_older(self, connection, *words):
+        return re.sub(rb"redis_version:[.0-9]+", b"redis_version:6.2.14", asked(self, connection, *words)) if words[0] == "INFO" else asked(self, connection, *words)  # fmt: skip
+
+    monkeypatch.setattr(RedisServer, "_asked", of_an_older)
+    url = server(*ALWAYS).url
+    with pytest.raises(ValueError, match=r"which has version 6\.2\.14 and may lose .* have version 7 or later"):  # fmt: skip
+        open_store(url, durability="trusted")
+    with open_store(url, durability="weak") as store:
+        assert store.durable is False
 
 
 @pytest.mark.parametrize(
@@ -195,11 +211,17 @@ def test_two_stores_of_one_server(redis_server, tmp_path):
 
 def test_settings_that_are_none(redis_server, tmp_path):
     client = redis_server.client()
-    client.hset(f"{tmp_path.name}:settings", mapping={"capacity": "x"})
-    with pytest.raises(ValueError, match=r"must have the settings of a store in .*:settings, got something else"):  # fmt: skip
+    key = f"{tmp_path.name}:settings"
+    for other in ("x", "[]", '{"capacity": 5, "columns": {}}', '{"format": 2, "capacity": "5", "columns": {}}'):  # fmt: skip
+        client.set(key, other)
+        with pytest.raises(ValueError, match=r"must have the settings of a store in .*:settings, got something else"):  # fmt: skip
+            open_store(redis_server.url, name=tmp_path.name)
+    client.set(key, '{"format": 3, "capacity": 5, "columns": {}}')
+    with pytest.raises(ValueError, match="must have format 2, which this version reads, got 3"):
         open_store(redis_server.url, name=tmp_path.name)
-    client.hset(f"{tmp_path.name}:settings", mapping={"capacity": "5", "format": "2"})
-    with pytest.raises(ValueError, match="must have format 1, which this version reads, got 2"):
+    client.delete(key)
+    client.hset(key, mapping={"format": "1", "capacity": "5", "columns": "{}"})
+    with pytest.raises(OSError, match=r"settings.*WRONGTYPE"):
         open_store(redis_server.url, name=tmp_path.name)
 
 
@@ -237,3 +259,47 @@ def test_an_append_writes_little(server):
             store.append(1, 0, 29_001 - 2 * turn)
         assert (written() - before) / 600 < 12_000
         assert len(store.get(1).item) == 10_000
+
+
+def test_no_change_is_a_transaction_in_the_log(server):
+    """A server that is killed while it writes one may keep half of it, and then loses all that follows."""
+    process = server(*ALWAYS)
+    with open_store(process.url, capacity=1000) as store:
+        store.append(1, 2, 10**6)
+        store.append(1, 2, 10**6 + 1)
+        store.append(1, 2, 5)  # late
+        for turn in range(3):  # full tails, and more than the capacity
+            store.append_many([1] * 700, range(700), [2 * 10**6 + turn] * 700)
+        store.append_many([1, 2, 3], [1, 1, 1], [9, 9, 9])
+        store.trim(1, keep=50)
+        store.trim(2, keep=0)
+        process.client().setrange(store._keys(1)[0], 40, b"damage")
+        assert store.repair(1)
+        store.delete(3)
+    log = b"".join(path.read_bytes() for path in process.folder.glob("appendonlydir/*.incr.aof"))
+    assert all(command in log for command in (b"SETRANGE", b"MSET", b"DEL"))
+    assert b"MULTI" not in log
+
+
+def test_a_log_that_ends_anywhere(server):
+    """As a kill leaves it: what was acknowledged before is there, what comes afterwards is kept."""
+    process = server(*ALWAYS)
+    with open_store(process.url, capacity=1000) as store:
+        store.append_many([1] * 600, range(600), [5] * 600)
+        for time_ in (10, 11, 7):
+            store.append(1, 2, time_)
+        process.kill()
+        (log,) = process.folder.glob("appendonlydir/*.incr.aof")
+        whole = log.read_bytes()
+        begin = whole.rindex(b"*4")
+        for end in range(begin, len(whole), 7):
+            log.write_bytes(whole[:end])
+            process.start()
+            assert store.get(1).time.tolist() == [5] * 600 + [10, 11]
+            store.append(2, 1, end)
+            store.append(1, 3, 12)
+            process.kill()
+            process.start()
+            assert store.get(1).time.tolist() == [5] * 600 + [10, 11, 12]
+            assert store.get(2).time.tolist() == [end]
+            process.kill()

@@ -5,13 +5,17 @@
 -- each (time, item) once.
 --
 -- A record begins with 16 bytes whose order is that of (time, item), and ends with a check of 4 bytes that its reader
--- verifies. The body is records in order. The tail is a header (how many records body and tail have, and the sum of their
--- checks, both modulo 2^32) and the records that came last, in an order of their own, also those that are older than some of
--- the body's: so an append writes no more than a tail, however late it comes. A full tail is merged into the body, and the
+-- verifies. The body is records in order. The tail is the records that came last, in an order of their own, also those that
+-- are older than some of the body's, and at its end what both values have: how many records, and the sum of their checks, both
+-- modulo 2^32. So an append writes no more than a tail, however late it comes. A full tail is merged into the body, and the
 -- oldest records beyond the capacity go.
+--
+-- An append is one command that writes, so that the server's log has it whole or not at all. Several would be a transaction
+-- there, and a server that is killed while it writes one may come back with half of it at the end of its log, where all that it
+-- acknowledges afterwards is taken for more of that transaction: at the next start it is gone.
 local body_key, tail_key = KEYS[1], KEYS[2]
 local size, tail_bytes, capacity, new = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local HEADER, MODULUS = 8, 4294967296
+local TOTALS, MODULUS = 8, 4294967296
 local SEVERAL = 8 -- late records: the body is fetched at once, and not record by record
 
 -- Lua compares strings by the locale's order, and its numbers hold 53 bits.
@@ -39,23 +43,25 @@ local function search(key_at, low, high, key)
   return low, low < most and key_at(low) == key
 end
 
--- Two in order as one, what both have once, as the first has it; and how many places of the first stay where they are.
+-- Two in order as one, what both have once, as the first has it; those that only the second has; and how many places of the
+-- first stay where they are.
 local function merge(old, added)
-  local key_at, count, parts, from, same = key_in(old), #old / size, {}, 0, nil
+  local key_at, count, parts, fresh, from, same = key_in(old), #old / size, {}, {}, 0, nil
   for at = 0, #added - 1, size do
     local place, there = search(key_at, from, count, string.sub(added, at + 1, at + 16))
     if not there then
       same = same or place
       parts[#parts + 1] = string.sub(old, from * size + 1, place * size)
       parts[#parts + 1] = string.sub(added, at + 1, at + size)
+      fresh[#fresh + 1] = parts[#parts]
       from = place
     end
   end
   parts[#parts + 1] = string.sub(old, from * size + 1)
-  return table.concat(parts), same or count
+  return table.concat(parts), table.concat(fresh), same
 end
 
-local function checks_of(records)
+local function sum_of_checks(records)
   local sum = 0
   for at = size - 3, #records, size do sum = sum + struct.unpack('>I4', records, at) end
   return sum
@@ -83,48 +89,30 @@ local function without_those_of_the_body(records, body_count)
 end
 
 local tail, body_bytes = redis.call('GET', tail_key), redis.call('STRLEN', body_key)
-local count, sum, old = 0, 0, ''
+local old, count, sum = '', 0, 0
 if tail then
-  if #tail >= HEADER then count, sum = struct.unpack('>I4I4', tail) end
-  old = string.sub(tail, HEADER + 1)
+  old = string.sub(tail, 1, -TOTALS - 1)
+  if #tail >= TOTALS then count, sum = struct.unpack('>I4I4', tail, #tail - TOTALS + 1) end
 end
-if (tail and #tail < HEADER) or body_bytes % size ~= 0 or count * size ~= body_bytes + #old then
+if (tail and #tail < TOTALS) or body_bytes % size ~= 0 or count * size ~= body_bytes + #old then
   return redis.error_reply('DAMAGED ' .. (body_bytes + #old) .. ' bytes are there where ' .. count .. ' behaviours were written')
 end
 
 if body_bytes > 0 then new = without_those_of_the_body(new, body_bytes / size) end
-if #new == 0 then return 0 end
+local merged, fresh, same = merge(old, new)
+if #fresh == 0 then return 0 end
+count, sum = count + #fresh / size, sum + sum_of_checks(fresh)
 
-local function header()
-  return struct.pack('>I4I4', count % MODULUS, sum % MODULUS)
+local function with_totals(records)
+  return records .. struct.pack('>I4I4', count % MODULUS, sum % MODULUS)
 end
 
-local in_order = #old == 0 or less(key_in(old)(#old / size - 1), new)
-if in_order and tail and #old + #new < tail_bytes then -- as most are
-  count, sum = count + #new / size, sum + checks_of(new)
-  redis.call('SETRANGE', tail_key, 0, header())
-  redis.call('APPEND', tail_key, new)
-  return #new / size
-end
-
-local merged, same = merge(old, new)
-local grown = (#merged - #old) / size
-if grown == 0 then return 0 end
-count, sum = count + grown, sum + checks_of(merged) - checks_of(old) -- the tail may have had some of them
-if #merged >= tail_bytes then
-  merged = merge(redis.call('GET', body_key) or '', merged)
-  local most = capacity * size
-  if #merged > most then
-    local gone = string.sub(merged, 1, #merged - most)
-    merged = string.sub(merged, #merged - most + 1)
-    count, sum = count - #gone / size, sum - checks_of(gone)
-  end
-  redis.call('SET', body_key, merged)
-  redis.call('SET', tail_key, header())
-elseif tail then
-  redis.call('SETRANGE', tail_key, 0, header())
-  redis.call('SETRANGE', tail_key, HEADER + same * size, string.sub(merged, same * size + 1))
+if #merged < tail_bytes then
+  redis.call('SETRANGE', tail_key, same * size, with_totals(string.sub(merged, same * size + 1)))
 else
-  redis.call('SET', tail_key, header() .. merged)
+  local body = merge(redis.call('GET', body_key) or '', merged)
+  local gone = string.sub(body, 1, math.max(0, #body - capacity * size))
+  count, sum = count - #gone / size, sum - sum_of_checks(gone)
+  redis.call('MSET', body_key, string.sub(body, #gone + 1), tail_key, with_totals(''))
 end
-return grown
+return #fresh / size

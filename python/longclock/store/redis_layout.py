@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from longclock.store.records import BIAS, Array, Columns, Records, User, user_key
 
-HEADER = struct.Struct(">II")  # of the tail: records of both values, and the sum of their checks
+TOTALS = struct.Struct(
+    ">II"
+)  # at the tail's end: records of both values, and the sum of their checks
 PIECE = 512  # records of what is reported as one piece
 ODD = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64
@@ -61,8 +63,9 @@ class CheckedRecords(Records):
         total *= ODD[3]
         return (total >> np.uint64(32)).astype(np.uint32)
 
-    def header(self, records: Array) -> bytes:
-        return HEADER.pack(len(records) % MODULUS, _sum_of_checks(records))
+    def totals(self, records: Array) -> bytes:
+        """The tail of a history whose records are all in its body."""
+        return TOTALS.pack(len(records) % MODULUS, _sum_of_checks(records))
 
     def found(
         self, user: User, body: bytes | None, tail: bytes | None
@@ -72,13 +75,13 @@ class CheckedRecords(Records):
             return self.unpack(b""), []
         body, tail = body or b"", tail or b""
         damaged: list[Damage] = []
-        texts = body, tail[HEADER.size :]
+        texts = body, tail[: -TOTALS.size]
         if any(len(text) % self.size for text in texts):
             damaged.append(Damage(None, "a value ends within a behaviour"))
         whole = [text[: len(text) // self.size * self.size] for text in texts]
         records = self.unpack(b"".join(whole))
         good = records["check"] == self.checks(user, records)
-        counted = HEADER.unpack_from(tail) if len(tail) >= HEADER.size else (0, 0)
+        counted = TOTALS.unpack(tail[-TOTALS.size :]) if len(tail) >= TOTALS.size else (0, 0)
         if not good.all():
             damaged += self._bad_pieces(records, good)
         elif counted != (len(records) % MODULUS, _sum_of_checks(records)):

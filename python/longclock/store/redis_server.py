@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -21,6 +22,9 @@ DURABLE: dict[str, Callable[[str], bool]] = {
     "no-appendfsync-on-rewrite": lambda value: value == "no",
     "maxmemory-policy": lambda value: value == "noeviction" or value.startswith("volatile-"),
 }
+# Before it, each script that writes is a transaction in the log, which a kill may leave open: what follows is then lost.
+FIRST_VERSION = 7
+VERSION = re.compile(rb"\bredis_version:((\d+)[.\d]*)")
 FIRST_WAIT, LONGEST_WAIT = 0.01, 1.0  # seconds between two tries
 ANSWER_SECONDS = 30.0  # for a server to answer
 READ_BYTES = 1 << 18  # at a time: a history
@@ -137,8 +141,8 @@ class RedisServer:
             )
         return (
             f"{head} 'weak' for {self.shown}, which has {reason} and may lose what it has acknowledged, got {self.durability!r}; "
-            "have it started with appendonly yes, appendfsync always, no-appendfsync-on-rewrite no and maxmemory-policy noeviction, "
-            "or give 'weak'"
+            f"have version {FIRST_VERSION} or later started with appendonly yes, appendfsync always, no-appendfsync-on-rewrite no and "
+            "maxmemory-policy noeviction, or give 'weak'"
         )
 
     def _tells(self, connection: Any) -> tuple[bool | None, str]:
@@ -152,8 +156,11 @@ class RedisServer:
                     return None, f"CONFIG GET {name} is empty"
                 if value is not None and not is_durable(value):
                     weak.append(f"{name} {value}")
+            version = VERSION.search(self._asked(connection, "INFO", "server"))
+            if version is not None and int(version[2]) < FIRST_VERSION:
+                weak.append(f"version {version[1].decode()}")
         except self.errors.ResponseError as error:
-            reason = f"CONFIG GET: {error}"
+            reason = f"CONFIG GET and INFO: {error}"
             try:
                 if b"aof_enabled:0" in self._asked(connection, "INFO", "persistence"):
                     return False, "appendonly no"

@@ -16,7 +16,7 @@ from longclock.store.records import Array, Columns, DamagedHistoryError, User, u
 from longclock.store.redis_layout import CheckedRecords
 from longclock.store.redis_server import DURABILITIES, Durability, RedisServer
 
-FORMAT = 1
+FORMAT = 2
 TAIL_BYTES = 512 * 20  # of a tail's records, at most: a full one is merged into the body
 USERS_AT_A_TIME = 1000
 SCRIPT = resources.files("longclock.store").joinpath("append.lua").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ SCRIPT_NAME = hashlib.sha1(SCRIPT.encode()).hexdigest()  # as the server names i
 
 
 class RedisStore(BehaviourStore):
-    """Histories in a Redis server of version 5 or later, or one that speaks as it does.
+    """Histories in a Redis server of version 7 or later, or one that speaks as it does.
 
     A history is two values, whose keys have one hash tag: the body, and a tail of up to 512 behaviours that is merged into it.
     One script appends, puts late behaviours in their place, drops those that are there and trims: of each user of a call, all or
@@ -34,7 +34,9 @@ class RedisStore(BehaviourStore):
 
     What is appended is durable if the server writes it to its disk before it answers. Every new connection asks whether it does
     (``CONFIG GET``: appendonly yes, appendfsync always, no-appendfsync-on-rewrite no, a maxmemory-policy that evicts nothing).
-    A replica that takes over may lack what the server before it had acknowledged: replication does not wait.
+    Every change is one command, which the server's log has whole or not at all; servers before version 7 write each script as
+    a transaction there, and do not count as durable. A replica that takes over may lack what the server before it had
+    acknowledged: replication does not wait.
 
     Args:
         url: redis://[user:password@]host[:port][/db], rediss:// with TLS, or unix:///path; what the package redis takes as
@@ -108,21 +110,18 @@ class RedisStore(BehaviourStore):
     ) -> dict[str, Any]:
         """What the store was made with; makes it where there is none."""
         settings = {
-            "format": FORMAT, "capacity": capacity or CAPACITY, "columns": json.dumps(dict(columns or {}))
+            "format": FORMAT, "capacity": capacity or CAPACITY, "columns": dict(columns or {})
         }  # fmt: skip
         key = f"{self.name}:settings"
-        with client.pipeline() as together:
-            for name, value in settings.items():
-                together.hsetnx(key, name, value)
-            together.hgetall(key)
+        with client.pipeline(transaction=False) as together:
+            together.set(key, json.dumps(settings), nx=True)
+            together.get(key)
             found = together.execute()[-1]
         try:
-            format_ = int(found[b"format"])
-            made_with = {
-                "capacity": int(found[b"capacity"]), "columns": json.loads(found[b"columns"])
-            }  # fmt: skip
+            made_with = json.loads(found)
+            format_ = made_with["format"]
             check_settings("RedisStore", made_with["capacity"], made_with["columns"], "raise")
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"RedisStore: {self._server.shown} must have the settings of a store in {key}, got something else or damaged ones "
                 f"({error}); give another name, or put a backup in its place"
@@ -246,11 +245,11 @@ class RedisStore(BehaviourStore):
                 together.watch(body_key, tail_key)
                 records, count = change(*together.mget(body_key, tail_key))
                 together.multi()
-                if records is not None:
+                if records is not None and len(records):
+                    totals = self._records.totals(records)
+                    together.mset({body_key: records.tobytes(), tail_key: totals})
+                elif records is not None:
                     together.delete(body_key, tail_key)
-                    if len(records):
-                        together.set(body_key, records.tobytes())
-                        together.set(tail_key, self._records.header(records))
                 together.execute()
                 return count
 
