@@ -7,6 +7,7 @@
 # CONSTRAINTS=/dev/null     the newest dependencies in place of the pinned ones
 # LONGCLOCK_CUDA=auto|0|1   CUDA kernels; LONGCLOCK_CUDA_ARCHS=ptx|all|80;90; CMAKE_ARGS=...
 # PYTEST_ARGS="-k topk -x"  arguments of pytest
+# SHARE=1                   every case of the emulated tests as sm_90 as well, and not one in four of each test
 # TORCH=2.12.0              the PyTorch that wheel-check tries the wheel under
 # REPORT_ARGS=--update      arguments of cuda-report and gpu-check
 # SERVE_ARGS="--seconds 2"  arguments of the load of serve-bench, whose figures go to build/
@@ -20,6 +21,7 @@ CONSTRAINTS ?= constraints.txt
 PYTEST_ARGS ?=
 REPORT_ARGS ?=
 SERVE_ARGS ?=
+SHARE ?= 4
 TORCH ?= 2.12.0
 ROUNDS ?= 500
 REDIS_PORT ?= 6379
@@ -211,9 +213,10 @@ test-emulated: emulated gtest $(WHEELS)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(BUILD) -L emulator -j2 --output-on-failure --no-tests=error --progress -Q \
 	  -O $(CURDIR)/build/emulator.log || { cat build/emulator.log; exit 1; }
 	@grep -E 'tests passed' build/emulator.log
-	$(SAY) "pytest: every op on the emulator, as sm_80; as sm_90 what is launched by the card's size"
+	$(SAY) "pytest: every op on the emulator, as sm_80; as sm_90, by the size of whose card kernels are launched, one case in $(SHARE)"
 	@LONGCLOCK_EMULATOR_SM=80 $(EMULATED) $(PYTEST_ARGS)
-	@LONGCLOCK_EMULATOR_SM=90 $(EMULATED) $(addprefix --ignore=tests/test_,$(addsuffix .py,$(OF_NO_CARD))) $(PYTEST_ARGS)
+	@LONGCLOCK_EMULATOR_SM=90 $(EMULATED) --share $(SHARE) \
+	  $(addprefix --ignore=tests/test_,$(addsuffix .py,$(OF_NO_CARD))) $(PYTEST_ARGS)
 
 test: $(VENV)/.nvcc test-cpp test-python test-emulated-quick
 

@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Finds nvcc and turns CUDA on. A GPU is never looked for: what is built depends on the options alone.
 
-set(LONGCLOCK_ALL_CUDA_ARCHS 75 80 86 89 90 100 120)
+# With machine code of their own. What ptxas makes for sm_86 is what it would make for sm_89, where it runs.
+set(LONGCLOCK_ALL_CUDA_ARCHS 75 80 86 90 100 120)
+# From each of these on, up to the next, nvcc writes one and the same PTX, which is compiled once (bench/cuda_report/cubins.py).
+set(LONGCLOCK_PTX_ARCHS 75 80 100)
+# What the emulator reads: the PTX of each code that the kernels have by __CUDA_ARCH__, and registers a thread, from the cubin.
+set(LONGCLOCK_EMULATED_CUDA_ARCHS 75-virtual 80-real 80-virtual)
+set(LONGCLOCK_EMULATED_CUDA_FLAGS -no-compress -lineinfo)
 
 # nvcc in: CUDACXX, CUDA_HOME, PATH, /usr/local/cuda, or the PyPI wheels nvidia-cuda-nvcc and its companions.
 function(_longclock_find_nvcc out)
@@ -22,12 +28,15 @@ print(*sorted({r for k in ('purelib', 'platlib') for r in glob.glob(p[k] + '/nvi
   set(${out} "${LONGCLOCK_NVCC}" PARENT_SCOPE)
 endfunction()
 
-# CMake's architecture list for LONGCLOCK_CUDA_ARCHS: machine code for each, PTX for the last.
+# LONGCLOCK_CUDA_ARCHS as a list of NUMBER-real (machine code) and NUMBER-virtual (PTX): of a list the former for each, and PTX
+# for the last.
 function(_longclock_cuda_arch_list out)
   string(REPLACE "," ";" archs "${LONGCLOCK_CUDA_ARCHS}")
   string(REPLACE " " ";" archs "${archs}")
   if(archs STREQUAL "ptx")
     set(archs 75-virtual 80-virtual)
+  elseif(archs STREQUAL "emulated")
+    set(archs ${LONGCLOCK_EMULATED_CUDA_ARCHS})
   elseif(archs STREQUAL "all")
     set(archs ${LONGCLOCK_ALL_CUDA_ARCHS})
   endif()
@@ -39,13 +48,46 @@ function(_longclock_cuda_arch_list out)
     elseif(arch MATCHES "^[0-9]+[af]?-(real|virtual)$")
       list(APPEND result ${arch})
     else()
-      message(FATAL_ERROR "longclock: LONGCLOCK_CUDA_ARCHS must be ptx, all or a list such as 80;90, got ${LONGCLOCK_CUDA_ARCHS}")
+      message(FATAL_ERROR "longclock: LONGCLOCK_CUDA_ARCHS must be ptx, all, emulated or a list such as 80;90, got ${LONGCLOCK_CUDA_ARCHS}")
     endif()
   endforeach()
   if(newest)
     list(APPEND result ${newest}-virtual)
   endif()
   set(${out} "${result}" PARENT_SCOPE)
+endfunction()
+
+# `archs` as _longclock_cuda_arch_list gives them. CMake would compile to PTX for every architecture.
+function(longclock_compile_cuda_for target archs)
+  set(ptx_archs "")
+  foreach(arch IN LISTS archs)
+    string(REGEX MATCH "^([0-9]+)([af]?)-(real|virtual)$" matched ${arch})
+    set(number ${CMAKE_MATCH_1})
+    set(suffix "${CMAKE_MATCH_2}")
+    set(kind ${CMAKE_MATCH_3})
+    set(ptx ${number}${suffix})
+    if(NOT suffix)
+      foreach(first IN LISTS LONGCLOCK_PTX_ARCHS)
+        if(NOT first GREATER number)
+          set(ptx ${first})
+        endif()
+      endforeach()
+    endif()
+    list(APPEND ptx_archs ${ptx})
+    if(kind STREQUAL "real")
+      list(APPEND code_from_${ptx} sm_${number}${suffix})
+    else()
+      list(APPEND code_from_${ptx} compute_${ptx})
+    endif()
+  endforeach()
+  list(REMOVE_DUPLICATES ptx_archs)
+  foreach(ptx IN LISTS ptx_archs)
+    list(REMOVE_DUPLICATES code_from_${ptx})
+    list(JOIN code_from_${ptx} "," code)
+    target_compile_options(${target} PRIVATE
+      "$<$<COMPILE_LANGUAGE:CUDA>:--generate-code=arch=compute_${ptx},code=[${code}]>")
+  endforeach()
+  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES OFF)
 endfunction()
 
 macro(longclock_enable_cuda)
@@ -58,7 +100,7 @@ macro(longclock_enable_cuda)
     _longclock_find_nvcc(_nvcc)
     if(_nvcc)
       _longclock_cuda_arch_list(LONGCLOCK_CUDA_ARCH_LIST)
-      set(CMAKE_CUDA_ARCHITECTURES "${LONGCLOCK_CUDA_ARCH_LIST}")
+      set(CMAKE_CUDA_ARCHITECTURES OFF)  # every target has its own
       if(NOT CMAKE_CUDA_COMPILER)
         set(ENV{CUDACXX} "${_nvcc}")
       endif()

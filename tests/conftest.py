@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("cpu", "emulated", "cuda"),
         default="cpu",
         help="where the ops run; emulated needs LONGCLOCK_LIBRARY to name the emulated library",
+    )
+    parser.addoption(
+        "--share",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of the cases of each test function one in N, at least one: by a hash of their names, the same ones every time",
     )
 
 
@@ -43,8 +52,20 @@ def devices_of(name: str) -> set[str]:
     return {"emulated", "cuda"} if name.endswith("_cuda.py") else DEVICES_OF.get(name, set())
 
 
+def in_share(items: list[pytest.Item], share: int) -> set[str]:
+    """The names of one case in ``share`` of each function, as they fall: one in four in their order may have one dtype alone."""
+    cases = defaultdict(list)
+    for item in items:
+        cases[item.nodeid.partition("[")[0]].append(item.nodeid)
+    kept: set[str] = set()
+    for names in cases.values():
+        names.sort(key=lambda name: zlib.crc32(name.encode()))
+        kept.update(names[: -(-len(names) // share)])
+    return kept
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On the emulator: the tests of ops, which take a device, and those of the emulator itself."""
+    """On the emulator: the tests of ops, which take a device, and those of the emulator itself. Of these the share that is asked for."""
     device = config.getoption("--device")
 
     def runs(item: pytest.Item) -> bool:
@@ -52,8 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return device in devices
         return device != "emulated" or "device" in getattr(item, "fixturenames", ())
 
-    dropped = [item for item in items if not runs(item)]
-    items[:] = [item for item in items if runs(item)]
+    kept = in_share([item for item in items if runs(item)], config.getoption("--share"))
+    dropped = [item for item in items if item.nodeid not in kept]
+    items[:] = [item for item in items if item.nodeid in kept]
     config.hook.pytest_deselected(items=dropped)
 
 
