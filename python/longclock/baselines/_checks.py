@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from longclock._mlp import require_integers
+from longclock._sizes import check_size
 from longclock.data.stream import DAY
 from longclock.history.checks import check_candidate
 from longclock.history.history import History, require_history
 from longclock.history.windows import check_call
-from longclock.ops._errors import check_size, remedy, wrong_tensor
+from longclock.ops._errors import remedy, wrong_tensor
 from longclock.types import Lookup
 
 

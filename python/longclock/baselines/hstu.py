@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from longclock._sizes import check_size
 from longclock.baselines._checks import (
     check_integers,
     check_model_call,
@@ -19,7 +20,6 @@ from longclock.baselines.pooled import Pooled
 from longclock.history import History
 from longclock.history.windows import edges_of
 from longclock.nn.pooling import last_of, table_of
-from longclock.ops._errors import check_size
 
 BUCKETS, PER_BUCKET = 128, 0.301  # of elapsed time, and the width of one in ln(seconds)
 

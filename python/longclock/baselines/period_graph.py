@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from longclock._checks import check_ids
 from longclock._mlp import resolve_period
+from longclock._sizes import check_size
 from longclock.baselines._checks import (
     check_device,
     check_floats,
@@ -25,7 +26,6 @@ from longclock.data.stream import DAY
 from longclock.history import History
 from longclock.history.windows import bounds_of, each_query
 from longclock.nn.interest_module import InterestModule
-from longclock.ops._errors import check_size
 
 _Links: TypeAlias = "tuple[tuple[int, torch.dtype, torch.device], Tensor, Tensor]"
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from longclock._keywords import keywords_of, named_keywords, unexpected
 from longclock._mlp import resolve_period
+from longclock._sizes import check_size
 from longclock.baselines._checks import check_model_call, check_sizes, dtype_of
 from longclock.history import History
 from longclock.history.rows import floating_rows, rows_at
 from longclock.history.windows import bounds_of, each_query, edges_of, flattened
 from longclock.nn.interest_module import InterestModule
-from longclock.ops._errors import check_size
 from longclock.types import Lookup
 
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from longclock._sizes import check_size
 from longclock.baselines.pooled import Pooled, check_item_columns, different_windows, rows_of
 from longclock.history import History
 from longclock.history.rows import floating_rows, rows_at
 from longclock.history.windows import edges_of
-from longclock.ops._errors import check_size
 from longclock.types import Lookup
 
 SUMMED = 32  # windows at a time, which bounds the memory

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longclock._backend import Backend, backend_ops, check_backend
+from longclock._sizes import check_size
 from longclock.baselines._checks import check_sizes, dtype_of
 from longclock.baselines.pooled import Pooled, check_item_columns
 from longclock.history import History
 from longclock.history.windows import edges_of
 from longclock.nn.pooling import last_of, table_of
-from longclock.ops._errors import check_size, named_method
+from longclock.ops._errors import named_method
 
 
 class TransActV2(Pooled):

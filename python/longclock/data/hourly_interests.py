@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from longclock._sizes import check_size
 from longclock.data.stream import DAY
-from longclock.ops._errors import check_size
 
 HOURS, TOP, DAYS = 24, 3, 30
 

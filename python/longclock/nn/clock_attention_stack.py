@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from longclock._constants import DENSE_SHARE
 from longclock._keywords import named_keywords
+from longclock._sizes import check_size
 from longclock.history.history import History
 from longclock.history.windows import everything
 from longclock.nn.interest_module import InterestModule
 from longclock.nn.long_term_interest_clock import LongTermInterestClock
 from longclock.nn.parameter_groups import parameter_groups
-from longclock.ops._errors import check_size, named_method
+from longclock.ops._errors import named_method
 
 
 class _SwiGLU(nn.Module):

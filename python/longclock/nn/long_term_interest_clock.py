@@ -13,6 +13,7 @@ from longclock._checks import dtype_of
 from longclock._clocks import resolve_clocks
 from longclock._constants import DEFAULT_PERIOD, DENSE_SHARE
 from longclock._keywords import named_keywords
+from longclock._sizes import check_size
 from longclock.history.checks import check_candidate
 from longclock.history.history import History, require_history
 from longclock.history.windows import everything
@@ -22,7 +23,7 @@ from longclock.nn.keys import as_query, project_tables, query_of_projections
 from longclock.nn.parameter_groups import parameter_groups
 from longclock.nn.time_similarity import MlpWeights, TimeSimilarity, farthest_x
 from longclock.nn.two_stages import TwoStages
-from longclock.ops._errors import check_size, named_method
+from longclock.ops._errors import named_method
 from longclock.quantize import LARGEST
 from longclock.types import Clocks, QuantizedRows, TopK
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from longclock._backend import Backend, backend_ops
+from longclock._sizes import check_size
 from longclock.history.history import History
 from longclock.history.windows import check_call, each_query, everything, windows_of
 from longclock.nn.candidate_queries import CandidateQueries
@@ -21,7 +22,7 @@ from longclock.nn.interest_module import InterestModule
 from longclock.nn.keys import as_query, detached
 from longclock.nn.search_loss import Sampled, divergence, mass, sample_of, sampled, whole
 from longclock.nn.time_similarity import MlpWeights, TimeSimilarity
-from longclock.ops._errors import check_size, named_method
+from longclock.ops._errors import named_method
 from longclock.ops.esu_attention import check_found
 from longclock.types import Clock, Lookup, TopK
 

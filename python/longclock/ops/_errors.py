@@ -231,14 +231,3 @@ def _wrong_scalar(argument: str, value: Any, kinds: set[Any]) -> Iterator[str]:
 
 def _dtype(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
-
-
-def check_size(
-    op: str, name: str, value: Any, least: int, most: int | None = None, hint: str = ""
-) -> None:
-    """A whole number of a constructor."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{op}: {name} must be an int, got {type(value).__name__}{hint}")
-    if value < least or (most is not None and value > most):
-        span = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{op}: {name} must be {span}, got {value}{hint}")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from longclock.ops._errors import check_size
+from longclock._sizes import check_size
 from longclock.serve import model_folder
 from longclock.serve.asked import Asked, Request, together
 from longclock.serve.ranking_model import DTYPES, QUERY_DTYPES, Scoring, Served

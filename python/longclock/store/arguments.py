@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from longclock.ops._errors import check_size
+from longclock._sizes import check_size
 from longclock.store.records import DTYPES, Array, User
 
 TAKEN = ("user", "item", "time")  # names that no column may have
