@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the screenshots of docs/explorer.md of a page of longclock.explore: ``python docs/build_explorer.py day.html``; needs playwright and chromium."""
+"""Takes the screenshots of docs/explorer.md of a page of longclock.explore, there of ``--data nyc --days 60``: ``python docs/build_explorer.py day.html``;
+needs playwright and chromium."""
 
 from __future__ import annotations
 
@@ -28,9 +29,11 @@ def main(page: Path) -> None:
             shot.locator("#hour").fill(str(60 * hour))
             shot.locator("#hour").blur()
             picture = Image.open(io.BytesIO(shot.screenshot()))
-            picture.convert("RGB").quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(
-                DOCS / f"{name}.png", optimize=True
+            # Colours that few pixels have are of groups, and must stay apart.
+            small = picture.convert("RGB").quantize(
+                COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE
             )
+            small.save(DOCS / f"{name}.png", optimize=True)
         browser.close()
 
 

@@ -14,19 +14,31 @@ from streams import stream
 from test_serve import SMALL, distinct, stored, trained
 
 import longclock as lc
-from longclock.explore.explorer import DAY, STEP, Explorer
+from longclock.data import EventStream
+from longclock.data.stream import DAY
+from longclock.explore.explorer import Explorer
+from longclock.explore.view import STEP
 from longclock.export import export
 from longclock.serve import Recommender, Request
 from longclock.serve.asked import Asked
 
 
-def explorer_of(folder: Path, name: str = "lic", labels: bool = False, **config: Any) -> Explorer:
-    """Of a trained model; two hours of the stream's local time lie on different days of UTC."""
-    events = distinct(stream(labels=labels))
+def events_of(labels: bool = False) -> EventStream:
+    """Two hours of whose local time lie on different days of UTC."""
     named = {"category": ["", "tea", "jazz & <b>", "folk"]}
-    events = dataclasses.replace(events, category_names=named)
+    return dataclasses.replace(distinct(stream(labels=labels)), category_names=named)
+
+
+def put_in_place(folder: Path, events: EventStream, name: str = "lic", **config: Any) -> str:
+    """A model, trained, as the current version of ``folder / "model"``; the version's name."""
     path = trained(folder, events, name, dataclasses.replace(SMALL, **config))[2]
-    export(path, folder / "model")
+    return export(path, folder / "model")
+
+
+def explorer_of(folder: Path, name: str = "lic", labels: bool = False, **config: Any) -> Explorer:
+    """Of a trained model."""
+    events = events_of(labels)
+    put_in_place(folder, events, name, **config)
     store = stored(folder / "histories.db", events)
     return Explorer(Recommender(folder / "model", store), events, "histories.db")
 

@@ -10,13 +10,15 @@ import re
 import numpy as np
 import pytest
 import torch
-from explored import DAY, STEP, Right, Shown, explorer_of
+from explored import DAY, STEP, Right, Shown, events_of, explorer_of, put_in_place
 from starlette.testclient import TestClient
 from streams import stream
-from test_serve import SMALL, distinct, trained
+from test_serve import distinct, trained
 
 from longclock._colours import COLOURS
-from longclock.data.sources import text_ids
+from longclock.data import EventStream
+from longclock.data.ids import ids_of
+from longclock.data.numbering import Numbering
 from longclock.explore.app import create_app
 from longclock.explore.cli import main
 from longclock.explore.explorer import Explorer
@@ -127,7 +129,9 @@ def test_a_server_of_any_user(explorer):
     for given, message in (
         ({"user": "nobody"}, "user 'nobody' has no behaviours in histories.db that the model knows; name one that has"),
         ({"user": "4", "items": "12"}, "candidates must be from 0 to 11, the model's items, got 12"),
-        ({"user": "4", "items": "tea"}, "candidates must be items, numbers with commas between them, got 'tea'"),
+        ({"user": "4", "items": "tea"}, "candidates must be from 0 to 11, the model's items, got 'tea'"),
+        ({"user": "4", "items": "7,,1"}, "candidates must be items with commas between them, got '7,,1'"),
+        ({"user": "4", "items": '7,"1'}, "candidates must be items with commas between them, got '7,\"1'"),
     ):  # fmt: skip
         answer = client.get("/user", params=given)
         assert (answer.status_code, answer.json()) == (400, {"error": message})
@@ -174,7 +178,7 @@ def test_the_command_writes_a_page(files, capsys):
     ("--model model --store none.db", "none.db does not exist; fill it: python -m longclock.store --store none.db"),
     ("--model model --store empty.db", "empty.db has no histories; fill it: python -m longclock.store"),
     ("--model model --events events.csv --user ada", "user 'ada' has no behaviours in events.csv that the model knows; name one that has"),
-    ("--model model --events events.csv --items 3,x", "candidates must be items, numbers with commas between them, got '3,x'"),
+    ("--model model --events events.csv --items 3,x", "candidates must be from 0 to 11, the model's items, got 'x'"),
     ("--model model --events events.csv --items 12", "candidates must be from 0 to 11, the model's items, got 12"),
     ("--model model --events events.csv --users 0", "--users must be from 1 to 1000, got 0"),
 ])  # fmt: skip
@@ -184,27 +188,137 @@ def test_mistakes_get_one_line(files, monkeypatch, capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:
         main([*arguments.split(), "--out", "page.html"])
     assert ended.value.code == 2
-    assert capsys.readouterr().err == f"longclock.explore: {message}\n"
+    said = capsys.readouterr().err.splitlines()
+    assert said.pop() == f"longclock.explore: {message}"
+    assert all(line.startswith(("longclock.explore: reading events.csv", "longclock.explore: 240 events")) for line in said)  # fmt: skip
     assert not (files / "none.db").exists()
 
 
-def test_items_that_have_texts_as_ids(tmp_path):
-    """Rows of the page are those of the model, and its ranking is asked by ids."""
-    events = distinct(stream())
-    events = dataclasses.replace(
-        events, item_names=[f"song {i}" for i in range(events.items)], user_names=[f"ann {i}" for i in range(events.users)]
-    )  # fmt: skip
-    export(trained(tmp_path, events, "lic", SMALL)[2], tmp_path / "model")
-    store = SQLiteStore(tmp_path / "histories.db", columns=columns_of(events))
+def named(events, items):
+    """The stream whose items, and users, have names."""
+    return dataclasses.replace(events, item_names=items, user_names=[f"ann {i}" for i in range(events.users)])  # fmt: skip
+
+
+def filled(path, events):
+    store = SQLiteStore(path, columns=columns_of(events))
     fill(store, events)
-    explorer = Explorer(Recommender(tmp_path / "model", store), events)
+    return store
+
+
+SONGS = [f"song {i}" for i in range(10)] + ["Simon, Garfunkel", 10**17]
+
+
+@pytest.fixture
+def of_songs(tmp_path):
+    """An explorer of a model whose items have texts, and a number of 18 digits, as ids; and the stream."""
+    events = named(events_of(), SONGS)
+    put_in_place(tmp_path, events)
+    store = filled(tmp_path / "histories.db", events)
+    return Explorer(Recommender(tmp_path / "model", store), events), events
+
+
+def test_items_are_asked_for_by_their_ids(of_songs):
+    explorer, events = of_songs
+    client = TestClient(create_app(explorer, explorer.users(2)))
+    asked = client.get("/user", params={"user": "ann 1", "items": f'song 7, "Simon, Garfunkel",{10**17}'})  # fmt: skip
+    user = asked.json()
+    assert user == explorer.of_user("ann 1", ["song 7", "Simon, Garfunkel", 10**17])
+    assert [each["item"] for each in user["candidates"]] == ["song 7", "Simon, Garfunkel", str(10**17)]  # fmt: skip
+    assert [each["name"] for each in user["candidates"]] == ["jazz & <b> (song 7)", "jazz & <b> (Simon, Garfunkel)", f"folk ({10**17})"]  # fmt: skip
+    answer = client.get("/user", params={"user": "ann 1", "items": "song 7,song 99"})
+    known = "candidates must be among the model's 12 items, such as 'song 0', 'song 1', 'song 2', got 'song 99'"  # fmt: skip
+    assert (answer.status_code, answer.json()) == (400, {"error": known})
+    with pytest.raises(ValueError, match="got 7"):
+        explorer.of_user("ann 1", [7])  # a row, not an id
+    rows = set(user["rows"])
+    own = events.item[events.user == 1]
+    assert rows == {f"{['tea', 'jazz & <b>', 'folk'][item % 3]} ({SONGS[item]})" for item in own}
+
+
+def test_the_ranking_of_texts_is_the_recommender_s(of_songs):
+    explorer, _ = of_songs
     user = explorer.of_user("ann 1")
-    names = [events.item_names[each["item"]] for each in user["candidates"]]
+    names = [each["item"] for each in user["candidates"]]
     first = Shown(explorer.of_model(), user).ranking[0]
-    ids = torch.from_numpy(text_ids(names))
+    ids = torch.from_numpy(ids_of(names))
     right = explorer.recommender.rank("ann 1", ids, user["midnight"])
     assert len(names) > 3
-    assert [right.items.tolist().index(i) for i in ids.tolist()] == (-first).argsort(
-        kind="stable"
-    ).argsort().tolist()
+    order = (-first).argsort(kind="stable").argsort().tolist()
+    assert [right.items.tolist().index(i) for i in ids.tolist()] == order
     assert right.scores.tolist() == sorted(first.tolist(), reverse=True)
+
+
+def test_names_come_from_any_events_of_the_items(of_songs):
+    """Another file numbers items and their attributes in another order, and does not have all."""
+    explorer, events = of_songs
+    user = explorer.of_user("ann 1")
+    last = events.item >= 2
+    other = EventStream(
+        name="other", user=events.user[last], item=11 - events.item[last], time=events.time[last], order_time=events.order_time[last],
+        categories={"category": 3 - events.item[last] % 3}, category_names={"category": ["unknown", "folk", "jazz & <b>", "tea"]},
+        item_names=SONGS[:1:-1], user_names=events.user_names,
+    )  # fmt: skip
+    found = Explorer(explorer.recommender, other).of_user("ann 1")
+    ids = dict(
+        zip(SONGS[:2], map(str, ids_of(SONGS[:2])), strict=True)
+    )  # all that is known of these
+    wanted = [ids.get(each["item"], each["item"]) for each in user["candidates"]]
+    assert [each["item"] for each in found["candidates"]] == wanted
+    nameless = {f"tea ({SONGS[0]})": f"item {ids[SONGS[0]]}", f"jazz & <b> ({SONGS[1]})": f"item {ids[SONGS[1]]}"}  # fmt: skip
+    assert found["rows"] == [nameless.get(name, name) for name in user["rows"]]
+    assert set(nameless) & set(user["rows"])
+    assert found["groups"] == user["groups"]
+
+
+def test_a_model_whose_rows_are_hashes_of_ids(of_songs):
+    explorer, events = of_songs
+    recommender = explorer.recommender
+    hashed = {**recommender.served.numberings, "items": Numbering(12)}
+    recommender._served = dataclasses.replace(recommender.served, numberings=hashed)
+    found = Explorer(recommender, events).of_user("ann 1", ["song 7", "no song"])
+    assert [each["name"] for each in found["candidates"]] == ["jazz & <b> (song 7)", "item " + str(ids_of(["no song"])[0])]  # fmt: skip
+    own = {SONGS[item] for item in events.item[events.user == 1]}
+    assert len(found["rows"]) == len(own)  # of items that share a row each is named
+
+
+def test_users_with_more_digits_than_a_browser_reads(tmp_path):
+    events = dataclasses.replace(events_of(), user_names=[2**53 + 1, *range(1, 6)])
+    put_in_place(tmp_path, events)
+    explorer = Explorer(Recommender(tmp_path / "model", filled(tmp_path / "histories.db", events)))
+    client = TestClient(create_app(explorer, [2**53 + 1, 3]))
+    assert f'"users": [{{"user": "{2**53 + 1}"}}, {{"user": 3}}]' in client.get("/").text
+    assert client.get("/user", params={"user": str(2**53 + 1)}).json()["user"] == str(2**53 + 1)
+
+
+def test_a_new_version_is_shown_by_the_next_request(tmp_path, caplog):
+    explorer, events = explorer_of(tmp_path), events_of()
+    client = TestClient(create_app(explorer, explorer.users(2)))
+    first = explorer.of_model()
+
+    def ask(path, **params):
+        return client.get(path, params=params)
+
+    assert f'"version": "{first["version"]}"' in ask("/").text
+    assert "model" not in ask("/user", user="4", version=first["version"]).json()
+    version = put_in_place(tmp_path, events, "lic-half-day", seed=3)
+    found = ask("/user", user="4", version=first["version"]).json()
+    fresh = Explorer(Recommender(tmp_path / "model", explorer.recommender.store), events)
+    assert (found["version"], found["model"]["version"]) == (version, version)
+    assert found.pop("model") == fresh.of_model() != first
+    assert found == fresh.of_user(4)
+    assert "model" not in ask("/user", user="4").json()  # nobody asked for it
+    assert f'"version": "{version}"' in ask("/").text
+
+    put_in_place(tmp_path, events, "full-clock")
+    assert ask("/user", user="4", version=version).json() == found
+    assert (
+        f"version {version} goes on: the model must search by products and a clock" in caplog.text
+    )
+    (tmp_path / "model" / "current.json").write_text("{")
+    caplog.clear()
+    assert ask("/user", user="4", version=version).json() == found
+    assert f"version {version} goes on: {tmp_path / 'model' / 'current.json'} is no JSON" in caplog.text  # fmt: skip
+    (tmp_path / "model" / "current.json").unlink()
+    assert f'"version": "{version}"' in ask("/").text
+    last = put_in_place(tmp_path, events)
+    assert ask("/user", user="4").json()["version"] == last

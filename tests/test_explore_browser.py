@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import uvicorn
 from browser import CHROMIUM, NO_BROWSER, Visit, started
-from explored import DAY, STEP, Right, Shown, explorer_of
+from explored import DAY, STEP, Right, Shown, events_of, explorer_of, put_in_place
 
 from longclock.explore.app import create_app
 from longclock.explore.page import html_of
@@ -198,4 +198,28 @@ def test_a_server_is_asked_for_other_users(browser, explorer):
         visit.complaints.clear()
         check(page, explorer, explorer.of_user(other, [7, 3]), 0, "8:00")
         assert all(request.startswith(url) for request in visit.requests)
+        visit.close()
+
+
+def test_a_new_version_is_shown_by_the_next_request(browser, tmp_path):
+    explorer = explorer_of(tmp_path)
+    first, second = explorer.users(2)
+    old = explorer.version
+    with serving(explorer) as url:
+        visit = Visit(browser, url)
+        page = visit.page
+        page.wait_for_selector("#picks tbody tr")
+        assert page.inner_text("#version") == old
+        version = put_in_place(tmp_path, events_of(), "lic-half-day", seed=3)
+        drag_to(page, "12:35")
+        assert page.inner_text("#version") == old  # nothing was asked
+        page.select_option("#user", label=str(second))
+        page.locator("#version", has_text=version).wait_for()
+        check(page, explorer, explorer.of_user(second), 0, "12:35")
+        drag_to(page, "19:20")
+        check(page, explorer, explorer.of_user(second), 0, "19:20")
+        page.reload()
+        page.wait_for_selector("#picks tbody tr")
+        assert page.inner_text("#version") == version
+        check(page, explorer, explorer.of_user(first), 0, "8:00")
         visit.close()

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--users", type=int, default=USERS, metavar="N", help=f"users to choose from: those with the longest histories ({USERS})")  # fmt: skip
     p.add_argument("--user", action="append", metavar="USER", help="this one in place of these; may be given again")  # fmt: skip
     p.add_argument("--candidates", type=int, default=CANDIDATES, metavar="N", help=f"the items that a user took most often ({CANDIDATES})")  # fmt: skip
-    p.add_argument("--items", metavar="ITEMS", help="candidates of all users in place of these, with commas between them")  # fmt: skip
+    p.add_argument("--items", metavar="ITEMS", help="candidates of all users in place of these: ids as the events have them, with commas between them")  # fmt: skip
     p.add_argument("--out", type=Path, metavar="FILE", help="write the page, and start no server")
     p.add_argument("--port", type=int, default=8001, metavar="N", help="of the server (8001)")
     return p

@@ -13,8 +13,9 @@ import torch
 import uvicorn
 
 from longclock.data import EventStream
-from longclock.explore.app import create_app, items_of
+from longclock.explore.app import create_app
 from longclock.explore.explorer import Explorer
+from longclock.explore.names import listed
 from longclock.explore.page import html_of
 from longclock.serve import Recommender
 from longclock.serve.endpoint import user_of
@@ -34,13 +35,13 @@ def run(args: argparse.Namespace) -> None:
         ValueError, OSError: what the arguments name is not there, or not what they say.
     """
     torch.set_num_threads(1)
-    items = None if args.items is None else items_of(args.items)
+    items = None if args.items is None else listed(args.items)
     with _explorer(args) as explorer:
         users = explorer.users(args.users) if args.user is None else list(map(user_of, args.user))
         if args.out is None:
             for user in users[:1] if args.user is None else users:
                 explorer.of_user(user, items, args.candidates)
-            print(f"http://{HOST}:{args.port} shows version {explorer.recommender.version}; Ctrl-C ends it", flush=True)  # fmt: skip
+            print(f"http://{HOST}:{args.port} shows version {explorer.version}; Ctrl-C ends it", flush=True)  # fmt: skip
             uvicorn.run(create_app(explorer, users, items, args.candidates), host=HOST, port=args.port, log_level="warning")  # fmt: skip
             return
         shown = [explorer.of_user(user, items, args.candidates) for user in users]

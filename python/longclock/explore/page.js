@@ -1,12 +1,11 @@
 "use strict";
-// What is exact and what is a grid: longclock/explore/explorer.py.
+// What is exact and what is a grid: longclock/explore/view.py.
 const page = JSON.parse(document.getElementById("data").textContent);
-const { model } = page, DAY = 86400, R = 100;
+const DAY = 86400, R = 100;
 const $ = (id) => document.getElementById(id);
 const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0)).buffer;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const tables = model.tables.map((table) => new Float32Array(bytes(table)));
-let user, candidate = 0, asked = 0;
+let model, tables, user, candidate = 0, asked = 0;
 
 // The model, at a second of the day.
 
@@ -179,6 +178,7 @@ function moveRanking(second, animated) {
 }
 
 function show({ animated = true } = {}) {
+  if (user === undefined) return; // nobody could be shown yet
   const second = 60 * $("hour").value, picks = search(second);
   attend(picks, second);
   $("now").textContent = text(second);
@@ -195,7 +195,15 @@ function compare(c) {
   show();
 }
 
-// Users.
+// Versions of the model, and users.
+
+function adopt(given) {
+  model = given;
+  tables = model.tables.map((table) => new Float32Array(bytes(table)));
+  document.documentElement.style.setProperty("--hand", model.hand);
+  $("version").textContent = model.version;
+  $("step").textContent = model.step / 60;
+}
 
 function unpacked(given) {
   const made = { ...given };
@@ -207,7 +215,7 @@ function unpacked(given) {
 }
 
 async function ask(name, items) {
-  const answer = await fetch(`user?${new URLSearchParams({ user: name, items })}`);
+  const answer = await fetch(`user?${new URLSearchParams({ user: name, items, version: model.version })}`);
   const found = await answer.json();
   if (!answer.ok) throw new Error(found.error);
   return found;
@@ -219,8 +227,10 @@ async function choose(given, items = "") {
   try {
     const found = given.row === undefined || items ? await ask(given.user, items) : given;
     if (mine !== asked) return; // another was chosen meanwhile
+    if (found.model) adopt(found.model); // the folder has a new version
     user = unpacked(found);
   } catch (error) {
+    if (mine !== asked) return;
     $("problem").textContent = error.message;
     $("problem").hidden = false;
     return;
@@ -240,9 +250,7 @@ function drag(event) {
   show();
 }
 
-document.documentElement.style.setProperty("--hand", model.hand);
-$("version").textContent = model.version;
-$("step").textContent = model.step / 60;
+adopt(page.model);
 $("other").hidden = !page.live;
 $("user").append(...page.users.map((each, place) => node("option", { value: place }, String(each.user))));
 $("user").addEventListener("change", () => choose(page.users[$("user").value]));

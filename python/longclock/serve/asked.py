@@ -44,7 +44,10 @@ class Request(NamedTuple):
 
 
 class Asked:
-    """What the model takes of one request."""
+    """What the model takes of one request.
+
+    ``seen`` are the behaviours that count, by the ids of their items; ``items``, int64 [M], the rows of these.
+    """
 
     def __init__(self, served: Served, store: BehaviourStore, request: Request) -> None:
         self._served, self.candidates = served, request.candidates.cpu()
@@ -53,15 +56,15 @@ class Asked:
         self.rows, self.known = _known(served, self.candidates)
         seen = store.get(request.user, before=request.now - config.history_delay)
         seen = _newest(seen, config.history, config.history_days, request.now)
-        items, of_model = _known(served, seen.item)
-        self.seen = (seen if of_model is None else _some(seen, of_model))._replace(item=items)
+        self.items, of_model = _known(served, seen.item)
+        self.seen = seen if of_model is None else _some(seen, of_model)
         row = int(served.numbers("users", torch.from_numpy(ids_of([request.user]))))
         self.user = catalogue.users if row < 0 else row
         self.time = request.now + request.utc_offset
         self.behaviour_time = self.seen.time
         if OFFSET in self.seen.columns:
             self.behaviour_time = self.seen.time + self.seen.columns[OFFSET]
-        self.behaviour = self.seen.item
+        self.behaviour = self.items
         if catalogue.labelled:
             self.behaviour = self.behaviour + catalogue.items * self.seen.columns["label"].long()
 
@@ -69,7 +72,7 @@ class Asked:
         """Of every candidate that the model knows."""
         counts, categories = self._served.outcomes, self._served.catalogue.categories
         assert counts is not None
-        candidates, items = self.rows.numpy(), self.seen.item.numpy()
+        candidates, items = self.rows.numpy(), self.items.numpy()
         fields = [(candidates, items)] + [
             (ids[candidates], ids[items]) for ids in categories.values()
         ]

@@ -225,20 +225,6 @@ class Served:
         least, most = ids.aminmax()
         return ids if least >= 0 and most < count else ids.where((ids >= 0) & (ids < count), -1)
 
-    def ids(self, kind: str, rows: Tensor) -> Tensor:
-        """The ids of rows that have some, int64 of their shape [N]: what :meth:`numbers` finds the rows by.
-
-        Raises:
-            ValueError: rows by a hash of their ids, which nothing keeps.
-        """
-        if kind not in self.numberings:
-            return rows
-        ids, numbers = self.numberings[kind].pairs
-        if not len(numbers):
-            raise ValueError(f"{kind} must have a row each, got a model whose rows are hashes of ids")  # fmt: skip
-        order = numbers.argsort()
-        return torch.from_numpy(ids[order[np.searchsorted(numbers[order], rows.numpy())]])
-
     @classmethod
     @torch.no_grad()
     def of(

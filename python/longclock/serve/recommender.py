@@ -152,27 +152,12 @@ class Recommender:
         """
         return self.rank_many([Request(user, torch.as_tensor(candidates), now, utc_offset)], top)[0]
 
-    @torch.inference_mode()
     def rank_many(self, requests: Sequence[Request], top: int | None = None) -> list[Ranking]:
         """The same of several requests, by one version and in one call of the model.
 
         One request is as fast by itself on a CPU; on a GPU several together are faster.
         """
-        if top is not None:
-            check_size("Recommender.rank", "top", top, 1)
-        served = self._served
-        for request in requests:
-            _check(request)
-        if not requests:
-            return []
-        asked = [Asked(served, self.store, request) for request in requests]
-        logits = served.model(*together(served, asked))
-        scores = logits.split([len(each.rows) for each in asked])
-        rankings = []
-        for each, of_known in zip(asked, scores, strict=True):
-            score, order = each.of_all(of_known.cpu()).sort(descending=True, stable=True)
-            rankings.append(Ranking(each.candidates[order[:top]], score[:top], served.version))
-        return rankings
+        return ranked(self._served, self.store, requests, top)
 
     def _read(self, name: str | None) -> Served:
         served = Served.of(model_folder.read(self.folder, name), *self._of_version)
@@ -182,6 +167,27 @@ class Recommender:
                 f"{', '.join(self.store.columns) or 'none'}; make the store with columns={{'label': 'int8'}}"
             )
         return served
+
+
+@torch.inference_mode()
+def ranked(
+    served: Served, store: BehaviourStore, requests: Sequence[Request], top: int | None = None
+) -> list[Ranking]:
+    """What :meth:`Recommender.rank_many` answers by this version."""
+    if top is not None:
+        check_size("Recommender.rank", "top", top, 1)
+    for request in requests:
+        _check(request)
+    if not requests:
+        return []
+    asked = [Asked(served, store, request) for request in requests]
+    logits = served.model(*together(served, asked))
+    scores = logits.split([len(each.rows) for each in asked])
+    rankings = []
+    for each, of_known in zip(asked, scores, strict=True):
+        score, order = each.of_all(of_known.cpu()).sort(descending=True, stable=True)
+        rankings.append(Ranking(each.candidates[order[:top]], score[:top], served.version))
+    return rankings
 
 
 def _check_dtypes(dtype: str, query_dtype: str | None) -> None:
