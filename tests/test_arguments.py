@@ -45,6 +45,10 @@ BOTH = [
     (["--days", "-1"], "--days must not be negative, got -1"),
     (["--device", "tpu"], "argument --device: invalid choice: 'tpu' (choose from "),
     (["--none"], "unrecognized arguments: --none"),
+    (
+        ["--columns", "user"],
+        "--columns must be pairs such as user=userId with commas between them, got 'user'",
+    ),
 ]
 TRAIN = [
     *(([f"--lr={value}"], f"--lr must be a finite number, got {value}") for value in ("nan", "inf", "-inf")),
@@ -56,7 +60,6 @@ TRAIN = [
     (["--seed", "-1"], "--seed must not be negative, got -1"),
     (["--period", "4000000000"], "--period must be at most 2147483647, got 4000000000"),
     (["--period", "0"], "--period must be at least 1, got 0"),
-    (["--period", "3600", "--models", "hour,interest-clock"], "--models interest-clock: InterestClock: period must be"),
     (["--threads", "100000"], "--threads must be at most"),
     (["--threads", "0"], "--threads must be at least 1, got 0"),
     (["--batch", "0"], "--batch must be at least 1, got 0"),

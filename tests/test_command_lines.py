@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -55,11 +56,62 @@ def test_mistakes_in_arguments_are_quick(program: str, arguments: str, message: 
     assert imported & HEAVY == set()
 
 
-def test_what_is_imported_in_the_end() -> None:
-    """The list above is of what the programs do import."""
-    done, imported = run("train", "--events", "absent.csv")
+BAD = {  # a file, and what is wrong with it
+    "absent.csv": "event file not found: absent.csv",
+    "columns.csv": "columns.csv: column 'time' is missing; the columns are: user, item (say which is the time: --columns time=NAME; without a line of names, --no-header)",
+    "noon.csv": "noon.csv: column 'time', row 2: must be a number, got 'noon'",
+    "damaged.parquet": "damaged.parquet: cannot be read: Parquet magic bytes not found",
+}  # fmt: skip
+READING = [
+    ("train", "--data"),
+    ("study", "--data"),
+    ("store", "--store histories.db --events"),
+    ("explore", "--model model --data"),
+]
+
+
+@pytest.mark.parametrize("file", BAD)
+@pytest.mark.parametrize(("program", "arguments"), READING)
+def test_a_bad_file_is_told_before_pytorch_is_imported(tmp_path, program, arguments, file) -> None:
+    (tmp_path / "columns.csv").write_text("user,item\nann,jazz\n")
+    (tmp_path / "noon.csv").write_text("user,item,time\nann,jazz,1700000000\nann,folk,noon\n")
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch was imported')\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", f"longclock.{program}", *arguments.split(), file]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    first, second = done.stderr.splitlines()
+    assert first == f"longclock.{program}: reading {file} ..."
+    assert second.startswith(f"longclock.{program}: {BAD[file]}")
     assert done.returncode == 2
-    assert "longclock.train: event file not found: absent.csv" in done.stderr
+
+
+@pytest.mark.parametrize(("program", "arguments"), READING)
+def test_nothing_is_imported_before_the_first_line(tmp_path, program, arguments) -> None:
+    """It comes as soon as the arguments are read: before NumPy, and what reads files."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit('NumPy was imported')\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-m", f"longclock.{program}", *arguments.split(), "nyc"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.stderr == f"longclock.{program}: reading nyc ...\nNumPy was imported\n"
+
+
+def test_a_source_that_is_not_there_is_told_before_pytorch_is_imported() -> None:
+    done, imported = run("train", "--source", "folder:absent")
+    assert done.returncode == 2
+    assert "longclock.train: event file not found: absent" in done.stderr
+    assert "torch" not in imported
+
+
+def test_what_is_imported_in_the_end(tmp_path) -> None:
+    """The list above is of what the programs do import."""
+    done, imported = run("train", "--models", "interest-clock", "--period", "3600", "--max-events", "1", "--out", str(tmp_path))  # fmt: skip
+    assert done.returncode == 2
+    assert "longclock.train: --models interest-clock: InterestClock: period must be" in done.stderr
     assert imported >= HEAVY - {"starlette", "uvicorn"}
 
 
@@ -70,7 +122,8 @@ def test_a_library_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         line = "longclock: the compiled library absent.so does not exist; LONGCLOCK_LIBRARY names it: correct or unset that variable\n"
-        assert done.stderr.removeprefix("longclock.info: ") == line
+        assert done.stderr.removeprefix("longclock.info: ").endswith(line)
+        assert "Traceback" not in done.stderr
 
 
 def test_only_programs_of_this_package_are_lazy(tmp_path) -> None:

@@ -23,4 +23,5 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path, command: 
         text=True,
     )
     assert (run.returncode, run.stdout) == (130, "")
-    assert run.stderr == f"\n{command}: interrupted\n"
+    assert run.stderr.endswith(f"\n\n{command}: interrupted\n")
+    assert run.stderr.startswith(f"{command}: reading nyc ...\n")

@@ -228,7 +228,7 @@ def _without(found, names):
         (["--categories", "genre"], "--categories is of a FILE"),
         (["--negatives-from", "others"], "argument --negatives-from: invalid choice: 'others'"),
         (["--history-delay", "-1"], "--history-delay must not be negative, got -1"),
-        (["--max-events", "0"], "--max-events must be at least 1, got 0"),
+        (["--max-events", "0"], "no events are left: raise --days or --max-events"),
     ],
 )
 def test_mistakes_get_one_line(words, message, capsys):

@@ -151,9 +151,9 @@ def test_the_study_on_a_device() -> None:
     assert {k: v for k, v in found.items() if k not in times} == {k: v for k, v in expected.items() if k not in times}  # fmt: skip
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["--data", "absent.csv", "--device", "cuda", *argv])
+        cli.main(["--max-events", "1", "--device", "cuda"])
     assert stopped.value.code == 2
     return capsys.readouterr().err
 
@@ -168,9 +168,9 @@ def test_devices_that_are_not_there(
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(_native, "build_info", lambda: {"cuda": None})
     assert "--device cuda: the library was built without CUDA kernels" in refusal(capsys)
-    assert "event file not found: absent.csv" in refusal(capsys, "--reference")
+    args = cli.parser().parse_args(["--device", "cuda", "--reference"])
+    assert inputs.device_of(args) == torch.device("cuda", 0)
     monkeypatch.setattr(_native, "build_info", lambda: {"cuda": "13.0"})
-    assert "event file not found: absent.csv" in refusal(capsys)
     args = cli.parser().parse_args(["--device", "cuda"])
     assert inputs.device_of(args) == torch.device("cuda", 0)
 

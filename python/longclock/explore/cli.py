@@ -9,7 +9,9 @@ from pathlib import Path
 
 from longclock._extras import SERVE_EXTRA, imported_by_program
 from longclock.explore.settings import CANDIDATES, USERS
-from longclock.train.arguments import Parser, add_file
+from longclock.train.arguments import Parser, add_file, where_of
+from longclock.train.console import Console
+from longclock.train.reading import read
 
 MOST = {"users": 1000, "candidates": 200, "port": 65535}
 
@@ -43,10 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, most in MOST.items():
         if not 1 <= getattr(args, name) <= most:
             p.error(f"--{name} must be from 1 to {most}, got {getattr(args, name)}")
-    with imported_by_program("longclock.explore", SERVE_EXTRA):
-        from longclock.explore.command import run
+    console = Console("longclock.explore")
+    console.open()
     try:
-        run(args)
-    except (ValueError, OSError) as error:
+        of_events = args.data is not None or args.events is not None
+        if args.store is None and not of_events:
+            raise ValueError("give the histories: --store URL, --events FILE, or --data NAME")
+        stream = read(where_of(args), console) if of_events else None
+        with imported_by_program("longclock.explore", SERVE_EXTRA):
+            from longclock.explore.command import run
+        run(args, stream)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         p.exit(2, f"longclock.explore: {error}\n")
+    except KeyboardInterrupt:
+        p.exit(130, "\nlongclock.explore: interrupted\n")
     return 0

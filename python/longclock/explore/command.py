@@ -21,22 +21,22 @@ from longclock.serve import Recommender
 from longclock.serve.endpoint import user_of
 from longclock.store import BehaviourStore, open_store
 from longclock.store.__main__ import columns_of, fill
-from longclock.train.arguments import where_of
 from longclock.train.folder import write_whole
-from longclock.train.inputs import stream_of
 
 HOST = "127.0.0.1"  # this machine alone
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, stream: EventStream | None) -> None:
     """Writes a page, or serves until it is stopped.
 
+    Args:
+        stream: the events that the arguments name; None: none.
     Raises:
         ValueError, OSError: what the arguments name is not there, or not what they say.
     """
     torch.set_num_threads(1)
     items = None if args.items is None else listed(args.items)
-    with _explorer(args) as explorer:
+    with _explorer(args, stream) as explorer:
         users = explorer.users(args.users) if args.user is None else list(map(user_of, args.user))
         if args.out is None:
             for user in users[:1] if args.user is None else users:
@@ -51,13 +51,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _explorer(args: argparse.Namespace) -> Iterator[Explorer]:
+def _explorer(args: argparse.Namespace, stream: EventStream | None) -> Iterator[Explorer]:
     """What the arguments name; histories of events lie in a temporary store."""
-    if args.store is None and args.data is None and args.events is None:
-        raise ValueError("give the histories: --store URL, --events FILE, or --data NAME")
-    stream = None
-    if args.data is not None or args.events is not None:
-        stream = stream_of(where_of(args)).head(args.days or None)
     with tempfile.TemporaryDirectory() as folder, _store(args, stream, folder) as store:
         source = args.store or args.events or args.data
         yield Explorer(Recommender(args.model, store), stream, source)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from longclock._extras import TRAIN_EXTRA, imported_by_program
-from longclock.train.arguments import Parser, add_file, data_of, where_of
+from longclock.train.arguments import Parser, add_file, where_of
+from longclock.train.console import Console
+from longclock.train.reading import read
 
 if TYPE_CHECKING:
     from longclock.data import EventStream
@@ -59,17 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--data-dir", metavar="FOLDER", help="folder of the example data")
     p.add_argument("--days", metavar="N", type=int, help="only the first days (0: all)")
     args = p.parse_args(argv)
+    console = Console("longclock.store")
+    console.open()
     try:
-        data_of(args)
+        stream = read(where_of(args), console)
         with imported_by_program("longclock.store", TRAIN_EXTRA):
             from longclock.store import open_store
-            from longclock.train.inputs import stream_of
-        stream = stream_of(where_of(args)).head(args.days or None)
         with open_store(args.store, columns=columns_of(stream)) as store:
             new = fill(store, stream)
         print(f"{args.store}: {new:,} new behaviours of {len(stream):,} events")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         p.exit(2, f"longclock.store: {error}\n")
+    except KeyboardInterrupt:
+        p.exit(130, "\nlongclock.store: interrupted; the same command goes on\n")
     return 0
 
 

@@ -12,18 +12,24 @@ from typing import Any, NamedTuple
 
 from longclock._extras import TRAIN_EXTRA, imported_by_program
 from longclock.study.plan import Study
+from longclock.train import folder
 from longclock.train.arguments import (
     Parser,
+    Where,
     add_data,
     add_device,
     add_learning,
     check_bounds,
     config_of,
     data_of,
+    folder_name,
     models_of,
     positive,
+    where_of,
 )
 from longclock.train.config import MODELS, PRESETS, Config
+from longclock.train.console import Console
+from longclock.train.reading import read
 
 # Scored, then learned from: a day at a time, an hour, a batch; and the trainer's names for it.
 PROTOCOLS = {"daily": "daily", "streaming": "hourly", "batches": "stream"}
@@ -91,7 +97,9 @@ def parser() -> argparse.ArgumentParser:
         default=os.cpu_count() or 1,
         help="processes, one thread each (all cores)",
     )
-    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    p.add_argument(
+        "--quiet", action="store_true", help="no word on what is read, and no progress bar"
+    )
     return p  # fmt: skip
 
 
@@ -99,7 +107,8 @@ class Asked(NamedTuple):
     """What the arguments ask for."""
 
     args: argparse.Namespace
-    data: str  # the name of an example, or a file
+    where: Where
+    out: Path
     study: Study
     config: Config
 
@@ -108,12 +117,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing of a study and write its report; returns the exit status."""
     p = parser()
     args = p.parse_args(argv)
+    console = Console("longclock.study")
+    console.open()
     try:
-        asked = Asked(args, data_of(args), study_of(args), _config(args))
+        where = where_of(args)
+        out = args.out or Path("longclock-out") / "study" / folder_name(where.data)
+        asked = Asked(args, where, out, study_of(args), _config(args))
+        folder.check_writable(out)
+        stream = read(where, console, args.quiet)
         with imported_by_program("longclock.study", TRAIN_EXTRA):
             from longclock.study import command
-        return command.run(asked)
-    except (ValueError, OSError) as error:
+        return command.run(asked, stream)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         p.exit(2, f"longclock.study: {error}\n")
     except KeyboardInterrupt:
         p.exit(130, "\nlongclock.study: interrupted; the same command goes on\n")

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,37 +23,34 @@ from longclock.study.plan import Line, Results, Study, Task
 from longclock.study.run import run_task
 from longclock.study.workers import Stopped, die_with, killed, stoppable, undisturbed
 from longclock.train import folder
-from longclock.train.arguments import Where, folder_name, where_of
+from longclock.train.arguments import Where
+from longclock.train.bars import Bars
 from longclock.train.config import Config
-from longclock.train.console import Console
-from longclock.train.inputs import check_models, device_of, stream_of, unused_columns
+from longclock.train.inputs import check_models, device_of
+from longclock.train.reading import stream_of, unused_columns
 from longclock.train.results import versions
 
-console = Console("longclock.study")
+console = Bars("longclock.study")
 START = "spawn"  # how workers start
 POLL_SECONDS = 0.2  # between two looks whether the study has been asked to end
+_stream = functools.cache(stream_of)  # read once in every process
 
 
-def run(asked: Asked) -> int:
+def run(asked: Asked, stream: EventStream) -> int:
     """Run what is missing, and write the report; the exit status.
 
     Raises:
         ValueError, OSError: a mistake in arguments or files, in one line.
     """
-    console.open()
-    args, study, config = asked.args, asked.study, asked.config
+    args, study, config, out = asked.args, asked.study, asked.config, asked.out
     check_models(study.models, config)
     device = device_of(args)
-    out = args.out or Path("longclock-out") / "study" / folder_name(asked.data)
-    folder.check_writable(out)
-    where = (where_of(args), args.days, args.max_events)
-    stream = _stream(*where)
     if unused := unused_columns(stream):
         console.say(unused)
     try:
         with stoppable(), folder.held(out, console.say):
             results = Results(out, _same(stream, config), console.say)
-            _run_all(study, results, args, config, where, device)
+            _run_all(study, results, args, config, asked.where, device)
             return _reported(study, results, out, unused)
     except BrokenExecutor:
         print("longclock.study: a process was killed (memory? try fewer --jobs); the same command goes on", file=sys.stderr)  # fmt: skip
@@ -83,14 +79,6 @@ def _reported(study: Study, results: Results, out: Path, unused: str) -> int:
     return 0 if console.put_report(written, printed) and saved else 1
 
 
-@functools.cache
-def _stream(where: Where, days: int | None, max_events: int | None) -> EventStream:
-    """Read once in every process."""
-    if max_events == 0:
-        raise ValueError("--max-events must be at least 1, got 0")
-    return stream_of(where).head(days or None, max_events)
-
-
 def _same(stream: EventStream, config: Config) -> Line:
     """What a line must agree in to count: data and settings that no task changes."""
     settings = dataclasses.asdict(config)
@@ -109,7 +97,7 @@ def _run_all(
     results: Results,
     args: argparse.Namespace,
     config: Config,
-    where: tuple[Any, ...],
+    where: Where,
     device: torch.device,
 ) -> None:
     """Everything that is missing, ``--jobs`` at a time."""
@@ -156,9 +144,7 @@ def _done(
     return concurrent.futures.wait(running, POLL_SECONDS, first).done
 
 
-def _work(
-    task: Task, where: tuple[Any, ...], config: Config, counted: float, device: torch.device
-) -> Line:
+def _work(task: Task, where: Where, config: Config, counted: float, device: torch.device) -> Line:
     torch.set_num_threads(1)
     config = dataclasses.replace(
         config,
@@ -166,4 +152,4 @@ def _work(
         seed=task.seed,
         learning_rate=task.learning_rate,
     )
-    return run_task(task, _stream(*where), config, counted, device)
+    return run_task(task, _stream(where), config, counted, device)

@@ -131,14 +131,16 @@ def models_of(argument: str, words: str) -> list[str]:
 
 
 class Where(NamedTuple):
-    """Where events come from, as the arguments say; the same in every process."""
+    """Where events come from and how many of them, as the arguments say; the same in every process."""
 
     data: str  # the name of an example, or a file
     data_dir: str | None
-    categories: str | None
-    columns: str | None
+    categories: tuple[str, ...] | None
+    columns: tuple[tuple[str, str], ...]  # ours and theirs
     separator: str | None
     header: bool
+    days: int | None  # the first; 0, or None: all
+    max_events: int | None
 
 
 def data_of(args: argparse.Namespace) -> str:
@@ -154,7 +156,20 @@ def data_of(args: argparse.Namespace) -> str:
 
 
 def where_of(args: argparse.Namespace) -> Where:
-    return Where(data_of(args), args.data_dir, args.categories, args.columns, args.separator, not args.no_header)  # fmt: skip
+    """Raises:
+    ValueError: an argument that is wrong by itself, or beside another.
+    """
+    data = data_of(args)
+    categories = None if args.categories is None else tuple(listed("--categories", args.categories))
+    columns = []
+    for word in [] if args.columns is None else listed("--columns", args.columns):
+        own, equals, theirs = word.partition("=")
+        if not equals or not own or not theirs:
+            raise ValueError(f"--columns must be pairs such as user=userId with commas between them, got {word!r}")  # fmt: skip
+        columns.append((own, theirs))
+    separator = "\t" if args.separator in ("tab", "\\t") else args.separator
+    most = getattr(args, "max_events", None)
+    return Where(data, args.data_dir, categories, tuple(columns), separator, not args.no_header, args.days, most)  # fmt: skip
 
 
 def folder_name(data: str) -> str:

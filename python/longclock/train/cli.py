@@ -4,23 +4,31 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from longclock._extras import TRAIN_EXTRA, imported_by_program
+from longclock.train import folder
 from longclock.train.arguments import (
     Parser,
+    Where,
     add_data,
     add_device,
     add_learning,
     config_of,
     data_of,
+    folder_name,
     models_of,
     positive,
+    where_of,
 )
 from longclock.train.config import MODELS, PRESETS, SPANS, USUAL, Bounds, Config
+from longclock.train.console import Console
+from longclock.train.reading import read, source_of
 from longclock.train.source_arguments import (
     add_source,
     bounds_of,
@@ -28,6 +36,10 @@ from longclock.train.source_arguments import (
     possible,
     with_source,
 )
+
+if TYPE_CHECKING:
+    from longclock.data import EventStream
+    from longclock.data.sources import EventSource
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,7 +107,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--warmup", type=float, default=0.4, metavar="X", help="share not counted (0.4)"
     )
-    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    out.add_argument(
+        "--quiet", action="store_true", help="no word on what is read, and no progress bars"
+    )
     return p
 
 
@@ -105,18 +119,29 @@ class Asked(NamedTuple):
     args: argparse.Namespace
     words: list[str]  # the arguments as they were given
     data: str  # the name of an example, a file, or the address of a source
+    where: Where | None  # which events; None: those of a source
+    out: Path
     names: list[str]  # of models
     config: Config
     bounds: Bounds
+    started: float  # of time.monotonic()
 
 
 def asked(p: argparse.ArgumentParser, argv: Sequence[str] | None) -> Asked:
     """Raises:
     ValueError: an argument that is wrong by itself, or beside another.
     """
+    started = time.monotonic()
     args = p.parse_args(argv)
     words = list(sys.argv[1:] if argv is None else argv)
-    found = Asked(args, words, args.source or data_of(args), _names(args), _config(args), bounds_of(args))  # fmt: skip
+    where = None if args.source is not None else where_of(args)
+    if where is not None and where.days is None and where.data == "nyc":
+        where = where._replace(days=60)
+    data = args.source if where is None else where.data
+    out = args.out or Path("longclock-out") / folder_name(data)
+    found = Asked(
+        args, words, data, where, out, _names(args), _config(args), bounds_of(args), started
+    )
     if args.source is not None:
         check_possible(found.names, args.follow, args.histories)
     return found
@@ -125,15 +150,34 @@ def asked(p: argparse.ArgumentParser, argv: Sequence[str] | None) -> Asked:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a comparison; returns the exit status. Mistakes in arguments or files get one line."""
     p = parser()
+    console = Console("longclock.train")
+    console.open()
     try:
         wanted = asked(p, argv)
+        events = _events(wanted, console)
         with imported_by_program("longclock.train", TRAIN_EXTRA):
             from longclock.train import command
-        return command.run(wanted)
+        return command.run(wanted, events)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         p.exit(2, f"longclock.train: {error}\n")
     except KeyboardInterrupt:
         p.exit(130, "\nlongclock.train: interrupted; the same command with --resume goes on\n")
+
+
+def _events(asked: Asked, console: Console) -> EventStream | EventSource:
+    """What is wrong with ``--out`` and with a file comes before PyTorch is imported."""
+    args = asked.args
+    # Of the processes that torchrun starts, the first writes and speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        folder.check_writable(asked.out)
+    quiet = args.quiet or not first
+    if asked.where is not None:
+        return read(asked.where, console, quiet)
+    source = source_of(args)
+    if not quiet:
+        console.say(f"reading {args.source} ...")
+    return source
 
 
 def _names(args: argparse.Namespace) -> list[str]:

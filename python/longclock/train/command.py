@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import shlex
@@ -15,51 +14,46 @@ from typing import Any
 import torch
 
 from longclock.data import EventStream
+from longclock.data.sources import EventSource
 from longclock.store import DamagedHistoryError
 from longclock.train import folder, report, sourced
-from longclock.train.arguments import folder_name, where_of
 from longclock.train.cli import Asked
 from longclock.train.compare import Options, compare, console
-from longclock.train.inputs import check_models, device_of, source_of, stream_of, unused_columns
+from longclock.train.inputs import check_models, device_of
+from longclock.train.reading import unused_columns
 from longclock.train.team import RankFault, Team
 
 
-def run(asked: Asked) -> int:
+def run(asked: Asked, events: EventStream | EventSource) -> int:
     """Train, and write the report; the exit status.
 
     Raises:
         ValueError, OSError: a mistake in arguments or files, in one line.
     """
-    console.open()
-    args, config = asked.args, asked.config
-    started = time.monotonic()
+    args, config, out = asked.args, asked.config, asked.out
     check_models(asked.names, config)
     device = device_of(args)
     try:
         team = Team.started(config.groups, args.rank_timeout, device)
-        out = args.out or Path("longclock-out") / folder_name(asked.data)
-        if team.first:
-            folder.check_writable(out)
         options = Options(
             out, args.resume, args.checkpoint_seconds, args.warmup, args.quiet, team, device, args.histories
         )  # fmt: skip
         torch.set_num_threads(args.threads)
-        if args.source is None:
-            stream = _stream(asked.data, args)
-            if team.first and (unused := unused_columns(stream)):
+        if isinstance(events, EventStream):
+            if team.first and (unused := unused_columns(events)):
                 console.say(unused)
-            comparison = functools.partial(compare, stream, asked.names, config, options)
+            comparison = functools.partial(compare, events, asked.names, config, options)
         else:
             comparison = functools.partial(
-                sourced.compare, source_of(args), asked.data, asked.names, config, asked.bounds, options
-            )  # fmt: skip
+                sourced.compare, events, asked.data, asked.names, config, asked.bounds, options
+            )
         with folder.held(out, console.say) if team.first else contextlib.nullcontext():
             found = comparison()
             team.end()
             if not team.first:
                 return 0
             command = shlex.join(["python", "-m", "longclock.train", *asked.words])
-            seconds = round(time.monotonic() - started, 1)
+            seconds = round(time.monotonic() - asked.started, 1)
             return _reported({"command": command, "seconds": seconds, **found}, out)
     except (RankFault, DamagedHistoryError) as error:
         print(f"longclock.train: {error}; the same command with --resume goes on", file=sys.stderr)
@@ -68,7 +62,9 @@ def run(asked: Asked) -> int:
 
 def _reported(results: dict[str, Any], out: Path) -> int:
     """Print the table and write the report; the exit status, 1 where one of them could not be written."""
-    rows = [f"{row[0]:20}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in report.table(results)]  # fmt: skip
+    table = report.table(results)
+    widths = [max(10, *map(len, column)) for column in zip(*table, strict=True)]
+    rows = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]  # fmt: skip
     printed = console.put("\n".join([*rows, *report.warnings(results)]))
     try:
         written = report.write(results, out)[-1]
@@ -77,11 +73,3 @@ def _reported(results: dict[str, Any], out: Path) -> int:
                     "writes it once there is room")  # fmt: skip
         return 1
     return 0 if console.put_report(written, printed) else 1
-
-
-def _stream(data: str, args: argparse.Namespace) -> EventStream:
-    days = 60 if args.days is None and data == "nyc" else args.days
-    stream = stream_of(where_of(args)).head(days or None, args.max_events)
-    if len(stream) == 0:
-        raise ValueError("no events are left: raise --days or --max-events")
-    return stream

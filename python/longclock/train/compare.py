@@ -16,13 +16,13 @@ import torch
 from longclock import metrics
 from longclock.data import EventStream
 from longclock.train import checkpoint, results
+from longclock.train.bars import Bars
 from longclock.train.batches import CPU, TrainingData
 from longclock.train.config import MODELS, Config
-from longclock.train.console import Console
 from longclock.train.loop import Run, chunks, train
 from longclock.train.team import Team
 
-console = Console("longclock.train")
+console = Bars("longclock.train")
 SHOW_SECONDS = 2.0  # between two updates of the metrics in the progress bar
 
 

@@ -9,8 +9,6 @@ import os
 import sys
 from typing import Any
 
-from tqdm import tqdm
-
 
 class Console:
     """The output of one program.
@@ -34,8 +32,9 @@ class Console:
         atexit.register(_give_up_what_cannot_be_written)
 
     def say(self, message: str) -> None:
-        """A line on stderr, above the progress bar."""
-        tqdm.write(f"{self._program}: {message}", file=self._stderr)
+        """A line on stderr."""
+        self._stderr.write(f"{self._program}: {message}\n")
+        self._stderr.flush()
 
     def put(self, text: str) -> bool:
         """``text`` and a line's end on stdout; False, and a word on stderr, where it cannot be written."""
@@ -53,10 +52,6 @@ class Console:
             return True
         self.say(line)
         return False
-
-    def progress(self, **options: Any) -> tqdm[Any]:
-        """A progress bar on stderr, with tqdm's options."""
-        return tqdm(file=self._stderr, dynamic_ncols=True, **options)
 
 
 class _Stderr:

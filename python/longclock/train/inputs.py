@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the arguments of the trainer and the study name: devices, models, events, sources."""
+"""What the arguments of the trainer and the study name: devices and models."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from collections.abc import Iterable
 import torch
 
 from longclock import _native
-from longclock.data import EventStream, load, read_events
-from longclock.data.sources import EventSource, open_source
-from longclock.train.arguments import Where, listed
-from longclock.train.config import MODELS, PRESETS, Config
+from longclock.train.config import MODELS, Config
 
 
 def device_of(args: argparse.Namespace) -> torch.device:
@@ -35,7 +32,7 @@ def device_of(args: argparse.Namespace) -> torch.device:
 
 
 def check_models(names: Iterable[str], config: Config) -> None:
-    """Build every model once, small: what it does not take it says before anything is read.
+    """Build every model once, small: what it does not take it says before anything is trained.
 
     Raises:
         ValueError: names the model, and the argument in the model's words.
@@ -46,40 +43,3 @@ def check_models(names: Iterable[str], config: Config) -> None:
             MODELS[name].build(settings, 16, 16, categories=0, users=1)
         except ValueError as error:
             raise ValueError(f"--models {name}: {error}") from error
-
-
-def stream_of(where: Where) -> EventStream:
-    """All events of an example or a file."""
-    if where.data in PRESETS:
-        return load(where.data, where.data_dir)
-    names = None if where.categories is None else listed("--categories", where.categories)
-    columns = {}
-    for word in [] if where.columns is None else listed("--columns", where.columns):
-        own, equals, theirs = word.partition("=")
-        if not equals or not own or not theirs:
-            raise ValueError(f"--columns must be pairs such as user=userId with commas between them, got {word!r}")  # fmt: skip
-        columns[own] = theirs
-    separator = "\t" if where.separator in ("tab", "\\t") else where.separator
-    return read_events(where.data, names, columns=columns, separator=separator, header=where.header)
-
-
-def unused_columns(stream: EventStream) -> str:
-    """A sentence on the columns of a file that nothing reads; empty where there are none."""
-    names = stream.unused_columns
-    if not names:
-        return ""
-    return f"columns not used: {', '.join(names)} (--categories {','.join(names)})"
-
-
-def source_of(args: argparse.Namespace) -> EventSource:
-    """Where the events come from."""
-    columns, categories = (
-        [] if names is None else listed(argument, names)
-        for argument, names in (
-            ("--message-columns", args.message_columns),
-            ("--categories", args.categories),
-        )
-    )
-    return open_source(
-        args.source, columns=columns, categories=categories, follow=bool(args.follow)
-    )
