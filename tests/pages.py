@@ -15,7 +15,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # They are installed where tests run.
-INSTALL = re.compile(r"^pip install '\.\[train,serve\]'.*\n", re.MULTILINE)
+INSTALL = re.compile(r"^pip install --no-build-isolation '\.\[train,serve\]'.*\n", re.MULTILINE)
 
 
 def text_of(page: str) -> str:
