@@ -12,13 +12,13 @@ import numpy as np
 from longclock.data.stream import IntArray
 
 # An integer as Python prints it, which int64 holds whatever its digits are.
-WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,17})\Z")
+WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,18})\Z")
 
 
 def text_ids(texts: Sequence[str] | np.ndarray) -> IntArray:
     """The ids of texts, int64 of their shape ``[E]``: the same in every process, and without a table of all texts.
 
-    A text that spells an integer as Python prints it is that integer, so that ``7`` of one source is ``"7"`` of another; any
+    A text that spells an integer of 64 bits as Python prints it is that integer, so that ``7`` of one source is ``"7"`` of another; any
     other is a hash of 63 bits: the first eight bytes of BLAKE2b of its UTF-8, as a little-endian number, without its lowest bit.
     Of ten million texts, two have one id with a chance of 5 in a million.
 
@@ -39,7 +39,8 @@ def text_ids(texts: Sequence[str] | np.ndarray) -> IntArray:
     known: dict[str, int] = {}
     for text in given:
         if text not in known:
-            known[text] = int(text) if WHOLE.match(text) else _hash(text)
+            name = called(text)
+            known[text] = name if isinstance(name, int) else _hash(name)
     return np.fromiter((known[text] for text in given), np.int64, len(given))
 
 
@@ -53,8 +54,8 @@ def ids_of(names: Sequence[int | str]) -> IntArray:
 
 
 def called(text: str) -> int | str:
-    """What a text names: an integer that is spelled as Python prints it, else the text itself."""
-    return int(text) if WHOLE.match(text) else text
+    """What a text names: an integer of 64 bits that is spelled as Python prints it, else the text itself."""
+    return int(text) if WHOLE.match(text) and _is_id(int(text)) else text
 
 
 def _is_id(name: int | str) -> bool:
