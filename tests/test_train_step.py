@@ -67,6 +67,28 @@ def test_adam_calls_the_kernel_at_once(monkeypatch):
     assert calls == [1, 2] * 3
 
 
+@pytest.mark.parametrize("change", ["exp_avg", "exp_avg_sq", "step", "group"])
+def test_adam_takes_what_the_state_holds_by_now(change):
+    """As where tables grow: tensors of the state are others, or there are more weights."""
+    found = []
+    for kind in (adam.Adam, torch.optim.Adam):
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(5)) for _ in range(3)]
+        optimizer = kind(weights[:2], lr=0.1) if kind is adam.Adam else kind(weights[:2], lr=0.1, fused=True)  # fmt: skip
+        for step in range(8):
+            if step == 4 and change == "group":
+                optimizer.add_param_group({"params": weights[2:], "lr": 0.3})
+            elif step == 4:
+                for state in optimizer.state.values():
+                    state[change] = state[change] * 2
+            for weight in weights:
+                weight.grad = torch.randn(5)
+            optimizer.step()
+        found.append([*weights, *(x for state in optimizer.state.values() for x in state.values())])
+    for own, theirs in zip(*found, strict=True):
+        assert_bitwise(own.detach(), theirs.detach())
+
+
 def test_a_step_of_adam_is_hooked_once():
     """Also where PyTorch takes it, whose own step is hooked too once somebody has made an optimizer of it."""
     weight = torch.nn.Parameter(torch.ones(3))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.optim import optimizer as _optimizer
 from torch.utils import _pytree
 
 
@@ -55,6 +56,16 @@ def _fuses_adam(fused_adam: Any) -> bool:
 
 
 fused_adam = _private("_VariableFunctions._fused_adam_", _fuses_adam)
+
+
+def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether somebody asks to be called around an optimizer's step; True where that cannot be told."""
+    try:
+        own = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+        all_hooks = *own, _optimizer._global_optimizer_pre_hooks, _optimizer._global_optimizer_post_hooks  # fmt: skip
+        return any(len(hooks) > 0 for hooks in all_hooks)
+    except (AttributeError, TypeError):
+        return True
 
 
 def is_traced() -> bool:

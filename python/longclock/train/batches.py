@@ -23,7 +23,7 @@ from longclock.data import (
 from longclock.data.candidates import labelled_candidates, sampled_candidates
 from longclock.data.ids import ids_of
 from longclock.data.numbering import Numbering
-from longclock.data.stream import IntArray
+from longclock.data.stream import IntArray, stretches
 from longclock.train.config import Config
 from longclock.train.touched import Places, Touched, touched
 
@@ -203,8 +203,9 @@ class TrainingData:
 
     def batch(self, events: IntArray) -> Batch:
         """All candidates of the given events, in that order."""
-        rows = self.candidates.rows(events)
-        counts = self.candidates.first_row[events + 1] - self.candidates.first_row[events]
+        first = self.candidates.first_row[events]
+        counts = self.candidates.first_row[events + 1] - first
+        rows = stretches(first, counts)
         return Batch(
             number=torch.from_numpy(events),
             user=torch.from_numpy(self.stream.user[events]),

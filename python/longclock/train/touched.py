@@ -76,17 +76,19 @@ def touched(
     """
     order = starts.argsort(kind="stable")
     low, high = starts[order], np.maximum.accumulate(ends[order])
-    apart = np.ones(len(order), bool)  # from the windows before it
-    apart[1:] = low[1:] > high[:-1]
+    apart = np.empty(len(order), bool)  # from the windows before it
+    apart[:1] = True
+    np.greater(low[1:], high[:-1], out=apart[1:])
     first = apart.nonzero()[0]
-    size = np.diff(first, append=len(order))  # windows of a stretch
+    end = np.empty_like(first)  # of a stretch of windows
+    end[:-1], end[-1:] = first[1:], len(order)
     begin = low[first]
-    counts = high[first + size - 1] - begin
+    counts = high[end - 1] - begin
     if counts.sum() >= places.items and not always:
         return None
     position = stretches(begin, counts)
     shift = np.empty_like(order)
-    shift[order] = (counts.cumsum() - counts - begin).repeat(size)
+    shift[order] = (counts.cumsum() - counts - begin).repeat(end - first)
 
     items = histories.item[position]
     if kinds is not None:
