@@ -68,9 +68,12 @@ class CandidateQueries:
 
     def _fold(self, projected: Tensor, w_b: Tensor) -> tuple[Tensor, Tensor]:
         """The candidates' projections, [..., n d], and these folded into the rows' width: u, [Q, n, L]."""
+        return projected, torch.bmm(self._of_heads(projected), w_b).transpose(0, 1)
+
+    def _of_heads(self, projected: Tensor) -> Tensor:
+        """The candidates' projections at their scale, head by head, [n, Q, d]."""
         scaled = projected / math.sqrt(self.head_dim)  # where it is narrower than u
-        of_heads = scaled.reshape(-1, self.heads, self.head_dim).transpose(0, 1)
-        return projected, torch.bmm(of_heads, w_b).transpose(0, 1)
+        return scaled.reshape(-1, self.heads, self.head_dim).transpose(0, 1)
 
     def _search_query(
         self, candidate: Tensor, query: Tensor | None = None

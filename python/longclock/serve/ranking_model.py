@@ -31,7 +31,7 @@ from longclock.train.checkpoint import (
     tensors_of_ids,
 )
 from longclock.train.config import MODELS, Config
-from longclock.train.ranker import Ranker, new_tower, tower_features
+from longclock.train.ranker import Ranker, met_by, new_tower, tower_features
 from longclock.types import Lookup, QuantizedRows
 
 Scoring = Literal["folded", "precomputed"]
@@ -126,7 +126,7 @@ class RankingModel(nn.Module):
         recent = mean_of_last("RankingModel", self.recent, history)
         of_user = F.embedding(user, self.users)
         of_user, recent = (x.index_select(0, request) for x in (of_user, recent))
-        features = tower_features(of_user, vectors, recent, v, context)
+        features = tower_features(of_user, vectors, recent, v, met_by(vectors, context))
         if outcomes is not None:
             features.append(outcomes)
         logits: Tensor = self.tower(torch.cat(features, 1)).squeeze(1)

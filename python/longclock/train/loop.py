@@ -21,6 +21,7 @@ from longclock.nn import parameter_groups
 from longclock.optim import LazyAdam, RowWiseAdagrad
 from longclock.train.adam import Adam
 from longclock.train.batches import TrainingData
+from longclock.train.clock_step import ClockStep
 from longclock.train.config import SPANS, Config, Model
 from longclock.train.counting import CountingRanker
 from longclock.train.ranker import Ranker
@@ -193,7 +194,15 @@ def observe(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArra
 def score(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArray) -> Tensor:
     """Logits of all candidates of the events."""
     parts = np.split(events, range(SCORING_EVENTS, len(events), SCORING_EVENTS))
-    return torch.cat([ranker(data.batch(part), data) for part in parts])
+    return torch.cat([_scores(ranker, data, part) for part in parts])
+
+
+def _scores(ranker: Ranker | CountingRanker, data: TrainingData, events: IntArray) -> Tensor:
+    batch, found = data.batch(events), None
+    if isinstance(ranker, Ranker) and (step := ClockStep.of(ranker, data)):
+        found = step.scores(ranker, batch, data)
+    logits: Tensor = ranker(batch, data) if found is None else found
+    return logits
 
 
 def scored(run: Run, data: TrainingData, events: IntArray, team: Team) -> Found:
@@ -213,8 +222,7 @@ def learn(run: Run, data: TrainingData, events: IntArray, seed: int, team: Team)
     gradients = []
     for group, places in team.events_of(data.stream.user[events]).items():
         own = events[places]
-        for optimizer in run.optimizers:
-            optimizer.zero_grad()
+        _forget_gradients(run)
         if len(own):
             with (
                 _draws(seed, data.before + int(events[0]), group)
@@ -230,6 +238,13 @@ def learn(run: Run, data: TrainingData, events: IntArray, seed: int, team: Team)
     return found
 
 
+def _forget_gradients(run: Run) -> None:
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+
+
 @contextlib.contextmanager
 def _draws(seed: int, event: int, group: int) -> Iterator[None]:
     """What is drawn at random for a group depends on the step and the group, not on what was drawn before, or where."""
@@ -241,7 +256,11 @@ def _draws(seed: int, event: int, group: int) -> Iterator[None]:
 def _backward(run: Run, data: TrainingData, events: IntArray, rows: int) -> Tensor:
     """The gradient of binary cross-entropy, meaned over all ``rows`` candidates of a step; returns the logits."""
     assert isinstance(run.ranker, Ranker)  # what counts is never asked to learn
-    batch = data.batch(events)
+    batch, step = data.batch(events), ClockStep.of(run.ranker, data)
+    if step is not None:
+        learned = step.learn(run.ranker, batch, data, rows)
+        if learned is not None:
+            return learned
     logits, auxiliary, search = run.ranker.with_auxiliary(batch, data)
     label = batch.label.to(logits.device)
     loss = F.binary_cross_entropy_with_logits(logits, label)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,10 @@ from longclock.nn import ClockAttentionStack, LongTermInterestClock
 from longclock.nn.pooling import mean_of_last
 from longclock.train.batches import Batch, TrainingData
 from longclock.train.config import CATEGORY_DIM, ITEM_DIM, USER_DIM, Config, Model
+from longclock.train.touched import Touched
 from longclock.types import Lookup
+
+SMALLEST = torch.finfo(torch.float32).eps  # mean square of a vector
 
 
 class Ranker(nn.Module):
@@ -31,6 +34,7 @@ class Ranker(nn.Module):
 
     categories: Tensor
     buckets: Tensor | None  # every item's row, where the table has not one for each
+    clock_step: Any = None  # a ClockStep, made when the first is wanted; False: it takes autograd
 
     def __init__(self, catalogue: Catalogue, model: Model, config: Config) -> None:
         super().__init__()
@@ -72,12 +76,16 @@ class Ranker(nn.Module):
         reads = self.interest.reads
         return "item_vectors" in reads or ("category_tables" in reads and not len(self.category))
 
+    def item_rows(self, items: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
+        """Where the vectors of some items, or of all, come from: rows of the item table, None for each its own, and of every attribute's."""
+        if items is None:
+            return self.buckets, self.categories
+        rows = items if self.buckets is None else self.buckets[items]
+        return rows, self.categories.index_select(1, items)
+
     def item_table(self, items: Tensor | None = None) -> Tensor:
         """The vectors of some items, or of all, at their scale, ``[items, candidate_dim]``."""
-        categories, rows = self.categories, self.buckets
-        if items is not None:
-            categories = categories[:, items]
-            rows = items if rows is None else rows[items]
+        rows, categories = self.item_rows(items)
         parts = [table(ids) for table, ids in zip(self.category, categories, strict=True)]
         own = (
             self.item.weight
@@ -87,7 +95,7 @@ class Ranker(nn.Module):
         vectors = torch.cat([own, *parts], 1)
         if not self.item_scale:
             return vectors
-        return F.rms_norm(vectors, vectors.shape[1:]) * self.item_scale
+        return vectors * inverse_size(vectors) * self.item_scale
 
     def behaviour_table(self, items: Tensor) -> Tensor:
         """Every behaviour's vector: items; in a labelled stream items by label, label 0 first."""
@@ -116,7 +124,7 @@ class Ranker(nn.Module):
         call, reads = inputs.call, inputs.reads
         v, context = self.interest(*call, **reads, **inputs.longest, return_context=True)
         of_user, recent = (x.index_select(0, batch.event) for x in (self.user(batch.user), recent))
-        features = tower_features(of_user, candidate, recent, v, context)
+        features = tower_features(of_user, candidate, recent, v, met_by(candidate, context))
         if self.reads_outcomes:
             features.append(data.outcomes[batch.number[batch.event]])
         logits = self.tower(torch.cat(features, 1)).squeeze(1)
@@ -127,17 +135,51 @@ class Ranker(nn.Module):
         return logits, self.interest.auxiliary_logits(*call), weighted
 
 
+def inverse_size(vectors: Tensor) -> Tensor:
+    """1 over the root mean square of each, as ``torch.nn.functional.rms_norm`` multiplies by it, [items, 1]."""
+    return vectors.pow(2).mean(1, keepdim=True).add_(SMALLEST).rsqrt()
+
+
 def new_tower(width: int) -> nn.Sequential:
     """A score of so many numbers."""
     return nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
 
 
+def met_by(candidate: Tensor, context: Tensor) -> Tensor:
+    """What the attention found, meaned over heads, in the candidate's width: without outcome and time features."""
+    return context[..., : candidate.shape[1]].mean(-2)
+
+
 def tower_features(
-    user: Tensor, candidate: Tensor, recent: Tensor, v: Tensor, context: Tensor
+    user: Tensor, candidate: Tensor, recent: Tensor, v: Tensor, met: Tensor
 ) -> list[Tensor]:
-    """What the tower reads of every candidate, [R, ...] each."""
-    met = context[..., : candidate.shape[1]].mean(-2)  # without outcome and time features
+    """What the tower reads of every candidate, [R, ...] each; ``met`` is that of :func:`met_by`."""
     return [user, candidate, recent, v, candidate * v, candidate * met]
+
+
+class Whereabouts(NamedTuple):
+    """Where a batch's candidates and behaviours lie."""
+
+    candidate: Tensor  # [R], among the items whose vectors are made
+    behaviour: Tensor  # [B], rows of the table of behaviours
+    time: Tensor  # [B]
+    starts: Tensor  # [E], windows of these behaviours
+    ends: Tensor  # [E]
+
+    def history(self, table: Tensor, batch: Batch) -> History:
+        """The history of a call; nobody else made its parts, and nothing is checked."""
+        rows = Lookup(table, self.behaviour)
+        return History(rows, self.time, query_offsets=batch.query_offsets, starts=self.starts, ends=self.ends)  # fmt: skip
+
+
+def whereabouts(batch: Batch, data: TrainingData, touched: Touched | None) -> Whereabouts:
+    """Of all items and behaviours, or of those that are touched."""
+    if touched is None:
+        return Whereabouts(
+            batch.item, data.behaviour, data.behaviour_time, batch.starts, batch.ends
+        )
+    time = data.behaviour_time.index_select(0, touched.position)
+    return Whereabouts(touched.candidate, touched.behaviour, time, touched.starts, touched.ends)
 
 
 class Inputs:
@@ -146,25 +188,18 @@ class Inputs:
     def __init__(self, ranker: Ranker, batch: Batch, data: TrainingData) -> None:
         self._ranker, self._data = ranker, data
         found = None if ranker.reads_all_items else data.touched(batch)
-        self.touched = None if found is None else found.to(data.device)
+        self.touched = touched = None if found is None else found.to(data.device)
         lengths = batch.ends - batch.starts
         self._longest = int(lengths.max()) if len(lengths) else 0
         self.batch = batch = batch.to(data.device)
-        if self.touched is None:
-            self.item_vectors = ranker.item_table()
-            self.candidate = F.embedding(batch.item, self.item_vectors)
+        self.item_vectors = ranker.item_table(None if touched is None else touched.items)
+        there = whereabouts(batch, data, touched)
+        self.candidate = F.embedding(there.candidate, self.item_vectors)
+        if touched is None:
             table = ranker.behaviour_table(self.item_vectors)
-            time, behaviour = data.behaviour_time, data.behaviour
-            windows = batch.starts, batch.ends
         else:
-            found = self.touched
-            self.item_vectors = ranker.item_table(found.items)
-            self.candidate = F.embedding(found.candidate, self.item_vectors)
-            table = ranker.behaviour_rows(self.item_vectors, found.kind_item, found.kind_label)
-            time, behaviour = data.behaviour_time[found.position], found.behaviour
-            windows = found.starts, found.ends
-        rows = Lookup(table, behaviour)
-        self.history = History.windows(rows, time, *windows, batch.query_offsets)
+            table = ranker.behaviour_rows(self.item_vectors, touched.kind_item, touched.kind_label)
+        self.history = there.history(table, batch)
 
     def _of_behaviours(self, values: Tensor) -> Tensor:
         """Of [T] what the batch's behaviours have, in the order of the history."""
