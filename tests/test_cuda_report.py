@@ -330,8 +330,8 @@ def test_what_counts_come_from(monkeypatch, tmp_path):
 
 def test_the_emulator_has_every_code_that_kernels_have():
     """By __CUDA_ARCH__ they tell the oldest from those with another PTX in the emulated library."""
-    cmake = (ROOT / "tests" / "cuda_emulator" / "CMakeLists.txt").read_text(encoding="utf-8")
-    (archs,) = re.findall(r"^set\(emulated_archs (.*)\)$", cmake, re.MULTILINE)
+    cmake = (ROOT / "cmake" / "LongclockCuda.cmake").read_text(encoding="utf-8")
+    (archs,) = re.findall(r"^set\(LONGCLOCK_EMULATED_CUDA_ARCHS (.*)\)$", cmake, re.MULTILINE)
     built = {10 * int(arch) for arch in re.findall(r"\d+", archs)}
     sources = [*(ROOT / "kernels").rglob("*.cu"), *(ROOT / "kernels").rglob("*.cuh"), *(ROOT / "kernels").rglob("*.h")]  # fmt: skip
     texts = (source.read_text(encoding="utf-8") for source in sources)

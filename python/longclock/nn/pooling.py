@@ -52,12 +52,12 @@ def last_of(k: int | None, windows: History) -> tuple[Tensor, Tensor]:
         before = F.pad(mask.cumsum(0), (1, 0))
         rows = mask.nonzero().flatten()
         starts, ends = before[starts.long()], before[ends.long()]
-    counts = (ends.long() - starts).clamp(0, k)
-    # A window's latest comes first: the place in the result grows as the position falls.
-    first = counts.cumsum(0) - counts
-    latest = (ends - 1 + first).repeat_interleave(counts)
-    index = latest - torch.arange(len(latest), device=ends.device)
-    return index if rows is None else rows[index], counts
+    if k is None:
+        k = int((ends - starts).max()) if len(starts) else 0
+    position = ends[:, None] - 1 - torch.arange(k, device=ends.device)
+    there = position >= starts[:, None]
+    index = position[there].long()
+    return index if rows is None else rows[index], there.sum(1)
 
 
 def mean_of_last(op: str, k: int | None, windows: History) -> Tensor:
