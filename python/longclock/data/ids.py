@@ -11,15 +11,15 @@ import numpy as np
 
 from longclock.data.stream import IntArray
 
-# An integer as Python prints it, which int64 holds whatever its digits are.
+# An integer as Python prints it, of no more digits than int64 has.
 WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,18})\Z")
 
 
 def text_ids(texts: Sequence[str] | np.ndarray) -> IntArray:
     """The ids of texts, int64 of their shape ``[E]``: the same in every process, and without a table of all texts.
 
-    A text that spells an integer of 64 bits as Python prints it is that integer, so that ``7`` of one source is ``"7"`` of another; any
-    other is a hash of 63 bits: the first eight bytes of BLAKE2b of its UTF-8, as a little-endian number, without its lowest bit.
+    A text that spells an integer of 64 bits as Python prints it is that integer, so that ``7`` of one source is ``"7"`` of another;
+    any other is a hash of 63 bits: the first eight bytes of BLAKE2b of its UTF-8, as a little-endian number, without its lowest bit.
     Of ten million texts, two have one id with a chance of 5 in a million.
 
     Args:
@@ -55,7 +55,9 @@ def ids_of(names: Sequence[int | str]) -> IntArray:
 
 def called(text: str) -> int | str:
     """What a text names: an integer of 64 bits that is spelled as Python prints it, else the text itself."""
-    return int(text) if WHOLE.match(text) and _is_id(int(text)) else text
+    if WHOLE.match(text) and _is_id(number := int(text)):
+        return number
+    return text
 
 
 def _is_id(name: int | str) -> bool:

@@ -12,9 +12,7 @@ import numpy.typing as npt
 
 from longclock.store.records import BIAS, Array, Columns, Records, User, user_key
 
-TOTALS = struct.Struct(
-    ">II"
-)  # at the tail's end: records of both values, and the sum of their checks
+TOTALS = struct.Struct(">II")  # at a tail's end: records of both values, the sum of their checks
 PIECE = 512  # records of what is reported as one piece
 ODD = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64

@@ -111,8 +111,8 @@ def _rows_gradient(table: Tensor, ids: Tensor, grad: Tensor, sparse: bool = Fals
 
 
 def latest(k: int, starts: IntArray, ends: IntArray) -> tuple[Tensor, Tensor]:
-    """As :func:`longclock.nn.pooling.last_of` finds them: positions of the last ``k`` behaviours of every window, the latest first, and where
-    those of each window begin."""
+    """As :func:`longclock.nn.pooling.last_of` finds them, which must suit exports and therefore takes a matrix: positions of the last ``k``
+    behaviours of every window, the latest first, and where those of each window begin."""
     counts = np.minimum(ends - starts, k)
     first = counts.cumsum() - counts
     index = (ends - 1 + first).repeat(counts)
