@@ -56,7 +56,7 @@ def test_what_is_shown_is_the_name():
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_a_report_takes_any_name(tmp_path, name):
     results = {
-        "command": f"train {name}", "seconds": 1.0, "threads": 1, "versions": {}, "config": {"protocol": name, "negatives_from": "both"},
+        "command": f"train {name}", "seconds": 1.0, "threads": 1, "versions": {}, "config": {"protocol": name, "negatives_from": "both", "k": 2},
         "data": {"name": name, "events": 9, "users": 2, "days": 1, "items": 3, "candidates": 9, "labels": "real", "repeats": 0.5, "negatives_repeated": 0.25, "counted_new_items": 0.1,
                  "history_median": 1, "history_longest": 2, "counted_from_event": 3, "unused_columns": [name]},
         "models": {"m": {"title": name, **dict.fromkeys(METRICS, 0.5), "silent_units": 1.0, "s_fall": -1.0, "events_per_second": 1.0, "seconds": 1.0,

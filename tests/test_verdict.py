@@ -14,23 +14,52 @@ from longclock.train.batches import TrainingData
 from longclock.train.config import MODELS, Config
 from longclock.train.loop import Run, train
 
+DATA = {"repeats": 0.8, "labels": "sampled negatives", "history_longest": 500, "events": 40, "counted_from_event": 20}  # fmt: skip
+CONFIG = {"negatives_from": "both", "k": 100}
+
 
 def found(
-    lic: float | None = 0.8, control: float | None = 0.75, s: Any = (0.0, -2.0), repeats: float = 0.8, **config: Any
+    lic: float | None = 0.8, control: float | None = 0.75, s: Any = (0.0, -2.0), noise: float = 0.0, data: Any = (), **config: Any
 ) -> list[str]:  # fmt: skip
+    """``noise``: how far the leads of single parts of the stream lie from the whole lead."""
     models: dict[str, Any] = {"lic": {"seen_auc": lic, "similarity": s and {"hours": [0, 12], "s": list(s)}}}  # fmt: skip
     if control is not None:
-        models["lic-shuffled"] = {"seen_auc": control}
-    data = {"repeats": repeats, "labels": "sampled negatives"}
-    return report.verdict({"models": models, "data": data, "config": {"negatives_from": "both"} | config})  # fmt: skip
+        models["lic-shuffled"] = {"seen_auc": control, "seen_auc_over_stream": [control] * 40}
+        models["lic"]["seen_auc_over_stream"] = [None if lic is None else lic + (noise if part % 2 else -noise) for part in range(40)]  # fmt: skip
+    return report.verdict({"models": models, "data": DATA | dict(data), "config": CONFIG | config})
 
 
 def test_the_clock_beside_its_control() -> None:
-    assert found()[0].startswith("LIC's seen AUC is 0.0500 above that of its control")
-    assert "this run shows no gain from the time of day" in found(control=0.7995)[0]
-    assert "LIC's seen AUC is -0.0500 beside" in found(control=0.85)[0]
+    assert found()[0].startswith("LIC's seen AUC is 0.0500 (± 0.0000 over the stream, 95%) above that of its control")  # fmt: skip
+    assert "this run shows no gain from the time of day" in found(control=0.7985)[0]
+    assert (
+        "LIC's seen AUC is -0.0500 (± 0.0000 over the stream, 95%) beside" in found(control=0.85)[0]
+    )
     assert "add lic-shuffled to --models" in found(control=None)[0]
     assert len(found(lic=None)) == 2  # a run that diverged has none
+
+
+def test_a_lead_that_is_within_its_noise_is_none() -> None:
+    """1.96 standard errors of 20 parts that count, half of them noise above the lead and half below."""
+    error = 1.96 * 0.05 * math.sqrt(20 / 19) / math.sqrt(20)
+    said = found(lic=0.77, noise=0.05)[0]
+    assert f"+0.0200 (± {error:.4f} over the stream, 95%)" in said
+    assert "no gain" in said
+    assert "0.0500 (± 0.0225" in found(noise=0.05)[0]
+    assert "came from the time of day" in found(noise=0.05)[0]
+    assert "LIC's seen AUC is 0.0500 above" in found(data={"counted_from_event": 33})[0]  # too few
+
+
+def test_a_search_that_has_nothing_to_choose() -> None:
+    assert any(each.startswith("No history is longer than K = 500: ") for each in found(k=500))
+    assert not any("No history" in each for each in found(k=499))
+
+
+@pytest.mark.parametrize(("loss", "warned"), [(0.7, False), (0.71, True), (None, False)])
+def test_a_model_that_is_worse_than_a_coin_is_named(loss: float | None, warned: bool) -> None:
+    models = {"lic": {"title": "LIC", "silent_units": None, "s_fall": None, "logloss": loss}}
+    said = report.warnings({"models": models})
+    assert [each.startswith("LIC: its log loss is 0.710") for each in said] == [True] * warned  # fmt: skip
 
 
 def test_what_s_learned() -> None:
@@ -46,13 +75,14 @@ def test_what_s_learned() -> None:
 
 @pytest.mark.parametrize(("repeats", "negatives_from", "advice"), [(0.22, "both", True), (0.22, "popularity", False), (0.81, "both", False)])  # fmt: skip
 def test_repeats(repeats: float, negatives_from: str, advice: bool) -> None:
-    said = found(repeats=repeats, negatives_from=negatives_from)
+    said = found(data={"repeats": repeats}, negatives_from=negatives_from)
     assert any(f"{repeats:.0%} of the events are an item that their user took before" in each for each in said)  # fmt: skip
     assert any("--negatives-from popularity" in each for each in said) == advice
 
 
 def test_a_run_over_a_source_knows_no_repeats() -> None:
-    results = {"models": {}, "data": {"labels": "real"}, "config": {"negatives_from": "both"}}
+    of_source = {name: value for name, value in DATA.items() if name != "repeats"}
+    results = {"models": {}, "data": of_source, "config": CONFIG}
     assert report.verdict(results) == []
 
 

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ CAPTIONS = {
 }
 
 SILENT = 0.9  # share of the tower's units
-NO_LEAD = 0.001  # of seen AUC: less than seeds differ by
+NO_LEAD = 0.002  # of seen AUC: as much as seeds differ by on check-ins (docs/training.md)
 FLAT = 0.1  # of s, over half the clock
 FEW_REPEATS = 0.3  # of the events
+FEW_PARTS = 8  # of the stream, to tell how far a lead differs
+WORSE_THAN_A_COIN = 0.7  # log loss; answering one half to everything has 0.693
 FIGURES = ("seen_auc", "seen_uauc", "own_auc", "auc", "logloss")
 
 
@@ -74,11 +77,11 @@ def table(results: dict[str, Any]) -> list[list[str]]:
 def verdict(results: dict[str, Any]) -> list[str]:
     """What the figures say, in sentences: the clock beside its control, what s learned, what the data are like."""
     models, data = results["models"], results["data"]
-    return [*_worth(models), *_learned(models), *_likeness(data, results["config"])]
+    return [*_worth(models, data), *_learned(models), *_likeness(data, results["config"])]
 
 
-def _worth(models: dict[str, Any]) -> list[str]:
-    """Of the time of day: LIC's lead over its control."""
+def _worth(models: dict[str, Any], data: dict[str, Any]) -> list[str]:
+    """Of the time of day: LIC's lead over its control, beside how far that differs over the stream."""
     auc = {
         name: model["seen_auc"] for name, model in models.items() if model["seen_auc"] is not None
     }
@@ -90,14 +93,26 @@ def _worth(models: dict[str, Any]) -> list[str]:
         ]
     lead = auc["lic"] - auc["lic-shuffled"]
     of_control = "its control, whose behaviours have the times of others of the same user"
-    if lead < NO_LEAD:
+    spread = _spread(models["lic"], models["lic-shuffled"], data)
+    beside = "" if spread is None else f" (± {spread:.4f} over the stream, 95%)"
+    if lead < max(spread or 0.0, NO_LEAD):
         return [
-            f"LIC's seen AUC is {lead:+.4f} beside that of {of_control}: this run shows no gain from the time of day."
+            f"LIC's seen AUC is {lead:+.4f}{beside} beside that of {of_control}: this run shows no gain from the time of day."
         ]
     return [
-        f"LIC's seen AUC is {lead:.4f} above that of {of_control}: that much came from the time of day, in one run. "
-        "How far seeds differ tells python -m longclock.study."
+        f"LIC's seen AUC is {lead:.4f}{beside} above that of {of_control}: that much came from the time of day, in one run. "
+        "For how far seeds differ, run python -m longclock.study."
     ]
+
+
+def _spread(model: dict[str, Any], control: dict[str, Any], data: dict[str, Any]) -> float | None:
+    """Half of the 95% confidence interval of a lead in seen AUC, by the leads in the parts of the stream that count; None of too few."""
+    parts = list(zip(model["seen_auc_over_stream"], control["seen_auc_over_stream"], strict=True))
+    first = math.ceil(len(parts) * data["counted_from_event"] / max(data["events"], 1))
+    leads = [one - other for one, other in parts[first:] if one is not None and other is not None]
+    if len(leads) < FEW_PARTS:
+        return None
+    return 1.96 * statistics.stdev(leads) / math.sqrt(len(leads))
 
 
 def _learned(models: dict[str, Any]) -> list[str]:
@@ -124,11 +139,16 @@ def _learned(models: dict[str, Any]) -> list[str]:
 
 
 def _likeness(data: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    """Of the events: how many repeat what their user did before, and whether the negatives suit that."""
+    """Of the events: whether a search has anything to choose, how many repeat what their user did before, and whether negatives suit that."""
+    found = []
+    if data["history_longest"] <= config["k"]:
+        found.append(
+            f"No history is longer than K = {config['k']}: a search keeps all of it and chooses nothing; take a smaller --k."
+        )
     share = data.get("repeats")
     if share is None:  # a run over a source does not hold what it would be counted of
-        return []
-    found = [f"{share:.0%} of the events are an item that their user took before."]
+        return found
+    found.append(f"{share:.0%} of the events are an item that their user took before.")
     if (
         data["labels"] == "sampled negatives"
         and share < FEW_REPEATS
@@ -145,6 +165,11 @@ def warnings(results: dict[str, Any]) -> list[str]:
     found = []
     for model in results["models"].values():
         found += trouble(model["title"], model["silent_units"], model["s_fall"])
+        loss = model["logloss"]
+        if loss is not None and loss > WORSE_THAN_A_COIN:
+            found.append(
+                f"{model['title']}: its log loss is {loss:.3f}, that of answering one half to everything 0.693; try a smaller --lr."
+            )
     return found
 
 
