@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import seed_everything
 from model_zoo.LongCTR.DIN import DIN
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS], help="(all)")
     args = p.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)  # layers this small gain nothing from more
     stream = nyc() if args.days is None else nyc().head(args.days)
     with tempfile.TemporaryDirectory() as folder:
         features = write(stream, Path(folder))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -275,12 +274,11 @@ def test_the_example_reaches_its_auc() -> None:
 
     def auc(*options: str) -> float:
         command = [sys.executable, str(ROOT / "examples" / "train_fuxictr.py"), *options]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr
         found = re.fullmatch(rf"{options[1]}: AUC (0\.\d{{4}}), log loss 0\.\d{{4}}\n", done.stdout)
         assert found is not None, done.stdout
         return float(found.group(1))
 
-    assert auc("--models", "LIC") > 0.84  # 0.81 with shuffled times
+    assert auc("--models", "LIC") > 0.83  # 0.847 to 0.863 by seed, 0.81 with shuffled times
     assert auc("--models", "DIN", "--days", "7") > 0.5
