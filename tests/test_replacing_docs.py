@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pages import names_of
+from pages import blocks, names_of
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +18,28 @@ def names() -> dict[str, Any]:
 def test_both_models_answer(names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert names["control"].shape == names["content_alone"].shape == (8,)
     assert not torch.equal(names["control"], names["content_alone"])
+
+
+@pytest.mark.parametrize("place", ["behind", "in front"])
+def test_the_control_shuffles_real_behaviours_alone(place: str) -> None:
+    """Where padding has times of its own, none of these comes into a history."""
+    names = names_of("replacing-twin.md")
+    when, lengths, size = names["when"].clone(), names["lengths"], names["when"].shape[1]
+    position = torch.arange(size)
+    (block,) = [text for _, text in blocks("replacing-twin.md", "python") if "shuffled =" in text]
+    if place == "behind":
+        inside = position < lengths[:, None]
+    else:
+        inside = position >= size - lengths[:, None]
+        block = "\n".join(line for line in block.splitlines() if not line.startswith("inside ="))
+    when[~inside] = -1
+    names |= {"when": when, "inside": inside}
+    exec(block, names)
+    shuffled = names["shuffled"]
+    for before, after, own in zip(when, shuffled, inside, strict=True):
+        assert torch.equal(before[own].sort().values, after[own].sort().values)
+        assert not torch.equal(before[own], after[own])
+    assert (shuffled[~inside] == -1).all()
 
 
 def test_gradients_reach_the_rows_that_were_found(names: dict[str, Any]) -> None:
