@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 import longclock as lc
+from longclock import baselines, jagged, metrics, plot
 
 
 class Jagged:
@@ -172,3 +173,33 @@ def test_nested_times_are_refused() -> None:
             ValueError, match=r"^clock_time: timestamps must be a tensor of one shape"
         ):
             lc.clock_time(times)
+
+
+S, M, D, K = 2, 6, 4, 3
+FOUND = lc.TopK(torch.zeros(S, K), torch.zeros(S, K, dtype=torch.int64))
+ROWS, TIME, NOW = torch.zeros(S, M, D), torch.zeros(S, M, dtype=torch.int64), torch.zeros(S).long()
+CLOCK = lc.LongTermInterestClock(D, D, k=K)
+HISTORY = lc.History.dense(ROWS, TIME)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("found", lambda found: lc.esu_attention(torch.zeros(S, 1, D), ROWS, TIME, NOW, lc.TimeSimilarity(), found=found)),
+        ("found", lambda found: CLOCK(torch.zeros(S, D), HISTORY, NOW, found=found)),
+        ("found", lambda found: CLOCK.search_loss(torch.zeros(S, D), HISTORY, NOW, found=found)),
+        ("found", lambda found: baselines.TWIN(D, D, k=K)(torch.zeros(S, D), HISTORY, NOW, found=found)),
+        ("found", lambda found: jagged.select(found, torch.tensor([0, M, 2 * M]), torch.zeros(2 * M))),
+        ("found", lambda found: metrics.recall_of_attention(np.ones((S, M)), found)),
+        (r"found\[8\]", lambda found: plot.kept(np.arange(M), {8: found})),
+        ("indices", lambda found: lc.merge_topk(torch.zeros(S, K), found, K)),
+        ("scores", lambda found: lc.merge_topk(found, torch.zeros(S, K).long(), K)),
+        ("scores", lambda found: lc.block_topk(found, K)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("found", [FOUND, torch.zeros(S, M).topk(K)])
+def test_a_part_of_what_a_search_found_is_asked_for(name, call, found) -> None:
+    kind = type(found).__name__
+    part = "indices" if name != "scores" else "scores" if kind == "TopK" else "values"
+    with pytest.raises(ValueError, match=rf": {name} must be .*, got {kind}; give its \.{part}$"):
+        call(found)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from longclock._constants import DEFAULT_UNIT, MAX_PERIOD
-from longclock.types import Lookup
+from longclock.types import Lookup, TopK
 
 if TYPE_CHECKING:
     from longclock.types import Mlp
@@ -77,22 +77,37 @@ def resolve_mlp(op: str, mlp: Mlp) -> dict[str, Tensor]:
 def require_tensor(op: str, name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise ValueError(
-            f"{op}: {name} must be a tensor, got {type(value).__name__}{remedy(value)}"
+            f"{op}: {name} must be a tensor, got {type(value).__name__}{remedy(value, name)}"
         )
 
 
-def remedy(value: Any) -> str:
-    """How a tensor is made of it."""
+def remedy(value: Any, name: str) -> str:
+    """How a tensor is made of it, for the argument of that name."""
     if isinstance(value, nn.Embedding):
         return "; give its weight"
     if isinstance(value, Lookup):
         return "; give its table here and its ids as ids"
+    if is_found(value):
+        return _part_of_found(value, name)
     if type(value).__module__.split(".")[0] == "numpy":
         return "; make one with torch.from_numpy"
     if isinstance(value, (list, tuple, int, float)):
         return "; make one with torch.tensor"
     if hasattr(value, "values") and hasattr(value, "offsets"):
         return "; give its values() here and its offsets() as offsets, a ragged layout"
+    return ""
+
+
+def is_found(value: Any) -> bool:
+    """What a search gives whole, as torch.topk does: scores and indices."""
+    return isinstance(value, tuple) and hasattr(value, "indices")
+
+
+def _part_of_found(value: Any, name: str) -> str:
+    if "scores" in name:
+        return f"; give its .{'scores' if isinstance(value, TopK) else 'values'}"
+    if any(word in name for word in ("found", "indices", "ids")):
+        return "; give its .indices"
     return ""
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longclock._extras import TRAIN_EXTRA, imported_for
+from longclock._mlp import is_found, remedy
 
 with imported_for("longclock.metrics", TRAIN_EXTRA):
     from scipy.stats import rankdata
@@ -170,6 +171,10 @@ def recall_of_attention(mass: Array, found: Array, k: int | None = None) -> floa
 
 def _matrix(name: str, values: Any, kinds: str) -> Any:
     """An array of two dimensions."""
+    if is_found(values):
+        raise ValueError(
+            f"recall_of_attention: {name} must be an array, got {type(values).__name__}{remedy(values, name)}"
+        )
     matrix = np.asarray(values)
     if matrix.ndim != 2 or matrix.dtype.kind not in kinds:
         raise ValueError(

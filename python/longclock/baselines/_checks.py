@@ -49,7 +49,7 @@ def require_dense(op: str, **arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Tensor):
             raise ValueError(
-                f"{op}: {name} must be a tensor, got {type(value).__name__}{remedy(value)}"
+                f"{op}: {name} must be a tensor, got {type(value).__name__}{remedy(value, name)}"
             )
         for wrong in wrong_tensor(name, value):
             raise ValueError(f"{op}: {wrong}")

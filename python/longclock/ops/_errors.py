@@ -187,7 +187,7 @@ def _wrong(argument: str, value: Any, hint: Any) -> Iterator[str]:
         yield from wrong_tensor(argument, value)
     elif Tensor in kinds:
         wanted = "a tensor or a Lookup" if Lookup in kinds else "a tensor"
-        yield f"{argument} must be {wanted}, got {type(value).__name__}{remedy(value)}"
+        yield f"{argument} must be {wanted}, got {type(value).__name__}{remedy(value, argument)}"
     elif kinds & {int, float, bool} and not any(map(typing.get_origin, kinds)):
         yield from _wrong_scalar(argument, value, kinds)
 

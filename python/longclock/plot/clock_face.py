@@ -16,6 +16,7 @@ from matplotlib.projections.polar import PolarAxes
 
 from longclock._colours import GREY, HAND, OF_HOURS, colours_of_groups
 from longclock._constants import ELAPSED
+from longclock._mlp import is_found, remedy
 from longclock.nn import TimeSimilarity
 from longclock.plot.style import plain
 
@@ -207,6 +208,8 @@ def _hours(op: str, hours: Sequence[float]) -> list[float]:
 
 
 def _integers(op: str, name: str, values: Any) -> npt.NDArray[np.int64]:
+    if is_found(values):
+        raise ValueError(f"{op}: {name} must be integers in one dimension, got {type(values).__name__}{remedy(values, name)}")  # fmt: skip
     array = np.asarray(torch.as_tensor(values).detach().cpu())
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(f"{op}: {name} must be integers in one dimension, got {array.dtype} {list(array.shape)}")  # fmt: skip
