@@ -31,10 +31,11 @@ HEAD = """# API
 
 <!-- made by docs/build_api.py from the docstrings; change those -->
 
-`import longclock as lc`. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
+`import longclock as lc` gives what begins with `lc`; everything else stands here by the name that it is imported by. The letters of the shapes are those of [mathematics.md](mathematics.md); what holds for every op (order, NaN,
 padding, dtypes, determinism) stands [there](mathematics.md#semantics). `lc.reference` has every op under the same name in plain
 PyTorch, for any float dtype and device; modules run it with `backend="reference"`. The rivals are in `longclock.baselines`, optimizers of
-embeddings in `lc.optim`, searches of what lies on several ranks in `lc.distributed` ([scaling.md](scaling.md)), jagged tensors in `lc.jagged` and `lc.interop`, what serves a trained model in `longclock.serve` ([serving.md](serving.md)), pictures in `longclock.plot`.
+embeddings in `lc.optim`, searches of what lies on several ranks in `lc.distributed` ([scaling.md](scaling.md)), jagged tensors in `lc.jagged` and `lc.interop`, stores of
+histories in `longclock.store`, sources of events in `longclock.data.sources` ([events.md](events.md)), what serves a trained model in `longclock.serve` ([serving.md](serving.md)), pictures in `longclock.plot`.
 
 `mlp` is `(w1, b1, w2, b2)` or an `lc.TimeSimilarity`, which has clocks and units of its own; what is given besides must agree with them. `clocks` is a
 period in seconds, `lc.ELAPSED` (how long ago), or a tuple of up to four of them. `clocks=None` is a day, `unit=None` 3,600 seconds, of `lc.ELAPSED` 60. `**options` of `lc.gsu_score` and `lc.clock_gsu`, and `**layout` of `lc.hamming_gsu`, are the keyword arguments from `ids` on; those that
@@ -115,8 +116,11 @@ SECTIONS = (
     ("Interest modules", (nn.InterestModule,)),
     ("Rivals", tuple(getattr(baselines, name) for name in RIVALS)),
 )
-# Packages whose names are shown with theirs.
-APART = (distributed, jagged, interop.torchrec, interop.fuxictr, interop.torch_rechub, plot)
+# Where public names are imported from, the first that has one first.
+PACKAGES = (
+    lc, optim, distributed, jagged, interop.torchrec, interop.fuxictr, interop.torch_rechub, store, sources, plot, serve, nn, baselines,
+    data, metrics,
+)  # fmt: skip
 LISTED = [thing for _, things in SECTIONS for thing in things]
 MORE = [op for op in (getattr(ops, name) for name in ops.__all__) if op not in LISTED]
 # What is shown of a class besides its docstring.
@@ -159,36 +163,47 @@ OBJECTS = {
     lc.LongTermInterestClock: "clock",
     lc.ClockAttentionStack: "stack",
     nn.InterestModule: "interest",
+    lc.History: "history",
+    lc.QuantizedRows: "rows",
     store.BehaviourStore: "store",
     serve.Recommender: "recommender",
 }  # what is shown called
 
 
 def public() -> dict[str, Any]:
-    """Everything public by its name: what the page shows, and what the packages export."""
-    shown = {name_of(thing): thing for thing in LISTED}
-    packages = (lc, ops, nn, optim, data, metrics, serve, store)
-    exported = {name: getattr(package, name) for package in packages for name in package.__all__}
-    apart = (getattr(package, name) for package in APART for name in package.__all__)
-    exported |= {name_of(thing): thing for thing in apart}
-    return {
-        name: thing
-        for name, thing in (shown | exported).items()
-        if not isinstance(thing, (ModuleType, str))
-    }
+    """Everything public by the name that it is imported by: what the page shows, and what the packages export."""
+    exported = (getattr(package, name) for package in PACKAGES for name in package.__all__)
+    things = [
+        *LISTED,
+        *MORE,
+        *(each for each in exported if not isinstance(each, (ModuleType, str))),
+    ]
+    documented = [thing for thing in things if thing is not sources.Cursor]  # a type's other name
+    return {path_of(thing): thing for thing in documented}
 
 
-def name_of(thing: Any) -> str:
-    """As it is called: what lies in a package of its own with the package's name."""
-    for package in APART:
-        if thing.__module__.startswith(package.__name__):
-            return f"{package.__name__.removeprefix('longclock.')}.{thing.__name__}"
-    return str(thing.__name__)
+def path_of(thing: Any) -> str:
+    """The name that it is imported by; what ``import longclock as lc`` gives begins with ``lc``."""
+    name = str(thing.__name__)
+    for package in PACKAGES:
+        if name in package.__all__ and getattr(package, name) is thing:
+            return shown(f"{package.__name__}.{name}")
+    raise LookupError(f"{thing} is exported by none of the packages that the page shows")
+
+
+def shown(path: str) -> str:
+    """A name that begins with ``longclock``, as the page has it."""
+    rest = path.removeprefix("longclock.")
+    return f"lc.{rest}" if rest.split(".")[0] in lc.__all__ else path
+
+
+def heading(thing: Any) -> str:
+    return re.sub(r"^(lc|longclock)\.", "", path_of(thing))
 
 
 def code(text: str) -> str:
     """Docstrings mark code with two backticks and names with a role, Markdown both with one."""
-    return re.sub(r":\w+:`(?:longclock\.)?([^`]*)`", r"`\1`", text).replace("``", "`")
+    return re.sub(r":\w+:`([^`]*)`", lambda m: f"`{shown(m[1])}`", text).replace("``", "`")
 
 
 def shapes(text: str) -> str:
@@ -242,35 +257,36 @@ def markdown(doc: str) -> str:
     return "\n\n".join(out)
 
 
-def signature(thing: Callable[..., Any], owner: str = "") -> str:
+def signature(thing: Callable[..., Any], name: str) -> str:
+    """A call of it by that name."""
     parameters = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
+    stars: dict[Any, str] = {
+        inspect.Parameter.VAR_POSITIONAL: "*",
+        inspect.Parameter.VAR_KEYWORD: "**",
+    }
     parts, star = [], False
     for parameter in parameters:
+        star |= parameter.kind is parameter.VAR_POSITIONAL
         if parameter.kind is parameter.KEYWORD_ONLY and not star:
             parts.append("*")
             star = True
-        name = f"**{parameter.name}" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
         default = parameter.default
-        parts.append(name if default is parameter.empty else f"{name}={default!r}")
-    call = f"{name_of(thing)}({', '.join(parts)})"
-    if owner and not inspect.ismethod(thing):  # of an object
-        return f"{owner.lower()}.{call}"
-    package = "lc.optim" if thing.__module__ == optim.__name__ else "lc"
-    if thing.__module__.startswith(store.__name__):
-        package = "longclock.store"
-    if thing.__module__.startswith(plot.__name__):  # is not imported with longclock
-        package = "longclock"
-    return f"{package}.{owner}.{call}" if owner else f"{package}.{call}"
+        parts.append(
+            stars.get(parameter.kind, "")
+            + (parameter.name if default is parameter.empty else f"{parameter.name}={default!r}")
+        )
+    return f"{name}({', '.join(parts)})"
 
 
 def section(thing: Any) -> str:
-    parts = [f"### {name_of(thing)}"]
-    if not thing.__module__.startswith("longclock.baselines"):  # these hand most arguments on
-        parts.append(f"```python\n{signature(thing)}\n```")
+    parts, path = [f"### {heading(thing)}"], path_of(thing)
+    rival = thing.__module__.startswith("longclock.baselines")  # these hand most arguments on
+    parts.append(f"```python\n{f'{path}(...)' if rival else signature(thing, path)}\n```")
     parts.append(markdown(inspect.getdoc(thing) or ""))
     for name in METHODS.get(thing, ()):
         method = getattr(thing, name)
-        call = f"```python\n{signature(method, OBJECTS.get(thing, thing.__name__))}\n```"
+        owner = path if inspect.ismethod(method) else OBJECTS[thing]  # else of an object
+        call = f"```python\n{signature(method, f'{owner}.{name}')}\n```"
         parts.append(f"#### .{name}\n\n{call}\n\n{markdown(inspect.getdoc(method) or '')}")
     return "\n\n".join(parts)
 

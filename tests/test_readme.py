@@ -275,14 +275,38 @@ def test_files_that_the_pages_name_exist():
                 assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
-def test_api_page_is_up_to_date():
+def build_api():
     spec = importlib.util.spec_from_file_location("build_api", ROOT / "docs" / "build_api.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_api_page_is_up_to_date():
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert module.page() == page, "run python docs/build_api.py"
+    assert build_api().page() == page, "run python docs/build_api.py"
+
+
+def test_api_page_shows_every_name_as_it_is_imported():
+    """What begins with lc is there after ``import longclock as lc``, what begins with longclock is imported by that name."""
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    objects = {of: kind for kind, of in build_api().OBJECTS.items()}
+    called = re.findall(r"^```python\n([\w.]+)\(", page, re.MULTILINE)
+    assert len(called) == len(re.findall(r"^###", page, re.MULTILINE))  # each has its call
+    for name in called:
+        kind, _, method = name.partition(".")
+        assert kind in {"lc", "longclock"} or hasattr(objects[kind], method), name
+    for name in dict.fromkeys(re.findall(r"\b((?:lc|longclock)(?:\.[A-Za-z_]\w*)+)", page)):
+        thing = importlib.import_module("longclock")
+        path = "longclock"
+        for part in name.split(".")[1:]:
+            path += f".{part}"
+            if name.startswith("longclock.") and not hasattr(thing, part):
+                thing = importlib.import_module(path)
+            else:
+                thing = getattr(thing, part)
 
 
 def test_api_page_has_everything_public():
