@@ -90,6 +90,7 @@ SECTIONS = (
             plot.clock_face,
             plot.hands,
             plot.kept,
+            plot.interest_over_day,
             plot.points,
             plot.quality_and_cost,
             plot.over_hours,

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 import math
+import re
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +64,19 @@ def test_what_is_kept_lies_at_its_time() -> None:
         assert len(np.unique(colours, axis=0)) == 3
 
 
+def test_the_example_of_the_face_asks_at_both_hours() -> None:
+    """What stands under an hour was found at it: half of what is kept lies within three hours of it."""
+    torch.manual_seed(0)
+    (test,) = doctest.DocTestFinder().find(plot.clock_face, globs={})
+    code = "".join(example.source for example in test.examples if "savefig" not in example.source)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert re.search(r"\{8: found\[0\], 22: found\[1\]\}", test.docstring or "")
+    for hour, found in zip((8, 22), names["found"], strict=True):
+        apart = lc.circular_delta(names["times"][found], torch.tensor(3600 * hour)) / 3600
+        assert apart.median() < 3, hour
+
+
 def test_names_of_the_most_frequent_groups_are_shown() -> None:
     groups = [group for group in range(12) for _ in range(20 - group)]
     figure = plot.kept(np.arange(len(groups)), {1: []}, groups=groups, names=[f"$g_{group}$" for group in range(12)])  # fmt: skip
@@ -85,11 +101,36 @@ def test_names_of_the_most_frequent_groups_are_shown() -> None:
         (lambda: plot.kept([1, 2], {8: [2]}), r"kept: found\[8\] must be below 2, got 2"),
         (lambda: plot.kept([1, 2], {8: [0]}, groups=[1]), r"kept: groups must have shape \[2\] to match times, got \[1\]"),
         (lambda: plot.clock_face(curve(), [1, 2], {}), "clock_face: give at least one hour"),
+        (lambda: plot.interest_over_day([0, 1], [[0.5]], ["a"]), "interest must have a row for each of the 2 hours, got 1"),
+        (lambda: plot.interest_over_day([1, 1], [[0.5], [0.5]], ["a"]), "hours must ascend from 0 to below 24"),
+        (lambda: plot.interest_over_day([24], [[0.5]], ["a"]), "hours must ascend from 0 to below 24"),
+        (lambda: plot.interest_over_day([1], [0.5], ["a"]), "interest must be numbers in 2 dimensions, got"),
+        (lambda: plot.interest_over_day([1], [[0.5]], []), r"groups must be from 0 to -1, as there are names, got \[0\]"),
+        (lambda: plot.interest_over_day([1], [[0.5]], ["a"], groups=[0, 0]), r"groups must have shape \[1\], one for each candidate, got \[2\]"),
+        (lambda: plot.interest_over_day([1], [[0.5]], ["a"], events=[[1]]), r"events must have shape \[1, 24\], got \[1, 1\]"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(call, message) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_interest_in_a_category_is_the_mean_of_its_candidates() -> None:
+    hours, interest = np.arange(96) / 4, np.random.default_rng(0).random((96, 4))
+    events = np.arange(4 * 24).reshape(4, 24)
+    of_category = plot.interest_over_day(hours, torch.from_numpy(interest), ["tea", "jazz"], groups=[1, 0, 1, 1], events=events)  # fmt: skip
+    lines, bars = of_category.axes
+    assert [line.get_label() for line in lines.lines] == ["jazz", "tea"]
+    for line, own in zip(lines.lines, ([0, 2, 3], [1]), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), hours)
+        np.testing.assert_allclose(line.get_ydata(), interest[:, own].mean(1))
+    heights = [[bar.get_height() for bar in container] for container in bars.containers]
+    np.testing.assert_array_equal(heights, [events[[0, 2, 3]].sum(0), events[1]])
+    each = plot.interest_over_day(hours, interest, list("abcd"), title="a day")
+    (lines,) = each.axes
+    assert [line.get_label() for line in lines.lines] == list("abcd")
+    np.testing.assert_allclose([line.get_ydata() for line in lines.lines], interest.T)
+    assert lines.get_title(loc="left") == "a day"
 
 
 def test_a_model_has_one_colour_in_every_picture() -> None:

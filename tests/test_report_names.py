@@ -62,8 +62,8 @@ def test_a_report_takes_any_name(tmp_path, name):
         "models": {"m": {"title": name, **dict.fromkeys(METRICS, 0.5), "silent_units": 1.0, "s_fall": -1.0, "events_per_second": 1.0, "seconds": 1.0,
                          "seen_auc_over_stream": [0.5, None], "seen_auc_by_hour": [0.5] * 24, "diverged": None,
                          "similarity": {"hours": [0, 1], "s": [1.0, 0.5]}}},
-        "interest": {"model": name, "user": 1, "hours": [0, 12],
-                     "items": [{"name": name, "probability": [0.1, 0.2], "events_by_hour": [1] * 24}]},
+        "interest": {"model": name, "user": 1, "hours": [0, 12], "by": name, "names": [name],
+                     "items": [{"name": name, "group": 0, "probability": [0.1, 0.2], "events_by_hour": [1] * 24}]},
         "clock": {"user": 1, "item": name, "similarity": {"hours": [0, 12], "s": [1.0, 0.5]}, "hours": [8, 22], "kept": [[0], [1]],
                   "times": [0, 3600], "groups": [0, 1], "names": [name, name]},
     }  # fmt: skip

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,11 +15,12 @@ from safetensors.torch import save
 from streams import stream
 from test_train import SMALL
 
-from longclock.train import checkpoint
+from longclock.train import checkpoint, results
 from longclock.train.batches import TrainingData
 from longclock.train.cli import main
 from longclock.train.compare import Options, run_model
-from longclock.train.config import USUAL
+from longclock.train.config import MODELS, USUAL
+from longclock.train.loop import Run
 
 
 def test_command_line_from_events_to_report(tmp_path, capsys):
@@ -31,31 +33,57 @@ def test_command_line_from_events_to_report(tmp_path, capsys):
     assert main(arguments) == 0
     assert "LIC, shuffled times" in capsys.readouterr().out
 
-    results = json.loads((out / "results.json").read_text())
-    assert list(results["models"]) == list(USUAL)
-    assert results["config"]["k"] == 3
-    assert results["config"]["seed"] == 0
-    assert results["data"]["events"] == 300
-    assert results["versions"]["torch"] == torch.__version__
-    assert results["command"].startswith("python -m longclock.train --events")
-    for model in results["models"].values():
+    found = json.loads((out / "results.json").read_text())
+    assert list(found["models"]) == list(USUAL)
+    assert found["config"]["k"] == 3
+    assert found["config"]["seed"] == 0
+    assert found["data"]["events"] == 300
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["command"].startswith("python -m longclock.train --events")
+    for model in found["models"].values():
         assert all(0 <= model[name] <= 1 for name in ("seen_auc", "seen_uauc", "own_auc", "auc"))
         assert model["seen_auc_long"] is None  # no history is that long
         assert len(model["seen_auc_by_hour"]) == 24
         assert 0 <= model["silent_units"] <= 1
-    assert len(results["models"]["lic"]["similarity"]["s"]) == 49
-    assert results["models"]["twin"]["similarity"] is None
-    assert len(results["interest"]["items"][0]["probability"]) == 96
+    assert len(found["models"]["lic"]["similarity"]["s"]) == 49
+    assert found["models"]["twin"]["similarity"] is None
+    interest = found["interest"]
+    assert interest["by"] == "category"
+    assert sorted(interest["names"]) == [f"<kind {kind}>" for kind in (1, 2, 3)]
+    for item in interest["items"]:
+        assert item["name"].startswith(interest["names"][item["group"]])
+        assert len(item["probability"]) == 96
 
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 7
     assert 'src="http' not in page
+    assert "at the end of the stream, the mean over those of each category. Bars" in page
     assert sorted(path.stem for path in out.glob("*.png")) == [
         "by_hour", "clock", "comparison", "interest", "over_stream", "recall", "similarity",
     ]  # fmt: skip
-    first = results["models"]["lic"]["seen_auc"]
+    first = found["models"]["lic"]["seen_auc"]
     assert main([*arguments, "--resume", "--model", "lic"]) == 0
     assert json.loads((out / "results.json").read_text())["models"]["lic"]["seen_auc"] == first
+
+
+@pytest.mark.parametrize("categories", ["none", "unknown", "two fields"])
+def test_a_users_day_is_by_the_coarsest_category_or_by_item(categories):
+    events = stream()
+    two = {"category": 1 + events.item % 3, "artist": 1 + events.item % 6}
+    given = {"none": {}, "unknown": {"category": 0 * events.item}, "two fields": two}[categories]
+    events = dataclasses.replace(events, categories=given, category_sizes={})
+    data = TrainingData.of(events, SMALL)
+    interest = results.interest_over_a_day(Run.start(data, MODELS["no-time"], SMALL), data)
+    own = events.item[events.user == interest["user"]]
+    taken = [sum(item["events_by_hour"]) for item in interest["items"]]
+    if categories == "two fields":
+        assert interest["by"] == "category"
+        assert sorted(interest["names"]) == ["category 1", "category 2", "category 3"]
+        assert sum(taken) == len(own)  # few items: all are asked for
+    else:
+        assert interest["by"] == "item"
+        assert interest["names"] == [item["name"] for item in interest["items"]]
+        assert taken == sorted(np.bincount(own).tolist(), reverse=True)[:4]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures, by matplotlib: what a clock looks at, and how models compare. They read plain numbers and return figures.
+"""Pictures, by matplotlib: what a clock looks at, what a user is interested in over a day, and how models compare. They read plain numbers and return figures.
 
 Example::
 
@@ -16,8 +16,9 @@ with imported_for("longclock.plot", TRAIN_EXTRA):
     import matplotlib  # noqa: F401
 
 from longclock.plot.clock_face import clock_face, hands, kept
+from longclock.plot.interest import interest_over_day
 from longclock.plot.models import over_hours, points, quality_and_cost, shares_found
 
 __all__ = [
-    "clock_face", "colours_of", "hands", "kept", "over_hours", "points", "quality_and_cost", "shares_found",
+    "clock_face", "colours_of", "hands", "interest_over_day", "kept", "over_hours", "points", "quality_and_cost", "shares_found",
 ]  # fmt: skip

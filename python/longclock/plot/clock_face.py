@@ -95,8 +95,8 @@ def clock_face(
         >>> import longclock as lc
         >>> from longclock import plot
         >>> s, times, now = lc.TimeSimilarity(), 3601 * torch.arange(500), 86400 * 30 + 3600 * torch.tensor([8, 22])
-        >>> query, keys = torch.randn(2, 16), torch.randn(500, 16)
-        >>> found = lc.clock_gsu(query[None], keys[None], times[None], now[:1], s, k=20).indices[0]
+        >>> query, keys = torch.randn(2, 16), torch.randn(500, 16).expand(2, -1, -1)
+        >>> found = lc.clock_gsu(query, keys, times.expand(2, -1), now, s, k=20).indices  # a query at each hour
         >>> plot.clock_face(s, times, {8: found[0], 22: found[1]}).savefig("face.png")
     """
     history = _History("clock_face", times, found, groups, names)

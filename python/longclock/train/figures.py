@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from longclock import plot
-from longclock._colours import COLOURS, colours_of
+from longclock._colours import colours_of
 from longclock.plot.style import figure_of, new_axes, numbers, plain
 
 Results = dict[str, Any]
@@ -125,28 +125,19 @@ def clock(results: Results) -> Figure | None:
 
 
 def interest(results: Results) -> Figure | None:
-    """One user's interest in their most frequent items over 24 hours."""
+    """One user's interest over 24 hours, by category where items have one."""
     found = results["interest"]
     if found is None:
         return None
-    axes = new_axes(
-        f"User {found['user']}: predicted interest over the day ({plain(found['model'])})",
-        "local time, hours",
-        "predicted probability",
+    items = found["items"]
+    return plot.interest_over_day(
+        found["hours"],
+        np.array([item["probability"] for item in items]).T,
+        found["names"],
+        groups=[item["group"] for item in items],
+        events=np.array([item["events_by_hour"] for item in items]),
+        title=f"User {found['user']}: predicted interest over the day ({plain(found['model'])})",
     )
-    counts = axes.twinx()
-    counts.set_ylabel("events by hour (bars)")
-    width = 0.8 / max(len(found["items"]), 1)
-    for number, (colour, item) in enumerate(zip(COLOURS[::-1], found["items"], strict=False)):
-        hours = np.arange(24) + width * (number + 0.5) + 0.1
-        counts.bar(hours, item["events_by_hour"], width, color=colour, alpha=0.3)
-        axes.plot(found["hours"], item["probability"], color=colour, label=plain(item["name"], 30))
-    axes.set_zorder(counts.get_zorder() + 1)  # lines over bars
-    axes.patch.set_visible(False)
-    counts.spines[["top"]].set_visible(False)
-    axes.set_xticks(range(0, 25, 3))
-    figure_of(axes).legend(fontsize=8, frameon=False, loc="outside lower center", ncols=4)
-    return figure_of(axes)
 
 
 def all_figures(results: Results) -> dict[str, Figure]:

@@ -30,7 +30,7 @@ CAPTIONS = {
     "similarity": "How much a behaviour counts by its distance in time of day alone. Attention is a "
     "softmax, so only differences of s matter: the curves start at 0.",
     "interest": "Lines: predicted probability of the user's most frequent items at every quarter of an "
-    "hour, at the end of the stream. Bars: when the user really chose them.",
+    "hour, at the end of the stream{mean}. Bars: when the user really chose them.",
 }
 
 SILENT = 0.9  # share of the tower's units
@@ -232,7 +232,11 @@ def _page(results: dict[str, Any], images: dict[str, bytes]) -> str:
 
 
 def _caption(name: str, results: dict[str, Any]) -> str:
-    return CAPTIONS[name].replace("{item}", results["clock"]["item"] if name == "clock" else "")
+    interest = results["interest"]
+    by_category = interest is not None and interest["by"] != "item"
+    mean = f", the mean over those of each {interest['by']}" if by_category else ""
+    item = results["clock"]["item"] if name == "clock" else ""
+    return CAPTIONS[name].replace("{item}", item).replace("{mean}", mean)
 
 
 def _repeated(data: dict[str, Any]) -> str:

@@ -26,7 +26,8 @@ from longclock.train.ranker import Inputs
 
 POINTS = 96  # of a clock's curve: every 15 minutes of a day
 PARTS = 40  # of the stream, for its AUC over time
-INTEREST_ITEMS = 4
+INTEREST_LINES = 4  # of a user's day: categories, or items where these have none
+INTEREST_ITEMS = 8  # of a category
 FACE_BEHAVIOURS = 2000  # of a history that a clock's face shows
 FAR_HOURS = 6
 LONG = 10_000  # behaviours of a long history
@@ -218,36 +219,61 @@ def similarity_curve(run: Run, period: int) -> dict[str, Any] | None:
 
 @torch.no_grad()
 def interest_over_a_day(run: Run, data: TrainingData) -> dict[str, Any] | None:
-    """How likely the most active user takes each of their most frequent items, over 24 hours.
+    """How likely the most active user takes their most frequent items of each of their most frequent categories, over 24 hours;
+    of a stream without categories their most frequent items.
 
     On the day of the user's last event, with all of the user's behaviours in view from where the last
     event's window starts. None where the model diverged.
     """
     stream = data.stream
     user, own = _most_active(stream)
-    items = np.argsort(-np.bincount(stream.item[own]), kind="stable")[:INTEREST_ITEMS]
-    items = np.intersect1d(items, stream.item[own])
+    field, items, groups = _most_frequent(stream, stream.item[own])
     batch = _on_the_last_day(data, own, np.arange(POINTS) * (DAY // POINTS), items)
     probability = torch.sigmoid(run.ranker(batch, data)).unflatten(0, (POINTS, len(items)))
     if not probability.isfinite().all():
         return None
-    curves, names = [], ItemNames(stream)
-    for item, curve in zip(items, probability.T.tolist(), strict=True):
+    curves, item_names = [], ItemNames(stream)
+    lines = list(dict.fromkeys(groups.tolist()))
+    for item, group, curve in zip(items, groups.tolist(), probability.T.tolist(), strict=True):
         taken = own[stream.item[own] == item]
         hours = stream.time[taken] % DAY // 3600
         curves.append(
             {
-                "name": names(int(item)),
+                "name": item_names(int(item)),
+                "group": lines.index(group),
                 "probability": curve,
                 "events_by_hour": np.bincount(hours, minlength=24).tolist(),
             }
         )
+    names = stream.category_names.get(field)
     return {
         "user": user,
         "events": len(own),
         "hours": (np.arange(POINTS) * 24 / POINTS).tolist(),
+        "by": field or "item",
+        "names": [names[line] if names else f"{field} {line}" for line in lines]
+        if field
+        else [curve["name"] for curve in curves],
         "items": curves,
     }
+
+
+def _most_frequent(stream: EventStream, taken: IntArray) -> tuple[str, IntArray, IntArray]:
+    """The coarsest attribute, the most frequent items of its most frequent values among ``taken``, and the value of each; where
+    nothing is known of the items the attribute is empty, and each has a value of its own."""
+    items, counts = np.unique(taken, return_counts=True)
+    items, counts = (each[np.argsort(-counts, kind="stable")] for each in (items, counts))
+    tables = stream.item_categories()
+    field = min(tables, key=lambda name: stream.category_sizes[name], default="")
+    of_item = tables[field][items] if field else np.zeros_like(items)  # 0 is unknown
+    often = np.bincount(of_item, counts)
+    often[0] = 0
+    lines = np.argsort(-often, kind="stable")[:INTEREST_LINES]
+    found = [np.flatnonzero(of_item == line)[:INTEREST_ITEMS] for line in lines if often[line]]
+    if not found:
+        return "", items[:INTEREST_LINES], np.arange(len(items))[:INTEREST_LINES]
+    places = np.concatenate(found)
+    return field, items[places], of_item[places]
 
 
 @torch.no_grad()
