@@ -211,7 +211,7 @@ def test_the_four_figures_are_the_committed_ones():
         value, half = auc("nyc-60-days", model)
         assert words.format(f"{value:.3f} ± {half:.3f}") in gain
     none = next(text for name, text in said.items() if name.startswith("Music"))
-    for model, words in (("lic", "no gain: {} with the clock"), ("no-time", "{} without")):
+    for model, words in (("lic", "no gain from the clock: {} with it"), ("no-time", "{} without"), ("interest-clock", "in each hour has {}")):  # fmt: skip
         assert words.format(f"{auc('music', model)[0]:.3f}") in none
 
 
