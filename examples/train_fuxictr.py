@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Long-term Interest Clock beside FuxiCTR's DIN, both trained by FuxiCTR on check-ins in New York.
 
-    pip install fuxictr pyarrow
+    pip install --no-build-isolation '.[fuxictr]'
     python examples/train_fuxictr.py
 
 The rows of the last days are held out. The data are written as FuxiCTR's models for long sequences read them. See docs/from-fuxictr.md.

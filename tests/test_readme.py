@@ -37,7 +37,6 @@ BUILD_NEEDS = re.findall(
     re.search(r"^requires = (.*)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1],
 )
 
-OTHERS = ("fuxictr", "pyarrow")  # what people come from, and what its example writes files with
 EXTRAS = set(
     re.findall(
         r"^(\w+) = \[",
@@ -107,7 +106,7 @@ def test_command_is_known(command):
         for word in words[2:]:
             word, _, extras = word.rstrip("]").partition("[")
             assert set(extras.split(",")) - {""} <= EXTRAS
-            known = word in (".", "-U", "--no-build-isolation", "dist/longclock-*.whl", *OTHERS)
+            known = word in (".", "-U", "--no-build-isolation", "dist/longclock-*.whl")
             assert known or any(need.startswith(word.partition(">")[0]) for need in BUILD_NEEDS)
     else:
         pytest.fail(f"the README shows a command that no test knows: {command}")
@@ -262,6 +261,13 @@ def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "index.md" or f"({page.name})" in index
+
+
+def test_what_is_no_package_yet_is_not_installed_by_name():
+    """There is none on PyPI: extras are installed from a clone."""
+    texts = [*PAGES, *(ROOT / "examples").glob("*.py")]
+    for text in texts:
+        assert not re.search(r"pip install [^`\n]*\blongclock(\[|[\s`'\"])", text.read_text(encoding="utf-8")), text.name  # fmt: skip
 
 
 def test_files_that_the_pages_name_exist():
