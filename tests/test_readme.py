@@ -263,6 +263,17 @@ def test_every_page_is_in_the_index():
         assert page.name == "index.md" or f"({page.name})" in index
 
 
+def test_the_glossary_has_the_words_that_pages_use_unexplained():
+    terms = (ROOT / "docs" / "terms.md").read_text(encoding="utf-8")
+    rows = {word for cell in re.findall(r"^\| ([^|]+) \|", terms, re.MULTILINE) for word in cell.split(", ")}  # fmt: skip
+    assert rows >= {
+        "s", "GSU", "ESU", "v_cur", "tower", "control", "AUC", "seen AUC", "UAUC", "seen UAUC", "own AUC", "recall@K", "SIM", "ETA", "TWIN",
+    }  # fmt: skip
+    for name in ("SIM, the search-based interest model", "ETA, efficient target attention", "TWIN, the two-stage interest network", "AUC, the chance"):  # fmt: skip
+        assert README.count(name) == 1
+    assert README.index("SIM, the") == README.index("SIM")  # where it is first named
+
+
 def test_what_is_no_package_yet_is_not_installed_by_name():
     """There is none on PyPI: extras are installed from a clone."""
     texts = [*PAGES, *(ROOT / "examples").glob("*.py")]
