@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
 import pytest
 from browser import CHROMIUM, NO_BROWSER, Visit, started
@@ -73,6 +75,28 @@ def test_a_model_has_one_colour(lines, figures):
         shown[name] = [to_hex(line.get_color()) for line in figures[name].axes[0].lines]
     for colours in shown.values():
         assert colours == [wanted[model] for model in MODELS][: len(colours)]
+
+
+def test_every_column_is_said_what_it_is(tmp_path, lines):
+    figures = dict.fromkeys(report.COLUMNS, 0.5)
+    full = [{**figures, **line} for line in lines]
+    assert set(report.table(full, "daily")[0][1:]) == set(report.LEGEND)
+    for given in (lines, full):
+        report.write(given, tmp_path)
+        for file in ("report.html", "report.md"):
+            _, _, end = (tmp_path / file).read_text().partition("What the columns are</h2>" if file == "report.html" else "## What the columns are")  # fmt: skip
+            end = html.unescape(end).replace("\\", "")
+            for column, words in report.LEGEND.items():
+                shown = column in report.table(given, "daily")[0]
+                assert (f"{column}: {words}." in end) == shown, column
+
+
+def test_a_learning_rate_is_said_to_be_chosen_where_it_was(lines):
+    assert "learning rate was chosen of 0.01, 0.02 on what came before" in report.about(lines, (0.01, 0.02))  # fmt: skip
+    assert "No learning rate was chosen: all models learn at 0.02." in report.about(lines, (0.02,))
+    assert "chosen" not in report.about(lines)
+    assert report.about(lines).startswith("5 seeds; ±")
+    assert report.about(lines[:1]).startswith("One seed, which says nothing of others.")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason=NO_BROWSER)

@@ -72,7 +72,7 @@ def _reported(study: Study, results: Results, out: Path, unused: str) -> int:
     if not saved:
         console.say(f"{len(results.unsaved)} runs could not be written into {out}: make room and run the same command")  # fmt: skip
     try:
-        written = report.write(lines, out, unused)
+        written = report.write(lines, out, unused, study.learning_rates)
     except OSError as error:
         console.say(f"the report could not be written into {out}: {error.strerror}; the same command writes it once there is room")  # fmt: skip
         return 1

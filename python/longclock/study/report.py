@@ -50,6 +50,24 @@ COLUMNS = {
     "jump": ("jump at the hour", 4),
     "mid_hour_change": ("mid-hour", 4),
 }
+LEGEND = {
+    "seen AUC": "AUC over the events whose item occurred before; 0.5 is chance",
+    "LIC's lead": "LIC's seen AUC less the model's, seed by seed",
+    "seeds needed": "how many seeds tell that lead from 0",
+    "long histories": "seen AUC where the history has 10,000 behaviours and more",
+    "own AUC": "AUC within single events, over the items that the user took before",
+    "seen UAUC": "each user's own seen AUC, as a mean weighted by how many candidates each was shown",
+    "AUC": "over all counted events",
+    "log loss": "over all counted events",
+    "recall@K": "the share of the attention, were it over the whole history, that falls on the K behaviours that the search found, "
+    "of histories longer than K",
+    "best recall@K": "the share of those K behaviours that have most of it, more than which no search can find",
+    "bias swing": "mean prediction less mean label by hour of the day, the largest less the smallest",
+    "jump at the hour": "how far a prediction moves from one minute before an hour to one minute after, for the same user and candidate, as a mean",
+    "mid-hour": "how far it moves over two minutes in mid-hour",
+    "ms / 1,000": "milliseconds that 1,000 candidates take on one thread while other runs are under way, good to a factor of two",
+    "learning rate": "of embeddings; other weights learn at a tenth of it",
+}  # by the head of the column
 CAPTIONS = {
     "auc": "Means over seeds, and their 95% confidence intervals.",
     "auc_by_hour": "Means over seeds by the local hour of the event, of the best models and of LIC; bands are 95% confidence intervals.",
@@ -112,14 +130,15 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
                       *("| " + " | ".join(row) + " |" for row in body)]) + "\n"  # fmt: skip
 
 
-def write(lines: Sequence[Line], out: Path, note: str = "") -> Path:
+def write(lines: Sequence[Line], out: Path, note: str = "", rates: Sequence[float] = ()) -> Path:
     """``report.html``, which holds all, and ``report.md`` with the figures beside it; returns the former's path.
 
     Args:
         note: of the data, a sentence.
+        rates: the learning rates that were offered.
     """
     title = f"Study on {lines[0]['data']}"
-    sentences = [about(lines)] + ([f"{note[0].upper()}{note[1:]}."] if note else [])
+    sentences = [about(lines, rates)] + ([f"{note[0].upper()}{note[1:]}."] if note else [])
     page = [f"# {escaped(title)}\n", *(f"{escaped(sentence)}\n" for sentence in sentences)]
     html_page = [f"<h1>{html.escape(title)}</h1>\n", _pages.paragraphs(sentences)]
     for protocol, words in PROTOCOLS.items():
@@ -134,22 +153,34 @@ def write(lines: Sequence[Line], out: Path, note: str = "") -> Path:
             write_whole(out / file, picture)
             page.append(f"![{name}]({file})\n")
             html_page.append(_pages.figure(name, picture, CAPTIONS[name]))
+    page += ["## What the columns are\n", *(f"{escaped(each)}\n" for each in legend(lines))]
+    html_page += ["<h2>What the columns are</h2>\n", _pages.paragraphs(legend(lines))]
     whole = _pages.page(title, "\n".join(html_page), STYLE)
     for file, text in (("report.md", "\n".join(page)), ("report.html", whole)):
         write_whole(out / file, text.encode(errors="backslashreplace"))
     return out / "report.html"
 
 
-def about(lines: Sequence[Line]) -> str:
-    """What the columns of the tables are."""
+def about(lines: Sequence[Line], rates: Sequence[float] = ()) -> str:
+    """How the figures were made. ``rates``: the learning rates that were offered; empty: not known."""
     seeds = len({line["seed"] for line in lines})
-    return (
-        f"{seeds} seeds; ± is the half width of a 95% confidence interval. Every event is scored before it is "
-        "learned from, in the counted part of the stream; learning rates were chosen on what came before it. Seen: events "
-        "whose item occurred before. Seeds needed: to tell LIC's lead from 0. Long histories: 10,000 behaviours and more. Own AUC: within single events whose item "
-        "the user took before. Recall@K: the share of the attention over the whole history that falls on the K behaviours that the search "
-        "found, of histories longer than K; the best: that of the K behaviours that have most of it."
-    )
+    many = f"{seeds} seeds; ± is the half width of a 95% confidence interval over them."
+    counted = "Every event is scored before it is learned from; figures are of the counted part of the stream."
+    learning = ""
+    if len(rates) == 1:
+        learning = f" No learning rate was chosen: all models learn at {rates[0]:g}."
+    elif rates:
+        offered = ", ".join(f"{rate:g}" for rate in rates)
+        learning = (
+            f" Each model's learning rate was chosen of {offered} on what came before that part."
+        )
+    return f"{many if seeds > 1 else 'One seed, which says nothing of others.'} {counted}{learning} What the columns are stands at the end."
+
+
+def legend(lines: Sequence[Line]) -> list[str]:
+    """A sentence for every column that the tables have."""
+    shown = {column for protocol in PROTOCOLS for column in table(lines, protocol)[0]}
+    return [f"{column}: {words}." for column, words in LEGEND.items() if column in shown]
 
 
 def warnings(lines: Sequence[Line], protocol: str) -> list[str]:
