@@ -29,8 +29,9 @@ CLANGXX ?= clang++
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# What is never imported is not compiled to bytecode: that takes longer than unpacking it.
+# Packages are compiled to bytecode when they are first imported, which few of their files are; so the bytecode must be kept.
 INSTALL := $(PIP) install -qq --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 BUILD := build/cmake
 LOG := build/log
 # A process a core; the tests of a file share one.
