@@ -25,7 +25,7 @@ BOTH = [
     (["--models", ""], "--models must be names with commas between them, got ''"),
     (["--models", "lic,,hour"], "--models must be names with commas between them"),
     (["--models", " "], "--models must be names with commas between them, got ' '"),
-    (["--models", "lic,LIC"], "--models: unknown model 'LIC'; choose from lic"),
+    (["--models", "lic,LIC"], "--models: unknown model 'LIC'; lic is near it; choose from lic"),
     (["--categories", ""], "--categories must be names with commas between them, got ''"),
     (["--categories", "genre,,artist"], "--categories must be names with commas between them"),
     (["--events", "other.csv"], "--data and --events exclude each other"),
@@ -133,7 +133,8 @@ def test_columns_that_are_not_read_are_named(plays, tmp_path, argument, capsys):
     words = [argument, str(plays), "--models", "no_time", "--quiet", "--out", str(out)]
     assert cli.main(words) == 0
     assert capsys.readouterr().err == (
-        "longclock.train: columns not used: genre, artist, rating (--categories genre,artist,rating)\n"
+        "longclock.train: columns not used: genre, artist, rating (what describes the item, and not how an event ended, is given "
+        "by --categories)\n"
     )
     found = json.loads((out / "results.json").read_text())["data"]["unused_columns"]
     assert found == ["genre", "artist", "rating"]
@@ -147,7 +148,7 @@ def test_a_study_takes_events_and_names_what_it_does_not_read(plays, tmp_path, c
     words = ["--events", str(plays), "--models", "no-time", "--quiet", "--out", str(out), "--seeds", "1", "--jobs", "1",
              "--protocol", "daily", "--learning-rates", "0.01", "--categories", "genre, artist"]  # fmt: skip
     assert study.main(words) == 0
-    assert "columns not used: rating (--categories rating)" in capsys.readouterr().err
+    assert "columns not used: rating (what describes the item" in capsys.readouterr().err
     assert "Columns not used: rating" in (out / "report.md").read_text()
 
 

@@ -14,7 +14,7 @@ PROGRAMS = ("train", "study", "serve", "explore", "export", "store", "info")
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "pandas", "pyarrow", "starlette", "uvicorn", "safetensors"}  # fmt: skip
 MISTAKES = [
     ("train", "--k 0", "longclock.train: --k must be at least 1, got 0"),
-    ("train", "--models lic,clock", "longclock.train: --models: unknown model 'clock'; choose from lic, no-time"),
+    ("train", "--models lic,clock", "longclock.train: --models: unknown model 'clock'; full-clock is near it; choose from lic, no-time"),
     ("train", "--source folder:x --events a.csv", "longclock.train: --events is of events that are all in memory"),
     ("train", "--source folder:x --models graph", "longclock.train: --models graph: it reads more of the past"),
     ("train", "--negatives-from others", "longclock.train: argument --negatives-from: invalid choice: 'others'"),
@@ -22,6 +22,13 @@ MISTAKES = [
     ("study", "--seeds 0", "longclock.study: --seeds must be at least 1, got 0"),
     ("store", "--store a.db --data nyc --categories x", "longclock.store: --categories is of a FILE"),
     ("export", "--checkpoint a --out b --package c", "longclock.export: --package must be a file that ends with .pt2"),
+    ("train", "--data nyc --data-dir . --events a.csv", "longclock.train: --data and --events exclude each other"),
+    ("train", "--events a.csv --data-dir .", "longclock.train: --data-dir is of the example data (nyc, "),
+    ("train", "--events a.csv --columns user=a,user=b", "longclock.train: --columns must say once which column is the user, got 'a' and 'b'"),
+    ("explore", "--model a --store absent.db", "longclock.explore: --store: absent.db does not exist; fill it: python -m longclock.store --store absent.db\n"),
+    ("explore", "--model a --store b --days 3", "longclock.explore: --days is of events: give --events or --data, or leave it out"),
+    ("serve", "--model a --store absent.db", "longclock.serve: --store: absent.db does not exist; fill it: python -m longclock.store --store absent.db, or make an empty one with --new-store"),
+    ("serve", "--model a --store sqlite:///absent.db", "longclock.serve: --store: sqlite:///absent.db does not exist"),
     ("serve", "--model a --store b --threads 0", "python -m longclock.serve: error: --threads must be positive"),
 ]  # fmt: skip
 

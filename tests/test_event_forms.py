@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 from longclock.data import EventFileError, EventStream, read_events
+from longclock.data.event_file import events_of_file
+from longclock.data.file_columns import FileForm
+from longclock.data.sources import FolderSource
 from longclock.train.cli import main
 
 MOVIES = [(1, 1193, 5, 978_300_760), (1, 661, 3, 978_302_109), (2, 1193, 4, 978_298_413)]
@@ -135,7 +138,11 @@ def test_dates_that_do_not_fit_are_named(tmp_path: Path, second: str, message: s
         ({"separator": ""}, "separator must have a letter"),
         ({"header": False}, "must say where user, item and time are without a header"),
         ({"columns": {"user": "nobody"}}, "column 'nobody' is missing; the columns are: userId"),
-        ({}, "column 'user' is missing; .*say which is the user: --columns user=NAME; without a line of names, --no-header"),
+        ({}, r"column 'user' is missing; userId is near it; .*say which is the user: columns=\{'user': 'userId'\}; without a line of names, header=False"),
+        ({"columns": {"user": "userid", "item": "movieId"}}, "column 'userid' is missing; userId is near it; the columns are: userId, movieId, rating, timestamp$"),
+        ({"columns": BY_NAME, "categories": ["movieId"]}, "column 'movieId' is read as item and cannot be an attribute too"),
+        ({"columns": BY_NAME, "categories": ["ratin"]}, "column 'ratin' is missing; rating is near it"),
+        ({"columns": {"usr": "userId"}}, "got 'usr'; user is near it; attributes are categories"),
     ],
 )  # fmt: skip
 def test_forms_that_do_not_fit_are_named(tmp_path: Path, options: dict, message: str) -> None:
@@ -145,10 +152,47 @@ def test_forms_that_do_not_fit_are_named(tmp_path: Path, options: dict, message:
         read_events(path, **options)
 
 
+@pytest.mark.parametrize("columns", [BY_PLACE, {"user": "1"}, {"item": "661"}, {}])
+def test_a_first_line_that_is_data_is_told(tmp_path: Path, columns: dict[str, str]) -> None:
+    """With the remedy of whoever asked."""
+    path = tmp_path / "ratings.dat"
+    path.write_text(text("::"))
+    form = FileForm(columns, asked_by="program")
+    told = "; the first line looks like data: where the file has no line of names, "
+    with pytest.raises(EventFileError, match=f"{told}add --no-header, by which --columns has places, such as user=1,item=2,time=4"):  # fmt: skip
+        events_of_file(path, None, form)
+    with pytest.raises(EventFileError, match=f"{told}give header=False"):
+        read_events(path, columns=columns)
+    with pytest.raises(EventFileError, match=f"{told}write a line of names"):
+        FolderSource(path)
+
+
+def test_a_row_is_named_by_the_files_name_of_the_column(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(text(",", "userId,movieId,rating,timestamp") + "1,2,3,noon\n")
+    with pytest.raises(EventFileError, match="column 'timestamp', row 4: must be a number"):
+        read_events(path, columns=BY_NAME)
+
+
+def test_what_was_read_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    first, *rest = text(",", "userId,movieId,rating,timestamp").splitlines()
+    path.write_text("\n".join([first, rest[0], "", "", *rest[1:], ""]))
+    read = read_events(path, columns=BY_NAME, categories=["rating"])
+    assert read.file_columns == {**BY_NAME, "rating": "rating"}
+    assert (read.blank_rows, read.head(max_events=1).blank_rows) == (2, 2)
+
+
+def test_a_frame_is_told_of_python(tmp_path: Path) -> None:
+    frame = pd.DataFrame(MOVIES, columns=["userId", "movieId", "rating", "timestamp"])
+    with pytest.raises(EventFileError, match=r"column 'user' is missing; userId is near it; .*\(say which is the user: columns=\{'user': 'userId'\}\)$"):  # fmt: skip
+        read_events(frame)
+
+
 def test_another_ending_is_named(tmp_path: Path) -> None:
     path = tmp_path / "plays.xls"
     path.write_text(text(",", "userId,movieId,rating,timestamp"))
-    with pytest.raises(EventFileError, match=r"must end in .parquet, .* \(--columns, --separator\)"):  # fmt: skip
+    with pytest.raises(EventFileError, match=r"must end in .parquet, .* \(columns=, separator=\)"):  # fmt: skip
         read_events(path)
 
 

@@ -83,6 +83,27 @@ def test_a_narrowed_one_has_holes() -> None:
     assert torch.equal(found.indices, flat.indices)
 
 
+STRIDED = torch.nested.nested_tensor([WHEN[:3], WHEN[3:]])
+
+
+@pytest.mark.parametrize("change", [{"keys": torch.nested.nested_tensor([ROWS[:3], ROWS[3:]])}, {"key_time": STRIDED}, {"ids": STRIDED}])  # fmt: skip
+def test_the_usual_layout_of_nested_tensors_is_named(change: dict[str, Any]) -> None:
+    """Which has no shape, and is what torch.nested.nested_tensor makes unless told otherwise."""
+    call = {"query": QUERY, "keys": ROWS, "key_time": nested(WHEN), "query_time": NOW, "mlp": MLP}
+    message = "must be a tensor of one shape, got a nested one of layout torch.strided; .*layout=torch.jagged"
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=f"^clock_gsu: {name} {message}"):
+        lc.clock_gsu(**{**call, **change}, k=2)
+    rows, time = (change.get("keys", ROWS), change.get("key_time", WHEN))
+    rows = lc.Lookup(TABLE, value) if name == "ids" else rows
+    for history in (lc.History.ragged, lc.History.dense):
+        with pytest.raises(ValueError, match=f"^{history.__qualname__}: .* {message}"):
+            history(rows, time)
+    if name == "keys":
+        with pytest.raises(ValueError, match=f"^quantize_rows: rows {message}"):
+            lc.quantize_rows(value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -248,3 +248,20 @@ def test_what_is_sparse_in_more_than_rows_is_refused(name: str) -> None:
         ValueError, match="must be sparse in its rows alone, got 2 sparse dimensions"
     ):
         MAKERS[name]([weight]).step()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -1}, "lr must be positive, got -1"),
+        ({"lr": "fast"}, "lr must be a number, got 'fast'"),
+        ({"eps": 0.0}, "eps must be positive, got 0.0"),
+        ({"betas": (0.9, 1.0)}, "betas must be two numbers of at least 0 and below 1"),
+        ({"params": [torch.zeros(2, 2).to_sparse()]}, "Sparse params at indices .*: LazyAdam requires dense parameter tensors"),
+    ],
+)  # fmt: skip
+def test_lazy_adam_names_itself(options, message):
+    """And not the class that it is made of."""
+    with pytest.raises(ValueError, match=f"^LazyAdam: {message}") as error:
+        LazyAdam(**{"params": [torch.zeros(2, 2)], **options})
+    assert "SparseAdam" not in str(error.value)

@@ -10,7 +10,8 @@ import torch
 from pages import names_of
 
 import longclock as lc
-from longclock import baselines
+from longclock import baselines, data, metrics, optim, plot, serve, store
+from longclock.data import sources
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,31 @@ def test_fx_of_other_modules_and_layouts(kind: Any) -> None:
     assert torch.equal(graph(*given), model(*given))
 
 
+@pytest.mark.parametrize("make", [lambda: lc.LongTermInterestClock(8, 8), lc.TimeSimilarity, lambda: lc.ClockAttentionStack(8, 8), lambda: baselines.TWIN(8, 8)])  # fmt: skip
+def test_fx_of_a_leaf_alone_says_what_to_do(make: Any) -> None:
+    module = make()
+    with pytest.raises(NotImplementedError, match=f"^{type(module).__name__}: .*trace a module that holds it"):  # fmt: skip
+        torch.fx.symbolic_trace(module)
+
+
+def best(scores: torch.Tensor) -> torch.Tensor:
+    return lc.block_topk(scores, k=2).indices
+
+
+def wrapped(scores: torch.Tensor) -> torch.Tensor:
+    return best(scores)
+
+
+torch.fx.wrap("best")
+
+
+def test_fx_of_an_op_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"^block_topk: scores must be a tensor, got Proxy: .*torch\.fx\.wrap"):  # fmt: skip
+        torch.fx.symbolic_trace(lambda scores: lc.block_topk(scores, k=2))
+    scores = torch.randn(5)
+    assert torch.equal(torch.fx.symbolic_trace(wrapped)(scores), best(scores))
+
+
 @pytest.mark.parametrize("make", [lambda: lc.LongTermInterestClock(8, 8), lc.TimeSimilarity, lambda: Model(baselines.DIN(8, 8))])  # fmt: skip
 def test_torchscript_says_what_to_do(make: Any) -> None:
     module = make()
@@ -98,6 +124,29 @@ def test_what_to_do_works(names: dict[str, Any]) -> None:
         (lambda t: lc.ClockAttentionStack(8, 8, layer=2), "ClockAttentionStack: unexpected keyword argument 'layer'; layers is near it"),
         (lambda t: lc.TimeSimilarity(hiden=2), "TimeSimilarity: unexpected keyword argument 'hiden'; hidden is near it"),
         (lambda t: lc.TimeSimilarity()(t, units=2), "TimeSimilarity: unexpected keyword argument 'units'; it takes delta"),
+        (lambda t: lc.Lookup(t, idx=t), "Lookup: unexpected keyword argument 'idx'; ids is near it, and it takes table, ids, sparse"),
+        (lambda t: lc.Lookup(table=t, ids=t, spars=True), "Lookup: unexpected keyword argument 'spars'; sparse is near it"),
+        (lambda t: lc.QuantizedRows(value=t, scale=t), "QuantizedRows: unexpected keyword argument 'value'; values is near it"),
+        (lambda t: lc.History(t, t, offset=t), "History: unexpected keyword argument 'offset'; offsets is near it"),
+        (lambda t: optim.LazyAdam([t], learning_rate=1), "LazyAdam: unexpected keyword argument 'learning_rate'; it takes params, lr, betas"),
+        (lambda t: optim.LazyAdam([t], beta=(0, 0)), "LazyAdam: unexpected keyword argument 'beta'; betas is near it"),
+        (lambda t: optim.RowWiseAdagrad([t], epsilon=1), "RowWiseAdagrad: unexpected keyword argument 'epsilon'"),
+        (lambda t: data.read_events("a.csv", column={}), "read_events: unexpected keyword argument 'column'; columns is near it"),
+        (lambda t: data.sampled_candidates(None, negative=4), "sampled_candidates: unexpected keyword argument 'negative'; negatives is near it"),
+        (lambda t: data.EventStream("a", t, t, t, ordertime=t), "EventStream: unexpected keyword argument 'ordertime'; order_time is near it"),
+        (lambda t: sources.FolderSource("a", category=()), "FolderSource: unexpected keyword argument 'category'; categories is near it"),
+        (lambda t: sources.open_source("a", column=()), "open_source: unexpected keyword argument 'column'; columns is near it"),
+        (lambda t: store.open_store("a.db", capcity=5), "SQLiteStore: unexpected keyword argument 'capcity'; capacity is near it"),
+        (lambda t: serve.Recommender("a", None, dtyp="fp32"), "Recommender: unexpected keyword argument 'dtyp'; dtype is near it"),
+        (lambda t: serve.Request("ada", candidate=t, now=5), "Request: unexpected keyword argument 'candidate'; candidates is near it"),
+        (lambda t: metrics.auc(labels=t, score=t), "auc: unexpected keyword argument 'labels'; label is near it"),
+        (lambda t: plot.hands(None, hour=(8,)), "hands: unexpected keyword argument 'hour'; hours is near it"),
+        (lambda t: plot.kept(t, {}, group=t), "kept: unexpected keyword argument 'group'; groups is near it"),
+        (lambda t: plot.clock_face(None, t, {}, name=()), "clock_face: unexpected keyword argument 'name'; names is near it"),
+        (lambda t: plot.points({}, {}, "", "", color={}), "points: unexpected keyword argument 'color'; colours is near it"),
+        (lambda t: plot.over_hours({}, {}, "", "", color={}), "over_hours: unexpected keyword argument 'color'; colours is near it"),
+        (lambda t: plot.quality_and_cost({}, {}, {}, "", "", color={}), "quality_and_cost: unexpected keyword argument 'color'"),
+        (lambda t: plot.shares_found({}, {}, title={}), "shares_found: unexpected keyword argument 'title'; titles is near it"),
         (lambda t: baselines.TWIN(8, 8, outdim=2), "TWIN: unexpected keyword argument 'outdim'; out_dim is near it"),
         (lambda t: baselines.DIN(8, 8, outdim=2), "DIN: unexpected keyword argument 'outdim'; out_dim is near it"),
         (lambda t: baselines.DIN(8, 8)(t, t, t, return_contxt=True), "DIN: unexpected keyword argument 'return_contxt'; return_context is near it"),

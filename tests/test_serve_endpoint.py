@@ -21,6 +21,7 @@ from test_serve import SMALL, distinct, served_from, trained
 
 from longclock.export import export
 from longclock.serve import Recommender
+from longclock.serve.cli import main
 from longclock.serve.endpoint import Limits, create_app
 from longclock.store import SQLiteStore
 
@@ -292,6 +293,32 @@ def server(model):
     yield process, port
     process.kill()
     process.communicate()
+
+
+def test_a_store_is_made_only_where_that_is_asked(model, monkeypatch, tmp_path, caplog):
+    """With the columns that requests and behaviours have; one without histories is told."""
+    monkeypatch.setattr("uvicorn.run", lambda *app, **options: None)
+    words = [
+        "--model",
+        str(model[0] / "model"),
+        "--store",
+        str(tmp_path / "new.db"),
+        "--threads",
+        "1",
+    ]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert not (tmp_path / "new.db").exists()
+    with caplog.at_level("INFO"):
+        assert main([*words, "--new-store"]) == 0
+    assert "new.db has no histories" in caplog.text
+    with SQLiteStore(tmp_path / "new.db") as store:
+        assert store.columns == {"utc_offset": "int32"}
+        store.append(1, item=3, time=100, utc_offset=0)
+    caplog.clear()
+    for again in ([], ["--new-store"]):
+        assert main([*words, *again]) == 0
+    assert "no histories" not in caplog.text
 
 
 def test_the_stock_client(model, server):

@@ -89,12 +89,28 @@ def test_a_users_day_is_by_the_coarsest_category_or_by_item(categories):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--models", "lic,clock"], "unknown model 'clock'; choose from lic, no-time"),
+        (
+            ["--models", "lic,clock"],
+            "unknown model 'clock'; full-clock is near it; choose from lic, no-time",
+        ),
         (["--model", "lic", "--models", "lic"], "exclude each other"),
         (["--k", "0"], "--k must be at least 1, got 0"),
         (["--warmup", "1"], "--warmup must be at least 0 and below 1"),
         (["--data-dir", "absent"], "was not found in absent"),
         (["--events", "absent.csv"], "event file not found: absent.csv"),
+        (
+            ["--data", "nycc"],
+            "event file not found: nycc; nyc is near it; the examples are nyc, nycflights",
+        ),
+        (["--data", "musics"], "musics; music is near it; the examples are"),
+        (
+            ["--data", "music", "--max-events", "9", "--negatives-from", "own"],
+            "--negatives-from is of events without labels, got music",
+        ),
+        (
+            ["--data", "music", "--max-events", "9", "--negatives", "4"],
+            "--negatives is of events without labels, got music",
+        ),
         (["--max-events", "0"], "no events are left"),
         (["--max-events", "-5"], "--max-events must not be negative"),
         (["--days", "-1"], "--days must not be negative"),
@@ -112,6 +128,57 @@ def test_mistakes_get_one_line(arguments, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_what_is_read_is_told_before_training(tmp_path, capsys):
+    """Events, users, items, days, columns by the file's names, and what was left out; then that PyTorch is loaded."""
+    rows = [f"{n % 3},{n % 4},{n % 5},{86400 * (n // 10)},Drama" for n in range(40)]
+    path = tmp_path / "ratings.csv"
+    path.write_text(
+        "\n".join(["userId,movieId,rating,timestamp,genre", *rows[:20], "", *rows[20:]])
+    )
+    words = ["--events", str(path), "--columns", "user=userId,item=movieId", "--columns", "time=timestamp", "--categories", "genre"]  # fmt: skip
+    assert main([*words, "--max-events", "30", "--models", "no-time", "--out", str(tmp_path / "out")]) == 0  # fmt: skip
+    said = capsys.readouterr().err.replace("\r", "\n").split("\n")
+    assert [line.removeprefix("longclock.train: ") for line in said if line.startswith("longclock.train: ")] == [
+        f"reading {path} ...",
+        "30 events of 3 users and 4 items, from 1970-01-01 to 1970-01-03",
+        "columns read: user from userId, item from movieId, time from timestamp, genre as an attribute of the item",
+        "columns not used: rating (what describes the item, and not how an event ended, is given by --categories)",
+        "rows left out: blank lines of the file: 1, 10 of 40 events by --max-events 30",
+        "loading PyTorch and preparing no-time ...",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit):
+        main([*words, "--columns", "user=genre"])
+    assert "--columns must say once which column is the user, got 'userId' and 'genre'" in capsys.readouterr().err  # fmt: skip
+
+
+@pytest.mark.parametrize("source", [False, True])
+def test_too_few_events_for_a_figure_are_told(tmp_path, capsys, source):
+    (tmp_path / "few.csv").write_text("user,item,time\n7,1193,10\n7,661,30\n8,1193,20\n")
+    where = f"{'folder:' * source}{tmp_path / 'few.csv'}"
+    words = ["--source" if source else "--events", where, "--models", "lic,no-time", "--quiet", "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(words) == 0
+    told = "too few events: of 3, 2 are counted (those behind --warmup), and 1 of these have an item that occurred before; "
+    assert told in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize("source", [False, True])
+def test_a_model_that_counts_has_no_seen_auc_anywhere(tmp_path, capsys, source):
+    """Only the order of one event's candidates means anything: the bar says what the table says."""
+    events = stream(events=120)
+    path = tmp_path / "e.csv"
+    pd.DataFrame({"user": events.user, "item": events.item, "time": events.time}).to_csv(path, index=False)  # fmt: skip
+    where = ["--source", f"folder:{path}"] if source else ["--events", str(path)]
+    assert main([*where, "--models", "counts", "--out", str(tmp_path / "out")]) == 0
+    out, bar = capsys.readouterr()
+    assert "seen AUC=0" not in bar
+    assert out.splitlines()[1].split()[:2] == ["counts", "n/a"]
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["models"]["counts"]
+    assert set(found["seen_auc_over_stream"]) | set(found["seen_auc_by_hour"]) == {None}
+    if not source:
+        assert f"seen AUC=n/a, own AUC={found['own_auc']:.4f}" in bar
 
 
 def test_a_broken_checkpoint_gets_one_line(tmp_path, capsys):

@@ -27,6 +27,26 @@ def check(op: str, holds: Any, text: Callable[[], str]) -> None:
         raise ValueError(f"{op}: {text()}")
 
 
+def nested(tensor: Tensor) -> str:
+    """What was given in place of a tensor of one shape, and the remedy."""
+    if tensor.layout is torch.strided:
+        return (
+            "got a nested one of layout torch.strided; ragged histories are taken of layout torch.jagged: make it by "
+            "torch.nested.nested_tensor(..., layout=torch.jagged)"
+        )
+    return (
+        "got a nested one; give the times as a nested one of layout torch.jagged as well, or its values() and offsets() as a "
+        "ragged layout"
+    )
+
+
+def check_not_strided(op: str, **arguments: Any) -> None:
+    """PyTorch's nested tensors have the layout torch.strided unless told otherwise, and then no shape at all."""
+    for name, value in arguments.items():
+        strided = isinstance(value, Tensor) and value.is_nested and value.layout is torch.strided
+        check(op, not strided, lambda name=name, value=value: f"{name} must be a tensor of one shape, {nested(value)}")  # type: ignore[misc]  # fmt: skip
+
+
 def shape_of(tensor: Tensor) -> str:
     return f"[{', '.join(map(str, tensor.shape))}]"
 

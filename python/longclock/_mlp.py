@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from longclock._constants import DEFAULT_UNIT, MAX_PERIOD
 from longclock.types import Lookup, TopK
@@ -83,6 +84,11 @@ def require_tensor(op: str, name: str, value: object) -> None:
 
 def remedy(value: Any, name: str) -> str:
     """How a tensor is made of it, for the argument of that name."""
+    if isinstance(value, Proxy):
+        return (
+            ": torch.fx cannot look into an op; make the function that calls it a leaf by torch.fx.wrap(name), or take a module, such as "
+            "LongTermInterestClock, which is one"
+        )
     if isinstance(value, nn.Embedding):
         return "; give its weight"
     if isinstance(value, Lookup):

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longclock._extras import TRAIN_EXTRA, imported_for
+from longclock._keywords import named_keywords
 from longclock._mlp import is_found, remedy
 
 with imported_for("longclock.metrics", TRAIN_EXTRA):
@@ -24,6 +25,7 @@ __all__ = ["auc", "logloss", "recall_of_attention", "uauc"]
 Array = npt.NDArray[np.generic]
 
 
+@named_keywords("auc")
 def auc(label: Array, score: Array) -> float:
     """Area under the ROC curve; NaN where only one class is present, or a score is NaN.
 
@@ -48,6 +50,7 @@ def auc(label: Array, score: Array) -> float:
     return float(roc_auc_score(label, score))
 
 
+@named_keywords("uauc")
 def uauc(user: Array, label: Array, score: Array) -> float:
     """Mean over users of each user's own AUC, weighted by the user's impressions.
 
@@ -91,6 +94,7 @@ def uauc(user: Array, label: Array, score: Array) -> float:
     return float(np.average(per_user, weights=rows[both]))
 
 
+@named_keywords("logloss")
 def logloss(label: Array, probability: Array) -> float:
     """Mean binary cross-entropy of predicted probabilities; NaN for no rows, or where one is NaN.
 
@@ -125,6 +129,7 @@ def logloss(label: Array, probability: Array) -> float:
     return float(-np.log(np.maximum(of_label, np.finfo(np.float64).eps)).mean())
 
 
+@named_keywords("recall_of_attention")
 def recall_of_attention(mass: Array, found: Array, k: int | None = None) -> float:
     """Share of the attention's mass that falls on what the search found: ``sum_{m found} p_m / sum_m p_m``, mean over queries.
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from longclock._keywords import named_keywords
+
 __all__ = ["LazyAdam", "RowWiseAdagrad"]
 
 
@@ -45,6 +47,7 @@ class RowWiseAdagrad(torch.optim.Optimizer):
         tensor([3, 7])
     """
 
+    @named_keywords()
     def __init__(self, params: ParamsT, lr: float = 0.1, eps: float = 1e-10) -> None:
         _check_positive("RowWiseAdagrad", lr=lr, eps=eps)
         super().__init__(params, {"lr": lr, "eps": eps})
@@ -103,7 +106,15 @@ class LazyAdam(torch.optim.SparseAdam):
 
     ``m_r += (1 - beta1) (g_r - m_r)``, ``v_r += (1 - beta2) (g_r^2 - v_r)``,
     ``w_r -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m_r / (sqrt(v_r) + eps)``, with t the steps of the whole weight. Adam itself moves every row at
-    every step by what is left of its moments. Arguments: as of ``torch.optim.SparseAdam``.
+    every step by what is left of its moments.
+
+    Args:
+        params: weights or groups.
+        lr, eps: positive.
+        betas: two numbers, each at least 0 and below 1.
+        maximize: whether steps go up.
+    Raises:
+        ValueError: names the argument that is not so.
 
     Example::
 
@@ -116,6 +127,27 @@ class LazyAdam(torch.optim.SparseAdam):
         >>> (items.weight - before).any(1).nonzero().flatten()  # rows that moved
         tensor([3, 7])
     """
+
+    @named_keywords()
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        maximize: bool = False,
+    ) -> None:
+        one = isinstance(lr, Tensor) and lr.numel() == 1
+        _check_positive("LazyAdam", lr=float(lr) if one else lr, eps=eps)
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(
+                f"LazyAdam: betas must be two numbers of at least 0 and below 1, got {betas!r}"
+            )
+        try:
+            super().__init__(params, lr, betas, eps, maximize)
+        except ValueError as error:  # which names the class that this one is made of
+            text = str(error).replace("SparseAdam", "LazyAdam")
+            raise ValueError(f"LazyAdam: {text}") from None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -190,7 +222,7 @@ def _check_sparse(op: str, grad: Tensor) -> None:
         )
 
 
-def _check_positive(op: str, **values: float) -> None:
+def _check_positive(op: str, **values: Any) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{op}: {name} must be a number, got {value!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from longclock._checks import dtype_of
+from longclock._checks import check_not_strided, dtype_of
 from longclock._keywords import named_keywords
 from longclock._mlp import require_tensor
 from longclock.types import QuantizedRows
@@ -39,6 +39,7 @@ def quantize_rows(rows: Tensor, dtype: torch.dtype = torch.int8) -> QuantizedRow
         tensor([[-127,   50]], dtype=torch.int8)
     """
     require_tensor("quantize_rows", "rows", rows)
+    check_not_strided("quantize_rows", rows=rows)
     if not rows.is_floating_point() or rows.dim() == 0:
         raise ValueError(
             f"quantize_rows: rows must be floating, of shape [..., D], got {dtype_of(rows)} {list(rows.shape)}"

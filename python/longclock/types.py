@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from torch import Tensor
 
 from longclock._constants import ELAPSED as ELAPSED
+from longclock._keywords import named_keywords
 from longclock._torch_state import register_for_saving
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class QuantizedRows(NamedTuple):
         return QuantizedRows(function(self.values), function(self.scale))
 
 
+QuantizedRows.__new__ = named_keywords("QuantizedRows")(QuantizedRows.__new__)  # type: ignore[method-assign]
 register_for_saving(QuantizedRows)
 
 
@@ -103,6 +105,7 @@ class Lookup(NamedTuple):
         return Lookup(tables, every_ids, self.sparse)
 
 
+Lookup.__new__ = named_keywords("Lookup")(Lookup.__new__)  # type: ignore[method-assign]
 register_for_saving(Lookup)
 
 

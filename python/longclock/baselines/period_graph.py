@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from longclock._checks import check_ids
+from longclock._keywords import named_keywords
 from longclock._mlp import resolve_period
 from longclock._sizes import check_size
 from longclock.baselines._checks import (
@@ -71,6 +72,7 @@ class PeriodGraph(InterestModule):
 
     reads = ("user", "item", "item_vectors")
 
+    @named_keywords()
     def __init__(
         self,
         behaviour_dim: int,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longclock.data.event_table import EventTable, listed_columns
+from longclock.data.event_table import EventTable
 from longclock.data.file_columns import EventFileError, FileForm, one_line, series
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def read_stream(
     found = {}
     for column in columns:
         theirs = form.columns.get(column, column)
-        if names.count(column) != 1:
-            problem = (
-                "is missing" if column not in names else f"is there {names.count(column)} times"
-            )
+        if column not in names:
+            raise EventFileError(f"{name}: {form.missing(column, names, text=False)}")
+        if names.count(column) > 1:
             raise EventFileError(
-                f"{name}: column {theirs!r} {problem}; {listed_columns(names, theirs)}"
+                f"{name}: column {theirs!r} is there {names.count(column)} times; "
+                f"the columns are: {one_line(', '.join(map(form.theirs, names)))}"
             )
         try:
             found[column] = series(table.column(names.index(column)))
@@ -68,4 +68,4 @@ def read_stream(
             raise EventFileError(f"{name}: column {theirs!r}: {one_line(error)}") from error
     frame = pd.DataFrame(found, index=pd.RangeIndex(table.num_rows))
     unused = tuple(dict.fromkeys(other for other in names if other not in columns))
-    return EventTable(Path(name), [Path(name)], np.array([table.num_rows]), frame, unused)
+    return EventTable(Path(name), [Path(name)], np.array([table.num_rows]), frame, unused, form)

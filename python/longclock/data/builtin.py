@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from longclock._keywords import meant
 from longclock.data.stream import EventStream
 
 Column = npt.NDArray[np.generic]
@@ -43,7 +44,7 @@ def find_data(file: str, data_dir: str | Path | None = None) -> Path:
     tried = str(folders[0]) if data_dir is not None else "examples/data of the source tree"
     raise FileNotFoundError(
         f"{file} was not found in {tried}: an installed package carries nyc alone, which needs no --data-dir; run the "
-        "others from a clone of the source, or name the folder that holds them with --data-dir"
+        "others from a clone of the source, or name the folder that holds them with --data-dir (in Python data_dir)"
     )
 
 
@@ -183,5 +184,8 @@ def load(name: str, data_dir: str | Path | None = None) -> EventStream:
         2697
     """
     if name not in LOADERS:
-        raise ValueError(f"data set must be one of {', '.join(LOADERS)}, got {name!r}")
+        near = meant(str(name), LOADERS).removesuffix("; ")
+        raise ValueError(
+            f"load: name must be one of {', '.join(LOADERS)}, got {name!r}{near and f'; {near}'}"
+        )
     return LOADERS[name](data_dir)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longclock._constants import NEGATIVES_FROM
+from longclock._keywords import named_keywords
 from longclock.data._checks import check_column, check_count, check_ids, check_label
 from longclock.data.by_user import ByUser
 from longclock.data.stream import EventStream, IntArray, check_stream, pair_ids, stretches
@@ -97,6 +98,9 @@ class Candidates:
         return float((pairs[1:] == pairs[:-1]).sum() / len(row)) if len(row) else 0.0
 
 
+Candidates.__init__ = named_keywords("Candidates")(Candidates.__init__)  # type: ignore[method-assign]
+
+
 def labelled_candidates(stream: EventStream) -> Candidates:
     """One row an event: its item with its real label.
 
@@ -117,6 +121,7 @@ def labelled_candidates(stream: EventStream) -> Candidates:
     return Candidates(event, stream.item, stream.label, np.arange(len(stream) + 1))
 
 
+@named_keywords("sampled_candidates")
 def sampled_candidates(
     stream: EventStream, negatives: int = 4, seed: int = 0, negatives_from: str = "both"
 ) -> Candidates:

@@ -87,7 +87,8 @@ def _read_iso(table: EventTable, name: str) -> None:
     table.frame[name] = local - pd.to_timedelta(offset, unit="s")
     if name == "time" and offset.any() and "utc_offset" not in table.frame:
         table.frame["utc_offset"] = offset
-        table.tell("column 'time' has offsets from UTC: the clock reads its local time")
+        theirs = table.form.theirs(name)
+        table.tell(f"column {theirs!r} has offsets from UTC: the clock reads its local time")
 
 
 def _seconds_from_utc(zone: object) -> int:
@@ -123,7 +124,7 @@ def seconds_of(table: EventTable, name: str) -> IntArray:
     most = int(np.bincount(unit).argmax())
     table.check(name, unit != most, f"must be {UNITS[most]} as most rows are")
     if most > 0:
-        table.tell(f"column {name!r} holds {UNITS[most]}: converted to seconds")
+        table.tell(f"column {table.form.theirs(name)!r} holds {UNITS[most]}: converted to seconds")
     return values // 1000**most
 
 
@@ -152,7 +153,8 @@ def utc_offset(table: EventTable, seconds: IntArray) -> IntArray | int:
 def _zone_offset(table: EventTable, seconds: IntArray, zone: Any) -> IntArray:
     import pandas as pd
 
-    table.tell(f"column 'time' has the time zone {zone}: the clock reads its time")
+    theirs = table.form.theirs("time")
+    table.tell(f"column {theirs!r} has the time zone {zone}: the clock reads its time")
     # The clocks of a zone begin in the 19th century: before, its first one is as good as any.
     known = np.maximum(seconds, FIRST_CLOCK).astype("datetime64[s]")
     local = pd.DatetimeIndex(known).tz_localize("UTC").tz_convert(zone).tz_localize(None)

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from longclock._extras import TRAIN_EXTRA, imported_for
+from longclock._keywords import meant, named_keywords
 from longclock.data.arrow_stream import has_stream, read_stream
 from longclock.data.event_columns import OPTIONAL, REQUIRED, label_of, times_of
 from longclock.data.event_table import EventTable, read_table
-from longclock.data.file_columns import EventFileError, FileForm
+from longclock.data.file_columns import PLACES, EventFileError, FileForm
 from longclock.data.stream import EventStream, IntArray
 
 
+@named_keywords("read_events")
 def read_events(
     path: Any,
     categories: Sequence[str] | None = None,
@@ -61,9 +63,15 @@ def read_events(
         >>> stream.name, stream.time.tolist(), stream.user.tolist()  # bob was first, so he is user 0
         ('plays', [60, 3600], [0, 1])
     """
-    form, name = _form(columns, separator, header), "events"
-    streamed = has_stream(path)
-    if streamed and (separator is not None or not header):
+    form = FileForm(dict(columns or {}), separator, header, "python")
+    return events_of_file(path, categories, form)
+
+
+def events_of_file(path: Any, categories: Sequence[str] | None, form: FileForm) -> EventStream:
+    """:func:`read_events` of a file that is written so; errors say what is to be given to whom the form is asked by."""
+    _check_form(form)
+    streamed, name = has_stream(path), "events"
+    if streamed and (form.separator is not None or not form.header):
         raise ValueError(
             f"read_events: separator and header are of a text file, got a {type(path).__name__}"
         )
@@ -82,6 +90,7 @@ def read_events(
     table = read_stream(path, wanted, form) if streamed else read_table(path, wanted, form)
     if len(table.frame) == 0:
         raise EventFileError(f"{table.path}: the file has no events")
+    taken = [*table.frame]  # before offsets of times become a column
     time, ordered = times_of(table)
     order = np.argsort(ordered, kind="stable")
     label = label_of(table)[order] if "label" in table.frame else None
@@ -105,28 +114,34 @@ def read_events(
         user_names=users,
         item_names=items,
         unused_columns=table.unused,
+        file_columns={column: form.theirs(column) for column in table.frame if column in taken},
+        blank_rows=table.blank,
     )
 
 
-def _form(columns: Mapping[str, str] | None, separator: str | None, header: bool) -> FileForm:
-    columns = dict(columns or {})
+def _check_form(form: FileForm) -> None:
+    """Raises where what is said of a file cannot be."""
+    own_names, program = (*REQUIRED, *OPTIONAL), form.asked_by == "program"
+    argument = "--{}" if program else "read_events: {}"
+    columns = dict(form.columns)
     for own, theirs in columns.items():
-        if own not in (*REQUIRED, *OPTIONAL):
+        if own not in own_names:
+            attributes = "--categories" if program else "categories"
             raise ValueError(
-                f"read_events: columns must name {', '.join((*REQUIRED, *OPTIONAL))}, got {own!r}; attributes are categories"
+                f"{argument.format('columns')} must name {', '.join(own_names)}, got {own!r}; {meant(own, own_names)}attributes are {attributes}"
             )
         if list(columns.values()).count(theirs) > 1:
             raise ValueError(
-                f"read_events: columns must be different ones of the file, got {theirs!r} twice"
+                f"{argument.format('columns')} must be different ones of the file, got {theirs!r} twice"
             )
-    if separator == "":
-        raise ValueError("read_events: separator must have a letter at least, got ''")
-    if not header and not set(REQUIRED) <= columns.keys():
+    if form.separator == "":
+        raise ValueError(f"{argument.format('separator')} must have a letter at least, got ''")
+    if not form.header and not set(REQUIRED) <= columns.keys():
+        example = ",".join("=".join(pair) for pair in PLACES.items()) if program else PLACES
+        given = ",".join("=".join(pair) for pair in columns.items()) if program else columns
         raise ValueError(
-            "read_events: columns must say where user, item and time are without a header, such as {'user': '1', 'item': '2', 'time': '4'}, got "
-            f"{columns or 'none'}"
+            f"{argument.format('columns')} must say where user, item and time are without a header, such as {example}, got {given or 'none'}"
         )
-    return FileForm(columns, separator, header)
 
 
 def require_readers() -> None:

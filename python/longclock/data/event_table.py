@@ -50,6 +50,8 @@ class EventTable:
         ends: for each file, how many rows it and those before it have.
         frame: the columns; its index counts the rows of a file from 0, blank lines of a CSV included.
         unused: columns that are not read.
+        form: what the files call the columns.
+        blank: how many blank lines of CSV are left out.
     """
 
     path: Path
@@ -57,6 +59,8 @@ class EventTable:
     ends: np.ndarray
     frame: pd.DataFrame
     unused: tuple[str, ...] = ()
+    form: FileForm = USUAL
+    blank: int = 0
     told: set[str] = dataclasses.field(default_factory=set)
 
     def tell(self, text: str) -> None:
@@ -68,7 +72,7 @@ class EventTable:
     def where(self, row: int, name: str) -> str:
         """What an error says of a row's value."""
         file = self.files[int(np.searchsorted(self.ends, row, side="right"))]
-        return f"{file}: column {name!r}, row {int(self.frame.index[row]) + 1}"
+        return f"{file}: column {self.form.theirs(name)!r}, row {int(self.frame.index[row]) + 1}"
 
     def check(self, name: str, bad: Any, rule: str) -> None:
         """Names the file and the row, counted from 1, where ``bad`` is true first."""
@@ -114,7 +118,7 @@ class EventFiles:
             EventFileError: a file that is damaged, encrypted, of another kind or without one of the columns.
             FileNotFoundError: there is no such file or folder.
         """
-        files = _files(path, any_text=form != USUAL)
+        files = _files(path, form)
         headers = [read_as(file, functools.partial(header, form=form)) for file in files]
         folders = [_folder_values(path, file) for file in files]
         given = (*headers, *folders)
@@ -122,13 +126,11 @@ class EventFiles:
         columns = list(wanted(names))
         for name in columns:
             if name not in names:
-                theirs = form.columns.get(name, name)
-                raise EventFileError(
-                    f"{path}: column {theirs!r} is missing; {listed_columns(names, theirs)}"
-                )
+                text = not is_parquet(files[0])
+                raise EventFileError(f"{path}: {form.missing(name, names, text)}")
         for file, own, values in zip(files, headers, folders, strict=True):
             for name in columns:
-                _once(file, name, own, values)
+                _once(file, name, own, values, form)
         unused = tuple(
             name for name in names if name not in columns and not re.fullmatch(NO_COLUMN, name)
         )
@@ -164,7 +166,7 @@ class EventFiles:
             known, where = self._kinds.setdefault(name, (kind, file))
             if kind != known:
                 raise EventFileError(
-                    f"{file}: column {name!r} is of {kind}, in {where.name} of {known}; "
+                    f"{file}: column {self.form.theirs(name)!r} is of {kind}, in {where.name} of {known}; "
                     "write all files with the same types"
                 )
 
@@ -183,19 +185,26 @@ def read_table(
     frames = [files.frame(place) for place in range(len(files.files))]
     _same_units(frames)
     ends = np.cumsum([len(frame) for frame in frames])
+    blank = sum(int(frame.index[-1]) + 1 - len(frame) for frame in frames if len(frame))
     filled = [frame for frame in frames if len(frame)] or frames[:1]
     frame = read_as(path, lambda _: filled[0] if len(filled) == 1 else pd.concat(filled))
-    return EventTable(path, files.files, ends, frame, files.unused)
+    return EventTable(path, files.files, ends, frame, files.unused, form, blank)
 
 
-def _files(path: Path, any_text: bool = False) -> list[Path]:
+def _files(path: Path, form: FileForm) -> list[Path]:
     """The file, of any ending where it was said how it is written, or those below the folder: hidden ones (``_SUCCESS``,
     ``.part.crc``) do not count."""
     if path.is_file():
-        if not any_text and not path.name.endswith(SINGLE):
+        if not form.told and not path.name.endswith(SINGLE):
+            said = {"program": "--columns, --separator", "python": "columns=, separator="}
+            other = (
+                f"; of another one say how it is written ({said[form.asked_by]})"
+                if form.asked_by in said
+                else ""
+            )
             raise EventFileError(
                 f"{path}: the name must end in .parquet, or that of a text file in .csv, .tsv, .txt, .dat or .data, with .gz where it "
-                "is packed; of another one say how it is written (--columns, --separator)"
+                f"is packed{other}"
             )
         return [path]
     if not path.exists():
@@ -232,21 +241,19 @@ def _folder_values(path: Path, file: Path) -> dict[str, str | None]:
     return {unquote(name): None if value == NO_VALUE else unquote(value) for name, value in pairs}
 
 
-def _once(file: Path, name: str, header: Sequence[str], values: dict[str, str | None]) -> None:
-    count = header.count(name)
+def _once(
+    file: Path, name: str, header: Sequence[str], values: dict[str, str | None], form: FileForm
+) -> None:
+    count, theirs = header.count(name), form.theirs(name)
     if count > 1:
-        raise EventFileError(f"{file}: column {name!r} is there {count} times: rename all but one")
+        data = form.of_data([form.theirs(each) for each in header], not is_parquet(file))
+        raise EventFileError(
+            f"{file}: column {theirs!r} is there {count} times: rename all but one{data}"
+        )
     if count and name in values:
         raise EventFileError(
-            f"{file}: column {name!r} is in the file and in the name of its folder: rename one"
+            f"{file}: column {theirs!r} is in the file and in the name of its folder: rename one"
         )
-
-
-def listed_columns(names: Sequence[str], missing: str) -> str:
-    text = f"the columns are: {one_line(', '.join(names))}"
-    if missing in ("user", "item", "time"):
-        text += f" (say which is the {missing}: --columns {missing}=NAME; without a line of names, --no-header)"
-    return text
 
 
 def _same_units(frames: list[pd.DataFrame]) -> None:

@@ -12,7 +12,9 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from longclock._keywords import meant, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,9 @@ TEXTS = (".tsv", ".txt", ".dat", ".data")  # of a single file, as data sets are 
 SINGLE = (*KINDS, *(ending + packed for ending in TEXTS for packed in ("", ".gz")))
 SEPARATORS = (",", "\t", ";", "|", "::")
 LONGEST_REASON = 300  # letters of a reader's own words
+# A number or a date: what a first line has that is data, and no line of names.
+DATUM = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?|\d{4}-\d\d-\d\d\b.*")
+PLACES = {"user": "1", "item": "2", "time": "4"}  # an example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +38,66 @@ class FileForm:
         columns: the file's names of ours, where they are others: ``{"item": "movieId"}``.
         separator: between the fields of a text file; None: that of SEPARATORS of which the first line has most.
         header: whether the first line of a text file has names; else they are ``1``, ``2``, ...
+        asked_by: whom errors tell what to give: the arguments of a program, those of ``read_events``, or a source, which takes the
+            names that the files have.
     """
 
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     separator: str | None = None
     header: bool = True
+    asked_by: Literal["program", "python", "source"] = "source"
+
+    @property
+    def told(self) -> bool:
+        """Whether anything was said of how the files are written."""
+        return bool(self.columns) or self.separator is not None or not self.header
+
+    def theirs(self, name: str) -> str:
+        """What the file calls a column that is called so here."""
+        own = name.removesuffix(" of the file")
+        return own if own != name and own in self.columns else self.columns.get(name, name)
+
+    def missing(self, name: str, names: Sequence[str], text: bool) -> str:
+        """What is said of a column that is not there.
+
+        Args:
+            name: ours.
+            names: of the file's columns, as they are called here.
+            text: whether they are the first line of a text file.
+        """
+        theirs, known = self.theirs(name), [one_line(self.theirs(each)) for each in names]
+        if theirs in known:
+            taken = next(own for own, of_file in self.columns.items() if of_file == theirs)
+            return f"column {theirs!r} is read as {taken} and cannot be an attribute too; copy it under another name"
+        said = f"column {theirs!r} is missing; {meant(theirs, known)}the columns are: {one_line(', '.join(known))}"
+        if data := self.of_data(known, text):
+            return said + data
+        if name in PLACES and name not in self.columns:
+            said += f" ({self._which(name, nearest(name, known) or 'NAME', text)})"
+        return said
+
+    def of_data(self, names: Sequence[str], text: bool) -> str:
+        """What is said of a first line that is read as names and looks like data; empty where it does not."""
+        if not text or not self.header or not any(DATUM.fullmatch(name.strip()) for name in names):
+            return ""
+        pairs = ",".join("=".join(pair) for pair in PLACES.items())
+        remedy = {
+            "program": f"add --no-header, by which --columns has places, such as {pairs}",
+            "python": f"give header=False, by which columns has places, such as {PLACES}",
+            "source": "write a line of names",
+        }[self.asked_by]
+        return f"; the first line looks like data: where the file has no line of names, {remedy}"
+
+    def _which(self, name: str, theirs: str, text: bool) -> str:
+        """How it is said which column is ours of that name."""
+        if self.asked_by == "source":
+            return f"rename the column that is the {name}"
+        if self.asked_by == "python":
+            said, no_names = f"columns={{{name!r}: {theirs!r}}}", "header=False"
+        else:
+            said, no_names = f"--columns {name}={theirs}", "--no-header"
+        said = f"say which is the {name}: {said}"
+        return f"{said}; without a line of names, {no_names}" if text and self.header else said
 
     def ours(self, names: Sequence[str]) -> list[str]:
         """What the file's columns are called here; one that has our name of another is ``name of the file``."""

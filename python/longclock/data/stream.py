@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from longclock._keywords import named_keywords
 from longclock.data._checks import (
     check_column,
     check_count,
@@ -37,6 +38,8 @@ class EventStream:
         category_names: for reports only, name to the text of every id.
         user_names, item_names: what every number stands for, an integer or a text; None: the numbers are the users and items.
         unused_columns: columns of the file behind the stream that were not read.
+        file_columns: those that were, by our names: what the file calls them.
+        blank_rows: how many blank lines of a CSV were left out.
     Raises:
         ValueError: names the column, the row counted from 0 and the value that does not fit: another
             type or shape, an id below 0, a label other than 0 and 1, a time that cannot be seconds (from
@@ -66,6 +69,8 @@ class EventStream:
     user_names: list[int | str] | None = None
     item_names: list[int | str] | None = None
     unused_columns: tuple[str, ...] = ()
+    file_columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    blank_rows: int = 0
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -221,6 +226,9 @@ class EventStream:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()[:16]
+
+
+EventStream.__init__ = named_keywords("EventStream")(EventStream.__init__)  # type: ignore[method-assign]
 
 
 def _count(ids: IntArray) -> int:

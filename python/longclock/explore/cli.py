@@ -9,10 +9,12 @@ from pathlib import Path
 
 from longclock._extras import SERVE_EXTRA, imported_by_program
 from longclock.explore.settings import CANDIDATES, USERS
-from longclock.train.arguments import Parser, add_file, where_of
+from longclock.serve.settings import check_there
+from longclock.train.arguments import Listed, Parser, add_file, where_of
 from longclock.train.console import Console
 from longclock.train.reading import read
 
+OF_EVENTS = ("categories", "columns", "separator", "no_header", "data_dir", "days")
 MOST = {"users": 1000, "candidates": 200, "port": 65535}
 
 
@@ -32,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--users", type=int, default=USERS, metavar="N", help=f"users to choose from: those with the longest histories ({USERS})")  # fmt: skip
     p.add_argument("--user", action="append", metavar="USER", help="this one in place of these; may be given again")  # fmt: skip
     p.add_argument("--candidates", type=int, default=CANDIDATES, metavar="N", help=f"the items that a user took most often ({CANDIDATES})")  # fmt: skip
-    p.add_argument("--items", metavar="ITEMS", help="candidates of all users in place of these: ids as the events have them, with commas between them")  # fmt: skip
+    p.add_argument("--items", action=Listed, metavar="ITEMS", help="candidates of all users in place of these: ids as the events have them, with commas between them")  # fmt: skip
     p.add_argument("--out", type=Path, metavar="FILE", help="write the page, and start no server")
     p.add_argument("--port", type=int, default=8001, metavar="N", help="of the server (8001)")
     return p
@@ -51,7 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         of_events = args.data is not None or args.events is not None
         if args.store is None and not of_events:
             raise ValueError("give the histories: --store URL, --events FILE, or --data NAME")
+        if not of_events:
+            for name in OF_EVENTS:
+                if getattr(args, name) is not None:
+                    raise ValueError(f"--{name.replace('_', '-')} is of events: give --events or --data, or leave it out")  # fmt: skip
+        if args.store is not None:
+            check_there(args.store)
         stream = read(where_of(args), console) if of_events else None
+        console.say(f"loading PyTorch and the model of {args.model} ...")
         with imported_by_program("longclock.explore", SERVE_EXTRA):
             from longclock.explore.command import run
         run(args, stream)

@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 import uvicorn
 
 from longclock.data import EventStream
+from longclock.data.ids import ids_of
 from longclock.explore.app import create_app
 from longclock.explore.explorer import Explorer
 from longclock.explore.names import listed
@@ -21,8 +23,10 @@ from longclock.serve import Recommender
 from longclock.serve.endpoint import user_of
 from longclock.store import BehaviourStore, open_store
 from longclock.store.__main__ import columns_of, fill
+from longclock.train.console import Console
 from longclock.train.folder import write_whole
 
+console = Console("longclock.explore")
 HOST = "127.0.0.1"  # this machine alone
 
 
@@ -55,7 +59,36 @@ def _explorer(args: argparse.Namespace, stream: EventStream | None) -> Iterator[
     """What the arguments name; histories of events lie in a temporary store."""
     with tempfile.TemporaryDirectory() as folder, _store(args, stream, folder) as store:
         source = args.store or args.events or args.data
-        yield Explorer(Recommender(args.model, store), stream, source)
+        recommender = Recommender(args.model, store)
+        if stream is not None:
+            console.say(_known(recommender, stream, source))
+        yield Explorer(recommender, stream, source)
+
+
+def _known(recommender: Recommender, stream: EventStream, source: str) -> str:
+    """How many of the events have what the model knows.
+
+    Raises:
+        ValueError: none: the model learned from other events.
+    """
+    served = recommender.served
+    events = {}
+    for kind, numbers, names, count in (
+        ("items", stream.item, stream.item_names, stream.items),
+        ("users", stream.user, stream.user_names, stream.users),
+    ):
+        ids = np.arange(count) if names is None else ids_of(names)
+        known = served.numbers(kind, torch.from_numpy(ids)).numpy() >= 0
+        events[kind] = int(known[numbers].sum())
+    if not events["items"]:
+        raise ValueError(
+            f"the model knows no item of {source}: it learned from other events; give those that it was trained on, or later ones "
+            "of the same items"
+        )
+    return (
+        f"of {len(stream):,} events {events['items']:,} have an item that the model knows, and {events['users']:,} a user; "
+        "others are left out, and users that it does not know have the mean of all users' vectors"
+    )
 
 
 def _store(args: argparse.Namespace, stream: EventStream | None, folder: str) -> BehaviourStore:
@@ -64,7 +97,4 @@ def _store(args: argparse.Namespace, stream: EventStream | None, folder: str) ->
         store = open_store(Path(folder) / "histories.db", columns=columns_of(stream))
         fill(store, stream)
         return store
-    path = args.store.removeprefix("sqlite:///")
-    if "://" not in path and not Path(path).exists():  # which opening would make
-        raise ValueError(f"{args.store} does not exist; fill it: python -m longclock.store --store {args.store}")  # fmt: skip
     return open_store(args.store)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
-from longclock._checks import check
+from longclock._checks import check, check_not_strided
 from longclock._keywords import named_keywords
 from longclock._torch_state import register_for_saving
 from longclock.history.checks import check_device, check_history
@@ -256,14 +256,16 @@ def require_history(op: str, value: object) -> None:
 
 
 def _checked(op: str, history: History) -> History:
-    for name, value in _parts(history):
+    parts = _parts(history)
+    check_not_strided(op, **dict(parts))
+    for name, value in parts:
         if isinstance(value, Proxy):  # of torch.fx: the module that takes the history checks it
             return history
         wanted = "a tensor, QuantizedRows or a Lookup" if name == "rows" else "a tensor"
         check(op, isinstance(value, Tensor), lambda name=name, value=value, wanted=wanted:  # type: ignore[misc]
               f"{name} must be {wanted}, got {type(value).__name__}")  # fmt: skip
     check_history(op, history)
-    for name, value in _parts(history):
+    for name, value in parts:
         check_device(op, name, value, history.time)
     return history
 
@@ -286,4 +288,5 @@ def _parts(history: History) -> list[tuple[str, Any]]:
     return [*parts, ("time", history.time), *(part for part in layout if part[1] is not None)]
 
 
+History.__new__ = named_keywords("History")(History.__new__)  # type: ignore[method-assign]
 register_for_saving(History)

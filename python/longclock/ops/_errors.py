@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from longclock._checks import nested
 from longclock._keywords import keywords_of, unexpected
 from longclock._library import raw
 from longclock._mlp import remedy
@@ -204,7 +205,7 @@ def _is_tables(kind: Any) -> bool:
 def wrong_tensor(argument: str, value: Tensor) -> Iterator[str]:
     """What no function takes for a tensor, whatever the argument."""
     if value.is_nested:
-        yield f"{argument} must be a tensor of one shape, got a nested one; give the times as a nested one of layout torch.jagged as well, or its values() and offsets() as a ragged layout"
+        yield f"{argument} must be a tensor of one shape, {nested(value)}"
     elif value.layout is not torch.strided:
         layout = str(value.layout).removeprefix("torch.")
         yield f"{argument} must be a strided tensor, got one of layout {layout}; make it one with .to_dense()"

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, cast
 from torch import Tensor
 from typing_extensions import Unpack
 
+from longclock._checks import check_not_strided
 from longclock._clocks import resolve_time
 from longclock._mlp import require_number, require_tensor
 from longclock.history.jagged import apart
@@ -97,6 +98,7 @@ def flat_of_nested(
     op: str, keys: Any, key_time: Tensor, ids: Any, layout: Mapping[str, Any], words: tuple[str, str] = ("keys", "key_time")
 ) -> tuple[Any, Any, Any, dict[str, Any]]:  # fmt: skip
     """Nested tensors of layout ``torch.jagged`` as keys, times, ids and layout of sequences one behind the other."""
+    check_not_strided(op, **{words[0]: keys, words[1]: key_time}, ids=ids, mask=layout.get("mask"))
     for name in ("lengths", "offsets", "starts", "ends"):
         if layout.get(name) is not None:
             raise ValueError(f"{op}: {name} must be None where {words[1]} is nested and brings its own, got both")  # fmt: skip

@@ -16,6 +16,7 @@ from matplotlib.projections.polar import PolarAxes
 
 from longclock._colours import GREY, HAND, OF_HOURS, colours_of_groups
 from longclock._constants import ELAPSED
+from longclock._keywords import named_keywords
 from longclock._mlp import is_found, remedy
 from longclock.nn import TimeSimilarity
 from longclock.plot.style import plain
@@ -27,6 +28,7 @@ BESIDE = 1.3  # for titles and legends
 Similarity = TimeSimilarity | tuple[Any, Any]
 
 
+@named_keywords("hands")
 def hands(similarity: Similarity, hours: Sequence[float] = (8, 22)) -> Figure:
     """How much a behaviour counts by when it was done, were the rest equal: ``exp(s)`` over its largest value, as a hand an hour.
 
@@ -47,6 +49,7 @@ def hands(similarity: Similarity, hours: Sequence[float] = (8, 22)) -> Figure:
     return figure
 
 
+@named_keywords("kept")
 def kept(
     times: Any,
     found: Mapping[float, Any],
@@ -79,6 +82,7 @@ def kept(
     return figure
 
 
+@named_keywords("clock_face")
 def clock_face(
     similarity: Similarity,
     times: Any,

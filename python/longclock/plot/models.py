@@ -13,6 +13,7 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox, BboxBase
 
 from longclock._colours import colours_of
+from longclock._keywords import named_keywords
 from longclock.plot.style import figure_of, new_axes, numbers, plain
 
 Interval = tuple[float, float]  # a mean, and half the width of its confidence interval
@@ -23,6 +24,7 @@ ROWS = 60  # halves of a name's height that it may be moved
 FAR = 1.6  # of its height: what a line leads back from
 
 
+@named_keywords("points")
 def points(
     values: Mapping[str, Interval],
     titles: Mapping[str, str],
@@ -49,6 +51,7 @@ def points(
     return figure_of(axes)
 
 
+@named_keywords("quality_and_cost")
 def quality_and_cost(
     quality: Mapping[str, Interval],
     cost: Mapping[str, Interval],
@@ -99,6 +102,7 @@ def quality_and_cost(
     return figure_of(axes)
 
 
+@named_keywords("over_hours")
 def over_hours(
     values: Mapping[str, Sequence[Interval | None]],
     titles: Mapping[str, str],
@@ -129,6 +133,7 @@ def over_hours(
     return figure_of(axes)
 
 
+@named_keywords("shares_found")
 def shares_found(
     found: Mapping[str, float], best: Mapping[str, float], titles: Mapping[str, str]
 ) -> Figure:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longclock._keywords import named_keywords
 from longclock.data.ids import ids_of
 from longclock.data.stream import DAY
 from longclock.serve.ranking_model import Served
@@ -41,6 +42,9 @@ class Request(NamedTuple):
     candidates: Tensor
     now: int
     utc_offset: int = 0
+
+
+Request.__new__ = named_keywords("Request")(Request.__new__)  # type: ignore[method-assign]
 
 
 class Asked:

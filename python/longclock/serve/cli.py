@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from longclock._extras import SERVE_EXTRA, imported_by_program
-from longclock.serve.settings import DTYPES, Limits
+from longclock.serve.settings import DTYPES, Limits, check_there, is_missing
+
+log = logging.getLogger("longclock.serve")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="of python -m longclock.export")  # fmt: skip
     p.add_argument("--store", required=True, metavar="URL", help="of histories: a file, or redis://host:port/0")  # fmt: skip
+    p.add_argument("--new-store", action="store_true", help="make the store where there is none; else it must be there")  # fmt: skip
     p.add_argument(
         "--host", default="127.0.0.1", help="to listen on (127.0.0.1: this machine alone)"
     )
@@ -49,21 +52,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("threads", "queue", "max_body"):
         if getattr(args, name) < (0 if name == "queue" else 1):
             p.error(f"--{name.replace('_', '-')} must be positive, got {getattr(args, name)}")
+    try:
+        if not args.new_store:
+            check_there(args.store, ", or make an empty one with --new-store")
+    except OSError as error:
+        p.exit(2, f"longclock.serve: {error}\n")
+    log.info("loading PyTorch and the model of %s ...", args.model)
     with imported_by_program("longclock.serve", SERVE_EXTRA):
         import torch
         import uvicorn
 
+        from longclock.serve import model_folder
         from longclock.serve.endpoint import create_app
         from longclock.serve.recommender import Recommender
         from longclock.store import open_store
     torch.set_num_threads(1)  # a request takes one core
     try:
-        store = open_store(args.store)
+        columns = None
+        if args.new_store and is_missing(args.store):
+            labelled = model_folder.read(args.model).about["labelled"]
+            columns = {"utc_offset": "int32"} | ({"label": "int8"} if labelled else {})
+        store = open_store(args.store, columns=columns)
         recommender = Recommender(
             args.model, store, scoring=args.scoring, dtype=args.dtype, query_dtype=args.query_dtype, device=args.device
         )  # fmt: skip
     except (ValueError, OSError) as error:
         p.exit(2, f"longclock.serve: {error}\n")
+    if next(store.users(), None) is None:
+        log.warning(
+            "%s has no histories: those of all users are empty until behaviours come", args.store
+        )
     limits = Limits(args.threads, args.queue, args.deadline, args.max_body, refresh=args.refresh)
     uvicorn.run(
         create_app(recommender, limits), host=args.host, port=args.port, access_log=False, log_config=None, proxy_headers=False,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from longclock._keywords import named_keywords
 from longclock._sizes import check_size
 from longclock.serve import model_folder
 from longclock.serve.asked import Asked, Request, together
@@ -82,6 +83,7 @@ class Recommender:
         (torch.Size([50]), True)
     """
 
+    @named_keywords()
     def __init__(
         self,
         folder: str | os.PathLike[str],

@@ -4,9 +4,30 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 # Of rows, and to what a search of int8 rows rounds its queries: the names that searches have for them.
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
+
+
+def is_missing(url: str) -> bool:
+    """Whether the file of a store is not there; a server is not asked."""
+    path = url.removeprefix("sqlite:///")
+    return "://" not in path and not os.path.exists(path)
+
+
+def check_there(url: str, otherwise: str = "") -> None:
+    """Opening a store makes one where there is none, which whoever reads histories does not mean.
+
+    Args:
+        otherwise: what else can be done than to fill it.
+    Raises:
+        FileNotFoundError: the file of the store is not there. (Of Redis a server knows.)
+    """
+    if is_missing(url):
+        raise FileNotFoundError(
+            f"--store: {url} does not exist; fill it: python -m longclock.store --store {url}{otherwise}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.open()
     try:
         stream = read(where_of(args), console)
+        console.say(f"loading PyTorch and opening {args.store} ...")
         with imported_by_program("longclock.store", TRAIN_EXTRA):
             from longclock.store import open_store
         with open_store(args.store, columns=columns_of(stream)) as store:

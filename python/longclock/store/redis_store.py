@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from typing import Any, Literal
 
+from longclock._keywords import named_keywords
 from longclock.store.arguments import check_settings, check_trim, user_of
 from longclock.store.behaviour_store import CAPACITY, Appended, BehaviourStore, OnDamage
 from longclock.store.group_commit import GroupCommit
@@ -63,6 +64,7 @@ class RedisStore(BehaviourStore):
         tensor([7])
     """
 
+    @named_keywords()
     def __init__(
         self,
         url: str,

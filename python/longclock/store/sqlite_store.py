@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from longclock._keywords import named_keywords
 from longclock.store.arguments import check_settings, check_trim, user_of
 from longclock.store.behaviour_store import CAPACITY, Appended, BehaviourStore, OnDamage
 from longclock.store.group_commit import GroupCommit
@@ -81,6 +82,7 @@ class SQLiteStore(BehaviourStore):
         tensor([7])
     """
 
+    @named_keywords()
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -14,6 +14,7 @@ from longclock._extras import TRAIN_EXTRA, imported_by_program
 from longclock.study.plan import Study
 from longclock.train import folder
 from longclock.train.arguments import (
+    Listed,
     Parser,
     Where,
     add_data,
@@ -29,7 +30,7 @@ from longclock.train.arguments import (
 )
 from longclock.train.config import MODELS, PRESETS, Config
 from longclock.train.console import Console
-from longclock.train.reading import read
+from longclock.train.reading import check_negatives, read
 
 # Scored, then learned from: a day at a time, an hour, a batch; and the trainer's names for it.
 PROTOCOLS = {"daily": "daily", "streaming": "hourly", "batches": "stream"}
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--models",
+        action=Listed,
         metavar="NAMES",
         default=",".join(USUAL),
         help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}",
@@ -78,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--learning-rates",
+        action=Listed,
         metavar="RATES",
         default=",".join(map(str, LEARNING_RATES)),
         help="chosen from; one: not tuned (%(default)s)",
@@ -125,6 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         asked = Asked(args, where, out, study_of(args), _config(args))
         folder.check_writable(out)
         stream = read(where, console, args.quiet)
+        check_negatives(args, stream.label is not None, where.data)
+        if not args.quiet:
+            console.say(f"loading PyTorch and preparing {', '.join(asked.study.models)} ...")
         with imported_by_program("longclock.study", TRAIN_EXTRA):
             from longclock.study import command
         return command.run(asked, stream)

@@ -45,13 +45,11 @@ def run(asked: Asked, stream: EventStream) -> int:
     args, study, config, out = asked.args, asked.study, asked.config, asked.out
     check_models(study.models, config)
     device = device_of(args)
-    if unused := unused_columns(stream):
-        console.say(unused)
     try:
         with stoppable(), folder.held(out, console.say):
             results = Results(out, _same(stream, config), console.say)
             _run_all(study, results, args, config, asked.where, device)
-            return _reported(study, results, out, unused)
+            return _reported(study, results, out, unused_columns(stream))
     except BrokenExecutor:
         print("longclock.study: a process was killed (memory? try fewer --jobs); the same command goes on", file=sys.stderr)  # fmt: skip
         return 1

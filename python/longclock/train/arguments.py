@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from longclock._constants import NEGATIVES_FROM
+from longclock._keywords import meant
 from longclock.train.config import EMBEDDING_OPTIMIZERS, MODELS, PRESETS, Config
 
 # Whole numbers that are taken, by argument.
@@ -34,6 +35,17 @@ BOUNDS = {
     "threads": (1, max(64, os.cpu_count() or 1)),
     "jobs": (1, max(64, os.cpu_count() or 1)),
 }
+
+
+class Listed(argparse.Action):
+    """Names with commas between them; an argument that is given again adds to them."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        first = before is None or before is self.default
+        setattr(namespace, self.dest, values if first else f"{before},{values}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,8 +72,8 @@ def add_data(group: argparse._ArgumentGroup, days: str = "0: all") -> None:
 
 def add_file(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     """How a FILE of events is written."""
-    group.add_argument("--categories", metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
-    group.add_argument("--columns", metavar="OURS=THEIRS", help="what FILE calls user, item, time, label ...: user=userId,item=movieId,time=timestamp")  # fmt: skip
+    group.add_argument("--categories", action=Listed, metavar="NAMES", help="attribute columns of FILE, comma-separated")  # fmt: skip
+    group.add_argument("--columns", action=Listed, metavar="OURS=THEIRS", help="what FILE calls user, item, time, label ...: user=userId,item=movieId,time=timestamp")  # fmt: skip
     group.add_argument("--separator", metavar="TEXT", help="between fields of FILE, such as '::' or tab (told from the first line)")  # fmt: skip
     group.add_argument("--no-header", action="store_true", default=None, help="FILE has no line of names: --columns user=1,item=2,time=4")  # fmt: skip
 
@@ -126,7 +138,9 @@ def models_of(argument: str, words: str) -> list[str]:
     names = list(dict.fromkeys(n.replace("_", "-") for n in listed(argument, words)))
     for name in names:
         if name not in MODELS:
-            raise ValueError(f"{argument}: unknown model {name!r}; choose from {', '.join(MODELS)}")
+            raise ValueError(
+                f"{argument}: unknown model {name!r}; {meant(name, MODELS)}choose from {', '.join(MODELS)}"
+            )
     return names
 
 
@@ -152,6 +166,10 @@ def data_of(args: argparse.Namespace) -> str:
         if getattr(args, argument) is not None and name in PRESETS:
             shown = argument.replace("_", "-")
             raise ValueError(f"--{shown} is of a FILE, not of the example data")
+    if args.data_dir is not None and name not in PRESETS:
+        raise ValueError(
+            f"--data-dir is of the example data ({', '.join(PRESETS)}), not of a FILE: give --data {Path(args.data_dir) / name}"
+        )
     return str(name)
 
 
@@ -161,15 +179,17 @@ def where_of(args: argparse.Namespace) -> Where:
     """
     data = data_of(args)
     categories = None if args.categories is None else tuple(listed("--categories", args.categories))
-    columns = []
+    columns: dict[str, str] = {}
     for word in [] if args.columns is None else listed("--columns", args.columns):
         own, equals, theirs = word.partition("=")
         if not equals or not own or not theirs:
             raise ValueError(f"--columns must be pairs such as user=userId with commas between them, got {word!r}")  # fmt: skip
-        columns.append((own, theirs))
+        if own in columns:
+            raise ValueError(f"--columns must say once which column is the {own}, got {columns[own]!r} and {theirs!r}")  # fmt: skip
+        columns[own] = theirs
     separator = "\t" if args.separator in ("tab", "\\t") else args.separator
     most = getattr(args, "max_events", None)
-    return Where(data, args.data_dir, categories, tuple(columns), separator, not args.no_header, args.days, most)  # fmt: skip
+    return Where(data, args.data_dir, categories, tuple(columns.items()), separator, not args.no_header, args.days, most)  # fmt: skip
 
 
 def folder_name(data: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from longclock._extras import TRAIN_EXTRA, imported_by_program
 from longclock.train import folder
 from longclock.train.arguments import (
+    Listed,
     Parser,
     Where,
     add_data,
@@ -28,7 +29,7 @@ from longclock.train.arguments import (
 )
 from longclock.train.config import MODELS, PRESETS, SPANS, USUAL, Bounds, Config
 from longclock.train.console import Console
-from longclock.train.reading import read, source_of
+from longclock.train.reading import check_negatives, read, source_of, stream_of, unused_text
 from longclock.train.source_arguments import (
     add_source,
     bounds_of,
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run = p.add_argument_group("run")
     run.add_argument("--protocol", choices=[*SPANS, "stream"], help="(daily; music: stream)")
-    run.add_argument("--models", metavar="NAMES", help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}")  # fmt: skip
+    run.add_argument("--models", action=Listed, metavar="NAMES", help=f"comma-separated ({','.join(USUAL)}), of {', '.join(MODELS)}")  # fmt: skip
     run.add_argument("--model", metavar="NAME", help="one model: short for --models")
     run.add_argument(
         "--k",
@@ -155,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = asked(p, argv)
         events = _events(wanted, console)
+        if not wanted.args.quiet and _first():
+            console.say(f"loading PyTorch and preparing {', '.join(wanted.names)} ...")
         with imported_by_program("longclock.train", TRAIN_EXTRA):
             from longclock.train import command
         return command.run(wanted, events)
@@ -167,17 +170,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _events(asked: Asked, console: Console) -> EventStream | EventSource:
     """What is wrong with ``--out`` and with a file comes before PyTorch is imported."""
     args = asked.args
-    # Of the processes that torchrun starts, the first writes and speaks.
-    first = os.environ.get("RANK", "0") == "0"
-    if first:
+    if _first():
         folder.check_writable(asked.out)
-    quiet = args.quiet or not first
     if asked.where is not None:
-        return read(asked.where, console, quiet)
+        stream = read(asked.where, console, args.quiet) if _first() else stream_of(asked.where)
+        check_negatives(args, stream.label is not None, asked.data)
+        return stream
     source = source_of(args)
-    if not quiet:
+    files = getattr(source, "files", None) or getattr(source, "messages", None)
+    check_negatives(args, files is not None and "label" in files.columns, asked.data)
+    if not args.quiet and _first():
         console.say(f"reading {args.source} ...")
+        if unused := unused_text(getattr(files, "unused", ())):
+            console.say(unused)
     return source
+
+
+def _first() -> bool:
+    """Of the processes that torchrun starts, the first writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _names(args: argparse.Namespace) -> list[str]:

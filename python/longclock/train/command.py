@@ -20,7 +20,6 @@ from longclock.train import folder, report, sourced
 from longclock.train.cli import Asked
 from longclock.train.compare import Options, compare, console
 from longclock.train.inputs import check_models, device_of
-from longclock.train.reading import unused_columns
 from longclock.train.team import RankFault, Team
 
 
@@ -40,8 +39,6 @@ def run(asked: Asked, events: EventStream | EventSource) -> int:
         )  # fmt: skip
         torch.set_num_threads(args.threads)
         if isinstance(events, EventStream):
-            if team.first and (unused := unused_columns(events)):
-                console.say(unused)
             comparison = functools.partial(compare, events, asked.names, config, options)
         else:
             comparison = functools.partial(
@@ -60,12 +57,27 @@ def run(asked: Asked, events: EventStream | EventSource) -> int:
         return 1
 
 
+def too_few(results: dict[str, Any]) -> str:
+    """A sentence where no model has a figure, and none diverged: what it would take; else empty."""
+    models, data = results["models"].values(), results["data"]
+    if any(model["diverged"] is not None or model["own_auc"] is not None or model["seen_auc"] is not None for model in models):  # fmt: skip
+        return ""
+    counted = data["events"] - data["counted_from_event"]
+    repeated = round(counted * (1 - data["counted_new_items"]))
+    return (
+        f"too few events: of {data['events']:,}, {counted:,} are counted (those behind --warmup), and {repeated:,} of these have an item that "
+        "occurred before; a figure takes some, with positives and negatives, and an answer some ten thousand events"
+    )
+
+
 def _reported(results: dict[str, Any], out: Path) -> int:
     """Print the table and write the report; the exit status, 1 where one of them could not be written."""
     table = report.table(results)
     widths = [max(10, *map(len, column)) for column in zip(*table, strict=True)]
     rows = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]  # fmt: skip
     printed = console.put("\n".join([*rows, *report.warnings(results)]))
+    if few := too_few(results):
+        console.say(few)
     try:
         written = report.write(results, out)[-1]
     except OSError as error:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from longclock.train import checkpoint, results
 from longclock.train.bars import Bars
 from longclock.train.batches import CPU, TrainingData
 from longclock.train.config import MODELS, Config
+from longclock.train.counting import CountingRanker
 from longclock.train.loop import Run, chunks, train
 from longclock.train.team import Team
 
@@ -136,16 +138,22 @@ def save(path: Path, write: Callable[[], None], options: Options) -> None:
 
 
 def _so_far(run: Run, data: TrainingData, events: int, counted_from: int) -> dict[str, str]:
-    """Seen AUC and UAUC of what counts; before that, of everything so far."""
+    """Seen AUC and UAUC of what counts, or what the table has of the model; before that, of everything so far."""
     first = counted_from if events > counted_from else 0
     rows = slice(int(data.candidates.first_row[first]), int(data.candidates.first_row[events]))
     seen = data.seen[rows]
     score = run.scores[rows].numpy()[seen]
     if not np.isfinite(score).all():
         return {"seen AUC": "diverged"}
-    label, user = (
-        data.candidates.label[rows][seen],
-        data.stream.user[data.candidates.event[rows][seen]],
-    )
-    auc, uauc = metrics.auc(label, score), metrics.uauc(user, label, score)
-    return {"seen AUC": f"{auc:.4f}", "seen UAUC": f"{uauc:.4f}"}
+    label, event = data.candidates.label[rows][seen], data.candidates.event[rows][seen]
+    if isinstance(run.ranker, CountingRanker):  # only the order within an event means anything
+        own = data.stream.pair_seen()[event]
+        auc = metrics.uauc(event[own], label[own], score[own])
+        return {"seen AUC": "n/a", "own AUC": _shown(auc)}
+    auc, uauc = metrics.auc(label, score), metrics.uauc(data.stream.user[event], label, score)
+    return {"seen AUC": _shown(auc), "seen UAUC": _shown(uauc)}
+
+
+def _shown(value: float) -> str:
+    """As the table has it."""
+    return f"{value:.4f}" if math.isfinite(value) else "n/a"

@@ -109,13 +109,16 @@ def measure(run: Run, data: TrainingData, counted_from: int) -> dict[str, Any]:
         metrics.logloss(label[counted], probability),
     )
     known = dict(zip(METRICS, map(_known, figures), strict=True))
+    over_stream = _auc_by(part[event[seen]], PARTS, label[seen], score[seen])
+    of_hours = _auc_by(hour[event][scored], 24, label[scored], score[scored])
     if isinstance(run.ranker, CountingRanker):  # only the order within an event means anything
         known = {name: value if name == "own_auc" else None for name, value in known.items()}
+        over_stream, of_hours = [None] * PARTS, [None] * 24
     return {
         **known,
         "diverged": None,
-        "seen_auc_over_stream": _auc_by(part[event[seen]], PARTS, label[seen], score[seen]),
-        "seen_auc_by_hour": _auc_by(hour[event][scored], 24, label[scored], score[scored]),
+        "seen_auc_over_stream": over_stream,
+        "seen_auc_by_hour": of_hours,
         **recall_of_attention(run, data, counted_from),
         "silent_units": silent_units(run, data),
         "s_fall": s_fall(run),

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
+from longclock.train.arguments import Listed
 from longclock.train.config import MODELS, Bounds, Config
 
 HISTORY = 10_000  # behaviours of a user that are kept where nothing is said
@@ -20,7 +21,7 @@ UNBOUNDED = ("graph", "categories")
 
 def add_source(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--source", metavar="ADDRESS", help="folder:PATH, kafka://HOST:PORT/TOPIC or redis://HOST:PORT?stream=KEY")  # fmt: skip
-    group.add_argument("--message-columns", metavar="NAMES", help="of label, order_time and utc_offset, those that every message has, comma-separated")  # fmt: skip
+    group.add_argument("--message-columns", action=Listed, metavar="NAMES", help="of label, order_time and utc_offset, those that every message has, comma-separated")  # fmt: skip
     group.add_argument("--follow", action="store_true", default=None, help="wait for more where a topic or a stream ends")  # fmt: skip
     group.add_argument("--histories", metavar="URL", help="sqlite:///PATH or redis://HOST:PORT, a store of its own for the histories of a run of one model (in memory)")  # fmt: skip
     group.add_argument("--popular", metavar="N", type=int, help="latest events whose items are drawn as negatives by popularity (1048576)")  # fmt: skip

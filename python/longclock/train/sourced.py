@@ -168,7 +168,7 @@ def _run_model(
                 bar.update(len(excerpt.stream) - excerpt.first)
                 now = time.monotonic()
                 if now - shown >= SHOW_SECONDS:
-                    bar.set_postfix({"seen AUC": f"{figures.bins['seen'].auc() or np.nan:.4f}"})
+                    bar.set_postfix({"seen AUC": _so_far(found)})
                     shown = now
                 if figures.diverged >= 0:
                     break
@@ -180,6 +180,12 @@ def _run_model(
     if team.first:
         save(path, partial(found.save, path, identity), options)
     return found
+
+
+def _so_far(found: SourcedRun) -> str:
+    """Seen AUC, where the table has it."""
+    auc = found.figures.bins["seen"].auc()
+    return "n/a" if auc is None or not isinstance(found.run.ranker, Ranker) else f"{auc:.4f}"
 
 
 def compare(
@@ -228,6 +234,7 @@ def _measured(found: SourcedRun, model: Model, config: Config) -> dict[str, Any]
         over_stream, by_hour = [None] * len(over_stream), [None] * len(by_hour)
     elif not isinstance(run.ranker, Ranker):  # only the order within an event means anything
         known = {name: value if name == "own_auc" else None for name, value in known.items()}
+        over_stream, by_hour = [None] * len(over_stream), [None] * len(by_hour)
     return {
         "title": model.title,
         **known,

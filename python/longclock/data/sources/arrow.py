@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longclock._constants import FARTHEST
+from longclock._keywords import meant, named_keywords
 from longclock.data.arrow_stream import batches_of, has_stream
 from longclock.data.event_columns import OPTIONAL, REQUIRED
 from longclock.data.event_file import require_readers
@@ -50,6 +51,7 @@ class ArrowSource(EventSource):
 
     kind = "arrow"
 
+    @named_keywords()
     def __init__(
         self,
         open: Callable[[], Iterable[pa.RecordBatch | pa.Table] | Any] | Any,
@@ -98,7 +100,7 @@ class ArrowSource(EventSource):
             if names.count(name) != 1:
                 raise EventFileError(
                     f"{self.name}: column {name!r} must be there once, got {names.count(name)} times; "
-                    f"the columns are: {', '.join(names)}"
+                    f"{'' if name in names else meant(name, names)}the columns are: {', '.join(names)}"
                 )
             column = found.column(names.index(name))
             try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longclock._constants import FARTHEST
+from longclock._keywords import named_keywords
 from longclock.data.event_columns import OPTIONAL, REQUIRED, seconds_of
 from longclock.data.event_file import require_readers
 from longclock.data.event_table import EventFiles, EventTable
@@ -69,6 +70,7 @@ class FolderSource(EventSource):
 
     kind = "folder"
 
+    @named_keywords()
     def __init__(self, path: str | Path, categories: Sequence[str] = ()) -> None:
         super().__init__(categories)
         require_readers()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from longclock._extras import STREAM_EXTRA, imported_for
+from longclock._keywords import named_keywords
 from longclock.data.sources.events import Events
 from longclock.data.sources.messages import Decode, Messages, OnDamage, json_message
 from longclock.data.sources.source import Cursor, EventSource
@@ -53,6 +54,7 @@ class KafkaSource(EventSource):
 
     kind = "kafka"
 
+    @named_keywords()
     def __init__(
         self,
         servers: str,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from longclock._keywords import meant
 from longclock.data.event_columns import OPTIONAL, REQUIRED
 from longclock.data.event_file import require_readers
 from longclock.data.event_table import EventTable
@@ -71,8 +72,10 @@ class Messages:
         require_readers()
         unknown = [one for one in columns if one not in OPTIONAL]
         if isinstance(columns, str) or unknown:
+            near = "" if isinstance(columns, str) else meant(str(unknown[0]), OPTIONAL)
+            near = near.removesuffix("; ")
             raise ValueError(
-                f"{op}: columns must be some of {', '.join(OPTIONAL)}, got {columns!r}"
+                f"{op}: columns must be some of {', '.join(OPTIONAL)}, got {columns!r}{near and f'; {near}'}"
             )
         if on_damage not in ("raise", "skip"):
             raise ValueError(f"{op}: on_damage must be 'raise' or 'skip', got {on_damage!r}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from longclock._keywords import named_keywords
 from longclock.data.sources.folder import FolderSource
 from longclock.data.sources.kafka import KafkaSource
 from longclock.data.sources.redis_stream import RedisStreamSource
@@ -15,6 +16,7 @@ from longclock.data.sources.source import EventSource
 REDIS = ("redis", "rediss", "unix")
 
 
+@named_keywords("open_source")
 def open_source(
     address: str,
     *,

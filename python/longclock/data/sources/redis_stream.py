@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from longclock._keywords import named_keywords
 from longclock.data.sources.events import Events
 from longclock.data.sources.messages import Messages, OnDamage
 from longclock.data.sources.source import Cursor, EventSource
@@ -49,6 +50,7 @@ class RedisStreamSource(EventSource):
 
     kind = "redis stream"
 
+    @named_keywords()
     def __init__(
         self,
         url: str,
