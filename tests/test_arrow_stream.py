@@ -45,12 +45,23 @@ def of_duckdb() -> Any:
 
 
 def of_datasets() -> Any:
-    return pytest.importorskip("datasets", reason="the extra test has datasets").Dataset.from_dict(ROWS).data.table  # fmt: skip
+    return pytest.importorskip("datasets", reason="the extra test has datasets").Dataset.from_dict(ROWS)  # fmt: skip
+
+
+def of_an_iterable_dataset() -> Any:
+    return of_datasets().to_iterable_dataset()
+
+
+def of_a_selection() -> Any:
+    """Of a dataset with other rows in between, in another order: its table has them all."""
+    datasets = pytest.importorskip("datasets", reason="the extra test has datasets")
+    twice = datasets.Dataset.from_dict({name: [*values, *values] for name, values in ROWS.items()})
+    return twice.filter(lambda row, number: number not in (0, 5, 6, 7), with_indices=True).select([3, 0, 1, 2])  # fmt: skip
 
 
 KINDS = {
     "arrow": lambda: pa.table(ROWS), "batches": lambda: pa.RecordBatchReader.from_batches(pa.table(ROWS).schema, pa.table(ROWS).to_batches(1)),
-    "protocol": lambda: OnlyAStream(pa.table(ROWS)), "pandas": lambda: FRAME, "polars": of_polars, "duckdb": of_duckdb, "datasets": of_datasets,
+    "protocol": lambda: OnlyAStream(pa.table(ROWS)), "pandas": lambda: FRAME, "polars": of_polars, "duckdb": of_duckdb, "datasets": of_datasets, "iterable": of_an_iterable_dataset, "selection": of_a_selection,
 }  # fmt: skip
 
 
@@ -81,12 +92,35 @@ def test_a_source_of_it(kind: str) -> None:
         sources = [ArrowSource(table), ArrowSource(lambda: table)]
     elif kind == "duckdb":
         sources = [ArrowSource(lambda: given().order("time"))]
+    elif kind in ("datasets", "selection"):
+        sources = [ArrowSource(given().sort("time"))]
+    elif kind == "iterable":
+        sources = [ArrowSource(of_datasets().sort("time").to_iterable_dataset())]
     else:
         sources = [ArrowSource(lambda: pa.table(given()).sort_by("time"))]
     for source in sources:
         for _ in range(2):
             reads = list(source.read(batch=3))
             assert [read.events.item.tolist() for read in reads] == [[3, 7, 7], [9]]
+
+
+@pytest.mark.parametrize(
+    ("events", "remedy"),
+    [
+        (ROWS, r"got dict; give pyarrow\.table\(\) or pandas\.DataFrame\(\) of it"),
+        ([ROWS], "got list$"),
+        (None, "got NoneType$"),
+    ],
+    ids=["dict", "list", "none"],
+)
+def test_what_is_no_table_is_named(events: Any, remedy: str) -> None:
+    with pytest.raises(TypeError, match=f"read_events: events must be a path, a table .* {remedy}"):
+        read_events(events)
+
+
+def test_a_lazy_frame_is_to_be_collected() -> None:
+    with pytest.raises(TypeError, match=r"got LazyFrame; give its collect\(\)"):
+        read_events(of_polars().lazy())
 
 
 def test_columns_are_called_otherwise() -> None:

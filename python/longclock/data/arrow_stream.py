@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,38 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 METHOD = "__arrow_c_stream__"
+DATASET = "with_format"  # what a Hugging Face dataset has in its place
+ROWS = 10_000  # of a dataset, read at once
 
 
 def has_stream(value: Any) -> bool:
-    """Whether a value is a table, or a stream of batches, by the Arrow C stream."""
-    return hasattr(value, METHOD)
+    """Whether a value is a table, or a stream of batches: by the Arrow C stream, or as a Hugging Face dataset."""
+    return hasattr(value, METHOD) or hasattr(value, DATASET)
+
+
+def require_path_or_stream(function: str, events: Any) -> None:
+    """Raises TypeError for what is neither, with what to give in its place."""
+    if isinstance(events, (str, os.PathLike)) or has_stream(events):
+        return
+    remedy = ""
+    if hasattr(events, "collect"):  # a lazy frame
+        remedy = "; give its collect()"
+    elif isinstance(events, Mapping):
+        remedy = "; give pyarrow.table() or pandas.DataFrame() of it"
+    raise TypeError(
+        f"{function}: events must be a path, a table with an Arrow C stream ({METHOD}), or a Hugging Face dataset, got {type(events).__name__}{remedy}"
+    )
 
 
 def batches_of(found: Any) -> Iterable[pa.RecordBatch | pa.Table]:
-    """Record batches of what has an Arrow C stream, or is an iterable of them; one that is none is told."""
+    """Record batches of what has an Arrow C stream, is a dataset, or an iterable of them; one that is none is told."""
     import pyarrow as pa
 
+    if hasattr(
+        found, DATASET
+    ):  # with the rows that filter, select or shuffle left, which its table does not know
+        tables: Iterable[pa.Table] = found.with_format("arrow").iter(ROWS)
+        return tables
     if not has_stream(found):
         if not isinstance(found, Iterable):
             raise EventFileError(
@@ -49,7 +71,7 @@ def read_stream(
     import pyarrow as pa
 
     name = type(events).__name__
-    table = pa.table(events)
+    table = pa.concat_tables(batches_of(events)) if hasattr(events, DATASET) else pa.table(events)
     names = form.ours(table.schema.names)
     columns = list(wanted(names))
     found = {}

@@ -11,7 +11,7 @@ import numpy as np
 
 from longclock._extras import TRAIN_EXTRA, imported_for
 from longclock._keywords import meant, named_keywords
-from longclock.data.arrow_stream import has_stream, read_stream
+from longclock.data.arrow_stream import has_stream, read_stream, require_path_or_stream
 from longclock.data.event_columns import OPTIONAL, REQUIRED, label_of, times_of
 from longclock.data.event_table import EventTable, read_table
 from longclock.data.file_columns import PLACES, EventFileError, FileForm
@@ -41,8 +41,8 @@ def read_events(
         path: ``.parquet``, ``.csv`` or ``.csv.gz``, or a folder of such files, as Spark writes it: hidden
             files (``_SUCCESS``) do not count, folders within it called ``name=value`` are a column;
             rows in any order. Also a single ``.tsv``, ``.txt``, ``.dat`` or ``.data``, with ``.gz`` or without. Or whatever has
-            an Arrow C stream (``__arrow_c_stream__``): a table of Arrow, a frame of polars or pandas, a relation of DuckDB, the
-            ``data`` of a Hugging Face dataset; its stream is called ``events``.
+            an Arrow C stream (``__arrow_c_stream__``): a table of Arrow, a frame of polars or pandas, a relation of DuckDB, or is
+            a Hugging Face dataset; its stream is called ``events``.
         categories: attribute columns; None takes the columns whose name holds "category".
         columns: what the file calls a column of ours: ``{"user": "userId", "item": "movieId", "time": "timestamp"}``.
         separator: of a text file's fields, of one letter or more, such as ``::``; None: of comma, tab, ``;``, ``|`` and ``::`` the one
@@ -70,6 +70,7 @@ def read_events(
 def events_of_file(path: Any, categories: Sequence[str] | None, form: FileForm) -> EventStream:
     """:func:`read_events` of a file that is written so; errors say what is to be given to whom the form is asked by."""
     _check_form(form)
+    require_path_or_stream("read_events", path)
     streamed, name = has_stream(path), "events"
     if streamed and (form.separator is not None or not form.header):
         raise ValueError(

@@ -32,7 +32,7 @@ class ArrowSource(EventSource):
     Args:
         open: gives the batches from the first one on, each time anew: ``pyarrow.RecordBatch`` or ``Table``, or whatever has an
             Arrow C stream (``__arrow_c_stream__``), such as a relation of DuckDB. Or such a table itself, which can be read anew: a frame of polars
-            or pandas, a table of Arrow.
+            or pandas, a table of Arrow, a Hugging Face dataset.
         name: what errors call it.
         categories: attribute columns.
     Raises:
