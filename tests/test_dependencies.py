@@ -144,6 +144,8 @@ def test_a_missing_extra_is_named(program, missing, command):
     done = without({missing}, called)
     user = "longclock.store: reading event files" if name == "store" else f"longclock.{name}"
     assert done.stderr.splitlines()[-1] == f"{user} needs {missing}: {command}"
+    said = name != "store" and "--quiet" not in program  # a store's file is read before
+    assert (f"longclock.{name}: loading PyTorch and " in done.stderr) == said
     assert "Traceback" not in done.stderr
     assert done.returncode == (2 if name == "store" else 1)
 

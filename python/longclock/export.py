@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from longclock._extras import SERVE_EXTRA, imported_by_program, imported_for
+from longclock.train.console import Console
 
 
 def export(path: Path, folder: Path, keep: int = 2) -> str:
@@ -44,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="also write a package for programs without Python, .pt2: half a minute, with a C++ compiler",
     )
     args = p.parse_args(argv)
+    console = Console("longclock.export")
     try:
         if args.package is not None and args.package.suffix != ".pt2":
             raise ValueError(f"--package must be a file that ends with .pt2, got {args.package}")
+        console.say(f"loading PyTorch and {args.checkpoint} ...")
         with imported_by_program("longclock.export", SERVE_EXTRA):
             import torch
 
@@ -55,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from longclock.serve.ranking_model import Served
         print(f"{args.out / export(args.checkpoint, args.out, args.keep)} is the current version")
         if args.package is not None:
+            console.say(f"compiling {args.package}, which takes half a minute ...")
             version = model_folder.read(args.out)
             served = Served.of(version, "folded", torch.float32, torch.device("cpu"))
             compile_package(served, args.package)
