@@ -146,6 +146,7 @@ def test_what_to_do_works(names: dict[str, Any]) -> None:
         (lambda t: plot.points({}, {}, "", "", color={}), "points: unexpected keyword argument 'color'; colours is near it"),
         (lambda t: plot.over_hours({}, {}, "", "", color={}), "over_hours: unexpected keyword argument 'color'; colours is near it"),
         (lambda t: plot.quality_and_cost({}, {}, {}, "", "", color={}), "quality_and_cost: unexpected keyword argument 'color'"),
+        (lambda t: plot.interest_over_day(t, t, (), group=t), "interest_over_day: unexpected keyword argument 'group'; groups is near it"),
         (lambda t: plot.shares_found({}, {}, title={}), "shares_found: unexpected keyword argument 'title'; titles is near it"),
         (lambda t: baselines.TWIN(8, 8, outdim=2), "TWIN: unexpected keyword argument 'outdim'; out_dim is near it"),
         (lambda t: baselines.DIN(8, 8, outdim=2), "DIN: unexpected keyword argument 'outdim'; out_dim is near it"),

@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from longclock._colours import COLOURS, GREY
+from longclock._keywords import named_keywords
 from longclock.plot.style import figure_of, new_axes, plain
 
 HOURS = 24
@@ -20,6 +21,7 @@ BARS = 0.8  # of an hour, that its bars share
 PALETTE = tuple(colour for colour in COLOURS if colour != GREY)
 
 
+@named_keywords("interest_over_day")
 def interest_over_day(
     hours: Any,
     interest: Any,
