@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from longclock._checks import INTEGERS, dtype_of
+from longclock._keywords import named_keywords
 from longclock.history.history import History
 from longclock.types import Lookup
 
@@ -15,6 +16,7 @@ __all__ = ["history"]
 NAME = "interop.torchrec.history"
 
 
+@named_keywords(NAME)
 def history(
     features: Any,
     key: str,
