@@ -44,9 +44,7 @@ def batches_of(found: Any) -> Iterable[pa.RecordBatch | pa.Table]:
     """Record batches of what has an Arrow C stream, is a dataset, or an iterable of them; one that is none is told."""
     import pyarrow as pa
 
-    if hasattr(
-        found, DATASET
-    ):  # with the rows that filter, select or shuffle left, which its table does not know
+    if hasattr(found, DATASET):  # its table has also rows that filter, select or shuffle took out
         tables: Iterable[pa.Table] = found.with_format("arrow").iter(ROWS)
         return tables
     if not has_stream(found):

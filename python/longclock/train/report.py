@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from longclock import _pages
 from longclock.train.figures import all_figures
 from longclock.train.folder import write_whole
+from longclock.train.reading import unused_text
 
 CAPTIONS = {
     "clock": "Left: how much a behaviour counts by when it was done, were the rest equal, asked at two hours; exp(s) over its largest "
@@ -245,5 +246,5 @@ def _repeated(data: dict[str, Any]) -> str:
 
 
 def _unused(data: dict[str, Any]) -> str:
-    names = data.get("unused_columns")
-    return f" Columns not used: {', '.join(names)} (--categories)." if names else ""
+    text = unused_text(data.get("unused_columns") or ())
+    return f" {text[0].upper()}{text[1:]}." if text else ""
