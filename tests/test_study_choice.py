@@ -94,6 +94,12 @@ def test_healthy_runs_get_no_warning():
     assert report.warnings([], "daily") == []
 
 
+def test_too_few_events_for_a_figure_are_told():
+    (sentence,) = report.warnings([*runs(None, None), *runs(None, model="hour")], "daily")
+    assert sentence.startswith("Too few events: ")
+    assert report.warnings(runs(None, own_auc=0.6), "daily") == []
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -184,10 +184,15 @@ def legend(lines: Sequence[Line]) -> list[str]:
 
 
 def warnings(lines: Sequence[Line], protocol: str) -> list[str]:
-    """A sentence for everything that a reader of the means should know: runs that diverged or did not learn, and seeds
-    that differ by much."""
-    found = []
-    for runs in by_model(lines, protocol).values():
+    """A sentence for everything that a reader of the means should know: too few events for a figure, runs that diverged or did not
+    learn, and seeds that differ by much."""
+    found, models = [], by_model(lines, protocol)
+    every = [line for runs in models.values() for line in runs]
+    if every and all(line.get(name) is None for line in every for name in ("seen_auc", "own_auc", "diverged")):  # fmt: skip
+        found.append(
+            "Too few events: of the counted ones none, or not of both labels, has an item that occurred before; an answer takes some ten thousand events."
+        )
+    for runs in models.values():
         title = title_of(runs[0])
         for line in runs:
             where = f"{title}, seed {line['seed']}, learning rate {line['learning_rate']:g}"
