@@ -145,7 +145,7 @@ def test_a_page_holds_its_warnings(tmp_path):
 
 
 def model(title="LIC", **more):
-    return {"title": title, **HEALTHY, **more}
+    return {"title": title, "logloss": 0.4, **HEALTHY, **more}
 
 
 def test_warnings_of_training():

@@ -188,7 +188,7 @@ def warnings(lines: Sequence[Line], protocol: str) -> list[str]:
     learn, and seeds that differ by much."""
     found, models = [], by_model(lines, protocol)
     every = [line for runs in models.values() for line in runs]
-    if every and all(line.get(name) is None for line in every for name in ("seen_auc", "own_auc", "diverged")):  # fmt: skip
+    if every and all("seen_auc" in line and no_figure(line) for line in every):
         found.append(
             "Too few events: of the counted ones none, or not of both labels, has an item that occurred before; an answer takes some ten thousand events."
         )
@@ -206,6 +206,11 @@ def warnings(lines: Sequence[Line], protocol: str) -> list[str]:
             found.append(f"{title}: seeds differ by {max(scores) - min(scores):.3f} in seen AUC, "
                          f"{min(scores):.3f} to {max(scores):.3f}; do not trust its mean.")  # fmt: skip
     return found
+
+
+def no_figure(line: Line) -> bool:
+    """Whether a run that did not diverge has no figure."""
+    return all(line.get(name) is None for name in ("seen_auc", "own_auc", "diverged"))
 
 
 def title_of(line: Line) -> str:
