@@ -4,7 +4,7 @@
 Fails where a gate is neither met nor explained, where an op has no kernels, and where a figure is
 worse than in bench/results/cuda.json. Sources whose text is that of the report there are not
 compiled again: their machine code is as it was. Where that holds for all, and for all that counts come
-from, nothing is measured again. --update does all of it.
+from, nothing is measured again. --update does all of it and writes the report; --recount writes it with the machine code as it was.
 """
 
 from __future__ import annotations
@@ -175,12 +175,15 @@ def judged(report: dict[str, Any]) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m bench.cuda_report", description=__doc__)
     p.add_argument("--update", action="store_true", help=f"write {page.RESULTS.name} and the page")
+    p.add_argument("--recount", action="store_true", help="the same, where no CUDA source changed: what the emulator counts")  # fmt: skip
     p.add_argument("--lines", action="store_true", help="show where hot loops spend instructions")
     p.add_argument("--library", type=Path, default=EMULATED, help="the ops on the emulator")
     args = p.parse_args(argv)
     committed = page.read()
     try:
         known = None if args.update or args.lines else committed
+        if args.recount and (known is None or known["nvcc"] != cubins.release()):
+            p.error("--recount keeps machine code, but there is none of this nvcc: take --update")
         if known is not None and digests.current(known):
             print(f"{page.RESULTS.name} is of these files: nothing is measured again.", end="\n\n")
             report = judged(dict(known))
@@ -192,11 +195,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for made in page.TABLES.values():
         print(made(report), end="\n\n")
     wrong = gates.failures(report)
-    if committed is not None and not args.update:
+    writes = args.update or args.recount
+    if committed is not None and not writes:
         if committed["nvcc"] != report["nvcc"]:
             print(f"Machine code is not compared: nvcc {report['nvcc']}, not {committed['nvcc']}.")
         wrong += gates.regressions(report, committed)
-    if args.update:
+    if writes:
         page.RESULTS.write_text(page.dumps(report) + "\n", encoding="utf-8")
         text = page.updated(page.PAGE.read_text(encoding="utf-8"), report)
         page.PAGE.write_text(text, encoding="utf-8")
