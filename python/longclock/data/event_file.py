@@ -14,7 +14,7 @@ from longclock._keywords import meant, named_keywords
 from longclock.data.arrow_stream import has_stream, read_stream, require_path_or_stream
 from longclock.data.event_columns import OPTIONAL, REQUIRED, label_of, times_of
 from longclock.data.event_table import EventTable, read_table
-from longclock.data.file_columns import PLACES, EventFileError, FileForm
+from longclock.data.file_columns import PLACES, EventFileError, FileForm, as_argument
 from longclock.data.stream import EventStream, IntArray
 
 
@@ -138,8 +138,7 @@ def _check_form(form: FileForm) -> None:
     if form.separator == "":
         raise ValueError(f"{argument.format('separator')} must have a letter at least, got ''")
     if not form.header and not set(REQUIRED) <= columns.keys():
-        example = ",".join("=".join(pair) for pair in PLACES.items()) if program else PLACES
-        given = ",".join("=".join(pair) for pair in columns.items()) if program else columns
+        example, given = (as_argument(each) if program else each for each in (PLACES, columns))
         raise ValueError(
             f"{argument.format('columns')} must say where user, item and time are without a header, such as {example}, got {given or 'none'}"
         )

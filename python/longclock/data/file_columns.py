@@ -30,6 +30,11 @@ DATUM = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?|\d{4}-\d\d-\d\d\b.*")
 PLACES = {"user": "1", "item": "2", "time": "4"}  # an example
 
 
+def as_argument(columns: Mapping[str, str]) -> str:
+    """As ``--columns`` takes them."""
+    return ",".join("=".join(pair) for pair in columns.items())
+
+
 @dataclasses.dataclass(frozen=True)
 class FileForm:
     """How the columns of a file are called, and how a text file is written.
@@ -80,9 +85,8 @@ class FileForm:
         """What is said of a first line that is read as names and looks like data; empty where it does not."""
         if not text or not self.header or not any(DATUM.fullmatch(name.strip()) for name in names):
             return ""
-        pairs = ",".join("=".join(pair) for pair in PLACES.items())
         remedy = {
-            "program": f"add --no-header, by which --columns has places, such as {pairs}",
+            "program": f"add --no-header, by which --columns has places, such as {as_argument(PLACES)}",
             "python": f"give header=False, by which columns has places, such as {PLACES}",
             "source": "write a line of names",
         }[self.asked_by]
