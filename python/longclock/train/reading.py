@@ -30,9 +30,8 @@ def read(where: Where, console: Console, quiet: bool = False) -> EventStream:
     if not quiet:
         console.say(f"reading {where.data} ...")
     stream, before = _read(where)
-    for line in (
-        told(stream, before, where) if not quiet else filter(None, [unused_columns(stream)])
-    ):
+    lines = [unused_columns(stream)] if quiet else told(stream, before, where)
+    for line in filter(None, lines):
         console.say(line)
     return stream
 
